@@ -1,0 +1,1742 @@
+"""
+Run a language model from one flat file.        python run.py model.bin -p "Once upon a time"
+
+The file, top to bottom:
+    model file    header -> Config, tensor plan, memory map; after it, sizes are trusted
+"""
+
+import argparse
+import ctypes
+import hashlib
+import importlib.util
+import inspect
+import math
+import os
+import random
+import signal
+import stat
+import struct
+import sys
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+# -----------------------------------------------------------------------------
+# model file: every size is checked here, once; what leaves this section is trusted
+
+MAGIC = b"\x89LMB\r\n\x1a\n"
+VERSION = 1
+ENDIAN = 0x01020304
+PAGE, RECORD = 4096, 192
+NONE = 0xFFFFFFFF  # an absent token id
+GROUP = 32  # columns that share a scale in q8_0 and q4_0
+BLOCK = 16  # rows of a block; see pack_matrix in export.py
+CONFIG_U32 = (
+    "dim n_layers n_heads n_kv_heads head_dim ffn_dim vocab_size max_ctx norm act qk_norm qk_after parallel "
+    "router norm_topk n_experts top_k expert_ffn shared_ffn n_rope flags"
+).split()
+CONFIG_F32 = (
+    "eps post_eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap clip_qkv route_scale "
+    "act_alpha act_limit temp_beta temp_len"
+).split()
+CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32s")  # 204 of the 512 bytes; the rest is zero
+HEADER = struct.Struct("<8sIIQIIQQQQ32s")
+RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
+FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
+DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
+BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
+MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+RANGES = {  # field -> (least, most) that this version runs; what is not listed must be zero
+    "dim": (1, 1 << 20),
+    "n_layers": (1, 1024),
+    "n_heads": (1, 1 << 16),
+    "n_kv_heads": (1, 1 << 16),
+    "head_dim": (2, 1024),
+    "ffn_dim": (1, 1 << 22),
+    "vocab_size": (1, 1 << 22),
+    "max_ctx": (1, 1 << 24),
+    "n_rope": (1, 16),
+    "flags": (0, 63),
+}
+FOREIGN = [  # what people pass by mistake, by its first bytes
+    (b"GGUF", "a GGUF file"),
+    (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"version https://git-lfs", "a git-lfs pointer, not the file it points to (git lfs pull)"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+    (b"24ka", "a llama2.c checkpoint"),
+    (b"\x89LMT", "a tokenizer.bin"),
+    (b"\x89LMB", "a model.bin that was transferred in text mode"),
+]
+
+
+class ModelError(Exception):
+    """The file or the request is not one this program can serve; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers a model is made of, in the order of the file. Zero means off; README has the table."""
+
+    arch_tag: str  # the family, for people only: no decision hangs on it
+    dim: int  # width of the residual stream
+    n_layers: int
+    n_heads: int  # query heads
+    n_kv_heads: int  # key/value heads; divides n_heads
+    head_dim: int
+    ffn_dim: int  # hidden width of the feed-forward part
+    vocab_size: int
+    max_ctx: int  # positions the model was made for
+    norm: int = 0
+    act: int = 0
+    qk_norm: int = 0
+    qk_after: int = 0
+    parallel: int = 0
+    router: int = 0
+    norm_topk: int = 0
+    n_experts: int = 0
+    top_k: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    n_rope: int = 1  # tables in the tensor "rope"
+    flags: int = 0  # FLAGS, or-ed
+    eps: float = 1e-5  # of the norms
+    post_eps: float = 0.0
+    attn_scale: float = 0.0  # 0 = 1/sqrt(head_dim)
+    embed_scale: float = 0.0
+    resid_scale: float = 0.0
+    logit_scale: float = 0.0
+    attn_cap: float = 0.0
+    final_cap: float = 0.0
+    clip_qkv: float = 0.0
+    route_scale: float = 0.0
+    act_alpha: float = 0.0
+    act_limit: float = 0.0
+    temp_beta: float = 0.0
+    temp_len: float = 0.0
+    bos: int = NONE
+    eos: int = NONE
+    tokenizer_sha256: bytes = bytes(32)  # of the whole tokenizer.bin; zeros = exported without one
+
+    def has(self, flag):
+        """True if the optional part named flag (a key of FLAGS) is in the file."""
+        return bool(self.flags & FLAGS[flag])
+
+    def pack(self):
+        """-> the 512 bytes of the header page's config."""
+        body = CONFIG.pack(
+            self.arch_tag.encode()[:16],
+            *(getattr(self, name) for name in CONFIG_U32),
+            *(getattr(self, name) for name in CONFIG_F32),
+            self.bos,
+            self.eos,
+            self.tokenizer_sha256,
+        )
+        return body.ljust(512, b"\0")
+
+    @classmethod
+    def unpack(cls, raw):
+        """512 bytes -> Config, unchecked."""
+        tag, *numbers, sha = CONFIG.unpack_from(raw)
+        names = [*CONFIG_U32, *CONFIG_F32, "bos", "eos"]
+        return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **dict(zip(names, numbers)), tokenizer_sha256=sha)
+
+
+def tensor_plan(c):
+    """[(name, shape, role)] of every tensor in file order; export.py writes exactly this list.
+
+    Roles: "matrix" (rows = outputs; any of MATRIX_TYPES, q8_0 and q4_0 followed by NAME.s), "f32", "i32", "u8".
+    The length of "tokenizer" is not known from the config: its shape is (0,).
+    """
+    qkv = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim
+    plan = [
+        ("rope", (c.n_rope, 2, c.head_dim // 2), "f32"),  # inverse frequency, amplitude
+        ("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
+        ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
+        ("embed", (c.vocab_size, c.dim), "matrix"),
+    ]
+    for i in range(c.n_layers):
+        plan += [(f"l{i}.an.w", (c.dim,), "f32")]
+        plan += _linear(c, f"l{i}.qkv", (qkv, c.dim), "qkv_bias")
+        plan += _linear(c, f"l{i}.o", (c.dim, c.n_heads * c.head_dim), "o_bias")
+        plan += [(f"l{i}.fn.w", (c.dim,), "f32")]
+        plan += _linear(c, f"l{i}.gate_up", (2 * c.ffn_dim, c.dim), "gate_up_bias")
+        plan += _linear(c, f"l{i}.down", (c.dim, c.ffn_dim), "down_bias")
+    plan += [("out_norm.w", (c.dim,), "f32")]
+    if c.has("head"):
+        plan += [("head", (c.vocab_size, c.dim), "matrix")]
+    if c.has("tokenizer"):
+        plan += [("tokenizer", (0,), "u8")]
+    return plan
+
+
+def _linear(c, name, shape, bias_flag):
+    bias = [(f"{name}.b", shape[:1], "f32")] if c.has(bias_flag) else []
+    return [(name, shape, "matrix")] + bias
+
+
+def padded(n, multiple):
+    """n rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+def tensor_bytes(dtype, shape, layout):
+    """Bytes a tensor takes in the file, as an exact Python int; layout 1 counts the padding of its blocks."""
+    if layout:
+        shape = (padded(shape[0], BLOCK), padded(shape[1], GROUP) if dtype in ("q8_0", "q4_0") else shape[1])
+    return math.prod(shape) * BITS[dtype] // 8
+
+
+def scale_shape(shape):
+    """Shape of W.s for a quantised matrix of this shape: [blocks, groups, rows of a block]."""
+    return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+
+
+def printable(text):
+    """text with everything that could drive a terminal escaped."""
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def open_regular(path, what):
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    name = printable(str(path))
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise ModelError(f"{name}: not found; expected {what}; check the path, or make one with export.py") from None
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions") from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
+    return fd, info.st_size
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One row of the tensor table. data is the mapped bytes: uint8 [nbytes], read-only."""
+
+    name: str
+    dtype: str
+    shape: tuple
+    off: int
+    nbytes: int
+    sha256: bytes
+    data: np.ndarray = None
+
+
+def open_model(path):
+    """Check the whole description of a model file, then map it.
+
+    -> SimpleNamespace(path, config, tensors {name: Tensor}, model_id (hex), note, size (bytes)). Nothing but the header
+    pages and the small tensors is read. Raises ModelError for every file this program could not run safely.
+    """
+    name = printable(str(path))
+    fd, size = open_regular(path, "a model.bin")
+    with os.fdopen(fd, "rb") as f:
+        try:
+            meta = _read_meta(f, size)
+            model = _parse_meta(meta, size)
+            # numpy slices of a memmap are slow, so the subclass is dropped once, here
+            raw = np.asarray(np.memmap(f, np.uint8, "r"))
+            if len(raw) != size:
+                raise ModelError("changed while it was being opened; expected a file at rest; try again")
+            model.tensors = {t.name: _with_data(t, raw) for t in model.tensors}
+            _check_values(model)
+        except ModelError as e:
+            raise ModelError(f"{name}: {e}") from None
+        except (OSError, ValueError) as e:
+            raise ModelError(f"{name}: cannot be mapped ({e}); expected a readable file; check the disk") from None
+    model.path, model.size = str(path), size
+    return model
+
+
+def _with_data(t, raw):
+    return Tensor(t.name, t.dtype, t.shape, t.off, t.nbytes, t.sha256, raw[t.off : t.off + t.nbytes])
+
+
+def _read_meta(f, size):
+    """The bytes [0, data_off) of the file; checks what must hold before anything is allocated."""
+    head = f.read(PAGE)
+    if not head.startswith(MAGIC):
+        _refuse_magic(head)
+    if size < 2 * PAGE or len(head) < PAGE:
+        raise ModelError(f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model; download or export it again")
+    _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
+    if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
+        raise ModelError("a big-endian file; expected little-endian; export it again with this export.py")
+    if version != VERSION:
+        raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
+    if endian != ENDIAN:
+        raise ModelError(f"byte order mark {endian:#x}, expected {ENDIAN:#x}; the header is damaged, copy it again")
+    if file_size != size:
+        raise ModelError(f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again")
+    if not 1 <= n <= 65536 or record != RECORD or table_off != PAGE:
+        raise ModelError(f"header has {n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again")
+    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(size, PAGE + n * RECORD + (1 << 20) + PAGE):
+        raise ModelError(f"header puts the data at {data_off:,}, expected a page after the tensor table; export again")
+    return head + f.read(data_off - PAGE)
+
+
+def _refuse_magic(head):
+    for magic, what in FOREIGN:
+        if head.startswith(magic):
+            raise ModelError(f"this is {what}; expected a model.bin; convert the model with export.py")
+    if head[8:16] and struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27 and head[8:9] == b"{":
+        raise ModelError("this is a safetensors file; expected a model.bin; convert its folder with export.py")
+    found = "empty" if not head else f"starts with {head[:8]!r}"
+    raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
+
+
+def _parse_meta(meta, size):
+    """Header, config, table and note against each other and against the plan -> namespace without data."""
+    _, _, _, _, n, _, _, data_off, note_off, note_len, digest = HEADER.unpack_from(meta)
+    if len(meta) != data_off or hashlib.sha256(meta[0x60:]).digest() != digest:
+        raise ModelError("metadata checksum does not match: the header is damaged; copy or export the file again")
+    if any(meta[0x60 + CONFIG.size : PAGE]):
+        raise ModelError("reserved header bytes are set: it needs a newer run.py, or the file is damaged")
+    end = PAGE + n * RECORD
+    if note_off != end or note_len > 1 << 20 or note_off + note_len > data_off or any(meta[note_off + note_len :]):
+        raise ModelError(f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again")
+    c = Config.unpack(meta[0x60:PAGE])
+    _check_config(c)
+    tensors = _read_table(meta, n, data_off)
+    if padded(tensors[-1].off + tensors[-1].nbytes, 64) != size:
+        raise ModelError(f"tensors end at {tensors[-1].off + tensors[-1].nbytes:,} of {size:,} bytes; export again")
+    _check_plan(c, tensors)
+    return SimpleNamespace(
+        config=c,
+        tensors=tensors,
+        model_id=digest.hex(),
+        note=meta[note_off : note_off + note_len].decode("utf-8", "replace"),
+    )
+
+
+def _check_config(c):
+    for name in CONFIG_U32:
+        low, high = RANGES.get(name, (0, 0))
+        if not low <= getattr(c, name) <= high:
+            hint = "" if name in RANGES else "; it needs a newer run.py"
+            raise ModelError(f"{name} is {getattr(c, name)}, expected {low}..{high}{hint}; export again")
+    for name in CONFIG_F32:
+        value = getattr(c, name)
+        if not math.isfinite(value) or value < 0:
+            raise ModelError(f"{name} is {value}, expected a finite number, not negative; export again")
+        if value and name not in ("eps", "attn_scale", "embed_scale", "resid_scale", "logit_scale"):
+            raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
+    if c.n_heads % c.n_kv_heads or c.head_dim % 2:
+        raise ModelError(f"{c.n_heads} heads over {c.n_kv_heads} kv heads of {c.head_dim}, expected a divisor and an even size; export again")
+    if c.n_heads * c.head_dim > 1 << 20:
+        raise ModelError(f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again")
+    if not 0 < c.eps < 1:
+        raise ModelError(f"eps is {c.eps}, expected a number between 0 and 1; export again")
+    for name in ("bos", "eos"):
+        if getattr(c, name) != NONE and getattr(c, name) >= c.vocab_size:
+            raise ModelError(f"{name} is {getattr(c, name)}, expected an id below {c.vocab_size}; export again")
+
+
+def _read_table(meta, n, data_off):
+    """The tensor records, each checked by itself and against its neighbour; all arithmetic in Python ints."""
+    names = {number: name for name, number in DTYPES.items()}
+    tensors, expected_off = [], data_off
+    for i in range(n):
+        raw = meta[PAGE + i * RECORD : PAGE + (i + 1) * RECORD]
+        name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
+        dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
+        text = name.rstrip(b"\0").decode("ascii", "replace")
+        where = f"tensor {i} ({printable(text)!r})"
+        if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
+            raise ModelError(f"{where}: expected a name of a-z 0-9 _ . that ends in a zero byte; export again")
+        if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
+            raise ModelError(f"{where}: type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py?")
+        shape = tuple(dims[:ndim])
+        if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
+            raise ModelError(f"{where}: dims {dims}, expected 1..2^31 and zeros after; export again")
+        kind = names[dtype]
+        quantised = kind in ("q8_0", "q4_0")
+        if group != (GROUP if quantised else 0) or (quantised and not layout) or (layout and ndim != 2):
+            raise ModelError(f"{where}: group {group}, layout {layout}, {ndim} dims do not fit {kind}; export again")
+        if off != expected_off or off % 64:
+            raise ModelError(f"{where}: begins at {off:,}, expected {expected_off:,} (overlap or hole); export again")
+        if nbytes != tensor_bytes(kind, shape, layout):
+            raise ModelError(f"{where}: {nbytes:,} bytes, expected {tensor_bytes(kind, shape, layout):,} for {shape}; export again")
+        tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
+        expected_off = padded(off + nbytes, 64)
+    return tensors
+
+
+def _check_plan(c, tensors):
+    """The table must be what the config calls for: nothing missing, nothing more, in order."""
+    found = [(t.name, t.shape, t.dtype) for t in tensors]
+    kinds, want = {t.name: t.dtype for t in tensors}, []
+    for name, shape, role in tensor_plan(c):
+        dtype = kinds.get(name) if role == "matrix" and kinds.get(name) in MATRIX_TYPES else "f32" if role == "matrix" else role
+        if role == "u8":
+            shape = next((t.shape for t in tensors if t.name == name and len(t.shape) == 1), shape)
+        want.append((name, shape, dtype))
+        if dtype in ("q8_0", "q4_0"):
+            want.append((name + ".s", scale_shape(shape), "f16"))
+    if found != want:
+        extra, missing = [t for t in found if t not in set(want)], [t for t in want if t not in set(found)]
+        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"  # noqa: E731
+        raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
+
+
+def _check_values(model):
+    """The tensors that steer the others, or multiply everything, must be finite and in range."""
+    c, t = model.config, model.tensors
+    window, rope_id = (t[name].data.view("<i4") for name in ("window", "rope_id"))
+    if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
+        raise ModelError(f"window or rope_id out of range, expected window >= 0 and rope_id in -1..{c.n_rope - 1}; export again")
+    for tensor in t.values():
+        if tensor.dtype == "f32" and len(tensor.shape) != 2 and not np.isfinite(tensor.data.view("<f4")).all():
+            raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
+
+
+def verify(model):
+    """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
+    for t in model.tensors.values():
+        if hashlib.sha256(t.data).digest() != t.sha256:
+            raise ModelError(f"{model.path}: checksum of {t.name} does not match its data; copy or export the file again")
+
+
+# -----------------------------------------------------------------------------
+# simd: the words that kernels are written in; each knows how this machine says it
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
+
+    The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors of 16 float32, of 16
+    int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; i: int32; p: int64 or an address; v: nothing; a: an
+    address and a stride in bytes, so that each vector of the tile has its own address. emit sees one vector at a time. T is
+    that of the widest tile among the arguments (a single vector meets a tile by repetition), or the digit of the result.
+    """
+
+    signature: str
+    emit: object
+
+    def __call__(self, *args):
+        raise RuntimeError("words exist only inside compiled kernels")
+
+
+class _LL:
+    """llvmlite's modules and types, and the host's isa; filled in by _prepare when something must be compiled."""
+
+
+def _ptr(b, address, kind):
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def _call(b, name, result, *args):
+    kind = _LL.ir.FunctionType(result, [a.type for a in args])
+    return b.call(_LL.cgutils.get_or_insert_function(b.module, kind, name), args)
+
+
+def _vec(element, n):
+    return _LL.ir.VectorType(element, n)
+
+
+def _as(kind, element):
+    """The scalar or vector type kind with other elements."""
+    return _vec(element, kind.count) if isinstance(kind, _LL.ir.VectorType) else element
+
+
+def _const(kind, value):
+    return _LL.ir.Constant(kind, [value] * kind.count if isinstance(kind, _LL.ir.VectorType) else value)
+
+
+def _shuffle(b, v, lanes, w=None):
+    return b.shuffle_vector(v, w or v, _LL.ir.Constant(_vec(_LL.i32, len(lanes)), list(lanes)))
+
+
+def _splat(b, value, n=16):
+    one = b.insert_element(_LL.ir.Constant(_vec(value.type, n), _LL.ir.Undefined), value, _const(_LL.i32, 0))
+    return _shuffle(b, one, [0] * n)
+
+
+def _piece(b, v, i, n):
+    """Lanes i * n to i * n + n - 1."""
+    return _shuffle(b, v, range(i * n, i * n + n))
+
+
+def _split(b, parts, emit, *vectors):
+    """emit on each of 2 or 4 parts of the vectors, joined again: for machines with narrower registers."""
+    out = [emit(*(_piece(b, v, i, v.type.count // parts) for v in vectors)) for i in range(parts)]
+    while len(out) > 1:
+        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+    return out[0]
+
+
+def _get(b, p, kind):
+    return b.load(_ptr(b, p, kind), align=1)
+
+
+def _put(b, p, value):
+    b.store(value, _ptr(b, p, value.type), align=1)
+
+
+def _widen(b, h):
+    """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
+    f32, i32 = _as(h.type, _LL.f32), _as(h.type, _LL.i32)
+    if _LL.isa != "generic":
+        return b.fpext(b.bitcast(h, _as(h.type, _LL.half)), f32)
+    bits = b.shl(b.and_(b.zext(h, i32), _const(i32, 0x7FFF)), _const(i32, 13))
+    scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), _const(f32, 2.0**112)), i32)
+    special = b.or_(bits, _const(i32, 0x7F800000))
+    value = b.select(b.icmp_unsigned(">=", bits, _const(i32, 0x7C00 << 13)), special, scaled)
+    return b.bitcast(b.or_(value, b.shl(b.and_(b.zext(h, i32), _const(i32, 0x8000)), _const(i32, 16))), f32)
+
+
+def _narrow(b, f):
+    """float32 -> i16 holding the nearest binary16, ties to even."""
+    i32, i16 = _as(f.type, _LL.i32), _as(f.type, _LL.i16)
+    if _LL.isa != "generic":
+        return b.bitcast(b.fptrunc(f, _as(f.type, _LL.half)), i16)
+    u = b.and_(b.bitcast(f, i32), _const(i32, 0x7FFFFFFF))
+    sign = b.lshr(b.xor(b.bitcast(f, i32), u), _const(i32, 16))
+    odd = b.and_(b.lshr(u, _const(i32, 13)), _const(i32, 1))
+    normal = b.lshr(b.add(b.add(u, _const(i32, 0xFFF - (112 << 23))), odd), _const(i32, 13))
+    tiny = b.sub(b.bitcast(b.fadd(b.bitcast(u, f.type), _const(f.type, 0.5)), i32), _const(i32, 126 << 23))
+    special = b.select(b.icmp_unsigned(">", u, _const(i32, 255 << 23)), _const(i32, 0x7E00), _const(i32, 0x7C00))
+    value = b.select(b.icmp_unsigned("<", u, _const(i32, 113 << 23)), tiny, normal)
+    value = b.select(b.icmp_unsigned(">=", u, _const(i32, 143 << 23)), special, value)
+    return b.trunc(b.or_(value, sign), i16)
+
+
+def _brain(b, h):
+    """i16 holding bfloat16 -> float32."""
+    i32 = _as(h.type, _LL.i32)
+    return b.bitcast(b.shl(b.zext(h, i32), _const(i32, 16)), _as(h.type, _LL.f32))
+
+
+# memory: peek and poke one value; load and store vectors, the plural a tile (as wide as the first argument)
+peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
+peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
+peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
+peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
+peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
+peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
+poke = Word("pp->v", _put)
+poke_i32 = Word("pi->v", _put)
+poke_f32 = Word("pf->v", _put)
+poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
+load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
+load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
+load_bytes = Word("p->B", lambda b, p: _get(b, p, _LL.B))
+loads_f32 = Word("Fa->F", lambda b, like, p: _get(b, p, _LL.F))
+loads_f16 = Word("Fa->F", lambda b, like, p: _widen(b, _get(b, p, _LL.H)))
+loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, _get(b, p, _LL.H)))
+spreads = Word("Fa->F", lambda b, like, p: _splat(b, _get(b, p, _LL.f32)))  # one value, in all lanes
+stores = Word("aF->v", _put)
+store = Word("pF->v", _put)
+store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
+
+# arithmetic, lane by lane
+zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
+zeros4 = Word("->F4", lambda b: _const(_LL.F, 0.0))
+splat = Word("f->F1", _splat)
+add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
+sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
+mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
+div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
+fma = Word("FFF->F", lambda b, x, y, z: _fma(b, x, y, z))
+larger = Word("FF->F", lambda b, x, y: _call(b, "llvm.maximum.v16f32", _LL.F, x, y))  # NaN if either is
+magnitude = Word("F->F", lambda b, x: _call(b, "llvm.fabs.v16f32", _LL.F, x))
+root = Word("f->f", lambda b, x: _call(b, "llvm.sqrt.f32", _LL.f32, x))
+
+
+def _fma(b, x, y, z):
+    return _call(b, "llvm.fma.v16f32", _LL.F, x, y, z)
+
+
+def _lanes(b, relation, n):
+    return b.icmp_signed(relation, _LL.ir.Constant(_vec(_LL.i64, 16), list(range(16))), _splat(b, n))
+
+
+def _store_first(b, p, v, n):
+    mask = _lanes(b, "<", n)
+    _call(b, "llvm.masked.store.v16f32.p0", _LL.ir.VoidType(), v, _ptr(b, p, _LL.F), _const(_LL.i32, 4), mask)
+
+
+def _keep(b, v, first, last, other):
+    return b.select(b.and_(_lanes(b, ">=", first), _lanes(b, "<", last)), v, _splat(b, other))
+
+
+def _fold(emit):
+    """Sixteen lanes to one, upper half onto lower half: the same order everywhere."""
+
+    def fold(b, v):
+        for n in (8, 4, 2, 1):
+            v = emit(b, _piece(b, v, 0, n), _piece(b, v, 1, n), n)
+        return b.extract_element(v, _const(_LL.i32, 0))
+
+    return fold
+
+
+def _exp(b, x):
+    low = b.fcmp_ordered("<", x, _const(_LL.F, -87.0))
+    x = b.select(b.fcmp_ordered(">", x, _const(_LL.F, 88.0)), _const(_LL.F, 88.0), x)
+    magic = _fma(b, x, _const(_LL.F, 1 / math.log(2)), _const(_LL.F, 1.5 * 2**23))  # its low bits are round(x / ln 2)
+    n = b.fsub(magic, _const(_LL.F, 1.5 * 2**23))
+    r = _fma(b, n, _const(_LL.F, -0.693145751953125), x)  # ln 2 in two parts
+    r = _fma(b, n, _const(_LL.F, -1.428606820309417e-06), r)
+    y = _const(_LL.F, 1 / math.factorial(7))
+    for k in range(6, -1, -1):
+        y = _fma(b, y, r, _const(_LL.F, 1 / math.factorial(k)))
+    power = b.shl(b.add(b.bitcast(magic, _LL.I), _const(_LL.I, 127)), _const(_LL.I, 23))
+    return b.select(low, _const(_LL.F, 0.0), b.fmul(y, b.bitcast(power, _LL.F)))
+
+
+def _quantise(b, p, v, inverse):
+    v = _call(b, "llvm.rint.v16f32", _LL.F, b.fmul(v, _splat(b, inverse)))
+    v = _call(b, "llvm.maxnum.v16f32", _LL.F, v, _const(_LL.F, -127.0))  # also turns NaN into a number
+    v = b.fptosi(_call(b, "llvm.minnum.v16f32", _LL.F, v, _const(_LL.F, 127.0)), _LL.I)
+    _put(b, p, b.trunc(v, _vec(_LL.i8, 16)))
+    return _call(b, "llvm.vector.reduce.add.v16i32", _LL.i32, v)
+
+
+store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
+keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
+total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
+largest = Word("F->f", _fold(lambda b, x, y, n: _call(b, f"llvm.maximum.v{n}f32", x.type, x, y)))
+exp = Word("F->F", _exp)  # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
+quantise = Word("pFf->i", _quantise)  # write round(v * inverse) as 16 int8 in -127..127; -> their sum
+
+# integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
+
+
+def _four(b, p):
+    """The 4 bytes at p in all 16 lanes."""
+    return b.bitcast(_splat(b, _get(b, p, _LL.i32)), _LL.B)
+
+
+def _dot_plain(b, acc, w, x):
+    w, x = b.bitcast(w, _LL.I), b.bitcast(x, _LL.I)
+    for j in (0, 8, 16, 24):
+        weight = b.and_(b.lshr(w, _const(_LL.I, j)), _const(_LL.I, 255))
+        acc = b.add(acc, b.mul(weight, b.ashr(b.shl(x, _const(_LL.I, 24 - j)), _const(_LL.I, 24))))
+    return acc
+
+
+def _dot_unsigned(b, acc, w, x):
+    """Weights 0..255, or for neon -128..127, times int8."""
+    name, parts = {
+        "avx512": ("llvm.x86.avx512.vpdpbusd.512", 1),
+        "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 2),
+        "neon": ("llvm.aarch64.neon.sdot.v4i32.v16i8", 4),
+    }.get(_LL.isa, (None, 1))
+    if not name:
+        return _dot_plain(b, acc, w, x)
+    return _split(b, parts, lambda acc, w, x: _call(b, name, acc.type, acc, w, x), acc, w, x)
+
+
+def _maddubs(b, w, x):
+    return _call(b, "llvm.x86.avx2.pmadd.ub.sw", _vec(_LL.i16, 16), w, x)
+
+
+def _pairs(b, v):
+    return _call(b, "llvm.x86.avx2.pmadd.wd", _vec(_LL.i32, 8), v, _const(_vec(_LL.i16, 16), 1))
+
+
+def _dot(b, acc, w, p):
+    if _LL.isa in ("avx2", "neon"):
+        w = b.xor(w, _const(_LL.B, -128))
+    if _LL.isa != "avx2":
+        return _dot_unsigned(b, acc, w, _four(b, p))
+
+    def half(acc, w, x):  # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
+        x = _call(b, "llvm.x86.avx2.psign.b", x.type, x, w)
+        return b.add(acc, _pairs(b, _maddubs(b, _call(b, "llvm.abs.v32i8", w.type, w, _const(_LL.i1, 0)), x)))
+
+    return _split(b, 2, half, acc, w, _four(b, p))
+
+
+def _dot4(b, acc, w, p):
+    if _LL.isa != "avx2":
+        return _dot_unsigned(b, acc, w, _four(b, p))
+    # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
+    return _split(b, 2, lambda acc, w, x: b.add(acc, _maddubs(b, w, x)), acc, w, _four(b, p))
+
+
+def _offset(b, p, times):
+    return _splat(b, b.mul(_get(b, p, _LL.i32), _const(_LL.i32, times)))
+
+
+def _start(b, like, p):
+    return _const(_LL.I, 0) if _LL.isa in ("avx2", "neon") else _offset(b, p, -128)
+
+
+def _finish4(b, acc, p):
+    sums = _split(b, 2, lambda v: _pairs(b, v), acc) if _LL.isa == "avx2" else acc
+    return b.add(sums, _offset(b, p, -8))
+
+
+def _scaled(b, acc, sums, scales, p):
+    return _fma(b, b.sitofp(sums, _LL.F), b.fmul(scales, _splat(b, _get(b, p, _LL.f32))), acc)
+
+
+start = Word("Fa->I", _start)  # sums before the first dot, from the group's sum of activations (int32)
+dot = Word("IBa->I", _dot)  # sums + (weights - 128) * activations, once start has corrected for the 128
+start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
+dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
+finish4 = Word("Na->I", _finish4)  # what the group's dot4 add up to, less 8 times its sum of activations
+scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
+high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+
+
+def _pause(b):
+    if _LL.x86:
+        _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
+
+
+def _call_kernel(b, function, *args):
+    """Numba's own convention: where to put the result, where to put an exception, the arguments; -> a status."""
+    where = _LL.i64.as_pointer()
+    kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
+    b.call(_ptr(b, function, kind), [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args])
+
+
+# threads
+atomic_add = Word("pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel"))  # -> value before
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(_ptr(b, p, _LL.i64), "acquire", 8))
+atomic_store = Word("pp->v", lambda b, p, n: b.store_atomic(n, _ptr(b, p, _LL.i64), "release", 8))
+pause = Word("->v", _pause)  # tells the core that this is a waiting loop
+yield_core = Word("->v", lambda b: _call(b, "SwitchToThread" if os.name == "nt" else "sched_yield", _LL.i32))
+call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+
+
+# -----------------------------------------------------------------------------
+# compiler: kernels become object code once; later runs load it without importing numba
+
+INLINES, KERNELS = [], {}
+
+
+def inline(function):
+    """A function of words that is compiled into every kernel that calls it."""
+    INLINES.append(function)
+    return function
+
+
+def inline_now(function):
+    """An inline function made while a kernel is being compiled."""
+    import numba
+
+    return numba.njit(error_model="numpy", forceinline=True)(function)
+
+
+def kernel(function):
+    """A compiled entry point (record, pass, thread, threads); all int64."""
+    KERNELS[function.__name__] = lambda: function
+    return function
+
+
+def host_isa():
+    """-> (the instruction set of the words, LLVM's cpu name, its features). NUMBA_CPU_NAME and _FEATURES override the host."""
+    from llvmlite import binding
+
+    cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    narrow = {"haswell": "avx2", "x86-64-v3": "avx2", "x86-64": "generic", "generic": "generic"}
+    if cpu in narrow and not features:
+        return narrow[cpu], cpu, ""
+    cpu = cpu or binding.get_host_cpu_name()
+    features = binding.get_host_cpu_features().flatten() if features is None else features
+    has = {f[1:] for f in features.split(",") if f.startswith("+")}
+    for isa, needs in (
+        ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
+        ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
+        ("avx2", {"avx2", "fma", "f16c"}),
+        ("neon", {"dotprod"}),
+    ):
+        if needs <= has:
+            return isa, cpu, features
+    return "generic", cpu, features
+
+
+def _prepare():
+    """Import numba and turn every Word and every inline function into what it compiles. Once, and only if needed."""
+    if hasattr(_LL, "ir"):
+        return
+    _LL.isa, cpu, features = host_isa()
+    os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = cpu, features
+    import numba
+    from llvmlite import binding, ir
+    from numba.core import cgutils
+    from numba.extending import models, register_model
+
+    numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    _LL.ir, _LL.cgutils, _LL.x86 = ir, cgutils, binding.get_process_triple().startswith(("x86", "i686", "amd64"))
+    _LL.f32, _LL.half = ir.FloatType(), ir.HalfType()
+    _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+    _LL.F, _LL.I, _LL.H, _LL.B = _vec(_LL.f32, 16), _vec(_LL.i32, 16), _vec(_LL.i16, 16), _vec(_LL.i8, 64)
+    _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
+
+    class Tile(numba.types.Type):
+        def __init__(self, letter, width):
+            self.letter, self.width = letter, width
+            super().__init__(f"{letter}{width}")
+
+    @register_model(Tile)
+    class TileModel(models.PrimitiveModel):
+        def __init__(self, dmm, tile):
+            vector = getattr(_LL, tile.letter)
+            super().__init__(dmm, tile, ir.ArrayType(vector, tile.width) if tile.width else vector)
+
+    for name, value in list(globals().items()):
+        if isinstance(value, Word):
+            globals()[name] = _intrinsic(value, Tile, numba)
+    for function in INLINES:
+        globals()[function.__name__] = inline_now(function)
+
+
+def _intrinsic(word, Tile, numba):
+    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
+    letters, result = word.signature.split("->")
+    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "v": numba.void, "B": Tile("B", 0)}
+    count = len(letters) + letters.count("a")
+
+    def typing(context, *given):
+        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
+        flat = [kind for letter in letters for kind in ("pp" if letter == "a" else letter)]
+        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
+        returns = scalars[result] if result in scalars else Tile(result[0], width)
+        return returns(*kinds), lambda cx, b, sig, args: _emit(word, letters, result, width, cx, b, args)
+
+    parameters = [inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(1 + count)]
+    typing.__signature__ = inspect.Signature(parameters)
+    return numba.extending.intrinsic(typing)
+
+
+def _emit(word, letters, result, width, context, b, args):
+    """Write a word's instructions: once, or once for each of the width vectors of its tiles."""
+    ir, args, operands = _LL.ir, list(args), []
+    for letter in letters:
+        value = args.pop(0)
+        if letter == "a":
+            step = args.pop(0)
+            operands.append([b.add(value, b.mul(step, _const(_LL.i64, i))) for i in range(width)])
+        elif letter in "FIN":
+            n = value.type.count
+            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
+        else:
+            operands.append([value] * max(width, 1))
+    out = [word.emit(b, *(o[i] for o in operands)) for i in range(max(width, 1) if result[0] in "vFIN" else 1)]
+    if result == "v":
+        return context.get_dummy_value()
+    if result[0] not in "FIN":
+        return out[0]
+    tile = ir.Constant(ir.ArrayType(out[0].type, width), ir.Undefined)
+    for i, vector in enumerate(out):
+        tile = b.insert_value(tile, vector, i)
+    return tile
+
+
+def compile_kernel(name):
+    """-> (symbol, object code) of one kernel. Takes numba about a second."""
+    _prepare()
+    import numba
+
+    signature = numba.int64(*[numba.int64] * 4)
+    jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    compiled = jit(KERNELS[name]()).overloads[signature.args]
+    outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
+    outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
+    if outside:
+        raise RuntimeError(f"kernel {name} calls {outside}, which stored code cannot")
+    return compiled.fndesc.llvm_func_name, compiled.library._get_compiled_object()
+
+
+class Code:
+    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
+
+    def __init__(self, names, notice):
+        from llvmlite import binding
+
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        isa, cpu, features = host_isa()
+        machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, jit=True)
+        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+        folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
+        for name in names:
+            found[name] = _read_cached(folder, name, notice)
+        missing = [name for name in names if found[name] is None]
+        if missing:
+            notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
+        for name in missing:
+            found[name] = compile_kernel(name)
+            _write_cached(folder, name, found[name], notice)
+        self.compile_seconds = time.perf_counter() - began if missing else 0.0
+        if missing:
+            kept = f"kept in {folder}" if folder else "not kept"
+            notice(f"compiled in {self.compile_seconds:.1f} s, {kept}")
+        for symbol, code in found.values():
+            self.engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        self.engine.finalize_object()
+        self.address = {name: self.engine.get_function_address(symbol) for name, (symbol, _) in found.items()}
+
+
+    def function(self, name):
+        """A kernel as a Python function of four ints; it runs without the interpreter lock."""
+        i64, pointer = ctypes.c_int64, ctypes.c_void_p
+        compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(self.address[name])
+
+        def call(*args):
+            result = i64()
+            compiled(ctypes.byref(result), None, *args)
+            return result.value
+
+        return call
+
+
+def _cache_folder(host, notice):
+    """A folder of ours that nobody else can write, named by all that the code depends on; None if there can be none."""
+    import llvmlite
+
+    spec = importlib.util.find_spec("numba")
+    parts = [Path(__file__).read_bytes(), llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
+    if spec and spec.origin:
+        parts.append((Path(spec.origin).parent / "_version.py").read_bytes())
+    key = hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+    home = {"win32": "LOCALAPPDATA"}.get(sys.platform, "XDG_CACHE_HOME")
+    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    try:
+        top = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home) or os.path.expanduser(default)) / "twofile"
+        if not top.is_absolute():
+            raise OSError(f"{top} is not an absolute path")
+        (top / key).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (top, top / key):
+            info = folder.lstat()
+            if os.name == "posix" and (not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022):
+                raise OSError(f"{folder} belongs to somebody else, or others can write it")
+        return top / key
+    except (OSError, RuntimeError) as e:
+        notice(f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster")
+        return None
+
+
+def _read_cached(folder, name, notice):
+    """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
+    try:
+        raw = (folder / name).read_bytes() if folder else b""
+    except OSError:
+        return None
+    if not raw:
+        return None
+    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+        notice(f"{folder / name} is damaged; compiling that kernel again")
+        return None
+    symbol, _, code = raw[32:].partition(b"\n")
+    return symbol.decode(), code
+
+
+def _write_cached(folder, name, compiled, notice):
+    if folder is None:
+        return
+    body = compiled[0].encode() + b"\n" + compiled[1]
+    temporary = folder / f"{name}.{os.getpid()}"
+    try:
+        temporary.write_bytes(hashlib.sha256(body).digest() + body)
+        temporary.replace(folder / name)
+    except OSError as e:
+        notice(f"kernel {name} cannot be kept ({printable(str(e))})")
+        temporary.unlink(missing_ok=True)
+
+
+# -----------------------------------------------------------------------------
+# kernels: all that is compiled; each does its thread's share of one record for all tokens of a pass
+
+# A record is 24 int64 fields; these are their byte offsets. A step is the number of bytes from one token to the next.
+FN, WAIT, COUNT, OUT, OUT_STEP, X, X_STEP, W, S, ROWS, COLS, Q, QS, QC, Q_STEP, G_STEP, BIAS, GAIN, ADD, A, B, C, D, E = range(
+    0, 192, 8
+)
+RECORD_BYTES = 192
+# A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
+# tokens' logits are wanted). A job for the worker threads begins with its number.
+N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(0, 80, 8)
+PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_SEEN = 128, 256, 264, 320  # the barrier: arrived, then 64 bytes on the round
+PATIENCE = 2000  # pauses, tens of microseconds, before a waiting thread lets others run
+KEYS = 64  # keys of a block: attention takes its sums in these, so that any chunking gives the same bits
+
+
+@inline
+def share(n, t, threads):
+    return n * t // threads, n * (t + 1) // threads
+
+
+@inline
+def barrier(p, threads):
+    """Wait until all threads are here; what they wrote before is then visible to all."""
+    if threads > 1:
+        round_ = atomic_load(p + 64)
+        if atomic_add(p, 1) == threads - 1:
+            atomic_store(p, 0)
+            atomic_store(p + 64, round_ + 1)
+        else:
+            spins = 0
+            while atomic_load(p + 64) == round_:
+                pause()
+                spins += 1
+                if spins > PATIENCE:
+                    yield_core()
+
+
+@kernel
+def play(program, pas, t, threads):
+    """The whole forward: every record in turn, all threads in each."""
+    for i in range(peek(pas + N_RECORDS)):
+        record = program + i * RECORD_BYTES
+        call_kernel(peek(record + FN), record, pas, t, threads)
+        if peek(record + WAIT) != 0:
+            barrier(pas + PASS_BARRIER, threads)
+    return 0
+
+
+@kernel
+def post(pas, unused, t, threads):
+    """Announce the pass to the workers."""
+    return atomic_add(pas + PASS_JOB, 1)
+
+
+@kernel
+def serve(play_address, pas, t, threads):
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told to stop."""
+    quiet = 0
+    while quiet < 10 * PATIENCE:
+        job = atomic_load(pas + PASS_JOB)
+        if job == peek(pas + PASS_SEEN + 64 * t):
+            pause()
+            quiet += 1
+            if quiet > PATIENCE:
+                yield_core()
+        else:
+            poke(pas + PASS_SEEN + 64 * t, job)
+            if peek(pas + PASS_STOP) != 0:
+                return 1
+            call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
+            quiet = 0
+    return 0
+
+
+@inline
+def put_group(record, i, g, v0, v1):
+    """32 values of token i, group g of its columns: as float32 to OUT, or quantised to Q, whichever is there."""
+    out = peek(record + OUT)
+    if out != 0:
+        out += i * peek(record + OUT_STEP) + 128 * g
+        store(out, v0)
+        store(out + 64, v1)
+    q = peek(record + Q)
+    if q != 0:
+        q += i * peek(record + Q_STEP) + 32 * g
+        at = i * peek(record + G_STEP) + 4 * g
+        size = largest(larger(magnitude(v0), magnitude(v1)))
+        inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
+        sums = quantise(q, v0, inverse) + quantise(q + 16, v1, inverse)
+        poke_f32(peek(record + QS) + at, size / np.float32(127))
+        poke_i32(peek(record + QC) + at, sums)
+
+
+@kernel
+def convert(record, pas, t, threads):
+    """OUT or Q = X."""
+    groups = peek(record + COLS) // 32
+    first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+    for item in range(first, last):
+        i, g = item // groups, item % groups
+        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        put_group(record, i, g, load(x), load(x + 64))
+    return 0
+
+
+@kernel
+def rmsnorm(record, pas, t, threads):
+    """OUT or Q = X / sqrt(mean(X^2) + eps) * W; A = true columns, B = eps, C = address of the tokens to take, or 0."""
+    groups = peek(record + COLS) // 32
+    item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+    while item < last:
+        i, g = item // groups, item % groups
+        stop = min(groups, g + last - item)
+        item += stop - g
+        token = i
+        if peek(record + C) != 0:
+            token = peek(peek(record + C) + 8 * i)
+        x = peek(record + X) + token * peek(record + X_STEP)
+        squares = zeros1()
+        for k in range(0, groups * 128, 64):
+            squares = fma(load(x + k), load(x + k), squares)
+        mean = total(squares) / np.float32(peek(record + A))
+        scale = splat(np.float32(1) / root(mean + peek_f32(record + B)))
+        w = peek(record + W)
+        for k in range(g, stop):
+            v0 = mul(mul(load(x + 128 * k), scale), load(w + 128 * k))
+            v1 = mul(mul(load(x + 128 * k + 64), scale), load(w + 128 * k + 64))
+            put_group(record, i, k, v0, v1)
+    return 0
+
+
+@inline
+def gated(a, u):
+    """silu(a) * u"""
+    one = splat(np.float32(1))
+    return mul(div(a, add(one, exp(sub(zeros1(), a)))), u)
+
+
+@kernel
+def swiglu(record, pas, t, threads):
+    """OUT or Q = silu(gate) * up; X holds gate [A], then up [A]."""
+    groups, n = peek(record + COLS) // 32, peek(record + A)
+    zero = np.float32(0)
+    first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+    for item in range(first, last):
+        i, g = item // groups, item % groups
+        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        v0 = keep(gated(load(x), load(x + 4 * n)), 0, n - 32 * g, zero)
+        v1 = keep(gated(load(x + 64), load(x + 4 * n + 64)), 0, n - 32 * g - 16, zero)
+        put_group(record, i, g, v0, v1)
+    return 0
+
+
+@inline
+def put_rows(record, i, block, acc):
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times GAIN, plus BIAS, plus what stands there if ADD."""
+    step = peek(record + OUT_STEP)
+    out = peek(record + OUT) + i * step + 64 * block
+    if peek(record + BIAS) != 0:
+        acc = add(acc, load(peek(record + BIAS) + 64 * block))
+    gain = splat(peek_f32(record + GAIN))
+    if peek(record + ADD) != 0:
+        acc = fma(acc, gain, loads_f32(acc, out, step))
+    else:
+        acc = mul(acc, gain)
+    stores(out, step, acc)
+
+
+@inline
+def tile_q8(acc, record, i, block):
+    """16 rows of weights times a tile of tokens from i on."""
+    groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
+    w, s = peek(record + W) + block * groups * 512, peek(record + S) + block * groups * 32
+    q, at = peek(record + Q) + i * q_step, i * g_step
+    qs, qc = peek(record + QS) + at, peek(record + QC) + at
+    for _ in range(groups):
+        sums = start(acc, qc, g_step)
+        for k in range(8):
+            sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
+        acc = scaled(acc, sums, load_f16(s), qs, g_step)
+        w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
+    return acc
+
+
+@inline
+def tile_q4(acc, record, i, block):
+    groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
+    w, s = peek(record + W) + block * groups * 256, peek(record + S) + block * groups * 32
+    q, at = peek(record + Q) + i * q_step, i * g_step
+    qs, qc = peek(record + QS) + at, peek(record + QC) + at
+    for _ in range(groups):
+        sums = start4(acc)
+        for k in range(4):
+            pair = load_bytes(w + 64 * k)
+            sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
+            sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
+        acc = scaled(acc, finish4(sums, qc, g_step), load_f16(s), qs, g_step)
+        w, s, q, qs, qc = w + 256, s + 32, q + 32, qs + 4, qc + 4
+    return acc
+
+
+def matmul_quantised(tile):
+    """OUT [tokens, rows] = Q [tokens, cols] @ W [rows, cols].T, four tokens at a time while there are four."""
+
+    def matmul(record, pas, t, threads):
+        n = peek(peek(record + COUNT))
+        first, last = share(peek(record + ROWS) // 16, t, threads)
+        for block in range(first, last):
+            for i in range(0, n - 3, 4):
+                put_rows(record, i, block, tile(zeros4(), record, i, block))
+            for i in range(n - n % 4, n):
+                put_rows(record, i, block, tile(zeros1(), record, i, block))
+        return 0
+
+    return matmul
+
+
+def matmul_float(loads, size):
+    """As matmul_quantised, for weights of size bytes read by loads and X in float32. Rows are summed column by column."""
+
+    def matmul(record, pas, t, threads):
+        n, cols = peek(peek(record + COUNT)), peek(record + COLS)
+        x, x_step = peek(record + X), peek(record + X_STEP)
+        first, last = share(peek(record + ROWS) // 16, t, threads)
+        out_step, many = 16 * size, cols * 16 * size
+        block = first
+        while block < last:
+            w, width = peek(record + W) + block * many, min(4, last - block)
+            if n < 4 and width == 4:  # few tokens: four blocks of rows at once, to hide the latency of fma
+                for i in range(n):
+                    acc = zeros4()
+                    for k in range(cols):
+                        v = splat(peek_f32(x + i * x_step + 4 * k))
+                        acc = fma(loads(acc, w + k * out_step, many), v, acc)
+                    put_blocks(record, i, block, acc)
+                block += 4
+                continue
+            for i in range(0, n - 3, 4):
+                acc = zeros4()
+                for k in range(cols):
+                    acc = fma(loads(zeros1(), w + k * out_step, 0), spreads(acc, x + i * x_step + 4 * k, x_step), acc)
+                put_rows(record, i, block, acc)
+            for i in range(n - n % 4, n):
+                acc = zeros1()
+                for k in range(cols):
+                    acc = fma(loads(acc, w + k * out_step, 0), spreads(acc, x + i * x_step + 4 * k, 0), acc)
+                put_rows(record, i, block, acc)
+            block += 1
+        return 0
+
+    return matmul
+
+
+@inline
+def put_blocks(record, i, block, acc):
+    """As put_rows, for a tile of four blocks of rows of one token."""
+    out = peek(record + OUT) + i * peek(record + OUT_STEP) + 64 * block
+    if peek(record + BIAS) != 0:
+        acc = add(acc, loads_f32(acc, peek(record + BIAS) + 64 * block, 64))
+    gain = splat(peek_f32(record + GAIN))
+    if peek(record + ADD) != 0:
+        acc = fma(acc, gain, loads_f32(acc, out, 64))
+    else:
+        acc = mul(acc, gain)
+    stores(out, 64, acc)
+
+
+@inline
+def weight_q8(record, row, k):
+    """Element [row, k] of W."""
+    groups, lane = peek(record + COLS) // 32, row % 16
+    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
+    w = peek(record + W) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
+    return np.float32(peek_u8(w) - 128) * scale
+
+
+@inline
+def weight_q4(record, row, k):
+    groups, lane = peek(record + COLS) // 32, row % 16
+    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
+    w = peek(record + W) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
+    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
+
+
+def weight_float(peek_weight, size):
+    def weight(record, row, k):
+        return peek_weight(peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size)
+
+    return inline_now(weight)
+
+
+def embed(weight):
+    """OUT [tokens, A] = the tokens' rows of W, times GAIN."""
+
+    def embed(record, pas, t, threads):
+        cols = peek(record + A)
+        gain = peek_f32(record + GAIN)
+        for i in range(peek(pas + N_TOKENS)):
+            token = peek(peek(pas + TOKENS) + 8 * i)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP)
+            first, last = share(cols, t, threads)
+            for k in range(first, last):
+                poke_f32(out + 4 * k, weight(record, token, k) * gain)
+        return 0
+
+    return embed
+
+
+@inline
+def sine(r):
+    """sin(r) for |r| <= pi / 4, float64, by its series."""
+    y, square = 0.0, r * r
+    for k in range(16, 0, -2):
+        y = (1.0 - y) * square / (k * (k + 1))
+    return r * (1.0 - y)
+
+
+@inline
+def cosine(r):
+    y, square = 0.0, r * r
+    for k in range(15, 0, -2):
+        y = (1.0 - y) * square / (k * (k + 1))
+    return 1.0 - y
+
+
+@kernel
+def angles(record, pas, t, threads):
+    """OUT: for each token and rope table, cos [A], sin [A] of position * frequency (W), times the amplitude. B = tables.
+
+    The angle is the float32 product, as in the reference programs; its cosine and sine are our own, in float64.
+    """
+    half = peek(record + A)
+    for i in range(peek(pas + N_TOKENS)):
+        position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
+        for table in range(peek(record + B)):
+            w = peek(record + W) + table * half * 8
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + table * half * 8
+            first, last = share(half, t, threads)
+            for j in range(first, last):
+                angle = np.float64(position * peek_f32(w + 4 * j))
+                amplitude = np.float64(peek_f32(w + 4 * (half + j)))
+                turns = math.floor(angle * 0.6366197723675814 + 0.5)
+                r = angle - turns * 1.5707963267341256  # pi / 2 in two parts: the first product is exact
+                r = r - turns * 6.077100506506192e-11
+                quarter = np.int64(turns) & 3
+                s, c = sine(r), cosine(r)
+                if quarter & 1 == 1:
+                    s, c = c, -s
+                if quarter & 2 == 2:
+                    s, c = -s, -c
+                poke_f32(out + 4 * j, np.float32(c * amplitude))
+                poke_f32(out + 4 * (half + j), np.float32(s * amplitude))
+    return 0
+
+
+@inline
+def rotate(p, cs, half, gain):
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all), times gain."""
+    scale = splat(gain)
+    for j in range(0, half, 16):
+        x, y = load(p + 4 * j), load(p + 4 * (half + j))
+        a, b = x, y
+        if cs != 0:
+            c, s = load(cs + 4 * j), load(cs + 4 * (half + j))
+            a, b = sub(mul(x, c), mul(y, s)), add(mul(y, c), mul(x, s))
+        store_first(p + 4 * j, mul(a, scale), half - j)
+        store_first(p + 4 * (half + j), mul(b, scale), half - j)
+
+
+def rope(poke_kv, store_kv, size):
+    """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
+
+    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0. The caches: keys
+    at Q [slot, head, position / 64, head_dim, 64], values at QS [slot, head, position, head_dim padded to 16].
+    """
+
+    def rope(record, pas, t, threads):
+        heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
+        wide = (dim + 15) // 16 * 16
+        first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
+        for item in range(first, last):
+            i, head = item // heads, item % heads
+            x = peek(record + X) + i * peek(record + X_STEP)
+            k, v = x + 4 * dim * (heads * group + head), x + 4 * dim * (heads * group + heads + head)
+            cs = peek(record + W)
+            if cs != 0:
+                cs += i * peek(record + S)
+            for j in range(head * group, (head + 1) * group):
+                rotate(x + 4 * dim * j, cs, dim // 2, peek_f32(record + GAIN))
+            if cs != 0:
+                rotate(k, cs, dim // 2, np.float32(1))
+            position = peek(peek(pas + POSITIONS) + 8 * i)
+            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
+            keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
+            values = peek(record + QS) + (lane + position) * wide * size
+            for j in range(dim):
+                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
+            for j in range(0, dim, 16):
+                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+        return 0
+
+    return rope
+
+
+def attention(loads, size):
+    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window.
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Scratch of a thread: 64 scores, then for
+    each query of the head its largest score, 16 partial sums of weights, and the weighted values.
+    """
+    attend = attend_block(loads, size)
+
+    def attention(record, pas, t, threads):
+        heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
+        wide, scores = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+        sums, acc_step = scores + 256, 4 * wide + 128
+        first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
+        for item in range(first, last):
+            i, head = item // heads, item % heads
+            end, begin = peek(peek(pas + POSITIONS) + 8 * i) + 1, 0
+            if peek(record + E) > 0:
+                begin = max(0, end - peek(record + E))
+            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
+            keys, values = peek(record + Q) + lane * dim * size, peek(record + QS) + lane * wide * size
+            query = peek(record + X) + i * peek(record + X_STEP) + 4 * dim * head * group
+            for h in range(group):
+                poke_f32(sums + h * acc_step, np.float32(-np.inf))
+                for j in range(64, acc_step, 64):
+                    store(sums + h * acc_step + j, zeros1())
+            for base in range(begin // 64 * 64, end, 64):
+                k, v = keys + base * dim * size, values + base * wide * size
+                for h in range(group):
+                    q, state = query + 4 * dim * h, sums + h * acc_step
+                    attend(k, v, q, scores, state, dim, wide, begin - base, end - base)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * head * group
+            for h in range(group):
+                weight = splat(total(load(sums + h * acc_step + 64)))
+                for j in range(0, dim, 16):
+                    v = div(load(sums + h * acc_step + 128 + 4 * j), weight)
+                    store_first(out + 4 * (dim * h + j), v, dim - j)
+        return 0
+
+    return attention
+
+
+def attend_block(loads, size):
+    """One query against keys [first, last) of a block of 64; state: largest score, sums [16], weighted values [wide]."""
+
+    def attend(k, v, q, scores, state, dim, wide, first, last):
+        low = np.float32(-np.inf)
+        acc = zeros4()
+        for j in range(dim):
+            acc = fma(loads(acc, k + j * 64 * size, 16 * size), splat(peek_f32(q + 4 * j)), acc)
+        stores(scores, 64, acc)
+        s0, s1 = keep(load(scores), first, last, low), keep(load(scores + 64), first - 16, last - 16, low)
+        s2, s3 = keep(load(scores + 128), first - 32, last - 32, low), keep(load(scores + 192), first - 48, last - 48, low)
+        old = splat(peek_f32(state))
+        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
+        fade = exp(sub(old, new))
+        store_first(state, new, 1)
+        store(state + 64, fma(load(state + 64), fade, add(add(s0, s1), add(s2, s3))))
+        store(scores, s0)
+        store(scores + 64, s1)
+        store(scores + 128, s2)
+        store(scores + 192, s3)
+        state += 128
+        begin, end = max(first, 0), min(last, 64)
+        for c in range(0, wide - 63, 64):
+            acc = mul(loads_f32(zeros4(), state + 4 * c, 64), fade)
+            for j in range(begin, end):
+                acc = fma(loads(acc, v + (j * wide + c) * size, 16 * size), splat(peek_f32(scores + 4 * j)), acc)
+            stores(state + 4 * c, 64, acc)
+        for c in range(wide // 64 * 64, wide, 16):
+            one = mul(load(state + 4 * c), fade)
+            for j in range(begin, end):
+                one = fma(loads(one, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), one)
+            store(state + 4 * c, one)
+
+    return inline_now(attend)
+
+
+@kernel
+def top(logits, n, k, out):
+    """The k largest of n float32, in order, equals by index; out: k values float32, then k indices int32. -> how many."""
+    found = 0
+    for i in range(n):
+        value = peek_f32(logits + 4 * i)
+        if found == k and not value > peek_f32(out + 4 * (k - 1)):
+            continue
+        at = min(found, k - 1)
+        while at > 0 and value > peek_f32(out + 4 * (at - 1)):
+            poke_f32(out + 4 * at, peek_f32(out + 4 * (at - 1)))
+            poke_i32(out + 4 * (k + at), peek_i32(out + 4 * (k + at - 1)))
+            at -= 1
+        poke_f32(out + 4 * at, value)
+        poke_i32(out + 4 * (k + at), np.int32(i))
+        found = min(found + 1, k)
+    return found
+
+
+KERNELS.update(
+    {
+        "matmul_q8_0": lambda: matmul_quantised(tile_q8),
+        "matmul_q4_0": lambda: matmul_quantised(tile_q4),
+        "matmul_f32": lambda: matmul_float(loads_f32, 4),
+        "matmul_f16": lambda: matmul_float(loads_f16, 2),
+        "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
+        "embed_q8_0": lambda: embed(weight_q8),
+        "embed_q4_0": lambda: embed(weight_q4),
+        "embed_f32": lambda: embed(weight_float(peek_f32, 4)),
+        "embed_f16": lambda: embed(weight_float(peek_f16, 2)),
+        "embed_bf16": lambda: embed(weight_float(peek_bf16, 2)),
+        "rope_f32": lambda: rope(poke_f32, store, 4),
+        "rope_f16": lambda: rope(poke_f16, store_f16, 2),
+        "attention_f32": lambda: attention(loads_f32, 4),
+        "attention_f16": lambda: attention(loads_f16, 2),
+    }
+)
+
+
+# -----------------------------------------------------------------------------
+# forward: the model recorded once as a program, played for every pass; tokens in, logits out
+
+CHUNK = 64  # tokens of a pass at most
+WANTED_MAX = 16  # of which this many can have their logits taken
+
+
+class Buffer:
+    """Zeroed bytes at a 64-byte boundary, with 256 to spare because vectors read past the end of a row."""
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+        self.raw = np.zeros(nbytes + 320, np.uint8)
+        self.address = padded(self.raw.ctypes.data, 64)
+
+    def view(self, dtype, *shape):
+        start = self.address - self.raw.ctypes.data
+        return self.raw[start : start + np.dtype(dtype).itemsize * math.prod(shape)].view(dtype).reshape(shape)
+
+
+class Forward:
+    """One model ready to run: buffers, KV cache, recorded program, worker threads.
+
+    __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid until the next call.
+    A slot is the cache of one sequence of up to n_ctx positions.
+    """
+
+    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
+        c = self.config = model.config
+        self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
+        self.room, self.kv = padded(n_ctx, KEYS), kv
+        wide, size = padded(c.head_dim, 16), 4 if kv == "f32" else 2
+        f32 = lambda n: Buffer(4 * CHUNK * padded(n, GROUP))  # noqa: E731
+        self.x = f32(c.dim)  # the residual stream
+        self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
+        self.att = f32(c.n_heads * c.head_dim)
+        self.gate_up = f32(2 * c.ffn_dim)
+        widest = max(c.dim, c.ffn_dim, c.n_heads * c.head_dim)
+        self.xb = f32(widest)  # a matmul's input, if in float32
+        self.q = Buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
+        self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
+        self.cs = f32(c.n_rope * c.head_dim)
+        self.logits = Buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
+        self.keys, self.values = [], []  # the KV cache: a pair of buffers for each layer
+        for _ in range(c.n_layers):
+            self.keys.append(Buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
+            self.values.append(Buffer(n_slots * c.n_kv_heads * self.room * wide * size))
+        self.scratch_step = padded(256 + c.n_heads // c.n_kv_heads * (4 * wide + 128), 128)
+        self.scratch = Buffer(threads * self.scratch_step)
+        self.ids = Buffer(8 * CHUNK * 4)
+        self.small = []  # padded copies of norms and biases
+        self.records = []
+        self.record()
+        names = {name for name, _ in self.records} | {"play", "post", "serve", "top"}
+        self.code = Code(sorted(names), notice)
+        self._ready()
+
+    # recording
+
+    def record(self):
+        """The forward of a Llama, one line an operation."""
+        c, m = self.config, self.model.tensors
+        window, rope_id = (m[name].data.view("<i4").tolist() for name in ("window", "rope_id"))
+        self.embed(self.x, "embed")
+        self.angles(self.cs)
+        for i in range(c.n_layers):
+            self.rmsnorm(self.x, f"l{i}.an.w", f"l{i}.qkv")
+            self.matmul(self.qkv, f"l{i}.qkv")
+            self.rope(self.qkv, i, rope_id[i])
+            self.attention(self.att, self.qkv, i, window[i])
+            self.convert(self.att, f"l{i}.o")
+            self.matmul(self.x, f"l{i}.o", add=True)
+            self.rmsnorm(self.x, f"l{i}.fn.w", f"l{i}.gate_up")
+            self.matmul(self.gate_up, f"l{i}.gate_up")
+            self.swiglu(self.gate_up, f"l{i}.down")
+            self.matmul(self.x, f"l{i}.down", add=True)
+        head = "head" if c.has("head") else "embed"
+        self.rmsnorm(self.x, "out_norm.w", head, wanted=True)
+        self.matmul(self.logits, head, wanted=True)
+
+    def emit(self, kernel, fields, wait=True, wanted=False):
+        """Append a record. fields: {offset: int, float (as bits) or (Buffer, bytes that the kernel may touch)}."""
+        row = np.zeros(RECORD_BYTES // 8, np.int64)
+        row[WAIT // 8] = wait
+        for offset, value in fields.items():
+            if isinstance(value, tuple):
+                buffer, reach = value
+                if reach > buffer.nbytes:
+                    raise ModelError(f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it")
+                value = buffer.address
+            row[offset // 8] = int(np.float32(value).view(np.int32)) if isinstance(value, float) else value
+        row[COUNT // 8] = N_WANTED if wanted else N_TOKENS
+        self.records.append((kernel, row))
+
+    def _weights(self, name):
+        """Fields W and S of a matrix, which open_model has checked against its shape."""
+        tensor, scales = self.model.tensors[name], self.model.tensors.get(name + ".s")
+        rows, cols = tensor.shape
+        quantised = tensor.dtype in ("q8_0", "q4_0")
+        return tensor.dtype, rows, padded(cols, GROUP) if quantised else cols, {
+            W: tensor.data.ctypes.data,
+            S: scales.data.ctypes.data if scales else 0,
+            ROWS: padded(rows, BLOCK),
+            COLS: padded(cols, GROUP) if quantised else cols,
+        }
+
+    def _vector(self, name, multiple):
+        """Address of a padded copy of a float32 vector of the file."""
+        data = self.model.tensors[name].data.view("<f4")
+        copy = Buffer(4 * padded(len(data), multiple))
+        copy.view(np.float32, len(data))[:] = data
+        self.small.append(copy)
+        return copy.address
+
+    def _input(self, name):
+        """Where the input of matrix name goes: fields OUT, or Q QS QC, with their steps; and the padded columns."""
+        dtype, cols = self.model.tensors[name].dtype, padded(self.model.tensors[name].shape[1], GROUP)
+        if dtype not in ("q8_0", "q4_0"):
+            return {OUT: (self.xb, 4 * CHUNK * cols), OUT_STEP: 4 * cols, COLS: cols}
+        step = cols // GROUP * 4
+        places = {Q: (self.q, CHUNK * cols), QS: (self.qs, CHUNK * step), QC: (self.qc, CHUNK * step)}
+        return {**places, Q_STEP: cols, G_STEP: step, COLS: cols}
+
+    def embed(self, out, name):
+        dtype, _, _, fields = self._weights(name)
+        dim, step = self.config.dim, 4 * padded(self.config.dim, GROUP)
+        gain = self.config.embed_scale or 1.0
+        self.emit(f"embed_{dtype}", {**fields, A: dim, OUT: (out, CHUNK * step), OUT_STEP: step, GAIN: gain}, wait=False)
+
+    def angles(self, out):
+        c = self.config
+        table = self._vector("rope", 1)
+        step = 4 * c.n_rope * c.head_dim
+        self.emit("angles", {OUT: (out, CHUNK * step), OUT_STEP: step, W: table, A: c.head_dim // 2, B: c.n_rope})
+
+    def rmsnorm(self, x, weight, name, wanted=False):
+        """The normed x becomes the input of matrix name."""
+        c = self.config
+        step = 4 * padded(c.dim, GROUP)
+        take = self.ids.address + 8 * CHUNK * 3 if wanted else 0
+        norm = {X: (x, CHUNK * step), X_STEP: step, W: self._vector(weight, GROUP), A: c.dim, B: float(c.eps), C: take}
+        self.emit("rmsnorm", {**self._input(name), **norm}, wanted=wanted)
+
+    def convert(self, x, name):
+        """x becomes the input of matrix name."""
+        fields = self._input(name)
+        step = 4 * fields[COLS]
+        self.emit("convert", {**fields, X: (x, CHUNK * step), X_STEP: step})
+
+    def swiglu(self, x, name):
+        fields, ffn = self._input(name), self.config.ffn_dim
+        step = 4 * padded(2 * ffn, GROUP)
+        self.emit("swiglu", {**fields, X: (x, CHUNK * step), X_STEP: step, A: ffn})
+
+    def matmul(self, out, name, add=False, wanted=False):
+        """out = W @ input + bias, or out += resid_scale * (…)."""
+        c = self.config
+        dtype, rows, cols, fields = self._weights(name)
+        step = 4 * padded(rows, 16 if wanted else GROUP)
+        given = self._input(name)
+        if OUT in given:
+            given = {X: given[OUT], X_STEP: given[OUT_STEP]}
+        fields = {**given, **fields, OUT: (out, (WANTED_MAX if wanted else CHUNK) * step), OUT_STEP: step, ADD: int(add)}
+        fields[GAIN] = float((c.resid_scale if add else c.logit_scale if wanted else 0) or 1.0)
+        if name + ".b" in self.model.tensors:
+            fields[BIAS] = self._vector(name + ".b", BLOCK)
+        self.emit(f"matmul_{dtype}", fields, wanted=wanted)
+
+    def _heads(self, x, layer):
+        """The fields that rope and attention share."""
+        c, step = self.config, 4 * padded((self.config.n_heads + 2 * self.config.n_kv_heads) * self.config.head_dim, GROUP)
+        size, lanes = 4 if self.kv == "f32" else 2, self.n_slots * c.n_kv_heads * self.room
+        return {
+            X: (x, CHUNK * step),
+            X_STEP: step,
+            A: c.n_kv_heads,
+            B: c.n_heads // c.n_kv_heads,
+            C: c.head_dim,
+            D: self.room,
+            Q: (self.keys[layer], lanes * c.head_dim * size),
+            QS: (self.values[layer], lanes * padded(c.head_dim, 16) * size),
+        }
+
+    def rope(self, x, layer, table):
+        c = self.config
+        step = 4 * c.n_rope * c.head_dim
+        cs = self.cs.address + 4 * c.head_dim * table if table >= 0 else 0
+        gain = float(c.attn_scale or 1 / math.sqrt(c.head_dim))
+        self.emit(f"rope_{self.kv}", {**self._heads(x, layer), W: cs, S: step, GAIN: gain})
+
+    def attention(self, out, x, layer, window):
+        step = 4 * padded(self.config.n_heads * self.config.head_dim, GROUP)
+        fields = {**self._heads(x, layer), OUT: (out, CHUNK * step), OUT_STEP: step, E: window}
+        self.emit(f"attention_{self.kv}", fields)
+
+    # playing
+
+    def _ready(self):
+        """Put the addresses in, and start the workers."""
+        self.program = np.stack([row for _, row in self.records])
+        self.pas = Buffer(PASS_SEEN + 64 * (self.threads + 1))
+        self.pass_words = self.pas.view(np.int64, self.pas.nbytes // 8)
+        for i, (name, _) in enumerate(self.records):
+            self.program[i, FN // 8] = self.code.address[name]
+        self.program[:, COUNT // 8] += self.pas.address
+        self.id_rows = self.ids.view(np.int64, 4, CHUNK)
+        for field, row in zip((TOKENS, POSITIONS, SLOTS, WANTED), range(4)):
+            self.pass_words[field // 8] = self.ids.address + 8 * CHUNK * row
+        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = self.program.ctypes.data, len(self.program)
+        self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = self.scratch.address, self.scratch_step
+        self.play, self.top_kernel = self.code.function("play"), self.code.function("top")
+        self.workers = Workers(self.code, self.pas, self.threads) if self.threads > 1 else None
+        self.close = weakref.finalize(self, self.workers.stop if self.workers else int)
+
+    def __call__(self, tokens, positions, slots, wanted):
+        """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices into them, at most
+        WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the next pass overwrites."""
+        n, c = len(tokens), self.config
+        if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
+            raise ValueError(f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        for row, (values, limit) in enumerate(
+            ((tokens, c.vocab_size), (positions, self.n_ctx), (slots, self.n_slots), (wanted, n))
+        ):
+            ids = self.id_rows[row, : len(values)]
+            ids[:] = values
+            if len(ids) and not (0 <= ids.min() and ids.max() < limit):
+                raise ValueError(f"{('token', 'position', 'slot', 'wanted')[row]} {ids.max()} outside 0..{limit - 1}")
+        self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
+        if self.workers:
+            self.workers.post()
+        self.play(self.program.ctypes.data, self.pas.address, 0, self.threads)
+        return self.logits.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))[: len(wanted), : c.vocab_size]
+
+
+class Workers:
+    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until the next is posted."""
+
+    def __init__(self, code, pas, threads):
+        self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
+        self.post_kernel, self.serve = code.function("post"), code.function("serve")
+        self.wake, self.asleep, self.count = threading.Condition(), 0, threads
+        self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def _live(self, t):
+        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_SEEN + 64 * t) // 8
+        while not self.serve(play, self.pas.address, t, self.count):
+            with self.wake:
+                while self.words[job] == self.words[seen]:
+                    self.asleep += 1
+                    self.wake.wait()
+                    self.asleep -= 1
+
+    def post(self):
+        with self.wake:
+            self.post_kernel(self.pas.address, 0, 0, 0)
+            if self.asleep:
+                self.wake.notify_all()
+
+    def stop(self):
+        """End the threads; they are idle, since a pass ends on all threads at once."""
+        self.words[PASS_STOP // 8] = 1
+        self.post()
+        for thread in self.threads:
+            thread.join()
