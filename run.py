@@ -6,13 +6,16 @@ The file, top to bottom:
 """
 
 import argparse
+import codecs
 import ctypes
 import hashlib
+import heapq
 import importlib.util
 import inspect
 import math
 import os
 import random
+import re
 import signal
 import stat
 import struct
@@ -1740,3 +1743,788 @@ class Workers:
         self.post()
         for thread in self.threads:
             thread.join()
+
+
+# -----------------------------------------------------------------------------
+# tokenizer: text to ids and back; pieces are bytes, and text never becomes a control token
+
+TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
+TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
+SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".split()
+SPM, BYTE_BPE = 1, 2
+ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (1 << i for i in range(8))
+NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
+LSTRIP, RSTRIP = 0x10, 0x20
+LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
+PIECE_MAX = 4096
+# How text is cut before merging: regular expressions over a string of classes, a letter for each character of the text.
+# x letter, 0 number, . other, "\n" line end, " " space, "\t" other white space; ' and the letters of English contractions
+# stand for themselves, z for the long s, which matches s when case is ignored.
+CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
+LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
+SPLITS = {
+    0: None,  # the whole text is one piece
+    1: r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+",  # GPT-2
+    2: CONTRACTIONS + LATER % 3,  # Llama 3
+    3: CONTRACTIONS + LATER % 1,  # Qwen 2
+}
+
+
+class Tokenizer:
+    """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
+
+    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format says.
+    Attributes: n_vocab, bos, eos (None if absent), stops (ids that end a text), sha256 (of the whole file).
+    """
+
+    def __init__(self, source):
+        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+        try:
+            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", 1 << 28))
+            self._check(8)
+        except ModelError as e:
+            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+
+    def _load(self, raw):
+        sections = _tokenizer_sections(raw)
+        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = TOKENIZER_HEADER.unpack_from(raw)
+        self.sha256, self.n_vocab, self.cache, self.lut = hashlib.sha256(raw).digest(), n, {}, None
+        self.bos, self.eos, self.unk, self.pad = (None if i == NONE else i for i in ids[:4])
+        offsets, prio, types, stops = (
+            np.frombuffer(sections[k], t) for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
+        )
+        if not 1 <= n <= 1 << 22 or not len(offsets) - 1 == len(prio) == len(types) == n:
+            raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected 1..2^22 of each; export it again")
+        blob = sections["pieces"]
+        if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
+            raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
+        if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
+            raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
+        if not np.isfinite(prio).all() or (types & 15).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
+            raise ModelError("unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?")
+        if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
+            raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
+        if self.pretok not in SPLITS or sections["chat"] or sections["reserved"]:
+            raise ModelError(f"pre-tokenizer {self.pretok} or a section is unknown to this run.py, expected {max(SPLITS)} or less; use a newer one")
+        edges = offsets.tolist()
+        self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
+        self.types, self.stops = types, frozenset(stops.tolist())
+        self.classes = np.frombuffer(sections["classes"], "<u4").reshape(-1, 3)
+        if (self.classes[:, 0] > self.classes[:, 1]).any() or (self.classes[:, 1] > 0x10FFFF).any() or (self.classes[:, 2] > 255).any():
+            raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
+        self._index(prio.tolist(), sections["merges"])
+        self.tests = _tokenizer_tests(sections["tests"])
+
+    def _index(self, prio, merges):
+        """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
+        kinds = (self.types & 15).tolist()
+        self.ids, self.bytes, users = {}, {}, []
+        for i, (piece, kind) in enumerate(zip(self.pieces, kinds)):
+            if kind == NORMAL:
+                if not piece:
+                    raise ModelError(f"token {i} is an empty piece; export it again")
+                self.ids.setdefault(piece, i)
+            elif kind == BYTE and len(piece) == 1:
+                self.bytes.setdefault(piece[0], i)
+            elif kind == USER and piece:
+                users.append(i)
+        if self.kind == SPM:
+            try:
+                b"\n".join(p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)).decode()
+            except UnicodeDecodeError:
+                raise ModelError("a piece is not UTF-8, as SentencePiece's are; export it again") from None
+        single = self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
+        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(bytes([b]) not in single for b in range(256)):
+            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        self.priority = {piece: prio[i] for piece, i in self.ids.items()}
+        self.pairs = None
+        if self.flags & EXPLICIT:
+            rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
+            if len(rows) and rows.max() >= self.n_vocab:
+                raise ModelError(f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again")
+            self.pairs = {}
+            for rank, (a, b) in enumerate(rows.tolist()):
+                self.pairs.setdefault((self.pieces[a], self.pieces[b]), -rank)
+        users.sort(key=lambda i: -len(self.pieces[i]))  # the longest first
+        self.user_ids = {self.pieces[i].decode("utf-8", "replace"): i for i in users}
+        forms = []
+        for text, i in self.user_ids.items():
+            left, right = (r"\s*" if self.types[i] & bit else "" for bit in (LSTRIP, RSTRIP))
+            forms.append(f"{left}(?:{re.escape(text)}){right}")
+        self.user_pattern = re.compile("(" + "|".join(forms) + ")") if forms else None
+
+    def _check(self, count):
+        for text, ids in self.tests[:count]:
+            if self.encode(text, add_bos=False) != ids:
+                raise ModelError(f"self-test failed on {text[:40]!r}: the tokenizer does not do what its exporter saw; export it again")
+
+    def selftest(self):
+        """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
+        self._check(len(self.tests))
+
+    def encode(self, text, add_bos=True):
+        """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
+        ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
+        if self.flags & NFC:
+            import unicodedata
+
+            text = unicodedata.normalize("NFC", text)
+        if self.kind == SPM:
+            text = text.replace("\u2581", " ")
+            if text and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
+                text = " " + text
+        parts = self.user_pattern.split(text) if self.user_pattern else [text]
+        for i, part in enumerate(parts):
+            if i % 2:
+                found = part if part in self.user_ids else part.strip()
+                ids.append(self.user_ids[found])
+            elif part:
+                for word in self._words(part):
+                    ids += self._word(word)
+        return ids + ([self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else [])
+
+    def _words(self, text):
+        """text cut by the model's pattern, which runs on a string of character classes instead of the text."""
+        pattern = SPLITS[self.pretok]
+        if pattern is None:
+            return [text]
+        if self.lut is None:
+            self.lut = np.full(0x110000, ord("."), np.uint8)
+            for first, last, kind in self.classes.tolist():
+                self.lut[first : last + 1] = ord({LETTER: "x", NUMBER: "0", SPACE: "\t"}.get(kind, "."))
+            for ch in "stmdlverSTMDLVER' ":
+                self.lut[ord(ch)] = ord(ch)
+            self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
+        classes = self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")].tobytes().decode("latin-1")
+        return [text[m.start() : m.end()] for m in re.finditer(pattern, classes)]
+
+    def _word(self, word):
+        """ids of a word, remembered if it is short."""
+        ids = self.cache.get(word)
+        if ids is None:
+            ids = self._merge(word)
+            if len(word) <= 64:
+                if len(self.cache) >= 1 << 16:
+                    self.cache.clear()
+                self.cache[word] = ids
+        return ids
+
+    def _merge(self, word):
+        """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged (Sennrich et al. 2016;
+        the order is SentencePiece's). A heap, so that the time is n log n in the length of the word."""
+        raw = word.encode("utf-8", "replace")
+        if self.flags & IGNORE_MERGES and raw in self.ids:
+            return [self.ids[raw]]
+        part = [raw[i : i + 1] for i in range(len(raw))] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]
+        n, after, before, heap = len(part), list(range(1, len(part) + 1)), list(range(-1, len(part) - 1)), []
+        priority, pairs = self.priority, self.pairs
+
+        def offer(i, j):
+            both = part[i] + part[j]
+            best = priority.get(both) if pairs is None else pairs.get((part[i], part[j]))
+            if best is not None:
+                heapq.heappush(heap, (-best, i, j, both))
+
+        for i in range(n - 1):
+            offer(i, i + 1)
+        while heap:
+            _, i, j, both = heapq.heappop(heap)
+            if part[i] is None or j >= n or after[i] != j or part[i] + part[j] != both:
+                continue  # one of the two was merged with another since
+            part[i], part[j] = both, None
+            k = after[i] = after[j]
+            if k < n:
+                before[k] = i
+                offer(i, k)
+            if before[i] >= 0:
+                offer(before[i], i)
+        ids = []
+        for piece in part:
+            if piece is None:
+                continue
+            found = self.ids.get(piece)
+            if found is not None:
+                ids.append(found)
+            elif self.flags & BYTE_FALLBACK:
+                ids += [self.bytes[b] for b in piece]
+            elif self.unk is not None and (not ids or ids[-1] != self.unk):
+                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+        return ids
+
+    def piece(self, token):
+        """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
+        if token == self.unk and self.kind == SPM:
+            return " \u2047 ".encode()
+        if not 0 <= token < self.n_vocab or self.types[token] & 15 in (CONTROL, UNUSED):
+            return b""
+        return self.pieces[token]
+
+    def name(self, token):
+        """A token as people write it; control tokens by name."""
+        return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
+
+    def decode(self, ids):
+        """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
+        stream = TextStream(self, start=True)
+        return "".join([stream.push(i) for i in ids]) + stream.flush()
+
+
+class TextStream:
+    """Tokens in, whole characters out: a character may span several tokens. start: drop the space that encode put first."""
+
+    def __init__(self, tokenizer, start=False):
+        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
+        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
+
+    def push(self, token):
+        raw = self.tokenizer.piece(token)
+        if self.strip and raw:
+            self.strip, raw = False, raw.removeprefix(b" ")
+        return self.decoder.decode(raw)
+
+    def flush(self):
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self.decoder.decode(b"", final=True)
+
+
+def _read_small(path, what, most):
+    fd, size = open_regular(path, what)
+    with os.fdopen(fd, "rb") as f:
+        if size > most:
+            raise ModelError(f"{size:,} bytes, expected {what} of at most {most:,}; give the right file")
+        return f.read()
+
+
+def _tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next((what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what), None)
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
+    if size != len(raw):
+        raise ModelError(f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again")
+    if hashlib.sha256(raw[:0x40] + bytes(32) + raw[0x60:]).digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            raise ModelError(f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again")
+        unit = {"offsets": 4, "prio": 4, "stops": 4, "classes": 12, "merges": 8}.get(name, 1)
+        if length % unit:
+            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit}; export it again")
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        raise ModelError(f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again")
+    return sections
+
+
+def _tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test."""
+    tests, at = [], 4
+    try:
+        for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
+            n_text, n_ids = struct.unpack_from("<II", raw, at)
+            ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
+            tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
+            at += 8 + n_text + 4 * n_ids
+    except (struct.error, UnicodeDecodeError):
+        raise ModelError("self-test section is cut short or not text; export it again") from None
+    return tests
+
+
+# -----------------------------------------------------------------------------
+# sampler: logits and one number in [0, 1) -> the next id; nothing else is random
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the most likely."""
+
+    temperature: float = 0.8
+    top_k: int = 40  # 0 = all
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64  # 0 = none, -1 = the whole context
+
+    def __post_init__(self):
+        limits = {
+            "temperature": (0, 100),
+            "top_k": (0, 1 << 31),
+            "top_p": (1e-9, 1),
+            "min_p": (0, 1),
+            "repeat_penalty": (1e-3, 1e3),
+            "repeat_last_n": (-1, 1 << 31),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+
+
+def exp64(x):
+    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
+    n = np.rint(np.maximum(x, -700.0) * 1.4426950408889634)
+    r = np.maximum(x, -700.0) - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    y = np.full_like(r, 1 / math.factorial(14))
+    for k in range(13, -1, -1):
+        y = y * r + 1 / math.factorial(k)
+    return np.ldexp(y, n.astype(np.int32))
+
+
+def sample(logits, how, recent, coin, top):
+    """Next id from float32 logits [vocab]. recent: ids so far; coin in [0, 1); top(logits, k) -> values, ids, largest first."""
+    if how.repeat_penalty != 1.0 and how.repeat_last_n:
+        seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
+        logits = logits.copy()
+        was = logits[seen]
+        logits[seen] = np.where(was > 0, was / np.float32(how.repeat_penalty), was * np.float32(how.repeat_penalty))
+    if how.temperature == 0:
+        return int(np.argmax(logits))
+    values, ids = top(logits, how.top_k or len(logits))
+    values = values.astype(np.float64)
+    weights = exp64(values - values[0])
+    total_before = np.cumsum(weights)
+    count = len(values)
+    if how.top_p < 1:
+        count = int(np.searchsorted(total_before, how.top_p * total_before[-1])) + 1
+    weights = weights[:count]
+    count = int(np.count_nonzero(weights >= how.min_p * weights[0]))
+    chances = np.cumsum(exp64((values[:count] - values[0]) / how.temperature))
+    return int(ids[min(int(np.searchsorted(chances, coin * chances[-1], side="right")), count - 1)])
+
+
+# -----------------------------------------------------------------------------
+# model: what a program imports; text in, text out
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token."""
+
+    text: str
+    token: int | None = None
+    finish_reason: str | None = None
+
+
+def generate(step, prompt, stop, max_new, choose):
+    """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new. step(ids, position) -> logits.
+
+    Knows nothing of text, weights or the clock, so a test can drive it with three lines of fake model.
+    """
+    logits = step(prompt, 0)
+    for position in range(len(prompt), len(prompt) + max_new):
+        token = choose(logits)
+        if token in stop:
+            return
+        yield token
+        if position + 1 < len(prompt) + max_new:  # the last token's logits would go unused
+            logits = step([token], position)
+
+
+class Model:
+    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
+
+    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or tokenizer.bin beside it.
+    n_ctx: positions of the KV cache, 0 = the model's. n_threads: None = the cores this process may use.
+    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr.
+    Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
+    """
+
+    def __init__(self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True):
+        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.file = open_model(path)
+        c = self.config = self.file.config
+        if not 0 <= n_ctx <= c.max_ctx:
+            raise ModelError(f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less")
+        self.n_ctx = n_ctx or c.max_ctx
+        self.n_threads = available_cores() if n_threads is None else n_threads
+        if not 1 <= self.n_threads <= 1024:
+            raise ModelError(f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}")
+        f32 = self.file.tensors["embed"].dtype == "f32"
+        self.kv = kv or ("f32" if f32 else "f16")
+        self.notice = (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True)) if verbose else (lambda text: None)
+        self.tokenizer = self._find_tokenizer(tokenizer)
+        self.forward, self.fed = None, []  # fed: the ids whose keys and values are in the cache
+        if self.file.size > total_memory():
+            self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
+
+    def __getstate__(self):
+        return self.settings
+
+    def __setstate__(self, settings):
+        self.__init__(**settings)
+
+    def _find_tokenizer(self, path):
+        c, inside = self.config, self.file.tensors.get("tokenizer")
+        beside = Path(self.file.path).parent / "tokenizer.bin"
+        if path is None and inside is not None:
+            tokenizer = Tokenizer(inside.data.tobytes())
+        elif path is not None or beside.exists():
+            tokenizer = Tokenizer(path or beside)
+        elif not any(c.tokenizer_sha256):
+            return None
+        else:
+            raise ModelError(f"{printable(str(beside))}: not found; expected this model's tokenizer; copy it there, or name it with -z")
+        if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
+            found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
+            where = printable(str(path or (self.file.path if inside else beside)))
+            raise ModelError(f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it")
+        if tokenizer.n_vocab > c.vocab_size:
+            raise ModelError(f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}; use the one exported with it")
+        return tokenizer
+
+    def _need_tokenizer(self):
+        if self.tokenizer is None:
+            raise ModelError(f"{self.file.path}: exported without a tokenizer; expected one to read text; give ids, or -z FILE")
+        return self.tokenizer
+
+    @property
+    def info(self):
+        """What the file says of itself, as a dict of plain values."""
+        c, t = self.config, self.file.tensors
+        shapes = {"dim": c.dim, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads, "head_dim": c.head_dim}
+        matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
+        return {
+            "file": self.file.path,
+            "bytes": self.file.size,
+            "model_id": self.file.model_id,
+            "architecture": printable(c.arch_tag),
+            "parameters": sum(math.prod(x.shape) for x in t.values() if x.dtype in ("f32", *MATRIX_TYPES) and x.name[-2:] != ".s"),
+            "type": "/".join(sorted({x.dtype for x in matrices})),
+            **shapes,
+            "ffn_dim": c.ffn_dim,
+            "vocab_size": c.vocab_size,
+            "max_ctx": c.max_ctx,
+            "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
+            "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
+            "note": printable(self.file.note),
+        }
+
+    def _cache_bytes(self, n_ctx):
+        c, size = self.config, 4 if self.kv == "f32" else 2
+        return c.n_layers * c.n_kv_heads * padded(n_ctx, KEYS) * (c.head_dim + padded(c.head_dim, 16)) * size
+
+    def _open(self, n_ctx):
+        """A Forward of at least n_ctx positions; asks for no more memory than that."""
+        if self.forward is None or self.forward.n_ctx < n_ctx:
+            need, have = self._cache_bytes(n_ctx), total_memory()
+            try:
+                if need > have:
+                    raise MemoryError
+                self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
+            except MemoryError:
+                text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
+                raise ModelError(text) from None
+        return self.forward
+
+    def _step(self, ids, position):
+        """Logits after ids, of which the first stands at position; what the cache already holds is not computed again."""
+        n = position
+        self.fed[n + len(ids) :] = []
+        while n < position + len(ids) - 1 and n < len(self.fed) and self.fed[n] == ids[n - position]:
+            n += 1
+        while n < position + len(ids):
+            part = ids[n - position : n - position + CHUNK]
+            last = n + len(part) == position + len(ids)
+            self.fed[n:] = []
+            logits = self.forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if last else [])
+            self.fed += part
+            n += len(part)
+        return logits[0]
+
+    def tokenize(self, text, add_bos=True):
+        """-> ids; with the begin token if the model has one and add_bos."""
+        return self._need_tokenizer().encode(text, add_bos)
+
+    def detokenize(self, ids):
+        """-> str"""
+        return self._need_tokenizer().decode(ids)
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]."""
+        ids = self._check(ids)
+        forward, rows, self.fed = self._open(len(ids)), [], []
+        for n in range(0, len(ids), WANTED_MAX):
+            part = ids[n : n + WANTED_MAX]
+            rows.append(forward(part, range(n, n + len(part)), [0] * len(part), range(len(part))).copy())
+        return np.concatenate(rows)
+
+    def _check(self, ids):
+        ids = [int(i) for i in ids]
+        wrong = [i for i in ids if not 0 <= i < self.config.vocab_size]
+        if not ids or wrong or len(ids) > self.n_ctx:
+            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
+            raise ModelError(
+                f"prompt: {found}, expected 1 to {self.n_ctx} ids below {self.config.vocab_size}; shorten it, or raise -c"
+            )
+        return ids
+
+    def stream(self, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, on_token=None, **how):
+        """Yield Chunks of text as they are made. prompt: str or ids. max_tokens: None = until the end token or a full context.
+
+        stop: strings that end the text and are not part of it. seed: int, None = random. how: the fields of Sampling.
+        on_token(n_prompt, n_new) is called when the prompt is done (n_new = 0) and at every token.
+        """
+        how = Sampling(**how)
+        ids = self._check(self.tokenize(prompt) if isinstance(prompt, str) else prompt)
+        room = self.n_ctx - len(ids)
+        if room < 1 and max_tokens != 0:
+            raise ModelError(f"prompt: {len(ids)} tokens leave no room in a context of {self.n_ctx}; shorten it, or raise -c")
+        limit = room if max_tokens is None else min(max_tokens, room)
+        self._open(len(ids) + limit)
+        tokenizer, coin = self.tokenizer, random.Random(random.getrandbits(64) if seed is None else seed % 2**64).random
+        ends = set() if ignore_eos else set(tokenizer.stops) if tokenizer else {self.config.eos}
+        text = TextStream(tokenizer, start=tokenizer and not any(map(tokenizer.piece, ids)))
+        done, reason = list(ids), "eos"
+        held, stops = "", [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+        valid = tokenizer.n_vocab if tokenizer else self.config.vocab_size
+
+        def choose(logits):
+            if on_token:
+                on_token(len(ids), len(done) - len(ids))
+            if not np.isfinite(logits.max() - logits.min()):
+                at = len(done)
+                raise ModelError(f"{self.file.path}: NaN or infinite logits at position {at}, expected finite numbers; run --verify")
+            return sample(logits[:valid], how, done, coin(), self._top)
+
+        count = 0
+        for token in generate(self._step, ids, ends, limit, choose):
+            count += 1
+            done.append(token)
+            held += text.push(token) if tokenizer else ""
+            cut = min((held.find(s) for s in stops if s in held), default=-1)
+            if cut >= 0:
+                held, reason = held[:cut], "stop"
+                break
+            keep = max((n for s in stops for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
+            yield Chunk(held[: len(held) - keep], token)
+            held = held[len(held) - keep :]
+        else:
+            held += text.flush() if tokenizer else ""
+            if count == limit:
+                reason = "length" if max_tokens is not None and limit == max_tokens else "context"
+        yield Chunk(held, None, reason)
+
+    def generate(self, prompt, **options):
+        """The text that follows prompt, as one str; options as in stream."""
+        return "".join(chunk.text for chunk in self.stream(prompt, **options))
+
+    def _top(self, logits, k):
+        k = min(k, len(logits))
+        if k > 1024:
+            ids = np.argsort(-logits, kind="stable")[:k]
+            return logits[ids], ids
+        logits, out = np.ascontiguousarray(logits), np.empty((2, k), np.float32)
+        n = self.forward.top_kernel(logits.ctypes.data, len(logits), k, out.ctypes.data)
+        return out[0, :n], out[1, :n].view(np.int32)
+
+
+def total_memory():
+    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = Path("/sys/fs/cgroup/memory.max")
+        return min(memory, int(limit.read_text())) if limit.exists() and limit.read_text().strip() != "max" else memory
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
+
+
+def available_cores():
+    """Physical cores, of those this process may run on, within its control group's quota."""
+    try:
+        cpus = os.sched_getaffinity(0)
+    except AttributeError:
+        cpus = range(os.cpu_count() or 1)
+    cores = set()
+    for cpu in cpus:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text() if siblings.exists() else cpu)
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        most, period = quota.read_text().split()
+        if most != "max":
+            return max(1, min(len(cores), -(-int(most) // int(period))))
+    return max(1, len(cores))
+
+
+# -----------------------------------------------------------------------------
+# command line: stdout carries the text and nothing else
+
+EXAMPLES = """\
+examples:
+  python run.py model.bin -p "Once upon a time"
+  python run.py model.bin -f notes.txt -n 100 --temp 0
+  echo "The fox said" | python run.py model.bin -q > story.txt
+"""
+
+
+def parse_args(argv):
+    ap = argparse.ArgumentParser(
+        prog="run.py",
+        usage="run.py MODEL [options]",
+        description="Write text with a language model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
+    ap.add_argument("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
+    ap.add_argument("-z", "--tokenizer", metavar="FILE", help="default: inside the model, or tokenizer.bin beside it")
+    ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
+
+    text = ap.add_argument_group("text")
+    text.add_argument("-p", "--prompt", metavar="TEXT", help="what to continue; may begin with a dash")
+    text.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file, - = stdin; before -p if both")
+    text.add_argument("-n", "--n-predict", "--max-tokens", type=int, default=-1, metavar="N", help="new tokens; -1 = until the end (default)")
+    text.add_argument("-r", "--stop", action="append", default=[], metavar="STR", help="end before this text; repeatable")
+    text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
+    text.add_argument("--echo", action="store_true", help="print the prompt too")
+
+    how = ap.add_argument_group("sampling")
+    how.add_argument("--temp", type=float, default=0.8, metavar="X", help="temperature, 0 = most likely (default 0.8)")
+    how.add_argument("--top-k", type=int, default=40, metavar="N", help="of the N likeliest, 0 = all (default 40)")
+    how.add_argument("--top-p", type=float, default=0.95, metavar="X", help="of the likeliest with this share (default 0.95)")
+    how.add_argument("--min-p", type=float, default=0.05, metavar="X", help="at least X of the likeliest's chance (default 0.05)")
+    how.add_argument("--repeat-penalty", type=float, default=1.0, metavar="X", help="against recent tokens, 1 = off (default)")
+    how.add_argument("--repeat-last-n", type=int, default=64, metavar="N", help="how many are recent, -1 = all (default 64)")
+    how.add_argument("-s", "--seed", type=int, metavar="N", help="same seed, same text (default: random, and reported)")
+
+    machine = ap.add_argument_group("machine")
+    machine.add_argument("-t", "--threads", metavar="N", help="default: the cores this process may use")
+    machine.add_argument("-c", "--ctx-size", type=int, default=0, metavar="N", help="context in tokens (default: the model's)")
+    machine.add_argument("--kv", choices=("f16", "f32"), help="type of the KV cache (default f16; f32 for f32 models)")
+
+    other = ap.add_argument_group("other")
+    other.add_argument("--info", action="store_true", help="describe the model and exit")
+    other.add_argument("--verify", action="store_true", help="check every tensor against its SHA-256 and exit")
+    other.add_argument("--tokenize", action="store_true", help="print the prompt's tokens, an id and its text a line, and exit")
+    other.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong")
+    other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+
+    glued = []  # a value may begin with a dash, which argparse only takes behind an =
+    for arg in argv:
+        if glued and glued[-1] in ("-p", "--prompt", "-r", "--stop"):
+            glued[-1] = {"-p": "--prompt", "-r": "--stop"}.get(glued[-1], glued[-1]) + "=" + arg
+        else:
+            glued.append(arg)
+    args = ap.parse_args(glued)
+    if (args.model is None) == (args.model_flag is None):
+        ap.error("give one model file: run.py model.bin -p TEXT")
+    args.model = args.model or args.model_flag
+    if args.n_predict < -1:
+        ap.error(f"-n is {args.n_predict}, expected -1 (until the end), 0 (the prompt only) or more")
+    if args.ctx_size < 0:
+        ap.error(f"-c is {args.ctx_size}, expected 0 (the model's) or more")
+    if args.threads is not None and not args.threads.isdecimal():
+        ap.error(f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp")
+    args.threads = None if args.threads is None else int(args.threads)
+    try:
+        args.how = Sampling(args.temp, args.top_k, args.top_p, args.min_p, args.repeat_penalty, args.repeat_last_n)
+    except ModelError as e:
+        ap.error(str(e))
+    if not (args.info or args.verify) and args.prompt is None and args.file is None and sys.stdin and sys.stdin.isatty():
+        ap.error("no prompt; give -p TEXT, -f FILE, or a pipe")
+    return args
+
+
+def read_prompt(args):
+    """The prompt as text: bytes that are not UTF-8 become U+FFFD, and it says so."""
+    raw = None
+    if args.file is not None and args.file != "-":
+        fd, _ = open_regular(args.file, "a text file")
+        with os.fdopen(fd, "rb") as f:
+            raw = f.read()
+    elif args.file == "-" or args.prompt is None:
+        raw = sys.stdin.buffer.read() if sys.stdin else b""
+    if raw is not None and raw.endswith(b"\n"):
+        raw = raw[: -2 if raw.endswith(b"\r\n") else -1]
+    if args.prompt is not None:
+        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        print("run.py: the prompt is not UTF-8; bytes that are not were replaced by U+FFFD", file=sys.stderr)
+    return text
+
+
+def show_info(model):
+    width = max(len(k) for k in model.info)
+    for key, value in model.info.items():
+        value = f"{value:,}" if isinstance(value, int) and value > 99999 else "none" if value is None else value
+        print(f"{key:{width}}  {value}")
+
+
+def write_text(model, args):
+    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+    prompt = read_prompt(args)
+    if args.tokenize:
+        for token in model.tokenize(prompt):
+            print(f"{token}\t{printable(model.tokenizer.name(token))}")
+        return
+    ids = model.tokenize(prompt)
+    if not ids:
+        raise ModelError("-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT")
+    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
+    seed = random.getrandbits(32) if args.seed is None else args.seed
+    clock = {}
+
+    def on_token(n_prompt, n_new):
+        clock.setdefault("first", time.perf_counter())
+        clock["count"], clock["last"] = n_new, time.perf_counter()
+
+    def write(text):
+        if terminal:  # what a model writes must not drive the terminal
+            text = "".join(ch if ch in "\n\t" else printable(ch) for ch in text)
+        out.write(text.encode())
+        out.flush()
+
+    model._open(min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx)))
+    if args.echo:
+        write(prompt)
+    began, limit = time.perf_counter(), None if args.n_predict < 0 else args.n_predict
+    new = 0
+    for chunk in model.stream(ids, limit, args.stop, seed, args.ignore_eos, on_token, **vars(args.how)):
+        new += chunk.token is not None
+        write(chunk.text)
+    if terminal:
+        write("\n")
+    if not args.quiet:
+        first, now = clock.get("first", time.perf_counter()), time.perf_counter()
+        rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"  # noqa: E731
+        line = f"prompt {rate(len(ids), first - began)} | gen {rate(new, now - first)} | ttft {first - began:.2f} s"
+        print(f"{line} | stop: {chunk.finish_reason} | seed {seed}", file=sys.stderr)
+
+
+def main(argv=None):
+    """Run the command line; -> exit code."""
+    args = parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, verbose=not args.quiet)
+        if args.verify:
+            verify(model.file)
+            print(f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256")
+        elif args.info:
+            show_info(model)
+        else:
+            write_text(model, args)
+    except ModelError as e:
+        sys.stdout.flush()
+        print(f"run.py: error: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # run.py … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,1150 @@
+"""
+Turn a trained model into one flat file that run.py maps.        python export.py SOURCE -o model.bin
+
+The file, top to bottom:
+    arrays        what a source gives: matrices read a few rows at a time, whatever the model's size
+    sources       llama2.c, torch checkpoints, Hugging Face folders, random weights -> canonical tensors
+    tokenizers    llama2.c, SentencePiece, tokenizer.json, tiktoken -> tokenizer.bin
+    quantise      float32 rows -> the blocks of 16 rows that kernels read
+    write         temporary file, hashes, rename; then read back and verified
+    command line  flags, exit codes
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import random
+import struct
+import sys
+import time
+import zipfile
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+import run
+from run import BLOCK, FLAGS, GROUP, NONE, Config, ModelError, padded, printable
+
+CHUNK = 1 << 22  # matrix elements converted at a time
+
+# -----------------------------------------------------------------------------
+# arrays: a matrix of a source, converted to float32 a few rows at a time
+
+
+class Rows:
+    """A matrix [n, cols] made of parts stacked by rows, each a (mapped) array and perhaps an order of its rows.
+
+    Arrays of uint16 hold bfloat16.
+    """
+
+    def __init__(self, *parts):
+        self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
+        self.shape = (sum(len(a) for a, _ in self.parts), *self.parts[0][0].shape[1:])
+
+    def read(self, first, last):
+        """-> float32 [last - first, cols]"""
+        out, start = [], 0
+        for array, order in self.parts:
+            a, b = max(first - start, 0), min(last - start, len(array))
+            if a < b:
+                out.append(to_float32(array[a:b] if order is None else array[order[a:b]]))
+            start += len(array)
+        return np.concatenate(out)
+
+
+def to_float32(array):
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def half_split(heads, dim):
+    """The order of rows that turns neighbouring rotary pairs into (j, j + dim / 2), for each head."""
+    within = np.concatenate((np.arange(0, dim, 2), np.arange(1, dim, 2)))
+    return (np.arange(heads)[:, None] * dim + within).reshape(-1)
+
+
+# -----------------------------------------------------------------------------
+# sources: each -> SimpleNamespace(kind, config, rope, tensors {canonical name: Rows or vector}, tokenizer, note)
+
+HF_NAMES = {
+    "embed": "model.embed_tokens.weight",
+    "out_norm": "model.norm.weight",
+    "head": "lm_head.weight",
+    "an": "model.layers.{}.input_layernorm.weight",
+    "fn": "model.layers.{}.post_attention_layernorm.weight",
+    "wq": "model.layers.{}.self_attn.q_proj.weight",
+    "wk": "model.layers.{}.self_attn.k_proj.weight",
+    "wv": "model.layers.{}.self_attn.v_proj.weight",
+    "wo": "model.layers.{}.self_attn.o_proj.weight",
+    "w1": "model.layers.{}.mlp.gate_proj.weight",
+    "w2": "model.layers.{}.mlp.down_proj.weight",
+    "w3": "model.layers.{}.mlp.up_proj.weight",
+}
+META_NAMES = {
+    "embed": "tok_embeddings.weight",
+    "out_norm": "norm.weight",
+    "head": "output.weight",
+    "an": "layers.{}.attention_norm.weight",
+    "fn": "layers.{}.ffn_norm.weight",
+    **{w: f"layers.{{}}.attention.{w}.weight" for w in ("wq", "wk", "wv", "wo")},
+    **{w: f"layers.{{}}.feed_forward.{w}.weight" for w in ("w1", "w2", "w3")},
+}
+
+
+def canonical(arrays, names, c, interleaved, ignore=()):
+    """Arrays of a Llama by the source's names -> run.py's tensors; refuses what is missing, left over or of another shape."""
+    left = {name for name in arrays if not name.endswith(tuple(ignore))} if ignore else set(arrays)
+
+    def take(key, shape, layer=0, bias=False):
+        name = names[key].format(layer)
+        name = name.removesuffix("weight") + "bias" if bias else name
+        if name not in arrays:
+            raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
+        if tuple(arrays[name].shape) != shape:
+            raise ModelError(f"tensor {name} is {tuple(arrays[name].shape)}, expected {shape}; do config and weights belong together?")
+        left.discard(name)
+        return arrays[name]
+
+    q, kv, order = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, {"wq": None, "wk": None, "wv": None}
+    if interleaved:
+        order |= {"wq": half_split(c.n_heads, c.head_dim), "wk": half_split(c.n_kv_heads, c.head_dim)}
+    out = {"embed": Rows(take("embed", (c.vocab_size, c.dim)))}
+    for i in range(c.n_layers):
+        widths = {"wq": q, "wk": kv, "wv": kv}
+        out[f"l{i}.an.w"] = take("an", (c.dim,), i)
+        out[f"l{i}.qkv"] = Rows(*((take(w, (n, c.dim), i), order[w]) for w, n in widths.items()))
+        out[f"l{i}.o"] = Rows(take("wo", (c.dim, q), i))
+        out[f"l{i}.fn.w"] = take("fn", (c.dim,), i)
+        out[f"l{i}.gate_up"] = Rows(*(take(w, (c.ffn_dim, c.dim), i) for w in ("w1", "w3")))
+        out[f"l{i}.down"] = Rows(take("w2", (c.dim, c.ffn_dim), i))
+        if c.has("qkv_bias"):
+            out[f"l{i}.qkv.b"] = Rows(*((take(w, (n,), i, True), order[w]) for w, n in widths.items())).read(0, q + 2 * kv)
+        if c.has("o_bias"):
+            out[f"l{i}.o.b"] = take("wo", (c.dim,), i, True)
+        if c.has("gate_up_bias"):
+            out[f"l{i}.gate_up.b"] = Rows(*(take(w, (c.ffn_dim,), i, True) for w in ("w1", "w3"))).read(0, 2 * c.ffn_dim)
+        if c.has("down_bias"):
+            out[f"l{i}.down.b"] = take("w2", (c.dim,), i, True)
+    out["out_norm.w"] = take("out_norm", (c.dim,))
+    if c.has("head"):
+        out["head"] = Rows(take("head", (c.vocab_size, c.dim)))
+    if left:
+        raise ModelError(f"{len(left)} tensors were not used: {', '.join(sorted(left)[:3])}; expected a plain Llama; is it another architecture?")
+    return out
+
+
+def rope_table(head_dim, theta, scaling=None):
+    """float32 [1, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes of 1."""
+    f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim)
+    kind = (scaling or {}).get("rope_type", (scaling or {}).get("type", "default"))
+    if kind == "linear":
+        f = f / scaling["factor"]
+    elif kind == "llama3":  # Llama 3.1: slow waves are stretched, fast ones kept, those between blended
+        low, high, old = (scaling[k] for k in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
+        blend = np.clip((old * f / (2 * math.pi) - low) / (high - low), 0, 1)
+        f = (1 - blend) * f / scaling["factor"] + blend * f
+    elif kind != "default":
+        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3")
+    return np.stack((f, np.ones_like(f)))[None].astype(np.float32)
+
+
+def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5, **more):
+    """A source with Meta's names and rotary pairs; shape = (dim, ffn, layers, heads, kv heads, vocab)."""
+    dim, ffn, layers, heads, kv, vocab = shape
+    sizes = dict(zip(("dim", "ffn_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size"), shape))
+    if min(*shape, max_ctx) < 1 or dim % heads or heads % kv:
+        raise ModelError(f"header says {sizes}, which is no model; expected heads that divide dim; is this a llama2.c file?")
+    special = {"bos": 1, "eos": 2} if vocab > 2 else {}
+    c = Config("llama", **sizes, head_dim=dim // heads, max_ctx=max_ctx, eps=eps, flags=0 if tied else FLAGS["head"], **special)
+    tensors = canonical(arrays, META_NAMES, c, interleaved=True)
+    return SimpleNamespace(kind=kind, config=c, rope=rope_table(c.head_dim, theta), tensors=tensors, **more)
+
+
+def llama2c_shapes(shape):
+    """[(name with {} for a layer, or the plain name, shape of one)] in the order of version 0."""
+    dim, ffn, _, heads, kv, vocab = shape
+    narrow = dim // heads * kv
+    sizes = {"wq": (dim, dim), "wk": (narrow, dim), "wv": (narrow, dim), "wo": (dim, dim)}
+    sizes |= {"w1": (ffn, dim), "w2": (dim, ffn), "w3": (ffn, dim)}
+    return {k: (META_NAMES[k], sizes.get(k, (vocab, dim) if k in ("embed", "head") else (dim,))) for k in META_NAMES}
+
+
+def read_llama2c_bin(path, head):
+    """llama2.c .bin: version 0 (7 ints, no magic), 1 (float32) and 2 (int8 groups)."""
+    raw, version = np.memmap(path, np.uint8, "r"), 0
+    if head[:4] == b"24ka":
+        (version,) = struct.unpack_from("<i", head, 4)
+        if version not in (1, 2):
+            raise ModelError(f"llama2.c version {version}, expected 0, 1 or 2")
+    ints = struct.unpack_from("<7i", head, 8 if version else 0)
+    dim, ffn, layers, heads, kv, vocab, max_ctx = ints
+    tied, group = (head[36] == 1, struct.unpack_from("<i", head, 37)[0]) if version else (vocab > 0, 0)
+    shape = (dim, ffn, layers, heads, kv, abs(vocab))
+    if min(shape) < 1 or max(shape) > 1 << 24 or dim % heads:
+        raise ModelError(f"starts with {ints}, which are no model sizes; expected a llama2.c checkpoint or another known source")
+    if version == 2 and (group < 1 or dim % group):
+        raise ModelError(f"groups of {group}, expected a divisor of {dim}; export it again with llama2.c")
+    known, at, arrays = llama2c_shapes(shape), 256 if version else 28, {}
+    norms, matrices = ["an", "fn", "out_norm"], ["embed", "wq", "wk", "wv", "wo", "w1", "w2", "w3"]
+    order = norms + matrices if version else ["embed", "an", "wq", "wk", "wv", "wo", "fn", "w1", "w2", "w3", "out_norm", "freqs"]
+    for key in order + ([] if tied else ["head"]):
+        if key == "freqs":
+            at += 4 * max_ctx * (dim // heads)  # tables that nobody needs: cos and sin by position
+            continue
+        name, size = known[key]
+        for i in range(layers if "{}" in name else 1):
+            n = math.prod(size)
+            quantised = version == 2 and key not in norms
+            nbytes = n + 4 * (n // group) if quantised else 4 * n
+            part = raw[at : at + nbytes]
+            if len(part) < nbytes:
+                raise ModelError(f"{len(raw):,} bytes, too short for {name.format(i)} of {size} at {at:,}; is it truncated?")
+            arrays[name.format(i)] = dequantised(part, size, group) if quantised else part.view("<f4").reshape(size)
+            at += nbytes
+    if at != len(raw):
+        raise ModelError(f"{len(raw):,} bytes, the header promises {at:,}; is it a llama2.c checkpoint, and whole?")
+    return llama2c(f"llama2.c version {version}", arrays, shape, tied, max_ctx)
+
+
+def dequantised(raw, shape, group):
+    """llama2.c's int8 groups (all values, then all float32 scales) -> float32."""
+    n = math.prod(shape)
+    values, scales = raw[:n].view(np.int8), np.frombuffer(raw[n:].tobytes(), "<f4")
+    return (values.reshape(-1, group).astype(np.float32) * scales[:, None]).reshape(shape)
+
+
+class SafeUnpickler(pickle.Unpickler):
+    """Reads the pickle of a torch checkpoint: tensors and plain values, nothing else; no code of the pickle is ever run."""
+
+    TYPES = {"Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Bool": "?"}
+    TYPES |= {"Byte": "u1", "Char": "i1", "Short": "<i2"}
+
+    def __init__(self, file, storages):
+        super().__init__(file)
+        self.storages = storages  # key -> bytes of it, mapped
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return rebuild_tensor
+        if module == "torch" and name.removesuffix("Storage") in self.TYPES:
+            return name.removesuffix("Storage")
+        raise ModelError(f"the checkpoint asks for {printable(module)}.{printable(name)}, expected only tensors and plain values; refused")
+
+    def persistent_load(self, pid):
+        if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or pid[1] not in self.TYPES or pid[2] not in self.storages:
+            raise ModelError(f"the checkpoint names a storage {printable(repr(pid))[:80]}, which is not in it; is it damaged?")
+        return self.storages[pid[2]], self.TYPES[pid[1]]
+
+
+def rebuild_tensor(storage, offset, size, stride, *rest):
+    """A view of the mapped storage; its extent is checked in Python ints."""
+    raw, dtype = storage
+    flat = raw[: len(raw) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
+    numbers = (offset, *size, *stride)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    if len(size) != len(stride) or not all(isinstance(n, int) and n >= 0 for n in numbers) or (0 not in size and last >= len(flat)):
+        raise ModelError(f"a tensor of {size} at {offset} reaches past its {len(flat)} values; is the checkpoint damaged?")
+    if 0 in size:
+        return flat[:0].reshape(size)
+    return np.lib.stride_tricks.as_strided(flat[offset:], size, [s * flat.itemsize for s in stride], writeable=False)
+
+
+def read_torch(path):
+    """A torch zip checkpoint of llama2.c or of train/pretrain.py, without torch."""
+    raw, storages, body = np.memmap(path, np.uint8, "r"), {}, None
+    with zipfile.ZipFile(path) as z:
+        for info in z.infolist():
+            top, _, rest = info.filename.partition("/")
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise ModelError(f"member {printable(info.filename)} is compressed; expected what torch.save writes")
+            names = struct.unpack_from("<HH", raw, info.header_offset + 26)  # of the local header: name and extra field
+            at = info.header_offset + 30 + sum(names)
+            if at + info.file_size > len(raw):
+                raise ModelError(f"member {printable(info.filename)} reaches past the end; is the file truncated?")
+            if rest == "data.pkl":
+                body = raw[at : at + info.file_size].tobytes()
+            elif rest == "byteorder" and raw[at : at + info.file_size].tobytes() != b"little":
+                raise ModelError("a big-endian checkpoint; expected little-endian")
+            elif rest.startswith("data/"):
+                storages[rest[5:]] = raw[at : at + info.file_size]
+    if body is None:
+        raise ModelError("a zip archive without data.pkl; expected a torch checkpoint")
+    try:
+        value = SafeUnpickler(io.BytesIO(body), storages).load()
+    except ModelError:
+        raise
+    except Exception as e:
+        raise ModelError(f"the checkpoint's pickle is damaged ({type(e).__name__}: {printable(str(e))[:80]})") from None
+    if not isinstance(value, dict) or not isinstance(value.get("model_args"), dict) or not isinstance(value.get("model"), dict):
+        raise ModelError("the checkpoint has no model_args and model; expected one of llama2.c or of train/pretrain.py")
+    return torch_source(value)
+
+
+def torch_source(value):
+    """The dict that llama2.c and train/pretrain.py save -> source."""
+    a, arrays = value["model_args"], {k.removeprefix("_orig_mod."): v for k, v in value["model"].items()}
+    arrays = {k: v for k, v in arrays.items() if not k.startswith("freqs_")}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fu":
+            raise ModelError(f"{printable(str(name))} is no tensor of numbers; expected weights; is the checkpoint damaged?")
+    try:
+        dim, layers, heads = int(a["dim"]), int(a["n_layers"]), int(a["n_heads"])
+        embed, ffn = arrays["tok_embeddings.weight"].shape[0], arrays["layers.0.feed_forward.w1.weight"].shape[0]
+        kv, max_ctx = int(a.get("n_kv_heads") or heads), int(a.get("max_seq_len", 2048))
+        theta, eps = float(a.get("rope_theta", 10000.0)), float(a.get("norm_eps", 1e-5))
+    except (KeyError, TypeError, ValueError, IndexError) as e:
+        raise ModelError(f"model_args or weights lack {e}; expected a checkpoint of llama2.c or of train/pretrain.py") from None
+    shared = arrays.get("output.weight")
+    tied = shared is None or np.array_equal(shared, arrays["tok_embeddings.weight"])
+    if tied:
+        arrays.pop("output.weight", None)
+    own = "tokenizer" in value
+    s = llama2c("train/pretrain.py" if own else "llama2.c .pt", arrays, (dim, ffn, layers, heads, kv, embed), tied, max_ctx, theta, eps)
+    if own:  # documents of our trainer begin and end with token 0
+        s.config = replace(s.config, bos=0, eos=0)
+        s.tokenizer_json, s.note = str(value["tokenizer"]), str(value.get("note", ""))
+    return s
+
+
+def read_safetensors(path):
+    """name -> mapped array of one .safetensors file. The rules are those of the format's own reader."""
+    raw = np.memmap(path, np.uint8, "r")
+    size = struct.unpack("<Q", raw[:8].tobytes())[0] if len(raw) >= 8 else 0
+    if not 2 <= size <= min(100 << 20, len(raw) - 8):
+        raise ModelError(f"{path.name}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
+
+    def no_twins(pairs):
+        if len({k for k, _ in pairs}) != len(pairs):
+            raise ModelError(f"{path.name}: a name stands twice in the header; refused")
+        return dict(pairs)
+
+    try:
+        header = json.loads(raw[8 : 8 + size].tobytes().decode(), object_pairs_hook=no_twins)
+        header.pop("__metadata__", None)
+        rows = sorted((tuple(v["data_offsets"]), k, v["dtype"], tuple(v["shape"])) for k, v in header.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModelError(f"{path.name}: the header is not what safetensors writes; is the file damaged?") from None
+    arrays, end = {}, 0
+    for (first, last), name, dtype, shape in rows:
+        kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}.get(dtype)
+        if kind is None:
+            raise ModelError(f"{path.name}: tensor {printable(name)} has type {printable(str(dtype))}; known: F32, F16, BF16")
+        whole = all(isinstance(n, int) and n >= 0 for n in (first, last, *shape))
+        if not whole or first != end or last - first != math.prod(shape) * np.dtype(kind).itemsize or 8 + size + last > len(raw):
+            raise ModelError(f"{path.name}: tensor {printable(name)} at {first}..{last} overlaps, leaves a hole or is cut short; is the download complete?")
+        arrays[name], end = raw[8 + size + first : 8 + size + last].view(kind).reshape(shape), last
+    if 8 + size + end != len(raw):
+        raise ModelError(f"{path.name}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
+    return arrays
+
+
+def read_json(path):
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{printable(str(path))}: not found; expected a Hugging Face folder with it") from None
+    except (ValueError, OSError, RecursionError) as e:
+        raise ModelError(f"{printable(str(path))}: not readable JSON ({printable(str(e))[:80]})") from None
+
+
+def read_folder(path):
+    """A Hugging Face folder: config.json and safetensors, one or many."""
+    j = read_json(path / "config.json")
+    names = j.get("architectures") or [j.get("model_type")]
+    if names[0] not in ("LlamaForCausalLM", "llama"):
+        raise ModelError(f"architecture {printable(str(names[0]))!r} is not supported; known: LlamaForCausalLM")
+    for key, fine in (("hidden_act", ("silu",)), ("quantization_config", (None,))):
+        if j.get(key, fine[0]) not in fine:
+            raise ModelError(f"config.json: {key} {printable(str(j[key]))[:60]!r} is not supported; expected {fine[0]}")
+    try:
+        dim, heads = int(j["hidden_size"]), int(j["num_attention_heads"])
+        rope = j.get("rope_parameters") or {"rope_theta": j.get("rope_theta", 10000.0), **(j.get("rope_scaling") or {})}
+        head_dim, first = int(j.get("head_dim") or dim // heads), lambda v: v[0] if isinstance(v, list) else v
+        flags = 0 if j.get("tie_word_embeddings", False) else FLAGS["head"]
+        flags |= FLAGS["qkv_bias"] | FLAGS["o_bias"] if j.get("attention_bias") else 0
+        flags |= FLAGS["gate_up_bias"] | FLAGS["down_bias"] if j.get("mlp_bias") else 0
+        ids = {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
+        c = Config(
+            "llama",
+            dim=dim,
+            n_layers=int(j["num_hidden_layers"]),
+            n_heads=heads,
+            n_kv_heads=int(j.get("num_key_value_heads") or heads),
+            head_dim=head_dim,
+            ffn_dim=int(j["intermediate_size"]),
+            vocab_size=int(j["vocab_size"]),
+            max_ctx=int(j.get("max_position_embeddings", 2048)),
+            eps=float(j.get("rms_norm_eps", 1e-6)),
+            flags=flags,
+            **{k: NONE if v is None else int(v) for k, v in ids.items()},
+        )
+        table = rope_table(head_dim, float(rope.get("rope_theta", 10000.0)), rope)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
+        raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is the file complete?") from None
+    arrays = {}
+    for shard in find_shards(path):
+        more = read_safetensors(shard)
+        if set(more) & set(arrays):
+            raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
+        arrays |= more
+    if not c.has("head") and "lm_head.weight" in arrays:
+        arrays.pop("lm_head.weight")  # some tied models store the embedding twice
+    tensors = canonical(arrays, HF_NAMES, c, interleaved=False, ignore=("rotary_emb.inv_freq",))
+    return SimpleNamespace(kind="Hugging Face folder", config=c, rope=table, tensors=tensors, folder=path)
+
+
+def find_shards(path):
+    index = path / "model.safetensors.index.json"
+    if not index.exists():
+        if (path / "model.safetensors").exists():
+            return [path / "model.safetensors"]
+        pickled = [p.name for p in path.glob("pytorch_model*.bin")]
+        found = f"only {pickled[0]}, whose loading can run code" if pickled else "no weights"
+        raise ModelError(f"{printable(str(path))}: {found}; expected model.safetensors; save the model as safetensors")
+    files = read_json(index).get("weight_map", {})
+    names = sorted(set(files.values()) if isinstance(files, dict) else ())
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            raise ModelError(f"{index.name}: shard {printable(repr(name))} is no plain file name; refused")
+        if not (path / name).is_file():
+            raise ModelError(f"{index.name}: shard {printable(name)} is missing; finish the download")
+    return [path / name for name in names]
+
+
+SHAPES = {  # dim, ffn, layers, heads, kv heads, vocab, tied
+    "15M": (288, 768, 6, 6, 6, 32000, True),
+    "110M": (768, 2048, 12, 12, 12, 32000, True),
+    "1.1B": (2048, 5632, 22, 32, 4, 32000, False),
+    "7B": (4096, 11008, 32, 32, 32, 32000, False),
+    "70B": (8192, 28672, 80, 64, 8, 32000, False),
+}
+
+
+class RandomRows:
+    """A matrix of seeded random numbers; rows are made when they are read. packed() makes quantised blocks at once."""
+
+    def __init__(self, shape, seed):
+        self.shape, self.seed = shape, seed
+
+    def read(self, first, last):
+        rng = np.random.default_rng((*self.seed, first))
+        return rng.standard_normal((last - first, self.shape[1]), np.float32) / np.float32(math.sqrt(self.shape[1]))
+
+    def packed(self, dtype, first, last):
+        """-> bytes and scales of rows first to last as pack() would give; the numbers are uniform, which is as good here."""
+        rng, rows, cols = np.random.default_rng((*self.seed, first)), padded(last - first, BLOCK), padded(self.shape[1], GROUP)
+        spread = 74.0 if dtype == "q8_0" else 4.6
+        n = rows * cols * run.BITS[dtype] // 8
+        scales = np.full((rows // BLOCK, cols // GROUP, BLOCK), 1 / (spread * math.sqrt(self.shape[1])), "<f2")
+        return np.frombuffer(rng.bytes(n), np.uint8), scales
+
+
+def random_source(name, seed):
+    dim, ffn, layers, heads, kv, vocab, tied = SHAPES[name]
+    flags = 0 if tied else FLAGS["head"]
+    c = Config("llama", dim, layers, heads, kv, dim // heads, ffn, vocab, max_ctx=16384, flags=flags, bos=1, eos=2)
+    tensors = {}
+    for i, (key, shape, role) in enumerate(run.tensor_plan(c)):
+        if role == "matrix":
+            tensors[key] = RandomRows(shape, (seed, i))
+        elif key.endswith(".w"):
+            tensors[key] = np.ones(shape, np.float32)
+    note = f"random weights, shape {name}, seed {seed}"
+    return SimpleNamespace(kind=f"random {name}", config=c, rope=rope_table(dim // heads, 10000.0), tensors=tensors, note=note)
+
+
+def read_source(path):
+    """Recognise a source by looking at it."""
+    if path.is_dir():
+        return read_folder(path)
+    fd, size = run.open_regular(path, "a checkpoint or a Hugging Face folder")
+    with os.fdopen(fd, "rb") as f:
+        head = f.read(256)
+    if head.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        return read_torch(path)
+    known = [what for magic, what in run.FOREIGN if head.startswith(magic) and magic not in (b"24ka", b"PK\x03\x04")]
+    if known or head.startswith(b"\x80"):
+        raise ModelError(f"this is {known[0] if known else 'a bare pickle'}; known: llama2.c .bin and .pt, Hugging Face folders")
+    if head[8:9] == b"{":
+        raise ModelError("this is a safetensors file; give the folder that holds it and its config.json")
+    if size < 256:
+        raise ModelError(f"{size} bytes; expected a llama2.c checkpoint, a torch checkpoint or a Hugging Face folder")
+    return read_llama2c_bin(path, head)
+
+
+# -----------------------------------------------------------------------------
+# tokenizers: each reader -> fields of pack_tokenizer; pieces are the bytes they print
+
+KNOWN_SPLITS = {  # the regular expressions of tokenizer.json -> the pattern's number in run.py
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": 2,
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": 3,
+}
+TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens behind the ranks
+    128000: (
+        2,
+        run.ADD_BOS | run.IGNORE_MERGES,
+        128000,
+        (128001, 128008, 128009),
+        "<|begin_of_text|> <|end_of_text|> <|reserved_special_token_0|> <|reserved_special_token_1|> <|finetune_right_pad_id|> "
+        "<|step_id|> <|start_header_id|> <|end_header_id|> <|eom_id|> <|eot_id|> <|python_tag|>".split()
+        + [f"<|reserved_special_token_{i}|>" for i in range(2, 247)],
+    ),
+    151643: (3, run.NFC, None, (151643, 151645), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
+    50256: (1, 0, 50256, (50256,), ["<|endoftext|>"]),
+}
+
+
+def pack_tokenizer(kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=None, unk=None, pad=None, stops=(), classes=(), merges=(), tests=()):
+    """-> the bytes of a tokenizer.bin. pieces: [bytes]; prio: floats, higher merges first; types: run.NORMAL, run.BYTE, …;
+    classes: [(first, last, class)]; merges: [(id, id)] by rank, with the flag run.EXPLICIT; tests: [(text, ids)]."""
+    offsets = np.cumsum([0, *(len(p) for p in pieces)]).astype("<u4")
+    selftest = struct.pack("<I", len(tests))
+    for text, ids in tests:
+        raw = text.encode()
+        selftest += struct.pack("<II", len(raw), len(ids)) + raw + np.array(ids, "<u4").tobytes()
+    u4 = lambda rows: np.array(rows, "<u4").tobytes()  # noqa: E731
+    parts = [offsets.tobytes(), b"".join(pieces), np.array(prio, "<f4").tobytes(), bytes(types), u4(sorted(stops))]
+    parts += [u4(classes), u4(merges), b"", selftest, b""]
+    table, body, at = b"", b"", 256
+    for part in parts:
+        table += struct.pack("<QQ", at, len(part))
+        body += part.ljust(padded(len(part), 64), b"\0")
+        at += padded(len(part), 64)
+    ids = [NONE if i is None else i for i in (bos, eos, unk, pad)]
+    fields = (run.TOKENIZER_MAGIC, run.VERSION, run.ENDIAN, at, kind, len(pieces), flags, pretok, *ids, 0)
+    raw = run.TOKENIZER_HEADER.pack(*fields, bytes(32)) + table.ljust(160, b"\0") + body
+    return raw[:0x40] + hashlib.sha256(raw).digest() + raw[0x60:]
+
+
+def finish_tokenizer(fields, reference=None):
+    """Pack, adding self-test vectors: from reference(text) -> ids where the source has an engine, else from run.py's own."""
+    encode = reference or run.Tokenizer(pack_tokenizer(**fields)).encode
+    rng, pieces = random.Random(1), [p.decode("utf-8", "ignore") for p, t in zip(fields["pieces"], fields["types"]) if t == run.NORMAL]
+    texts = ["Once upon a time", " two  spaces ", "It's 2026, isn't it?\n\n\tYes!", "naïve 🙂 안녕 C\u1eeda Vi\u1ec7t", "\r\n \x00", "x" * 50]
+    texts += ["".join(rng.choice(pieces) for _ in range(6)) for _ in range(64 - len(texts))]
+    tests = [(t, list(encode(t) if reference else encode(t, add_bos=False))) for t in texts]
+    return pack_tokenizer(**fields, tests=tests)
+
+
+def read_llama2c_tokenizer(raw, n_vocab):
+    """llama2.c's tokenizer.bin does not say how many tokens it has: the model does."""
+    pieces, prio, types, at = [], [], [], 4
+    for i in range(n_vocab):
+        score, length = struct.unpack_from("<fi", raw, at) if at + 8 <= len(raw) else (0, -1)
+        if not 0 <= length <= len(raw) - at - 8 or not math.isfinite(score):
+            raise ModelError(f"token {i} of {n_vocab} is not there; expected llama2.c's tokenizer.bin of this model")
+        piece = raw[at + 8 : at + 8 + length]
+        byte = len(piece) == 6 and piece.startswith(b"<0x") and 3 <= i < 259
+        types.append(run.CONTROL if i < 3 else run.BYTE if byte else run.NORMAL if piece else run.UNUSED)
+        pieces.append(bytes([int(piece[3:5], 16)]) if byte else piece.strip(b"\n") if i < 3 else piece)
+        prio.append(score)
+        at += 8 + length
+    if at != len(raw):
+        raise ModelError(f"{len(raw):,} bytes, {n_vocab} tokens end at {at:,}; expected the tokenizer of this model")
+    flags = run.ADD_BOS | run.PREFIX | (run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0)
+    # llama2.c's own training separates stories by the begin token, so either ends a text
+    return dict(kind=run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, bos=1, eos=2, unk=0, stops=(1, 2))
+
+
+def protobuf(raw):
+    """[(field, value)] of one protobuf message; bytes or ints. Raises ModelError for what is not one."""
+    out, at = [], 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            if at >= len(raw) or shift > 63:
+                raise ModelError("not a SentencePiece model: its protobuf is damaged")
+            byte = raw[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(raw):
+        key = varint()
+        wire, size = key & 7, {1: 8, 5: 4}.get(key & 7)
+        if wire == 0:
+            out.append((key >> 3, varint()))
+            continue
+        if wire not in (1, 2, 5):
+            raise ModelError(f"not a SentencePiece model: wire type {wire}")
+        size = varint() if size is None else size
+        if size > len(raw) - at:
+            raise ModelError("not a SentencePiece model: a field is cut short")
+        out.append((key >> 3, raw[at : at + size]))
+        at += size
+    return out
+
+
+def read_sentencepiece(raw):
+    """A SentencePiece tokenizer.model (BPE): pieces 1, trainer 2, normaliser 3 of sentencepiece_model.proto."""
+    fields = protobuf(raw)
+    trainer, normaliser = (dict(protobuf(b"".join(v for k, v in fields if k == n))) for n in (2, 3))
+    if trainer.get(3, 1) != 2:
+        kinds = {1: "unigram", 3: "word", 4: "char"}
+        raise ModelError(f"a SentencePiece {kinds.get(trainer.get(3, 1), 'unknown')} model; known: BPE")
+    if normaliser.get(2) or normaliser.get(4, 1) or not normaliser.get(5, 1):
+        raise ModelError(f"SentencePiece normaliser {normaliser.get(1, b'?').decode()!r} changes the text; known: identity, spaces kept")
+    kinds = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
+    pieces, prio, types, unk = [], [], [], None
+    for i, part in enumerate(v for k, v in fields if k == 1):
+        piece = dict(protobuf(part))
+        kind, text = kinds[piece.get(3, 1)], piece.get(1, b"")
+        unk = i if piece.get(3, 1) == 2 else unk
+        pieces.append(bytes([int(text[3:5], 16)]) if kind == run.BYTE else text.replace("\u2581".encode(), b" "))
+        prio.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
+        types.append(kind)
+    signed = lambda v: None if v >= 1 << 31 else v  # noqa: E731
+    bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
+    flags = (run.ADD_BOS if bos is not None else 0) | (run.PREFIX if normaliser.get(3, 1) else 0)
+    flags |= run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0
+    stops = () if eos is None else (eos,)
+    return dict(kind=run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, bos=bos, eos=eos, unk=unk, pad=pad, stops=stops)
+
+
+def byte_alphabet():
+    """GPT-2's printable stand-ins for the 256 bytes -> the byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def class_runs(find):
+    """[(first, last, class)] over all code points. find(pattern, text) -> the characters of text that match, by the engine."""
+    text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    kinds = np.zeros(0x110000, np.uint8)
+    for pattern, kind in ((r"\p{L}+", run.LETTER), (r"\p{N}+", run.NUMBER), (r"\s+", run.SPACE)):
+        kinds[np.frombuffer(find(pattern, text).encode("utf-32-le"), "<u4")] = kind
+    edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0)).tolist()
+    return [(a, b - 1, int(kinds[a])) for a, b in zip(edges, edges[1:]) if kinds[a]]
+
+
+def need(package):
+    """Import an optional package, or say in a line how to get it."""
+    try:
+        return __import__(package, fromlist=["x"])
+    except ImportError:
+        raise ModelError(f"this tokenizer needs the Python package {package}, which is not installed; pip install {package}") from None
+
+
+def read_tokenizer_json(text, hints):
+    """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner."""
+    try:
+        j = json.loads(text)
+        model, added = j["model"], j.get("added_tokens") or []
+        if model.get("type", "BPE") != "BPE":
+            raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))!r}; known: BPE")
+        return _tokenizer_json(j, model, added, hints, text)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        raise ModelError(f"tokenizer.json: {printable(repr(e))[:80]}; expected what the tokenizers library writes") from None
+
+
+def _tokenizer_json(j, model, added, hints, text):
+    steps = lambda part, key: [] if not part else part[key] if part["type"] == "Sequence" else [part]  # noqa: E731
+    norms, pres = steps(j.get("normalizer"), "normalizers"), steps(j.get("pre_tokenizer"), "pretokenizers")
+    byte_level = any(p["type"] == "ByteLevel" for p in pres)
+    flags, pretok = run.IGNORE_MERGES if model.get("ignore_merges") else 0, 0
+    for step in norms:
+        if step["type"] == "NFC":
+            flags |= run.NFC
+        elif step == {"type": "Prepend", "prepend": "\u2581"} and not byte_level:
+            flags |= run.PREFIX
+        elif step != {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"} or byte_level:
+            raise ModelError(f"tokenizer.json: normalizer {printable(json.dumps(step))[:80]} is not supported; known: NFC, Prepend, Replace")
+    for step in pres:
+        if step["type"] == "Split" and step["pattern"].get("Regex") in KNOWN_SPLITS and step["behavior"] == "Isolated" and not step.get("invert"):
+            pretok = KNOWN_SPLITS[step["pattern"]["Regex"]]
+        elif step["type"] == "ByteLevel" and not step.get("add_prefix_space"):
+            pretok = 1 if step.get("use_regex", True) else pretok
+        elif step["type"] == "Metaspace" and step["replacement"] == "\u2581" and not step.get("split", True):
+            flags |= {"always": run.PREFIX_UNLESS, "first": run.PREFIX_UNLESS, "never": 0}[step.get("prepend_scheme", "always")]
+        else:
+            raise ModelError(f"tokenizer.json: pre-tokenizer {printable(json.dumps(step))[:120]} is not supported; known: GPT-2, Llama 3, Qwen 2")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(name):
+            raise ModelError(f"tokenizer.json: {name} is not supported; expected none")
+    vocab = {**model["vocab"], **{t["content"]: t["id"] for t in added}}
+    n = max(vocab.values()) + 1
+    pieces, types, alphabet = [b""] * n, [run.UNUSED] * n, byte_alphabet()
+    for piece, i in model["vocab"].items():
+        is_byte = model.get("byte_fallback") and len(piece) == 6 and piece.startswith("<0x")
+        types[i] = run.BYTE if is_byte else run.NORMAL
+        if byte_level:
+            pieces[i] = bytes(alphabet[ch] for ch in piece) if all(ch in alphabet for ch in piece) else piece.encode()
+        else:
+            pieces[i] = bytes([int(piece[3:5], 16)]) if is_byte else piece.replace("\u2581", " ").encode()
+    for t in added:
+        types[t["id"]] = run.CONTROL if t.get("special") else run.USER | run.LSTRIP * bool(t.get("lstrip")) | run.RSTRIP * bool(t.get("rstrip"))
+        pieces[t["id"]] = t["content"].encode()
+    flags |= run.BYTE_FALLBACK if model.get("byte_fallback") else 0
+    bos, eos = hints.get("bos"), hints.get("eos")
+    single = [next(iter(s)) for s in (j.get("post_processor") or {}).get("single") or []]
+    for step in steps(j.get("post_processor"), "processors"):
+        single = [next(iter(s)) for s in step["single"]] if step["type"] == "TemplateProcessing" else single
+    if single and single[0] == "SpecialToken" or hints.get("add_bos"):
+        flags |= run.ADD_BOS
+    if single and single[-1] == "SpecialToken":
+        flags |= run.ADD_EOS
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    rows = [(vocab[a], vocab[b]) for a, b in merges]
+    prio = [-float(n)] * n
+    for rank, (a, b) in reversed(list(enumerate(merges))):
+        prio[vocab[a + b]] = -float(rank)
+    stops = [i for i in hints.get("stops") or ([] if eos is None else [eos]) if i < n]
+    unk = vocab.get(model.get("unk_token"))
+    fields = dict(kind=run.BYTE_BPE if byte_level else run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, pretok=pretok)
+    fields |= dict(bos=bos, eos=eos, unk=unk, stops=stops)
+    engine, T = None, need("tokenizers") if byte_level else None
+    if byte_level:
+        fields["classes"] = class_runs(
+            lambda p, s: "".join(m for m, _ in T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s))
+        )
+        whole = T.Tokenizer.from_str(text)
+        engine = lambda s: whole.encode(s, add_special_tokens=False).ids  # noqa: E731
+    return explicit_if_needed(fields, rows), engine
+
+
+def explicit_if_needed(fields, rows):
+    """Merging by the priority of the result is the same as by the list of merges for every known vocabulary, but no theorem:
+    try it, and store the list where it is not. Pieces no merge makes must not be merged."""
+    made = {fields["pieces"][a] + fields["pieces"][b] for a, b in rows}
+    code = "latin-1" if fields["kind"] == run.BYTE_BPE else "utf-8"
+    normal = [p for p, t in zip(fields["pieces"], fields["types"]) if t == run.NORMAL]
+    exact = {**fields, "flags": fields["flags"] | run.EXPLICIT, "merges": rows}
+    if any(len(p.decode(code)) > 1 and p not in made for p in normal):
+        return exact
+    quick, slow = (run.Tokenizer(pack_tokenizer(**f)) for f in (fields, exact))
+    rng, words = random.Random(0), [p.decode("utf-8", "ignore") for p in normal]
+    texts = ("".join(rng.choice(words) for _ in range(rng.randint(1, 4))) for _ in range(2000))
+    return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
+
+
+def read_tiktoken(raw):
+    """Lines of "base64 rank", as Llama 3 and Qwen ship them; the number of ranks tells the family."""
+    try:
+        rows = [line.split() for line in raw.splitlines() if line]
+        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in rows}
+    except ValueError:
+        raise ModelError("a line is not a base64 token and its rank; expected a tiktoken vocabulary") from None
+    if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) not in TIKTOKEN:
+        raise ModelError(f"a tiktoken vocabulary of {len(ranks)} tokens; known: {', '.join(map(str, TIKTOKEN))} (Llama 3, Qwen 2, GPT-2)")
+    pretok, flags, bos, stops, names = TIKTOKEN[len(ranks)]
+    n, pieces = len(ranks), sorted(ranks, key=ranks.get) + [name.encode() for name in names]
+    types = [run.NORMAL] * n + [run.CONTROL] * len(names)
+    T = need("tiktoken")
+    probe = lambda p: T.Encoding("x", pat_str=p, mergeable_ranks={bytes([b]): b for b in range(256)}, special_tokens={})  # noqa: E731
+    classes = class_runs(lambda p, s: bytes(probe(p).encode_ordinary(s)).decode())
+    pattern = {v: k for k, v in KNOWN_SPLITS.items()} | {1: r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"}
+    engine = T.Encoding("y", pat_str=pattern[pretok], mergeable_ranks=ranks, special_tokens={}).encode_ordinary
+    fields = dict(kind=run.BYTE_BPE, pieces=pieces, prio=[-float(i) for i in range(len(pieces))], types=types)
+    fields |= dict(flags=flags, pretok=pretok, bos=bos, eos=stops[0], stops=stops, classes=classes)
+    if flags & run.NFC:
+        import unicodedata
+
+        return fields, lambda s: engine(unicodedata.normalize("NFC", s))
+    return fields, engine
+
+
+def read_tokenizer(source, hints):
+    """A tokenizer of any known kind -> the bytes of tokenizer.bin. source: path, or the text of a tokenizer.json.
+    hints: n_vocab of the model; bos, eos, stops, add_bos where something else than the tokenizer's file decides them."""
+    name = "tokenizer in the checkpoint" if isinstance(source, str) else printable(str(source))
+    try:
+        raw = source.encode() if isinstance(source, str) else run._read_small(source, "a tokenizer", 1 << 28)
+        if raw.startswith(run.TOKENIZER_MAGIC):
+            return raw
+        if raw[:1] == b"{":
+            fields, engine = read_tokenizer_json(raw.decode("utf-8", "replace"), hints)
+            return finish_tokenizer(fields, engine)
+        if raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
+            return finish_tokenizer(read_sentencepiece(raw))
+        if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
+            fields, engine = read_tiktoken(raw)
+            return finish_tokenizer(fields, engine)
+        return finish_tokenizer(read_llama2c_tokenizer(raw, hints["n_vocab"]))
+    except ModelError as e:
+        raise ModelError(f"{name}: {e}") from None
+
+
+def find_tokenizer(args, source):
+    """-> the bytes of tokenizer.bin for a source, or None."""
+    c = source.config
+    hints = {"n_vocab": c.vocab_size, "bos": None if c.bos == NONE else c.bos, "eos": None if c.eos == NONE else c.eos}
+    hints["add_bos"] = hasattr(source, "tokenizer_json")
+    folder = getattr(source, "folder", None)
+    if folder:
+        settings = [read_json(folder / f) for f in ("generation_config.json",) if (folder / f).exists()]
+        stops = [s for j in [read_json(folder / "config.json"), *settings] for s in np.ravel(j.get("eos_token_id") or [])]
+        hints["stops"] = sorted({int(s) for s in stops})
+    if args.tokenizer == "none":
+        return None
+    if args.tokenizer:
+        return read_tokenizer(Path(args.tokenizer), hints)
+    if hasattr(source, "tokenizer_json"):
+        return read_tokenizer(source.tokenizer_json, hints)
+    if args.random:
+        return None
+    place = folder or Path(args.source).parent
+    names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
+    found = [place / n for n in names if (place / n).exists()] or ([] if folder else sorted(place.glob("tok*.bin")))
+    if folder and found:
+        found = found[:1]
+    own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
+    if len(own) != 1:
+        what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"
+        raise ModelError(f"{printable(str(place))}: {what} beside the source; expected one; choose with --tokenizer FILE, or none")
+    say(f"tokenizer: {own[0].name}")
+    return read_tokenizer(own[0], hints)
+
+
+# -----------------------------------------------------------------------------
+# quantise: float32 rows -> blocks of 16 rows; run.py's README has the layout
+
+
+def pack(rows, dtype):
+    """float32 [n, cols], n a multiple of 16 unless last -> (bytes as uint8, scales float16 or None, what a reader gets back)."""
+    n, cols = rows.shape
+    tall = padded(n, BLOCK)
+    if dtype in ("f32", "f16", "bf16"):
+        whole = np.zeros((tall, cols), np.float32)
+        whole[:n] = rows
+        blocks = np.ascontiguousarray(whole.reshape(tall // BLOCK, BLOCK, cols).transpose(0, 2, 1))
+        if dtype == "f32":
+            return blocks.view(np.uint8).reshape(-1), None, rows
+        if dtype == "f16":
+            half = blocks.astype("<f2")
+            return half.view(np.uint8).reshape(-1), None, rows.astype(np.float16).astype(np.float32)
+        brain = to_bfloat16(blocks)
+        return brain.view(np.uint8).reshape(-1), None, to_float32(to_bfloat16(rows))
+    wide = padded(cols, GROUP)
+    whole = np.zeros((tall, wide), np.float32)
+    whole[:n, :cols] = rows
+    values, scales = (quantise8 if dtype == "q8_0" else quantise4)(whole.reshape(tall, -1, GROUP))
+    back = (values * scales.astype(np.float32)[..., None]).reshape(tall, wide)[:n, :cols]
+    values = values.reshape(tall // BLOCK, BLOCK, wide)
+    if dtype == "q8_0":
+        data = (values + 128).astype(np.uint8).reshape(-1, BLOCK, wide // 4, 4).transpose(0, 2, 1, 3)
+    else:
+        steps = (values + 8).astype(np.uint8).reshape(-1, BLOCK, wide // 8, 2, 4).transpose(0, 2, 3, 1, 4)
+        data = steps[:, :, 0] | steps[:, :, 1] << 4
+    scales = np.ascontiguousarray(scales.reshape(tall // BLOCK, BLOCK, -1).transpose(0, 2, 1))
+    return np.ascontiguousarray(data).reshape(-1), scales, back
+
+
+def to_bfloat16(x):
+    """float32 -> uint16 holding the nearest bfloat16, ties to even."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+
+
+def quantise8(x):
+    """float32 [rows, groups, 32] -> values -127..127 float32, scales float16 [rows, groups] (llama.cpp's Q8_0)."""
+    scales = (np.abs(x).max(-1) / 127).astype("<f2")
+    return np.clip(np.rint(x * inverse(scales)[..., None]), -127, 127), scales
+
+
+def quantise4(x):
+    """As quantise8, to -8..7. Of several scales takes the one whose least-squares refinement leaves the smallest error."""
+    at = np.abs(x).argmax(-1)[..., None]
+    largest = np.take_along_axis(x, at, -1)[..., 0]
+    best = np.full(largest.shape, np.inf, np.float32)
+    values, scales = np.zeros_like(x), np.zeros(largest.shape, "<f2")
+    for steps in (-8.0, -7.5, -7.0, -6.5, 7.0):
+        first = np.clip(np.rint(x * inverse(largest / np.float32(steps))[..., None]), -8, 7)
+        square = np.einsum("rgk,rgk->rg", first, first)
+        scale = (np.einsum("rgk,rgk->rg", first, x) * inverse(square)).astype("<f2")
+        q = np.clip(np.rint(x * inverse(scale)[..., None]), -8, 7)
+        left = x - q * scale.astype(np.float32)[..., None]
+        error = np.einsum("rgk,rgk->rg", left, left)
+        better = error < best
+        best[better], scales[better], values[better] = error[better], scale[better], q[better]
+    return values, scales
+
+
+def inverse(scales):
+    """1 / scales in float32, 0 for 0."""
+    scales = scales.astype(np.float32)
+    return np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
+
+
+# -----------------------------------------------------------------------------
+# write: under another name until it is whole
+
+
+def say(text):
+    print(f"export.py: {text}", file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A bar with the time left on a terminal, else a line for every tenth."""
+
+    def __init__(self, total):
+        self.total, self.done, self.shown, self.began = max(total, 1), 0, 0, time.perf_counter()
+        self.terminal = sys.stderr.isatty()
+
+    def add(self, n):
+        self.done += n
+        share = self.done / self.total
+        left = (time.perf_counter() - self.began) * (1 / share - 1)
+        if self.terminal:
+            bar = "#" * int(30 * share)
+            print(f"\r[{bar:30}] {share:4.0%}, {left:.0f} s left ", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+        elif int(share * 10) > self.shown:
+            self.shown = int(share * 10)
+            say(f"{self.shown}0 % written, {left:.0f} s left")
+
+
+def layout(c, dtype, tokenizer=b""):
+    """[(name, dtype, shape, layout)] of the tensors as they stand in the file."""
+    rows = []
+    for name, shape, role in run.tensor_plan(c):
+        if role == "matrix":
+            rows.append((name, dtype, shape, 1))
+            if dtype in ("q8_0", "q4_0"):
+                rows.append((name + ".s", "f16", run.scale_shape(shape), 0))
+        else:
+            rows.append((name, role, (len(tokenizer),) if role == "u8" else shape, 0))
+    return rows
+
+
+def metadata(c, rows, hashes, note):
+    """All that stands before the data: header page, tensor table, note. hashes: name -> SHA-256 of the tensor's bytes."""
+    table_end = run.PAGE + len(rows) * run.RECORD
+    data_off = padded(table_end + len(note), run.PAGE)
+    table, at = b"", data_off
+    for name, dtype, shape, blocks in rows:
+        nbytes = run.tensor_bytes(dtype, shape, blocks)
+        dims = (*shape, *[0] * (4 - len(shape)))
+        group = GROUP if dtype in ("q8_0", "q4_0") else 0
+        fields = (name.encode(), run.DTYPES[dtype], len(shape), *dims, at, nbytes, group, blocks, hashes.get(name, bytes(32)))
+        table += run.RECORD_FIELDS.pack(*fields).ljust(run.RECORD, b"\0")
+        at = padded(at + nbytes, 64)
+    body = c.pack().ljust(run.PAGE - 0x60, b"\0") + table + note
+    body = body.ljust(data_off - 0x60, b"\0")
+    fields = (run.MAGIC, run.VERSION, run.ENDIAN, at, len(rows), run.RECORD, run.PAGE, data_off, table_end, len(note))
+    return run.HEADER.pack(*fields, hashlib.sha256(body).digest()) + body
+
+
+def matrix_bytes(name, matrix, dtype, errors):
+    """Yield the packed bytes of a matrix piece by piece; its scales last, as one more piece behind None."""
+    n, cols = matrix.shape
+    step, scales = max(BLOCK, CHUNK // cols // BLOCK * BLOCK), []
+    kind = name.split(".")[-1]
+    for first in range(0, n, step):
+        last = min(n, first + step)
+        if dtype in ("q8_0", "q4_0") and isinstance(matrix, RandomRows):
+            data, s = matrix.packed(dtype, first, last)
+        else:
+            rows = matrix.read(first, last)
+            if not np.isfinite(rows).all():
+                raise ModelError(f"tensor {name} holds NaN or infinity, expected finite weights; is the source damaged?")
+            if dtype == "f16" and np.abs(rows).max() > 65504:
+                raise ModelError(f"tensor {name} reaches {np.abs(rows).max():.3g}, beyond float16's 65504; use --type bf16")
+            data, s, back = pack(rows, dtype)
+            sums = errors.setdefault(kind, [0.0, 0.0])
+            sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
+            sums[1] += float(np.square(rows, dtype=np.float64).sum())
+        yield data
+        scales.append(s)
+    if scales[0] is not None:
+        yield None
+        yield np.concatenate(scales).view(np.uint8).reshape(-1)
+
+
+def write_model(f, source, c, dtype, tokenizer, note, progress=None):
+    """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
+    rows, hashes, errors = layout(c, dtype, tokenizer), {}, {}
+    small = {"rope": source.rope, "window": np.zeros(c.n_layers, "<i4"), "rope_id": np.zeros(c.n_layers, "<i4")}
+    small["tokenizer"] = np.frombuffer(tokenizer, np.uint8)
+    f.write(bytes(len(metadata(c, rows, {}, note))))
+    progress = progress or Progress(sum(run.tensor_bytes(*row[1:]) for row in rows))
+
+    def put(name, pieces):
+        digest, size = hashlib.sha256(), 0
+        for piece in pieces:
+            if piece is None:
+                break
+            f.write(piece)
+            digest.update(piece)
+            size += len(piece)
+            progress.add(len(piece))
+        f.write(bytes(padded(size, 64) - size))
+        hashes[name] = digest.digest()
+
+    for name, kind, _shape, blocks in rows:
+        if blocks:
+            pieces = matrix_bytes(name, source.tensors[name], dtype, errors)
+            put(name, pieces)
+        elif name.endswith(".s"):
+            put(name, pieces)
+        else:
+            value = small[name] if name in small else to_float32(np.asarray(source.tensors[name]))
+            if kind == "f32" and not np.isfinite(value).all():
+                raise ModelError(f"tensor {name} holds NaN or infinity, expected finite weights; is the source damaged?")
+            put(name, [np.ascontiguousarray(value).view(np.uint8).reshape(-1)])
+    f.seek(0)
+    f.write(metadata(c, rows, hashes, note))
+    return {kind: math.sqrt(lost / max(whole, 1e-300)) for kind, (lost, whole) in errors.items()}
+
+
+class Outputs:
+    """Files that appear under their names together and whole, or not at all."""
+
+    def __init__(self, overwrite):
+        self.overwrite, self.pairs = overwrite, []
+
+    def open(self, path):
+        if path.exists() and not self.overwrite:
+            raise ModelError(f"{printable(str(path))}: exists already; expected a new name; choose another -o, or --overwrite")
+        for stale in path.parent.glob(path.name + ".tmp*"):
+            if stale.name[len(path.name) + 4 :].isdecimal() and not alive(int(stale.name[len(path.name) + 4 :])):
+                stale.unlink(missing_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+        f = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644), "wb")
+        self.pairs.append((temporary, path, f))
+        return f
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        try:
+            if failure is None:
+                for _, _, f in self.pairs:
+                    f.flush()
+                    os.fsync(f.fileno())
+                    f.close()
+                for temporary, path, _ in self.pairs:
+                    os.replace(temporary, path)
+                if os.name == "posix" and self.pairs:
+                    folder = os.open(self.pairs[0][1].parent, os.O_RDONLY)
+                    os.fsync(folder)
+                    os.close(folder)
+        finally:
+            for temporary, _, f in self.pairs:
+                try:
+                    f.close()
+                except OSError:
+                    pass  # a full disk again; the error that counts is already on its way
+                temporary.unlink(missing_ok=True)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def export(args):
+    """SOURCE -> model.bin (and tokenizer.bin), verified."""
+    output = Path(args.output)
+    beside = output.parent / "tokenizer.bin"
+    if not output.parent.is_dir():
+        raise ModelError(f"-o {printable(args.output)}: its folder does not exist; expected one that does; create it")
+    if args.random:
+        source, label = random_source(args.random, args.seed), args.random
+    else:
+        path, label = Path(args.source), Path(args.source).name
+        inside = path.is_dir() and output.parent.resolve() == path.resolve() and output.name.endswith(".safetensors")
+        if inside or (output.exists() and path.exists() and output.resolve() == path.resolve()):
+            raise ModelError(f"-o {printable(args.output)}: is the source itself; expected another file; choose another -o")
+        try:
+            source = read_source(path)
+        except ModelError as e:
+            raise ModelError(str(e) if str(e).startswith(str(path)) else f"{printable(args.source)}: {e}") from None
+        except (OSError, zipfile.BadZipFile, struct.error, ValueError, KeyError) as e:
+            raise ModelError(f"{printable(args.source)}: cannot be read ({printable(str(e))[:100]}); is it whole?") from None
+    say(f"{source.kind}, {label}: {source.config.n_layers} layers of {source.config.dim}")
+    tokenizer = find_tokenizer(args, source) or b""
+    c = source.config
+    if tokenizer:
+        known = run.Tokenizer(tokenizer)
+        if known.n_vocab > c.vocab_size:
+            raise ModelError(f"the tokenizer has {known.n_vocab} tokens, the model {c.vocab_size}; expected the model's own; choose with --tokenizer")
+        c = replace(c, tokenizer_sha256=hashlib.sha256(tokenizer).digest())
+        c = replace(c, flags=c.flags | FLAGS["tokenizer"]) if args.embed_tokenizer else c
+    elif args.embed_tokenizer:
+        raise ModelError("--embed-tokenizer: there is no tokenizer to embed; expected one; choose with --tokenizer FILE")
+    note = "; ".join(filter(None, (f"{source.kind}, {printable(label)} as {args.type}", getattr(source, "note", ""))))
+    embedded = tokenizer if args.embed_tokenizer else b""
+    try:
+        with Outputs(args.overwrite) as outputs:
+            errors = write_model(outputs.open(output), source, c, args.type, embedded, note.encode())
+            if tokenizer and not embedded and not (beside.exists() and beside.read_bytes() == tokenizer):
+                outputs.open(beside).write(tokenizer)
+    except OSError as e:
+        raise ModelError(f"{printable(args.output)}: cannot be written ({e.strerror or e}); nothing was changed; free space or choose another -o") from None
+    model = run.open_model(output)
+    run.verify(model)
+    if args.verbose:
+        for t in model.tensors.values():
+            print(f"{t.name:24} {t.dtype:5} {' x '.join(map(str, t.shape)):>20} {t.nbytes:>14,}")
+    if errors and args.type != "f32":
+        say("relative rms error: " + ", ".join(f"{kind} {e:.2e}" for kind, e in errors.items()))
+    say(f"{printable(args.output)}: {model.size:,} bytes, verified, id {model.model_id[:16]}")
+    hint = ' -p "Once upon a time"' if tokenizer else " --info"
+    say(f"next: python run.py {printable(args.output)}{hint}")
+
+
+# -----------------------------------------------------------------------------
+# command line
+
+EXAMPLES = """\
+examples:
+  python export.py stories15M.bin --tokenizer tokenizer.model
+  python export.py TinyLlama-1.1B/ -o tiny.bin --type q4_0 --embed-tokenizer
+  python export.py --random 1.1B -o random.bin
+"""
+
+
+def main(argv=None):
+    """Run the command line; -> exit code."""
+    ap = argparse.ArgumentParser(
+        prog="export.py",
+        description="Turn a trained model into model.bin and tokenizer.bin, which run.py runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ap.add_argument("source", nargs="?", help="llama2.c .bin or .pt, our trainer's ckpt.pt, or a Hugging Face folder")
+    ap.add_argument("-o", "--output", default="model.bin", metavar="FILE", help="default model.bin")
+    ap.add_argument("--type", choices=run.MATRIX_TYPES, default="q8_0", help="of the matrices (default q8_0)")
+    ap.add_argument("--tokenizer", metavar="FILE", help="or none; default: what lies in or beside the source")
+    ap.add_argument("--embed-tokenizer", action="store_true", help="put the tokenizer into the model file")
+    ap.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    ap.add_argument("--random", choices=SHAPES, help="random weights of a Llama shape instead of a source, to measure speed")
+    ap.add_argument("--seed", type=int, default=0, help="of --random (default 0)")
+    ap.add_argument("-v", "--verbose", action="store_true", help="list the tensors")
+    args = ap.parse_args(argv)
+    if bool(args.source) == bool(args.random):
+        ap.error("give one source: a checkpoint, a folder, or --random SHAPE")
+    try:
+        export(args)
+    except ModelError as e:
+        print(f"export.py: error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
