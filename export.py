@@ -398,8 +398,8 @@ def read_folder(path):
         if set(more) & set(arrays):
             raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
         arrays |= more
-    if not c.has("head") and "lm_head.weight" in arrays:
-        arrays.pop("lm_head.weight")  # some tied models store the embedding twice
+    if not c.has("head") and "lm_head.weight" in arrays:  # a tied matrix may stand under either name, or both
+        arrays.setdefault(HF_NAMES["embed"], arrays.pop("lm_head.weight"))
     tensors = canonical(arrays, HF_NAMES, c, interleaved=False, ignore=("rotary_emb.inv_freq",))
     return SimpleNamespace(kind="Hugging Face folder", config=c, rope=table, tensors=tensors, folder=path)
 
@@ -690,7 +690,8 @@ def _tokenizer_json(j, model, added, hints, text):
     for t in added:
         types[t["id"]] = run.CONTROL if t.get("special") else run.USER | run.LSTRIP * bool(t.get("lstrip")) | run.RSTRIP * bool(t.get("rstrip"))
         pieces[t["id"]] = t["content"].encode()
-    flags |= run.BYTE_FALLBACK if model.get("byte_fallback") else 0
+    if model.get("byte_fallback") and run.BYTE in types:
+        flags |= run.BYTE_FALLBACK  # in some vocabularies it is switched on with no byte tokens to fall back on
     bos, eos = hints.get("bos"), hints.get("eos")
     single = [next(iter(s)) for s in (j.get("post_processor") or {}).get("single") or []]
     for step in steps(j.get("post_processor"), "processors"):

@@ -1,0 +1,79 @@
+"""Where things are, and tiny models made with export.py's own writer."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import export  # noqa: E402
+import run  # noqa: E402
+
+TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
+# no two sizes equal, rows not of 16, columns not of 32, head_dim not of 16; everything that can have a bias has one
+AWKWARD = {"dim": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 12, "ffn_dim": 76, "vocab_size": 93, "max_ctx": 200}
+
+
+def shared(path):
+    """A file of ../shared, or skip."""
+    if not (SHARED / path).exists():
+        pytest.skip(f"../shared/{path} is not here")
+    return SHARED / path
+
+
+def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, **sizes):
+    """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path."""
+    flags = (30 if bias else 0) | (1 if head else 0) | (32 if embed else 0)
+    sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
+    c = run.Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
+    rng, tensors = np.random.default_rng(seed), {}
+    for name, shape, role in run.tensor_plan(c):
+        x = rng.standard_normal(shape).astype(np.float32)
+        if role == "matrix":
+            tensors[name] = export.Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))
+        elif name.endswith(".w"):
+            tensors[name] = 1 + x / 3
+        else:
+            tensors[name] = x / 3
+    source = SimpleNamespace(rope=export.rope_table(c.head_dim, 10000.0), tensors=tensors)
+    quiet = SimpleNamespace(add=lambda n: None)
+    with open(path, "wb") as f:
+        export.write_model(f, source, c, dtype, tokenizer if embed else b"", b"made by a test", quiet)
+    if window:
+        rewrite_tensor(path, "window", np.array(window, "<i4"))
+    return path
+
+
+def rewrite_tensor(path, name, value):
+    """Replace a tensor's bytes and mend the hashes, as a newer exporter would have written it."""
+    import hashlib
+
+    raw, t = bytearray(Path(path).read_bytes()), run.open_model(path).tensors[name]
+    raw[t.off : t.off + t.nbytes] = value.tobytes()
+    mend(raw)
+    Path(path).write_bytes(raw)
+    assert hashlib.sha256(raw[0x60 : data_off(raw)]).digest() == raw[0x40:0x60]
+
+
+def data_off(raw):
+    return int.from_bytes(raw[0x28:0x30], "little")
+
+
+def mend(raw):
+    """Recompute the metadata checksum of a changed model file."""
+    import hashlib
+
+    raw[0x40:0x60] = hashlib.sha256(raw[0x60 : data_off(raw)]).digest()
+    return raw
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """dtype -> path of an awkward model of that type."""
+    folder = tmp_path_factory.mktemp("models")
+    return {t: make_model(folder / f"{t}.bin", t) for t in TYPES}
