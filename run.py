@@ -770,7 +770,6 @@ def _prepare():
     if hasattr(_LL, "ir"):
         return
     _LL.isa, cpu, features = host_isa()
-    os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = cpu, features
     import numba
     from llvmlite import binding, ir
     from numba.core import cgutils
@@ -898,6 +897,7 @@ class Code:
             compiled(ctypes.byref(result), None, *args)
             return result.value
 
+        call.engine = self.engine  # the code lives as long as its callers
         return call
 
 
@@ -2165,10 +2165,10 @@ class Model:
         beside = Path(self.file.path).parent / "tokenizer.bin"
         if path is None and inside is not None:
             tokenizer = Tokenizer(inside.data.tobytes())
+        elif path is None and not any(c.tokenizer_sha256):
+            return None  # exported without one: what lies beside it is another model's
         elif path is not None or beside.exists():
             tokenizer = Tokenizer(path or beside)
-        elif not any(c.tokenizer_sha256):
-            return None
         else:
             raise ModelError(f"{printable(str(beside))}: not found; expected this model's tokenizer; copy it there, or name it with -z")
         if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
