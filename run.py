@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,7 +252,7 @@ def open_model(path):
             if len(raw) != size:
                 raise ModelError("changed while it was being opened; expected a file at rest; try again")
             model.tensors = {t.name: _with_data(t, raw) for t in model.tensors}
-            _check_values(model)
+            _check_values(model, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None
         except (OSError, ValueError) as e:
@@ -304,9 +304,10 @@ def _parse_meta(meta, size):
     if len(meta) != data_off or hashlib.sha256(meta[0x60:]).digest() != digest:
         raise ModelError("metadata checksum does not match: the header is damaged; copy or export the file again")
     if any(meta[0x60 + CONFIG.size : PAGE]):
-        raise ModelError("reserved header bytes are set: it needs a newer run.py, or the file is damaged")
+        raise ModelError("reserved header bytes are set, expected zeros; use a newer run.py")
     end = PAGE + n * RECORD
-    if note_off != end or note_len > 1 << 20 or note_off + note_len > data_off or any(meta[note_off + note_len :]):
+    last = note_off + note_len
+    if note_off != end or note_len > 1 << 20 or padded(last, PAGE) != data_off or any(meta[last:]) or (note_len and not meta[last - 1]):
         raise ModelError(f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again")
     c = Config.unpack(meta[0x60:PAGE])
     _check_config(c)
@@ -392,14 +393,19 @@ def _check_plan(c, tensors):
         raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
 
 
-def _check_values(model):
+def _check_values(model, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
     c, t = model.config, model.tensors
-    window, rope_id = (t[name].data.view("<i4") for name in ("window", "rope_id"))
+    # read, not mapped: the kernel reads far ahead at a page fault, which in a huge file takes seconds
+    read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data  # noqa: E731
+    window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
         raise ModelError(f"window or rope_id out of range, expected window >= 0 and rope_id in -1..{c.n_rope - 1}; export again")
-    for tensor in t.values():
-        if tensor.dtype == "f32" and len(tensor.shape) != 2 and not np.isfinite(tensor.data.view("<f4")).all():
+    scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
+    if sum(x.nbytes for x in scales) > 8 << 20:  # reading them would take longer than opening should: verify() does
+        scales = []
+    for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
+        if not np.isfinite(np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")).all():
             raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
 
 
@@ -407,7 +413,9 @@ def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
     for t in model.tensors.values():
         if hashlib.sha256(t.data).digest() != t.sha256:
-            raise ModelError(f"{model.path}: checksum of {t.name} does not match its data; copy or export the file again")
+            raise ModelError(f"{printable(model.path)}: checksum of {t.name} does not match its data; copy or export the file again")
+        if t.dtype in ("f32", "f16") and not np.isfinite(t.data.view("<f4" if t.dtype == "f32" else "<f2")).all():
+            raise ModelError(f"{printable(model.path)}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
 
 
 # -----------------------------------------------------------------------------
@@ -2211,8 +2219,9 @@ class Model:
         return c.n_layers * c.n_kv_heads * padded(n_ctx, KEYS) * (c.head_dim + padded(c.head_dim, 16)) * size
 
     def _open(self, n_ctx):
-        """A Forward of at least n_ctx positions; asks for no more memory than that."""
+        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
         if self.forward is None or self.forward.n_ctx < n_ctx:
+            n_ctx = min(self.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
             need, have = self._cache_bytes(n_ctx), total_memory()
             try:
                 if need > have:

@@ -1,0 +1,338 @@
+"""model.bin: what is written is what is read, and every harm is refused in words. Rows M1 to M25 of the list of harms."""
+
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+
+import export
+import numpy as np
+import pytest
+import run
+from conftest import ROOT, TYPES, make_model, mend
+
+CASES = {}
+
+
+def harm(name, says, mended=True):
+    """Register a change of a good file's bytes that must be refused with words that match says."""
+
+    def register(change):
+        CASES[name] = (change, says, mended)
+        return change
+
+    return register
+
+
+def put(at, form, *values):
+    def change(raw):
+        struct.pack_into("<" + form, raw, at, *values)
+        return raw
+
+    return change
+
+
+def config(**fields):
+    """Change fields of the config, as an exporter gone wrong would write them."""
+
+    def change(raw):
+        c = run.replace(run.Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
+        raw[0x60 : 0x60 + 512] = c.pack()
+        return raw
+
+    return change
+
+
+def record(name, at, form, *values):
+    """Change a field of a tensor's record."""
+
+    def change(raw):
+        n = struct.unpack_from("<I", raw, 0x18)[0]
+        names = [bytes(raw[4096 + 192 * i : 4096 + 192 * i + 64]).rstrip(b"\0").decode() for i in range(n)]
+        struct.pack_into("<" + form, raw, 4096 + 192 * names.index(name) + at, *values)
+        return raw
+
+    return change
+
+
+def tensor(name, kind, index, value):
+    """Change one value of a tensor's data."""
+
+    def change(raw):
+        n = struct.unpack_from("<I", raw, 0x18)[0]
+        for i in range(n):
+            r = raw[4096 + 192 * i : 4096 + 192 * (i + 1)]
+            if bytes(r[:64]).rstrip(b"\0").decode() == name:
+                off = struct.unpack_from("<Q", r, 104)[0]
+                struct.pack_into("<" + kind, raw, off + struct.calcsize(kind) * index, value)
+        return raw
+
+    return change
+
+
+def swapped(raw):
+    struct.pack_into(">I", raw, 0x0C, 0x01020304)
+    return raw
+
+
+N, NDIM, DIM0, OFF, NBYTES, GROUP, LAYOUT = 64, 68, 72, 104, 112, 120, 124
+for name, change, says in [
+    ("M2 empty", lambda r: r[:0], "empty"),
+    ("M2 one byte", lambda r: r[:1], "starts with"),
+    ("M2 4095 bytes", lambda r: r[:4095], "shorter than"),
+    ("M2 one header page", lambda r: r[:4096], "shorter than"),
+    ("M3 wrong magic", lambda r: b"\x00" * 8 + r[8:], "was it written by export.py"),
+    ("M3 GGUF", lambda r: b"GGUF" + r[4:], "GGUF"),
+    ("M3 safetensors", lambda r: struct.pack("<Q", 100) + b'{"a":' + r[13:], "safetensors"),
+    ("M3 zip", lambda r: b"PK\x03\x04" + r[4:], "torch checkpoint"),
+    ("M3 gzip", lambda r: b"\x1f\x8b\x08" + r[3:], "gzip"),
+    ("M3 web page", lambda r: b"<!DOCTYPE html>" + r[15:], "web page"),
+    ("M3 git-lfs", lambda r: b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+    ("M4 text mode", lambda r: r.replace(b"\r\n", b"\n"), "text mode"),
+    ("M5 version 0", put(8, "I", 0), "version 0, this run.py reads 1"),
+    ("M5 version 2", put(8, "I", 2), "version 2, this run.py reads 1"),
+    ("M5 version max", put(8, "I", 0xFFFFFFFF), "version 4294967295"),
+    ("M6 byte-swapped", swapped, "big-endian"),
+    ("M7 half a header", lambda r: r[:9000], "truncated"),
+    ("M7 middle of a tensor", lambda r: r[: len(r) // 2], "truncated"),
+    ("M7 last byte", lambda r: r[:-1], "truncated"),
+    ("M8 trailing byte", lambda r: r + b"\0", "appended"),
+    ("M8 polyglot", lambda r: r + b"PK\x05\x06" + bytes(18), "appended"),
+    ("M11 no tensors", put(0x18, "I", 0), "0 tensors"),
+    ("M11 65537 tensors", put(0x18, "I", 65537), "65537 tensors"),
+    ("M11 2^32-1 tensors", put(0x18, "I", 0xFFFFFFFF), "4294967295 tensors"),
+    ("M11 data elsewhere", put(0x28, "Q", 1 << 62), "header puts the data"),
+    ("M12 empty name", record("l0.o", 0, "64s", b""), "expected a name"),
+    ("M12 unterminated name", record("l0.o", 0, "64s", b"a" * 64), "expected a name"),
+    ("M12 not ASCII", record("l0.o", 0, "64s", "é".encode()), "expected a name"),
+    ("M12 path", record("l0.o", 0, "64s", b"../x"), "expected a name"),
+    ("M12 hidden behind a zero", record("l0.o", 0, "64s", b"l0.o\0x"), "expected a name"),
+    ("M12 duplicate", record("l0.o", 0, "64s", b"l1.o"), "do not fit the config"),
+    ("M13 type 0", record("l0.o", N, "I", 0), "newer run.py"),
+    ("M13 type 99", record("l0.o", N, "I", 99), "newer run.py"),
+    ("M13 ndim 0", record("l0.o", NDIM, "I", 0), "0 dims"),
+    ("M13 ndim 5", record("l0.o", NDIM, "I", 5), "5 dims"),
+    ("M13 layout 2", record("l0.o", LAYOUT, "I", 2), "layout 2"),
+    ("M13 reserved", record("l0.o", 191, "B", 1), "newer run.py"),
+    ("M13 reserved of the header", put(3000, "B", 1), "reserved header bytes"),
+    ("M13 plain q8", record("l0.o", LAYOUT, "I", 0), "layout 0"),
+    ("M14 dim 0", record("l0.o", DIM0, "Q", 0), "dims"),
+    ("M14 dim 2^31+1", record("l0.o", DIM0, "Q", (1 << 31) + 1), "dims"),
+    ("M14 product 2^64 + k", record("l0.o", DIM0, "QQ", 1 << 31, 1 << 31), "bytes, expected"),
+    ("M14 dim beyond ndim", record("l0.o", DIM0 + 16, "Q", 1), "dims"),
+    ("M15 overlap", record("l0.o", OFF, "Q", 8192), "overlap or hole"),
+    ("M15 unaligned", record("l0.o", OFF, "Q", 99999), "overlap or hole"),
+    ("M15 past the end", record("l0.o", OFF, "Q", 1 << 40), "overlap or hole"),
+    ("M15 2^64 - 64", record("l0.o", OFF, "Q", (1 << 64) - 64), "overlap or hole"),
+    ("M15 nbytes", record("l0.o", NBYTES, "Q", 64), "64 bytes, expected"),
+    ("M16 group 0", record("l0.o", GROUP, "I", 0), "group 0"),
+    ("M16 group 48", record("l0.o", GROUP, "I", 48), "group 48"),
+    ("M16 scales of another shape", record("l0.o.s", DIM0, "QQ", 9, 1), "do not fit|bytes, expected"),
+    ("M17 missing head", config(flags=30), "unexpected head"),
+    ("M17 extra layer", config(n_layers=3), "do not fit the config: unexpected window"),
+    ("M17 wrong width", config(dim=49), "do not fit the config"),
+    ("M18 heads", config(n_kv_heads=4), "6 heads over 4"),
+    ("M18 odd head", config(head_dim=11), "expected a divisor and an even size"),
+    ("M18 no layers", config(n_layers=0), "n_layers is 0"),
+    ("M18 10^9 layers", config(n_layers=10**9), "n_layers is 1000000000"),
+    ("M18 no vocabulary", config(vocab_size=0), "vocab_size is 0"),
+    ("M18 no context", config(max_ctx=0), "max_ctx is 0"),
+    ("M18 bos", config(bos=93), "bos is 93"),
+    ("M18 unknown switch", config(norm=1), "norm is 1, .*newer run.py"),
+    ("M18 unknown flag", config(flags=31 | 64), "flags is 95"),
+    ("M19 eps 0", config(eps=0.0), "eps is 0"),
+    ("M19 eps NaN", config(eps=float("nan")), "eps is nan"),
+    ("M19 eps negative", config(eps=-1e-5), "eps is -"),
+    ("M19 scale inf", config(embed_scale=float("inf")), "embed_scale is inf"),
+    ("M19 softcap negative", config(attn_cap=-1.0), "attn_cap is -1"),
+    ("M19 softcap of a later version", config(attn_cap=30.0), "newer run.py"),
+    ("M20 window", tensor("window", "i", 0, -1), "window or rope_id"),
+    ("M20 rope_id", tensor("rope_id", "i", 1, 1), "window or rope_id"),
+    ("M20 rope NaN", tensor("rope", "f", 0, float("nan")), "rope holds NaN"),
+    ("M21 router without experts", config(router=1, top_k=2), "router is 1|top_k is 2"),
+    ("M22 NaN in a norm", tensor("l0.an.w", "f", 3, float("nan")), "l0.an.w holds NaN"),
+    ("M22 infinity in a scale", tensor("l1.down.s", "e", 3, float("inf")), "l1.down.s holds NaN or infinity"),
+    ("M25 note too long", put(0x38, "Q", 2 << 20), "note"),
+]:
+    CASES[name] = (change, says, True)
+for name, at in (("config", 0x70), ("table", 4100), ("note", None)):
+    flip = lambda raw, at=at: raw[: at or -1] + raw[at or -1 :]  # noqa: E731
+    CASES[f"M9 flipped bit in the {name}"] = (at, "metadata checksum", False)
+
+
+@pytest.fixture(scope="module")
+def good(models):
+    return models["q8_0"].read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_file_is_refused_in_words(name, good, tmp_path):
+    change, says, mended = CASES[name]
+    raw = bytearray(good)
+    if callable(change):
+        raw = bytearray(change(raw))
+    else:
+        raw[change if change else int.from_bytes(raw[0x30:0x38], "little")] ^= 4
+    if mended and len(raw) > 8192 and raw[:8] == run.MAGIC and int.from_bytes(raw[0x28:0x30], "little") < len(raw):
+        mend(raw)
+    path = tmp_path / "model.bin"
+    path.write_bytes(raw)
+    began = time.perf_counter()
+    with pytest.raises(run.ModelError, match=says) as caught:
+        run.open_model(path)
+    assert time.perf_counter() - began < 1
+    message = str(caught.value)
+    assert "model.bin" in message and "\n" not in message and message.count(";") + message.count("?") >= 1
+
+
+def test_m1_not_a_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, says in ((tmp_path / "none", "not found"), (tmp_path, "regular|opened"), (tmp_path / "fifo", "not a regular"), ("/dev/zero", "not a regular")):
+        began = time.perf_counter()
+        with pytest.raises(run.ModelError, match=says):
+            run.open_model(path)
+        assert time.perf_counter() - began < 1
+
+
+def test_m10_flipped_weight_is_found_by_verify(good, tmp_path):
+    raw = bytearray(good)
+    (tmp_path / "m.bin").write_bytes(raw)
+    t = run.open_model(tmp_path / "m.bin").tensors["l1.down"]
+    raw[t.off + 5] ^= 1
+    (tmp_path / "m.bin").write_bytes(raw)
+    model = run.open_model(tmp_path / "m.bin")
+    with pytest.raises(run.ModelError, match="checksum of l1.down"):
+        run.verify(model)
+
+
+def test_m24_larger_than_memory_is_said(models, monkeypatch, capsys):
+    monkeypatch.setattr(run, "total_memory", lambda: 1000)
+    run.Model(models["f32"])
+    assert capsys.readouterr().err.count("larger than memory") == 1
+
+
+def test_m25_note_is_printed_escaped(good, tmp_path):
+    raw = bytearray(good)
+    note = int.from_bytes(raw[0x30:0x38], "little")
+    raw[note : note + 4] = b"\x1b[31"
+    (tmp_path / "m.bin").write_bytes(mend(raw))
+    done = subprocess.run([sys.executable, ROOT / "run.py", tmp_path / "m.bin", "--info"], capture_output=True)
+    assert done.returncode == 0 and b"\x1b" not in done.stdout and b"\\x1b[31" in done.stdout
+
+
+def test_no_single_bit_of_the_description_can_be_changed(good, tmp_path):
+    """Every bit of the header, and a sample of the config, table and note: refused or, in the magic, not recognised."""
+    off = int.from_bytes(good[0x28:0x30], "little")
+    spots = list(range(0x60)) + list(np.random.default_rng(0).integers(0x60, off, 400))
+    path = tmp_path / "m.bin"
+    for at in spots:
+        raw = bytearray(good)
+        raw[at] ^= 1 << (at % 8)
+        path.write_bytes(raw)
+        with pytest.raises(run.ModelError):
+            run.open_model(path)
+
+
+def test_a_70b_file_opens_at_once(tmp_path):
+    """Sparse, all but its first pages a hole: under a second, under 200 MB, and --info answers."""
+    source = export.random_source("70B", 0)
+    c = source.config
+    rows = export.layout(c, "q8_0")
+    meta = export.metadata(c, rows, {}, b"sparse")
+    path = tmp_path / "70b.bin"
+    with open(path, "wb") as f:
+        f.write(meta)
+        at = len(meta)
+        for _, dtype, shape, blocks in rows:
+            at = run.padded(at + run.tensor_bytes(dtype, shape, blocks), 64)
+        try:
+            f.truncate(at)
+        except OSError as e:
+            pytest.skip(f"this file system has no sparse files of {at:,} bytes: {e}")
+    script = (
+        "import sys, time, resource; sys.path.insert(0, sys.argv[1]); import run; began = time.perf_counter()\n"
+        "m = run.open_model(sys.argv[2]); seconds = time.perf_counter() - began\n"
+        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, ROOT, path], capture_output=True, text=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    print(f"70B: {at:,} bytes opened in {seconds * 1000:.0f} ms, {kilobytes / 1024:.0f} MB")
+    assert at > 70e9 and seconds < 1 and kilobytes < 200 * 1024
+    done = subprocess.run([sys.executable, ROOT / "run.py", path, "--info"], capture_output=True, text=True)
+    assert done.returncode == 0 and "70B" not in done.stderr and "8192" in done.stdout
+
+
+def build_reader(folder):
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        pytest.skip("no C compiler here")
+    out = folder / "reader"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-g"]
+    source = ROOT / "tests" / "reader.c"
+    sanitised = [compiler, *flags, "-fsanitize=address,undefined", "-fno-sanitize-recover", source, "-o", out]
+    if subprocess.run(sanitised, capture_output=True).returncode:
+        subprocess.run([compiler, *flags, source, "-o", out], check=True)
+    return out
+
+
+def test_a_reader_in_c_agrees(models, good, tmp_path):
+    """Written from the README's tables: the same tensors, the same sums; and it refuses the same broken tables."""
+    reader = build_reader(tmp_path)
+    assert len((ROOT / "tests" / "reader.c").read_text().splitlines()) <= 100
+    for path in models.values():
+        done = subprocess.run([reader, path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        want = [f"{t.name} {int(t.data.sum(dtype=np.uint64))}" for t in run.open_model(path).tensors.values()]
+        assert done.stdout.splitlines() == want
+    mine = ("M2", "M3", "M5", "M6", "M7", "M8", "M11", "M12", "M13", "M14", "M15", "M16")
+    for name, (change, _, _) in CASES.items():
+        if name.split()[0] in mine and "of the header" not in name and "duplicate" not in name and "another shape" not in name:
+            path = tmp_path / "bad.bin"
+            path.write_bytes(change(bytearray(good)))
+            done = subprocess.run([reader, path], capture_output=True, text=True)
+            assert done.returncode == 1 and "refused" in done.stderr, name
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_tokenizer_inside_the_model(dtype, tmp_path):
+    from test_tokenizer import byte_bpe
+
+    raw = byte_bpe()
+    path = make_model(tmp_path / "m.bin", dtype, vocab_size=263, tokenizer=raw, embed=True)
+    m = run.Model(path, verbose=False)
+    assert m.tokenizer.sha256 == hashlib.sha256(raw).digest()
+    assert m.detokenize(m.tokenize("the naïve 🙂")) == "the naïve 🙂"
+
+
+def test_t9_tokenizer_of_another_model(tmp_path):
+    from test_tokenizer import byte_bpe
+
+    path = make_model(tmp_path / "model.bin", "f32", vocab_size=263, tokenizer=byte_bpe())
+    with pytest.raises(run.ModelError, match="not found; expected this model's tokenizer"):
+        run.Model(path)
+    (tmp_path / "tokenizer.bin").write_bytes(byte_bpe(pretok=2))
+    with pytest.raises(run.ModelError, match="of another model"):
+        run.Model(path)
+    (tmp_path / "tokenizer.bin").write_bytes(byte_bpe())
+    assert run.Model(path, verbose=False).tokenize("the") == [257]
+
+
+def test_t2_a_head_wider_than_the_vocabulary_never_speaks(tmp_path):
+    """Padded heads are common: ids that the tokenizer does not know are never chosen."""
+    from test_tokenizer import byte_bpe
+
+    path = make_model(tmp_path / "model.bin", "f32", vocab_size=400, tokenizer=byte_bpe(), embed=True)
+    m = run.Model(path, verbose=False)
+    tokens = [c.token for c in m.stream("the", max_tokens=100, temperature=5.0, top_k=0, seed=1, ignore_eos=True)]
+    assert max(t for t in tokens if t is not None) < 263
+    with pytest.raises(run.ModelError, match="263 tokens, the model 93"):
+        run.Model(make_model(tmp_path / "small.bin", "f32"), tokenizer=tmp_path_tokenizer(tmp_path, byte_bpe()))
+
+
+def tmp_path_tokenizer(folder, raw):
+    path = folder / "t.bin"
+    path.write_bytes(raw)
+    return path

@@ -1,0 +1,256 @@
+"""The forward against its float64 twin, against itself cut up in every way, and against other programs' numbers."""
+
+import json
+import random
+import subprocess
+import sys
+import zlib
+
+import export
+import naive
+import naive_forward
+import numpy as np
+import pytest
+import run
+from conftest import AWKWARD, ROOT, TYPES, make_model, shared
+
+SILENT = lambda text: None  # noqa: E731
+REAL = "checkpoints/stories260K/stories260K.bin"
+
+
+def closeness(got, want):
+    """(rms, largest) difference, in standard deviations of want."""
+    d = np.asarray(got, float) - want
+    return np.sqrt((d**2).mean()) / want.std(), np.abs(d).max() / want.std()
+
+
+def some_ids(n, vocab=AWKWARD["vocab_size"]):
+    return np.random.default_rng(n).integers(0, vocab, n).tolist()
+
+
+def passes(forward, ids, chunk, slot=0):
+    """Logits of every position, in passes of chunk tokens."""
+    rows = []
+    for at in range(0, len(ids), chunk):
+        part = ids[at : at + chunk]
+        for first in range(0, len(part), run.WANTED_MAX):  # playing a pass again changes nothing
+            wanted = range(first, min(first + run.WANTED_MAX, len(part)))
+            rows.append(forward(part, range(at, at + len(part)), [slot] * len(part), wanted).copy())
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("n", [1, 90, 200])
+def test_equals_the_float64_twin(models, dtype, n):
+    m = run.Model(models[dtype], kv="f32", verbose=False)
+    rms, largest = closeness(m.logits(some_ids(n)), naive_forward.logits(m.config, naive.read(models[dtype]), np.array(some_ids(n))))
+    assert rms <= 1e-5 and largest <= 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["q8_0", "q4_0"])
+def test_quantised_equals_the_twin_with_the_same_int8_inputs(models, dtype):
+    """And with the file's dequantised weights: what is left is float32 against float64."""
+    m = run.Model(models[dtype], kv="f32", verbose=False)
+    want = naive_forward.logits(m.config, naive.read(models[dtype]), np.array(some_ids(90)), int8=True)
+    rms, largest = closeness(m.logits(some_ids(90)), want)
+    print(f"{dtype}: rms/std {rms:.2e}, max/std {largest:.2e}")
+    assert rms <= 1e-5 and largest <= 1e-4
+
+
+@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_same_bits_for_any_chunk_and_thread_count(models, dtype, kv):
+    """Prefill in any pieces, one token at a time, one thread or more: not one bit differs."""
+    ids, found = some_ids(150), set()
+    for threads in (1, 2, 3):
+        forward = run.Forward(run.open_model(models[dtype]), 200, 1, kv, threads, SILENT)
+        for chunk in (1, 2, 7, 64) if threads < 3 else (64,):
+            found.add(zlib.crc32(passes(forward, ids, chunk).tobytes()))
+        forward.close()
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_sequences_share_a_pass_without_a_trace(models, dtype):
+    """Tokens of three sequences in one pass give the bits that each gives alone."""
+    forward = run.Forward(run.open_model(models[dtype]), 64, 3, "f16", 2, SILENT)
+    texts = [some_ids(n) for n in (5, 9, 7)]
+    alone = [passes(forward, ids, 64) for ids in texts]
+    tokens, positions, slots = zip(*((t, p, s) for s, ids in enumerate(texts) for p, t in enumerate(ids)))
+    order = random.Random(0).sample(range(len(tokens)), len(tokens))
+    mixed = {}
+    for first in range(0, len(order), run.WANTED_MAX):
+        wanted = range(first, min(first + run.WANTED_MAX, len(order)))
+        rows = forward([tokens[i] for i in order], [positions[i] for i in order], [slots[i] for i in order], wanted)
+        mixed |= {order[i]: row.copy() for i, row in zip(wanted, rows)}
+    assert np.array_equal(np.stack([mixed[i] for i in range(len(order))]), np.concatenate(alone))
+    forward.close()
+
+
+@pytest.mark.parametrize("window", [1, 63, 64, 65, 130])
+def test_sliding_windows(tmp_path, window):
+    """A layer that sees only its window, next to one that sees everything; and not a bit of change by chunk."""
+    path = make_model(tmp_path / "w.bin", "f32", window=[window, 0])
+    m = run.Model(path, verbose=False)
+    ids = some_ids(150)
+    want = naive_forward.logits(m.config, naive.read(path), np.array(ids))
+    rms, largest = closeness(m.logits(ids), want)
+    assert rms <= 1e-5 and largest <= 1e-4
+    assert np.array_equal(passes(m.forward, ids, 7), m.logits(ids))
+
+
+@pytest.mark.parametrize("sizes", [
+    {"head_dim": 64, "n_heads": 4, "n_kv_heads": 1},
+    {"head_dim": 80, "n_heads": 2, "n_kv_heads": 2},
+    {"head_dim": 2, "n_heads": 3, "n_kv_heads": 3},
+    {"dim": 1, "ffn_dim": 1, "vocab_size": 4, "n_layers": 1},
+])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_other_shapes_and_scales(tmp_path, sizes, scaled):
+    """Wide heads, one kv head, the smallest of everything; tied, without biases; with the multipliers of some families."""
+    path = make_model(tmp_path / "s.bin", "f32", bias=False, head=False, **sizes)
+    if scaled:
+        raw = bytearray(path.read_bytes())
+        c = run.Config.unpack(bytes(raw[0x60 : 0x60 + 512]))
+        c = run.replace(c, embed_scale=3.0, resid_scale=0.5, logit_scale=0.25, attn_scale=0.3)
+        raw[0x60 : 0x60 + 512] = c.pack()
+        path.write_bytes(__import__("conftest").mend(raw))
+    m = run.Model(path, verbose=False)
+    ids = some_ids(70, m.config.vocab_size)
+    rms, largest = closeness(m.logits(ids), naive_forward.logits(m.config, naive.read(path), np.array(ids)))
+    assert rms <= 1e-5 and largest <= 1e-4
+
+
+def test_cached_decode_equals_starting_over(models):
+    m, seq = run.Model(models["q8_0"], verbose=False), [1, 7, 9]
+    fast = [c.token for c in m.stream([1, 7, 9], max_tokens=60, temperature=0, ignore_eos=True) if c.token is not None]
+    assert len(fast) == 60
+    for token in fast:
+        fresh = run.Model(models["q8_0"], verbose=False) if len(seq) % 20 == 0 else m
+        assert int(fresh.logits(seq)[-1].argmax()) == token
+        seq.append(token)
+
+
+def test_the_context_fills_exactly(models):
+    """Up to the last position, and one more is an error with both numbers."""
+    m = run.Model(models["f32"], n_ctx=40, verbose=False)
+    chunks = list(m.stream(some_ids(30), temperature=0, ignore_eos=True))
+    assert sum(c.token is not None for c in chunks) == 10 and chunks[-1].finish_reason == "context"
+    assert next(iter(m.stream(some_ids(39), temperature=0, ignore_eos=True))).token is not None
+    with pytest.raises(run.ModelError, match="40 tokens .* context of 40"):
+        m.generate(some_ids(40))
+    with pytest.raises(run.ModelError, match="41 tokens, expected 1 to 40"):
+        m.generate(some_ids(41))
+    with pytest.raises(run.ModelError, match="id 93"):
+        m.logits([93])
+    with pytest.raises(run.ModelError, match="0 tokens"):
+        m.logits([])
+
+
+def test_nothing_is_computed_twice_when_a_prompt_grows(models):
+    m, passes_seen = run.Model(models["f32"], verbose=False), []
+    m.generate([1, 2, 3, 4], max_tokens=1, temperature=0)
+    inner = m.forward
+    m.forward = type("Spy", (), {"n_ctx": inner.n_ctx, "__call__": lambda self, ids, *a: passes_seen.append(len(ids)) or inner(ids, *a)})()
+    m.generate([1, 2, 3, 4, 5, 6], max_tokens=1, temperature=0)
+    assert passes_seen == [2]
+
+
+def test_nan_in_the_weights_is_reported(tmp_path, models):
+    raw = bytearray(models["f32"].read_bytes())
+    t = run.open_model(models["f32"]).tensors["l1.down"]
+    raw[t.off : t.off + 4] = np.array(np.nan, "<f4").tobytes()
+    (tmp_path / "n.bin").write_bytes(raw)
+    with pytest.raises(run.ModelError, match="position 3"):
+        run.Model(tmp_path / "n.bin", verbose=False).generate([1, 2, 3], max_tokens=1, temperature=0)
+
+
+def test_all_zero_weights_run(tmp_path, models):
+    raw = bytearray(models["q8_0"].read_bytes())
+    for t in run.open_model(models["q8_0"]).tensors.values():
+        if t.dtype == "q8_0":
+            raw[t.off : t.off + t.nbytes] = b"\x80" * t.nbytes
+    (tmp_path / "z.bin").write_bytes(raw)
+    logits = run.Model(tmp_path / "z.bin", verbose=False).logits([1, 2])
+    assert np.isfinite(logits).all() and not logits.any()
+
+
+def test_threads_do_not_pile_up(models):
+    import threading
+
+    before = threading.active_count()
+    for _ in range(5):
+        m = run.Model(models["f32"], n_threads=4, verbose=False)
+        m.logits([1])
+        del m
+    assert threading.active_count() <= before + 3
+
+
+# -- real models ---------------------------------------------------------------------------------------------------------
+
+
+def exported(tmp_path, source, *options):
+    out = tmp_path / f"{'_'.join(options)}m.bin"
+    done = subprocess.run(
+        [sys.executable, ROOT / "export.py", source, "-o", out, "--overwrite", *options], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", ["stories260K.bin", "stories260K_v1.bin"])
+def test_stories260k_greedy_text(tmp_path, name):
+    """200 tokens, byte for byte what llama2.c writes (which ends its text with a line end of its own)."""
+    want = shared("checkpoints/stories260K/expected_greedy_200.txt").read_bytes()
+    path = exported(tmp_path, shared(f"checkpoints/stories260K/{name}"), "--type", "f32")
+    for threads in (1, 2):
+        m = run.Model(path, n_threads=threads, verbose=False)
+        assert m.generate("", max_tokens=200, temperature=0).encode() + b"\n" == want
+
+
+def test_stories260k_quantised(tmp_path, record_property):
+    """How far q8_0 and q4_0 are from f32 on the model's own text; the figures are in the README."""
+    text = shared("checkpoints/stories260K/expected_greedy_200.txt").read_text().rstrip("\n")
+    full = run.Model(exported(tmp_path, shared(REAL), "--type", "f32"), verbose=False)
+    ids = full.tokenize(text)
+    log = lambda x: x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)  # noqa: E731
+    want = log(full.logits(ids).astype(float))
+    for dtype, most_kl, least_agreement in (("q8_0", 2e-3, 0.98), ("q4_0", 0.2, 0.75)):
+        m = run.Model(exported(tmp_path, shared(REAL), "--type", dtype), verbose=False)
+        got = log(m.logits(ids).astype(float))
+        kl = (np.exp(want) * (want - got)).sum(-1).mean()
+        agree = (want.argmax(-1) == got.argmax(-1)).mean()
+        greedy = [c.token for c in m.stream("", max_tokens=200, temperature=0) if c.token is not None]
+        same = next((i for i, (a, b) in enumerate(zip(greedy, ids[1:])) if a != b), len(greedy))
+        print(f"{dtype}: mean KL {kl:.5f}, top-1 {agree:.1%}, first {same} of {len(ids) - 1} greedy tokens agree")
+        assert kl <= most_kl and agree >= least_agreement
+
+
+def test_tinystories_656k_against_transformers(tmp_path):
+    """Logits of transformers, float32 and eager, kept by tests/make_golden.py; every weight type against f32's source."""
+    golden = np.load(ROOT / "tests" / "golden" / "tinystories-656k.npz")
+    m = run.Model(exported(tmp_path, shared("checkpoints/tinystories-656k"), "--type", "f32"), verbose=False)
+    rms, largest = closeness(m.logits(golden["ids"].tolist()), golden["logits"].astype(float))
+    print(f"rms/std {rms:.2e}, max/std {largest:.2e}")
+    assert rms <= 1e-5 and largest <= 1e-4
+
+
+def test_llama2xs_pt_and_bin_are_one_model(tmp_path):
+    a = exported(tmp_path, shared("checkpoints/llama2xs/ckpt.pt"), "--tokenizer", "none")
+    b = exported(tmp_path, shared("checkpoints/llama2xs/model.bin"), "--tokenizer", "none", "--type", "q8_0")
+    one, two = bytearray(a.read_bytes()), bytearray(b.read_bytes())
+    for raw in (one, two):
+        note, length = int.from_bytes(raw[0x30:0x38], "little"), int.from_bytes(raw[0x38:0x40], "little")
+        raw[note : note + length] = bytes(length)
+        raw[0x38:0x60] = bytes(40)  # the note's length and the hash that covers it
+    assert one == two
+
+
+def test_the_committed_model_is_whole():
+    model = run.Model(ROOT / "model.bin", verbose=False)
+    run.verify(model.file)
+    model.tokenizer.selftest()
+    text = model.generate("Once upon a time", max_tokens=60, temperature=0)
+    assert len(text.split()) > 25 and text.isprintable() | ("\n" in text)
+    assert json.dumps(model.info)
+    assert export.layout(model.config, "q8_0")
