@@ -27,7 +27,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
 
 # -----------------------------------------------------------------------------
 # model file: every size is checked here, once; what leaves this section is trusted
@@ -869,8 +874,10 @@ class Code:
     """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
 
     def __init__(self, names, notice):
-        from llvmlite import binding
-
+        try:
+            from llvmlite import binding
+        except ImportError as e:
+            raise ModelError(f"the package numba cannot be imported ({e}); expected it beside numpy; pip install numba") from None
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         isa, cpu, features = host_isa()
@@ -2521,6 +2528,7 @@ def main(argv=None):
             show_info(model)
         else:
             write_text(model, args)
+        sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
         print(f"run.py: error: {e}", file=sys.stderr)
@@ -2531,9 +2539,12 @@ def main(argv=None):
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        sys.exit(main())
+        code = main()
     except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # run.py … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = 130
+    except OSError as e:
+        code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
+        if code == 1:
+            print(f"run.py: error: standard output cannot be written ({e.strerror}); expected room for the text; free some", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

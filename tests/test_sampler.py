@@ -1,0 +1,82 @@
+"""Sampling without luck, and the loop with three lines of fake model."""
+
+import numpy as np
+import pytest
+import run
+from run import ModelError, Sampling, generate, sample
+
+
+def top(logits, k):
+    order = np.argsort(-logits, kind="stable")[:k]
+    return logits[order], order
+
+
+def spread(logits, how, n=20000):
+    """Frequencies of each id over n evenly spaced coins."""
+    ids = [sample(logits, how, [], (i + 0.5) / n, top) for i in range(n)]
+    return np.bincount(ids, minlength=len(logits)) / n
+
+
+LOGITS = np.array([1.0, 3.0, -2.0, 2.5, 0.0, 2.9], np.float32)
+FREE = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_coins_reproduce_the_softmax(temperature):
+    want = np.exp(LOGITS.astype(float) / temperature)
+    np.testing.assert_allclose(spread(LOGITS, Sampling(temperature, **FREE)), want / want.sum(), atol=1e-3)
+
+
+def test_filters_in_order():
+    """Top-k, then top-p of what is left, then min-p; the temperature last."""
+    chances = np.exp(LOGITS.astype(float)) / np.exp(LOGITS.astype(float)).sum()
+    assert set(np.flatnonzero(spread(LOGITS, Sampling(1.0, 2, 1.0, 0.0), 500))) == {1, 5}
+    order = np.argsort(-chances)
+    enough = order[: np.searchsorted(np.cumsum(chances[order]), 0.8) + 1]
+    assert set(np.flatnonzero(spread(LOGITS, Sampling(9.0, 0, 0.8, 0.0), 2000))) == set(enough)
+    likely = set(np.flatnonzero(chances >= 0.5 * chances.max()))
+    assert set(np.flatnonzero(spread(LOGITS, Sampling(9.0, 0, 1.0, 0.5), 2000))) == likely
+
+
+def test_edges():
+    assert sample(LOGITS, Sampling(0.0), [], 0.99, top) == 1
+    assert sample(LOGITS, Sampling(1.0, 0, 1e-9, 0.0), [], 0.99, top) == 1
+    assert sample(LOGITS, Sampling(1.0, **FREE), [], np.nextafter(1.0, 0), top) == 2
+    assert sample(np.array([1e30, -1e30], np.float32), Sampling(1.0, **FREE), [], 0.5, top) == 0
+    assert sample(np.zeros(5, np.float32), Sampling(0.0), [], 0.5, top) == 0
+    assert sample(np.zeros(1, np.float32), Sampling(1.0), [], 0.5, top) == 0
+
+
+def test_repeat_penalty():
+    """Positive logits are divided, negative multiplied, of the last n ids only; the caller's logits are left alone."""
+    logits = LOGITS.copy()
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0), [1, 5, 2], 0.5, top) == 3
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=1), [1, 5, 2], 0.5, top) == 1
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=-1), [1] + [2] * 100, 0.5, top) == 5
+    assert np.array_equal(logits, LOGITS)
+
+
+def test_exp64():
+    x = np.concatenate([-np.logspace(-12, 2.8, 2000), [0.0, -700.0]])
+    np.testing.assert_allclose(run.exp64(x), np.exp(x), rtol=1e-15)
+
+
+def test_settings_out_of_range():
+    for field, value in (("temperature", -1), ("top_p", 0), ("min_p", 2), ("top_k", -1), ("repeat_penalty", 0)):
+        with pytest.raises(ModelError, match=field):
+            Sampling(**{field: value})
+
+
+def test_the_loop_knows_nothing_of_models():
+    fed = []
+
+    def step(ids, position):
+        fed.append((tuple(ids), position))
+        return position + len(ids)
+
+    assert list(generate(step, [5, 6, 7], stop={6}, max_new=10, choose=lambda n: n)) == [3, 4, 5]
+    assert fed == [((5, 6, 7), 0), ((3,), 3), ((4,), 4), ((5,), 5)]
+    fed.clear()
+    assert list(generate(step, [1], stop=(), max_new=2, choose=lambda n: 9)) == [9, 9]
+    assert fed == [((1,), 0), ((9,), 1)]  # the last token is not fed: nobody would read its logits
+    assert list(generate(step, [1], stop=(), max_new=0, choose=lambda n: 9)) == []
