@@ -110,7 +110,7 @@ def canonical(arrays, names, c, interleaved, ignore=()):
         if name not in arrays:
             raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
         if tuple(arrays[name].shape) != shape:
-            raise ModelError(f"tensor {name} is {tuple(arrays[name].shape)}, expected {shape}; do config and weights belong together?")
+            raise ModelError(f"tensor {name} is {arrays[name].shape}, expected {shape}; do config and weights belong together?")
         left.discard(name)
         return arrays[name]
 
@@ -138,7 +138,8 @@ def canonical(arrays, names, c, interleaved, ignore=()):
     if c.has("head"):
         out["head"] = Rows(take("head", (c.vocab_size, c.dim)))
     if left:
-        raise ModelError(f"{len(left)} tensors were not used: {', '.join(sorted(left)[:3])}; expected a plain Llama; is it another architecture?")
+        some = ", ".join(sorted(left)[:3])
+        raise ModelError(f"{len(left)} tensors were not used: {some}; expected a plain Llama; is it another architecture?")
     return out
 
 
@@ -190,12 +191,12 @@ def read_llama2c_bin(path, head):
     tied, group = (head[36] == 1, struct.unpack_from("<i", head, 37)[0]) if version else (vocab > 0, 0)
     shape = (dim, ffn, layers, heads, kv, abs(vocab))
     if min(shape) < 1 or max(shape) > 1 << 24 or dim % heads:
-        raise ModelError(f"starts with {ints}, which are no model sizes; expected a llama2.c checkpoint or another known source")
+        raise ModelError(f"starts with {ints}, no sizes of a model; expected a llama2.c checkpoint or another known source")
     if version == 2 and (group < 1 or dim % group):
         raise ModelError(f"groups of {group}, expected a divisor of {dim}; export it again with llama2.c")
     known, at, arrays = llama2c_shapes(shape), 256 if version else 28, {}
     norms, matrices = ["an", "fn", "out_norm"], ["embed", "wq", "wk", "wv", "wo", "w1", "w2", "w3"]
-    order = norms + matrices if version else ["embed", "an", "wq", "wk", "wv", "wo", "fn", "w1", "w2", "w3", "out_norm", "freqs"]
+    order = norms + matrices if version else "embed an wq wk wv wo fn w1 w2 w3 out_norm freqs".split()
     for key in order + ([] if tied else ["head"]):
         if key == "freqs":
             at += 4 * max_ctx * (dim // heads)  # tables that nobody needs: cos and sin by position
@@ -239,10 +240,12 @@ class SafeUnpickler(pickle.Unpickler):
             return rebuild_tensor
         if module == "torch" and name.removesuffix("Storage") in self.TYPES:
             return name.removesuffix("Storage")
-        raise ModelError(f"the checkpoint asks for {printable(module)}.{printable(name)}, expected only tensors and plain values; refused")
+        what = printable(f"{module}.{name}")
+        raise ModelError(f"the checkpoint asks for {what}, expected only tensors and plain values; refused")
 
     def persistent_load(self, pid):
-        if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or pid[1] not in self.TYPES or pid[2] not in self.storages:
+        known = isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"
+        if not known or pid[1] not in self.TYPES or pid[2] not in self.storages:
             raise ModelError(f"the checkpoint names a storage {printable(repr(pid))[:80]}, which is not in it; is it damaged?")
         return self.storages[pid[2]], self.TYPES[pid[1]]
 
@@ -253,7 +256,8 @@ def rebuild_tensor(storage, offset, size, stride, *rest):
     flat = raw[: len(raw) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
     numbers = (offset, *size, *stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    if len(size) != len(stride) or not all(isinstance(n, int) and n >= 0 for n in numbers) or (0 not in size and last >= len(flat)):
+    whole = len(size) == len(stride) and all(isinstance(n, int) and n >= 0 for n in numbers)
+    if not whole or (0 not in size and last >= len(flat)):
         raise ModelError(f"a tensor of {size} at {offset} reaches past its {len(flat)} values; is the checkpoint damaged?")
     if 0 in size:
         return flat[:0].reshape(size)
@@ -310,7 +314,8 @@ def torch_source(value):
     if tied:
         arrays.pop("output.weight", None)
     own = "tokenizer" in value
-    s = llama2c("train/pretrain.py" if own else "llama2.c .pt", arrays, (dim, ffn, layers, heads, kv, embed), tied, max_ctx, theta, eps)
+    kind, shape = "train/pretrain.py" if own else "llama2.c .pt", (dim, ffn, layers, heads, kv, embed)
+    s = llama2c(kind, arrays, shape, tied, max_ctx, theta, eps)
     if own:  # documents of our trainer begin and end with token 0
         s.config = replace(s.config, bos=0, eos=0)
         s.tokenizer_json, s.note = str(value["tokenizer"]), str(value.get("note", ""))
@@ -341,8 +346,10 @@ def read_safetensors(path):
         if kind is None:
             raise ModelError(f"{path.name}: tensor {printable(name)} has type {printable(str(dtype))}; known: F32, F16, BF16")
         whole = all(isinstance(n, int) and n >= 0 for n in (first, last, *shape))
-        if not whole or first != end or last - first != math.prod(shape) * np.dtype(kind).itemsize or 8 + size + last > len(raw):
-            raise ModelError(f"{path.name}: tensor {printable(name)} at {first}..{last} overlaps, leaves a hole or is cut short; is the download complete?")
+        fits = whole and first == end and last - first == math.prod(shape) * np.dtype(kind).itemsize
+        if not fits or 8 + size + last > len(raw):
+            where = f"{path.name}: tensor {printable(name)} at {first}..{last}"
+            raise ModelError(f"{where} overlaps, leaves a hole or is cut short; is the download complete?")
         arrays[name], end = raw[8 + size + first : 8 + size + last].view(kind).reshape(shape), last
     if 8 + size + end != len(raw):
         raise ModelError(f"{path.name}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
@@ -391,7 +398,7 @@ def read_folder(path):
         )
         table = rope_table(head_dim, float(rope.get("rope_theta", 10000.0)), rope)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
-        raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is the file complete?") from None
+        raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is it complete?") from None
     arrays = {}
     for shard in find_shards(path):
         more = read_safetensors(shard)
@@ -475,7 +482,8 @@ def read_source(path):
         return read_torch(path)
     known = [what for magic, what in run.FOREIGN if head.startswith(magic) and magic not in (b"24ka", b"PK\x03\x04")]
     if known or head.startswith(b"\x80"):
-        raise ModelError(f"this is {known[0] if known else 'a bare pickle'}; known: llama2.c .bin and .pt, Hugging Face folders")
+        what = known[0] if known else "a bare pickle"
+        raise ModelError(f"this is {what}; expected a llama2.c .bin or .pt, or a Hugging Face folder; convert it first")
     if head[8:9] == b"{":
         raise ModelError("this is a safetensors file; give the folder that holds it and its config.json")
     if size < 256:
@@ -505,7 +513,10 @@ TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens 
 }
 
 
-def pack_tokenizer(kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=None, unk=None, pad=None, stops=(), classes=(), merges=(), tests=()):
+def pack_tokenizer(
+    kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=None, unk=None, pad=None,
+    stops=(), classes=(), merges=(), tests=(),
+):
     """-> the bytes of a tokenizer.bin. pieces: [bytes]; prio: floats, higher merges first; types: run.NORMAL, run.BYTE, …;
     classes: [(first, last, class)]; merges: [(id, id)] by rank, with the flag run.EXPLICIT; tests: [(text, ids)]."""
     offsets = np.cumsum([0, *(len(p) for p in pieces)]).astype("<u4")
@@ -513,7 +524,7 @@ def pack_tokenizer(kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=N
     for text, ids in tests:
         raw = text.encode()
         selftest += struct.pack("<II", len(raw), len(ids)) + raw + np.array(ids, "<u4").tobytes()
-    u4 = lambda rows: np.array(rows, "<u4").tobytes()  # noqa: E731
+    u4 = lambda rows: np.array(rows, "<u4").tobytes()
     parts = [offsets.tobytes(), b"".join(pieces), np.array(prio, "<f4").tobytes(), bytes(types), u4(sorted(stops))]
     parts += [u4(classes), u4(merges), b"", selftest, b""]
     table, body, at = b"", b"", 256
@@ -530,8 +541,10 @@ def pack_tokenizer(kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=N
 def finish_tokenizer(fields, reference=None):
     """Pack, adding self-test vectors: from reference(text) -> ids where the source has an engine, else from run.py's own."""
     encode = reference or run.Tokenizer(pack_tokenizer(**fields)).encode
-    rng, pieces = random.Random(1), [p.decode("utf-8", "ignore") for p, t in zip(fields["pieces"], fields["types"]) if t == run.NORMAL]
-    texts = ["Once upon a time", " two  spaces ", "It's 2026, isn't it?\n\n\tYes!", "naïve 🙂 안녕 C\u1eeda Vi\u1ec7t", "\r\n \x00", "x" * 50]
+    rng, kinds = random.Random(1), zip(fields["pieces"], fields["types"])
+    pieces = [p.decode("utf-8", "ignore") for p, kind in kinds if kind == run.NORMAL]
+    texts = ["Once upon a time", " two  spaces ", "It's 2026, isn't it?\n\n\tYes!", "\r\n \x00", "x" * 50]
+    texts.append("naïve 🙂 안녕 C\u1eeda Vi\u1ec7t")
     texts += ["".join(rng.choice(pieces) for _ in range(6)) for _ in range(64 - len(texts))]
     tests = [(t, list(encode(t) if reference else encode(t, add_bos=False))) for t in texts]
     return pack_tokenizer(**fields, tests=tests)
@@ -598,7 +611,8 @@ def read_sentencepiece(raw):
         kinds = {1: "unigram", 3: "word", 4: "char"}
         raise ModelError(f"a SentencePiece {kinds.get(trainer.get(3, 1), 'unknown')} model; known: BPE")
     if normaliser.get(2) or normaliser.get(4, 1) or not normaliser.get(5, 1):
-        raise ModelError(f"SentencePiece normaliser {normaliser.get(1, b'?').decode()!r} changes the text; known: identity, spaces kept")
+        name = normaliser.get(1, b"?").decode()
+        raise ModelError(f"SentencePiece normaliser {name!r} changes the text; known: identity, spaces kept")
     kinds = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
     pieces, prio, types, unk = [], [], [], None
     for i, part in enumerate(v for k, v in fields if k == 1):
@@ -608,12 +622,13 @@ def read_sentencepiece(raw):
         pieces.append(bytes([int(text[3:5], 16)]) if kind == run.BYTE else text.replace("\u2581".encode(), b" "))
         prio.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
         types.append(kind)
-    signed = lambda v: None if v >= 1 << 31 else v  # noqa: E731
+    signed = lambda v: None if v >= 1 << 31 else v
     bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
     flags = (run.ADD_BOS if bos is not None else 0) | (run.PREFIX if normaliser.get(3, 1) else 0)
     flags |= run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0
     stops = () if eos is None else (eos,)
-    return dict(kind=run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, bos=bos, eos=eos, unk=unk, pad=pad, stops=stops)
+    ids = dict(bos=bos, eos=eos, unk=unk, pad=pad, stops=stops)
+    return dict(kind=run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
 
 
 def byte_alphabet():
@@ -638,7 +653,7 @@ def need(package):
     try:
         return __import__(package, fromlist=["x"])
     except ImportError:
-        raise ModelError(f"this tokenizer needs the Python package {package}, which is not installed; pip install {package}") from None
+        raise ModelError(f"this tokenizer needs the Python package {package}, not installed; pip install {package}") from None
 
 
 def read_tokenizer_json(text, hints):
@@ -654,7 +669,7 @@ def read_tokenizer_json(text, hints):
 
 
 def _tokenizer_json(j, model, added, hints, text):
-    steps = lambda part, key: [] if not part else part[key] if part["type"] == "Sequence" else [part]  # noqa: E731
+    steps = lambda part, key: [] if not part else part[key] if part["type"] == "Sequence" else [part]
     norms, pres = steps(j.get("normalizer"), "normalizers"), steps(j.get("pre_tokenizer"), "pretokenizers")
     byte_level = any(p["type"] == "ByteLevel" for p in pres)
     flags, pretok = run.IGNORE_MERGES if model.get("ignore_merges") else 0, 0
@@ -664,16 +679,19 @@ def _tokenizer_json(j, model, added, hints, text):
         elif step == {"type": "Prepend", "prepend": "\u2581"} and not byte_level:
             flags |= run.PREFIX
         elif step != {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"} or byte_level:
-            raise ModelError(f"tokenizer.json: normalizer {printable(json.dumps(step))[:80]} is not supported; known: NFC, Prepend, Replace")
+            found = printable(json.dumps(step))[:80]
+            raise ModelError(f"tokenizer.json: normalizer {found} is not supported; known: NFC, Prepend, Replace")
     for step in pres:
-        if step["type"] == "Split" and step["pattern"].get("Regex") in KNOWN_SPLITS and step["behavior"] == "Isolated" and not step.get("invert"):
+        plain = step.get("behavior") == "Isolated" and not step.get("invert")
+        if step["type"] == "Split" and plain and step["pattern"].get("Regex") in KNOWN_SPLITS:
             pretok = KNOWN_SPLITS[step["pattern"]["Regex"]]
         elif step["type"] == "ByteLevel" and not step.get("add_prefix_space"):
             pretok = 1 if step.get("use_regex", True) else pretok
         elif step["type"] == "Metaspace" and step["replacement"] == "\u2581" and not step.get("split", True):
             flags |= {"always": run.PREFIX_UNLESS, "first": run.PREFIX_UNLESS, "never": 0}[step.get("prepend_scheme", "always")]
         else:
-            raise ModelError(f"tokenizer.json: pre-tokenizer {printable(json.dumps(step))[:120]} is not supported; known: GPT-2, Llama 3, Qwen 2")
+            found = printable(json.dumps(step))[:120]
+            raise ModelError(f"tokenizer.json: pre-tokenizer {found} is not supported; known: GPT-2, Llama 3, Qwen 2")
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(name):
             raise ModelError(f"tokenizer.json: {name} is not supported; expected none")
@@ -688,7 +706,8 @@ def _tokenizer_json(j, model, added, hints, text):
         else:
             pieces[i] = bytes([int(piece[3:5], 16)]) if is_byte else piece.replace("\u2581", " ").encode()
     for t in added:
-        types[t["id"]] = run.CONTROL if t.get("special") else run.USER | run.LSTRIP * bool(t.get("lstrip")) | run.RSTRIP * bool(t.get("rstrip"))
+        user = run.USER | run.LSTRIP * bool(t.get("lstrip")) | run.RSTRIP * bool(t.get("rstrip"))
+        types[t["id"]] = run.CONTROL if t.get("special") else user
         pieces[t["id"]] = t["content"].encode()
     if model.get("byte_fallback") and run.BYTE in types:
         flags |= run.BYTE_FALLBACK  # in some vocabularies it is switched on with no byte tokens to fall back on
@@ -707,7 +726,8 @@ def _tokenizer_json(j, model, added, hints, text):
         prio[vocab[a + b]] = -float(rank)
     stops = [i for i in hints.get("stops") or ([] if eos is None else [eos]) if i < n]
     unk = vocab.get(model.get("unk_token"))
-    fields = dict(kind=run.BYTE_BPE if byte_level else run.SPM, pieces=pieces, prio=prio, types=types, flags=flags, pretok=pretok)
+    kind = run.BYTE_BPE if byte_level else run.SPM
+    fields = dict(kind=kind, pieces=pieces, prio=prio, types=types, flags=flags, pretok=pretok)
     fields |= dict(bos=bos, eos=eos, unk=unk, stops=stops)
     engine, T = None, need("tokenizers") if byte_level else None
     if byte_level:
@@ -715,7 +735,7 @@ def _tokenizer_json(j, model, added, hints, text):
             lambda p, s: "".join(m for m, _ in T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s))
         )
         whole = T.Tokenizer.from_str(text)
-        engine = lambda s: whole.encode(s, add_special_tokens=False).ids  # noqa: E731
+        engine = lambda s: whole.encode(s, add_special_tokens=False).ids
     return explicit_if_needed(fields, rows), engine
 
 
@@ -742,14 +762,17 @@ def read_tiktoken(raw):
     except ValueError:
         raise ModelError("a line is not a base64 token and its rank; expected a tiktoken vocabulary") from None
     if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) not in TIKTOKEN:
-        raise ModelError(f"a tiktoken vocabulary of {len(ranks)} tokens; known: {', '.join(map(str, TIKTOKEN))} (Llama 3, Qwen 2, GPT-2)")
+        known = ", ".join(map(str, TIKTOKEN))
+        raise ModelError(f"a tiktoken vocabulary of {len(ranks)} tokens; known: {known} (Llama 3, Qwen 2, GPT-2)")
     pretok, flags, bos, stops, names = TIKTOKEN[len(ranks)]
     n, pieces = len(ranks), sorted(ranks, key=ranks.get) + [name.encode() for name in names]
     types = [run.NORMAL] * n + [run.CONTROL] * len(names)
     T = need("tiktoken")
-    probe = lambda p: T.Encoding("x", pat_str=p, mergeable_ranks={bytes([b]): b for b in range(256)}, special_tokens={})  # noqa: E731
+    alphabet = {bytes([b]): b for b in range(256)}
+    probe = lambda p: T.Encoding("x", pat_str=p, mergeable_ranks=alphabet, special_tokens={})
     classes = class_runs(lambda p, s: bytes(probe(p).encode_ordinary(s)).decode())
-    pattern = {v: k for k, v in KNOWN_SPLITS.items()} | {1: r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"}
+    pattern = {v: k for k, v in KNOWN_SPLITS.items()}
+    pattern[1] = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     engine = T.Encoding("y", pat_str=pattern[pretok], mergeable_ranks=ranks, special_tokens={}).encode_ordinary
     fields = dict(kind=run.BYTE_BPE, pieces=pieces, prio=[-float(i) for i in range(len(pieces))], types=types)
     fields |= dict(flags=flags, pretok=pretok, bos=bos, eos=stops[0], stops=stops, classes=classes)
@@ -807,7 +830,7 @@ def find_tokenizer(args, source):
     own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
     if len(own) != 1:
         what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"
-        raise ModelError(f"{printable(str(place))}: {what} beside the source; expected one; choose with --tokenizer FILE, or none")
+        raise ModelError(f"{printable(str(place))}: {what} beside the source; expected one; choose with --tokenizer")
     say(f"tokenizer: {own[0].name}")
     return read_tokenizer(own[0], hints)
 
@@ -817,7 +840,7 @@ def find_tokenizer(args, source):
 
 
 def pack(rows, dtype):
-    """float32 [n, cols], n a multiple of 16 unless last -> (bytes as uint8, scales float16 or None, what a reader gets back)."""
+    """float32 [n, cols], n a multiple of 16 unless last -> (uint8 bytes, float16 scales or None, what a reader gets back)."""
     n, cols = rows.shape
     tall = padded(n, BLOCK)
     if dtype in ("f32", "f16", "bf16"):
@@ -1079,7 +1102,8 @@ def export(args):
     if tokenizer:
         known = run.Tokenizer(tokenizer)
         if known.n_vocab > c.vocab_size:
-            raise ModelError(f"the tokenizer has {known.n_vocab} tokens, the model {c.vocab_size}; expected the model's own; choose with --tokenizer")
+            sizes = f"the tokenizer has {known.n_vocab} tokens, the model {c.vocab_size}"
+            raise ModelError(f"{sizes}; expected the model's own; choose with --tokenizer")
         c = replace(c, tokenizer_sha256=hashlib.sha256(tokenizer).digest())
         c = replace(c, flags=c.flags | FLAGS["tokenizer"]) if args.embed_tokenizer else c
     elif args.embed_tokenizer:
@@ -1092,7 +1116,8 @@ def export(args):
             if tokenizer and not embedded and not (beside.exists() and beside.read_bytes() == tokenizer):
                 outputs.open(beside).write(tokenizer)
     except OSError as e:
-        raise ModelError(f"{printable(args.output)}: cannot be written ({e.strerror or e}); nothing was changed; free space or choose another -o") from None
+        where = f"{printable(args.output)}: cannot be written ({e.strerror or e})"
+        raise ModelError(f"{where}; nothing was changed; free space or choose another -o") from None
     model = run.open_model(output)
     run.verify(model)
     if args.verbose:

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -287,7 +287,7 @@ def _read_meta(f, size):
     if file_size != size:
         raise ModelError(f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again")
     if not 1 <= n <= 65536 or record != RECORD or table_off != PAGE:
-        raise ModelError(f"header has {n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again")
+        raise ModelError(f"{n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again")
     if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(size, PAGE + n * RECORD + (1 << 20) + PAGE):
         raise ModelError(f"header puts the data at {data_off:,}, expected a page after the tensor table; export again")
     return head + f.read(data_off - PAGE)
@@ -312,7 +312,8 @@ def _parse_meta(meta, size):
         raise ModelError("reserved header bytes are set, expected zeros; use a newer run.py")
     end = PAGE + n * RECORD
     last = note_off + note_len
-    if note_off != end or note_len > 1 << 20 or padded(last, PAGE) != data_off or any(meta[last:]) or (note_len and not meta[last - 1]):
+    ends_well = padded(last, PAGE) == data_off and not any(meta[last:]) and (meta[last - 1] or not note_len)
+    if note_off != end or note_len > 1 << 20 or not ends_well:
         raise ModelError(f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again")
     c = Config.unpack(meta[0x60:PAGE])
     _check_config(c)
@@ -341,7 +342,8 @@ def _check_config(c):
         if value and name not in ("eps", "attn_scale", "embed_scale", "resid_scale", "logit_scale"):
             raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
     if c.n_heads % c.n_kv_heads or c.head_dim % 2:
-        raise ModelError(f"{c.n_heads} heads over {c.n_kv_heads} kv heads of {c.head_dim}, expected a divisor and an even size; export again")
+        heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
+        raise ModelError(f"{heads}, expected a divisor and an even size; export again")
     if c.n_heads * c.head_dim > 1 << 20:
         raise ModelError(f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again")
     if not 0 < c.eps < 1:
@@ -375,7 +377,8 @@ def _read_table(meta, n, data_off):
         if off != expected_off or off % 64:
             raise ModelError(f"{where}: begins at {off:,}, expected {expected_off:,} (overlap or hole); export again")
         if nbytes != tensor_bytes(kind, shape, layout):
-            raise ModelError(f"{where}: {nbytes:,} bytes, expected {tensor_bytes(kind, shape, layout):,} for {shape}; export again")
+            want = tensor_bytes(kind, shape, layout)
+            raise ModelError(f"{where}: {nbytes:,} bytes, expected {want:,} for {shape}; export again")
         tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
         expected_off = padded(off + nbytes, 64)
     return tensors
@@ -394,7 +397,7 @@ def _check_plan(c, tensors):
             want.append((name + ".s", scale_shape(shape), "f16"))
     if found != want:
         extra, missing = [t for t in found if t not in set(want)], [t for t in want if t not in set(found)]
-        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"  # noqa: E731
+        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
         raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
 
 
@@ -402,10 +405,10 @@ def _check_values(model, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
     c, t = model.config, model.tensors
     # read, not mapped: the kernel reads far ahead at a page fault, which in a huge file takes seconds
-    read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data  # noqa: E731
+    read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
     window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
-        raise ModelError(f"window or rope_id out of range, expected window >= 0 and rope_id in -1..{c.n_rope - 1}; export again")
+        raise ModelError(f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again")
     scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
     if sum(x.nbytes for x in scales) > 8 << 20:  # reading them would take longer than opening should: verify() does
         scales = []
@@ -416,11 +419,12 @@ def _check_values(model, fd):
 
 def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
+    path = printable(model.path)
     for t in model.tensors.values():
         if hashlib.sha256(t.data).digest() != t.sha256:
-            raise ModelError(f"{printable(model.path)}: checksum of {t.name} does not match its data; copy or export the file again")
+            raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
         if t.dtype in ("f32", "f16") and not np.isfinite(t.data.view("<f4" if t.dtype == "f32" else "<f2")).all():
-            raise ModelError(f"{printable(model.path)}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
+            raise ModelError(f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
 
 
 # -----------------------------------------------------------------------------
@@ -877,7 +881,7 @@ class Code:
         try:
             from llvmlite import binding
         except ImportError as e:
-            raise ModelError(f"the package numba cannot be imported ({e}); expected it beside numpy; pip install numba") from None
+            raise ModelError(f"numba cannot be imported ({e}); expected it beside numpy; pip install numba") from None
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         isa, cpu, features = host_isa()
@@ -896,11 +900,10 @@ class Code:
         if missing:
             kept = f"kept in {folder}" if folder else "not kept"
             notice(f"compiled in {self.compile_seconds:.1f} s, {kept}")
-        for symbol, code in found.values():
+        for _, code in found.values():
             self.engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self.engine.finalize_object()
         self.address = {name: self.engine.get_function_address(symbol) for name, (symbol, _) in found.items()}
-
 
     def function(self, name):
         """A kernel as a Python function of four ints; it runs without the interpreter lock."""
@@ -1524,7 +1527,7 @@ class Forward:
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.room, self.kv = padded(n_ctx, KEYS), kv
         wide, size = padded(c.head_dim, 16), 4 if kv == "f32" else 2
-        f32 = lambda n: Buffer(4 * CHUNK * padded(n, GROUP))  # noqa: E731
+        f32 = lambda n: Buffer(4 * CHUNK * padded(n, GROUP))
         self.x = f32(c.dim)  # the residual stream
         self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
         self.att = f32(c.n_heads * c.head_dim)
@@ -1809,7 +1812,7 @@ class Tokenizer:
             np.frombuffer(sections[k], t) for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
         )
         if not 1 <= n <= 1 << 22 or not len(offsets) - 1 == len(prio) == len(types) == n:
-            raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected 1..2^22 of each; export it again")
+            raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again")
         blob = sections["pieces"]
         if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
             raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
@@ -1820,12 +1823,13 @@ class Tokenizer:
         if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
             raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
         if self.pretok not in SPLITS or sections["chat"] or sections["reserved"]:
-            raise ModelError(f"pre-tokenizer {self.pretok} or a section is unknown to this run.py, expected {max(SPLITS)} or less; use a newer one")
+            raise ModelError(f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one")
         edges = offsets.tolist()
         self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
         self.types, self.stops = types, frozenset(stops.tolist())
         self.classes = np.frombuffer(sections["classes"], "<u4").reshape(-1, 3)
-        if (self.classes[:, 0] > self.classes[:, 1]).any() or (self.classes[:, 1] > 0x10FFFF).any() or (self.classes[:, 2] > 255).any():
+        first, last, kinds = self.classes.T
+        if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
             raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
         self._index(prio.tolist(), sections["merges"])
         self.tests = _tokenizer_tests(sections["tests"])
@@ -1871,7 +1875,7 @@ class Tokenizer:
     def _check(self, count):
         for text, ids in self.tests[:count]:
             if self.encode(text, add_bos=False) != ids:
-                raise ModelError(f"self-test failed on {text[:40]!r}: the tokenizer does not do what its exporter saw; export it again")
+                raise ModelError(f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again")
 
     def selftest(self):
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
@@ -1930,7 +1934,7 @@ class Tokenizer:
         raw = word.encode("utf-8", "replace")
         if self.flags & IGNORE_MERGES and raw in self.ids:
             return [self.ids[raw]]
-        part = [raw[i : i + 1] for i in range(len(raw))] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]
+        part = [bytes([b]) for b in raw] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]
         n, after, before, heap = len(part), list(range(1, len(part) + 1)), list(range(-1, len(part) - 1)), []
         priority, pairs = self.priority, self.pairs
 
@@ -2185,13 +2189,15 @@ class Model:
         elif path is not None or beside.exists():
             tokenizer = Tokenizer(path or beside)
         else:
-            raise ModelError(f"{printable(str(beside))}: not found; expected this model's tokenizer; copy it there, or name it with -z")
+            where = printable(str(beside))
+            raise ModelError(f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z")
         if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
             found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
             where = printable(str(path or (self.file.path if inside else beside)))
             raise ModelError(f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it")
         if tokenizer.n_vocab > c.vocab_size:
-            raise ModelError(f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}; use the one exported with it")
+            n = tokenizer.n_vocab
+            raise ModelError(f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it")
         return tokenizer
 
     def _need_tokenizer(self):
@@ -2205,12 +2211,13 @@ class Model:
         c, t = self.config, self.file.tensors
         shapes = {"dim": c.dim, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads, "head_dim": c.head_dim}
         matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
+        weights = [x for x in t.values() if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s"]
         return {
             "file": self.file.path,
             "bytes": self.file.size,
             "model_id": self.file.model_id,
             "architecture": printable(c.arch_tag),
-            "parameters": sum(math.prod(x.shape) for x in t.values() if x.dtype in ("f32", *MATRIX_TYPES) and x.name[-2:] != ".s"),
+            "parameters": sum(math.prod(x.shape) for x in weights),
             "type": "/".join(sorted({x.dtype for x in matrices})),
             **shapes,
             "ffn_dim": c.ffn_dim,
@@ -2306,7 +2313,7 @@ class Model:
                 on_token(len(ids), len(done) - len(ids))
             if not np.isfinite(logits.max() - logits.min()):
                 at = len(done)
-                raise ModelError(f"{self.file.path}: NaN or infinite logits at position {at}, expected finite numbers; run --verify")
+                raise ModelError(f"{self.file.path}: NaN or infinity at position {at}, expected finite logits; run --verify")
             return sample(logits[:valid], how, done, coin(), self._top)
 
         count = 0
@@ -2397,7 +2404,7 @@ def parse_args(argv):
     text = ap.add_argument_group("text")
     text.add_argument("-p", "--prompt", metavar="TEXT", help="what to continue; may begin with a dash")
     text.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file, - = stdin; before -p if both")
-    text.add_argument("-n", "--n-predict", "--max-tokens", type=int, default=-1, metavar="N", help="new tokens; -1 = until the end (default)")
+    text.add_argument("-n", "--n-predict", "--max-tokens", type=int, default=-1, metavar="N", help="new tokens (default: all)")
     text.add_argument("-r", "--stop", action="append", default=[], metavar="STR", help="end before this text; repeatable")
     text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
     text.add_argument("--echo", action="store_true", help="print the prompt too")
@@ -2406,7 +2413,7 @@ def parse_args(argv):
     how.add_argument("--temp", type=float, default=0.8, metavar="X", help="temperature, 0 = most likely (default 0.8)")
     how.add_argument("--top-k", type=int, default=40, metavar="N", help="of the N likeliest, 0 = all (default 40)")
     how.add_argument("--top-p", type=float, default=0.95, metavar="X", help="of the likeliest with this share (default 0.95)")
-    how.add_argument("--min-p", type=float, default=0.05, metavar="X", help="at least X of the likeliest's chance (default 0.05)")
+    how.add_argument("--min-p", type=float, default=0.05, metavar="X", help="at least X times the best chance (default 0.05)")
     how.add_argument("--repeat-penalty", type=float, default=1.0, metavar="X", help="against recent tokens, 1 = off (default)")
     how.add_argument("--repeat-last-n", type=int, default=64, metavar="N", help="how many are recent, -1 = all (default 64)")
     how.add_argument("-s", "--seed", type=int, metavar="N", help="same seed, same text (default: random, and reported)")
@@ -2511,7 +2518,7 @@ def write_text(model, args):
         write("\n")
     if not args.quiet:
         first, now = clock.get("first", time.perf_counter()), time.perf_counter()
-        rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"  # noqa: E731
+        rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
         line = f"prompt {rate(len(ids), first - began)} | gen {rate(new, now - first)} | ttft {first - began:.2f} s"
         print(f"{line} | stop: {chunk.finish_reason} | seed {seed}", file=sys.stderr)
 
@@ -2545,6 +2552,7 @@ if __name__ == "__main__":
     except OSError as e:
         code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
         if code == 1:
-            print(f"run.py: error: standard output cannot be written ({e.strerror}); expected room for the text; free some", file=sys.stderr)
+            text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
+            print(f"run.py: error: {text}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)

@@ -16,7 +16,16 @@ import run  # noqa: E402
 
 TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
 # no two sizes equal, rows not of 16, columns not of 32, head_dim not of 16; everything that can have a bias has one
-AWKWARD = {"dim": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 12, "ffn_dim": 76, "vocab_size": 93, "max_ctx": 200}
+AWKWARD = {
+    "dim": 48,
+    "n_layers": 2,
+    "n_heads": 6,
+    "n_kv_heads": 2,
+    "head_dim": 12,
+    "ffn_dim": 76,
+    "vocab_size": 93,
+    "max_ctx": 200,
+}
 
 
 def shared(path):

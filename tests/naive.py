@@ -22,7 +22,11 @@ def read(path):
         scales = records.get(name + ".s", (0, 0, b""))[2]
         if dtype == "f16" and len(shape) == 3:
             continue
-        out[name] = matrix(dtype, shape, data, scales) if len(shape) == 2 and dtype not in ("i32", "u8") else plain(dtype, shape, data)
+        out[name] = (
+            matrix(dtype, shape, data, scales)
+            if len(shape) == 2 and dtype not in ("i32", "u8")
+            else plain(dtype, shape, data)
+        )
     return out
 
 

@@ -8,9 +8,10 @@ import sys
 import time
 
 import pytest
-import run
 from conftest import ROOT, make_model
 from test_tokenizer import byte_bpe, spm
+
+import run
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,11 @@ def tiny(tmp_path_factory):
 
 def call(*args, stdin=b"", **env):
     done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *args], input=stdin, capture_output=True, env={**os.environ, **env}, timeout=120
+        [sys.executable, ROOT / "run.py", *args],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done
@@ -33,7 +38,10 @@ def test_stdout_is_the_text_and_nothing_else(tiny):
     want = m.generate("the fox", max_tokens=30, seed=7, ignore_eos=True)
     done = call(tiny, "-p", "the fox", "-n", "30", "-s", "7", "--ignore-eos")
     assert done.returncode == 0 and done.stdout.decode() == want
-    assert re.search(r"prompt \d+ tok [\d.]+ t/s \| gen 30 tok [\d.]+ t/s \| ttft [\d.]+ s \| stop: length \| seed 7\n$", done.stderr.decode())
+    assert re.search(
+        r"prompt \d+ tok [\d.]+ t/s \| gen 30 tok [\d.]+ t/s \| ttft [\d.]+ s \| stop: length \| seed 7\n$",
+        done.stderr.decode(),
+    )
 
 
 def test_quiet_is_silent_and_echo_repeats_the_prompt(tiny):
@@ -52,7 +60,7 @@ def test_the_reported_seed_reproduces_the_run(tiny):
 def test_where_a_prompt_comes_from(tiny, tmp_path):
     """-p, a file with one line end dropped, stdin, and file before -p."""
     (tmp_path / "p.txt").write_bytes(b"the\n\n")
-    same = lambda *a, stdin=b"": call(tiny, *a, "-n", "20", "-s", "3", "-q", "--echo", stdin=stdin).stdout  # noqa: E731
+    same = lambda *a, stdin=b"": call(tiny, *a, "-n", "20", "-s", "3", "-q", "--echo", stdin=stdin).stdout
     want = same("-p", "the\n")
     assert same("-f", str(tmp_path / "p.txt")) == same("-f", "-", stdin=b"the\n\n") == same(stdin=b"the\n\n") == want
     assert same("-f", str(tmp_path / "p.txt"), "-p", "x").startswith(b"the\n\nx")
@@ -70,48 +78,62 @@ def test_stop_text_is_not_printed(tiny, stop):
     m = run.Model(tiny, verbose=False)
     free = m.generate("a", max_tokens=150, seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
     for cut in (stop, free[20:23]):
-        got = list(m.stream("a", 150, stop=[cut], seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True))
+        got = list(
+            m.stream("a", 150, stop=[cut], seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
+        )
         text = "".join(c.text for c in got)
         assert text == free.split(cut)[0]
         assert got[-1].finish_reason == ("stop" if cut in free else "length")
 
 
-@pytest.mark.parametrize("args, says", [
-    (["-n", "-2"], "-n is -2"),
-    (["-n", "x"], "invalid int"),
-    (["--temp", "abc"], "invalid float"),
-    (["--temp", "nan"], "temperature is nan"),
-    (["--temp", "-1"], "temperature is -1"),
-    (["--top-p", "0"], "top_p is 0"),
-    (["--top-p", "1.1"], "top_p is 1.1"),
-    (["--top-k", "-5"], "top_k is -5"),
-    (["--min-p", "2"], "min_p is 2"),
-    (["--repeat-penalty", "0"], "repeat_penalty is 0"),
-    (["-t", "0.8"], "the temperature is --temp"),
-    (["-c", "-1"], "-c is -1"),
-    (["--no-such-flag"], "unrecognized arguments"),
-    (["-p"], "expected one argument"),
-    (["-m", "x"], "give one model file"),
-])
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["-n", "-2"], "-n is -2"),
+        (["-n", "x"], "invalid int"),
+        (["--temp", "abc"], "invalid float"),
+        (["--temp", "nan"], "temperature is nan"),
+        (["--temp", "-1"], "temperature is -1"),
+        (["--top-p", "0"], "top_p is 0"),
+        (["--top-p", "1.1"], "top_p is 1.1"),
+        (["--top-k", "-5"], "top_k is -5"),
+        (["--min-p", "2"], "min_p is 2"),
+        (["--repeat-penalty", "0"], "repeat_penalty is 0"),
+        (["-t", "0.8"], "the temperature is --temp"),
+        (["-c", "-1"], "-c is -1"),
+        (["--no-such-flag"], "unrecognized arguments"),
+        (["-p"], "expected one argument"),
+        (["-m", "x"], "give one model file"),
+    ],
+)
 def test_usage_errors(tiny, args, says):
     done = call(tiny, *args)
     assert done.returncode == 2 and done.stdout == b"" and says in done.stderr.decode()
 
 
-@pytest.mark.parametrize("args, says", [
-    (["-t", "0"], "0 threads, expected 1"),
-    (["-t", "1000000"], "1000000 threads"),
-    (["-c", "201"], "context of 201 tokens, expected 1 to the 200"),
-    (["-p", ""], "the prompt is empty"),
-    (["-p", "x" * 300], "300 tokens, expected 1 to 200"),
-    (["-f", "/no/such/file", "-n", "1"], "not found"),
-    (["-z", "/no/such/file"], "not found"),
-    (["-z", str(ROOT / "run.py")], "expected"),
-])
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["-t", "0"], "0 threads, expected 1"),
+        (["-t", "1000000"], "1000000 threads"),
+        (["-c", "201"], "context of 201 tokens, expected 1 to the 200"),
+        (["-p", ""], "the prompt is empty"),
+        (["-p", "x" * 300], "300 tokens, expected 1 to 200"),
+        (["-f", "/no/such/file", "-n", "1"], "not found"),
+        (["-z", "/no/such/file"], "not found"),
+        (["-z", str(ROOT / "run.py")], "expected"),
+    ],
+)
 def test_errors_have_words_and_code_1(tiny, args, says):
     done = call(tiny, *args)
     err = done.stderr.decode()
-    assert done.returncode == 1 and done.stdout == b"" and says in err and err.startswith("run.py: error: ") and err.count("\n") == 1
+    assert (
+        done.returncode == 1
+        and done.stdout == b""
+        and says in err
+        and err.startswith("run.py: error: ")
+        and err.count("\n") == 1
+    )
 
 
 def test_no_model(tmp_path):
@@ -140,7 +162,9 @@ def test_text_in_any_locale_and_any_bytes(tiny):
 
 
 def start(*args, **kwargs):
-    return subprocess.Popen([sys.executable, ROOT / "run.py", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, ROOT / "run.py", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs
+    )
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +178,10 @@ def endless(tmp_path_factory):
 def test_a_reader_that_leaves_early(endless):
     done = subprocess.run(
         f"'{sys.executable}' '{ROOT}/run.py' '{endless}' -p the --ignore-eos -q | head -c 20 | wc -c; echo ${{PIPESTATUS[0]}}",
-        shell=True, executable="/bin/bash", capture_output=True, timeout=120,
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        timeout=120,
     )
     assert done.stdout.split() == [b"20", b"141"] and done.stderr == b""
 
@@ -173,7 +200,9 @@ def test_signals_end_it_promptly(endless, sig, code):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk(tiny):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, ROOT / "run.py", tiny, "-p", "the", "-q"], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, ROOT / "run.py", tiny, "-p", "the", "-q"], stdout=full, stderr=subprocess.PIPE
+        )
     assert done.returncode == 1 and b"cannot be written" in done.stderr and b"Traceback" not in done.stderr
 
 
@@ -236,7 +265,11 @@ def test_first_token_of_a_text_loses_its_space(tmp_path):
     path = make_model(tmp_path / "m.bin", "f32", vocab_size=268, tokenizer=spm(), embed=True)
     m = run.Model(path, verbose=False)
     for prompt, start in (("", True), ("ab", False)):
-        tokens = [c.token for c in m.stream(prompt, 40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) if c.token is not None]
+        tokens = [
+            c.token
+            for c in m.stream(prompt, 40, seed=2, temperature=3.0, top_k=0, ignore_eos=True)
+            if c.token is not None
+        ]
         stream = run.TextStream(m.tokenizer, start=start)
         want = "".join(map(stream.push, tokens)) + stream.flush()
         assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want

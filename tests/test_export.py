@@ -11,12 +11,13 @@ import sys
 import time
 import zipfile
 
-import export
 import naive
 import numpy as np
 import pytest
-import run
 from conftest import ROOT, TYPES, shared
+
+import export
+import run
 
 SHAPE = dict(dim=48, ffn=76, layers=2, heads=4, kv=2, vocab=93, ctx=64)  # head_dim 12
 
@@ -46,7 +47,7 @@ def llama2c_file(path, w, version=0, tied=False, shape=SHAPE):
     """A llama2.c checkpoint, written by its own README's description."""
     s, layers = shape, range(shape["layers"])
     ints = [s["dim"], s["ffn"], s["layers"], s["heads"], s["kv"], s["vocab"], s["ctx"]]
-    stack = lambda name: [w[f"layers.{i}.{name}.weight"] for i in layers]  # noqa: E731
+    stack = lambda name: [w[f"layers.{i}.{name}.weight"] for i in layers]
     norms = [*stack("attention_norm"), *stack("ffn_norm"), w["norm.weight"]]
     att = [stack(f"attention.{n}") for n in ("wq", "wk", "wv", "wo")]
     ffn = [stack(f"feed_forward.{n}") for n in ("w1", "w2", "w3")]
@@ -114,13 +115,25 @@ def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False):
     import io
 
     s = SHAPE
-    args = args or dict(dim=s["dim"], n_layers=s["layers"], n_heads=s["heads"], n_kv_heads=s["kv"], vocab_size=s["vocab"], max_seq_len=s["ctx"], multiple_of=4)
+    args = args or dict(
+        dim=s["dim"],
+        n_layers=s["layers"],
+        n_heads=s["heads"],
+        n_kv_heads=s["kv"],
+        vocab_size=s["vocab"],
+        max_seq_len=s["ctx"],
+        multiple_of=4,
+    )
     model, members = {}, {}
     for i, (name, array) in enumerate(w.items()):
         members[str(i)] = (array.astype("<f2") if dtype == "Half" else array).tobytes()
-        model["_orig_mod." + name] = Tensor(Storage(Global("torch", dtype + "Storage"), str(i), array.size), array.shape)
+        model["_orig_mod." + name] = Tensor(
+            Storage(Global("torch", dtype + "Storage"), str(i), array.size), array.shape
+        )
     out = io.BytesIO()
-    TorchPickler(out, 2).dump({"model": model, "model_args": args, "iter_num": 7, "config": {"a": 1.5, "b": None}, **(extra or {})})
+    TorchPickler(out, 2).dump(
+        {"model": model, "model_args": args, "iter_num": 7, "config": {"a": 1.5, "b": None}, **(extra or {})}
+    )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as z:
         z.writestr("ckpt/data.pkl", out.getvalue())
         for key, raw in members.items():
@@ -131,7 +144,11 @@ def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False):
 def safetensors_file(path, arrays, kind="F32"):
     header, at, body = {}, 0, b""
     for name, a in arrays.items():
-        raw = export.to_bfloat16(a).tobytes() if kind == "BF16" else a.astype({"F32": "<f4", "F16": "<f2"}[kind]).tobytes()
+        raw = (
+            export.to_bfloat16(a).tobytes()
+            if kind == "BF16"
+            else a.astype({"F32": "<f4", "F16": "<f2"}[kind]).tobytes()
+        )
         header[name] = {"dtype": kind, "shape": list(a.shape), "data_offsets": [at, at + len(raw)]}
         at, body = at + len(raw), body + raw
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
@@ -148,7 +165,10 @@ def folder(path, w, kind="F32", shards=1, tied=False, bias=False, **config):
     for name, a in w.items():
         parts = name.split(".")
         layer = parts[1] if parts[0] == "layers" else ""
-        key = back[(".".join(["layers.{}", *parts[2:]]) if layer else name).removesuffix("bias").removesuffix("weight") + "weight"]
+        key = back[
+            (".".join(["layers.{}", *parts[2:]]) if layer else name).removesuffix("bias").removesuffix("weight")
+            + "weight"
+        ]
         if key in ("wq", "wk"):
             heads = s["heads"] if key == "wq" else s["kv"]
             a = a.reshape(heads, s["dim"] // s["heads"] // 2, 2, -1).swapaxes(1, 2).reshape(a.shape)
@@ -161,9 +181,27 @@ def folder(path, w, kind="F32", shards=1, tied=False, bias=False, **config):
     if shards > 1:
         index = {n: f"model-{i % shards}.safetensors" for i, n in enumerate(names)}
         (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    j = dict(architectures=["LlamaForCausalLM"], hidden_size=s["dim"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"])
-    j |= dict(num_key_value_heads=s["kv"], intermediate_size=s["ffn"], vocab_size=s["vocab"], max_position_embeddings=s["ctx"], hidden_act="silu")
-    j |= dict(rms_norm_eps=1e-5, tie_word_embeddings=tied, attention_bias=bias, mlp_bias=bias, bos_token_id=1, eos_token_id=[2, 5])
+    j = dict(
+        architectures=["LlamaForCausalLM"],
+        hidden_size=s["dim"],
+        num_hidden_layers=s["layers"],
+        num_attention_heads=s["heads"],
+    )
+    j |= dict(
+        num_key_value_heads=s["kv"],
+        intermediate_size=s["ffn"],
+        vocab_size=s["vocab"],
+        max_position_embeddings=s["ctx"],
+        hidden_act="silu",
+    )
+    j |= dict(
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=tied,
+        attention_bias=bias,
+        mlp_bias=bias,
+        bos_token_id=1,
+        eos_token_id=[2, 5],
+    )
     (path / "config.json").write_text(json.dumps({**j, **config}))
     return path
 
@@ -199,7 +237,9 @@ def test_rope_rows_are_reordered(want):
     for head in range(4):
         for j in range(6):
             for old, new in ((2 * j, j), (2 * j + 1, j + 6)):
-                assert np.array_equal(want["l1.qkv"][12 * head + new], w["layers.1.attention.wq.weight"][12 * head + old])
+                assert np.array_equal(
+                    want["l1.qkv"][12 * head + new], w["layers.1.attention.wq.weight"][12 * head + old]
+                )
     assert np.array_equal(want["l1.qkv"][48 + 24 :], w["layers.1.attention.wv.weight"])
     assert np.array_equal(want["l0.gate_up"][76:], w["layers.0.feed_forward.w3.weight"])
 
@@ -231,17 +271,26 @@ def test_folders_of_every_kind(tmp_path, tied, bias, kind):
     w = weights(tied=tied, bias=bias)
     assert convert(folder(tmp_path, w, kind, tied=tied, bias=bias), tmp_path / "m.bin", "--type", "f32") == 0
     got = tensors(tmp_path / "m.bin")
-    rounded = {"F32": lambda a: a, "F16": lambda a: a.astype(np.float16), "BF16": lambda a: export.to_float32(export.to_bfloat16(a))}[kind]
+    rounded = {
+        "F32": lambda a: a,
+        "F16": lambda a: a.astype(np.float16),
+        "BF16": lambda a: export.to_float32(export.to_bfloat16(a)),
+    }[kind]
     assert np.array_equal(got["l1.down"], rounded(w["layers.1.feed_forward.w2.weight"]))
     assert ("head" in got) != tied and ("l0.qkv.b" in got) == bias
     if bias:
         q = rounded(w["layers.0.attention.wq.bias"]).reshape(4, 6, 2).swapaxes(1, 2).reshape(-1)
-        assert np.array_equal(got["l0.qkv.b"][:48], q) and np.array_equal(got["l1.down.b"], rounded(w["layers.1.feed_forward.w2.bias"]))
+        assert np.array_equal(got["l0.qkv.b"][:48], q) and np.array_equal(
+            got["l1.down.b"], rounded(w["layers.1.feed_forward.w2.bias"])
+        )
 
 
 def test_tied_checkpoints(tmp_path):
     w = weights(tied=True)
-    for source in (llama2c_file(tmp_path / "v0.bin", w, 0, True), torch_file(tmp_path / "a.pt", {**w, "output.weight": w["tok_embeddings.weight"]})):
+    for source in (
+        llama2c_file(tmp_path / "v0.bin", w, 0, True),
+        torch_file(tmp_path / "a.pt", {**w, "output.weight": w["tok_embeddings.weight"]}),
+    ):
         assert convert(source, tmp_path / "m.bin", "--type", "f32") == 0
         assert "head" not in tensors(tmp_path / "m.bin")
 
@@ -263,7 +312,9 @@ def test_types_come_back_within_their_error(tmp_path, want, dtype):
         t = model.tensors[name]
         if t.dtype in ("q8_0", "q4_0"):
             tall, wide = (run.padded(n, m) for n, m in zip(t.shape, (16, 32)))
-            whole = naive.matrix(t.dtype, (tall, wide), t.data.tobytes(), np.ones((tall // 16, wide // 32, 16), "<f2").tobytes())
+            whole = naive.matrix(
+                t.dtype, (tall, wide), t.data.tobytes(), np.ones((tall // 16, wide // 32, 16), "<f2").tobytes()
+            )
             assert not whole[t.shape[0] :].any() and not whole[:, t.shape[1] :].any()
     run.verify(model)
 
@@ -296,7 +347,13 @@ def test_rope_scaling():
     """linear divides all frequencies; llama3's as transformers computes it (values of Llama 3.2 1B)."""
     plain = export.rope_table(64, 500000.0)[0, 0]
     assert np.allclose(export.rope_table(64, 500000.0, {"type": "linear", "factor": 4.0})[0, 0], plain / 4)
-    s = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    s = {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     got, wavelength = export.rope_table(64, 500000.0, s)[0, 0], 2 * np.pi / plain
     assert np.allclose(got[wavelength < 8192 / 4], plain[wavelength < 8192 / 4])
     assert np.allclose(got[wavelength > 8192], plain[wavelength > 8192] / 32)
@@ -345,44 +402,85 @@ def drop(w, name):
     return {k: v for k, v in w.items() if k != name}
 
 
-NOTHING = lambda path: None  # noqa: E731
+NOTHING = lambda path: None
 INDEX = json.dumps({"weight_map": {"a": "../evil.safetensors"}}).encode()
 REFUSALS = {
     "no such file": (lambda t: t / "none.bin", "not found"),
     "X1 no config": (broken_folder(lambda p: (p / "config.json").unlink()), "config.json: not found"),
-    "X1 architecture": (broken_folder(NOTHING, architectures=["MambaForCausalLM"]), "'MambaForCausalLM' is not supported; known: LlamaForCausalLM"),
+    "X1 architecture": (
+        broken_folder(NOTHING, architectures=["MambaForCausalLM"]),
+        "'MambaForCausalLM' is not supported; known: LlamaForCausalLM",
+    ),
     "X1 bad JSON": (broken_folder(write("config.json", b"{")), "not readable JSON"),
-    "X1 sizes missing": (broken_folder(write("config.json", b'{"architectures": ["LlamaForCausalLM"]}')), "hidden_size"),
+    "X1 sizes missing": (
+        broken_folder(write("config.json", b'{"architectures": ["LlamaForCausalLM"]}')),
+        "hidden_size",
+    ),
     "X2 rope": (broken_folder(NOTHING, rope_scaling={"rope_type": "yarn", "factor": 2.0}), "rope type 'yarn'"),
     "X2 activation": (broken_folder(NOTHING, hidden_act="gelu"), "hidden_act 'gelu'"),
     "X2 quantised": (broken_folder(NOTHING, quantization_config={"bits": 4}), "quantization_config"),
     "X3 missing": (lambda t: folder(t, drop(weights(), "norm.weight")), "model.norm.weight is missing"),
     "X3 left over": (lambda t: folder(t, weights(bias=True)), "were not used: model.layers.0.mlp.down_proj.bias"),
     "X3 wrong shape": (broken_folder(NOTHING, intermediate_size=80), r"\(76, 48\), expected \(80, 48\)"),
-    "X4 pickled weights": (broken_folder(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin")), "can run code"),
+    "X4 pickled weights": (
+        broken_folder(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin")),
+        "can run code",
+    ),
     "X4 hostile pickle": (lambda t: hostile(t / "evil.pt"), "asks for (posix|nt).system"),
-    "X4 bare pickle": (lambda t: (t / "a.pkl").write_bytes(pickle.dumps({"x": list(range(999))})) and t / "a.pkl", "a bare pickle"),
-    "X5 huge header": (broken_folder(write("model.safetensors", struct.pack("<Q", 1 << 50) + bytes(500))), "header of 1,125,899,906,842,624"),
-    "X5 bad header": (broken_folder(write("model.safetensors", struct.pack("<Q", 4) + b"nope")), "not what safetensors writes"),
+    "X4 bare pickle": (
+        lambda t: (t / "a.pkl").write_bytes(pickle.dumps({"x": list(range(999))})) and t / "a.pkl",
+        "a bare pickle",
+    ),
+    "X5 huge header": (
+        broken_folder(write("model.safetensors", struct.pack("<Q", 1 << 50) + bytes(500))),
+        "header of 1,125,899,906,842,624",
+    ),
+    "X5 bad header": (
+        broken_folder(write("model.safetensors", struct.pack("<Q", 4) + b"nope")),
+        "not what safetensors writes",
+    ),
     "X5 overlap": (broken_folder(edit_header(data_offsets=[64, 64 + 93 * 48 * 4])), "overlaps"),
     "X5 wrong length": (broken_folder(edit_header(shape=[93, 47])), "overlaps"),
     "X5 overflow": (broken_folder(edit_header(shape=[1 << 62, 1 << 62])), "overlaps"),
     "X5 type": (broken_folder(edit_header(dtype="F8_E4M3")), "type F8_E4M3"),
     "X5 negative": (broken_folder(edit_header(data_offsets=[-4, 17852])), "overlaps"),
     "X5 index points outside": (broken_folder(write("model.safetensors.index.json", INDEX)), "no plain file name"),
-    "X6 shard missing": (broken_folder(write("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}')), "b.safetensors is missing"),
-    "X6 truncated": (broken_folder(lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9])), "cut short"),
-    "X6 trailing": (broken_folder(lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes() + b"x")), "tensors end at"),
+    "X6 shard missing": (
+        broken_folder(write("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}')),
+        "b.safetensors is missing",
+    ),
+    "X6 truncated": (
+        broken_folder(lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9])),
+        "cut short",
+    ),
+    "X6 trailing": (
+        broken_folder(lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes() + b"x")),
+        "tensors end at",
+    ),
     "no weights": (broken_folder(lambda p: (p / "model.safetensors").unlink()), "no weights"),
     "GGUF": (lambda t: (t / "a.gguf").write_bytes(b"GGUF" + bytes(500)) and t / "a.gguf", "GGUF"),
-    "llama2.c truncated": (lambda t: (t / "s.bin").write_bytes(llama2c_file(t / "r.bin", weights()).read_bytes()[:-9]) and t / "s.bin", "truncated"),
-    "llama2.c longer": (lambda t: (t / "s.bin").write_bytes(llama2c_file(t / "r.bin", weights()).read_bytes() + b"xxxx") and t / "s.bin", "promises"),
-    "llama2.c version 9": (lambda t: (t / "s.bin").write_bytes(b"24ka" + struct.pack("<i", 9) + bytes(600)) and t / "s.bin", "version 9"),
-    "noise": (lambda t: (t / "s.bin").write_bytes(bytes(range(256)) * 9) and t / "s.bin", "no model sizes"),
+    "llama2.c truncated": (
+        lambda t: (t / "s.bin").write_bytes(llama2c_file(t / "r.bin", weights()).read_bytes()[:-9]) and t / "s.bin",
+        "truncated",
+    ),
+    "llama2.c longer": (
+        lambda t: (
+            (t / "s.bin").write_bytes(llama2c_file(t / "r.bin", weights()).read_bytes() + b"xxxx") and t / "s.bin"
+        ),
+        "promises",
+    ),
+    "llama2.c version 9": (
+        lambda t: (t / "s.bin").write_bytes(b"24ka" + struct.pack("<i", 9) + bytes(600)) and t / "s.bin",
+        "version 9",
+    ),
+    "noise": (lambda t: (t / "s.bin").write_bytes(bytes(range(256)) * 9) and t / "s.bin", "no sizes of a model"),
     "short": (lambda t: (t / "s.bin").write_bytes(b"x" * 9) and t / "s.bin", "9 bytes"),
     "compressed checkpoint": (lambda t: torch_file(t / "a.pt", weights(), compress=True), "is compressed"),
     "checkpoint without weights": (lambda t: torch_file(t / "a.pt", {}), "lack"),
-    "plain zip": (lambda t: zipfile.ZipFile(t / "a.zip", "w").writestr("readme", "x" * 300) or t / "a.zip", "without data.pkl"),
+    "plain zip": (
+        lambda t: zipfile.ZipFile(t / "a.zip", "w").writestr("readme", "x" * 300) or t / "a.zip",
+        "without data.pkl",
+    ),
 }
 
 
@@ -399,10 +497,13 @@ def test_refused_by_name(name, tmp_path, capsys):
     assert not list(tmp_path.glob("out.model*")) and not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("storage, says", [
-    ({"shape": (93, 480)}, "reaches past"),
-    ({"key": "99"}, "which is not in it"),
-])
+@pytest.mark.parametrize(
+    "storage, says",
+    [
+        ({"shape": (93, 480)}, "reaches past"),
+        ({"key": "99"}, "which is not in it"),
+    ],
+)
 def test_checkpoint_that_reaches_outside(tmp_path, capsys, storage, says, monkeypatch):
     w = weights()
     real = Tensor.__init__
@@ -455,7 +556,9 @@ def test_x10_a_full_disk_leaves_the_old_file(tmp_path, capsys, monkeypatch):
     full.count = 0
     monkeypatch.setattr(export, "metadata", full)
     assert convert(source, out, "--type", "q4_0") == 1
-    assert "No space left" in capsys.readouterr().err and out.read_bytes() == before and not list(tmp_path.glob("*.tmp*"))
+    assert (
+        "No space left" in capsys.readouterr().err and out.read_bytes() == before and not list(tmp_path.glob("*.tmp*"))
+    )
 
 
 def test_x11_killed_exports_leave_nothing_half_written(tmp_path):
@@ -464,7 +567,9 @@ def test_x11_killed_exports_leave_nothing_half_written(tmp_path):
     assert convert(source, out) == 0
     before = out.read_bytes()
     for delay in (0.3, 0.6, 0.9):
-        p = subprocess.Popen([sys.executable, ROOT / "export.py", "--random", "15M", "-o", out, "--overwrite"], stderr=subprocess.DEVNULL)
+        p = subprocess.Popen(
+            [sys.executable, ROOT / "export.py", "--random", "15M", "-o", out, "--overwrite"], stderr=subprocess.DEVNULL
+        )
         time.sleep(delay)
         p.send_signal(signal.SIGKILL)
         p.wait()
@@ -483,13 +588,28 @@ def test_same_source_same_bytes(tmp_path):
 
 def test_memory_stays_small_and_random_models_are_quick(tmp_path):
     """A 110M model (150 MB of q8_0) by way of float32 rows stays under 300 MB; seeded, so the same every time."""
-    script = "import sys, resource; sys.path.insert(0, sys.argv[1]); import export\nassert export.main(sys.argv[2:]) == 0\n"
+    script = (
+        "import sys, resource; sys.path.insert(0, sys.argv[1]); import export\nassert export.main(sys.argv[2:]) == 0\n"
+    )
     script += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     peaks = {}
     for dtype in ("f16", "q8_0"):
         done = subprocess.run(
-            [sys.executable, "-c", script, ROOT, "--random", "110M", "-o", tmp_path / "r.bin", "--type", dtype, "--overwrite"],
-            capture_output=True, text=True,
+            [
+                sys.executable,
+                "-c",
+                script,
+                ROOT,
+                "--random",
+                "110M",
+                "-o",
+                tmp_path / "r.bin",
+                "--type",
+                dtype,
+                "--overwrite",
+            ],
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
         peaks[dtype] = int(done.stdout) / 1024
@@ -510,16 +630,32 @@ def test_our_trainers_checkpoint(tmp_path):
 
     t = Tokenizer(models.BPE())
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
     t.train_from_iterator(["the fox and the shoe and the fox"] * 9, trainer)
     shape = {**SHAPE, "vocab": t.get_vocab_size()}
-    args = dict(dim=48, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=shape["vocab"], hidden_dim=76, max_seq_len=64, norm_eps=1e-5, rope_theta=10000.0)
+    args = dict(
+        dim=48,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        vocab_size=shape["vocab"],
+        hidden_dim=76,
+        max_seq_len=64,
+        norm_eps=1e-5,
+        rope_theta=10000.0,
+    )
     extra = {"tokenizer": t.to_str(), "note": "made by a test"}
     source = torch_file(tmp_path / "ckpt.pt", weights(shape, tied=True), args, extra)
     for options in ([], ["--embed-tokenizer"]):
         assert export.main([str(source), "-o", str(tmp_path / "model.bin"), "--overwrite", *options]) == 0
         m = run.Model(tmp_path / "model.bin", verbose=False)
-        assert m.tokenize("the fox")[0] == 0 and m.detokenize(m.tokenize("the fox")) == "the fox" and m.tokenizer.stops == {0}
+        assert (
+            m.tokenize("the fox")[0] == 0
+            and m.detokenize(m.tokenize("the fox")) == "the fox"
+            and m.tokenizer.stops == {0}
+        )
         assert "made by a test" in m.file.note
         (tmp_path / "tokenizer.bin").unlink(missing_ok=True)
 
@@ -528,7 +664,9 @@ def test_pretrain_smoke(tmp_path):
     """Train, export, run, end to end, where torch is installed."""
     pytest.importorskip("torch")
     pytest.importorskip("tokenizers")
-    done = subprocess.run([sys.executable, ROOT / "train" / "pretrain.py", "--smoke", "--out", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "train" / "pretrain.py", "--smoke", "--out", tmp_path], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert export.main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.bin")]) == 0
     assert len(run.Model(tmp_path / "model.bin", verbose=False).generate("A fox", max_tokens=20, seed=1)) > 10

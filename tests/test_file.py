@@ -7,12 +7,14 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
-import export
 import numpy as np
 import pytest
-import run
 from conftest import ROOT, TYPES, make_model, mend
+
+import export
+import run
 
 CASES = {}
 
@@ -39,7 +41,7 @@ def config(**fields):
     """Change fields of the config, as an exporter gone wrong would write them."""
 
     def change(raw):
-        c = run.replace(run.Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
+        c = replace(run.Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
         raw[0x60 : 0x60 + 512] = c.pack()
         return raw
 
@@ -159,7 +161,7 @@ for name, change, says in [
 ]:
     CASES[name] = (change, says, True)
 for name, at in (("config", 0x70), ("table", 4100), ("note", None)):
-    flip = lambda raw, at=at: raw[: at or -1] + raw[at or -1 :]  # noqa: E731
+    flip = lambda raw, at=at: raw[: at or -1] + raw[at or -1 :]
     CASES[f"M9 flipped bit in the {name}"] = (at, "metadata checksum", False)
 
 
@@ -190,7 +192,12 @@ def test_bad_file_is_refused_in_words(name, good, tmp_path):
 
 def test_m1_not_a_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    for path, says in ((tmp_path / "none", "not found"), (tmp_path, "regular|opened"), (tmp_path / "fifo", "not a regular"), ("/dev/zero", "not a regular")):
+    for path, says in (
+        (tmp_path / "none", "not found"),
+        (tmp_path, "regular|opened"),
+        (tmp_path / "fifo", "not a regular"),
+        ("/dev/zero", "not a regular"),
+    ):
         began = time.perf_counter()
         with pytest.raises(run.ModelError, match=says):
             run.open_model(path)
@@ -289,7 +296,12 @@ def test_a_reader_in_c_agrees(models, good, tmp_path):
         assert done.stdout.splitlines() == want
     mine = ("M2", "M3", "M5", "M6", "M7", "M8", "M11", "M12", "M13", "M14", "M15", "M16")
     for name, (change, _, _) in CASES.items():
-        if name.split()[0] in mine and "of the header" not in name and "duplicate" not in name and "another shape" not in name:
+        if (
+            name.split()[0] in mine
+            and "of the header" not in name
+            and "duplicate" not in name
+            and "another shape" not in name
+        ):
             path = tmp_path / "bad.bin"
             path.write_bytes(change(bytearray(good)))
             done = subprocess.run([reader, path], capture_output=True, text=True)

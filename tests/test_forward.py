@@ -5,16 +5,18 @@ import random
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
-import export
 import naive
 import naive_forward
 import numpy as np
 import pytest
-import run
 from conftest import AWKWARD, ROOT, TYPES, make_model, shared
 
-SILENT = lambda text: None  # noqa: E731
+import export
+import run
+
+SILENT = lambda text: None
 REAL = "checkpoints/stories260K/stories260K.bin"
 
 
@@ -43,7 +45,9 @@ def passes(forward, ids, chunk, slot=0):
 @pytest.mark.parametrize("n", [1, 90, 200])
 def test_equals_the_float64_twin(models, dtype, n):
     m = run.Model(models[dtype], kv="f32", verbose=False)
-    rms, largest = closeness(m.logits(some_ids(n)), naive_forward.logits(m.config, naive.read(models[dtype]), np.array(some_ids(n))))
+    rms, largest = closeness(
+        m.logits(some_ids(n)), naive_forward.logits(m.config, naive.read(models[dtype]), np.array(some_ids(n)))
+    )
     assert rms <= 1e-5 and largest <= 1e-4
 
 
@@ -99,12 +103,15 @@ def test_sliding_windows(tmp_path, window):
     assert np.array_equal(passes(m.forward, ids, 7), m.logits(ids))
 
 
-@pytest.mark.parametrize("sizes", [
-    {"head_dim": 64, "n_heads": 4, "n_kv_heads": 1},
-    {"head_dim": 80, "n_heads": 2, "n_kv_heads": 2},
-    {"head_dim": 2, "n_heads": 3, "n_kv_heads": 3},
-    {"dim": 1, "ffn_dim": 1, "vocab_size": 4, "n_layers": 1},
-])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"head_dim": 64, "n_heads": 4, "n_kv_heads": 1},
+        {"head_dim": 80, "n_heads": 2, "n_kv_heads": 2},
+        {"head_dim": 2, "n_heads": 3, "n_kv_heads": 3},
+        {"dim": 1, "ffn_dim": 1, "vocab_size": 4, "n_layers": 1},
+    ],
+)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_other_shapes_and_scales(tmp_path, sizes, scaled):
     """Wide heads, one kv head, the smallest of everything; tied, without biases; with the multipliers of some families."""
@@ -112,7 +119,7 @@ def test_other_shapes_and_scales(tmp_path, sizes, scaled):
     if scaled:
         raw = bytearray(path.read_bytes())
         c = run.Config.unpack(bytes(raw[0x60 : 0x60 + 512]))
-        c = run.replace(c, embed_scale=3.0, resid_scale=0.5, logit_scale=0.25, attn_scale=0.3)
+        c = replace(c, embed_scale=3.0, resid_scale=0.5, logit_scale=0.25, attn_scale=0.3)
         raw[0x60 : 0x60 + 512] = c.pack()
         path.write_bytes(__import__("conftest").mend(raw))
     m = run.Model(path, verbose=False)
@@ -151,7 +158,11 @@ def test_nothing_is_computed_twice_when_a_prompt_grows(models):
     m, passes_seen = run.Model(models["f32"], verbose=False), []
     m.generate([1, 2, 3, 4], max_tokens=1, temperature=0)
     inner = m.forward
-    m.forward = type("Spy", (), {"n_ctx": inner.n_ctx, "__call__": lambda self, ids, *a: passes_seen.append(len(ids)) or inner(ids, *a)})()
+    m.forward = type(
+        "Spy",
+        (),
+        {"n_ctx": inner.n_ctx, "__call__": lambda self, ids, *a: passes_seen.append(len(ids)) or inner(ids, *a)},
+    )()
     m.generate([1, 2, 3, 4, 5, 6], max_tokens=1, temperature=0)
     assert passes_seen == [2]
 
@@ -213,7 +224,7 @@ def test_stories260k_quantised(tmp_path, record_property):
     text = shared("checkpoints/stories260K/expected_greedy_200.txt").read_text().rstrip("\n")
     full = run.Model(exported(tmp_path, shared(REAL), "--type", "f32"), verbose=False)
     ids = full.tokenize(text)
-    log = lambda x: x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)  # noqa: E731
+    log = lambda x: x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
     want = log(full.logits(ids).astype(float))
     for dtype, most_kl, least_agreement in (("q8_0", 2e-3, 0.98), ("q4_0", 0.2, 0.75)):
         m = run.Model(exported(tmp_path, shared(REAL), "--type", dtype), verbose=False)

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 
-import export
 import naive
 import numpy as np
 import pytest
-import run
 from conftest import ROOT, TYPES
+
+import export
+import run
 
 SIZES = [(16, 32), (5, 8), (33, 100), (64, 64), (70, 33), (160, 1)]  # rows, columns
 
@@ -61,7 +62,14 @@ def test_quantised_matmul_is_exact(dtype, rows, cols, n):
 
     back = naive.matrix(dtype, (tall, wide), data.tobytes(), scales.tobytes())
     group_scale = scales.transpose(0, 2, 1).reshape(tall, -1).astype(np.float32)
-    whole = np.rint(np.divide(back.reshape(tall, -1, 32), group_scale[..., None], where=group_scale[..., None] != 0, out=np.zeros((tall, wide // 32, 32))))
+    whole = np.rint(
+        np.divide(
+            back.reshape(tall, -1, 32),
+            group_scale[..., None],
+            where=group_scale[..., None] != 0,
+            out=np.zeros((tall, wide // 32, 32)),
+        )
+    )
     want = np.zeros((n, tall), np.float32)
     for g in range(wide // 32):
         sums = values[:, g] @ whole[:, g].T.astype(np.int64)
@@ -83,11 +91,19 @@ def test_float_matmul(dtype, rows, cols, n):
     bias = rng.standard_normal(tall).astype(np.float32)
     before = out.astype(float)
     fields = {run.W: data.ctypes.data, run.ROWS: tall, run.COLS: cols, run.X: x.ctypes.data, run.X_STEP: 4 * cols}
-    fields |= {run.OUT: out.ctypes.data, run.OUT_STEP: 4 * tall, run.GAIN: gain(0.5), run.ADD: 1, run.BIAS: bias.ctypes.data}
+    fields |= {
+        run.OUT: out.ctypes.data,
+        run.OUT_STEP: 4 * tall,
+        run.GAIN: gain(0.5),
+        run.ADD: 1,
+        run.BIAS: bias.ctypes.data,
+    }
     play(f"matmul_{dtype}", fields, n, threads=3)
     exact = x.astype(float) @ back.T.astype(float)
     want = before[:, :rows] + 0.5 * (exact + bias[:rows])
-    bound = 1e-6 * (np.linalg.norm(back, axis=1) * np.linalg.norm(x, axis=1)[:, None] + np.abs(want) + np.abs(bias[:rows]))
+    bound = 1e-6 * (
+        np.linalg.norm(back, axis=1) * np.linalg.norm(x, axis=1)[:, None] + np.abs(want) + np.abs(bias[:rows])
+    )
     assert (np.abs(out[:, :rows] - want) <= bound).all()
 
 
@@ -100,7 +116,11 @@ def test_activations_are_quantised_as_in_numpy():
     fields = {run.X: x.ctypes.data, run.X_STEP: 384, run.COLS: 96, run.Q_STEP: 96, run.G_STEP: 12}
     play("convert", {**fields, run.Q: q.ctypes.data, run.QS: qs.ctypes.data, run.QC: qc.ctypes.data}, 5, threads=2)
     values, scales = naive.int8_activations(x)
-    assert np.array_equal(q.reshape(5, 3, 32), values) and np.array_equal(qs, scales) and np.array_equal(qc, values.sum(-1))
+    assert (
+        np.array_equal(q.reshape(5, 3, 32), values)
+        and np.array_equal(qs, scales)
+        and np.array_equal(qc, values.sum(-1))
+    )
     assert np.abs(values).max() == 127
 
 
@@ -111,7 +131,13 @@ def test_angles():
     out = np.zeros((len(positions), 2, half), np.float32)
     code, pas, record = run.Code(["angles"], lambda text: None), np.zeros(64, np.int64), np.zeros(24, np.int64)
     pas[run.N_TOKENS // 8], pas[run.POSITIONS // 8] = len(positions), positions.ctypes.data
-    for field, value in ((run.OUT, out.ctypes.data), (run.OUT_STEP, 8 * half), (run.W, table.ctypes.data), (run.A, half), (run.B, 1)):
+    for field, value in (
+        (run.OUT, out.ctypes.data),
+        (run.OUT_STEP, 8 * half),
+        (run.W, table.ctypes.data),
+        (run.A, half),
+        (run.B, 1),
+    ):
         record[field // 8] = value
     code.function("angles")(record.ctypes.data, pas.ctypes.data, 0, 1)
     angle = (positions.astype(np.float32)[:, None] * table[:half]).astype(float)
@@ -124,7 +150,14 @@ def test_swiglu():
     x = np.zeros((3, 192), np.float32)
     x[:, :140] = rng.standard_normal((3, 140)) * 20  # gate 70, up 70
     out = np.ones((3, 96), np.float32)
-    fields = {run.X: x.ctypes.data, run.X_STEP: 768, run.A: 70, run.COLS: 96, run.OUT: out.ctypes.data, run.OUT_STEP: 384}
+    fields = {
+        run.X: x.ctypes.data,
+        run.X_STEP: 768,
+        run.A: 70,
+        run.COLS: 96,
+        run.OUT: out.ctypes.data,
+        run.OUT_STEP: 384,
+    }
     play("swiglu", fields, 3, threads=2)
     gate, up = x[:, :70].astype(float), x[:, 70:140].astype(float)
     np.testing.assert_allclose(out[:, :70], gate / (1 + np.exp(-gate)) * up, rtol=1e-6, atol=1e-12)
@@ -157,7 +190,9 @@ def test_every_instruction_set_gives_the_same_bits(models):
     found, isas = {}, {}
     for cpu in (None, "haswell", "x86-64") if run.host_isa()[0] != "neon" else (None,):
         env = {**os.environ, **({"NUMBA_CPU_NAME": cpu} if cpu else {})}
-        done = subprocess.run([sys.executable, "-c", script, *map(str, models.values())], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, models.values())], env=env, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         rows = [line.split() for line in done.stdout.splitlines()]
         found[cpu], isas[cpu] = [r[0] for r in rows], rows[0][1]
@@ -166,12 +201,15 @@ def test_every_instruction_set_gives_the_same_bits(models):
     assert isas.get("haswell", "avx2") == "avx2" and isas.get("x86-64", "generic") == "generic"
 
 
-@pytest.mark.parametrize("isa, triple, cpu, features, wants", [
-    ("avx512", "x86_64-linux-gnu", "znver4", "", "vpdpbusd"),
-    ("avxvnni", "x86_64-linux-gnu", "alderlake", "", "vpdpbusd"),
-    ("avx2", "x86_64-linux-gnu", "haswell", "", "vpmaddubsw"),
-    ("neon", "aarch64-linux-gnu", "generic", "+dotprod", "sdot"),
-])
+@pytest.mark.parametrize(
+    "isa, triple, cpu, features, wants",
+    [
+        ("avx512", "x86_64-linux-gnu", "znver4", "", "vpdpbusd"),
+        ("avxvnni", "x86_64-linux-gnu", "alderlake", "", "vpdpbusd"),
+        ("avx2", "x86_64-linux-gnu", "haswell", "", "vpmaddubsw"),
+        ("neon", "aarch64-linux-gnu", "generic", "+dotprod", "sdot"),
+    ],
+)
 def test_dot_selects_the_instruction(isa, triple, cpu, features, wants, monkeypatch):
     """The words of other machines compile, from here, to the instruction they are meant for."""
     from llvmlite import binding, ir
@@ -185,7 +223,12 @@ def test_dot_selects_the_instruction(isa, triple, cpu, features, wants, monkeypa
         f = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64, i64, i64]), name)
         b = ir.IRBuilder(f.append_basic_block())
         at, w, x = f.args
-        value = word(b, b.load(b.inttoptr(at, acc.as_pointer()), align=4), b.load(b.inttoptr(w, run._LL.B.as_pointer()), align=4), x)
+        value = word(
+            b,
+            b.load(b.inttoptr(at, acc.as_pointer()), align=4),
+            b.load(b.inttoptr(w, run._LL.B.as_pointer()), align=4),
+            x,
+        )
         b.store(value, b.inttoptr(at, acc.as_pointer()), align=4)
         b.ret_void()
     assert pointer is not None

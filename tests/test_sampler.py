@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import run
 from run import ModelError, Sampling, generate, sample
 

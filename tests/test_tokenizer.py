@@ -4,13 +4,27 @@ import random
 import struct
 import time
 
-import export
 import pytest
-import run
 from conftest import shared
+
+import export
+import run
 from run import ModelError, TextStream, Tokenizer
 
-AWKWARD = ["", " ", "?", "  two  spaces ", "\n\n\t", "naïve 🙂 안녕", "\x00\x7f", "<s>", "a" * 5000, "\u2581x", "e\u0301", "\u017f's 'S"]
+AWKWARD = [
+    "",
+    " ",
+    "?",
+    "  two  spaces ",
+    "\n\n\t",
+    "naïve 🙂 안녕",
+    "\x00\x7f",
+    "<s>",
+    "a" * 5000,
+    "\u2581x",
+    "e\u0301",
+    "\u017f's 'S",
+]
 
 
 def byte_bpe(**changes):
@@ -19,7 +33,9 @@ def byte_bpe(**changes):
     types = [run.NORMAL] * 261 + [run.CONTROL, run.USER]
     classes = [(65, 90, 1), (97, 122, 1), (48, 57, 2), (9, 13, 3), (32, 32, 3), (0xE0, 0xFF, 1)]
     prio = [-float(i) for i in range(263)]
-    fields = dict(kind=run.BYTE_BPE, pieces=pieces, prio=prio, types=types, pretok=1, eos=261, stops=(261,), classes=classes)
+    fields = dict(
+        kind=run.BYTE_BPE, pieces=pieces, prio=prio, types=types, pretok=1, eos=261, stops=(261,), classes=classes
+    )
     return export.pack_tokenizer(**{**fields, **changes})
 
 
@@ -27,7 +43,7 @@ def spm(**changes):
     """A small SentencePiece-like BPE with byte fallback."""
     pieces = [b"<unk>", b"<s>", b"</s>"] + [bytes([b]) for b in range(256)]
     types = [run.CONTROL] * 3 + [run.BYTE] * 256
-    for i, piece in enumerate([" ", "a", "b", "ab", " ab", "é", "aé", "aa", "aaaa"]):
+    for piece in [" ", "a", "b", "ab", " ab", "é", "aé", "aa", "aaaa"]:
         pieces.append(piece.encode())
         types.append(run.NORMAL)
     prio = [0.0] * 259 + [-20.0, -21.0, -22.0, -3.0, -1.0, -23.0, -2.0, -4.0, -5.0]
@@ -56,7 +72,11 @@ def test_round_trip(make, text):
 
 def test_heap_equals_rescanning():
     t, rng = Tokenizer(spm()), random.Random(0)
-    prio = {p: x for p, x, kind in zip(t.pieces, t.priority and [t.priority.get(p, 0) for p in t.pieces], t.types) if kind == run.NORMAL}
+    prio = {
+        p: x
+        for p, x, kind in zip(t.pieces, t.priority and [t.priority.get(p, 0) for p in t.pieces], t.types)
+        if kind == run.NORMAL
+    }
     for _ in range(500):
         text = "".join(rng.choice("aab é") for _ in range(rng.randint(1, 30)))
         want = naive_merge(prio, [ch.encode() for ch in " " + text])
@@ -135,7 +155,10 @@ HARMS = {
     "T4 empty piece": (lambda: spm(pieces=Tokenizer(spm()).pieces[:-1] + [b""]), "empty piece"),
     "T4 not UTF-8": (lambda: spm(pieces=Tokenizer(spm()).pieces[:-1] + [b"\xff\xfe"]), "not UTF-8"),
     "T5 a byte is missing": (lambda: spm(types=[run.CONTROL] * 4 + [run.BYTE] * 255 + [run.NORMAL] * 9), "byte tokens"),
-    "T5 byte-level, a byte is missing": (lambda: byte_bpe(types=[run.UNUSED] + [run.NORMAL] * 260 + [2, 3]), "byte tokens"),
+    "T5 byte-level, a byte is missing": (
+        lambda: byte_bpe(types=[run.UNUSED] + [run.NORMAL] * 260 + [2, 3]),
+        "byte tokens",
+    ),
     "T6 NaN priority": (lambda: spm(prio=[float("nan")] * 268), "priority"),
     "T6 stop id": (lambda: spm(stops=(268,)), "not below 268"),
     "T6 bos": (lambda: spm(bos=300), "not below 268"),
@@ -224,13 +247,27 @@ def test_llama_cpp_cases(name):
 
 
 def random_texts(t, n, seed):
-    """Texts of the kinds that break tokenizers: spaces, apostrophes, digits, scripts, pieces of the vocabulary, control names."""
+    """Texts of the kinds that break tokenizers: spaces, apostrophes, digits, scripts, pieces, control names."""
     rng = random.Random(seed)
     normal = [p for p, kind in zip(t.pieces, t.types) if kind == run.NORMAL]
     words = [p.decode("utf-8", "ignore") for p in rng.choices(normal, k=3000)]
-    odd = list("  \n\t'\"0123456789.,!?-_/\\{}[]()äößéñçøłžабвгдеж中文字日本語한국어🙂🎉\u00a0\u3000\u200b\u0301ſ") + ["'s", "'LL", "\r\n", "  ", "<s>", "<|end"]
+    odd = list("  \n\t'\"0123456789.,!?-_/\\{}[]()äößéñçøłžабвгдеж中文字日本語한국어🙂🎉\u00a0\u3000\u200b\u0301ſ") + [
+        "'s",
+        "'LL",
+        "\r\n",
+        "  ",
+        "<s>",
+        "<|end",
+    ]
     for _ in range(n):
-        source = rng.choice(([*odd], words, [*odd, *words], [chr(rng.choice((rng.randint(1, 0x2FF), rng.randint(0x300, 0xD7FF)))) for _ in range(20)]))
+        source = rng.choice(
+            (
+                [*odd],
+                words,
+                [*odd, *words],
+                [chr(rng.choice((rng.randint(1, 0x2FF), rng.randint(0x300, 0xD7FF)))) for _ in range(20)],
+            )
+        )
         yield "".join(rng.choice(source) for _ in range(rng.randint(1, 12)))
 
 
@@ -240,7 +277,9 @@ def compare(t, reference, seed):
     texts = [text for text in random_texts(t, 3000, seed) if not any(name in text for name in control)]
     assert len(texts) > 2500
     wrong = [text for text in texts if t.encode(text, add_bos=False) != reference(text)]
-    assert not wrong, f"{len(wrong)} of 3000 differ, first {wrong[0]!r}: {t.encode(wrong[0], add_bos=False)} {reference(wrong[0])}"
+    assert not wrong, (
+        f"{len(wrong)} of 3000 differ, first {wrong[0]!r}: {t.encode(wrong[0], add_bos=False)} {reference(wrong[0])}"
+    )
 
 
 def test_fuzz_against_sentencepiece():
@@ -254,7 +293,7 @@ def test_fuzz_against_tokenizers():
     T = pytest.importorskip("tokenizers")
     t = vocabulary("gpt2")
     engine = T.Tokenizer.from_file(str(shared("tokenizers/gpt2/gpt2_tokenizer.json")))
-    plain = lambda s: engine.encode(s, add_special_tokens=False).ids  # noqa: E731
+    plain = lambda s: engine.encode(s, add_special_tokens=False).ids
     compare(t, plain, 2)
     path = shared("checkpoints/tinystories-656k/tokenizer.json")
     engine = T.Tokenizer.from_file(str(path))

@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.wo = nn.Linear(c["dim"], c["dim"], bias=False)
 
     def forward(self, x, cos, sin):  # [batch, time, dim] -> same
-        split = lambda y, n: y.unflatten(-1, (n, self.head_dim)).transpose(1, 2)  # noqa: E731
+        split = lambda y, n: y.unflatten(-1, (n, self.head_dim)).transpose(1, 2)
         q, k, v = split(self.wq(x), self.heads), split(self.wk(x), self.kv_heads), split(self.wv(x), self.kv_heads)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k, v = (y.repeat_interleave(self.heads // self.kv_heads, dim=1) for y in (k, v))
@@ -119,8 +119,12 @@ class Llama(nn.Module):
 def made_up_text():
     """Enough simple sentences to show that everything runs."""
     rng = random.Random(0)
-    who, what, where = ["a fox", "the girl", "an old man"], ["found", "lost", "painted"], ["a shoe", "the moon", "a red ball"]
-    say = lambda: " ".join((rng.choice(who), rng.choice(what), rng.choice(where))).capitalize() + "."  # noqa: E731
+    who, what, where = (
+        ["a fox", "the girl", "an old man"],
+        ["found", "lost", "painted"],
+        ["a shoe", "the moon", "a red ball"],
+    )
+    say = lambda: " ".join((rng.choice(who), rng.choice(what), rng.choice(where))).capitalize() + "."
     return {name: [" ".join(say() for _ in range(12)) for _ in range(300)] for name in MIX}
 
 
@@ -130,7 +134,9 @@ def read_corpus(folder):
     for name in MIX:
         path = Path(folder) / f"{name}.txt.xz"
         if not path.exists():
-            sys.exit(f"pretrain.py: error: {path}: not found; expected one of {', '.join(MIX)}; give the folder with --data")
+            sys.exit(
+                f"pretrain.py: error: {path}: not found; expected one of {', '.join(MIX)}; give the folder with --data"
+            )
         raw = lzma.open(path, "rt", encoding="utf-8").read()
         texts[name] = [d.strip() for d in raw.split(SEPARATOR) if d.strip()]
     return texts
@@ -143,7 +149,9 @@ def train_tokenizer(texts, size, path):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[SEPARATOR], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[SEPARATOR], initial_alphabet=alphabet, show_progress=False
+    )
     # as many characters of each text as its share of the batches, so that merges go where the model reads
     sample = [d for name, docs in texts.items() for d in docs[: int(len(docs) * min(1, 2 * MIX[name][0]))]]
     tokenizer.train_from_iterator(sample, trainer)
@@ -264,7 +272,9 @@ def main():
     held_ids, held_bytes = encode(tokenizer, held), sum(len(d.encode()) for d in held)
     print({name: f"{len(ids) / 1e6:.2f}M tokens" for name, ids in data.items()}, flush=True)
 
-    shape = dict(dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size())
+    shape = dict(
+        dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size()
+    )
     shape |= dict(hidden_dim=a.ffn, max_seq_len=a.ctx, norm_eps=1e-5, rope_theta=10000.0)
     model = Llama(shape).to(device)
     count = sum(p.numel() for p in model.parameters())
@@ -307,12 +317,18 @@ def main():
         if (step + 1) % 20 == 0:
             took = (time.perf_counter() - began) / (step + 1 - first)
             rate, left = a.batch * a.window / took, took * (a.steps - step - 1)
-            print(f"step {step + 1}/{a.steps} loss {loss.item():.3f} {rate:.0f} tok/s, {left / 60:.0f} min left", flush=True)
+            print(
+                f"step {step + 1}/{a.steps} loss {loss.item():.3f} {rate:.0f} tok/s, {left / 60:.0f} min left",
+                flush=True,
+            )
         if (step + 1) % a.every == 0 or step + 1 == a.steps:
             bpb = bits_per_byte(model, held_ids, held_bytes, a.window, device)
             with open(out / "log.csv", "a") as log:
                 log.write(f"{step + 1},{(step + 1) * a.batch * a.window},{time.perf_counter() - began:.0f},{bpb:.4f}\n")
-            print(f"step {step + 1}: {bpb:.4f} bits per byte held out\n{sample(model, tokenizer, a.window, device)}\n", flush=True)
+            print(
+                f"step {step + 1}: {bpb:.4f} bits per byte held out\n{sample(model, tokenizer, a.window, device)}\n",
+                flush=True,
+            )
             checkpoint(step + 1)
     plot(out / "log.csv", out / "loss.png")
 

@@ -1,0 +1,25 @@
+.PHONY: help install story test lint clean
+
+# what this file can do (the default)
+help:
+	@awk '/^# /{d=substr($$0,3)} /^[a-z]+:/{split($$1,a,":"); printf "  make %-8s %s\n",a[1],d}' Makefile
+
+# the two packages that run.py needs, and pytest
+install:
+	pip install -r requirements.txt
+
+# the main job
+story:
+	python run.py model.bin -p "Once upon a time"
+
+# all tests; the first time about three minutes, since every kernel is compiled
+test:
+	python -m pytest -q tests
+
+# style, as ruff sees it
+lint:
+	ruff check .
+
+# remove what tests and Python leave behind
+clean:
+	rm -rf __pycache__ tests/__pycache__ .pytest_cache .ruff_cache
