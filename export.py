@@ -914,7 +914,7 @@ def say(text):
 
 
 class Progress:
-    """A bar with the time left on a terminal, else a line for every tenth."""
+    """After the first second: a bar with the time left on a terminal, else a line for every tenth."""
 
     def __init__(self, total):
         self.total, self.done, self.shown, self.began = max(total, 1), 0, 0, time.perf_counter()
@@ -922,8 +922,10 @@ class Progress:
 
     def add(self, n):
         self.done += n
-        share = self.done / self.total
-        left = (time.perf_counter() - self.began) * (1 / share - 1)
+        share, spent = self.done / self.total, time.perf_counter() - self.began
+        left = spent * (1 / share - 1)
+        if spent < 1:
+            return
         if self.terminal:
             bar = "#" * int(30 * share)
             print(f"\r[{bar:30}] {share:4.0%}, {left:.0f} s left ", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)

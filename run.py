@@ -3,6 +3,15 @@ Run a language model from one flat file.        python run.py model.bin -p "Once
 
 The file, top to bottom:
     model file    header -> Config, tensor plan, memory map; after it, sizes are trusted
+    simd          vectors of 16 floats and dot products of bytes, as words that each machine says in its way
+    compiler      words and kernels -> object code by numba, once; kept, and loaded without numba
+    kernels       what is compiled: matmul, norm, rotation, attention, gate, barrier
+    forward       buffers, KV cache, the model recorded as a list of kernels; tokens in, logits out
+    tokenizer     text <-> ids, from tokenizer.bin
+    sampler       logits -> the next id
+    model         what a program imports: Model, its stream of text
+    bench         tokens per second, and the machine's ceilings beside them
+    command line  flags, stdin and stdout, exit codes
 """
 
 import argparse
@@ -33,6 +42,8 @@ except ImportError:
     if __name__ != "__main__":
         raise
     sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+
+IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 # -----------------------------------------------------------------------------
 # model file: every size is checked here, once; what leaves this section is trusted
@@ -1457,6 +1468,17 @@ def attend_block(loads, size):
 
 
 @kernel
+def sweep(record, pas, t, threads):
+    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
+    first, last = share(peek(record + ROWS) // 256, t, threads)
+    acc = zeros4()
+    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
+        acc = add(acc, loads_f32(acc, at, 64))
+    stores(peek(record + OUT) + 256 * t, 64, acc)
+    return 0
+
+
+@kernel
 def top(logits, n, k, out):
     """The k largest of n float32, in order, equals by index; out: k values float32, then k indices int32. -> how many."""
     found = 0
@@ -1548,7 +1570,7 @@ class Forward:
         self.small = []  # padded copies of norms and biases
         self.records = []
         self.record()
-        names = {name for name, _ in self.records} | {"play", "post", "serve", "top"}
+        names = {name for name, _ in self.records} | {"play", "post", "serve", "sweep", "top"}
         self.code = Code(sorted(names), notice)
         self._ready()
 
@@ -1703,7 +1725,6 @@ class Forward:
         self.id_rows = self.ids.view(np.int64, 4, CHUNK)
         for field, row in zip((TOKENS, POSITIONS, SLOTS, WANTED), range(4)):
             self.pass_words[field // 8] = self.ids.address + 8 * CHUNK * row
-        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = self.program.ctypes.data, len(self.program)
         self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = self.scratch.address, self.scratch_step
         self.play, self.top_kernel = self.code.function("play"), self.code.function("top")
         self.workers = Workers(self.code, self.pas, self.threads) if self.threads > 1 else None
@@ -1723,10 +1744,18 @@ class Forward:
             if len(ids) and not (0 <= ids.min() and ids.max() < limit):
                 raise ValueError(f"{('token', 'position', 'slot', 'wanted')[row]} {ids.max()} outside 0..{limit - 1}")
         self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
+        self.run(self.program)
+        return self.logits.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))[: len(wanted), : c.vocab_size]
+
+
+    def run(self, program):
+        """Play records, int64 [n, RECORD_BYTES / 8], on all threads; the pass is as it was set last. The last record must wait:
+        then no thread is still at work when this returns."""
+        assert program[-1, WAIT // 8]
+        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = program.ctypes.data, len(program)
         if self.workers:
             self.workers.post()
-        self.play(self.program.ctypes.data, self.pas.address, 0, self.threads)
-        return self.logits.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))[: len(wanted), : c.vocab_size]
+        self.play(program.ctypes.data, self.pas.address, 0, self.threads)
 
 
 class Workers:
@@ -2377,6 +2406,188 @@ def available_cores():
 
 
 # -----------------------------------------------------------------------------
+# bench: llama-bench's tests, names and columns; then what such a table hides
+
+
+def numbers(text):
+    """"128,512" -> [128, 512]"""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{printable(text)!r}, expected whole numbers, separated by commas")
+    return [int(n) for n in text.split(",")]
+
+
+def bench(argv):
+    """The command line behind --bench; -> exit code."""
+    ap = argparse.ArgumentParser(
+        prog="run.py --bench",
+        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
+        allow_abbrev=False,
+    )
+    ap.add_argument("--bench", action="store_true", help=argparse.SUPPRESS)
+    ap.add_argument("models", nargs="+", metavar="MODEL", help="one or more model.bin")
+    ap.add_argument("-p", type=numbers, default=[512], metavar="N,…", help="prompt lengths, 0 = none (default 512)")
+    ap.add_argument("-n", type=numbers, default=[128], metavar="N,…", help="tokens to generate, 0 = none (default 128)")
+    ap.add_argument("-d", type=numbers, default=[0], metavar="N,…", help="tokens in the context before (default 0)")
+    ap.add_argument("-t", type=numbers, default=[available_cores()], metavar="N,…", help="threads (default: the cores)")
+    ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
+    ap.add_argument("-o", choices=("md", "csv", "json", "jsonl"), default="md", help="output format (default md)")
+    a = ap.parse_args(argv)
+    if a.r < 1:
+        ap.error(f"-r is {a.r}, expected 1 or more")
+    rows = []
+    for path in a.models:
+        for threads in a.t:
+            rows += bench_model(Model(path, n_threads=threads), a, lambda row: print_row(row, a.o))
+    if a.o == "json":
+        import json
+
+        print(json.dumps(rows, indent=2))
+    return 0
+
+
+def bench_model(model, a, show):
+    """Every test on one model -> rows as dicts, each shown as soon as it is there."""
+    c, began = model.config, time.perf_counter()
+    plan = [(n, 0, d) for d in a.d for n in a.p if n] + [(0, n, d) for d in a.d for n in a.n if n]
+    plan = [(min(p, c.max_ctx - d), min(n, c.max_ctx - d), d) for p, n, d in plan]
+    if any(p + n < 1 for p, n, d in plan):
+        raise ModelError(f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less")
+    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
+    load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
+    ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
+
+    def decode(first, last, step):
+        for n in range(first, last, step):
+            part = ids[n : min(n + step, last)]
+            forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
+
+    read, tile = ceilings(forward)
+    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in ("rope", "embed" * c.has("head"))]
+    matrices = [t for t in matrices if t.name != "embed.s" or not c.has("head")]
+    ops = 2 * sum(math.prod(t.shape) for t in matrices if t.dtype in MATRIX_TYPES and len(t.shape) == 2)
+    for p, n, d in plan:
+        decode(0, d, CHUNK)
+        nanoseconds = []
+        for _ in range(a.r + 1):
+            start = time.perf_counter_ns()
+            decode(d, d + p + n, CHUNK if p else 1)
+            nanoseconds.append(time.perf_counter_ns() - start)
+        nanoseconds = nanoseconds[1:]
+        speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
+        cache = model._cache_bytes(d + n // 2) if n else 0
+        spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+        mean = float(np.mean(speeds))
+        rows.append(
+            {
+                "cpu_info": cpu_name(),
+                "backends": f"CPU {host_isa()[0]}",
+                "model_filename": model.file.path,
+                "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
+                "model_size": model.file.size,
+                "model_n_params": model.info["parameters"],
+                "n_batch": CHUNK,
+                "n_threads": model.n_threads,
+                "type_k": model.kv,
+                "type_v": model.kv,
+                "n_prompt": p,
+                "n_gen": n,
+                "n_depth": d,
+                "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "avg_ns": round(np.mean(nanoseconds)),
+                "stddev_ns": round(spread(nanoseconds)),
+                "avg_ts": mean,
+                "stddev_ts": spread(speeds),
+                "samples_ns": nanoseconds,
+                "samples_ts": speeds,
+                "bytes_per_token": sum(t.nbytes for t in matrices) + cache if n else 0,
+                "read_gbps": read / 1e9,
+                "gops": mean * ops / 1e9,
+                "tile_gops": tile / 1e9,
+                "compile_s": forward.code.compile_seconds,
+                "import_s": IMPORT_SECONDS,
+                "load_s": load,
+                "peak_rss": peak_rss(),
+            }
+        )
+        show(rows[-1])
+    return rows
+
+
+def ceilings(forward):
+    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
+    block = Buffer(1 << 28)
+    block.raw[::4096] = 1  # pages that were never written are all the same one
+    record = np.zeros(RECORD_BYTES // 8, np.int64)
+    fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
+    record[fields] = forward.code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
+    small = next(row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")).copy()
+    small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
+    forward.pass_words[N_TOKENS // 8] = CHUNK
+    times = []
+    for program, work in (
+        (np.stack([record]), block.nbytes),
+        (np.stack([small] * 64), 128 * CHUNK * int(small[ROWS // 8] * small[COLS // 8])),
+    ):
+        best = math.inf
+        for _ in range(6):
+            start = time.perf_counter()
+            forward.run(program)
+            best = min(best, time.perf_counter() - start)
+        times.append(work / best)
+    return times
+
+
+def print_row(row, form):
+    """One row in that form on stdout, and its background on stderr."""
+    if form == "md":
+        columns = "model size params backend threads test t/s".split()
+        if not getattr(print_row, "header", False):
+            print("| " + " | ".join(columns) + " |\n| --- | ---: | ---: | --- | ---: | --- | ---: |")
+        size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
+        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+        speed = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
+        cells = [row["model_type"], f"{size:.2f} MiB", f"{params:.2f} M", row["backends"], row["n_threads"], test, speed]
+        print("| " + " | ".join(map(str, cells)) + " |")
+    elif form == "csv":
+        if not getattr(print_row, "header", False):
+            print(",".join(row))
+        print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
+    elif form == "jsonl":
+        import json
+
+        print(json.dumps(row))
+    print_row.header = True
+    sys.stdout.flush()
+    if row["n_gen"]:
+        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+    else:
+        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's {row['tile_gops']:.0f}"
+    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s, compile {row['compile_s']:.1f} s"
+    print(f"run.py: {work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}", file=sys.stderr)
+
+
+def cpu_name():
+    try:
+        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+def peak_rss():
+    """Bytes, 0 where it cannot be known."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# -----------------------------------------------------------------------------
 # command line: stdout carries the text and nothing else
 
 EXAMPLES = """\
@@ -2424,6 +2635,7 @@ def parse_args(argv):
     machine.add_argument("--kv", choices=("f16", "f32"), help="type of the KV cache (default f16; f32 for f32 models)")
 
     other = ap.add_argument_group("other")
+    other.add_argument("--bench", action="store_true", help="measure tokens per second; --bench -h tells more")
     other.add_argument("--info", action="store_true", help="describe the model and exit")
     other.add_argument("--verify", action="store_true", help="check every tensor against its SHA-256 and exit")
     other.add_argument("--tokenize", action="store_true", help="print the prompt's tokens, an id and its text a line, and exit")
@@ -2506,7 +2718,11 @@ def write_text(model, args):
         out.write(text.encode())
         out.flush()
 
-    model._open(min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx)))
+    forward = model._open(min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx)))
+    if args.verbose:
+        isa, cpu, _ = host_isa()
+        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
     if args.echo:
         write(prompt)
     began, limit = time.perf_counter(), None if args.n_predict < 0 else args.n_predict
@@ -2525,8 +2741,11 @@ def write_text(model, args):
 
 def main(argv=None):
     """Run the command line; -> exit code."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if "--bench" in argv:
+            return bench(argv)
+        args = parse_args(argv)
         model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, verbose=not args.quiet)
         if args.verify:
             verify(model.file)
