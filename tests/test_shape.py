@@ -16,7 +16,7 @@ BUDGETS = {
     "simd": 310,
     "compiler": 240,
     "kernels": 540,
-    "forward": 270,
+    "forward": 280,
     "tokenizer": 295,
     "sampler": 65,
     "model": 260,
