@@ -725,6 +725,10 @@ low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
 
 
+def _opaque(b, n):
+    return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
+
+
 def _pause(b):
     if _LL.x86:
         _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
@@ -736,6 +740,8 @@ def _call_kernel(b, function, *args):
     kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
     b.call(_ptr(b, function, kind), [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args])
 
+
+opaque = Word("p->p", _opaque)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 
 # threads
 atomic_add = Word("pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel"))  # -> value before
@@ -893,6 +899,9 @@ class Code:
             from llvmlite import binding
         except ImportError as e:
             raise ModelError(f"numba cannot be imported ({e}); expected it beside numpy; pip install numba") from None
+        if binding.llvm_version_info < (20,):  # older ones stop the process at what they cannot compile
+            found = ".".join(map(str, binding.llvm_version_info))
+            raise ModelError(f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; pip install -U numba")
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         isa, cpu, features = host_isa()
@@ -1154,15 +1163,15 @@ def put_rows(record, i, block, acc):
 
 
 @inline
-def tile_q8(acc, record, i, block):
-    """16 rows of weights times a tile of tokens from i on."""
+def tile_q8(acc, record, i, block, steps):
+    """16 rows of weights times a tile of tokens from i on. steps: 8, for the 8 * 4 columns of a group."""
     groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
     w, s = peek(record + W) + block * groups * 512, peek(record + S) + block * groups * 32
     q, at = peek(record + Q) + i * q_step, i * g_step
     qs, qc = peek(record + QS) + at, peek(record + QC) + at
     for _ in range(groups):
         sums = start(acc, qc, g_step)
-        for k in range(8):
+        for k in range(steps):
             sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
         acc = scaled(acc, sums, load_f16(s), qs, g_step)
         w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
@@ -1170,14 +1179,14 @@ def tile_q8(acc, record, i, block):
 
 
 @inline
-def tile_q4(acc, record, i, block):
+def tile_q4(acc, record, i, block, steps):
     groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
     w, s = peek(record + W) + block * groups * 256, peek(record + S) + block * groups * 32
     q, at = peek(record + Q) + i * q_step, i * g_step
     qs, qc = peek(record + QS) + at, peek(record + QC) + at
     for _ in range(groups):
         sums = start4(acc)
-        for k in range(4):
+        for k in range(steps // 2):
             pair = load_bytes(w + 64 * k)
             sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
             sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
@@ -1192,11 +1201,12 @@ def matmul_quantised(tile):
     def matmul(record, pas, t, threads):
         n = peek(peek(record + COUNT))
         first, last = share(peek(record + ROWS) // 16, t, threads)
+        steps = opaque(8)  # unrolled, the wide tile's sums do not fit the registers
         for block in range(first, last):
             for i in range(0, n - 3, 4):
-                put_rows(record, i, block, tile(zeros4(), record, i, block))
+                put_rows(record, i, block, tile(zeros4(), record, i, block, steps))
             for i in range(n - n % 4, n):
-                put_rows(record, i, block, tile(zeros1(), record, i, block))
+                put_rows(record, i, block, tile(zeros1(), record, i, block, 8))
         return 0
 
     return matmul
@@ -2462,9 +2472,10 @@ def bench_model(model, a, show):
             forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
 
     read, tile = ceilings(forward)
-    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in ("rope", "embed" * c.has("head"))]
-    matrices = [t for t in matrices if t.name != "embed.s" or not c.has("head")]
-    ops = 2 * sum(math.prod(t.shape) for t in matrices if t.dtype in MATRIX_TYPES and len(t.shape) == 2)
+    unread = ("rope", "embed", "embed.s") if c.has("head") else ("rope",)  # of embed one row is read, unless it is the head too
+    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
+    head = 2 * c.vocab_size * c.dim
+    ops = 2 * sum(math.prod(t.shape) for t in matrices if t.name[-2:] != ".s") - head  # for a token without logits
     for p, n, d in plan:
         decode(0, d, CHUNK)
         nanoseconds = []
@@ -2501,7 +2512,7 @@ def bench_model(model, a, show):
                 "samples_ts": speeds,
                 "bytes_per_token": sum(t.nbytes for t in matrices) + cache if n else 0,
                 "read_gbps": read / 1e9,
-                "gops": mean * ops / 1e9,
+                "gops": mean * (ops + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,
                 "compile_s": forward.code.compile_seconds,
                 "import_s": IMPORT_SECONDS,
@@ -2579,7 +2590,11 @@ def cpu_name():
 
 
 def peak_rss():
-    """Bytes, 0 where it cannot be known."""
+    """Most memory that this process has held, in bytes; 0 where it cannot be known."""
+    try:  # not getrusage, which counts what the parent held when it started this program
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+    except (OSError, TypeError):
+        pass
     try:
         import resource
     except ImportError:
