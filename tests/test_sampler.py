@@ -71,9 +71,9 @@ def test_settings_out_of_range():
 def test_the_loop_knows_nothing_of_models():
     fed = []
 
-    def step(ids, position):
+    def step(ids, position, n):
         fed.append((tuple(ids), position))
-        return position + len(ids)
+        return [position + len(ids)]
 
     assert list(generate(step, [5, 6, 7], stop={6}, max_new=10, choose=lambda n: n)) == [3, 4, 5]
     assert fed == [((5, 6, 7), 0), ((3,), 3), ((4,), 4), ((5,), 5)]
