@@ -1580,7 +1580,7 @@ class Forward:
         self.small = []  # padded copies of norms and biases
         self.records = []
         self.record()
-        names = {name for name, _ in self.records} | {"play", "post", "serve", "sweep", "top"}
+        names = {name for name, _ in self.records} | {"play", "post", "serve", "top"}
         self.code = Code(sorted(names), notice)
         self._ready()
 
@@ -2505,7 +2505,7 @@ def bench_model(model, a, show):
             part = ids[n : min(n + step, last)]
             forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
 
-    read, tile = ceilings(forward)
+    read, tile = ceilings(forward, model.notice)
     unread = ("rope", "embed", "embed.s") if c.has("head") else ("rope",)  # of embed one row is read, unless it is the head too
     matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
     head = 2 * c.vocab_size * c.dim
@@ -2558,13 +2558,14 @@ def bench_model(model, a, show):
     return rows
 
 
-def ceilings(forward):
+def ceilings(forward, notice):
     """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
     block = Buffer(1 << 28)
     block.raw[::4096] = 1  # pages that were never written are all the same one
     record = np.zeros(RECORD_BYTES // 8, np.int64)
     fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
-    record[fields] = forward.code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
+    code = Code(["sweep"], notice)
+    record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
     small = next(row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")).copy()
     small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
     forward.pass_words[N_TOKENS // 8] = CHUNK

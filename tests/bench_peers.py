@@ -1,0 +1,167 @@
+"""
+run.py beside llama.cpp, and if they are there llama2.c and transformers: same shapes, same machine, alternating runs.
+
+    python tests/bench_peers.py --llama-bench PATH [--shapes 15M,110M,1.1B] [--types q8_0,q4_0] [--threads 2] [--rounds 5]
+
+Builds nothing. Makes random weights of each shape as model.bin and, with the package gguf, as GGUF, in --work (several GB for
+1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md, .png and .svg.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import export  # noqa: E402
+
+
+def write_gguf(shape, kind, path):
+    """Random weights of one of export.py's shapes, as llama.cpp reads them; no vocabulary."""
+    import gguf
+    from gguf.quants import quantize
+
+    c = export.random_source(shape, 0).config
+    kv, rng = c.n_kv_heads * c.head_dim, np.random.default_rng(0)
+    file_type = getattr(gguf.LlamaFileType, "MOSTLY_" + kind.upper())
+    dtype = getattr(gguf.GGMLQuantizationType, kind.upper())
+    w = gguf.GGUFWriter(str(path), "llama")
+    w.add_context_length(c.max_ctx)
+    w.add_embedding_length(c.dim)
+    w.add_block_count(c.n_layers)
+    w.add_feed_forward_length(c.ffn_dim)
+    w.add_head_count(c.n_heads)
+    w.add_head_count_kv(c.n_kv_heads)
+    w.add_layer_norm_rms_eps(c.eps)
+    w.add_rope_dimension_count(c.head_dim)
+    w.add_vocab_size(c.vocab_size)
+    w.add_file_type(file_type)
+    w.add_string("tokenizer.ggml.model", "no_vocab")
+
+    def matrix(name, rows, cols):
+        x = rng.standard_normal((rows, cols), np.float32) / np.float32(cols**0.5)
+        w.add_tensor(f"{name}.weight", quantize(x, dtype), raw_dtype=dtype)
+
+    def ones(name):
+        w.add_tensor(f"{name}.weight", np.ones(c.dim, np.float32))
+
+    matrix("token_embd", c.vocab_size, c.dim)
+    ones("output_norm")
+    if c.has("head"):
+        matrix("output", c.vocab_size, c.dim)
+    for i in range(c.n_layers):
+        ones(f"blk.{i}.attn_norm")
+        ones(f"blk.{i}.ffn_norm")
+        matrix(f"blk.{i}.attn_q", c.n_heads * c.head_dim, c.dim)
+        matrix(f"blk.{i}.attn_k", kv, c.dim)
+        matrix(f"blk.{i}.attn_v", kv, c.dim)
+        matrix(f"blk.{i}.attn_output", c.dim, c.n_heads * c.head_dim)
+        matrix(f"blk.{i}.ffn_gate", c.ffn_dim, c.dim)
+        matrix(f"blk.{i}.ffn_up", c.ffn_dim, c.dim)
+        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn_dim)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def measure(command):
+    """-> {"pp512": row, …} of a program that speaks llama-bench's JSON lines."""
+    done = subprocess.run([*map(str, command), "-o", "jsonl"], capture_output=True, text=True, check=True)
+    rows, found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")], {}
+    for row in rows:
+        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+        found[test] = row
+    return found
+
+
+def compare(shape, kind, a):
+    """-> rows (shape, type, test, ours, theirs, note) of medians."""
+    ours, theirs = a.work / f"{shape}-{kind}.bin", a.work / f"{shape}-{kind}.gguf"
+    if not ours.exists():
+        export.main(["--random", shape, "--type", kind, "-o", str(ours)])
+    if not theirs.exists():
+        write_gguf(shape, kind, theirs)
+    tests = ["-n", "128", "-t", a.threads, "-r", "1"]
+    depths = [["-d", "0", "-p", a.prompts]] + ([["-d", d, "-p", "0"] for d in a.depths.split(",")] if a.depths else [])
+    samples = {}
+    for _ in range(a.rounds):
+        for depth in depths:
+            for side, command in (
+                ("ours", [sys.executable, ROOT / "run.py", "--bench", ours]),
+                ("theirs", [a.llama_bench, "-m", theirs]),
+            ):
+                for test, found in measure([*command, *tests, *depth]).items():
+                    samples.setdefault(test, {"ours": [], "theirs": []})[side].append(found)
+    rows = []
+    for test, sides in samples.items():
+        speed = {side: statistics.median(x["avg_ts"] for x in found) for side, found in sides.items()}
+        mid = lambda key, found=sides["ours"]: statistics.median(x[key] for x in found)
+        if test.startswith("tg"):
+            used = speed["ours"] * mid("bytes_per_token") / 1e9
+            note = f"{used:.1f} GB/s, {used / mid('read_gbps'):.0%} of {mid('read_gbps'):.1f}"
+        else:
+            note = f"{mid('gops'):.0f} GOP/s, {mid('gops') / mid('tile_gops'):.0%} of {mid('tile_gops'):.0f}"
+        rows.append((shape, kind, test, speed["ours"], speed["theirs"], note))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def table(rows):
+    lines = ["| shape | type | test | run.py t/s | llama.cpp t/s | ratio | of the machine |"]
+    lines.append("|---|---|---|---:|---:|---:|---|")
+    for shape, kind, test, ours, theirs, note in rows:
+        lines.append(f"| {shape} | {kind} | {test} | {ours:.4g} | {theirs:.4g} | {ours / theirs:.2f} | {note} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows, out):
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError:
+        print("bench_peers.py: no picture: matplotlib is not installed", file=sys.stderr)
+        return
+    labels = [f"{shape} {kind} {test}" for shape, kind, test, *_ in rows]
+    figure, axes = pyplot.subplots(figsize=(8, 0.32 * len(rows) + 1.2))
+    axes.barh(labels, [row[3] / row[4] for row in rows], color=["#356" if "tg" in row[2] else "#7ab" for row in rows])
+    axes.axvline(1, color="k", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel="tokens per second, as a multiple of llama.cpp's on the same machine (dark: decode, light: prefill)")
+    figure.tight_layout()
+    for suffix in (".png", ".svg"):
+        figure.savefig(Path(out).with_suffix(suffix), dpi=120)
+
+
+def main():
+    ap = argparse.ArgumentParser(description="Compare run.py with llama.cpp.", allow_abbrev=False)
+    ap.add_argument("--llama-bench", required=True, metavar="PATH")
+    ap.add_argument("--shapes", default="15M,110M")
+    ap.add_argument("--types", default="q8_0,q4_0")
+    ap.add_argument("--prompts", default="128,512")
+    ap.add_argument("--depths", default="")
+    ap.add_argument("--threads", default="2")
+    ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--work", type=Path, default=Path("bench_work"))
+    ap.add_argument("--out", default="bench_work/peers")
+    a = ap.parse_args()
+    a.work.mkdir(exist_ok=True, parents=True)
+    rows = []
+    for shape in a.shapes.split(","):
+        for kind in a.types.split(","):
+            rows += compare(shape, kind, a)
+    Path(a.out).with_suffix(".md").write_text(table(rows))
+    plot(rows, a.out)
+
+
+if __name__ == "__main__":
+    main()
