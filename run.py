@@ -447,9 +447,10 @@ class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
     The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors of 16 float32, of 16
-    int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; i: int32; p: int64 or an address; v: nothing; a: an
-    address and a stride in bytes, so that each vector of the tile has its own address. emit sees one vector at a time. T is
-    that of the widest tile among the arguments (a single vector meets a tile by repetition), or the digit of the result.
+    int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d: float64; i: int32; p: int64 or an address; v:
+    nothing; a: an address and a stride in bytes, so that each vector of the tile has its own address. emit sees one vector
+    at a time. T is that of the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
+    of the result.
     """
 
     signature: str
@@ -554,11 +555,13 @@ peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
 peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
 peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
 peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
+peek_f64 = Word("p->d", lambda b, p: _get(b, p, _LL.f64))
 peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
 peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
 poke = Word("pp->v", _put)
 poke_i32 = Word("pi->v", _put)
 poke_f32 = Word("pf->v", _put)
+poke_f64 = Word("pd->v", _put)
 poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
 load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
 load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
@@ -635,6 +638,7 @@ def _quantise(b, p, v, inverse):
     return _call(b, "llvm.vector.reduce.add.v16i32", _LL.i32, v)
 
 
+power_of_two = Word("p->d", lambda b, n: b.bitcast(b.shl(b.add(n, _const(_LL.i64, 1023)), _const(_LL.i64, 52)), _LL.f64))
 store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
 keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
 total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
@@ -811,7 +815,7 @@ def _prepare():
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
     _LL.ir, _LL.cgutils, _LL.x86 = ir, cgutils, binding.get_process_triple().startswith(("x86", "i686", "amd64"))
-    _LL.f32, _LL.half = ir.FloatType(), ir.HalfType()
+    _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
     _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
     _LL.F, _LL.I, _LL.H, _LL.B = _vec(_LL.f32, 16), _vec(_LL.i32, 16), _vec(_LL.i16, 16), _vec(_LL.i8, 64)
     _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
@@ -837,7 +841,7 @@ def _prepare():
 def _intrinsic(word, Tile, numba):
     """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
     letters, result = word.signature.split("->")
-    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "v": numba.void, "B": Tile("B", 0)}
+    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64, "v": numba.void, "B": Tile("B", 0)}
     count = len(letters) + letters.count("a")
 
     def typing(context, *given):
@@ -930,9 +934,9 @@ class Code:
         i64, pointer = ctypes.c_int64, ctypes.c_void_p
         compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(self.address[name])
 
-        def call(*args):
+        def call(a, b, c, d, byref=ctypes.byref):
             result = i64()
-            compiled(ctypes.byref(result), None, *args)
+            compiled(byref(result), None, a, b, c, d)
             return result.value
 
         call.engine = self.engine  # the code lives as long as its callers
@@ -1488,23 +1492,101 @@ def sweep(record, pas, t, threads):
     return 0
 
 
-@kernel
-def top(logits, n, k, out):
-    """The k largest of n float32, in order, equals by index; out: k values float32, then k indices int32. -> how many."""
-    found = 0
-    for i in range(n):
-        value = peek_f32(logits + 4 * i)
-        if found == k and not value > peek_f32(out + 4 * (k - 1)):
-            continue
-        at = min(found, k - 1)
-        while at > 0 and value > peek_f32(out + 4 * (at - 1)):
-            poke_f32(out + 4 * at, peek_f32(out + 4 * (at - 1)))
-            poke_i32(out + 4 * (k + at), peek_i32(out + 4 * (k + at - 1)))
-            at -= 1
-        poke_f32(out + 4 * at, value)
-        poke_i32(out + 4 * (k + at), np.int32(i))
-        found = min(found + 1, k)
+# What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
+TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
+EXP = tuple(1 / math.factorial(k) for k in range(14, -1, -1))
+
+
+@inline
+def exp64(x):
+    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
+    x = max(x, -700.0)
+    n = np.int64(math.floor(x * 1.4426950408889634 + 0.5))
+    r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    y = 0.0
+    for c in EXP:
+        y = y * r + c
+    return y * power_of_two(n)
+
+
+@inline
+def insert(values, ids, found, k, value, i):
+    """Put value in its place among the found best, equals by index; -> how many there are now."""
+    if found == k and not value > peek_f32(values + 4 * (k - 1)):
+        return found
+    at = min(found, k - 1)
+    while at > 0 and value > peek_f32(values + 4 * (at - 1)):
+        poke_f32(values + 4 * at, peek_f32(values + 4 * (at - 1)))
+        poke_i32(ids + 4 * at, peek_i32(ids + 4 * (at - 1)))
+        at -= 1
+    poke_f32(values + 4 * at, value)
+    poke_i32(ids + 4 * at, np.int32(i))
+    return min(found + 1, k)
+
+
+@inline
+def four_largest(p):
+    return largest(larger(larger(load(p), load(p + 64)), larger(load(p + 128), load(p + 192))))
+
+
+@inline
+def best(logits, n, k, values, ids):
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few reach the best so far."""
+    found, most = 0, zeros1()
+    for i in range(0, n - 15, 16):
+        most = larger(most, magnitude(load(logits + 4 * i)))
+    limit = largest(most)
+    for i in range(n // 16 * 16, n):
+        limit += abs(peek_f32(logits + 4 * i))
+    if not limit < np.float32(np.inf):
+        return -1
+    start = 0
+    while start < n:
+        end = min(start + 64, n)
+        if end - start < 64 or found < k or four_largest(logits + 4 * start) > peek_f32(values + 4 * (k - 1)):
+            for i in range(start, end):
+                found = insert(values, ids, found, k, peek_f32(logits + 4 * i), i)
+        start = end
     return found
+
+
+@inline
+def drawn(block, values, sums, n):
+    """Which of n values in falling order is chosen: top-p, min-p, temperature, then the coin."""
+    top, count, total = np.float64(peek_f32(values)), n, 0.0
+    for i in range(n):
+        total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
+        poke_f64(sums + 8 * i, total)
+    if peek_f64(block + TOP_P) < 1.0:
+        count = 1
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + TOP_P) * total:
+            count += 1
+    total = 0.0
+    for i in range(count):
+        below = np.float64(peek_f32(values + 4 * i)) - top
+        if exp64(below) < peek_f64(block + MIN_P):
+            count = i
+            break
+        total += exp64(below / peek_f64(block + TEMPERATURE))
+        poke_f64(sums + 8 * i, total)
+    for i in range(count):
+        if peek_f64(sums + 8 * i) > peek_f64(block + COIN) * total:
+            return i
+    return count - 1
+
+
+@kernel
+def pick(logits, n, block, ready):
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
+    k = peek(block + TOP_K)
+    values, ids = block + BEST, block + BEST + 4 * k
+    found = n if ready != 0 else best(logits, n, k, values, ids)
+    if found < 0:
+        return -1
+    at = 0
+    if peek_f64(block + TEMPERATURE) != 0.0:
+        at = drawn(block, values, block + BEST + 8 * k, found)
+    return np.int64(peek_i32(ids + 4 * at))
 
 
 KERNELS.update(
@@ -1554,6 +1636,8 @@ class Forward:
     A slot is the cache of one sequence of up to n_ctx positions.
     """
 
+    NAMES = "token", "position", "slot", "wanted"
+
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
@@ -1580,7 +1664,7 @@ class Forward:
         self.small = []  # padded copies of norms and biases
         self.records = []
         self.record()
-        names = {name for name, _ in self.records} | {"play", "post", "serve", "top"}
+        names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
         self.code = Code(sorted(names), notice)
         self._ready()
 
@@ -1733,10 +1817,12 @@ class Forward:
             self.program[i, FN // 8] = self.code.address[name]
         self.program[:, COUNT // 8] += self.pas.address
         self.id_rows = self.ids.view(np.int64, 4, CHUNK)
+        vocab = self.config.vocab_size
+        self.logit_rows = self.logits.view(np.float32, WANTED_MAX, padded(vocab, 16))[:, :vocab]
         for field, row in zip((TOKENS, POSITIONS, SLOTS, WANTED), range(4)):
             self.pass_words[field // 8] = self.ids.address + 8 * CHUNK * row
         self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = self.scratch.address, self.scratch_step
-        self.play, self.top_kernel = self.code.function("play"), self.code.function("top")
+        self.play = self.code.function("play")
         self.workers = Workers(self.code, self.pas, self.threads) if self.threads > 1 else None
         self.close = weakref.finalize(self, self.workers.stop if self.workers else int)
 
@@ -1746,16 +1832,14 @@ class Forward:
         n, c = len(tokens), self.config
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             raise ValueError(f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}")
-        for row, (values, limit) in enumerate(
-            ((tokens, c.vocab_size), (positions, self.n_ctx), (slots, self.n_slots), (wanted, n))
-        ):
-            ids = self.id_rows[row, : len(values)]
-            ids[:] = values
-            if len(ids) and not (0 <= ids.min() and ids.max() < limit):
-                raise ValueError(f"{('token', 'position', 'slot', 'wanted')[row]} {ids.max()} outside 0..{limit - 1}")
+        limits = c.vocab_size, self.n_ctx, self.n_slots, n
+        for name, row, values, limit in zip(self.NAMES, self.id_rows, (tokens, positions, slots, wanted), limits):
+            if len(values) and not 0 <= min(values) <= max(values) < limit:
+                raise ValueError(f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}")
+            row[: len(values)] = values
         self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
         self.run(self.program)
-        return self.logits.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))[: len(wanted), : c.vocab_size]
+        return self.logit_rows[: len(wanted)]
 
 
     def run(self, program):
@@ -2125,36 +2209,32 @@ class Sampling:
                 raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
 
 
-def exp64(x):
-    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
-    n = np.rint(np.maximum(x, -700.0) * 1.4426950408889634)
-    r = np.maximum(x, -700.0) - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
-    y = np.full_like(r, 1 / math.factorial(14))
-    for k in range(13, -1, -1):
-        y = y * r + 1 / math.factorial(k)
-    return np.ldexp(y, n.astype(np.int32))
+class Sampler:
+    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel "pick"."""
 
+    def __init__(self, how, n, code):
+        self.how, self.n, self.pick = how, n, code.function("pick")
+        self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
+        self.block = Buffer(BEST + 16 * self.k)
+        self.settings = self.block.view(np.float64, BEST // 8)
+        self.settings[:3] = how.temperature, how.top_p, how.min_p
+        self.settings.view(np.int64)[TOP_K // 8] = self.k
 
-def sample(logits, how, recent, coin, top):
-    """Next id from float32 logits [vocab]. recent: ids so far; coin in [0, 1); top(logits, k) -> values, ids, largest first."""
-    if how.repeat_penalty != 1.0 and how.repeat_last_n:
-        seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
-        logits = logits.copy()
-        was = logits[seen]
-        logits[seen] = np.where(was > 0, was / np.float32(how.repeat_penalty), was * np.float32(how.repeat_penalty))
-    if how.temperature == 0:
-        return int(np.argmax(logits))
-    values, ids = top(logits, how.top_k or len(logits))
-    values = values.astype(np.float64)
-    weights = exp64(values - values[0])
-    total_before = np.cumsum(weights)
-    count = len(values)
-    if how.top_p < 1:
-        count = int(np.searchsorted(total_before, how.top_p * total_before[-1])) + 1
-    weights = weights[:count]
-    count = int(np.count_nonzero(weights >= how.min_p * weights[0]))
-    chances = np.cumsum(exp64((values[:count] - values[0]) / how.temperature))
-    return int(ids[min(int(np.searchsorted(chances, coin * chances[-1], side="right")), count - 1)])
+    def __call__(self, logits, recent, coin):
+        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
+        logits, how = logits[: self.n], self.how
+        if how.repeat_penalty != 1.0 and how.repeat_last_n:
+            seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
+            logits = logits.copy()
+            was, penalty = logits[seen], np.float32(how.repeat_penalty)
+            logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        self.settings[COIN // 8] = coin
+        if self.k <= 1024:
+            return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
+        order = np.argsort(-logits, kind="stable")[: self.k]  # so many are faster sorted than inserted
+        words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
+        words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
+        return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
 
 
 # -----------------------------------------------------------------------------
@@ -2379,15 +2459,16 @@ class Model:
         text = TextStream(tokenizer, start=tokenizer and not any(map(tokenizer.piece, ids)))
         done, reason = list(ids), "eos"
         held, stops = "", [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-        valid = tokenizer.n_vocab if tokenizer else self.config.vocab_size
+        sampler = Sampler(how, tokenizer.n_vocab if tokenizer else self.config.vocab_size, self.forward.code)
 
         def choose(logits):
             if on_token:
                 on_token(len(ids), len(done) - len(ids))
-            if not np.isfinite(logits.max() - logits.min()):
+            token = sampler(logits, done, coin())
+            if token < 0:
                 at = len(done)
                 raise ModelError(f"{self.file.path}: NaN or infinity at position {at}, expected finite logits; run --verify")
-            return sample(logits[:valid], how, done, coin(), self._top)
+            return token
 
         count = 0
         for token in generate(self._step, ids, ends, limit, choose, Lookup() if lookup else lambda ids: []):
@@ -2410,15 +2491,6 @@ class Model:
     def generate(self, prompt, **options):
         """The text that follows prompt, as one str; options as in stream."""
         return "".join(chunk.text for chunk in self.stream(prompt, **options))
-
-    def _top(self, logits, k):
-        k = min(k, len(logits))
-        if k > 1024:
-            ids = np.argsort(-logits, kind="stable")[:k]
-            return logits[ids], ids
-        logits, out = np.ascontiguousarray(logits), np.empty((2, k), np.float32)
-        n = self.forward.top_kernel(logits.ctypes.data, len(logits), k, out.ctypes.data)
-        return out[0, :n], out[1, :n].view(np.int32)
 
 
 def total_memory():

@@ -164,14 +164,14 @@ def test_swiglu():
     assert not out[:, 70:].any()
 
 
-def test_top_takes_the_largest_in_order():
+def test_pick_keeps_the_largest_in_order():
     x = np.random.default_rng(0).integers(0, 50, 1000).astype(np.float32)  # many equals: the lower index first
-    code = run.Code(["top"], lambda text: None).function("top")
     for k in (1, 2, 40, 1000):
-        out = np.zeros((2, k), np.float32)
-        assert code(x.ctypes.data, len(x), k, out.ctypes.data) == k
+        sampler = run.Sampler(run.Sampling(1.0, k), 1000, run.Code(["pick"], lambda text: None))
+        sampler(x, [], 0.5)
+        found = sampler.block.view(np.float32, run.BEST // 4 + 2 * k)[run.BEST // 4 :]
         want = np.argsort(-x, kind="stable")[:k]
-        assert np.array_equal(out[1].view(np.int32), want) and np.array_equal(out[0], x[want])
+        assert np.array_equal(found[k:].view(np.int32), want) and np.array_equal(found[:k], x[want])
 
 
 SAME_BITS = """

@@ -4,18 +4,31 @@ import numpy as np
 import pytest
 
 import run
-from run import ModelError, Sampling, generate, sample
+from run import ModelError, Sampling, generate
+
+CODE = run.Code(["pick"], lambda text: None)
 
 
-def top(logits, k):
-    order = np.argsort(-logits, kind="stable")[:k]
-    return logits[order], order
+def sample(logits, how, recent, coin):
+    return run.Sampler(how, len(logits), CODE)(logits, recent, coin)
+
+
+def twin(logits, how, coin):
+    """The same choice, by sorting everything, in float64."""
+    order = np.argsort(-logits, kind="stable")[: how.top_k or len(logits)]
+    weights = np.exp(logits[order].astype(float) - logits.max())
+    count = len(order)
+    if how.top_p < 1:
+        count = int(np.searchsorted(np.cumsum(weights), how.top_p * weights.sum())) + 1
+    count = np.count_nonzero(weights[:count] >= how.min_p)
+    chances = np.cumsum(np.exp((logits[order[:count]].astype(float) - logits.max()) / how.temperature))
+    return order[min(np.searchsorted(chances, coin * chances[-1], side="right"), count - 1)]
 
 
 def spread(logits, how, n=20000):
     """Frequencies of each id over n evenly spaced coins."""
-    ids = [sample(logits, how, [], (i + 0.5) / n, top) for i in range(n)]
-    return np.bincount(ids, minlength=len(logits)) / n
+    sampler = run.Sampler(how, len(logits), CODE)
+    return np.bincount([sampler(logits, [], (i + 0.5) / n) for i in range(n)], minlength=len(logits)) / n
 
 
 LOGITS = np.array([1.0, 3.0, -2.0, 2.5, 0.0, 2.9], np.float32)
@@ -40,26 +53,43 @@ def test_filters_in_order():
 
 
 def test_edges():
-    assert sample(LOGITS, Sampling(0.0), [], 0.99, top) == 1
-    assert sample(LOGITS, Sampling(1.0, 0, 1e-9, 0.0), [], 0.99, top) == 1
-    assert sample(LOGITS, Sampling(1.0, **FREE), [], np.nextafter(1.0, 0), top) == 2
-    assert sample(np.array([1e30, -1e30], np.float32), Sampling(1.0, **FREE), [], 0.5, top) == 0
-    assert sample(np.zeros(5, np.float32), Sampling(0.0), [], 0.5, top) == 0
-    assert sample(np.zeros(1, np.float32), Sampling(1.0), [], 0.5, top) == 0
+    assert sample(LOGITS, Sampling(0.0), [], 0.99) == 1
+    assert sample(LOGITS, Sampling(1.0, 0, 1e-9, 0.0), [], 0.99) == 1
+    assert sample(LOGITS, Sampling(1.0, **FREE), [], np.nextafter(1.0, 0)) == 2
+    assert sample(np.array([1e30, -1e30], np.float32), Sampling(1.0, **FREE), [], 0.5) == 0
+    assert sample(np.zeros(5, np.float32), Sampling(0.0), [], 0.5) == 0
+    assert sample(np.zeros(1, np.float32), Sampling(1.0), [], 0.5) == 0
 
 
 def test_repeat_penalty():
     """Positive logits are divided, negative multiplied, of the last n ids only; the caller's logits are left alone."""
     logits = LOGITS.copy()
-    assert sample(logits, Sampling(0.0, repeat_penalty=2.0), [1, 5, 2], 0.5, top) == 3
-    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=1), [1, 5, 2], 0.5, top) == 1
-    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=-1), [1] + [2] * 100, 0.5, top) == 5
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0), [1, 5, 2], 0.5) == 3
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=1), [1, 5, 2], 0.5) == 1
+    assert sample(logits, Sampling(0.0, repeat_penalty=2.0, repeat_last_n=-1), [1] + [2] * 100, 0.5) == 5
     assert np.array_equal(logits, LOGITS)
 
 
-def test_exp64():
-    x = np.concatenate([-np.logspace(-12, 2.8, 2000), [0.0, -700.0]])
-    np.testing.assert_allclose(run.exp64(x), np.exp(x), rtol=1e-15)
+@pytest.mark.parametrize("n", [1, 15, 64, 65, 2048, 32003])
+def test_the_twin_chooses_the_same(n):
+    """Any size, also where everything is sorted; ties go to the lower id."""
+    rng = np.random.default_rng(n)
+    for how in (Sampling(), Sampling(1.5, 0, 0.9, 0.0), Sampling(0.7, 7, 1.0, 0.2), Sampling(1.0, 1500, 1.0, 0.0)):
+        for sharp in (0.5, 3.0):
+            logits = (rng.standard_normal(n) * sharp).astype(np.float32)
+            logits[rng.integers(0, n, n // 4)] = np.float32(sharp)
+            for coin in rng.random(8):
+                assert sample(logits, how, [], coin) == twin(logits, how, coin)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 17, 64, 99])
+def test_what_is_not_finite_is_seen(bad, at):
+    logits = np.zeros(100, np.float32)
+    logits[at] = bad
+    for how in (Sampling(), Sampling(0.0), Sampling(1.0, 0)):
+        assert sample(logits, how, [], 0.5) == -1
+    assert sample(np.zeros(2000, np.float32) + np.float32(bad), Sampling(1.0, 0), [], 0.5) == -1
 
 
 def test_settings_out_of_range():
