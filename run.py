@@ -729,6 +729,11 @@ low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
 
 
+def _prefetch(b, p):
+    read, near, data = (_const(_LL.i32, n) for n in (0, 3, 1))
+    _call(b, "llvm.prefetch.p0", _LL.ir.VoidType(), _ptr(b, p, _LL.i8), read, near, data)
+
+
 def _opaque(b, n):
     return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
 
@@ -745,6 +750,7 @@ def _call_kernel(b, function, *args):
     b.call(_ptr(b, function, kind), [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args])
 
 
+prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
 opaque = Word("p->p", _opaque)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 
 # threads
@@ -1008,8 +1014,11 @@ RECORD_BYTES = 192
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
 # tokens' logits are wanted). A job for the worker threads begins with its number.
 N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(0, 80, 8)
-PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_SEEN = 128, 256, 264, 320  # the barrier: arrived, then 64 bytes on the round
-PATIENCE = 2000  # pauses, tens of microseconds, before a waiting thread lets others run
+PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_OWN = 128, 256, 264, 320  # the barrier: arrived, 64 bytes on the round
+# From PASS_OWN on, 64 bytes for each thread: the last job it saw, its patience.
+LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a waiting thread lets others run
+IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
+AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own guesses stop at every page
 KEYS = 64  # keys of a block: attention takes its sums in these, so that any chunking gives the same bits
 
 
@@ -1019,20 +1028,28 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(p, threads):
-    """Wait until all threads are here; what they wrote before is then visible to all."""
+def barrier(p, own, threads):
+    """Wait until all threads are here; what they wrote before is then visible to all.
+
+    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
+    they share this core, and doubles when the wait was shorter.
+    """
     if threads > 1:
-        round_ = atomic_load(p + 64)
+        round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
             atomic_store(p, 0)
             atomic_store(p + 64, round_ + 1)
-        else:
-            spins = 0
-            while atomic_load(p + 64) == round_:
+            return
+        while atomic_load(p + 64) == round_:
+            if spins < patience:
                 pause()
-                spins += 1
-                if spins > PATIENCE:
-                    yield_core()
+            else:
+                yield_core()
+            spins += 1
+        if spins <= patience:
+            poke(own, min(MOST, 2 * patience))
+        elif spins == patience + 1:
+            poke(own, patience // 2)
 
 
 @kernel
@@ -1042,7 +1059,7 @@ def play(program, pas, t, threads):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas + PASS_BARRIER, threads)
+            barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
     return 0
 
 
@@ -1056,15 +1073,16 @@ def post(pas, unused, t, threads):
 def serve(play_address, pas, t, threads):
     """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told to stop."""
     quiet = 0
-    while quiet < 10 * PATIENCE:
+    while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)
-        if job == peek(pas + PASS_SEEN + 64 * t):
-            pause()
+        if job == peek(pas + PASS_OWN + 64 * t):
             quiet += 1
-            if quiet > PATIENCE:
+            if quiet < MOST:
+                pause()
+            else:
                 yield_core()
         else:
-            poke(pas + PASS_SEEN + 64 * t, job)
+            poke(pas + PASS_OWN + 64 * t, job)
             if peek(pas + PASS_STOP) != 0:
                 return 1
             call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
@@ -1176,6 +1194,7 @@ def tile_q8(acc, record, i, block, steps):
     for _ in range(groups):
         sums = start(acc, qc, g_step)
         for k in range(steps):
+            prefetch(w + 64 * k + AHEAD)
             sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
         acc = scaled(acc, sums, load_f16(s), qs, g_step)
         w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
@@ -1191,6 +1210,7 @@ def tile_q4(acc, record, i, block, steps):
     for _ in range(groups):
         sums = start4(acc)
         for k in range(steps // 2):
+            prefetch(w + 64 * k + AHEAD)
             pair = load_bytes(w + 64 * k)
             sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
             sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
@@ -1403,82 +1423,164 @@ def rope(poke_kv, store_kv, size):
     return rope
 
 
+# A query's state in scratch: largest score so far and fade (float32: what becomes of what was summed before), its keys
+# [begin, end) (int64), 16 partial sums of weights, the weighted values. Before the states: 4 queries, 4 * 64 scores.
+FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
+
+
 def attention(loads, size):
     """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window.
 
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Scratch of a thread: 64 scores, then for
-    each query of the head its largest score, 16 partial sums of weights, and the weighted values.
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
+    are several heads' or several tokens', share the reading of their keys.
     """
-    attend = attend_block(loads, size)
+    scores_one, scores_four = score(loads, size)
+    values_one, values_four = blend(loads, size)
 
     def attention(record, pas, t, threads):
         heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-        wide, scores = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        sums, acc_step = scores + 256, 4 * wide + 128
-        first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
+        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
+        n, slots = peek(pas + N_TOKENS) * group, peek(pas + SLOTS)
+        tiles = (n + 3) // 4
+        first, last = share(heads * tiles, t, threads)
         for item in range(first, last):
-            i, head = item // heads, item % heads
-            end, begin = peek(peek(pas + POSITIONS) + 8 * i) + 1, 0
-            if peek(record + E) > 0:
-                begin = max(0, end - peek(record + E))
-            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys, values = peek(record + Q) + lane * dim * size, peek(record + QS) + lane * wide * size
-            query = peek(record + X) + i * peek(record + X_STEP) + 4 * dim * head * group
-            for h in range(group):
-                poke_f32(sums + h * acc_step, np.float32(-np.inf))
-                for j in range(64, acc_step, 64):
-                    store(sums + h * acc_step + j, zeros1())
-            for base in range(begin // 64 * 64, end, 64):
-                k, v = keys + base * dim * size, values + base * wide * size
-                for h in range(group):
-                    q, state = query + 4 * dim * h, sums + h * acc_step
-                    attend(k, v, q, scores, state, dim, wide, begin - base, end - base)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * head * group
-            for h in range(group):
-                weight = splat(total(load(sums + h * acc_step + 64)))
+            head, at = item // tiles, item % tiles * 4
+            count = min(4, n - at)
+            begin, end = prepare(record, pas, head, at, q, states)
+            together = count == 4
+            for h in range(1, count):
+                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
+                begin, end = min(begin, low), max(end, high)
+                together = together and peek(slots + 8 * ((at + h) // group)) == peek(slots + 8 * (at // group))
+            if together:
+                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
+                for base in range(begin // 64 * 64, end, 64):
+                    scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
+                    for h in range(opaque(4)):
+                        soften(scores + 256 * h, states + step * h, base)
+                    values_four(peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base)
+            else:
+                for h in range(count):
+                    lane, state = (peek(slots + 8 * ((at + h) // group)) * heads + head) * room, states + step * h
+                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
+                        scores_one(peek(record + Q) + (lane + base) * dim * size, q + 4 * wide * h, scores, dim)
+                        soften(scores, state, base)
+                        v = peek(record + QS) + (lane + base) * wide * size
+                        values_one(v, scores, state, wide, max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base))
+            for h in range(count):
+                i, state = (at + h) // group, states + step * h
+                out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * (head * group + (at + h) % group)
+                weight = splat(total(load(state + SUMS)))
                 for j in range(0, dim, 16):
-                    v = div(load(sums + h * acc_step + 128 + 4 * j), weight)
-                    store_first(out + 4 * (dim * h + j), v, dim - j)
+                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
         return 0
 
     return attention
 
 
-def attend_block(loads, size):
-    """One query against keys [first, last) of a block of 64; state: largest score, sums [16], weighted values [wide]."""
+@inline
+def prepare(record, pas, head, at, q, state):
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state. -> its keys [begin, end)."""
+    group, dim = peek(record + B), peek(record + C)
+    x = peek(record + X) + at // group * peek(record + X_STEP) + 4 * dim * (head * group + at % group)
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
+        store(state + VALUES + 4 * j, zeros1())
+    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+    if peek(record + E) > 0:
+        begin = max(0, end - peek(record + E))
+    poke_f32(state, np.float32(-np.inf))
+    poke(state + BEGIN, begin)
+    poke(state + END, end)
+    store(state + SUMS, zeros1())
+    return begin, end
 
-    def attend(k, v, q, scores, state, dim, wide, first, last):
-        low = np.float32(-np.inf)
+
+def score(loads, size):
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are 4 * wide apart."""
+
+    def one(k, q, scores, dim):
         acc = zeros4()
         for j in range(dim):
             acc = fma(loads(acc, k + j * 64 * size, 16 * size), splat(peek_f32(q + 4 * j)), acc)
         stores(scores, 64, acc)
-        s0, s1 = keep(load(scores), first, last, low), keep(load(scores + 64), first - 16, last - 16, low)
-        s2, s3 = keep(load(scores + 128), first - 32, last - 32, low), keep(load(scores + 192), first - 48, last - 48, low)
+
+    def four(k, q, scores, dim, wide):
+        for c in range(0, 64, 16):
+            acc = zeros4()
+            for j in range(dim):
+                acc = fma(loads(zeros1(), k + (j * 64 + c) * size, 0), spreads(acc, q + 4 * j, 4 * wide), acc)
+            stores(scores + 4 * c, 256, acc)
+
+    return inline_now(one), inline_now(four)
+
+
+@inline
+def soften(scores, state, base):
+    """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
+    first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
+    poke_f32(state + FADE, np.float32(1))
+    if first < 64 and last > 0:
+        if first > 0 or last < 64:
+            for c in range(0, 64, 16):
+                store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
+        s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
         old = splat(peek_f32(state))
         new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
         s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
         fade = exp(sub(old, new))
         store_first(state, new, 1)
-        store(state + 64, fma(load(state + 64), fade, add(add(s0, s1), add(s2, s3))))
+        store_first(state + FADE, fade, 1)
+        store(state + SUMS, fma(load(state + SUMS), fade, add(add(s0, s1), add(s2, s3))))
         store(scores, s0)
         store(scores + 64, s1)
         store(scores + 128, s2)
         store(scores + 192, s3)
-        state += 128
-        begin, end = max(first, 0), min(last, 64)
+
+
+def blend(loads, size):
+    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys [first, last); for four."""
+
+    def one(v, scores, state, wide, first, last):
+        fade = splat(peek_f32(state + FADE))
+        poke_f32(state + FADE, np.float32(1))
+        state += VALUES
         for c in range(0, wide - 63, 64):
             acc = mul(loads_f32(zeros4(), state + 4 * c, 64), fade)
-            for j in range(begin, end):
+            for j in range(first, last):
                 acc = fma(loads(acc, v + (j * wide + c) * size, 16 * size), splat(peek_f32(scores + 4 * j)), acc)
             stores(state + 4 * c, 64, acc)
         for c in range(wide // 64 * 64, wide, 16):
-            one = mul(load(state + 4 * c), fade)
-            for j in range(begin, end):
-                one = fma(loads(one, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), one)
-            store(state + 4 * c, one)
+            acc = mul(load(state + 4 * c), fade)
+            for j in range(first, last):
+                acc = fma(loads(acc, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), acc)
+            store(state + 4 * c, acc)
 
-    return inline_now(attend)
+    one = inline_now(one)
+
+    def four(v, scores, states, wide, base):
+        step, first, last = 4 * wide + VALUES, 0, 64  # [first, last): the keys that all four see
+        for h in range(opaque(4)):  # unrolled, it would only take longer to compile
+            first = max(first, min(64, peek(states + step * h + BEGIN) - base))
+            last = min(last, peek(states + step * h + END) - base)
+        last = max(first, last)
+        for h in range(opaque(4)):
+            begin, end = peek(states + step * h + BEGIN) - base, peek(states + step * h + END) - base
+            if begin < first and end > 0:
+                one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
+        for c in range(0, wide, 16):
+            acc = mul(loads_f32(zeros4(), states + VALUES + 4 * c, step), spreads(zeros4(), states + FADE, step))
+            for j in range(first, last):
+                acc = fma(loads(zeros1(), v + (j * wide + c) * size, 0), spreads(acc, scores + 4 * j, 256), acc)
+            stores(states + VALUES + 4 * c, step, acc)
+        for h in range(opaque(4)):
+            poke_f32(states + step * h + FADE, np.float32(1))
+            end = min(64, peek(states + step * h + END) - base)
+            if end > last:
+                one(v, scores + 256 * h, states + step * h, wide, last, end)
+
+    return one, inline_now(four)
 
 
 @kernel
@@ -1658,7 +1760,7 @@ class Forward:
         for _ in range(c.n_layers):
             self.keys.append(Buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
             self.values.append(Buffer(n_slots * c.n_kv_heads * self.room * wide * size))
-        self.scratch_step = padded(256 + c.n_heads // c.n_kv_heads * (4 * wide + 128), 128)
+        self.scratch_step = padded(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), 128)
         self.scratch = Buffer(threads * self.scratch_step)
         self.ids = Buffer(8 * CHUNK * 4)
         self.small = []  # padded copies of norms and biases
@@ -1811,11 +1913,12 @@ class Forward:
     def _ready(self):
         """Put the addresses in, and start the workers."""
         self.program = np.stack([row for _, row in self.records])
-        self.pas = Buffer(PASS_SEEN + 64 * (self.threads + 1))
+        self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.pass_words = self.pas.view(np.int64, self.pas.nbytes // 8)
         for i, (name, _) in enumerate(self.records):
             self.program[i, FN // 8] = self.code.address[name]
         self.program[:, COUNT // 8] += self.pas.address
+        self.program_at = self.program.ctypes.data
         self.id_rows = self.ids.view(np.int64, 4, CHUNK)
         vocab = self.config.vocab_size
         self.logit_rows = self.logits.view(np.float32, WANTED_MAX, padded(vocab, 16))[:, :vocab]
@@ -1838,18 +1941,17 @@ class Forward:
                 raise ValueError(f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}")
             row[: len(values)] = values
         self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
-        self.run(self.program)
+        self.run(self.program, self.program_at)
         return self.logit_rows[: len(wanted)]
 
-
-    def run(self, program):
-        """Play records, int64 [n, RECORD_BYTES / 8], on all threads; the pass is as it was set last. The last record must wait:
-        then no thread is still at work when this returns."""
+    def run(self, program, at):
+        """Play records, int64 [n, RECORD_BYTES / 8] at that address, on all threads; the pass is as it was set last. The last
+        record must wait: then no thread is still at work when this returns."""
         assert program[-1, WAIT // 8]
-        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = program.ctypes.data, len(program)
+        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = at, len(program)
         if self.workers:
             self.workers.post()
-        self.play(program.ctypes.data, self.pas.address, 0, self.threads)
+        self.play(at, self.pas.address, 0, self.threads)
 
 
 class Workers:
@@ -1864,7 +1966,7 @@ class Workers:
             thread.start()
 
     def _live(self, t):
-        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_SEEN + 64 * t) // 8
+        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
         while not self.serve(play, self.pas.address, t, self.count):
             with self.wake:
                 while self.words[job] == self.words[seen]:
@@ -2649,7 +2751,7 @@ def ceilings(forward, notice):
         best = math.inf
         for _ in range(6):
             start = time.perf_counter()
-            forward.run(program)
+            forward.run(program, program.ctypes.data)
             best = min(best, time.perf_counter() - start)
         times.append(work / best)
     return times
