@@ -1,10 +1,12 @@
 """
-run.py beside llama.cpp, and if they are there llama2.c and transformers: same shapes, same machine, alternating runs.
+run.py beside llama.cpp: same shapes, same machine, alternating runs.
 
     python tests/bench_peers.py --llama-bench PATH [--shapes 15M,110M,1.1B] [--types q8_0,q4_0] [--threads 2] [--rounds 5]
 
 Builds nothing. Makes random weights of each shape as model.bin and, with the package gguf, as GGUF, in --work (several GB for
 1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md, .png and .svg.
+--sequences 1,8,16 adds that many decoded together (llama-batched-bench, which must lie beside llama-bench); --lookup adds
+what guessing from the text gives, against run.py without it.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import export  # noqa: E402
+import run  # noqa: E402
 
 
 def write_gguf(shape, kind, path):
@@ -114,6 +118,60 @@ def compare(shape, kind, a):
     return rows
 
 
+def together(shape, kind, a):
+    """-> rows of several sequences decoded in one pass, 32 tokens each after a prompt of 16; tokens a second in all."""
+    counts, rows = [int(n) for n in a.sequences.split(",")], []
+    model = run.Model(a.work / f"{shape}-{kind}.bin", n_threads=int(a.threads), verbose=False)
+    forward = run.Forward(model.file, 64, max(counts), model.kv, model.n_threads)
+    peer = [Path(a.llama_bench).with_name("llama-batched-bench"), "-m", a.work / f"{shape}-{kind}.gguf", "-npp", "16"]
+    peer += ["-ntg", "32", "-npl", a.sequences, "-t", a.threads, "-c", str(64 * max(counts)), "--output-format", "jsonl"]
+    samples = {n: {"ours": [], "theirs": []} for n in counts}
+    for _ in range(a.rounds):
+        for n in counts:
+            slots = list(range(n))
+            for position in range(48):
+                if position == 16:
+                    start = time.perf_counter()
+                forward([7] * n, [position] * n, slots, slots)
+            samples[n]["ours"].append(32 * n / (time.perf_counter() - start))
+        done = subprocess.run(list(map(str, peer)), capture_output=True, text=True, check=True)
+        for line in done.stdout.splitlines():
+            if line.startswith("{"):
+                row = json.loads(line)
+                samples[row["pl"]]["theirs"].append(row["speed_tg"])
+    forward.close()
+    for n in counts:
+        ours, theirs = (statistics.median(samples[n][side]) for side in ("ours", "theirs"))
+        alone = statistics.median(samples[counts[0]]["ours"])
+        rows.append((shape, kind, f"tg32, {n} sequences", ours, theirs, f"{ours / alone:.1f} times one"))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def lookup(shape, kind, a):
+    """Prints what guessing gives: on a text that is its prompt again with each 40th token changed, and on one without
+    repetition. The text is prescribed, so that random weights do; the passes are those that any text would take."""
+    model = run.Model(a.work / f"{shape}-{kind}.bin", n_threads=int(a.threads), verbose=False)
+    rng, n = np.random.default_rng(0), 256
+    prompt, other = rng.integers(3, 30000, (2, n)).tolist()
+    edited = [other[i] if i % 40 == 39 else token for i, token in enumerate(prompt)]
+    model._open(2 * n + run.WANTED_MAX)
+    for name, text in (("repeats its prompt", edited), ("repeats nothing", other)):
+        ratios = []
+        for _ in range(a.rounds + 1):
+            seconds = []
+            for guess in (lambda ids: [], run.Lookup()):
+                coming = iter(text)
+                model._step(prompt, 0)
+                start = time.perf_counter()
+                got = list(run.generate(model._step, prompt, (), n, lambda logits: next(coming), guess))
+                seconds.append(time.perf_counter() - start)
+                assert got == text
+                model.fed = []
+            ratios.append(seconds[0] / seconds[1])
+        print(f"{shape} {kind}, a text that {name}: {statistics.median(ratios[1:]):.2f} times as fast with lookup", flush=True)
+
+
 def table(rows):
     lines = ["| shape | type | test | run.py t/s | llama.cpp t/s | ratio | of the machine |"]
     lines.append("|---|---|---|---:|---:|---:|---|")
@@ -151,6 +209,8 @@ def main():
     ap.add_argument("--depths", default="")
     ap.add_argument("--threads", default="2")
     ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--sequences", default="")
+    ap.add_argument("--lookup", action="store_true")
     ap.add_argument("--work", type=Path, default=Path("bench_work"))
     ap.add_argument("--out", default="bench_work/peers")
     a = ap.parse_args()
@@ -159,6 +219,9 @@ def main():
     for shape in a.shapes.split(","):
         for kind in a.types.split(","):
             rows += compare(shape, kind, a)
+            rows += together(shape, kind, a) if a.sequences else []
+            if a.lookup:
+                lookup(shape, kind, a)
     Path(a.out).with_suffix(".md").write_text(table(rows))
     plot(rows, a.out)
 

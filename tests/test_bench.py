@@ -1,6 +1,7 @@
 """--bench: llama-bench's columns and field names, honest arithmetic, and a guard that the fast instructions are used."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -64,6 +65,31 @@ def test_a_short_context_is_labelled_by_its_length(model):
 def test_wrong_use_is_said(model, args, says, code):
     done = bench(model, *args)
     assert done.returncode == code and says in done.stderr and done.stdout == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to leave a process one core")
+def test_two_threads_on_one_core_do_not_collapse(tmp_path):
+    """A thread that waits gives way: work of 2 ms a pass took 30 times longer when it did not."""
+    path = make_model(tmp_path / "m.bin", "q8_0", dim=768, ffn_dim=2048, n_heads=12, n_kv_heads=12, head_dim=64)
+    script = f"""
+import os, sys, time
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+sys.path.insert(0, {str(ROOT)!r})
+import run
+best = []
+for threads in (1, 2):
+    f = run.Model({str(path)!r}, n_threads=threads, verbose=False)._open(64)
+    def seconds():
+        start = time.perf_counter()
+        for n in range(50):
+            f([1], [n], [0], [])
+        return time.perf_counter() - start
+    best.append(min(seconds() for _ in range(5)))
+print(best[1] / best[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 4
 
 
 def test_the_fast_instructions_are_used(model):

@@ -91,6 +91,26 @@ def test_sequences_share_a_pass_without_a_trace(models, dtype):
     forward.close()
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("window", [0, 1, 3, 64, 66])
+def test_queries_that_share_their_keys(tmp_path, group, window):
+    """Four queries at a time read the same keys; they may be of tokens that do not see the same ones, or of other sequences."""
+    path = make_model(tmp_path / "g.bin", "f32", n_kv_heads=2, n_heads=2 * group, head_dim=20, window=[window, 0])
+    forward = run.Forward(run.open_model(path), 150, 2, "f32", 2, SILENT)
+    ids = some_ids(140)
+    alone = passes(forward, ids, 1)  # with one token, groups of 1, 2, 3 and the rest of 6 are taken one by one
+    want = naive_forward.logits(forward.config, naive.read(path), np.array(ids))
+    rms, largest = closeness(alone, want)
+    assert rms <= 1e-5 and largest <= 1e-4
+    for chunk in (4, 5, 64):
+        assert np.array_equal(passes(forward, ids, chunk), alone)
+    for n in range(0, 140, 7):  # two copies of the text in two slots, their tokens in turns
+        at = [i for i in range(n, n + 7) for _ in range(2)]
+        rows = forward([ids[i] for i in at], at, [0, 1] * 7, range(14))
+        assert np.array_equal(rows, alone[at])
+    forward.close()
+
+
 @pytest.mark.parametrize("window", [1, 63, 64, 65, 130])
 def test_sliding_windows(tmp_path, window):
     """A layer that sees only its window, next to one that sees everything; and not a bit of change by chunk."""
