@@ -1,4 +1,4 @@
-.PHONY: help install story test lint clean
+.PHONY: help install story test bench lint clean
 
 # what this file can do (the default)
 help:
@@ -15,6 +15,10 @@ story:
 # all tests; the first time about three minutes, since every kernel is compiled
 test:
 	python -m pytest -q tests
+
+# tokens per second of the bundled model, beside what the machine could do
+bench:
+	python run.py --bench model.bin
 
 # style, as ruff sees it
 lint:

@@ -1466,8 +1466,8 @@ def attention(loads, size):
                     for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
                         scores_one(peek(record + Q) + (lane + base) * dim * size, q + 4 * wide * h, scores, dim)
                         soften(scores, state, base)
-                        v = peek(record + QS) + (lane + base) * wide * size
-                        values_one(v, scores, state, wide, max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base))
+                        v, begin = peek(record + QS) + (lane + base) * wide * size, max(0, peek(state + BEGIN) - base)
+                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
             for h in range(count):
                 i, state = (at + h) // group, states + step * h
                 out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * (head * group + (at + h) % group)
