@@ -5,7 +5,7 @@ The file, top to bottom:
     model file    header -> Config, tensor plan, memory map; after it, sizes are trusted
     simd          vectors of 16 floats and dot products of bytes, as words that each machine says in its way
     compiler      words and kernels -> object code by numba, once; kept, and loaded without numba
-    kernels       what is compiled: matmul, norm, rotation, attention, gate, barrier
+    kernels       what is compiled: matmul, norm, rotation, attention, gate, barrier, the choice of a token
     forward       buffers, KV cache, the model recorded as a list of kernels; tokens in, logits out
     tokenizer     text <-> ids, from tokenizer.bin
     sampler       logits -> the next id
@@ -1639,7 +1639,7 @@ def best(logits, n, k, values, ids):
         most = larger(most, magnitude(load(logits + 4 * i)))
     limit = largest(most)
     for i in range(n // 16 * 16, n):
-        limit += abs(peek_f32(logits + 4 * i))
+        limit += np.float32(0) * peek_f32(logits + 4 * i)  # no change, or NaN
     if not limit < np.float32(np.inf):
         return -1
     start = 0

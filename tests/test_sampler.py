@@ -57,6 +57,7 @@ def test_edges():
     assert sample(LOGITS, Sampling(1.0, 0, 1e-9, 0.0), [], 0.99) == 1
     assert sample(LOGITS, Sampling(1.0, **FREE), [], np.nextafter(1.0, 0)) == 2
     assert sample(np.array([1e30, -1e30], np.float32), Sampling(1.0, **FREE), [], 0.5) == 0
+    assert sample(np.full(15, 3e38, np.float32), Sampling(0.0), [], 0.5) == 0
     assert sample(np.zeros(5, np.float32), Sampling(0.0), [], 0.5) == 0
     assert sample(np.zeros(1, np.float32), Sampling(1.0), [], 0.5) == 0
 
