@@ -1,17 +1,21 @@
 """
-run.py beside llama.cpp: same shapes, same machine, alternating runs.
+run.py beside llama.cpp, llama2.c and transformers: same shapes, same machine, alternating runs.
 
     python tests/bench_peers.py --llama-bench PATH [--shapes 15M,110M,1.1B] [--types q8_0,q4_0] [--threads 2] [--rounds 5]
 
 Builds nothing. Makes random weights of each shape as model.bin and, with the package gguf, as GGUF, in --work (several GB for
 1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md, .png and .svg.
 --sequences 1,8,16 adds that many decoded together (llama-batched-bench, which must lie beside llama-bench); --lookup adds
-what guessing from the text gives, against run.py without it.
+what guessing from the text gives, against run.py without it. --runq PATH adds llama2.c's int8 program, whose tokenizer.bin must
+lie beside it, and --transformers PYTHON an interpreter that has torch and transformers (float32): both in decoding alone.
 """
 
 import argparse
 import json
+import os
+import re
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -118,6 +122,74 @@ def compare(shape, kind, a):
     return rows
 
 
+def write_runq(shape, path):
+    """Random weights of one of export.py's shapes as llama2.c's version 2: int8, groups of 32, each tensor's values, then scales."""
+    c, rng = export.random_source(shape, 0).config, np.random.default_rng(0)
+    kv = c.n_kv_heads * c.head_dim
+    with open(path, "wb") as f:
+        sizes = c.dim, c.ffn_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size, 512
+        f.write(struct.pack("<Ii7iBi", 0x616B3432, 2, *sizes, not c.has("head"), 32).ljust(256, b"\0"))
+        f.write(np.ones((2 * c.n_layers + 1) * c.dim, np.float32).tobytes())
+
+        def matrix(rows, cols):
+            f.write(rng.integers(-127, 128, rows * cols, np.int8).tobytes())
+            f.write(np.full(rows * cols // 32, cols**-0.5 / 73, np.float32).tobytes())
+
+        matrix(c.vocab_size, c.dim)
+        for rows, cols in ((c.dim, c.dim), (kv, c.dim), (kv, c.dim), (c.dim, c.dim)):
+            for _ in range(c.n_layers):
+                matrix(rows, cols)
+        for rows, cols in ((c.ffn_dim, c.dim), (c.dim, c.ffn_dim), (c.ffn_dim, c.dim)):
+            for _ in range(c.n_layers):
+                matrix(rows, cols)
+        if c.has("head"):
+            matrix(c.vocab_size, c.dim)
+
+
+TRANSFORMERS = """
+import sys, time, torch, transformers
+threads, dim, ffn, layers, heads, kv, vocab = map(int, sys.argv[1:])
+torch.set_num_threads(threads)
+config = transformers.LlamaConfig(hidden_size=dim, intermediate_size=ffn, num_hidden_layers=layers, num_attention_heads=heads,
+    num_key_value_heads=kv, vocab_size=vocab, tie_word_embeddings=True, eos_token_id=None)
+model = transformers.LlamaForCausalLM(config).eval()
+ids, cache = torch.tensor([[7]]), transformers.DynamicCache()
+with torch.inference_mode():
+    for n in range(136):
+        if n == 8:
+            start = time.perf_counter()
+        ids = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+print(128 / (time.perf_counter() - start))
+"""
+
+
+def others(shape, kind, a):
+    """-> rows of programs that only decode, each alternating with run.py."""
+    c, rows = export.random_source(shape, 0).config, []
+    ours = [sys.executable, ROOT / "run.py", "--bench", a.work / f"{shape}-{kind}.bin", "-p", "0", "-n", "128"]
+    ours += ["-t", a.threads, "-r", "1"]
+    peers = []
+    if a.runq and kind == "q8_0":
+        model = a.work / f"{shape}-runq.bin"
+        if not model.exists():
+            write_runq(shape, model)
+        command = [a.runq, model, "-z", Path(a.runq).with_name("tokenizer.bin"), "-t", "0", "-n", "128", "-i", "a"]
+        peers.append(("llama2.c runq", command, "stderr", r"achieved tok/s: ([\d.]+)"))
+    if a.transformers:
+        sizes = c.dim, c.ffn_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size
+        peers.append(("transformers f32", [a.transformers, "-c", TRANSFORMERS, a.threads, *sizes], "stdout", r"^([\d.]+)"))
+    for name, command, stream, pattern in peers:
+        samples = {"ours": [], "theirs": []}
+        for _ in range(a.rounds):
+            samples["ours"].append(measure(ours)["tg128"]["avg_ts"])
+            env = {**os.environ, "OMP_NUM_THREADS": a.threads}
+            done = subprocess.run(list(map(str, command)), capture_output=True, env=env, check=True)
+            samples["theirs"].append(float(re.search(pattern, getattr(done, stream).decode(errors="replace"), re.M)[1]))
+        rows.append((shape, kind, "tg128", *map(statistics.median, samples.values()), f"the rival: {name}"))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    return rows
+
+
 def together(shape, kind, a):
     """-> rows of several sequences decoded in one pass, 32 tokens each after a prompt of 16; tokens a second in all."""
     counts, rows = [int(n) for n in a.sequences.split(",")], []
@@ -179,7 +251,7 @@ def lookup(shape, kind, a):
 
 
 def table(rows):
-    lines = ["| shape | type | test | run.py t/s | llama.cpp t/s | ratio | of the machine |"]
+    lines = ["| shape | type | test | run.py t/s | rival t/s | ratio | of the machine |"]
     lines.append("|---|---|---|---:|---:|---:|---|")
     for shape, kind, test, ours, theirs, note in rows:
         lines.append(f"| {shape} | {kind} | {test} | {ours:.4g} | {theirs:.4g} | {ours / theirs:.2f} | {note} |")
@@ -217,6 +289,8 @@ def main():
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--sequences", default="")
     ap.add_argument("--lookup", action="store_true")
+    ap.add_argument("--runq", default="", metavar="PATH")
+    ap.add_argument("--transformers", default="", metavar="PYTHON")
     ap.add_argument("--work", type=Path, default=Path("bench_work"))
     ap.add_argument("--out", default="bench_work/peers")
     a = ap.parse_args()
@@ -225,6 +299,7 @@ def main():
     for shape in a.shapes.split(","):
         for kind in a.types.split(","):
             rows += compare(shape, kind, a)
+            rows += others(shape, kind, a)
             rows += together(shape, kind, a) if a.sequences else []
             if a.lookup:
                 lookup(shape, kind, a)
