@@ -3,6 +3,7 @@ Turn a trained model into one flat file that run.py maps.        python export.p
 
 The file, top to bottom:
     arrays        what a source gives: matrices read a few rows at a time, whatever the model's size
+    families      what each architecture calls its tensors, and how it differs from a Llama
     sources       llama2.c, torch checkpoints, Hugging Face folders, random weights -> canonical tensors
     tokenizers    llama2.c, SentencePiece, tokenizer.json, tiktoken -> tokenizer.bin
     quantise      float32 rows -> the blocks of 16 rows that kernels read
@@ -19,6 +20,7 @@ import math
 import os
 import pickle
 import random
+import re
 import struct
 import sys
 import time
@@ -66,97 +68,442 @@ def to_float32(array):
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def half_split(heads, dim):
-    """The order of rows that turns neighbouring rotary pairs into (j, j + dim / 2), for each head."""
-    within = np.concatenate((np.arange(0, dim, 2), np.arange(1, dim, 2)))
-    return (np.arange(heads)[:, None] * dim + within).reshape(-1)
+# -----------------------------------------------------------------------------
+# families: what each architecture calls its tensors, and how it differs from a Llama; a table where a table will do
+
+
+def named(prefix, layer, top, parts, head="lm_head"):
+    """Names of weights: {ours: theirs}, a layer's with {} for its number, from "ours=theirs …"."""
+    pairs = lambda text, before: {k: before + v + ".weight" if v else None for k, v in (p.split("=") for p in text.split())}
+    return {**pairs(top, prefix), **pairs(parts, prefix + layer), "head": head + ".weight"}
+
+
+def like_llama(parts):
+    """The names of Llama on the Hub, but for these; an empty one is not there."""
+    return named("model.", "layers.{}.", "embed=embed_tokens out_norm=norm", HUB + parts)
+
+
+HUB = """an=input_layernorm fn=post_attention_layernorm wq=self_attn.q_proj wk=self_attn.k_proj wv=self_attn.v_proj
+wo=self_attn.o_proj qn=self_attn.q_norm kn=self_attn.k_norm w1=mlp.gate_proj w2=mlp.down_proj w3=mlp.up_proj """
+HF_NAMES = like_llama("")
+META_PARTS = "an=attention_norm fn=ffn_norm wq=attention.wq wk=attention.wk wv=attention.wv wo=attention.wo "
+META_PARTS += "w1=feed_forward.w1 w2=feed_forward.w2 w3=feed_forward.w3"
+META_NAMES = named("", "layers.{}.", "embed=tok_embeddings out_norm=norm", META_PARTS, "output")
+UNGATED = like_llama("w1=")
+FUSED = like_llama("w1= w3= w13=mlp.gate_up_proj")
+PHI3 = like_llama("w1= w3= w13=mlp.gate_up_proj wqkv=self_attn.qkv_proj")
+POST_ONLY = like_llama("an= fn= an2=post_attention_layernorm fn2=post_feedforward_layernorm")
+GEMMA = like_llama("an2=post_attention_layernorm fn=pre_feedforward_layernorm fn2=post_feedforward_layernorm")
+GLM4 = like_llama("w1= w3= w13=mlp.gate_up_proj an2=post_self_attn_layernorm fn2=post_mlp_layernorm")
+ONE_NORM = like_llama("fn=input_layernorm")
+PHI = like_llama("fn=input_layernorm wo=self_attn.dense w1= w3=mlp.fc1 w2=mlp.fc2") | {"out_norm": "model.final_layernorm.weight"}
+NANOCHAT = like_llama("w1= w3=mlp.fc1 w2=mlp.fc2")
+STARCODER2 = like_llama("w1= w3=mlp.c_fc w2=mlp.c_proj")
+GPT2_PARTS = "an=ln_1 fn=ln_2 wqkv=attn.c_attn wo=attn.c_proj w3=mlp.c_fc w2=mlp.c_proj"
+GPT2 = named("transformer.", "h.{}.", "embed=wte positions=wpe out_norm=ln_f", GPT2_PARTS)
+NEO_PARTS = "an=ln_1 fn=ln_2 wq=attn.attention.q_proj wk=attn.attention.k_proj wv=attn.attention.v_proj "
+NEO_PARTS += "wo=attn.attention.out_proj w3=mlp.c_fc w2=mlp.c_proj"
+NEO = named("transformer.", "h.{}.", "embed=wte positions=wpe out_norm=ln_f", NEO_PARTS)
+GPTJ_PARTS = "an=ln_1 fn=ln_1 wq=attn.q_proj wk=attn.k_proj wv=attn.v_proj wo=attn.out_proj w3=mlp.fc_in w2=mlp.fc_out"
+GPTJ = named("transformer.", "h.{}.", "embed=wte out_norm=ln_f", GPTJ_PARTS)
+NEOX_PARTS = "an=input_layernorm fn=post_attention_layernorm wqkv=attention.query_key_value wo=attention.dense "
+NEOX_PARTS += "w3=mlp.dense_h_to_4h w2=mlp.dense_4h_to_h"
+NEOX = named("gpt_neox.", "layers.{}.", "embed=embed_in out_norm=final_layer_norm", NEOX_PARTS, "embed_out")
+FALCON_PARTS = "an=input_layernorm fn=input_layernorm ln_attn=ln_attn ln_mlp=ln_mlp wqkv=self_attention.query_key_value "
+FALCON_PARTS += "wo=self_attention.dense w3=mlp.dense_h_to_4h w2=mlp.dense_4h_to_h"
+FALCON = named("transformer.", "h.{}.", "embed=word_embeddings out_norm=ln_f", FALCON_PARTS)
+OPT_PARTS = "an=self_attn_layer_norm fn=final_layer_norm wq=self_attn.q_proj wk=self_attn.k_proj wv=self_attn.v_proj "
+OPT_PARTS += "wo=self_attn.out_proj w3=fc1 w2=fc2"
+OPT = named("model.decoder.", "layers.{}.", "embed=embed_tokens positions=embed_positions out_norm=final_layer_norm", OPT_PARTS)
+
+# architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
+# store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
+# for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
+# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights. j is
+# config.json: window(j, layer): whether a layer slides; rotates(j, layer); more(j): fields of Config.
+SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
+EVEN = lambda j, i: i % 2 == 0
+FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
+FOUR = lambda j, i: bool((i + 1) % 4)
+ALL = lambda j, i: True
+NEVER = lambda j, i: False
+ROOT_SCALE = lambda j: dict(embed_scale=j["hidden_size"] ** 0.5)
+GEMMA_SCALES = lambda j: ROOT_SCALE(j) | dict(attn_scale=j.get("query_pre_attn_scalar", 256) ** -0.5)
+GEMMA_CAPS = lambda j: dict(attn_cap=j.get("attn_logit_softcapping") or 0, final_cap=j.get("final_logit_softcapping") or 0)
+FAMILIES = {
+    "LlamaForCausalLM": (HF_NAMES, {}),
+    "MistralForCausalLM": (HF_NAMES, dict(window=ALL)),
+    "MinistralForCausalLM": (HF_NAMES, dict(window=ALL)),
+    "Qwen2ForCausalLM": (HF_NAMES, dict(window=SOME)),
+    "Qwen3ForCausalLM": (HF_NAMES, dict(window=SOME)),
+    "SmolLM3ForCausalLM": (HF_NAMES, dict(window=SOME, rotates=lambda j, i: smollm3_rope(j, i))),
+    "Phi3ForCausalLM": (PHI3, dict(window=ALL)),
+    "GraniteForCausalLM": (HF_NAMES, dict(more=lambda j: granite_scales(j))),
+    "SeedOssForCausalLM": (HF_NAMES, {}),
+    "Ernie4_5ForCausalLM": (HF_NAMES, dict(interleaved=True)),
+    "HeliumForCausalLM": (HF_NAMES, dict(interleaved=True)),
+    "CwmForCausalLM": (HF_NAMES, dict(window=NEVER)),
+    "ArceeForCausalLM": (UNGATED, {}),
+    "GemmaForCausalLM": (HF_NAMES, dict(plus_one=True, act="gelu_tanh", more=ROOT_SCALE)),
+    "Gemma2ForCausalLM": (GEMMA, dict(plus_one=True, window=EVEN, more=lambda j: GEMMA_SCALES(j) | GEMMA_CAPS(j))),
+    "Gemma3ForCausalLM": (GEMMA, dict(plus_one=True, window=FIVE, more=lambda j: GEMMA_SCALES(j) | GEMMA_CAPS(j))),
+    "OlmoForCausalLM": (HF_NAMES, dict(norm="layer", ones=True)),
+    "Olmo2ForCausalLM": (POST_ONLY, {}),
+    "Olmo3ForCausalLM": (POST_ONLY, dict(window=FOUR)),
+    "GlmForCausalLM": (FUSED, dict(interleaved=True)),
+    "Glm4ForCausalLM": (GLM4, dict(interleaved=True)),
+    "Exaone4ForCausalLM": (POST_ONLY, dict(window=FOUR, rotates=lambda j, i: not j.get("sliding_window") or slides(j, i, FOUR))),
+    "CohereForCausalLM": (ONE_NORM, dict(norm="layer", interleaved=True, parallel=True, more=lambda j: cohere_scale(j))),
+    "Cohere2ForCausalLM": (
+        ONE_NORM,
+        dict(norm="layer", interleaved=True, parallel=True, window=FOUR, rotates=lambda j, i: slides(j, i, FOUR))
+        | dict(more=lambda j: cohere_scale(j)),
+    ),
+    "NemotronForCausalLM": (UNGATED, dict(norm="layer", plus_one=True)),
+    "GPT2LMHeadModel": (GPT2, dict(norm="layer", turned=True, rotary=0, skip=(".attn.bias", ".attn.masked_bias"))),
+    "GPTNeoForCausalLM": (
+        NEO,
+        dict(norm="layer", rotary=0, window=lambda j, i: neo_local(j, i), skip=(".attention.bias", ".attention.masked_bias"))
+        | dict(more=lambda j: dict(attn_scale=1.0)),
+    ),
+    "GPTNeoXForCausalLM": (
+        NEOX,
+        dict(norm="layer", grouped=True, parallel="use_parallel_residual", skip=(".attention.bias", ".masked_bias")),
+    ),
+    "GPTJForCausalLM": (GPTJ, dict(norm="layer", interleaved=True, parallel=True, skip=(".attn.bias", ".masked_bias"))),
+    "PhiForCausalLM": (PHI, dict(norm="layer", parallel=True)),
+    "StableLmForCausalLM": (HF_NAMES, dict(norm="layer", parallel="use_parallel_residual")),
+    "Starcoder2ForCausalLM": (STARCODER2, dict(norm="layer", window=ALL)),
+    "FalconForCausalLM": (FALCON, dict(norm="layer", grouped=True, parallel="parallel_attn", act="gelu_erf")),
+    "OPTForCausalLM": (OPT, dict(norm="layer", rotary=0, shift=2)),
+    "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
+}
+TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3".split()  # unless config.json says
+ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
+ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
+ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
+
+
+def slides(j, layer, otherwise):
+    """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
+    kinds = j.get("layer_types")
+    return kinds[layer] == "sliding_attention" if kinds else otherwise(j, layer)
+
+
+def smollm3_rope(j, layer):
+    known = j.get("no_rope_layers")
+    return bool(known[layer]) if known else bool((layer + 1) % j.get("no_rope_layer_interval", 4))
+
+
+def granite_scales(j):
+    scales = dict(attn_scale=j["attention_multiplier"], embed_scale=j["embedding_multiplier"])
+    return scales | dict(resid_scale=j["residual_multiplier"], logit_scale=1 / j["logits_scaling"])
+
+
+def cohere_scale(j):
+    if j.get("use_qk_norm"):
+        raise ModelError("config.json: use_qk_norm of Cohere is not supported; expected false")
+    return dict(logit_scale=j.get("logit_scale", 0.0625))
+
+
+def neo_local(j, layer):
+    kinds = j.get("attention_layers") or [k for names, times in j["attention_types"] for k in list(names) * times]
+    return kinds[layer] == "local"
+
+
+def head_order(dim, rotated, interleaved):
+    """Which column of a head stands at each place of ours, where pair j is (j, j + dim / 2) and the rotated pairs are first."""
+    half, turn = dim // 2, rotated // 2
+    pairs = (np.arange(0, rotated, 2), np.arange(1, rotated, 2)) if interleaved else (np.arange(turn), np.arange(turn, rotated))
+    rest = np.arange(rotated, dim)
+    return np.concatenate((pairs[0], rest[: half - turn], pairs[1], rest[half - turn :]))
+
+
+class Family:
+    """The arrays of a model under its source's names, and how they become run.py's tensors. settings: as in FAMILIES."""
+
+    def __init__(self, label, arrays, names, settings=None):
+        self.label, self.arrays, self.names = label, arrays, names
+        get = {"norm": "rms", "shift": 0, "skip": (), **(settings or {})}.get
+        self.settings, self.layered, self.shift = get, get("norm") == "layer", get("shift")
+        self.skip = (*get("skip"), "rotary_emb.inv_freq")
+
+    def has(self, key, bias=False):
+        """Whether the first layer has this tensor."""
+        name = (self.names.get(key) or "").format(0)
+        return bool(name) and (name.removesuffix("weight") + "bias" if bias else name) in self.arrays
+
+    def take(self, key, shape, layer=0, bias=False):
+        name = (self.names.get(key) or key).format(layer)
+        name = name.removesuffix("weight") + "bias" if bias else name
+        if name not in self.arrays:
+            raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
+        turned = self.settings("turned") and len(shape) == 2 and key not in ("embed", "positions", "head")
+        array = self.arrays[name].T if turned else self.arrays[name]
+        if tuple(array.shape) != shape:
+            raise ModelError(f"tensor {name} is {array.shape}, expected {shape}; do config and weights belong together?")
+        self.left.discard(name)
+        return array
+
+    def qkv(self, layer, bias=False):
+        """Parts of q, k and v: (array, order of its rows)."""
+        c, hd = self.config, self.config.head_dim
+        tail, q, kv = () if bias else (c.dim,), c.n_heads * hd, c.n_kv_heads * hd
+        if self.names.get("wqkv"):
+            array, rows = self.take("wqkv", (q + 2 * kv, *tail), layer, bias), np.arange(q + 2 * kv)
+            groups = rows.reshape(c.n_kv_heads, -1, hd)  # each kv head's queries, then its key and its value
+            parts = (groups[:, :-2], groups[:, -2], groups[:, -1]) if self.settings("grouped") else np.split(rows, [q, q + kv])
+            parts = [(array, part.reshape(-1)) for part in parts]
+        else:
+            parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in (("wq", q), ("wk", kv), ("wv", kv))]
+        return [(array, self.turned(rows)) for array, rows in parts[:2]] + parts[2:]
+
+    def turned(self, rows):
+        """Rows of heads in our order of a head's columns."""
+        return rows.reshape(-1, self.config.head_dim)[:, self.order].reshape(-1)
+
+    def gate_up(self, layer, bias=False):
+        c, tail = self.config, () if bias else (self.config.dim,)
+        if self.names.get("w13"):
+            return [self.take("w13", (2 * c.ffn_dim, *tail), layer, bias)]
+        return [self.take(w, (c.ffn_dim, *tail), layer, bias) for w in ("w1", "w3") if w == "w3" or not c.has("ungated")]
+
+    def norm(self, out, key, layer=0, to=None):
+        """A norm's weight, and its bias if it has one, into out."""
+        to, c = to or f"l{layer}.{key}", self.config
+        if self.settings("ones"):
+            out[to + ".w"] = np.ones(c.dim, np.float32)
+            return
+        out[to + ".w"] = to_float32(np.asarray(self.take(key, (c.dim,), layer))) + bool(self.settings("plus_one"))
+        if c.has("norm_bias"):
+            out[to + ".b"] = self.take(key, (c.dim,), layer, True)
+
+    def head_norms(self, layer):
+        """float32 [columns of q and k]: the weight of each."""
+        c, parts = self.config, []
+        for key, heads in (("qn", c.n_heads), ("kn", c.n_kv_heads)):
+            n = heads * c.head_dim
+            if self.settings("qk_ones"):
+                parts.append(np.ones(n, np.float32))
+                continue
+            w = to_float32(np.asarray(self.take(key, (n if c.qk_norm == 2 else c.head_dim,), layer)))
+            parts.append(np.resize(w, n)[self.turned(np.arange(n))] + bool(self.settings("plus_one")))
+        return np.concatenate(parts)
+
+    def tensors(self, config, rotated):
+        """-> {run.py's name: Rows or vector}; refuses what is missing, left over or of another shape."""
+        c = self.config = config
+        self.left = {name for name in self.arrays if not name.endswith(self.skip)}
+        self.order = head_order(c.head_dim, rotated, bool(self.settings("interleaved")))
+        out = {"embed": Rows(self.take("embed", (c.vocab_size, c.dim)))}
+        if c.has("positions"):
+            out["positions"] = Rows(self.take("positions", (c.max_ctx + self.shift, c.dim))[self.shift :])
+        if c.has("embed_norm"):
+            self.norm(out, "embed_norm", to="embed_norm")
+        for i in range(c.n_layers):
+            self.layer(out, i)
+        self.norm(out, "out_norm", to="out_norm")
+        if c.has("head"):
+            out["head"] = Rows(self.take("head", (c.vocab_size, c.dim)))
+        if c.has("head_bias"):
+            out["head.b"] = self.take("head", (c.vocab_size,), bias=True)
+        if self.left:
+            some = ", ".join(sorted(self.left)[:3])
+            text = f"{len(self.left)} tensors were not used: {some}; expected a plain {self.label}; is it another architecture?"
+            raise ModelError(text)
+        return out
+
+    def layer(self, out, i):
+        c = self.config
+        for key, there in (("an", not c.has("no_pre_norm")), ("an2", c.has("post_norm"))):
+            for name in (key, key.replace("a", "f")) if there else ():
+                self.norm(out, name, i)
+        out[f"l{i}.qkv"] = Rows(*self.qkv(i))
+        if c.qk_norm:
+            out[f"l{i}.qk.w"] = self.head_norms(i)
+        out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.n_heads * c.head_dim), i))
+        out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
+        out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.ffn_dim), i))
+        whole = lambda parts: Rows(*parts).read(0, Rows(*parts).shape[0])
+        if c.has("qkv_bias"):
+            out[f"l{i}.qkv.b"] = whole(self.qkv(i, True))
+        if c.has("o_bias"):
+            out[f"l{i}.o.b"] = self.take("wo", (c.dim,), i, True)
+        if c.has("gate_up_bias"):
+            out[f"l{i}.gate_up.b"] = whole(self.gate_up(i, True))
+        if c.has("down_bias"):
+            out[f"l{i}.down.b"] = self.take("w2", (c.dim,), i, True)
+
+    def flags(self, tied):
+        on = {
+            "head": not tied,
+            "qkv_bias": self.has("wqkv" if self.names.get("wqkv") else "wq", True),
+            "o_bias": self.has("wo", True),
+            "gate_up_bias": self.has("w13" if self.names.get("w13") else "w3", True),
+            "down_bias": self.has("w2", True),
+            "head_bias": not tied and self.has("head", True),
+            "norm_bias": not self.settings("ones") and self.has("out_norm", True),
+            "ungated": not self.names.get("w1") and not self.names.get("w13"),
+            "post_norm": self.has("an2"),
+            "no_pre_norm": not self.names.get("an"),
+            "positions": self.has("positions"),
+            "embed_norm": bool(self.settings("embed_norm")),
+        }
+        return sum(FLAGS[name] for name, there in on.items() if there)
+
+    def qk_norm(self, head_dim):
+        if not self.has("qn"):
+            return int(bool(self.settings("qk_ones")))
+        return 1 if self.arrays[self.names["qn"].format(0)].shape == (head_dim,) else 2
+
+
+def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
+    """float32 [n, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes. n is 2 for longrope: for short
+    contexts and for long ones, else 1. Columns beyond rotated are left alone: frequency 0, amplitude 1.
+
+    yarn: Peng et al. 2023; longrope: Ding et al. 2024; llama3: Llama 3.1's code; as transformers computes them.
+    """
+    scaling = scaling or {}
+    kind, rotated = scaling.get("rope_type", scaling.get("type", "default")), head_dim if rotated is None else rotated
+    f, amplitude = 1 / theta ** (np.arange(0, rotated, 2) / rotated), 1.0
+    old = scaling.get("original_max_position_embeddings") or max_ctx
+    if kind == "linear":
+        f = f / scaling["factor"]
+    elif kind == "llama3":  # slow waves are stretched, fast ones kept, those between blended
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        blend = np.clip((old * f / (2 * math.pi) - low) / (high - low), 0, 1)
+        f = (1 - blend) * f / scaling["factor"] + blend * f
+    elif kind == "yarn":
+        factor, grow = scaling["factor"], lambda m: 0.1 * m * math.log(scaling["factor"]) + 1 if scaling["factor"] > 1 else 1.0
+        turns = lambda n: rotated * math.log(old / (n * 2 * math.pi)) / (2 * math.log(theta))
+        low, high = turns(scaling.get("beta_fast") or 32), turns(scaling.get("beta_slow") or 1)
+        if scaling.get("truncate", True):
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, rotated - 1)
+        ramp = np.clip((np.arange(rotated // 2) - low) / max(high - low, 0.001), 0, 1)
+        f = f / factor * ramp + f * (1 - ramp)
+        both = scaling.get("mscale") and scaling.get("mscale_all_dim")
+        amplitude = grow(scaling["mscale"]) / grow(scaling["mscale_all_dim"]) if both else grow(1)
+        amplitude = scaling.get("attention_factor") or amplitude
+    elif kind == "longrope":
+        factor = max_ctx / old if scaling.get("original_max_position_embeddings") else scaling.get("factor", 1.0)
+        grown = math.sqrt(1 + math.log(factor) / math.log(old)) if factor > 1 else 1.0
+        amplitude = scaling.get("attention_factor") or grown
+        f = np.stack([f / np.array(scaling[key], float) for key in ("short_factor", "long_factor")])
+    elif kind != "default":
+        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3, yarn, longrope")
+    f = np.atleast_2d(f)
+    table = np.zeros((len(f), 2, head_dim // 2))
+    table[:, 1] = 1
+    table[:, 0, : rotated // 2], table[:, 1, : rotated // 2] = f, amplitude
+    return table.astype(np.float32)
+
+
+def first_of(j, *keys, otherwise=None):
+    """The first of these keys that is there and not null."""
+    return next((j[k] for k in keys if j.get(k) is not None), otherwise)
+
+
+def hf_config(j, f):
+    """config.json -> Config, but for the rope tables."""
+    get = lambda *keys, otherwise=None: first_of(j, *keys, otherwise=otherwise)
+    dim, heads = int(get("hidden_size", "n_embd")), int(get("num_attention_heads", "n_head", "num_heads"))
+    kv, head_dim = int(get("num_key_value_heads", "num_kv_heads", otherwise=heads)), int(j.get("head_dim") or dim // heads)
+    if f.label == "Falcon" and not j.get("new_decoder_architecture"):
+        kv = 1 if j.get("multi_query", True) else heads
+    act = get("hidden_activation", "hidden_act", "activation_function", "activation", otherwise="silu")
+    act = f.settings("act") or ACTS.get(act, act)
+    if act not in run.ACTIVATIONS:
+        raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
+    for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm"):
+        if j.get(key):
+            found = printable(str(j[key]))[:60]
+            raise ModelError(f"config.json: {key} {found} is not supported; expected none")
+    if f.label == "OPT" and not (j.get("do_layer_norm_before", True) and j.get("word_embed_proj_dim", dim) == dim):
+        raise ModelError("config.json: an OPT with norms behind or projected embeddings is not supported; expected another size")
+    parallel = f.settings("parallel") or False
+    parallel = bool(j.get(parallel, f.label != "StableLm")) if isinstance(parallel, str) else parallel
+    if parallel and not f.has("fn"):
+        f.names["fn"] = f.names["an"]
+    tied = j.get("tie_word_embeddings", f.label in TIED or not f.has("head"))
+    if tied and f.has("head"):  # a tied matrix may stand under either name, or both
+        f.arrays.setdefault(f.names["embed"], f.arrays[f.names["head"]])
+        f.skip += (f.names["head"],)
+    first = lambda v: v[0] if isinstance(v, list) else v
+    ids = {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
+    more = f.settings("more") or (lambda j: {})
+    return Config(
+        str(j.get("model_type") or "llama")[:16],
+        dim=dim,
+        n_layers=int(get("num_hidden_layers", "n_layer", "num_layers")),
+        n_heads=heads,
+        n_kv_heads=kv,
+        head_dim=head_dim,
+        ffn_dim=int(get("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", otherwise=4 * dim)),
+        vocab_size=int(j["vocab_size"]),
+        max_ctx=int(get("max_position_embeddings", "n_positions", "n_ctx", otherwise=2048)),
+        norm=int(f.layered),
+        act=run.ACTIVATIONS.index(act),
+        qk_norm=f.qk_norm(head_dim),
+        parallel=int(parallel),
+        eps=float(get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)),
+        flags=f.flags(tied),
+        **{k: NONE if v is None else int(v) for k, v in ids.items()},
+        **more(j),
+    )
+
+
+def hf_rope(j, f, c, window):
+    """-> (tables, each layer's, rotated columns of a head, context beyond which the second half of the tables is used)."""
+    if f.settings("rotary") == 0:
+        return rope_table(c.head_dim, 1.0, rotated=0), [-1] * c.n_layers, 0, 0
+    given, old = j.get("rope_parameters") or {}, j.get("original_max_position_embeddings")
+    rope = given or {"rope_theta": first_of(j, "rope_theta", "rotary_emb_base"), **(j.get("rope_scaling") or {})}
+    full, slide = (rope.get(k, rope) for k in ("full_attention", "sliding_attention"))
+    if j.get("rope_local_base_freq"):  # Gemma 3 as on the Hub: the scaling is for the global layers
+        slide = {"rope_theta": j["rope_local_base_freq"]}
+    elif f.label == "Olmo3" and not given:  # the scaling is for the layers that see everything
+        slide = {"rope_theta": rope["rope_theta"]}
+    share = first_of(full, "partial_rotary_factor", otherwise=first_of(j, "partial_rotary_factor", "rotary_pct"))
+    share = ROTATED.get(f.label, 1) if share is None else share
+    rotated = int(j["rotary_dim"]) if j.get("rotary_dim") else int(c.head_dim * share)
+    kinds = [full if not w or full == slide else slide for w in window]
+    used = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    made = []
+    for kind in used:
+        kind = {"original_max_position_embeddings": old, **{k: v for k, v in kind.items() if v is not None}}
+        made.append(rope_table(c.head_dim, float(kind.get("rope_theta") or 10000.0), kind, rotated, c.max_ctx))
+    both = [np.stack([t[min(n, len(t) - 1)] for t in made]) for n in range(max(map(len, made)))]  # short ones, then long
+    table = np.concatenate(both)
+    table[:, 0] *= -1 if f.settings("backwards") else 1
+    turns = f.settings("rotates") or (lambda j, i: True)
+    ids = [used.index(kind) if turns(j, i) else -1 for i, kind in enumerate(kinds)]
+    return table, ids, rotated, int(old or full.get("original_max_position_embeddings") or 0) if len(both) == 2 else 0
+
+
+def hf_source(j, arrays):
+    """config.json and the arrays of its folder -> source."""
+    label = str((j.get("architectures") or [j.get("model_type")])[0])
+    if label not in FAMILIES:
+        known = ", ".join(re.sub("ForCausalLM|LMHeadModel", "", name) for name in FAMILIES)
+        raise ModelError(f"architecture {printable(label)!r} is not supported; known: {known}")
+    names, settings = FAMILIES[label]
+    if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
+        arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
+    f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)
+    if f.label == "Falcon" and f.has("ln_attn"):
+        f.names |= {"an": f.names["ln_attn"], "fn": f.names["ln_mlp"]}
+    c, rule = hf_config(j, f), settings.get("window", NEVER)
+    size = first_of(j, "sliding_window", "window_size", otherwise=0)
+    window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
+    table, rope_id, rotated, long = hf_rope(j, f, c, window)
+    c = replace(c, n_rope=len(table), rope_long=long)
+    more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
+    return SimpleNamespace(config=c, rope=table, tensors=f.tensors(c, rotated), **more)
 
 
 # -----------------------------------------------------------------------------
 # sources: each -> SimpleNamespace(kind, config, rope, tensors {canonical name: Rows or vector}, tokenizer, note)
-
-HF_NAMES = {
-    "embed": "model.embed_tokens.weight",
-    "out_norm": "model.norm.weight",
-    "head": "lm_head.weight",
-    "an": "model.layers.{}.input_layernorm.weight",
-    "fn": "model.layers.{}.post_attention_layernorm.weight",
-    "wq": "model.layers.{}.self_attn.q_proj.weight",
-    "wk": "model.layers.{}.self_attn.k_proj.weight",
-    "wv": "model.layers.{}.self_attn.v_proj.weight",
-    "wo": "model.layers.{}.self_attn.o_proj.weight",
-    "w1": "model.layers.{}.mlp.gate_proj.weight",
-    "w2": "model.layers.{}.mlp.down_proj.weight",
-    "w3": "model.layers.{}.mlp.up_proj.weight",
-}
-META_NAMES = {
-    "embed": "tok_embeddings.weight",
-    "out_norm": "norm.weight",
-    "head": "output.weight",
-    "an": "layers.{}.attention_norm.weight",
-    "fn": "layers.{}.ffn_norm.weight",
-    **{w: f"layers.{{}}.attention.{w}.weight" for w in ("wq", "wk", "wv", "wo")},
-    **{w: f"layers.{{}}.feed_forward.{w}.weight" for w in ("w1", "w2", "w3")},
-}
-
-
-def canonical(arrays, names, c, interleaved, ignore=()):
-    """Arrays of a Llama by the source's names -> run.py's tensors; refuses what is missing, left over or of another shape."""
-    left = {name for name in arrays if not name.endswith(tuple(ignore))} if ignore else set(arrays)
-
-    def take(key, shape, layer=0, bias=False):
-        name = names[key].format(layer)
-        name = name.removesuffix("weight") + "bias" if bias else name
-        if name not in arrays:
-            raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
-        if tuple(arrays[name].shape) != shape:
-            raise ModelError(f"tensor {name} is {arrays[name].shape}, expected {shape}; do config and weights belong together?")
-        left.discard(name)
-        return arrays[name]
-
-    q, kv, order = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, {"wq": None, "wk": None, "wv": None}
-    if interleaved:
-        order |= {"wq": half_split(c.n_heads, c.head_dim), "wk": half_split(c.n_kv_heads, c.head_dim)}
-    out = {"embed": Rows(take("embed", (c.vocab_size, c.dim)))}
-    for i in range(c.n_layers):
-        widths = {"wq": q, "wk": kv, "wv": kv}
-        out[f"l{i}.an.w"] = take("an", (c.dim,), i)
-        out[f"l{i}.qkv"] = Rows(*((take(w, (n, c.dim), i), order[w]) for w, n in widths.items()))
-        out[f"l{i}.o"] = Rows(take("wo", (c.dim, q), i))
-        out[f"l{i}.fn.w"] = take("fn", (c.dim,), i)
-        out[f"l{i}.gate_up"] = Rows(*(take(w, (c.ffn_dim, c.dim), i) for w in ("w1", "w3")))
-        out[f"l{i}.down"] = Rows(take("w2", (c.dim, c.ffn_dim), i))
-        if c.has("qkv_bias"):
-            out[f"l{i}.qkv.b"] = Rows(*((take(w, (n,), i, True), order[w]) for w, n in widths.items())).read(0, q + 2 * kv)
-        if c.has("o_bias"):
-            out[f"l{i}.o.b"] = take("wo", (c.dim,), i, True)
-        if c.has("gate_up_bias"):
-            out[f"l{i}.gate_up.b"] = Rows(*(take(w, (c.ffn_dim,), i, True) for w in ("w1", "w3"))).read(0, 2 * c.ffn_dim)
-        if c.has("down_bias"):
-            out[f"l{i}.down.b"] = take("w2", (c.dim,), i, True)
-    out["out_norm.w"] = take("out_norm", (c.dim,))
-    if c.has("head"):
-        out["head"] = Rows(take("head", (c.vocab_size, c.dim)))
-    if left:
-        some = ", ".join(sorted(left)[:3])
-        raise ModelError(f"{len(left)} tensors were not used: {some}; expected a plain Llama; is it another architecture?")
-    return out
-
-
-def rope_table(head_dim, theta, scaling=None):
-    """float32 [1, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes of 1."""
-    f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim)
-    kind = (scaling or {}).get("rope_type", (scaling or {}).get("type", "default"))
-    if kind == "linear":
-        f = f / scaling["factor"]
-    elif kind == "llama3":  # Llama 3.1: slow waves are stretched, fast ones kept, those between blended
-        low, high, old = (scaling[k] for k in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
-        blend = np.clip((old * f / (2 * math.pi) - low) / (high - low), 0, 1)
-        f = (1 - blend) * f / scaling["factor"] + blend * f
-    elif kind != "default":
-        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3")
-    return np.stack((f, np.ones_like(f)))[None].astype(np.float32)
-
 
 def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5, **more):
     """A source with Meta's names and rotary pairs; shape = (dim, ffn, layers, heads, kv heads, vocab)."""
@@ -166,7 +513,7 @@ def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5, **more)
         raise ModelError(f"header says {sizes}, which is no model; expected heads that divide dim; is this a llama2.c file?")
     special = {"bos": 1, "eos": 2} if vocab > 2 else {}
     c = Config("llama", **sizes, head_dim=dim // heads, max_ctx=max_ctx, eps=eps, flags=0 if tied else FLAGS["head"], **special)
-    tensors = canonical(arrays, META_NAMES, c, interleaved=True)
+    tensors = Family("Llama", arrays, META_NAMES, dict(interleaved=True)).tensors(c, c.head_dim)
     return SimpleNamespace(kind=kind, config=c, rope=rope_table(c.head_dim, theta), tensors=tensors, **more)
 
 
@@ -368,47 +715,18 @@ def read_json(path):
 def read_folder(path):
     """A Hugging Face folder: config.json and safetensors, one or many."""
     j = read_json(path / "config.json")
-    names = j.get("architectures") or [j.get("model_type")]
-    if names[0] not in ("LlamaForCausalLM", "llama"):
-        raise ModelError(f"architecture {printable(str(names[0]))!r} is not supported; known: LlamaForCausalLM")
-    for key, fine in (("hidden_act", ("silu",)), ("quantization_config", (None,))):
-        if j.get(key, fine[0]) not in fine:
-            raise ModelError(f"config.json: {key} {printable(str(j[key]))[:60]!r} is not supported; expected {fine[0]}")
-    try:
-        dim, heads = int(j["hidden_size"]), int(j["num_attention_heads"])
-        rope = j.get("rope_parameters") or {"rope_theta": j.get("rope_theta", 10000.0), **(j.get("rope_scaling") or {})}
-        head_dim, first = int(j.get("head_dim") or dim // heads), lambda v: v[0] if isinstance(v, list) else v
-        flags = 0 if j.get("tie_word_embeddings", False) else FLAGS["head"]
-        flags |= FLAGS["qkv_bias"] | FLAGS["o_bias"] if j.get("attention_bias") else 0
-        flags |= FLAGS["gate_up_bias"] | FLAGS["down_bias"] if j.get("mlp_bias") else 0
-        ids = {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
-        c = Config(
-            "llama",
-            dim=dim,
-            n_layers=int(j["num_hidden_layers"]),
-            n_heads=heads,
-            n_kv_heads=int(j.get("num_key_value_heads") or heads),
-            head_dim=head_dim,
-            ffn_dim=int(j["intermediate_size"]),
-            vocab_size=int(j["vocab_size"]),
-            max_ctx=int(j.get("max_position_embeddings", 2048)),
-            eps=float(j.get("rms_norm_eps", 1e-6)),
-            flags=flags,
-            **{k: NONE if v is None else int(v) for k, v in ids.items()},
-        )
-        table = rope_table(head_dim, float(rope.get("rope_theta", 10000.0)), rope)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
-        raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is it complete?") from None
     arrays = {}
     for shard in find_shards(path):
         more = read_safetensors(shard)
         if set(more) & set(arrays):
             raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
         arrays |= more
-    if not c.has("head") and "lm_head.weight" in arrays:  # a tied matrix may stand under either name, or both
-        arrays.setdefault(HF_NAMES["embed"], arrays.pop("lm_head.weight"))
-    tensors = canonical(arrays, HF_NAMES, c, interleaved=False, ignore=("rotary_emb.inv_freq",))
-    return SimpleNamespace(kind="Hugging Face folder", config=c, rope=table, tensors=tensors, folder=path)
+    try:
+        source = hf_source(j, arrays)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as e:
+        raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?") from None
+    source.kind, source.folder = "Hugging Face folder", path
+    return source
 
 
 def find_shards(path):
@@ -994,7 +1312,8 @@ def matrix_bytes(name, matrix, dtype, errors):
 def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
     rows, hashes, errors = layout(c, dtype, tokenizer), {}, {}
-    small = {"rope": source.rope, "window": np.zeros(c.n_layers, "<i4"), "rope_id": np.zeros(c.n_layers, "<i4")}
+    none = np.zeros(c.n_layers, "<i4")
+    small = {"rope": source.rope, "window": getattr(source, "window", none), "rope_id": getattr(source, "rope_id", none)}
     small["tokenizer"] = np.frombuffer(tokenizer, np.uint8)
     f.write(bytes(len(metadata(c, rows, {}, note))))
     progress = progress or Progress(sum(run.tensor_bytes(*row[1:]) for row in rows))

@@ -63,10 +63,14 @@ CONFIG_F32 = (
     "eps post_eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap clip_qkv route_scale "
     "act_alpha act_limit temp_beta temp_len"
 ).split()
-CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32s")  # 204 of the 512 bytes; the rest is zero
+CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI")  # 208 of the 512 bytes; the rest is zero
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
+# no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
+FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
+FLAGS |= {"norm_bias": 4096}
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")
 DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
 MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
@@ -79,8 +83,12 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "ffn_dim": (1, 1 << 22),
     "vocab_size": (1, 1 << 22),
     "max_ctx": (1, 1 << 24),
+    "norm": (0, 1),
+    "act": (0, len(ACTIVATIONS) - 1),
+    "qk_norm": (0, 2),
+    "parallel": (0, 1),
     "n_rope": (1, 16),
-    "flags": (0, 63),
+    "flags": (0, 8191),
 }
 FOREIGN = [  # what people pass by mistake, by its first bytes
     (b"GGUF", "a GGUF file"),
@@ -112,11 +120,11 @@ class Config:
     ffn_dim: int  # hidden width of the feed-forward part
     vocab_size: int
     max_ctx: int  # positions the model was made for
-    norm: int = 0
-    act: int = 0
-    qk_norm: int = 0
+    norm: int = 0  # 0 = RMS, 1 = layer norm
+    act: int = 0  # of ACTIVATIONS
+    qk_norm: int = 0  # norm of queries and keys: 1 = each head by itself, 2 = all heads together
     qk_after: int = 0
-    parallel: int = 0
+    parallel: int = 0  # 1 = attention and feed-forward read the same input
     router: int = 0
     norm_topk: int = 0
     n_experts: int = 0
@@ -142,6 +150,7 @@ class Config:
     bos: int = NONE
     eos: int = NONE
     tokenizer_sha256: bytes = bytes(32)  # of the whole tokenizer.bin; zeros = exported without one
+    rope_long: int = 0  # a context longer than this uses the second half of the rope tables; 0 = there is none
 
     def has(self, flag):
         """True if the optional part named flag (a key of FLAGS) is in the file."""
@@ -156,15 +165,17 @@ class Config:
             self.bos,
             self.eos,
             self.tokenizer_sha256,
+            self.rope_long,
         )
         return body.ljust(512, b"\0")
 
     @classmethod
     def unpack(cls, raw):
         """512 bytes -> Config, unchecked."""
-        tag, *numbers, sha = CONFIG.unpack_from(raw)
+        tag, *numbers, sha, rope_long = CONFIG.unpack_from(raw)
         names = [*CONFIG_U32, *CONFIG_F32, "bos", "eos"]
-        return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **dict(zip(names, numbers)), tokenizer_sha256=sha)
+        named = dict(zip(names, numbers), tokenizer_sha256=sha, rope_long=rope_long)
+        return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **named)
 
 
 def tensor_plan(c):
@@ -180,19 +191,29 @@ def tensor_plan(c):
         ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
         ("embed", (c.vocab_size, c.dim), "matrix"),
     ]
+    plan += [("positions", (c.max_ctx, c.dim), "matrix")] if c.has("positions") else []
+    plan += _norm(c, "embed_norm", c.has("embed_norm"))
     for i in range(c.n_layers):
-        plan += [(f"l{i}.an.w", (c.dim,), "f32")]
+        plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
         plan += _linear(c, f"l{i}.qkv", (qkv, c.dim), "qkv_bias")
+        plan += [(f"l{i}.qk.w", (qkv - c.n_kv_heads * c.head_dim,), "f32")] if c.qk_norm else []
         plan += _linear(c, f"l{i}.o", (c.dim, c.n_heads * c.head_dim), "o_bias")
-        plan += [(f"l{i}.fn.w", (c.dim,), "f32")]
-        plan += _linear(c, f"l{i}.gate_up", (2 * c.ffn_dim, c.dim), "gate_up_bias")
+        plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
+        plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
+        plan += _linear(c, f"l{i}.gate_up", (c.ffn_dim if c.has("ungated") else 2 * c.ffn_dim, c.dim), "gate_up_bias")
         plan += _linear(c, f"l{i}.down", (c.dim, c.ffn_dim), "down_bias")
-    plan += [("out_norm.w", (c.dim,), "f32")]
+        plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
+    plan += _norm(c, "out_norm", True)
     if c.has("head"):
-        plan += [("head", (c.vocab_size, c.dim), "matrix")]
+        plan += _linear(c, "head", (c.vocab_size, c.dim), "head_bias")
     if c.has("tokenizer"):
         plan += [("tokenizer", (0,), "u8")]
     return plan
+
+
+def _norm(c, name, there):
+    parts = ("w", "b") if c.has("norm_bias") else ("w",)
+    return [(f"{name}.{part}", (c.dim,), "f32") for part in parts if there]
 
 
 def _linear(c, name, shape, bias_flag):
@@ -350,11 +371,13 @@ def _check_config(c):
         value = getattr(c, name)
         if not math.isfinite(value) or value < 0:
             raise ModelError(f"{name} is {value}, expected a finite number, not negative; export again")
-        if value and name not in ("eps", "attn_scale", "embed_scale", "resid_scale", "logit_scale"):
+        if value and name not in ("eps", "attn_scale", "embed_scale", "resid_scale", "logit_scale", "attn_cap", "final_cap"):
             raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
     if c.n_heads % c.n_kv_heads or c.head_dim % 2:
         heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
         raise ModelError(f"{heads}, expected a divisor and an even size; export again")
+    if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
+        raise ModelError("flags or rope tables that cannot be together; export again")
     if c.n_heads * c.head_dim > 1 << 20:
         raise ModelError(f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again")
     if not 0 < c.eps < 1:
@@ -1121,52 +1144,150 @@ def convert(record, pas, t, threads):
     return 0
 
 
+def norm(centred, adding):
+    """OUT or Q = X / sqrt(mean(X^2) + eps) * W, or, adding, OUT += that; A = true columns, B = eps, C = address of the tokens
+    to take, or 0. Centred is the layer norm (Ba et al. 2016): of X less its mean, plus BIAS if there is one."""
+
+    def norm(record, pas, t, threads):
+        groups, n = peek(record + COLS) // 32, peek(record + A)
+        item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+        while item < last:
+            i, g = item // groups, item % groups
+            stop = min(groups, g + last - item)
+            item += stop - g
+            token = i
+            if peek(record + C) != 0:
+                token = peek(peek(record + C) + 8 * i)
+            x = peek(record + X) + token * peek(record + X_STEP)
+            mean, sums = zeros1(), zeros1()
+            if centred:
+                for k in range(0, groups * 128, 64):
+                    sums = add(sums, load(x + k))
+                mean = splat(total(sums) / np.float32(n))
+            squares = zeros1()
+            for k in range(0, groups * 128, 64):
+                v = load(x + k)
+                if centred:
+                    v = keep(sub(v, mean), 0, n - k // 4, np.float32(0))
+                squares = fma(v, v, squares)
+            scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
+            for k in range(128 * g, 128 * stop, 128):
+                v0 = normed(record, x + k, k, mean, scale, centred)
+                v1 = normed(record, x + k + 64, k + 64, mean, scale, centred)
+                if adding:
+                    out = peek(record + OUT) + i * peek(record + OUT_STEP) + k
+                    v0, v1 = add(v0, load(out)), add(v1, load(out + 64))
+                put_group(record, i, k // 128, v0, v1)
+        return 0
+
+    return norm
+
+
+@inline
+def normed(record, x, k, mean, scale, centred):
+    v = load(x)
+    if centred:
+        v = sub(v, mean)
+    v = mul(mul(v, scale), load(peek(record + W) + k))
+    if centred and peek(record + BIAS) != 0:
+        v = add(v, load(peek(record + BIAS) + k))
+    return v
+
+
 @kernel
-def rmsnorm(record, pas, t, threads):
-    """OUT or Q = X / sqrt(mean(X^2) + eps) * W; A = true columns, B = eps, C = address of the tokens to take, or 0."""
-    groups = peek(record + COLS) // 32
-    item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
-    while item < last:
-        i, g = item // groups, item % groups
-        stop = min(groups, g + last - item)
-        item += stop - g
-        token = i
-        if peek(record + C) != 0:
-            token = peek(peek(record + C) + 8 * i)
-        x = peek(record + X) + token * peek(record + X_STEP)
+def headnorm(record, pas, t, threads):
+    """X = X / sqrt(mean(X^2) + eps) * W, in place, for each of A heads of C columns; B = eps."""
+    heads, n = peek(record + A), peek(record + C)
+    first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
+    for item in range(first, last):
+        at = item % heads * n * 4
+        x, w = peek(record + X) + item // heads * peek(record + X_STEP) + at, peek(record + W) + at
         squares = zeros1()
-        for k in range(0, groups * 128, 64):
-            squares = fma(load(x + k), load(x + k), squares)
-        mean = total(squares) / np.float32(peek(record + A))
-        scale = splat(np.float32(1) / root(mean + peek_f32(record + B)))
-        w = peek(record + W)
-        for k in range(g, stop):
-            v0 = mul(mul(load(x + 128 * k), scale), load(w + 128 * k))
-            v1 = mul(mul(load(x + 128 * k + 64), scale), load(w + 128 * k + 64))
-            put_group(record, i, k, v0, v1)
+        for j in range(0, n, 16):
+            v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
+            squares = fma(v, v, squares)
+        scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
+        for j in range(0, n, 16):
+            store_first(x + 4 * j, mul(mul(load(x + 4 * j), scale), load(w + 4 * j)), n - j)
     return 0
 
 
 @inline
-def gated(a, u):
-    """silu(a) * u"""
+def silu(v):
+    return div(v, add(splat(np.float32(1)), exp(sub(zeros1(), v))))
+
+
+@inline
+def tanh(v):
     one = splat(np.float32(1))
-    return mul(div(a, add(one, exp(sub(zeros1(), a)))), u)
+    return sub(one, div(splat(np.float32(2)), add(exp(add(v, v)), one)))
+
+
+@inline
+def gelu_tanh(v):
+    """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it: v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
+    inner = mul(v, fma(mul(v, v), splat(np.float32(0.07135481282553)), splat(np.float32(1.5957691216057308))))
+    return div(v, add(splat(np.float32(1)), exp(sub(zeros1(), inner))))
+
+
+@inline
+def gelu_erf(v):
+    """v * Phi(v); erf by Abramowitz and Stegun 7.1.26, right to 1.5e-7."""
+    size = magnitude(v)
+    z = mul(size, splat(np.float32(0.7071067811865476)))
+    t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
+    y = splat(np.float32(1.061405429))
+    y = fma(y, t, splat(np.float32(-1.453152027)))
+    y = fma(y, t, splat(np.float32(1.421413741)))
+    y = fma(y, t, splat(np.float32(-0.284496736)))
+    y = mul(fma(y, t, splat(np.float32(0.254829592))), t)
+    erf = sub(splat(np.float32(1)), mul(y, exp(sub(zeros1(), mul(z, z)))))
+    return mul(splat(np.float32(0.5)), fma(size, erf, v))
+
+
+@inline
+def relu(v):
+    return larger(v, zeros1())
+
+
+@inline
+def relu2(v):
+    return mul(relu(v), relu(v))
+
+
+def activation(function, gated):
+    """OUT or Q = function(gate) * up, X holding gate [A], then up [A]; or function(X), if not gated."""
+
+    def activation(record, pas, t, threads):
+        groups, n = peek(record + COLS) // 32, peek(record + A)
+        zero = np.float32(0)
+        first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+        for item in range(first, last):
+            i, g = item // groups, item % groups
+            x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+            v0, v1 = function(load(x)), function(load(x + 64))
+            if gated:
+                v0, v1 = mul(v0, load(x + 4 * n)), mul(v1, load(x + 4 * n + 64))
+            put_group(record, i, g, keep(v0, 0, n - 32 * g, zero), keep(v1, 0, n - 32 * g - 16, zero))
+        return 0
+
+    return activation
 
 
 @kernel
-def swiglu(record, pas, t, threads):
-    """OUT or Q = silu(gate) * up; X holds gate [A], then up [A]."""
-    groups, n = peek(record + COLS) // 32, peek(record + A)
-    zero = np.float32(0)
-    first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+def softcap(record, pas, t, threads):
+    """X = cap * tanh(X / cap), in place; A columns, GAIN = cap."""
+    blocks = (peek(record + A) + 15) // 16
+    first, last = share(peek(peek(record + COUNT)) * blocks, t, threads)
     for item in range(first, last):
-        i, g = item // groups, item % groups
-        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
-        v0 = keep(gated(load(x), load(x + 4 * n)), 0, n - 32 * g, zero)
-        v1 = keep(gated(load(x + 64), load(x + 4 * n + 64)), 0, n - 32 * g - 16, zero)
-        put_group(record, i, g, v0, v1)
+        x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
+        store(x, capped(load(x), peek_f32(record + GAIN)))
     return 0
+
+
+@inline
+def capped(v, cap):
+    return mul(splat(cap), tanh(div(v, splat(cap))))
 
 
 @inline
@@ -1311,17 +1432,20 @@ def weight_float(peek_weight, size):
 
 
 def embed(weight):
-    """OUT [tokens, A] = the tokens' rows of W, times GAIN."""
+    """OUT [tokens, A] = the rows of W that the ids at B of the pass name, times GAIN; added to OUT if ADD."""
 
     def embed(record, pas, t, threads):
         cols = peek(record + A)
         gain = peek_f32(record + GAIN)
         for i in range(peek(pas + N_TOKENS)):
-            token = peek(peek(pas + TOKENS) + 8 * i)
+            row = peek(peek(pas + peek(record + B)) + 8 * i)
             out = peek(record + OUT) + i * peek(record + OUT_STEP)
             first, last = share(cols, t, threads)
             for k in range(first, last):
-                poke_f32(out + 4 * k, weight(record, token, k) * gain)
+                before = np.float32(0)
+                if peek(record + ADD) != 0:
+                    before = peek_f32(out + 4 * k)
+                poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
         return 0
 
     return embed
@@ -1429,7 +1553,8 @@ FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
 
 
 def attention(loads, size):
-    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window.
+    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
+    GAIN = cap of the scores or 0.
 
     Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
     are several heads' or several tokens', share the reading of their keys.
@@ -1458,14 +1583,14 @@ def attention(loads, size):
                 for base in range(begin // 64 * 64, end, 64):
                     scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
                     for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base)
+                        soften(scores + 256 * h, states + step * h, base, peek_f32(record + GAIN))
                     values_four(peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base)
             else:
                 for h in range(count):
                     lane, state = (peek(slots + 8 * ((at + h) // group)) * heads + head) * room, states + step * h
                     for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
                         scores_one(peek(record + Q) + (lane + base) * dim * size, q + 4 * wide * h, scores, dim)
-                        soften(scores, state, base)
+                        soften(scores, state, base, peek_f32(record + GAIN))
                         v, begin = peek(record + QS) + (lane + base) * wide * size, max(0, peek(state + BEGIN) - base)
                         values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
             for h in range(count):
@@ -1517,11 +1642,14 @@ def score(loads, size):
 
 
 @inline
-def soften(scores, state, base):
+def soften(scores, state, base, cap):
     """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
     first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
     poke_f32(state + FADE, np.float32(1))
     if first < 64 and last > 0:
+        if cap != np.float32(0):
+            for c in range(0, 256, 64):
+                store(scores + c, capped(load(scores + c), cap))
         if first > 0 or last < 64:
             for c in range(0, 64, 16):
                 store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
@@ -1707,8 +1835,15 @@ KERNELS.update(
         "rope_f16": lambda: rope(poke_f16, store_f16, 2),
         "attention_f32": lambda: attention(loads_f32, 4),
         "attention_f16": lambda: attention(loads_f16, 2),
+        "rmsnorm": lambda: norm(False, False),
+        "rmsnorm_add": lambda: norm(False, True),
+        "layernorm": lambda: norm(True, False),
+        "layernorm_add": lambda: norm(True, True),
     }
 )
+for _name in ACTIVATIONS:
+    KERNELS[f"{_name}_gated"] = lambda name=_name: activation(globals()[name], True)
+    KERNELS[f"{_name}_plain"] = lambda name=_name: activation(globals()[name], False)
 
 
 # -----------------------------------------------------------------------------
@@ -1750,6 +1885,7 @@ class Forward:
         self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
         self.att = f32(c.n_heads * c.head_dim)
         self.gate_up = f32(2 * c.ffn_dim)
+        self.branch = f32(c.dim)  # what is normed before it joins the stream
         widest = max(c.dim, c.ffn_dim, c.n_heads * c.head_dim)
         self.xb = f32(widest)  # a matmul's input, if in float32
         self.q = Buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
@@ -1773,37 +1909,56 @@ class Forward:
     # recording
 
     def record(self):
-        """The forward of a Llama, one line an operation."""
+        """The forward, an operation a line. What a family lacks has no tensor, and leaves no record."""
         c, m = self.config, self.model.tensors
         window, rope_id = (m[name].data.view("<i4").tolist() for name in ("window", "rope_id"))
-        self.embed(self.x, "embed")
+        self.embed(self.branch if c.has("embed_norm") else self.x, "embed", TOKENS)
+        if c.has("positions"):
+            self.embed(self.x, "positions", POSITIONS)
         self.angles(self.cs)
+        if c.has("embed_norm"):
+            self.norm(self.branch, "embed_norm", out=self.x)
         for i in range(c.n_layers):
-            self.rmsnorm(self.x, f"l{i}.an.w", f"l{i}.qkv")
+            self.norm(self.x, f"l{i}.an", f"l{i}.qkv")
             self.matmul(self.qkv, f"l{i}.qkv")
+            self.headnorms(self.qkv, f"l{i}.qk.w")
             self.rope(self.qkv, i, rope_id[i])
             self.attention(self.att, self.qkv, i, window[i])
-            self.convert(self.att, f"l{i}.o")
-            self.matmul(self.x, f"l{i}.o", add=True)
-            self.rmsnorm(self.x, f"l{i}.fn.w", f"l{i}.gate_up")
+            if not c.parallel:
+                self.join(self.att, f"l{i}.o", f"l{i}.an2")
+            self.norm(self.x, f"l{i}.fn", f"l{i}.gate_up")
             self.matmul(self.gate_up, f"l{i}.gate_up")
-            self.swiglu(self.gate_up, f"l{i}.down")
-            self.matmul(self.x, f"l{i}.down", add=True)
+            if c.parallel:
+                self.join(self.att, f"l{i}.o", f"l{i}.an2")
+            self.join(self.gate_up, f"l{i}.down", f"l{i}.fn2", self.activation)
         head = "head" if c.has("head") else "embed"
-        self.rmsnorm(self.x, "out_norm.w", head, wanted=True)
+        self.norm(self.x, "out_norm", head, wanted=True)
         self.matmul(self.logits, head, wanted=True)
+        if c.final_cap:
+            step = 4 * padded(c.vocab_size, 16)
+            cap = {X: (self.logits, WANTED_MAX * step), X_STEP: step, A: c.vocab_size, GAIN: float(c.final_cap)}
+            self.emit("softcap", cap, wanted=True)
+
+    def join(self, x, name, norm, prepare=None):
+        """The residual stream += matrix name @ x, normed if there is such a norm."""
+        (prepare or self.convert)(x, name)
+        if norm + ".w" in self.model.tensors:
+            self.matmul(self.branch, name)
+            self.norm(self.branch, norm, out=self.x, kind="_add")
+        else:
+            self.matmul(self.x, name, add=True)
 
     def emit(self, kernel, fields, wait=True, wanted=False):
         """Append a record. fields: {offset: int, float (as bits) or (Buffer, bytes that the kernel may touch)}."""
-        row = np.zeros(RECORD_BYTES // 8, np.int64)
-        row[WAIT // 8] = wait
+        row = [0] * (RECORD_BYTES // 8)
+        row[WAIT // 8] = int(wait)
         for offset, value in fields.items():
             if isinstance(value, tuple):
                 buffer, reach = value
                 if reach > buffer.nbytes:
                     raise ModelError(f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it")
                 value = buffer.address
-            row[offset // 8] = int(np.float32(value).view(np.int32)) if isinstance(value, float) else value
+            row[offset // 8] = struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
         row[COUNT // 8] = N_WANTED if wanted else N_TOKENS
         self.records.append((kernel, row))
 
@@ -1836,11 +1991,13 @@ class Forward:
         places = {Q: (self.q, CHUNK * cols), QS: (self.qs, CHUNK * step), QC: (self.qc, CHUNK * step)}
         return {**places, Q_STEP: cols, G_STEP: step, COLS: cols}
 
-    def embed(self, out, name):
+    def embed(self, out, name, ids):
+        """out = rows of a matrix, those of tokens; or += those of positions."""
         dtype, _, _, fields = self._weights(name)
         dim, step = self.config.dim, 4 * padded(self.config.dim, GROUP)
-        gain = self.config.embed_scale or 1.0
-        self.emit(f"embed_{dtype}", {**fields, A: dim, OUT: (out, CHUNK * step), OUT_STEP: step, GAIN: gain}, wait=False)
+        gain = float(self.config.embed_scale or 1.0) if ids == TOKENS else 1.0
+        fields = {**fields, A: dim, B: ids, ADD: int(ids != TOKENS), OUT: (out, CHUNK * step), OUT_STEP: step, GAIN: gain}
+        self.emit(f"embed_{dtype}", fields, wait=False)  # each thread has its columns, in both; angles() waits
 
     def angles(self, out):
         c = self.config
@@ -1848,13 +2005,31 @@ class Forward:
         step = 4 * c.n_rope * c.head_dim
         self.emit("angles", {OUT: (out, CHUNK * step), OUT_STEP: step, W: table, A: c.head_dim // 2, B: c.n_rope})
 
-    def rmsnorm(self, x, weight, name, wanted=False):
-        """The normed x becomes the input of matrix name."""
-        c = self.config
+    def norm(self, x, weight, name=None, wanted=False, out=None, kind=""):
+        """The normed x becomes the input of matrix name, or goes to out, or is added to it. Without such a norm: x itself."""
+        c, there = self.config, self.model.tensors
         step = 4 * padded(c.dim, GROUP)
+        if weight + ".w" not in there:
+            return self.convert(x, name)
         take = self.ids.address + 8 * CHUNK * 3 if wanted else 0
-        norm = {X: (x, CHUNK * step), X_STEP: step, W: self._vector(weight, GROUP), A: c.dim, B: float(c.eps), C: take}
-        self.emit("rmsnorm", {**self._input(name), **norm}, wanted=wanted)
+        fields = {X: (x, CHUNK * step), X_STEP: step, W: self._vector(weight + ".w", GROUP), A: c.dim, B: float(c.eps), C: take}
+        if weight + ".b" in there:
+            fields[BIAS] = self._vector(weight + ".b", GROUP)
+        to = self._input(name) if name else {OUT: (out, CHUNK * step), OUT_STEP: step, COLS: step // 4}
+        self.emit(("layernorm" if c.norm else "rmsnorm") + kind, {**to, **fields}, wanted=wanted)
+
+    def headnorms(self, x, weight):
+        """Queries and keys normed in place, each head by itself or all together."""
+        c = self.config
+        if not c.qk_norm:
+            return
+        w, at = self._vector(weight, 16), 0
+        step = 4 * padded((c.n_heads + 2 * c.n_kv_heads) * c.head_dim, GROUP)
+        for heads in (c.n_heads, c.n_kv_heads):
+            width = c.head_dim * (heads if c.qk_norm == 2 else 1)
+            fields = {X: x.address + 4 * at, X_STEP: step, W: w + 4 * at, B: float(c.eps), C: width}
+            self.emit("headnorm", {**fields, A: heads * c.head_dim // width}, wait=at > 0)
+            at += heads * c.head_dim
 
     def convert(self, x, name):
         """x becomes the input of matrix name."""
@@ -1862,10 +2037,12 @@ class Forward:
         step = 4 * fields[COLS]
         self.emit("convert", {**fields, X: (x, CHUNK * step), X_STEP: step})
 
-    def swiglu(self, x, name):
-        fields, ffn = self._input(name), self.config.ffn_dim
-        step = 4 * padded(2 * ffn, GROUP)
-        self.emit("swiglu", {**fields, X: (x, CHUNK * step), X_STEP: step, A: ffn})
+    def activation(self, x, name):
+        """The feed-forward's x becomes the input of matrix name."""
+        c, plain = self.config, self.config.has("ungated")
+        step = 4 * padded((1 if plain else 2) * c.ffn_dim, GROUP)
+        kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
+        self.emit(kernel, {**self._input(name), X: (x, CHUNK * step), X_STEP: step, A: c.ffn_dim})
 
     def matmul(self, out, name, add=False, wanted=False):
         """out = W @ input + bias, or out += resid_scale * (…)."""
@@ -1899,6 +2076,7 @@ class Forward:
     def rope(self, x, layer, table):
         c = self.config
         step = 4 * c.n_rope * c.head_dim
+        table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
         cs = self.cs.address + 4 * c.head_dim * table if table >= 0 else 0
         gain = float(c.attn_scale or 1 / math.sqrt(c.head_dim))
         self.emit(f"rope_{self.kv}", {**self._heads(x, layer), W: cs, S: step, GAIN: gain})
@@ -1906,13 +2084,14 @@ class Forward:
     def attention(self, out, x, layer, window):
         step = 4 * padded(self.config.n_heads * self.config.head_dim, GROUP)
         fields = {**self._heads(x, layer), OUT: (out, CHUNK * step), OUT_STEP: step, E: window}
+        fields[GAIN] = float(self.config.attn_cap)
         self.emit(f"attention_{self.kv}", fields)
 
     # playing
 
     def _ready(self):
         """Put the addresses in, and start the workers."""
-        self.program = np.stack([row for _, row in self.records])
+        self.program = np.array([row for _, row in self.records], np.int64)
         self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.pass_words = self.pas.view(np.int64, self.pas.nbytes // 8)
         for i, (name, _) in enumerate(self.records):
@@ -1999,6 +2178,8 @@ ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPL
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
 LSTRIP, RSTRIP = 0x10, 0x20
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
+CHAT = "first system after_system u2a a2u gen".split()  # what a chat template writes around contents; see chat_parts()
+CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 PIECE_MAX = 4096
 # How text is cut before merging: regular expressions over a string of classes, a letter for each character of the text.
 # x letter, 0 number, . other, "\n" line end, " " space, "\t" other white space; ' and the letters of English contractions
@@ -2047,7 +2228,7 @@ class Tokenizer:
             raise ModelError("unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?")
         if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
             raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-        if self.pretok not in SPLITS or sections["chat"] or sections["reserved"]:
+        if self.pretok not in SPLITS or sections["reserved"]:
             raise ModelError(f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one")
         edges = offsets.tolist()
         self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
@@ -2057,6 +2238,7 @@ class Tokenizer:
         if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
             raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
         self._index(prio.tolist(), sections["merges"])
+        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
 
     def _index(self, prio, merges):
@@ -2109,13 +2291,34 @@ class Tokenizer:
     def encode(self, text, add_bos=True):
         """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
         ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
+        ids += self._run(text, True)
+        return ids + ([self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else [])
+
+    def encode_chat(self, messages):
+        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the last a user's -> ids up to
+        where the assistant begins. Contents go through encode: they never become control tokens. Raises ModelError."""
+        if self.chat is None:
+            raise ModelError("this model was exported without a chat template; expected one to chat; complete text instead")
+        ids, text = [], ""
+        for part in chat_parts(messages, self.chat, self.strips):
+            for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
+                if kind == CHAT_ID:
+                    ids += [*self._run(text, self.prefix_runs or not ids), value]
+                    text = ""
+                else:
+                    text += time.strftime(value) if kind == CHAT_DATE else value
+        return ids + self._run(text, self.prefix_runs or not ids)
+
+    def _run(self, text, prefix):
+        """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
+        ids = []
         if self.flags & NFC:
             import unicodedata
 
             text = unicodedata.normalize("NFC", text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
-            if text and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
+            if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
                 text = " " + text
         parts = self.user_pattern.split(text) if self.user_pattern else [text]
         for i, part in enumerate(parts):
@@ -2125,7 +2328,7 @@ class Tokenizer:
             elif part:
                 for word in self._words(part):
                     ids += self._word(word)
-        return ids + ([self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else [])
+        return ids
 
     def _words(self, text):
         """text cut by the model's pattern, which runs on a string of character classes instead of the text."""
@@ -2229,6 +2432,53 @@ class TextStream:
     def flush(self):
         """What is left at the end: U+FFFD for an unfinished character."""
         return self.decoder.decode(b"", final=True)
+
+
+def chat_parts(messages, pieces, strips):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
+
+    strips: by role, what the template cuts off a content: LSTRIP, RSTRIP. Raises ModelError for another order of roles.
+    """
+    roles = [m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None for m in messages]
+    system = roles[:1] == ["system"]
+    if roles[system:] != [("user", "assistant")[i % 2] for i in range(len(roles) - system)] or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles)) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        raise ModelError("messages: this model's template has no system message; expected none; put it into the user's")
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        text = m["content"].lstrip() if strips[m["role"]] & LSTRIP else m["content"]
+        after = "after_system" if m["role"] == "system" else "a2u" if m["role"] == "assistant" else "u2a"
+        out += [text.rstrip() if strips[m["role"]] & RSTRIP else text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
+
+def _tokenizer_chat(raw, tokenizer):
+    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+    if not raw:
+        return None, {}, True
+    pieces, at = {}, 4
+    try:
+        for name in CHAT:
+            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
+            for _ in range(0 if count == NONE else min(count, len(raw))):
+                kind, length = struct.unpack_from("<II", raw, at)
+                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
+                if kind > CHAT_DATE or len(value) != length:
+                    raise ValueError
+                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+                if kind == CHAT_ID and (value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL):
+                    raise ValueError
+                items.append((kind, value))
+            pieces[name] = None if count == NONE else items
+        whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
+        if at != len(raw) or not whole or set(raw[:3]) - {0, LSTRIP, RSTRIP, LSTRIP | RSTRIP} or raw[3] > 1:
+            raise ValueError
+    except (struct.error, ValueError):
+        raise ModelError("the chat section is not what export.py writes; export it again") from None
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
 
 
 def _read_small(path, what, most):

@@ -1,0 +1,143 @@
+"""
+Comparisons: the assistant writes several answers to a request, a program says which is better, and the model moves that way.
+
+    python train/prefer.py --chat train/chat/ckpt.pt --out train/preferred
+
+Direct preference optimisation (Rafailov et al. 2023). Answers are sampled with run.py from the exported checkpoint, which is
+two orders of magnitude faster than sampling here. judge() of prompts.py ranks them: has what was asked for, ends, does not
+repeat itself. Writes --out/ckpt.pt. `--measure MODEL.bin …` only prints the rates of exported models on requests that no
+training saw; `--smoke` does all of it in a minute.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from finetune import load, to_ids
+from pretrain import optimisers, save
+from prompts import fresh, judge
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import run  # noqa: E402
+
+HOW = dict(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
+
+
+def requests(n, seed):
+    """n requests (text, words) with nothing in common with those of another seed's half: pairs are split by their hash."""
+    rng, out = random.Random(seed), []
+    while len(out) < n:
+        text, words = fresh(rng, set())
+        if sum(map(ord, "".join(words))) % 4 == 0 if seed == 0 else sum(map(ord, "".join(words))) % 4:
+            out.append((text, words))
+    return out
+
+
+def answers(path, asked, each, seed, limit, raw=False):
+    """For each request: each answers [(text, ended)], sampled with run.py. raw: by a model without a template."""
+    model, out = run.Model(path, verbose=False), []
+    for n, (text, _) in enumerate(asked):
+        prompt = text + "\n" if raw else model.encode_chat([{"role": "user", "content": text}])
+        rows = []
+        for i in range(each):
+            chunks = list(model.stream(prompt, limit, seed=seed + 1000 * n + i, **HOW))
+            rows.append(("".join(c.text for c in chunks).strip(), chunks[-1].finish_reason == "eos"))
+        out.append(rows)
+    return out
+
+
+def measure(path, n=200, limit=400):
+    """-> (share of answers that follow the request, share of groups of four words said before), on requests of seed 0."""
+    raw = run.Model(path, verbose=False).tokenizer.chat is None
+    asked = requests(n, 0)
+    marks = [judge(t, words, ended) for (_, words), [(t, ended)] in zip(asked, answers(path, asked, 1, 7, limit, raw))]
+    return sum(m["follows"] for m in marks) / n, sum(m["has"] for m in marks) / n, sum(m["repeats"] for m in marks) / n
+
+
+def pairs_of(asked, told):
+    """[(request, better, worse)] where the judge sees a difference."""
+    pairs = []
+    for (text, words), rows in zip(asked, told):
+        worth = []
+        for story, ended in rows:
+            m = judge(story, words, ended)
+            worth.append((m["has"] + 0.5 * ended - 2 * max(0, m["repeats"] - 0.05) - 0.5 * (len(story) < 200), story, ended))
+        worth.sort(key=lambda w: w[0])
+        if worth[-1][0] > worth[0][0] + 0.2 and worth[-1][2]:
+            pairs.append((text, worth[-1][1], worth[0][1]))
+    return pairs
+
+
+def log_chances(model, turns, tokenizer, limit):
+    """Sum of the log-probabilities of the answers; turns: [[request, answer]] -> float32 [n]."""
+    rows = [to_ids(t, tokenizer) for t in turns]
+    width = min(limit, max(len(x) for x, _ in rows))
+    fill = lambda row, value: (row + [value] * width)[:width]
+    x = torch.tensor([fill(x, 0) for x, _ in rows])
+    y = torch.tensor([fill(y, -100) for _, y in rows])
+    chances = -F.cross_entropy(model(x).transpose(1, 2), y.clamp(min=0), reduction="none")
+    return (chances * (y >= 0)).sum(1)
+
+
+def main():
+    ap = argparse.ArgumentParser(description="Improve the assistant by comparisons of its own answers.", allow_abbrev=False)
+    here = Path(__file__).resolve().parent
+    ap.add_argument("--chat", default=str(here / "chat" / "ckpt.pt"))
+    ap.add_argument("--out", default=str(here / "preferred"))
+    for name, value in dict(requests=1200, each=4, batch=16, epochs=1, seed=1, threads=0).items():
+        ap.add_argument(f"--{name}", type=int, default=value)
+    ap.add_argument("--lr", type=float, default=1e-4)
+    ap.add_argument("--beta", type=float, default=0.1, help="how near to stay to the fine-tuned model (default 0.1)")
+    ap.add_argument("--measure", nargs="+", metavar="MODEL", help="print the rates of these model.bin files and stop")
+    ap.add_argument("--smoke", action="store_true")
+    a = ap.parse_args()
+    for path in a.measure or []:
+        follows, has, repeats = measure(path)
+        print(f"{path}: follows {follows:.1%}, has {has:.1%} of the words, repeats {repeats:.1%}", flush=True)
+    if a.measure:
+        return
+    a.requests = 6 if a.smoke else a.requests
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    out = Path(a.out)
+    out.mkdir(parents=True, exist_ok=True)
+    exported = out / "chat.bin"
+    command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
+    subprocess.run(list(map(str, command)), check=True)
+    asked = requests(a.requests, a.seed)
+    pairs = pairs_of(asked, answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400))
+    print(f"{len(pairs)} pairs from {a.requests} requests", flush=True)
+    model, tokenizer, value = load(a.chat)
+    start, _, _ = load(a.chat)
+    limit, rng, began = value["model_args"]["max_seq_len"], random.Random(a.seed), time.perf_counter()
+    pair, steps = optimisers(model, a.lr), a.epochs * (len(pairs) // a.batch)
+    for step in range(steps):
+        rows = rng.sample(pairs, a.batch)
+        good, bad = ([[text, row[side]] for text, *row in rows] for side in (0, 1))
+        with torch.no_grad():
+            before = log_chances(start, good, tokenizer, limit) - log_chances(start, bad, tokenizer, limit)
+        after = log_chances(model, good, tokenizer, limit) - log_chances(model, bad, tokenizer, limit)
+        loss = -F.logsigmoid(a.beta * (after - before)).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in pair:
+            for group in optimiser.param_groups:
+                group["lr"] = a.lr * min(1, (step + 1) / 5) * (1 - step / steps)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        share = (after > before).float().mean().item()
+        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {time.perf_counter() - began:.0f} s", flush=True)
+    weights = {k: v.detach().float() for k, v in model.state_dict().items()}
+    note = f"{value['note']}; prefer.py seed {a.seed}, {steps} steps of {a.batch} pairs"
+    save({**value, "model": weights, "note": note}, out / "ckpt.pt")
+
+
+if __name__ == "__main__":
+    main()
