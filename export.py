@@ -6,6 +6,7 @@ The file, top to bottom:
     families      what each architecture calls its tensors, and how it differs from a Llama
     sources       llama2.c, torch checkpoints, Hugging Face folders, random weights -> canonical tensors
     tokenizers    llama2.c, SentencePiece, tokenizer.json, tiktoken -> tokenizer.bin
+    chat          a template becomes fixed pieces of text and control tokens
     quantise      float32 rows -> the blocks of 16 rows that kernels read
     write         temporary file, hashes, rename; then read back and verified
     command line  flags, exit codes
@@ -22,6 +23,7 @@ import pickle
 import random
 import re
 import struct
+import subprocess
 import sys
 import time
 import zipfile
@@ -96,7 +98,8 @@ POST_ONLY = like_llama("an= fn= an2=post_attention_layernorm fn2=post_feedforwar
 GEMMA = like_llama("an2=post_attention_layernorm fn=pre_feedforward_layernorm fn2=post_feedforward_layernorm")
 GLM4 = like_llama("w1= w3= w13=mlp.gate_up_proj an2=post_self_attn_layernorm fn2=post_mlp_layernorm")
 ONE_NORM = like_llama("fn=input_layernorm")
-PHI = like_llama("fn=input_layernorm wo=self_attn.dense w1= w3=mlp.fc1 w2=mlp.fc2") | {"out_norm": "model.final_layernorm.weight"}
+PHI = like_llama("fn=input_layernorm wo=self_attn.dense w1= w3=mlp.fc1 w2=mlp.fc2")
+PHI |= {"out_norm": "model.final_layernorm.weight"}
 NANOCHAT = like_llama("w1= w3=mlp.fc1 w2=mlp.fc2")
 STARCODER2 = like_llama("w1= w3=mlp.c_fc w2=mlp.c_proj")
 GPT2_PARTS = "an=ln_1 fn=ln_2 wqkv=attn.c_attn wo=attn.c_proj w3=mlp.c_fc w2=mlp.c_proj"
@@ -152,7 +155,10 @@ FAMILIES = {
     "Olmo3ForCausalLM": (POST_ONLY, dict(window=FOUR)),
     "GlmForCausalLM": (FUSED, dict(interleaved=True)),
     "Glm4ForCausalLM": (GLM4, dict(interleaved=True)),
-    "Exaone4ForCausalLM": (POST_ONLY, dict(window=FOUR, rotates=lambda j, i: not j.get("sliding_window") or slides(j, i, FOUR))),
+    "Exaone4ForCausalLM": (
+        POST_ONLY,
+        dict(window=FOUR, rotates=lambda j, i: not j.get("sliding_window") or slides(j, i, FOUR)),
+    ),
     "CohereForCausalLM": (ONE_NORM, dict(norm="layer", interleaved=True, parallel=True, more=lambda j: cohere_scale(j))),
     "Cohere2ForCausalLM": (
         ONE_NORM,
@@ -399,14 +405,20 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
     return table.astype(np.float32)
 
 
+NEEDED = object()
+
+
 def first_of(j, *keys, otherwise=None):
-    """The first of these keys that is there and not null."""
-    return next((j[k] for k in keys if j.get(k) is not None), otherwise)
+    """The first of these keys that is there and not null. Raises KeyError if none is and there is nothing to take otherwise."""
+    found = next((j[k] for k in keys if j.get(k) is not None), otherwise)
+    if found is NEEDED:
+        raise KeyError(keys[0])
+    return found
 
 
 def hf_config(j, f):
     """config.json -> Config, but for the rope tables."""
-    get = lambda *keys, otherwise=None: first_of(j, *keys, otherwise=otherwise)
+    get = lambda *keys, otherwise=NEEDED: first_of(j, *keys, otherwise=otherwise)
     dim, heads = int(get("hidden_size", "n_embd")), int(get("num_attention_heads", "n_head", "num_heads"))
     kv, head_dim = int(get("num_key_value_heads", "num_kv_heads", otherwise=heads)), int(j.get("head_dim") or dim // heads)
     if f.label == "Falcon" and not j.get("new_decoder_architecture"):
@@ -419,8 +431,12 @@ def hf_config(j, f):
         if j.get(key):
             found = printable(str(j[key]))[:60]
             raise ModelError(f"config.json: {key} {found} is not supported; expected none")
+    for key, part in (("attention_bias", "wq"), ("mlp_bias", "w3")):
+        said = j.get(key, False if f.label == "Llama" else None)
+        if said is not None and said != f.has(part, True) and not f.names.get("wqkv"):
+            raise ModelError(f"config.json: {key} is {said}, but the weights say otherwise; do they belong together?")
     if f.label == "OPT" and not (j.get("do_layer_norm_before", True) and j.get("word_embed_proj_dim", dim) == dim):
-        raise ModelError("config.json: an OPT with norms behind or projected embeddings is not supported; expected another size")
+        raise ModelError("config.json: OPT with norms behind or projected embeddings is not supported; expected another size")
     parallel = f.settings("parallel") or False
     parallel = bool(j.get(parallel, f.label != "StableLm")) if isinstance(parallel, str) else parallel
     if parallel and not f.has("fn"):
@@ -666,6 +682,7 @@ def torch_source(value):
     if own:  # documents of our trainer begin and end with token 0
         s.config = replace(s.config, bos=0, eos=0)
         s.tokenizer_json, s.note = str(value["tokenizer"]), str(value.get("note", ""))
+        s.chat_template = str(value.get("chat_template") or "")
     return s
 
 
@@ -833,7 +850,7 @@ TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens 
 
 def pack_tokenizer(
     kind, pieces, prio, types, flags=0, pretok=0, bos=None, eos=None, unk=None, pad=None,
-    stops=(), classes=(), merges=(), tests=(),
+    stops=(), classes=(), merges=(), tests=(), chat=b"",
 ):
     """-> the bytes of a tokenizer.bin. pieces: [bytes]; prio: floats, higher merges first; types: run.NORMAL, run.BYTE, …;
     classes: [(first, last, class)]; merges: [(id, id)] by rank, with the flag run.EXPLICIT; tests: [(text, ids)]."""
@@ -844,7 +861,7 @@ def pack_tokenizer(
         selftest += struct.pack("<II", len(raw), len(ids)) + raw + np.array(ids, "<u4").tobytes()
     u4 = lambda rows: np.array(rows, "<u4").tobytes()
     parts = [offsets.tobytes(), b"".join(pieces), np.array(prio, "<f4").tobytes(), bytes(types), u4(sorted(stops))]
-    parts += [u4(classes), u4(merges), b"", selftest, b""]
+    parts += [u4(classes), u4(merges), chat, selftest, b""]
     table, body, at = b"", b"", 256
     for part in parts:
         table += struct.pack("<QQ", at, len(part))
@@ -986,11 +1003,11 @@ def read_tokenizer_json(text, hints):
         raise ModelError(f"tokenizer.json: {printable(repr(e))[:80]}; expected what the tokenizers library writes") from None
 
 
-def _tokenizer_json(j, model, added, hints, text):
-    steps = lambda part, key: [] if not part else part[key] if part["type"] == "Sequence" else [part]
+def _text_rules(j, steps, hints):
+    """What tokenizer.json does to a text before merging -> (whether pieces are bytes, flags, pattern)."""
     norms, pres = steps(j.get("normalizer"), "normalizers"), steps(j.get("pre_tokenizer"), "pretokenizers")
     byte_level = any(p["type"] == "ByteLevel" for p in pres)
-    flags, pretok = run.IGNORE_MERGES if model.get("ignore_merges") else 0, 0
+    flags, pretok = 0, 0
     for step in norms:
         if step["type"] == "NFC":
             flags |= run.NFC
@@ -1006,10 +1023,19 @@ def _tokenizer_json(j, model, added, hints, text):
         elif step["type"] == "ByteLevel" and not step.get("add_prefix_space"):
             pretok = 1 if step.get("use_regex", True) else pretok
         elif step["type"] == "Metaspace" and step["replacement"] == "\u2581" and not step.get("split", True):
-            flags |= {"always": run.PREFIX_UNLESS, "first": run.PREFIX_UNLESS, "never": 0}[step.get("prepend_scheme", "always")]
+            scheme = step.get("prepend_scheme", "always")
+            flags |= {"always": run.PREFIX_UNLESS, "first": run.PREFIX_UNLESS, "never": 0}[scheme]
+            hints["prefix_first"] = scheme == "first"  # not again behind a control token
         else:
             found = printable(json.dumps(step))[:120]
             raise ModelError(f"tokenizer.json: pre-tokenizer {found} is not supported; known: GPT-2, Llama 3, Qwen 2")
+    return byte_level, flags, pretok
+
+
+def _tokenizer_json(j, model, added, hints, text):
+    steps = lambda part, key: [] if not part else part[key] if part["type"] == "Sequence" else [part]
+    byte_level, flags, pretok = _text_rules(j, steps, hints)
+    flags |= run.IGNORE_MERGES if model.get("ignore_merges") else 0
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(name):
             raise ModelError(f"tokenizer.json: {name} is not supported; expected none")
@@ -1109,15 +1135,18 @@ def read_tokenizer(source, hints):
         raw = source.encode() if isinstance(source, str) else run._read_small(source, "a tokenizer", 1 << 28)
         if raw.startswith(run.TOKENIZER_MAGIC):
             return raw
+        engine = None
         if raw[:1] == b"{":
             fields, engine = read_tokenizer_json(raw.decode("utf-8", "replace"), hints)
-            return finish_tokenizer(fields, engine)
-        if raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
-            return finish_tokenizer(read_sentencepiece(raw))
-        if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
+        elif raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
+            fields = read_sentencepiece(raw)
+        elif raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
             fields, engine = read_tiktoken(raw)
-            return finish_tokenizer(fields, engine)
-        return finish_tokenizer(read_llama2c_tokenizer(raw, hints["n_vocab"]))
+        else:
+            fields = read_llama2c_tokenizer(raw, hints["n_vocab"])
+        if hints.get("template"):
+            fields = add_chat(fields, hints["template"], hints["special"], bool(hints.get("prefix_first")))
+        return finish_tokenizer(fields, engine)
     except ModelError as e:
         raise ModelError(f"{name}: {e}") from None
 
@@ -1132,6 +1161,9 @@ def find_tokenizer(args, source):
         settings = [read_json(folder / f) for f in ("generation_config.json",) if (folder / f).exists()]
         stops = [s for j in [read_json(folder / "config.json"), *settings] for s in np.ravel(j.get("eos_token_id") or [])]
         hints["stops"] = sorted({int(s) for s in stops})
+        hints["template"], hints["special"] = find_template(folder)
+    elif getattr(source, "chat_template", None):
+        hints["template"], hints["special"] = source.chat_template, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     if args.tokenizer == "none":
         return None
     if args.tokenizer:
@@ -1151,6 +1183,185 @@ def find_tokenizer(args, source):
         raise ModelError(f"{printable(str(place))}: {what} beside the source; expected one; choose with --tokenizer")
     say(f"tokenizer: {own[0].name}")
     return read_tokenizer(own[0], hints)
+
+
+# -----------------------------------------------------------------------------
+# chat: a template is rendered here, once, and what it does becomes fixed pieces; run.py never runs one
+
+RENDER = r"""
+import json, re, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
+except (ImportError, ValueError, OSError):
+    pass
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+job, out = json.load(sys.stdin), []
+def refuse(message):
+    raise TemplateError(message)
+env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+env.globals.update(raise_exception=refuse, strftime_now=lambda form: job["date"] + form + job["date"], **job["special"])
+try:
+    text = re.sub(r"(\{%-?\s*)generation(\s*-?%\})", r"\1if true\2", job["template"])  # marks what training looks at
+    template = env.from_string(re.sub(r"(\{%-?\s*)endgeneration(\s*-?%\})", r"\1endif\2", text))
+    for messages, generate in job["chats"]:
+        try:
+            out.append(template.render(messages=messages, add_generation_prompt=generate))
+        except TemplateError:
+            out.append(None)
+        if sum(map(len, filter(None, out))) > 1 << 22:
+            sys.exit("it writes too much")
+except Exception as e:
+    sys.exit(f"{type(e).__name__}: {e}")
+json.dump(out, sys.stdout)
+"""
+DATE = "\ue0dd"  # stands around the format of today's date
+ROLES = ("system", "user", "assistant")
+SYSTEM, USER, ASSISTANT = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
+
+
+def render(template, special, chats):
+    """Texts of chats [(messages, with generation prompt)], None where the template refuses one. In a process of its own with
+    a limit on time and memory, in jinja2's immutable sandbox: a template is a program of strangers."""
+    need("jinja2")
+    job = json.dumps({"template": template, "special": special, "chats": chats, "date": DATE})
+    try:
+        done = subprocess.run([sys.executable, "-c", RENDER], input=job.encode(), capture_output=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        raise ModelError("it does not end") from None
+    if done.returncode:
+        raise ModelError(done.stderr.decode("utf-8", "replace").strip().split("\n")[-1][-120:] or "its program died")
+    return json.loads(done.stdout)
+
+
+def conversation(contents, system=None):
+    """[u0, a0, u1, …] -> messages."""
+    roles = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
+    return ([] if system is None else [{"role": "system", "content": system}]) + roles
+
+
+def compile_chat(template, special):
+    """A Jinja template -> (the pieces of text between contents, by name of run.CHAT; strips of system, user, assistant).
+
+    Renders marked contents, cuts the result at the marks, and then compares 60 random conversations with the template's
+    own rendering. Raises ModelError if pieces cannot say what it does.
+    """
+    talk = [(USER, ASSISTANT)[i % 2] % (i // 2) for i in range(5)]
+    chats = [(conversation(talk[:1]), True), (conversation(talk[:1], SYSTEM), True), (conversation(talk[:3]), True)]
+    plain, led, long, *probes = render(template, special, chats + [chat for role in ROLES for chat in strip_probes(role)])
+    if plain is None or long is None:
+        raise ModelError("it refuses a plain conversation")
+
+    def cut(text, *marks):
+        parts = []
+        for mark in marks:
+            before, found, text = text.partition(mark)
+            if not found or mark in text:
+                raise ModelError("it leaves a message out, or writes it twice")
+            parts.append(before)
+        return [*parts, text]
+
+    first, gen = cut(plain, talk[0])
+    _, u2a, a2u, _ = cut(long, *talk[:3])
+    pieces = {"first": first, "u2a": u2a, "a2u": a2u, "gen": gen}
+    try:
+        pieces["system"], pieces["after_system"], _ = cut(led or "", SYSTEM, talk[0])
+    except ModelError:
+        pass  # no place for a system message, or it is part of the user's
+    strips = {role: strips_of(role, probes[3 * i : 3 * i + 3], "system" in pieces) for i, role in enumerate(ROLES)}
+    check_chat(template, special, pieces, strips)
+    return pieces, strips
+
+
+def strip_probes(role):
+    """Conversations whose content of that role is bare, between line ends, and between spaces."""
+    chats = []
+    for word in ("7qword", "\n7qword\n", " 7qword "):
+        talk = ["a7q", "b7q", "c7q"]
+        if role != "system":
+            talk[ROLES.index(role) - 1] = word
+        chats.append((conversation(talk, word if role == "system" else None), True))
+    return chats
+
+
+def strips_of(role, texts, has_system):
+    """What the template cuts off a content of this role: a number as in run.STRIPS."""
+    if role == "system" and not has_system:
+        return 0
+    rows = [text.split("7qword", 1) for text in texts if text and "7qword" in text]
+    if len(rows) < 3:
+        raise ModelError(f"it loses what the {role} says")
+    cuts = []
+    for side in (0, 1):
+        lines, spaces = (rows[0][side] == row[side] for row in rows[1:])
+        cuts.append(1 if lines and spaces else 2 if lines else 0)
+    return cuts[0] + 3 * cuts[1]
+
+
+def check_chat(template, special, pieces, strips):
+    """Raises ModelError if a random conversation reads otherwise when the template itself renders it."""
+    rng, words = random.Random(0), ["fox", " ", "\n", "  shoe", "é", "🙂", "\n\n", "{{x}}", "'s", "7", "<b>", "\t", "end."]
+    say = lambda: "".join(rng.choice(words) for _ in range(rng.randint(0, 8))) + rng.choice(["x", "x ", "x\n"])
+    chats = []
+    for _ in range(60):
+        system = say() if "system" in pieces and rng.random() < 0.5 else None
+        chats.append((conversation([say() for _ in range(rng.choice([1, 1, 3, 3, 5]))], system), True))
+    for (messages, _), want in zip(chats, render(template, special, chats)):
+        if "".join(run.chat_parts(messages, pieces, strips)) != want:
+            raise ModelError("fixed pieces cannot say what it does")
+
+
+def find_template(folder):
+    """-> (template or None, {"bos_token": …, "eos_token": …}) of a Hugging Face folder."""
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    special = {}
+    for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = settings.get(key)
+        special[key] = value.get("content", "") if isinstance(value, dict) else value or ""
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several by name
+        template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}.get("default")
+    if (folder / "chat_template.jinja").exists():
+        template = (folder / "chat_template.jinja").read_text("utf-8", "replace")
+    return template if isinstance(template, str) else None, special
+
+
+def add_chat(fields, template, special, prefix_first):
+    """The fields of a tokenizer with its section "chat"; a template that cannot be compiled is said so and left out."""
+    try:
+        pieces, strips = compile_chat(template, special)
+    except ModelError as e:
+        say(f"no chat: the template cannot be compiled: {printable(str(e))}; the model completes text")
+        return fields
+    chat = pack_chat(pieces, strips, fields, prefix_first)
+    after = run._tokenizer_chat(chat, SimpleNamespace(n_vocab=len(fields["pieces"]), types=np.array(fields["types"])))[0]["a2u"]
+    ends = [value for kind, value in after if kind == run.CHAT_ID][:1]  # what an answer ends with
+    return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
+
+
+def pack_chat(pieces, strips, fields, prefix_first):
+    """-> the section "chat" of tokenizer.bin: strips; then each piece as a count and items, a control token's id, or text."""
+    kinds = enumerate(zip(fields["pieces"], fields["types"]))
+    controls = [(piece.decode(), i) for i, (piece, kind) in kinds if kind == run.CONTROL and piece]
+    forms = [re.escape(text) for text, _ in sorted(controls, key=lambda row: -len(row[0]))]
+    pattern, ids = re.compile("|".join(forms + [f"{DATE}[^{DATE}]*{DATE}"])), dict(controls)
+    body = bytes(strips[role] for role in ROLES) + bytes([prefix_first])
+    for name in run.CHAT:
+        items, at, text = [], 0, pieces.get(name)
+        for m in pattern.finditer(text or ""):
+            items += [(run.CHAT_TEXT, text[at : m.start()].encode())] if at < m.start() else []
+            dated = m[0].startswith(DATE)
+            items.append((run.CHAT_DATE, m[0].strip(DATE).encode()) if dated else (run.CHAT_ID, ids[m[0]]))
+            at = m.end()
+        items += [(run.CHAT_TEXT, text[at:].encode())] if at < len(text or "") else []
+        body += struct.pack("<I", NONE if text is None else len(items))
+        for kind, value in items:
+            raw = struct.pack("<I", value) if kind == run.CHAT_ID else value
+            body += struct.pack("<II", kind, len(raw)) + raw
+    return body
 
 
 # -----------------------------------------------------------------------------

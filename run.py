@@ -1232,7 +1232,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v); erf by Abramowitz and Stegun 7.1.26, right to 1.5e-7."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -1241,8 +1241,8 @@ def gelu_erf(v):
     y = fma(y, t, splat(np.float32(1.421413741)))
     y = fma(y, t, splat(np.float32(-0.284496736)))
     y = mul(fma(y, t, splat(np.float32(0.254829592))), t)
-    erf = sub(splat(np.float32(1)), mul(y, exp(sub(zeros1(), mul(z, z)))))
-    return mul(splat(np.float32(0.5)), fma(size, erf, v))
+    tail = mul(mul(splat(np.float32(0.5)), y), exp(sub(zeros1(), mul(z, z))))
+    return sub(relu(v), mul(size, tail))
 
 
 @inline
@@ -2180,6 +2180,7 @@ LSTRIP, RSTRIP = 0x10, 0x20
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 CHAT = "first system after_system u2a a2u gen".split()  # what a chat template writes around contents; see chat_parts()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 PIECE_MAX = 4096
 # How text is cut before merging: regular expressions over a string of classes, a letter for each character of the text.
 # x letter, 0 number, . other, "\n" line end, " " space, "\t" other white space; ' and the letters of English contractions
@@ -2309,6 +2310,12 @@ class Tokenizer:
                     text += time.strftime(value) if kind == CHAT_DATE else value
         return ids + self._run(text, self.prefix_runs or not ids)
 
+    def chat_form(self):
+        """What the chat template writes around contents, as {name: text}; None without one."""
+        shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
+        chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
+        return {name: "".join(shows[kind](value) for kind, value in items) for name, items in chat.items()} or None
+
     def _run(self, text, prefix):
         """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
         ids = []
@@ -2437,7 +2444,7 @@ class TextStream:
 def chat_parts(messages, pieces, strips):
     """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
 
-    strips: by role, what the template cuts off a content: LSTRIP, RSTRIP. Raises ModelError for another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
     """
     roles = [m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None for m in messages]
     system = roles[:1] == ["system"]
@@ -2449,9 +2456,10 @@ def chat_parts(messages, pieces, strips):
         raise ModelError("messages: this model's template has no system message; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
-        text = m["content"].lstrip() if strips[m["role"]] & LSTRIP else m["content"]
-        after = "after_system" if m["role"] == "system" else "a2u" if m["role"] == "assistant" else "u2a"
-        out += [text.rstrip() if strips[m["role"]] & RSTRIP else text, pieces["gen" if i == len(messages) - 1 else after]]
+        right, left = divmod(strips[m["role"]], 3)
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
@@ -2469,12 +2477,14 @@ def _tokenizer_chat(raw, tokenizer):
                 if kind > CHAT_DATE or len(value) != length:
                     raise ValueError
                 value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+                if kind == CHAT_DATE and not re.fullmatch("[%A-Za-z ,./-]{1,32}", value):  # no width that fills the memory
+                    raise ValueError
                 if kind == CHAT_ID and (value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL):
                     raise ValueError
                 items.append((kind, value))
             pieces[name] = None if count == NONE else items
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
-        if at != len(raw) or not whole or set(raw[:3]) - {0, LSTRIP, RSTRIP, LSTRIP | RSTRIP} or raw[3] > 1:
+        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
     except (struct.error, ValueError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
@@ -2729,6 +2739,7 @@ class Model:
             "max_ctx": c.max_ctx,
             "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
             "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
+            "chat": self.tokenizer and self.tokenizer.chat_form(),
             "note": printable(self.file.note),
         }
 
@@ -2768,6 +2779,10 @@ class Model:
     def tokenize(self, text, add_bos=True):
         """-> ids; with the begin token if the model has one and add_bos."""
         return self._need_tokenizer().encode(text, add_bos)
+
+    def encode_chat(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins; see Tokenizer.encode_chat."""
+        return self._need_tokenizer().encode_chat(messages)
 
     def detokenize(self, ids):
         """-> str"""
@@ -3163,9 +3178,13 @@ def read_prompt(args):
 
 
 def show_info(model):
-    width = max(len(k) for k in model.info)
+    rows = []
     for key, value in model.info.items():
-        value = f"{value:,}" if isinstance(value, int) and value > 99999 else "none" if value is None else value
+        value = value if isinstance(value, dict) else {"": value}
+        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        value = f"{value:,}" if isinstance(value, int) and value > 99999 else "none" if value is None else printable(str(value))
         print(f"{key:{width}}  {value}")
 
 

@@ -123,7 +123,7 @@ def compare(shape, kind, a):
 
 
 def write_runq(shape, path):
-    """Random weights of one of export.py's shapes as llama2.c's version 2: int8, groups of 32, each tensor's values, then scales."""
+    """Random weights of one of export.py's shapes as llama2.c's version 2: int8 in groups of 32, values, then scales."""
     c, rng = export.random_source(shape, 0).config, np.random.default_rng(0)
     kv = c.n_kv_heads * c.head_dim
     with open(path, "wb") as f:

@@ -35,9 +35,9 @@ def shared(path):
     return SHARED / path
 
 
-def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, **sizes):
+def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, flags=0, **sizes):
     """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path."""
-    flags = (30 if bias else 0) | (1 if head else 0) | (32 if embed else 0)
+    flags |= (30 if bias else 0) | (1 if head else 0) | (32 if embed else 0)
     sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
     c = run.Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
     rng, tensors = np.random.default_rng(seed), {}
@@ -49,7 +49,7 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
             tensors[name] = 1 + x / 3
         else:
             tensors[name] = x / 3
-    source = SimpleNamespace(rope=export.rope_table(c.head_dim, 10000.0), tensors=tensors)
+    source = SimpleNamespace(rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
     quiet = SimpleNamespace(add=lambda n: None)
     with open(path, "wb") as f:
         export.write_model(f, source, c, dtype, tokenizer if embed else b"", b"made by a test", quiet)

@@ -13,8 +13,8 @@ import torch
 import transformers
 from families import KEPT, tokens, weights
 
-BASE = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, vocab_size=72)
-BASE |= dict(max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+BASE = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
+BASE |= dict(vocab_size=72, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 LONG = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.0, 3.0, 5.0])
@@ -72,7 +72,7 @@ CASES = {  # name: (class, changes of BASE)
     "stablelm": ("StableLm", dict(use_qkv_bias=True, num_attention_heads=2)),
     "stablelm parallel": ("StableLm", dict(use_parallel_residual=True, num_attention_heads=2)),
     "starcoder2": ("Starcoder2", dict(sliding_window=7, use_bias=True)),
-    "falcon 7b": ("Falcon", dict(multi_query=True, parallel_attn=True, bias=False, new_decoder_architecture=False, alibi=False)),
+    "falcon 7b": ("Falcon", dict(multi_query=True, bias=False, new_decoder_architecture=False, alibi=False)),
     "falcon 40b": ("Falcon", dict(num_kv_heads=2, new_decoder_architecture=True, alibi=False, bias=False)),
     "opt": ("OPT", dict(ffn_dim=56, word_embed_proj_dim=32, do_layer_norm_before=True, activation_function="relu")),
     "nanochat": ("NanoChat", dict(num_key_value_heads=2)),

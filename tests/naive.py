@@ -1,9 +1,18 @@
 """A model.bin read slowly, in float64, by the README's tables alone: shares no code with run.py or export.py."""
 
+import math
 import struct
 
 import numpy as np
 
+erf = np.vectorize(math.erf, otypes=[float])
+ACTIVATIONS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_erf": lambda x: x / 2 * (1 + erf(x / math.sqrt(2))),
+    "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.maximum(x, 0) ** 2,
+}
 TYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 6: "i32", 7: "u8"}
 
 

@@ -1,37 +1,59 @@
-"""A Llama in float64, whole sequence at once, no cache: the slow twin of run.py's forward. Shares no code with it."""
+"""The forward in float64, whole sequence at once, no cache: the slow twin of run.py's. Shares no code with it."""
 
 import naive
 import numpy as np
+
+UNGATED, POST_NORM, NO_PRE_NORM = 64, 128, 256  # bits of config.flags
 
 
 def logits(config, tensors, ids, int8=False):
     """float64 [len(ids), vocab]. tensors: name -> float64 array of true shape (naive.read dequantises a model.bin).
     int8: round the inputs of every matrix to int8 by groups of 32, as the kernels do for q8_0 and q4_0."""
     c, t = config, tensors
-    n, hd = len(ids), c.head_dim
-    group = c.n_heads // c.n_kv_heads
     x = t["embed"][ids] * (c.embed_scale or 1)
+    if "positions" in t:
+        x = x + t["positions"][: len(ids)]
+    if "embed_norm.w" in t:
+        x = norm(c, t, "embed_norm", x)
     for i in range(c.n_layers):
-        h = norm(x, t[f"l{i}.an.w"], c.eps)
-        qkv = linear(t, f"l{i}.qkv", h, int8).reshape(n, -1, hd)
-        q, k, v = np.split(qkv, [c.n_heads, c.n_heads + c.n_kv_heads], axis=1)
-        if t["rope_id"][i] >= 0:
-            table = t["rope"][int(t["rope_id"][i])]
-            q, k = rotate(q, table), rotate(k, table)
-        att = np.zeros((n, c.n_heads, hd))
-        far = int(t["window"][i]) or n
-        seen = np.tri(n, dtype=bool) & ~np.tri(n, k=-far, dtype=bool)
-        for head in range(c.n_heads):
-            scores = q[:, head] @ k[:, head // group].T * (c.attn_scale or hd**-0.5)
-            scores = np.where(seen, scores, -np.inf)
-            weights = np.exp(scores - scores.max(1, keepdims=True))
-            att[:, head] = weights / weights.sum(1, keepdims=True) @ v[:, head // group]
-        x = x + linear(t, f"l{i}.o", att.reshape(n, -1), int8) * (c.resid_scale or 1)
-        gate, up = np.split(linear(t, f"l{i}.gate_up", norm(x, t[f"l{i}.fn.w"], c.eps), int8), 2, axis=1)
-        x = x + linear(t, f"l{i}.down", gate / (1 + np.exp(-gate)) * up, int8) * (c.resid_scale or 1)
-    x = norm(x, t["out_norm.w"], c.eps)
-    head = {"head": t.get("head", t["embed"])}
-    return linear(head, "head", x, int8) * (c.logit_scale or 1)
+        h = x if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.an", x)
+        a = linear(t, f"l{i}.o", attention(c, t, i, h, int8), int8)
+        a = norm(c, t, f"l{i}.an2", a) if c.flags & POST_NORM else a * (c.resid_scale or 1)
+        y = x if c.parallel else x + a
+        h = y if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.fn", y)
+        h = linear(t, f"l{i}.gate_up", h, int8)
+        act = naive.ACTIVATIONS[("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")[c.act]]
+        h = act(h) if c.flags & UNGATED else act(h[:, : c.ffn_dim]) * h[:, c.ffn_dim :]
+        h = linear(t, f"l{i}.down", h, int8)
+        x = x + a + (norm(c, t, f"l{i}.fn2", h) if c.flags & POST_NORM else h * (c.resid_scale or 1))
+    x = norm(c, t, "out_norm", x)
+    head = {"head": t.get("head", t["embed"]), **({"head.b": t["head.b"]} if "head.b" in t else {})}
+    x = linear(head, "head", x, int8) * (c.logit_scale or 1)
+    return c.final_cap * np.tanh(x / c.final_cap) if c.final_cap else x
+
+
+def attention(c, t, i, h, int8):
+    n, hd = len(h), c.head_dim
+    qkv = linear(t, f"l{i}.qkv", h, int8).reshape(n, -1, hd)
+    q, k, v = np.split(qkv, [c.n_heads, c.n_heads + c.n_kv_heads], axis=1)
+    if c.qk_norm:
+        wq, wk = np.split(t[f"l{i}.qk.w"], [c.n_heads * hd])
+        over = (2,) if c.qk_norm == 1 else (1, 2)
+        rms = lambda x, w: x / np.sqrt((x**2).mean(over, keepdims=True) + c.eps) * w.reshape(1, -1, hd)
+        q, k = rms(q, wq), rms(k, wk)
+    if t["rope_id"][i] >= 0:
+        table = t["rope"][int(t["rope_id"][i])]
+        q, k = rotate(q, table), rotate(k, table)
+    att = np.zeros((n, c.n_heads, hd))
+    far = int(t["window"][i]) or n
+    seen = np.tri(n, dtype=bool) & ~np.tri(n, k=-far, dtype=bool)
+    for head in range(c.n_heads):
+        scores = q[:, head] @ k[:, head // (c.n_heads // c.n_kv_heads)].T * (c.attn_scale or hd**-0.5)
+        scores = c.attn_cap * np.tanh(scores / c.attn_cap) if c.attn_cap else scores
+        scores = np.where(seen, scores, -np.inf)
+        weights = np.exp(scores - scores.max(1, keepdims=True))
+        att[:, head] = weights / weights.sum(1, keepdims=True) @ v[:, head // (c.n_heads // c.n_kv_heads)]
+    return att.reshape(n, -1)
 
 
 def linear(t, name, x, int8):
@@ -41,8 +63,9 @@ def linear(t, name, x, int8):
     return x @ t[name].T + t.get(name + ".b", 0)
 
 
-def norm(x, weight, eps):
-    return x / np.sqrt((x**2).mean(1, keepdims=True) + eps) * weight
+def norm(c, t, name, x):
+    x = x - x.mean(1, keepdims=True) if c.norm else x
+    return x / np.sqrt((x**2).mean(1, keepdims=True) + c.eps) * t[name + ".w"] + t.get(name + ".b", 0)
 
 
 def rotate(x, table):

@@ -409,18 +409,18 @@ REFUSALS = {
     "X1 no config": (broken_folder(lambda p: (p / "config.json").unlink()), "config.json: not found"),
     "X1 architecture": (
         broken_folder(NOTHING, architectures=["MambaForCausalLM"]),
-        "'MambaForCausalLM' is not supported; known: LlamaForCausalLM",
+        "'MambaForCausalLM' is not supported; known: Llama, Mistral",
     ),
     "X1 bad JSON": (broken_folder(write("config.json", b"{")), "not readable JSON"),
     "X1 sizes missing": (
         broken_folder(write("config.json", b'{"architectures": ["LlamaForCausalLM"]}')),
         "hidden_size",
     ),
-    "X2 rope": (broken_folder(NOTHING, rope_scaling={"rope_type": "yarn", "factor": 2.0}), "rope type 'yarn'"),
-    "X2 activation": (broken_folder(NOTHING, hidden_act="gelu"), "hidden_act 'gelu'"),
+    "X2 rope": (broken_folder(NOTHING, rope_scaling={"rope_type": "dynamic", "factor": 2.0}), "rope type 'dynamic'"),
+    "X2 activation": (broken_folder(NOTHING, hidden_act="mish"), "activation 'mish'"),
     "X2 quantised": (broken_folder(NOTHING, quantization_config={"bits": 4}), "quantization_config"),
     "X3 missing": (lambda t: folder(t, drop(weights(), "norm.weight")), "model.norm.weight is missing"),
-    "X3 left over": (lambda t: folder(t, weights(bias=True)), "were not used: model.layers.0.mlp.down_proj.bias"),
+    "X3 left over": (lambda t: folder(t, weights(bias=True)), "attention_bias is False, but the weights say otherwise"),
     "X3 wrong shape": (broken_folder(NOTHING, intermediate_size=80), r"\(76, 48\), expected \(80, 48\)"),
     "X4 pickled weights": (
         broken_folder(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin")),

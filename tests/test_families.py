@@ -23,8 +23,9 @@ def write_folder(folder, case, drop=(), more=()):
     header, body = {}, b""
     for name, array in {**weights(case["tensors"]), **dict(more)}.items():
         if name not in drop:
-            header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(body), len(body) + array.nbytes]}
-            body += array.astype("<f4").tobytes()
+            raw = array.astype("<f4").tobytes()
+            header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
+            body += raw
     head = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)
     return folder
@@ -32,12 +33,68 @@ def write_folder(folder, case, drop=(), more=()):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_logits_are_those_of_transformers(name, tmp_path):
-    folder = write_folder(tmp_path / "hf", FAMILIES[name])
-    out = tmp_path / "model.bin"
+    check(name, FAMILIES[name], tmp_path)
+
+
+def check(name, case, tmp_path, folder=None):
+    folder, out = folder or write_folder(tmp_path / "hf", case), tmp_path / "model.bin"
     assert export.main([str(folder), "-o", str(out), "--type", "f32", "--tokenizer", "none"]) == 0
     model = run.Model(out, verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
     assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
+
+
+def hub(name):
+    """A case with its config.json as it lies on the Hub: of older versions of transformers."""
+    case = json.loads(json.dumps(FAMILIES[name]))
+    j = case["config"]
+    rope = j.pop("rope_parameters", None) or {}
+    for key in ("layer_types", "tie_word_embeddings") if name != "llama3.1" else ("layer_types",):
+        j.pop(key, None)
+    if "full_attention" in rope:
+        rope = rope["full_attention"]
+    j["rope_theta"] = rope.pop("rope_theta", 10000.0)
+    share = rope.pop("partial_rotary_factor", None)
+    if share is not None:
+        j["rotary_pct" if "gpt_neox" in j["model_type"] else "partial_rotary_factor"] = share
+    if rope.get("rope_type", "default") != "default":
+        j["rope_scaling"] = rope
+    if name == "gemma3":
+        j |= {"rope_local_base_freq": 10000.0, "sliding_window_pattern": 6}
+    return case
+
+
+@pytest.mark.parametrize("name", ["llama3.1", "llama yarn", "mistral", "qwen2", "phi3", "phi3 long", "phi4 mini", "smollm3"])
+def test_configs_of_the_hub(name, tmp_path):
+    check(name, hub(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", "gemma gemma2 gemma3 olmo2 pythia gpt-neo cohere opt exaone4 glm4".split())
+def test_configs_of_the_hub_of_other_families(name, tmp_path):
+    check(name, hub(name), tmp_path)
+
+
+def test_gpt2_as_first_published(tmp_path):
+    """Names without a prefix, the masks of attention among the weights."""
+    case, made = FAMILIES["gpt2"], weights(FAMILIES["gpt2"]["tensors"])
+    renamed = {name.removeprefix("transformer."): array for name, array in made.items()}
+    masks = {f"h.{i}.attn.bias": np.ones((1, 1, 64, 64)) for i in range(4)}
+    folder = write_folder(tmp_path / "hf", case, drop=made, more={**renamed, **masks})
+    check("gpt2", case, tmp_path, folder)
+
+
+def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):
+    case = FAMILIES["qwen3"]
+    for n, (drop, more, says) in enumerate(
+        [
+            ((), {"model.layers.0.extra.weight": np.ones(3)}, "1 tensors were not used: model.layers.0.extra.weight"),
+            (["model.layers.2.self_attn.k_norm.weight"], {}, "model.layers.2.self_attn.k_norm.weight is missing"),
+            (["model.layers.1.mlp.up_proj.weight"], {}, "model.layers.1.mlp.up_proj.weight is missing"),
+        ]
+    ):
+        folder = write_folder(tmp_path / str(n), case, drop, more)
+        assert export.main([str(folder), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
+        assert says in capsys.readouterr().err and not (tmp_path / "x.bin").exists()
 
 
 def test_every_architecture_has_a_case():

@@ -11,7 +11,7 @@ import naive
 import naive_forward
 import numpy as np
 import pytest
-from conftest import AWKWARD, ROOT, TYPES, make_model, shared
+from conftest import AWKWARD, ROOT, TYPES, make_model, rewrite_tensor, shared
 
 import export
 import run
@@ -59,6 +59,47 @@ def test_quantised_equals_the_twin_with_the_same_int8_inputs(models, dtype):
     rms, largest = closeness(m.logits(some_ids(90)), want)
     print(f"{dtype}: rms/std {rms:.2e}, max/std {largest:.2e}")
     assert rms <= 1e-5 and largest <= 1e-4
+
+
+F = run.FLAGS
+SWITCHES = {
+    "layer norms, no gate, parallel, positions": dict(norm=1, act=2, parallel=1)
+    | dict(flags=F["ungated"] | F["positions"] | F["norm_bias"] | F["head_bias"]),
+    "norms before and behind, caps": dict(flags=F["post_norm"], qk_norm=1, act=1, attn_cap=3.0, final_cap=5.0, embed_scale=2.0),
+    "norms behind only": dict(flags=F["post_norm"] | F["no_pre_norm"], qk_norm=2, act=3, window=[7, 0]),
+    "layer norms behind, parallel": dict(norm=1, parallel=1, flags=F["post_norm"] | F["norm_bias"], act=0, qk_norm=2),
+    "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switches_equal_the_twin_and_give_the_same_bits(name, dtype, tmp_path):
+    path, found = make_model(tmp_path / "m.bin", dtype, **SWITCHES[name]), {}
+    config, ids = run.open_model(path).config, some_ids(90)
+    want = naive_forward.logits(config, naive.read(path), np.array(ids), int8=dtype == "q8_0")
+    for threads, chunk in ((1, 1), (1, 64), (2, 64), (3, 7)):
+        forward = run.Forward(run.open_model(path), 200, 1, "f32", threads, SILENT)
+        found[threads, chunk] = passes(forward, ids, chunk)
+        forward.close()
+    rms, largest = closeness(found[1, 1], want)
+    assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
+    assert len({x.tobytes() for x in found.values()}) == 1
+
+
+def test_long_rope_tables_are_chosen_by_the_context(tmp_path):
+    """Two tables of which the second is for contexts beyond rope_long: as two models that have one table each."""
+    short, long = export.rope_table(12, 10000.0), export.rope_table(12, 1e6)
+    logits = {}
+    for name, tables, rope_long in (("both", [short, long], 256), ("short", [short] * 2, 0), ("long", [long] * 2, 0)):
+        path = make_model(tmp_path / f"{name}.bin", "f32", max_ctx=1024, n_rope=2, rope_long=rope_long)
+        rewrite_tensor(path, "rope", np.concatenate(tables))
+        for n_ctx in (256, 512):
+            forward = run.Forward(run.open_model(path), n_ctx, 1, "f32", 1, SILENT)
+            logits[name, n_ctx] = passes(forward, some_ids(20), 20).tobytes()
+            forward.close()
+    assert logits["both", 256] == logits["short", 256] != logits["long", 256]
+    assert logits["both", 512] == logits["long", 512] != logits["short", 512]
 
 
 @pytest.mark.parametrize("kv", ["f16", "f32"])

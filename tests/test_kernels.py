@@ -145,22 +145,18 @@ def test_angles():
     np.testing.assert_allclose(out[:, 1], 1.5 * np.sin(angle), rtol=0, atol=1.2e-7)
 
 
-def test_swiglu():
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("name", run.ACTIVATIONS)
+def test_activations(name, gated):
     rng = np.random.default_rng(0)
     x = np.zeros((3, 192), np.float32)
-    x[:, :140] = rng.standard_normal((3, 140)) * 20  # gate 70, up 70
+    x[:, :140] = rng.standard_normal((3, 140)) * 8  # gate 70, up 70
     out = np.ones((3, 96), np.float32)
-    fields = {
-        run.X: x.ctypes.data,
-        run.X_STEP: 768,
-        run.A: 70,
-        run.COLS: 96,
-        run.OUT: out.ctypes.data,
-        run.OUT_STEP: 384,
-    }
-    play("swiglu", fields, 3, threads=2)
-    gate, up = x[:, :70].astype(float), x[:, 70:140].astype(float)
-    np.testing.assert_allclose(out[:, :70], gate / (1 + np.exp(-gate)) * up, rtol=1e-6, atol=1e-12)
+    fields = {run.X: x.ctypes.data, run.X_STEP: 768, run.A: 70, run.COLS: 96, run.OUT: out.ctypes.data, run.OUT_STEP: 384}
+    play(f"{name}_{'gated' if gated else 'plain'}", fields, 3, threads=2)
+    gate, up = x[:, :70].astype(float), x[:, 70:140].astype(float) if gated else 1.0
+    want = naive.ACTIVATIONS[name](gate) * up
+    assert (np.abs(out[:, :70] - want) <= 2e-6 * np.abs(want) + 1e-7 * np.abs(gate * up)).all()
     assert not out[:, 70:].any()
 
 

@@ -12,16 +12,16 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 400,
+    "model file": 420,
     "simd": 325,
     "compiler": 245,
-    "kernels": 710,
-    "forward": 280,
-    "tokenizer": 295,
+    "kernels": 820,
+    "forward": 320,
+    "tokenizer": 375,
     "sampler": 60,
-    "model": 285,
+    "model": 290,
     "bench": 195,
-    "command line": 190,
+    "command line": 195,
 }
 LONGEST = 70  # lines of a function
 

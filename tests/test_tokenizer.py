@@ -165,7 +165,7 @@ HARMS = {
     "T7 pre-tokenizer": (lambda: byte_bpe(pretok=99), "pre-tokenizer 99"),
     "T7 class run backwards": (lambda: byte_bpe(classes=[(9, 8, 1)]), "class run"),
     "T7 class run too far": (lambda: byte_bpe(classes=[(9, 0x110000, 1)]), "class run"),
-    "T8 chat section": (lambda: with_chat(), "section is unknown"),
+    "T8 chat section": (lambda: with_chat(), "chat section is not what"),
     "T10 self-test": (lambda: spm(tests=[("ab", [1, 2, 3])]), "self-test failed"),
     "version": (lambda: changed(spm(), 8, u32(2)), "version 2"),
     "merge out of range": (lambda: byte_bpe(flags=run.EXPLICIT, merges=[(1, 999)]), "merge names token 999"),

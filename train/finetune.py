@@ -16,7 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from pretrain import HELD_OUT, Batches, Llama, encode, made_up_text, optimisers, read_corpus, save
 from prompts import fresh, notes, request

@@ -133,7 +133,8 @@ def main():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         share = (after > before).float().mean().item()
-        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {time.perf_counter() - began:.0f} s", flush=True)
+        spent = time.perf_counter() - began
+        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {spent:.0f} s", flush=True)
     weights = {k: v.detach().float() for k, v in model.state_dict().items()}
     note = f"{value['note']}; prefer.py seed {a.seed}, {steps} steps of {a.batch} pairs"
     save({**value, "model": weights, "note": note}, out / "ckpt.pt")

@@ -9,22 +9,30 @@ has what was asked for, whether it ends, and how much of it is said twice.
 import re
 from collections import Counter
 
-WHO = """girl boy dog cat fox bunny rabbit bear bird duck frog fish mouse lion tiger elephant monkey horse cow pig sheep goat
-chicken hen wolf owl bee butterfly ant spider snake turtle dragon princess prince king queen fairy witch giant robot pirate farmer
-baker teacher doctor grandma grandpa squirrel deer crab dolphin whale penguin kitten puppy worm snail crocodile hippo zebra giraffe
-hare crow goose donkey camel hunter thief soldier clown child baby brother sister man woman bat kangaroo panda parrot dinosaur
-ghost knight wizard mermaid unicorn lamb pony hedgehog cricket ladybug seal shark swan rooster leopard jackal hyena""".split()
-WHAT = """ball shoe hat tree flower apple cake cookie car truck train boat book box key door window house castle garden park forest
-river lake sea beach mountain cave bridge road star moon sun cloud rain snow wind rainbow toy doll kite balloon bike swing slide
-drum bell clock lamp candle mirror ring necklace crown coin treasure map letter picture pencil paint paper bag basket blanket
-pillow bed chair table cup spoon bowl plate bottle soup bread cheese milk honey jam banana orange carrot potato tomato pie candy
-chocolate egg nest feather shell stone rock stick leaf seed rope ladder broom bucket shovel hammer nail net sock coat dress shirt
-scarf glove boot umbrella school store market farm zoo barn fence pond well hill island puzzle game song story magic secret
-surprise party present gift birthday picnic tower wagon sled tent jar pot oven phone camera guitar piano trumpet whistle
-sandwich mud sand dirt hole puddle branch mushroom berry pumpkin corn rice meat bone""".split()
-HOW = """little big small red blue green yellow pink white black brown lost old new shiny magic hungry lonely brave lazy kind clever
-funny silly sad happy angry scared tiny huge soft round broken pretty beautiful special strange young tired greedy proud naughty
-friendly curious long tall fast slow golden silver dirty clean wet warm cold sweet""".split()
+WHO = """
+girl boy dog cat fox bunny rabbit bear bird duck frog fish mouse lion tiger elephant monkey horse cow pig sheep goat
+chicken hen wolf owl bee butterfly ant spider snake turtle dragon princess prince king queen fairy witch giant robot
+pirate farmer baker teacher doctor grandma grandpa squirrel deer crab dolphin whale penguin kitten puppy worm snail
+crocodile hippo zebra giraffe hare crow goose donkey camel hunter thief soldier clown child baby brother sister man
+woman bat kangaroo panda parrot dinosaur ghost knight wizard mermaid unicorn lamb pony hedgehog cricket ladybug seal
+shark swan rooster leopard jackal hyena
+""".split()
+WHAT = """
+ball shoe hat tree flower apple cake cookie car truck train boat book box key door window house castle garden park
+forest river lake sea beach mountain cave bridge road star moon sun cloud rain snow wind rainbow toy doll kite balloon
+bike swing slide drum bell clock lamp candle mirror ring necklace crown coin treasure map letter picture pencil paint
+paper bag basket blanket pillow bed chair table cup spoon bowl plate bottle soup bread cheese milk honey jam banana
+orange carrot potato tomato pie candy chocolate egg nest feather shell stone rock stick leaf seed rope ladder broom
+bucket shovel hammer nail net sock coat dress shirt scarf glove boot umbrella school store market farm zoo barn fence
+pond well hill island puzzle game song story magic secret surprise party present gift birthday picnic tower wagon sled
+tent jar pot oven phone camera guitar piano trumpet whistle sandwich mud sand dirt hole puddle branch mushroom berry
+pumpkin corn rice meat bone
+""".split()
+HOW = """
+little big small red blue green yellow pink white black brown lost old new shiny magic hungry lonely brave lazy kind
+clever funny silly sad happy angry scared tiny huge soft round broken pretty beautiful special strange young tired
+greedy proud naughty friendly curious long tall fast slow golden silver dirty clean wet warm cold sweet
+""".split()
 HAPPY = set("happy happily smiled smile laughed glad joy fun loved proud hugged".split())
 SAD = set("sad cried cry died lost sorry tears alone sadly".split())
 WHO.remove("man")  # in every tale; says nothing

@@ -11,6 +11,7 @@ loss in nats a token on held-out stories. Writes runs.csv, fit.json and scaling.
 import argparse
 import copy
 import csv
+import itertools
 import json
 import math
 import sys
@@ -65,7 +66,7 @@ def train(shape, data, held, held_bytes, batch, window, lr, seed=1):
 
 
 def fit(rows):
-    """rows: (N, D, loss) -> dict(E, A, alpha, B, beta, rms): least squares of log loss with Huber's norm, best of many starts."""
+    """rows: (N, D, loss) -> dict(E, A, alpha, B, beta, rms): least squares of log loss, Huber's norm, best of many starts."""
     from scipy.optimize import least_squares
 
     n, d, loss = (np.array(column, float) for column in zip(*rows))
@@ -74,7 +75,7 @@ def fit(rows):
         e, a, alpha, b, beta = p
         return np.log(np.exp(e) + np.exp(a - alpha * np.log(n)) + np.exp(b - beta * np.log(d))) - np.log(loss)
 
-    starts = [(e, a, alpha, b, beta) for e in (-1, 0, 0.5) for a in (2, 5) for alpha in (0.3, 0.6) for b in (2, 5) for beta in (0.3, 0.6)]
+    starts = itertools.product((-1, 0, 0.5), (2, 5), (0.3, 0.6), (2, 5), (0.3, 0.6))
     best = min((least_squares(error, start, loss="huber", f_scale=0.01) for start in starts), key=lambda r: r.cost)
     e, a, alpha, b, beta = best.x
     rms = float(np.sqrt(np.mean(error(best.x) ** 2)))
@@ -98,7 +99,7 @@ def plot(rows, law, path):
         (line,) = axes.plot([n for n, _ in points], [loss for _, loss in points], "o", label=f"{d / 1e6:.1f}M tokens")
         smooth = np.geomspace(sizes[0], sizes[-1], 50)
         axes.plot(smooth, [predict(law, n, d) for n in smooth], color=line.get_color(), linewidth=1)
-    axes.set(xscale="log", xlabel="parameters", ylabel="loss, nats a token, held-out stories", title="Scaling, measured and fitted")
+    axes.set(xscale="log", xlabel="parameters", ylabel="loss, nats a token", title="Held-out stories: measured, and fitted")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.tight_layout()
@@ -147,10 +148,11 @@ def main():
             with open(table, "a") as f:
                 f.write(f"{name},{count},{tokens},{loss:.4f},{bits:.4f},{seconds:.0f}\n")
             print(f"{name}: {count:,} parameters, {tokens:,} tokens: {loss:.4f} nats, {bits:.4f} bits per byte", flush=True)
-    rows = {(r["size"], r["tokens"]): (int(r["parameters"]), int(r["tokens"]), float(r["loss"])) for r in csv.DictReader(open(table))}
-    law = fit(list(rows.values())) | {"tokens_per_byte": len(held_ids) / held_bytes}
+    found = csv.DictReader(open(table))
+    rows = list({(r["size"], r["tokens"]): (int(r["parameters"]), int(r["tokens"]), float(r["loss"])) for r in found}.values())
+    law = fit(rows) | {"tokens_per_byte": len(held_ids) / held_bytes}
     (out / "fit.json").write_text(json.dumps(law, indent=1) + "\n")
-    plot(list(rows.values()), law, out / "scaling.png")
+    plot(rows, law, out / "scaling.png")
     shown = {k: round(v, 3) for k, v in law.items()}
     print(f"loss = E + A / N^alpha + B / D^beta: {shown}; Chinchilla's {CHINCHILLA}")
 
