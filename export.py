@@ -4,6 +4,7 @@ Turn a trained model into one flat file that run.py maps.        python export.p
 The file, top to bottom:
     arrays        what a source gives: matrices read a few rows at a time, whatever the model's size
     families      what each architecture calls its tensors, and how it differs from a Llama
+    gguf          llama.cpp's files
     sources       llama2.c, torch checkpoints, Hugging Face folders, random weights -> canonical tensors
     tokenizers    llama2.c, SentencePiece, tokenizer.json, tiktoken -> tokenizer.bin
     chat          a template becomes fixed pieces of text and control tokens
@@ -63,8 +64,22 @@ class Rows:
             start += len(array)
         return np.concatenate(out)
 
+    def blocks(self, dtype, first, last):
+        """As read(), the values and scales of blocks that need no change; None if the parts are of another type."""
+        out, start = [], 0
+        for array, order in self.parts:
+            if not hasattr(array, "floats") or array.kind.name.lower() != dtype:
+                return None
+            a, b = max(first - start, 0), min(last - start, len(array))
+            if a < b:
+                out.append(array[a:b].parts() if order is None else array[order[a:b]].parts())
+            start += len(array)
+        return tuple(map(np.concatenate, zip(*out)))
+
 
 def to_float32(array):
+    if hasattr(array, "floats"):  # Blocks of a GGUF
+        return array.floats()
     if array.dtype == np.uint16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return np.ascontiguousarray(array, dtype=np.float32)
@@ -519,6 +534,205 @@ def hf_source(j, arrays):
 
 
 # -----------------------------------------------------------------------------
+# gguf: llama.cpp's files; Q8_0 and Q4_0 blocks are moved as they are, other quantised types become q8_0
+
+GGUF_HUB = """an=attn_norm fn=ffn_norm wq=attn_q wk=attn_k wv=attn_v wo=attn_output wqkv=attn_qkv qn=attn_q_norm kn=attn_k_norm
+w1=ffn_gate w2=ffn_down w3=ffn_up an2=post_attention_norm fn2=post_ffw_norm """
+GGUF_TOP = "embed=token_embd out_norm=output_norm positions=position_embd"
+gguf_names = lambda parts="": named("", "blk.{}.", GGUF_TOP, GGUF_HUB + parts, "output")
+# general.architecture -> (names, settings as in FAMILIES). Norms are stored as they are used; rotary pairs are neighbours
+# where llama.cpp's converter made them so.
+GGUF_SCALES = lambda j: dict(
+    embed_scale=j.get("embedding_scale", 0), resid_scale=j.get("residual_scale", 0), attn_scale=j.get("attention.scale", 0)
+) | dict(logit_scale=1 / j["logit_scale"] if j.get("logit_scale") else 0)
+GGUF_CAPS = lambda j: dict(attn_cap=j.get("attn_logit_softcapping", 0), final_cap=j.get("final_logit_softcapping", 0))
+GEMMA_SCALE = lambda j: dict(embed_scale=j["embedding_length"] ** 0.5)
+# attention of Gemma 2 27B and Gemma 3 27B is scaled by their width, of all others by that of a head
+GGUF_GEMMA = lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | (
+    dict(attn_scale=(j["embedding_length"] / j["attention.head_count"]) ** -0.5) if j["block_count"] in (46, 62) else {}
+)
+GGUF_FAMILIES = {
+    "llama": (gguf_names(), dict(interleaved=True)),
+    "smollm3": (gguf_names(), dict(interleaved=True, rotates=lambda j, i: bool((i + 1) % 4))),
+    "granite": (gguf_names(), dict(interleaved=True, more=GGUF_SCALES)),
+    "arcee": (gguf_names("w1="), dict(interleaved=True, act="relu2")),
+    "ernie4_5": (gguf_names(), dict(interleaved=True)),
+    "qwen2": (gguf_names(), {}),
+    "qwen3": (gguf_names(), {}),
+    "seed_oss": (gguf_names("fn=post_attention_norm an2="), {}),
+    "phi3": (gguf_names("w1= w3= w13=ffn_up"), dict(window=ALL)),
+    "gemma": (gguf_names(), dict(act="gelu_tanh", more=GEMMA_SCALE)),
+    "gemma2": (gguf_names(), dict(act="gelu_tanh", window=EVEN, more=GGUF_GEMMA)),
+    "gemma3": (gguf_names(), dict(act="gelu_tanh", window=FIVE, more=GGUF_GEMMA)),
+    "olmo2": (gguf_names("an= fn="), dict(window=FOUR)),
+    "exaone4": (
+        gguf_names("an= fn="),
+        dict(window=FOUR, rotates=lambda j, i: not j.get("attention.sliding_window") or FOUR(j, i)),
+    ),
+    "glm4": (gguf_names("w1= w3= w13=ffn_up"), dict(interleaved=True)),
+    "olmo": (gguf_names(), dict(interleaved=True, norm="layer", ones=True)),
+    "nemotron": (gguf_names("w1="), dict(norm="layer", act="relu2")),
+    "command-r": (
+        gguf_names("fn=attn_norm"),
+        dict(norm="layer", interleaved=True, parallel=True, more=lambda j: dict(logit_scale=j["logit_scale"])),
+    ),
+    "gpt2": (gguf_names("w1="), dict(norm="layer", rotary=0, act="gelu_tanh")),
+    "gptneox": (gguf_names("w1="), dict(norm="layer", act="gelu_erf", parallel="use_parallel_residual")),
+    "phi2": (gguf_names("w1= fn=attn_norm"), dict(norm="layer", act="gelu_tanh", parallel=True)),
+    "starcoder2": (gguf_names("w1="), dict(norm="layer", act="gelu_tanh")),
+    "stablelm": (gguf_names(), dict(norm="layer", parallel="use_parallel_residual")),
+}
+KEPT_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0"}  # others become q8_0
+
+
+class Blocks:
+    """Rows of quantised blocks of a GGUF: raw uint8 [rows, bytes], of gguf's type kind."""
+
+    def __init__(self, raw, kind, cols):
+        self.raw, self.kind, self.shape = raw, kind, (len(raw), cols)
+
+    def __len__(self):
+        return len(self.raw)
+
+    def __getitem__(self, rows):
+        return Blocks(self.raw[rows], self.kind, self.shape[1])
+
+    def floats(self):
+        """float32 [rows, cols]"""
+        dequantize = need("gguf.quants").dequantize
+        return dequantize(np.ascontiguousarray(self.raw), self.kind).reshape(self.shape).astype(np.float32, copy=False)
+
+    def parts(self):
+        """Q8_0 or Q4_0 -> values int8 [rows, groups, 32] and scales float16 [rows, groups], as they stand."""
+        rows = np.ascontiguousarray(self.raw).reshape(len(self.raw), self.shape[1] // GROUP, -1)
+        scales, values = rows[..., :2].copy().view("<f2")[..., 0], rows[..., 2:]
+        if self.kind.name == "Q8_0":
+            return values.view(np.int8), scales
+        return (np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8), scales
+
+
+def read_gguf(path):
+    """A GGUF of version 2 or 3 -> source."""
+    gguf = need("gguf")
+    try:
+        reader = gguf.GGUFReader(str(path))
+        fields = {name: field.contents() for name, field in reader.fields.items()}
+        arrays = gguf_arrays(reader)
+    except ModelError:
+        raise
+    except Exception as e:  # the package has no error of its own for a damaged file
+        found = f"{type(e).__name__}: {printable(str(e))[:80]}"
+        raise ModelError(f"not a whole GGUF file ({found}); expected version 2 or 3; is the download complete?") from None
+    arch = str(fields.get("general.architecture"))
+    if arch not in GGUF_FAMILIES:
+        raise ModelError(f"GGUF architecture {printable(arch)!r} is not supported; known: {', '.join(GGUF_FAMILIES)}")
+    if fields.get("split.count", 0) > 1:
+        raise ModelError("one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge")
+    names, settings = GGUF_FAMILIES[arch]
+    j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
+    f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
+    for key in ("wqkv", "qn", "an2", "fn2", "positions"):
+        f.names[key] = f.names.get(key) if f.has(key) else None
+    try:
+        c = gguf_config(j, f, arch)
+        rule, size = settings.get("window", NEVER), int(j.get("attention.sliding_window") or 0)
+        said = j.get("attention.sliding_window_pattern")
+        slide = [said[i] if isinstance(said, list) else rule(j, i) for i in range(c.n_layers)]
+        window = np.array([size if slides else 0 for slides in slide], "<i4")
+        table, rope_id, rotated, long = gguf_rope(j, f, c, window)
+        c = replace(c, n_rope=len(table), rope_long=long)
+        tensors = f.tensors(c, rotated)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError) as e:
+        raise ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?") from None
+    source = SimpleNamespace(kind=f"GGUF of {arch}", config=c, rope=table, tensors=tensors, window=window)
+    source.rope_id, source.gguf = np.array(rope_id, "<i4"), fields
+    source.types = {name: kind_of(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
+    left = sorted({a.kind.name for a in arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES))
+    source.notice = f"{', '.join(left)} become q8_0; {', '.join(KEPT_TYPES)} are kept to the bit" if left else ""
+    source.note = printable(str(fields.get("general.name", "")))
+    return source
+
+
+def gguf_arrays(reader):
+    """{name: float array, uint16 array (bfloat16) or Blocks}, mapped."""
+    arrays = {}
+    for t in reader.tensors:
+        shape, kind = tuple(int(n) for n in reversed(t.shape)), t.tensor_type.name
+        if kind in ("F32", "F16"):
+            arrays[t.name] = t.data.reshape(shape)
+        elif kind == "BF16":
+            arrays[t.name] = t.data.view(np.uint16).reshape(shape)
+        else:
+            arrays[t.name] = Blocks(t.data.reshape(shape[0], -1), t.tensor_type, shape[-1])
+    return arrays
+
+
+def kind_of(rows):
+    """The type in our file of a matrix of one or several parts: theirs if that is one we have, else q8_0."""
+    plain = {"float32": "f32", "float16": "f16", "uint16": "bf16"}
+    kinds = {KEPT_TYPES.get(a.kind.name, "q8_0") if isinstance(a, Blocks) else plain[a.dtype.name] for a, _ in rows.parts}
+    return kinds.pop() if len(kinds) == 1 else "q8_0"
+
+
+def gguf_config(j, f, arch):
+    dim, heads = int(j["embedding_length"]), int(j["attention.head_count"])
+    eps = first_of(j, "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", otherwise=1e-5)
+    parallel = f.settings("parallel") or False
+    parallel = bool(j.get(parallel)) if isinstance(parallel, str) else parallel
+    if arch == "stablelm" and not f.has("fn"):
+        parallel, f.names["fn"] = True, f.names["an"]
+    head_dim = int(j.get("attention.key_length") or dim // heads)
+    ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
+    vocab = len(f.arrays[f.names["embed"]])
+    tied = not f.has("head")
+    more = f.settings("more") or (lambda j: {})
+    return Config(
+        arch[:16],
+        dim=dim,
+        n_layers=int(j["block_count"]),
+        n_heads=heads,
+        n_kv_heads=int(j.get("attention.head_count_kv") or heads),
+        head_dim=head_dim,
+        ffn_dim=int(j["feed_forward_length"]),
+        vocab_size=vocab,
+        max_ctx=int(j["context_length"]),
+        norm=int(f.layered),
+        act=run.ACTIVATIONS.index(f.settings("act") or "silu"),
+        qk_norm=f.qk_norm(head_dim),
+        parallel=int(parallel),
+        eps=round(float(eps), 12),
+        flags=f.flags(tied),
+        **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
+        **more(j),
+    )
+
+
+def gguf_rope(j, f, c, window):
+    """As hf_rope. The frequencies that llama 3 stretches stand in the file, as do longrope's factors."""
+    if f.settings("rotary") == 0:
+        return rope_table(c.head_dim, 1.0, rotated=0), [-1] * c.n_layers, 0, 0
+    rotated, theta = int(j.get("rope.dimension_count") or c.head_dim), float(j.get("rope.freq_base") or 10000.0)
+    scaling = {k.removeprefix("rope.scaling."): v for k, v in j.items() if k.startswith("rope.scaling.")}
+    kind, old, long = scaling.get("type", "none"), scaling.get("original_context_length"), 0
+    take = lambda name: np.array(f.arrays.pop(name), float) if name in f.arrays else None
+    factors = [take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")]
+    rope = {"rope_type": "default" if kind == "none" else kind, "original_max_position_embeddings": old, **scaling}
+    if factors[1] is not None:
+        rope |= {"rope_type": "longrope", "short_factor": factors[1], "long_factor": factors[2], "attention_factor": None}
+        rope["attention_factor"], long = scaling.get("attn_factor"), int(old)
+    elif kind == "yarn":
+        rope |= {"beta_fast": scaling.get("yarn_beta_fast"), "beta_slow": scaling.get("yarn_beta_slow")}
+    table = rope_table(c.head_dim, theta, rope, rotated, c.max_ctx)
+    if factors[0] is not None:
+        table[:, 0, : rotated // 2] /= factors[0]
+    turns = f.settings("rotates") or (lambda j, i: True)
+    if f.label == "GGUF of gemma3":  # the layers with a window have a frequency of their own, and no scaling
+        table = np.concatenate((table, rope_table(c.head_dim, float(j.get("rope.freq_base_swa") or 10000.0), {}, rotated)))
+        return table, [int(w > 0) for w in window], rotated, 0
+    return table, [0 if turns(j, i) else -1 for i in range(c.n_layers)], rotated, long
+
+
+# -----------------------------------------------------------------------------
 # sources: each -> SimpleNamespace(kind, config, rope, tensors {canonical name: Rows or vector}, tokenizer, note)
 
 def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5, **more):
@@ -813,6 +1027,8 @@ def read_source(path):
     fd, size = run.open_regular(path, "a checkpoint or a Hugging Face folder")
     with os.fdopen(fd, "rb") as f:
         head = f.read(256)
+    if head.startswith(b"GGUF"):
+        return read_gguf(path)
     if head.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
         return read_torch(path)
     known = [what for magic, what in run.FOREIGN if head.startswith(magic) and magic not in (b"24ka", b"PK\x03\x04")]
@@ -988,7 +1204,8 @@ def need(package):
     try:
         return __import__(package, fromlist=["x"])
     except ImportError:
-        raise ModelError(f"this tokenizer needs the Python package {package}, not installed; pip install {package}") from None
+        name = package.split(".")[0]
+        raise ModelError(f"this source needs the Python package {name}, not installed; pip install {name}") from None
 
 
 def read_tokenizer_json(text, hints):
@@ -1098,6 +1315,44 @@ def explicit_if_needed(fields, rows):
     return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
 
 
+GGUF_SPLITS = {"llama-bpe": 2, "llama3": 2, "qwen2": 3, "gpt-2": 1, "default": 1}  # tokenizer.ggml.pre -> pattern
+
+
+def gguf_tokenizer(fields):
+    """The tokenizer in a GGUF's metadata -> (fields of pack_tokenizer, engine or None)."""
+    get = lambda key, otherwise=None: fields.get(f"tokenizer.ggml.{key}", otherwise)
+    tokens, kinds, eos = get("tokens"), get("token_type"), get("eos_token_id")
+    stops = {i for key in ("eos", "eot", "eom") if (i := get(f"{key}_token_id")) is not None and i < len(tokens)}
+    ends = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+    stops |= {i for i, (text, kind) in enumerate(zip(tokens, kinds)) if kind == 3 and text in ends}
+    if get("model") == "llama":
+        types = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
+        types = [types[k] for k in kinds]
+        spaced = [t.replace("\u2581", " ").encode() for t in tokens]
+        pieces = [bytes([int(t[3:5], 16)]) if k == run.BYTE else s for t, s, k in zip(tokens, spaced, types)]
+        bos = get("bos_token_id") if get("add_bos_token", True) else None
+        flags = run.ADD_BOS * (bos is not None) | run.PREFIX * bool(get("add_space_prefix", True))
+        flags |= run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0
+        ids = dict(bos=bos, eos=eos, unk=get("unknown_token_id"), stops=sorted(stops))
+        return dict(kind=run.SPM, pieces=pieces, prio=list(get("scores")), types=types, flags=flags, **ids), None
+    pre = get("pre", "default")
+    if get("model") != "gpt2" or pre not in GGUF_SPLITS:
+        found = f"{get('model')} with {pre}"
+        raise ModelError(f"tokenizer {printable(found)} is not supported; known: llama, gpt2 with {', '.join(GGUF_SPLITS)}")
+    regex = {v: k for k, v in KNOWN_SPLITS.items()}.get(GGUF_SPLITS[pre])
+    splits = [{"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}] if regex else []
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": not regex}
+    plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
+    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in enumerate(zip(tokens, kinds)) if k in (3, 4)]
+    vocab = {t: i for i, (t, k) in enumerate(zip(tokens, kinds)) if k not in (3, 4)}
+    model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges")), "ignore_merges": pre in ("llama-bpe", "llama3")}
+    j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": {"type": "NFC"} if pre == "qwen2" else None}
+    j |= {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, level]}, "decoder": {**level, "use_regex": True}}
+    bos = get("bos_token_id")
+    begins = bool(get("add_bos_token", pre.startswith("llama")) and bos is not None)
+    return read_tokenizer_json(json.dumps(j), dict(bos=bos, eos=eos, stops=sorted(stops), add_bos=begins))
+
+
 def read_tiktoken(raw):
     """Lines of "base64 rank", as Llama 3 and Qwen ship them; the number of ranks tells the family."""
     try:
@@ -1125,6 +1380,17 @@ def read_tiktoken(raw):
 
         return fields, lambda s: engine(unicodedata.normalize("NFC", s))
     return fields, engine
+
+
+def read_gguf_tokenizer(fields):
+    """The tokenizer of a GGUF, with its chat template -> the bytes of tokenizer.bin."""
+    packed, engine = gguf_tokenizer(fields)
+    if template := fields.get("tokenizer.chat_template"):
+        ids = {k: fields.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
+        name = lambda i: "" if i is None else packed["pieces"][i].decode("utf-8", "replace")
+        special = {f"{k}_token": name(i) for k, i in ids.items()}
+        packed = add_chat(packed, template, special, False)
+    return finish_tokenizer(packed, engine)
 
 
 def read_tokenizer(source, hints):
@@ -1168,6 +1434,11 @@ def find_tokenizer(args, source):
         return None
     if args.tokenizer:
         return read_tokenizer(Path(args.tokenizer), hints)
+    if "tokenizer.ggml.tokens" in getattr(source, "gguf", {}):
+        try:
+            return read_gguf_tokenizer(source.gguf)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+            raise ModelError(f"{printable(args.source)}: its tokenizer is damaged ({printable(repr(e))[:80]})") from None
     if hasattr(source, "tokenizer_json"):
         return read_tokenizer(source.tokenizer_json, hints)
     if args.random:
@@ -1388,14 +1659,22 @@ def pack(rows, dtype):
     whole[:n, :cols] = rows
     values, scales = (quantise8 if dtype == "q8_0" else quantise4)(whole.reshape(tall, -1, GROUP))
     back = (values * scales.astype(np.float32)[..., None]).reshape(tall, wide)[:n, :cols]
-    values = values.reshape(tall // BLOCK, BLOCK, wide)
+    return *interleaved(values, scales, dtype), back
+
+
+def interleaved(values, scales, dtype):
+    """Values [rows, groups, 32] and scales [rows, groups] -> the bytes of blocks of 16 rows, and their scales."""
+    tall, wide = padded(len(values), BLOCK), values.shape[1] * GROUP
+    if tall > len(values):
+        values, scales = (np.concatenate((x, np.zeros((tall - len(x), *x.shape[1:]), x.dtype))) for x in (values, scales))
+    values = values.reshape(tall // BLOCK, BLOCK, wide).astype(np.int16)
     if dtype == "q8_0":
         data = (values + 128).astype(np.uint8).reshape(-1, BLOCK, wide // 4, 4).transpose(0, 2, 1, 3)
     else:
         steps = (values + 8).astype(np.uint8).reshape(-1, BLOCK, wide // 8, 2, 4).transpose(0, 2, 3, 1, 4)
         data = steps[:, :, 0] | steps[:, :, 1] << 4
     scales = np.ascontiguousarray(scales.reshape(tall // BLOCK, BLOCK, -1).transpose(0, 2, 1))
-    return np.ascontiguousarray(data).reshape(-1), scales, back
+    return np.ascontiguousarray(data).reshape(-1), scales
 
 
 def to_bfloat16(x):
@@ -1463,13 +1742,14 @@ class Progress:
             say(f"{self.shown}0 % written, {left:.0f} s left")
 
 
-def layout(c, dtype, tokenizer=b""):
-    """[(name, dtype, shape, layout)] of the tensors as they stand in the file."""
+def layout(c, dtype, tokenizer=b"", types=None):
+    """[(name, dtype, shape, layout)] of the tensors as they stand in the file. types: of matrices that differ from dtype."""
     rows = []
     for name, shape, role in run.tensor_plan(c):
         if role == "matrix":
-            rows.append((name, dtype, shape, 1))
-            if dtype in ("q8_0", "q4_0"):
+            kind = (types or {}).get(name, dtype)
+            rows.append((name, kind, shape, 1))
+            if kind in ("q8_0", "q4_0"):
                 rows.append((name + ".s", "f16", run.scale_shape(shape), 0))
         else:
             rows.append((name, role, (len(tokenizer),) if role == "u8" else shape, 0))
@@ -1503,6 +1783,10 @@ def matrix_bytes(name, matrix, dtype, errors):
         last = min(n, first + step)
         if dtype in ("q8_0", "q4_0") and isinstance(matrix, RandomRows):
             data, s = matrix.packed(dtype, first, last)
+        elif dtype in ("q8_0", "q4_0") and (whole := matrix.blocks(dtype, first, last)):
+            data, s = interleaved(*whole, dtype)
+            if not np.isfinite(s).all():
+                raise ModelError(f"tensor {name} holds NaN or infinity, expected finite weights; is the source damaged?")
         else:
             rows = matrix.read(first, last)
             if not np.isfinite(rows).all():
@@ -1522,7 +1806,7 @@ def matrix_bytes(name, matrix, dtype, errors):
 
 def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
-    rows, hashes, errors = layout(c, dtype, tokenizer), {}, {}
+    rows, hashes, errors = layout(c, dtype, tokenizer, getattr(source, "types", None)), {}, {}
     none = np.zeros(c.n_layers, "<i4")
     small = {"rope": source.rope, "window": getattr(source, "window", none), "rope_id": getattr(source, "rope_id", none)}
     small["tokenizer"] = np.frombuffer(tokenizer, np.uint8)
@@ -1543,7 +1827,7 @@ def write_model(f, source, c, dtype, tokenizer, note, progress=None):
 
     for name, kind, _shape, blocks in rows:
         if blocks:
-            pieces = matrix_bytes(name, source.tensors[name], dtype, errors)
+            pieces = matrix_bytes(name, source.tensors[name], kind, errors)
             put(name, pieces)
         elif name.endswith(".s"):
             put(name, pieces)
@@ -1609,6 +1893,10 @@ def alive(pid):
     return True
 
 
+def stored_types(source):
+    return "/".join(sorted(set((getattr(source, "types", None) or {"": "q8_0"}).values())))
+
+
 def export(args):
     """SOURCE -> model.bin (and tokenizer.bin), verified."""
     output = Path(args.output)
@@ -1629,6 +1917,11 @@ def export(args):
         except (OSError, zipfile.BadZipFile, struct.error, ValueError, KeyError) as e:
             raise ModelError(f"{printable(args.source)}: cannot be read ({printable(str(e))[:100]}); is it whole?") from None
     say(f"{source.kind}, {label}: {source.config.n_layers} layers of {source.config.dim}")
+    if args.type:
+        source.types = None
+    elif getattr(source, "notice", ""):
+        say(source.notice)
+    dtype = args.type or "q8_0"
     tokenizer = find_tokenizer(args, source) or b""
     c = source.config
     if tokenizer:
@@ -1640,11 +1933,12 @@ def export(args):
         c = replace(c, flags=c.flags | FLAGS["tokenizer"]) if args.embed_tokenizer else c
     elif args.embed_tokenizer:
         raise ModelError("--embed-tokenizer: there is no tokenizer to embed; expected one; choose with --tokenizer FILE")
-    note = "; ".join(filter(None, (f"{source.kind}, {printable(label)} as {args.type}", getattr(source, "note", ""))))
+    made = f"{source.kind}, {printable(label)} as {args.type or stored_types(source)}"
+    note = "; ".join(filter(None, (made, getattr(source, "note", ""))))
     embedded = tokenizer if args.embed_tokenizer else b""
     try:
         with Outputs(args.overwrite) as outputs:
-            errors = write_model(outputs.open(output), source, c, args.type, embedded, note.encode())
+            errors = write_model(outputs.open(output), source, c, dtype, embedded, note.encode())
             if tokenizer and not embedded and not (beside.exists() and beside.read_bytes() == tokenizer):
                 outputs.open(beside).write(tokenizer)
     except OSError as e:
@@ -1655,7 +1949,7 @@ def export(args):
     if args.verbose:
         for t in model.tensors.values():
             print(f"{t.name:24} {t.dtype:5} {' x '.join(map(str, t.shape)):>20} {t.nbytes:>14,}")
-    if errors and args.type != "f32":
+    if errors and dtype != "f32":
         say("relative rms error: " + ", ".join(f"{kind} {e:.2e}" for kind, e in errors.items()))
     say(f"{printable(args.output)}: {model.size:,} bytes, verified, id {model.model_id[:16]}")
     hint = ' -p "Once upon a time"' if tokenizer else " --info"
@@ -1684,7 +1978,7 @@ def main(argv=None):
     )
     ap.add_argument("source", nargs="?", help="llama2.c .bin or .pt, our trainer's ckpt.pt, or a Hugging Face folder")
     ap.add_argument("-o", "--output", default="model.bin", metavar="FILE", help="default model.bin")
-    ap.add_argument("--type", choices=run.MATRIX_TYPES, default="q8_0", help="of the matrices (default q8_0)")
+    ap.add_argument("--type", choices=run.MATRIX_TYPES, help="of the matrices (default q8_0; of a GGUF, what it holds)")
     ap.add_argument("--tokenizer", metavar="FILE", help="or none; default: what lies in or beside the source")
     ap.add_argument("--embed-tokenizer", action="store_true", help="put the tokenizer into the model file")
     ap.add_argument("--overwrite", action="store_true", help="replace an existing output")

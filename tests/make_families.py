@@ -49,7 +49,7 @@ CASES = {  # name: (class, changes of BASE)
     "arcee": ("Arcee", {}),
     "gemma": ("Gemma", dict(head_dim=16, hidden_act="gelu")),
     "gemma2": ("Gemma2", dict(head_dim=16, sliding_window=7, query_pre_attn_scalar=24)),
-    "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=7, query_pre_attn_scalar=24)),
+    "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=7, query_pre_attn_scalar=16)),
     "olmo": ("Olmo", {}),
     "olmo2": ("Olmo2", {}),
     "olmo3": ("Olmo3", dict(sliding_window=7)),

@@ -1,0 +1,195 @@
+"""GGUF files, as llama.cpp's converter writes them: logits of the original, blocks to the bit, tokenizer and template."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from families import KEPT, tokens, weights
+from test_chat import CHATML, MARKS
+from test_families import FAMILIES, LOGITS
+from test_forward import closeness
+
+import export
+import run
+
+gguf = pytest.importorskip("gguf")
+PARTS = {f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"} | {"self_attn.o_proj": "attn_output"}
+PARTS |= {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
+PARTS |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.qkv_proj": "attn_qkv"}
+PARTS |= {"mlp.gate_up_proj": "ffn_up", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+TOP |= {"lm_head.weight": "output.weight"}
+
+
+def converted(name):
+    """A case's weights under GGUF's names: rotary pairs side by side in q and k of llama, norms of Gemma plus one."""
+    case = FAMILIES[name]
+    j, out = case["config"], {}
+    kind, after = j["model_type"], "post_attention_norm" if "gemma3" in j["model_type"] else "ffn_norm"
+    for theirs, array in weights(case["tensors"]).items():
+        if theirs in TOP:
+            new = TOP[theirs]
+        else:
+            _, _, layer, *part, end = theirs.split(".")
+            new = f"blk.{layer}.{ {**PARTS, 'post_attention_layernorm': after}['.'.join(part)]}.{end}"
+        if kind in ("llama", "mistral") and (".attn_q." in new or ".attn_k." in new):
+            heads = j["num_attention_heads"] if ".attn_q." in new else j["num_key_value_heads"]
+            array = array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+        if "gemma" in kind and new.endswith("norm.weight"):
+            array = array + 1
+        out[new] = np.ascontiguousarray(array)
+    return out
+
+
+def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, **fields):
+    """A GGUF of a case with metadata of its config; kinds: tensor name -> type of its matrix."""
+    j = FAMILIES[name]["config"]
+    w = gguf.GGUFWriter(str(path), arch)
+    w.add_context_length(j["max_position_embeddings"])
+    w.add_embedding_length(j["hidden_size"])
+    w.add_block_count(j["num_hidden_layers"])
+    w.add_feed_forward_length(j["intermediate_size"])
+    w.add_head_count(j["num_attention_heads"])
+    w.add_head_count_kv(j["num_key_value_heads"])
+    w.add_layer_norm_rms_eps(j["rms_norm_eps"])
+    if j.get("head_dim"):
+        w.add_key_length(j["head_dim"])
+    for key, value in fields.items():
+        (w.add_float32 if isinstance(value, float) else w.add_uint32)(f"{arch}.{key.replace('__', '.')}", value)
+    if tokenizer:
+        tokenizer(w)
+    for tensor, array in {**converted(name), **dict(extra)}.items():
+        kind = gguf.GGMLQuantizationType[kinds(tensor) if array.ndim == 2 else "F32"]
+        raw = gguf.quants.quantize(array, kind)
+        w.add_tensor(tensor, raw, raw_dtype=kind)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+def exported(path, *options):
+    out = path.with_suffix(".bin")
+    assert export.main([str(path), "-o", str(out), *options]) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    "arch, name, fields",
+    [
+        ("llama", "llama", {}),
+        ("llama", "llama3.1", dict(rope__freq_base=500000.0)),
+        ("llama", "llama biases", {}),
+        ("llama", "mistral nemo", {}),
+        ("qwen2", "qwen2", {}),
+        ("qwen3", "qwen3", {}),
+        ("gemma3", "gemma3", dict(rope__freq_base=1e6, attention__sliding_window=7)),
+        ("phi3", "phi3", dict(attention__sliding_window=9)),
+    ],
+)
+def test_logits_are_those_of_the_original(arch, name, fields, tmp_path):
+    extra = {}
+    if name == "llama3.1":  # what llama.cpp's converter computes from rope_scaling
+        scaling = FAMILIES[name]["config"]["rope_parameters"]
+        plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)
+        extra["rope_freqs.weight"] = (plain / stretched)[0, 0]
+    path = write(tmp_path / "m.gguf", arch, name, extra=extra, **fields)
+    model = run.Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
+    rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
+    assert rms <= 1e-5 and largest <= 1e-4
+
+
+def dequantised(path):
+    """{tensor: float64} of a GGUF by the gguf package."""
+    rows = gguf.GGUFReader(str(path)).tensors
+    return {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(float) for t in rows}
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
+def test_types_we_have_are_kept_to_the_bit(kind, tmp_path):
+    import naive
+
+    path = write(tmp_path / "m.gguf", "qwen3", "qwen3", lambda name: kind if "down" not in name else "F16")
+    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
+    assert run.open_model(path.with_suffix(".bin")).tensors["l0.qkv"].dtype == kind.lower()
+    for i in range(4):
+        qkv = np.concatenate([theirs[f"blk.{i}.attn_{x}.weight"] for x in "qkv"])
+        assert np.array_equal(ours[f"l{i}.qkv"], qkv)
+        assert np.array_equal(ours[f"l{i}.down"], theirs[f"blk.{i}.ffn_down.weight"])
+    assert np.array_equal(ours["embed"], theirs["token_embd.weight"])
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q5_0", "Q5_1"])
+def test_other_types_become_q8_0_and_it_says_so(kind, tmp_path, capsys):
+    import naive
+
+    kinds = lambda name: kind if "attn_v" in name else "Q4_0" if "attn_q." in name else "F16"
+    path = write(tmp_path / "m.gguf", "qwen3", "qwen3", kinds)
+    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
+    assert f"{kind} become q8_0" in capsys.readouterr().err
+    qkv = np.concatenate([theirs[f"blk.0.attn_{x}.weight"] for x in "qkv"])
+    assert np.abs(ours["l0.qkv"] - qkv).max() <= np.abs(qkv).max() / 250
+    assert run.open_model(path.with_suffix(".bin")).tensors["l0.o"].dtype == "f16"
+
+
+def vocabulary(w):
+    """A byte-level BPE with control tokens and a template, as the converter stores it."""
+    T = pytest.importorskip("tokenizers")
+    whole = T.Tokenizer(T.models.BPE(ignore_merges=True))
+    whole.pre_tokenizer = T.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = T.pre_tokenizers.ByteLevel.alphabet()
+    trainer = T.trainers.BpeTrainer(vocab_size=300, special_tokens=MARKS, initial_alphabet=alphabet, show_progress=False)
+    whole.train_from_iterator(["the fox and the shoe were there, why is it so? 1234"] * 30, trainer)
+    j = json.loads(whole.to_str())
+    ordered = sorted(whole.get_vocab().items(), key=lambda row: row[1])
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([text for text, _ in ordered])
+    w.add_token_types([3 if text in MARKS else 1 for text, _ in ordered])
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]])
+    w.add_bos_token_id(2)
+    w.add_eos_token_id(3)
+    w.add_chat_template(CHATML)
+    vocabulary.whole = whole
+
+
+def test_tokenizer_and_template_come_from_the_file(tmp_path):
+    path = tmp_path / "v.gguf"
+    with pytest.raises(AssertionError):  # more tokens than the model has rows
+        exported(write(path, "qwen3", "qwen3", tokenizer=vocabulary))
+    w = gguf.GGUFWriter(str(path), "qwen3")
+    vocabulary(w)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+    fields = {name: f.contents() for name, f in gguf.GGUFReader(str(path)).fields.items()}
+    t = run.Tokenizer(export.read_gguf_tokenizer(fields))
+    t.selftest()
+    for text in ("the fox", "  why? 77 é\n\n", "<|im_end|>x", "there were shoes"):
+        plain = vocabulary.whole.encode(text, add_special_tokens=False).ids
+        assert t.encode(text, add_bos=False) == plain or "<|" in text
+    assert t.chat and {t.name(i) for i in t.stops} == {"</s>", "<|im_end|>"}
+    ids = t.encode_chat([{"role": "user", "content": "why"}])
+    assert t.name(ids[0]) == "<|im_start|>" and t.decode(ids).endswith("assistant\n")
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda raw: raw[:200], "not a whole GGUF|cannot be read"),
+        (lambda raw: raw[:-5000], "not a whole GGUF"),
+        (lambda raw: raw[:4] + b"\x09\0\0\0" + raw[8:], "not a whole GGUF"),
+        (lambda raw: raw[:8] + b"\xff" * 8 + raw[16:], "not a whole GGUF"),
+        (lambda raw: raw.replace(b"qwen3", b"mamba"), "architecture 'mamba' is not supported; known: llama"),
+        (lambda raw: raw.replace(b"qwen3.embedding_length", b"qwen3.embedding_lengtX"), "embedding_length"),
+        (lambda raw: raw.replace(b"blk.0.attn_q.weight", b"blk.0.attn_X.weight"), "attn_q.weight is missing"),
+    ],
+)
+def test_damaged_files_are_refused(harm, says, tmp_path, capsys):
+    path = write(tmp_path / "m.gguf", "qwen3", "qwen3")
+    path.write_bytes(harm(path.read_bytes()))
+    assert export.main([str(path), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
+    err = capsys.readouterr().err
+    assert re.search(says, err) and "Traceback" not in err and not (tmp_path / "x.bin").exists()
