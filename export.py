@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import pickle
 import random
@@ -75,6 +76,23 @@ class Rows:
                 out.append(array[a:b].parts() if order is None else array[order[a:b]].parts())
             start += len(array)
         return tuple(map(np.concatenate, zip(*out)))
+
+
+MAPS = []  # of the files of the source
+
+
+def mapped(path):
+    """A file as uint8, read when it is looked at."""
+    array = np.memmap(path, np.uint8, "r")
+    MAPS.append(array._mmap)
+    return array
+
+
+def forget():
+    """Let go of the pages read so far: a source larger than memory would push everything else out."""
+    for m in MAPS:
+        if hasattr(m, "madvise"):
+            m.madvise(mmap.MADV_DONTNEED)
 
 
 def to_float32(array):
@@ -616,6 +634,7 @@ def read_gguf(path):
     gguf = need("gguf")
     try:
         reader = gguf.GGUFReader(str(path))
+        MAPS.append(reader.data._mmap)
         fields = {name: field.contents() for name, field in reader.fields.items()}
         arrays = gguf_arrays(reader)
     except ModelError:
@@ -758,7 +777,7 @@ def llama2c_shapes(shape):
 
 def read_llama2c_bin(path, head):
     """llama2.c .bin: version 0 (7 ints, no magic), 1 (float32) and 2 (int8 groups)."""
-    raw, version = np.memmap(path, np.uint8, "r"), 0
+    raw, version = mapped(path), 0
     if head[:4] == b"24ka":
         (version,) = struct.unpack_from("<i", head, 4)
         if version not in (1, 2):
@@ -843,7 +862,7 @@ def rebuild_tensor(storage, offset, size, stride, *rest):
 
 def read_torch(path):
     """A torch zip checkpoint of llama2.c or of train/pretrain.py, without torch."""
-    raw, storages, body = np.memmap(path, np.uint8, "r"), {}, None
+    raw, storages, body = mapped(path), {}, None
     with zipfile.ZipFile(path) as z:
         for info in z.infolist():
             top, _, rest = info.filename.partition("/")
@@ -902,7 +921,7 @@ def torch_source(value):
 
 def read_safetensors(path):
     """name -> mapped array of one .safetensors file. The rules are those of the format's own reader."""
-    raw = np.memmap(path, np.uint8, "r")
+    raw = mapped(path)
     size = struct.unpack("<Q", raw[:8].tobytes())[0] if len(raw) >= 8 else 0
     if not 2 <= size <= min(100 << 20, len(raw) - 8):
         raise ModelError(f"{path.name}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
@@ -1045,9 +1064,40 @@ def read_source(path):
 # -----------------------------------------------------------------------------
 # tokenizers: each reader -> fields of pack_tokenizer; pieces are the bytes they print
 
-KNOWN_SPLITS = {  # the regular expressions of tokenizer.json -> the pattern's number in run.py
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": 2,
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": 3,
+CASE_FREE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+UP, LOW = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+BLANKS = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+CASES = r"[^\r\n\p{L}\p{N}]?%s*%s+{0}|[^\r\n\p{L}\p{N}]?%s+%s*{0}|\p{N}{1}| ?[^\s\p{L}\p{N}]+[\r\n/]*" % (UP, LOW, UP, LOW)
+CASES = CASES.replace("{", "{{").replace("}", "}}").replace("{{0}}", "{0}").replace("{{1}}", "{1}") + BLANKS
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+PUNCTUATION = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"""
+KANA = "[一-龥\u3040-ゟ゠-ヿ]"
+DEEPSEEK = PUNCTUATION + r"[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*" + BLANKS
+KNOWN_SPLITS = {  # the regular expressions of tokenizer.json, one after the other -> the pattern's number in run.py
+    (CASE_FREE + WORDS % "{1,3}" + BLANKS,): 2,
+    (CASE_FREE + WORDS % "" + BLANKS,): 3,
+    (CASES.format("", ""),): 5,
+    (CASES.format(CASE_FREE + "?", "{1,3}"),): 6,
+    (CASE_FREE + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*" + BLANKS,): 7,
+    (r"\p{N}{1,3}", KANA + "+", DEEPSEEK): 8,
+    ("digits", "bytes"): 4,
+    ("bytes",): 1,
+    (): 0,
+}
+SPLIT_NAMES = "known: GPT-2, Llama 3, Qwen 2 and 3.5, SmolLM, StarCoder 2, tekken, o200k, DeepSeek V3"
+OLD_CLASSES = [(r"\p{L}+", run.LETTER), (r"\p{N}+", run.NUMBER), (r"\s+", run.SPACE)]
+BASE = [(r"\p{L}+", "x"), (r"\p{N}+", "0"), (r"\s+", "\t"), (r"[\r\n]+", "\n"), (" +", " "), ("'+", "'")]
+LETTERS = [(f"{ch}+", ch) for ch in "stmdlverSTMDLVER"] + [("\u017f+", "z")]
+CASED = [(r"\p{M}+", "~"), *BASE, (r"[\p{Lu}\p{Lt}]+", "A"), (r"\p{Ll}+", "a"), ("/+", "/")]
+CLASSES = {  # pattern -> [(what the engine finds, the letter it gets)], the later over the earlier
+    4: BASE + LETTERS,
+    5: CASED,
+    6: CASED + LETTERS,
+    7: [(r"\p{M}+", "~"), *BASE, *LETTERS],
+    8: [(r"[\p{P}\p{S}]+", "#"), (PUNCTUATION + "+", "!"), (r"\p{M}+", "~"), *BASE[:5], ("[A-Za-z]+", "a")]
+    + [(f"{KANA}+", "q")]
+    + [(f"(?:(?={KANA}){kind})+", ch) for kind, ch in ((r"\p{L}", "k"), (r"\p{M}", "m"), (r"[\p{P}\p{S}]", "K"))],
 }
 TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens behind the ranks
     128000: (
@@ -1189,12 +1239,12 @@ def byte_alphabet():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def class_runs(find):
+def class_runs(find, pretok):
     """[(first, last, class)] over all code points. find(pattern, text) -> the characters of text that match, by the engine."""
     text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     kinds = np.zeros(0x110000, np.uint8)
-    for pattern, kind in ((r"\p{L}+", run.LETTER), (r"\p{N}+", run.NUMBER), (r"\s+", run.SPACE)):
-        kinds[np.frombuffer(find(pattern, text).encode("utf-32-le"), "<u4")] = kind
+    for pattern, kind in CLASSES.get(pretok, OLD_CLASSES):
+        kinds[np.frombuffer(find(pattern, text).encode("utf-32-le"), "<u4")] = ord(kind) if isinstance(kind, str) else kind
     edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0)).tolist()
     return [(a, b - 1, int(kinds[a])) for a, b in zip(edges, edges[1:]) if kinds[a]]
 
@@ -1224,7 +1274,7 @@ def _text_rules(j, steps, hints):
     """What tokenizer.json does to a text before merging -> (whether pieces are bytes, flags, pattern)."""
     norms, pres = steps(j.get("normalizer"), "normalizers"), steps(j.get("pre_tokenizer"), "pretokenizers")
     byte_level = any(p["type"] == "ByteLevel" for p in pres)
-    flags, pretok = 0, 0
+    flags = 0
     for step in norms:
         if step["type"] == "NFC":
             flags |= run.NFC
@@ -1233,19 +1283,26 @@ def _text_rules(j, steps, hints):
         elif step != {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"} or byte_level:
             found = printable(json.dumps(step))[:80]
             raise ModelError(f"tokenizer.json: normalizer {found} is not supported; known: NFC, Prepend, Replace")
+    cuts = []
     for step in pres:
         plain = step.get("behavior") == "Isolated" and not step.get("invert")
-        if step["type"] == "Split" and plain and step["pattern"].get("Regex") in KNOWN_SPLITS:
-            pretok = KNOWN_SPLITS[step["pattern"]["Regex"]]
+        if step["type"] == "Split" and plain and "Regex" in step["pattern"]:
+            cuts.append(step["pattern"]["Regex"])
+        elif step["type"] == "Digits" and step.get("individual_digits"):
+            cuts.append("digits")
         elif step["type"] == "ByteLevel" and not step.get("add_prefix_space"):
-            pretok = 1 if step.get("use_regex", True) else pretok
+            cuts += ["bytes"] if step.get("use_regex", True) else []
         elif step["type"] == "Metaspace" and step["replacement"] == "\u2581" and not step.get("split", True):
             scheme = step.get("prepend_scheme", "always")
             flags |= {"always": run.PREFIX_UNLESS, "first": run.PREFIX_UNLESS, "never": 0}[scheme]
             hints["prefix_first"] = scheme == "first"  # not again behind a control token
-        else:
-            found = printable(json.dumps(step))[:120]
-            raise ModelError(f"tokenizer.json: pre-tokenizer {found} is not supported; known: GPT-2, Llama 3, Qwen 2")
+        elif not (step["type"] == "Split" and step["pattern"] == {"String": " "} and norms and not byte_level):
+            # Gemma cuts at spaces, of which its normalizer has left none
+            cuts.append(step)
+    if [cut for cut in cuts if not isinstance(cut, str)] or tuple(cuts) not in KNOWN_SPLITS:
+        found = printable(json.dumps(cuts, ensure_ascii=False))[:160]
+        raise ModelError(f"tokenizer.json: pre-tokenizer {found} is not supported; {SPLIT_NAMES}")
+    pretok = KNOWN_SPLITS[tuple(cuts)]
     return byte_level, flags, pretok
 
 
@@ -1292,9 +1349,8 @@ def _tokenizer_json(j, model, added, hints, text):
     fields |= dict(bos=bos, eos=eos, unk=unk, stops=stops)
     engine, T = None, need("tokenizers") if byte_level else None
     if byte_level:
-        fields["classes"] = class_runs(
-            lambda p, s: "".join(m for m, _ in T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s))
-        )
+        found = lambda p, s: T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s)
+        fields["classes"] = class_runs(lambda p, s: "".join(m for m, _ in found(p, s)), pretok)
         whole = T.Tokenizer.from_str(text)
         engine = lambda s: whole.encode(s, add_special_tokens=False).ids
     return explicit_if_needed(fields, rows), engine
@@ -1315,7 +1371,8 @@ def explicit_if_needed(fields, rows):
     return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
 
 
-GGUF_SPLITS = {"llama-bpe": 2, "llama3": 2, "qwen2": 3, "gpt-2": 1, "default": 1}  # tokenizer.ggml.pre -> pattern
+GGUF_SPLITS = {"llama-bpe": 2, "llama3": 2, "smaug-bpe": 2, "qwen2": 3, "deepseek-r1-qwen": 3, "gpt-2": 1, "default": 1}
+GGUF_SPLITS |= {"smollm": 4, "starcoder": 4, "refact": 4, "tekken": 5, "gpt-4o": 6, "qwen35": 7, "deepseek-v3": 8}
 
 
 def gguf_tokenizer(fields):
@@ -1339,15 +1396,20 @@ def gguf_tokenizer(fields):
     if get("model") != "gpt2" or pre not in GGUF_SPLITS:
         found = f"{get('model')} with {pre}"
         raise ModelError(f"tokenizer {printable(found)} is not supported; known: llama, gpt2 with {', '.join(GGUF_SPLITS)}")
-    regex = {v: k for k, v in KNOWN_SPLITS.items()}.get(GGUF_SPLITS[pre])
-    splits = [{"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}] if regex else []
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": not regex}
+    cuts = {v: k for k, v in KNOWN_SPLITS.items()}[GGUF_SPLITS[pre]]
+    isolated = lambda cut: {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
+    digits = {"type": "Digits", "individual_digits": True}
+    splits = [digits if cut == "digits" else isolated(cut) for cut in cuts if cut != "bytes"]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": "bytes" in cuts}
     plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
-    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in enumerate(zip(tokens, kinds)) if k in (3, 4)]
-    vocab = {t: i for i, (t, k) in enumerate(zip(tokens, kinds)) if k not in (3, 4)}
-    model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges")), "ignore_merges": pre in ("llama-bpe", "llama3")}
-    j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": {"type": "NFC"} if pre == "qwen2" else None}
-    j |= {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, level]}, "decoder": {**level, "use_regex": True}}
+    rows = list(enumerate(zip(tokens, kinds)))
+    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
+    vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
+    model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges"))}
+    model = {**model, "ignore_merges": pre in ("llama-bpe", "llama3", "tekken")}
+    nfc = {"type": "NFC"} if pre in ("qwen2", "qwen35") else None
+    j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": nfc, "decoder": {**level, "use_regex": True}}
+    j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*splits, level]}
     bos = get("bos_token_id")
     begins = bool(get("add_bos_token", pre.startswith("llama")) and bos is not None)
     return read_tokenizer_json(json.dumps(j), dict(bos=bos, eos=eos, stops=sorted(stops), add_bos=begins))
@@ -1369,9 +1431,8 @@ def read_tiktoken(raw):
     T = need("tiktoken")
     alphabet = {bytes([b]): b for b in range(256)}
     probe = lambda p: T.Encoding("x", pat_str=p, mergeable_ranks=alphabet, special_tokens={})
-    classes = class_runs(lambda p, s: bytes(probe(p).encode_ordinary(s)).decode())
-    pattern = {v: k for k, v in KNOWN_SPLITS.items()}
-    pattern[1] = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    classes = class_runs(lambda p, s: bytes(probe(p).encode_ordinary(s)).decode(), pretok)
+    pattern = {v: k[0] for k, v in KNOWN_SPLITS.items() if len(k) == 1} | {1: GPT2_SPLIT}
     engine = T.Encoding("y", pat_str=pattern[pretok], mergeable_ranks=ranks, special_tokens={}).encode_ordinary
     fields = dict(kind=run.BYTE_BPE, pieces=pieces, prio=[-float(i) for i in range(len(pieces))], types=types)
     fields |= dict(flags=flags, pretok=pretok, bos=bos, eos=stops[0], stops=stops, classes=classes)
@@ -1824,6 +1885,7 @@ def write_model(f, source, c, dtype, tokenizer, note, progress=None):
             progress.add(len(piece))
         f.write(bytes(padded(size, 64) - size))
         hashes[name] = digest.digest()
+        forget()
 
     for name, kind, _shape, blocks in rows:
         if blocks:

@@ -454,11 +454,19 @@ def _check_values(model, fd):
 def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
     path = printable(model.path)
-    for t in model.tensors.values():
-        if hashlib.sha256(t.data).digest() != t.sha256:
-            raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
-        if t.dtype in ("f32", "f16") and not np.isfinite(t.data.view("<f4" if t.dtype == "f32" else "<f2")).all():
-            raise ModelError(f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
+    with open(model.path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in this process's memory
+        for t in model.tensors.values():
+            f.seek(t.off)
+            digest, finite = hashlib.sha256(), True
+            for at in range(0, t.nbytes, 1 << 22):
+                part = f.read(min(1 << 22, t.nbytes - at))
+                digest.update(part)
+                if t.dtype in ("f32", "f16"):
+                    finite &= bool(np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all())
+            if digest.digest() != t.sha256:
+                raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
+            if not finite:
+                raise ModelError(f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
 
 
 # -----------------------------------------------------------------------------
@@ -2182,18 +2190,27 @@ CHAT = "first system after_system u2a a2u gen".split()  # what a chat template w
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 PIECE_MAX = 4096
-# How text is cut before merging: regular expressions over a string of classes, a letter for each character of the text.
-# x letter, 0 number, . other, "\n" line end, " " space, "\t" other white space; ' and the letters of English contractions
-# stand for themselves, z for the long s, which matches s when case is ignored.
+# How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
+# classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
+# space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
+# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! ASCII
+# punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
+ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
+GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+"
+CASED = r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
 SPLITS = {
-    0: None,  # the whole text is one piece
-    1: r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+",  # GPT-2
-    2: CONTRACTIONS + LATER % 3,  # Llama 3
-    3: CONTRACTIONS + LATER % 1,  # Qwen 2
+    0: (),  # the whole text is one piece
+    1: (GPT2,),
+    2: (CONTRACTIONS + LATER % 3,),  # Llama 3
+    3: (CONTRACTIONS + LATER % 1,),  # Qwen 2
+    4: ("0", GPT2),  # SmolLM, StarCoder 2: digits one by one
+    5: (CASED.format("", "") + ENDS,),  # tekken: Mistral Nemo and later
+    6: (CASED.format(f"(?:{CONTRACTIONS})?", "{1,3}") + ENDS,),  # o200k: Phi-4-mini, gpt-oss
+    7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
+    8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
 }
-
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
@@ -2338,19 +2355,23 @@ class Tokenizer:
         return ids
 
     def _words(self, text):
-        """text cut by the model's pattern, which runs on a string of character classes instead of the text."""
-        pattern = SPLITS[self.pretok]
-        if pattern is None:
+        """text cut by the model's patterns, which run on a string of character classes instead of the text."""
+        if not SPLITS[self.pretok]:
             return [text]
         if self.lut is None:
             self.lut = np.full(0x110000, ord("."), np.uint8)
+            old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
             for first, last, kind in self.classes.tolist():
-                self.lut[first : last + 1] = ord({LETTER: "x", NUMBER: "0", SPACE: "\t"}.get(kind, "."))
-            for ch in "stmdlverSTMDLVER' ":
-                self.lut[ord(ch)] = ord(ch)
-            self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
+                self.lut[first : last + 1] = ord(old[kind]) if kind in old else kind
+            if old:
+                for ch in "stmdlverSTMDLVER' ":
+                    self.lut[ord(ch)] = ord(ch)
+                self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
         classes = self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")].tobytes().decode("latin-1")
-        return [text[m.start() : m.end()] for m in re.finditer(pattern, classes)]
+        spans = [(0, len(text))]
+        for pattern in SPLITS[self.pretok]:
+            spans = [part for first, last in spans for part in _cut(re.finditer(pattern, classes[first:last]), first, last)]
+        return [text[first:last] for first, last in spans]
 
     def _word(self, word):
         """ids of a word, remembered if it is short."""
@@ -2439,6 +2460,17 @@ class TextStream:
     def flush(self):
         """What is left at the end: U+FFFD for an unfinished character."""
         return self.decoder.decode(b"", final=True)
+
+
+def _cut(matches, first, last):
+    """The spans that matches cut [first, last) into: each match, and what lies between."""
+    spans, at = [], first
+    for m in matches:
+        if first + m.start() > at:
+            spans.append((at, first + m.start()))
+        spans.append((first + m.start(), first + m.end()))
+        at = first + m.end()
+    return spans + [(at, last)] * (at < last)
 
 
 def chat_parts(messages, pieces, strips):
