@@ -1067,8 +1067,8 @@ def read_source(path):
 CASE_FREE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 UP, LOW = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 BLANKS = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-CASES = r"[^\r\n\p{L}\p{N}]?%s*%s+{0}|[^\r\n\p{L}\p{N}]?%s+%s*{0}|\p{N}{1}| ?[^\s\p{L}\p{N}]+[\r\n/]*" % (UP, LOW, UP, LOW)
-CASES = CASES.replace("{", "{{").replace("}", "}}").replace("{{0}}", "{0}").replace("{{1}}", "{1}") + BLANKS
+ANY, REST = r"[^\r\n\p{L}\p{N}]?", r"| ?[^\s\p{L}\p{N}]+[\r\n/]*" + BLANKS
+CASES = lambda ends, digits: f"{ANY}{UP}*{LOW}+{ends}|{ANY}{UP}+{LOW}*{ends}|" + r"\p{N}" + digits + REST
 WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
 GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PUNCTUATION = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"""
@@ -1077,8 +1077,8 @@ DEEPSEEK = PUNCTUATION + r"[A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{
 KNOWN_SPLITS = {  # the regular expressions of tokenizer.json, one after the other -> the pattern's number in run.py
     (CASE_FREE + WORDS % "{1,3}" + BLANKS,): 2,
     (CASE_FREE + WORDS % "" + BLANKS,): 3,
-    (CASES.format("", ""),): 5,
-    (CASES.format(CASE_FREE + "?", "{1,3}"),): 6,
+    (CASES("", ""),): 5,
+    (CASES(CASE_FREE + "?", "{1,3}"),): 6,
     (CASE_FREE + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*" + BLANKS,): 7,
     (r"\p{N}{1,3}", KANA + "+", DEEPSEEK): 8,
     ("digits", "bytes"): 4,
