@@ -54,6 +54,22 @@ class Rows:
     def __init__(self, *parts):
         self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
         self.shape = (sum(len(a) for a, _ in self.parts), *self.parts[0][0].shape[1:])
+        self.dtype = getattr(self.parts[0][0], "dtype", None)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """Rows of a matrix in parts, as float32: a part of another may be one."""
+        if isinstance(rows, slice):
+            return self.read(*rows.indices(len(self))[:2])
+        out = np.empty((len(rows), *self.shape[1:]), np.float32)
+        start = 0
+        for array, _ in self.parts:
+            mine = (rows >= start) & (rows < start + len(array))
+            out[mine] = to_float32(array[rows[mine] - start])
+            start += len(array)
+        return out
 
     def read(self, first, last):
         """-> float32 [last - first, cols]"""
@@ -860,8 +876,8 @@ def rebuild_tensor(storage, offset, size, stride, *rest):
     return np.lib.stride_tricks.as_strided(flat[offset:], size, [s * flat.itemsize for s in stride], writeable=False)
 
 
-def read_torch(path):
-    """A torch zip checkpoint of llama2.c or of train/pretrain.py, without torch."""
+def load_torch(path):
+    """What torch.save wrote into a zip file, without torch and without running code of its pickle; tensors are mapped."""
     raw, storages, body = mapped(path), {}, None
     with zipfile.ZipFile(path) as z:
         for info in z.infolist():
@@ -881,11 +897,26 @@ def read_torch(path):
     if body is None:
         raise ModelError("a zip archive without data.pkl; expected a torch checkpoint")
     try:
-        value = SafeUnpickler(io.BytesIO(body), storages).load()
+        return SafeUnpickler(io.BytesIO(body), storages).load()
     except ModelError:
         raise
     except Exception as e:
         raise ModelError(f"the checkpoint's pickle is damaged ({type(e).__name__}: {printable(str(e))[:80]})") from None
+
+
+def load_weights(path):
+    """{name: array} of a torch file that holds nothing else."""
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"{printable(path.name)}: not a zip file of torch.save; expected one of torch 1.6 or later")
+    value = load_torch(path)
+    if not isinstance(value, dict) or not all(isinstance(v, np.ndarray) and v.dtype.kind in "fu" for v in value.values()):
+        raise ModelError(f"{printable(path.name)}: holds something else than named weights; is it another kind of checkpoint?")
+    return {str(name): array for name, array in value.items()}
+
+
+def read_torch(path):
+    """A checkpoint of llama2.c or of train/pretrain.py."""
+    value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("model_args"), dict) or not isinstance(value.get("model"), dict):
         raise ModelError("the checkpoint has no model_args and model; expected one of llama2.c or of train/pretrain.py")
     return torch_source(value)
@@ -962,12 +993,13 @@ def read_json(path):
         raise ModelError(f"{printable(str(path))}: not readable JSON ({printable(str(e))[:80]})") from None
 
 
-def read_folder(path):
-    """A Hugging Face folder: config.json and safetensors, one or many."""
-    j = read_json(path / "config.json")
-    arrays = {}
-    for shard in find_shards(path):
-        more = read_safetensors(shard)
+def read_folder(path, allow_pickle=False):
+    """A Hugging Face folder (config.json and weights, one file or many), or Meta's (params.json and consolidated.*.pth)."""
+    if (path / "params.json").exists() and not (path / "config.json").exists():
+        return read_meta(path, allow_pickle)
+    j, arrays = read_json(path / "config.json"), {}
+    for shard in find_shards(path, allow_pickle):
+        more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
         if set(more) & set(arrays):
             raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
         arrays |= more
@@ -979,22 +1011,80 @@ def read_folder(path):
     return source
 
 
-def find_shards(path):
-    index = path / "model.safetensors.index.json"
-    if not index.exists():
-        if (path / "model.safetensors").exists():
-            return [path / "model.safetensors"]
-        pickled = [p.name for p in path.glob("pytorch_model*.bin")]
-        found = f"only {pickled[0]}, whose loading can run code" if pickled else "no weights"
-        raise ModelError(f"{printable(str(path))}: {found}; expected model.safetensors; save the model as safetensors")
-    files = read_json(index).get("weight_map", {})
-    names = sorted(set(files.values()) if isinstance(files, dict) else ())
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise ModelError(f"{index.name}: shard {printable(repr(name))} is no plain file name; refused")
-        if not (path / name).is_file():
-            raise ModelError(f"{index.name}: shard {printable(name)} is missing; finish the download")
-    return [path / name for name in names]
+PICKLED = "whose loading can run code elsewhere, not here; expected safetensors; --allow-pickle if you trust where it is from"
+
+
+def find_shards(path, allow_pickle):
+    """The files of weights of a Hugging Face folder, safetensors first."""
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        index, names = path / f"{stem}.index.json", [stem]
+        if index.exists():
+            files = read_json(index).get("weight_map", {})
+            names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
+        elif not (path / stem).exists():
+            continue
+        if stem.endswith(".bin") and not allow_pickle:
+            raise ModelError(f"{printable(str(path))}: only {stem}, {PICKLED}")
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+                raise ModelError(f"{index.name}: shard {printable(repr(name))} is no plain file name; refused")
+            if not (path / name).is_file():
+                raise ModelError(f"{index.name}: shard {printable(name)} is missing; finish the download")
+        return [path / name for name in names]
+    raise ModelError(f"{printable(str(path))}: no weights; expected model.safetensors; save the model as safetensors")
+
+
+class Columns:
+    """A matrix whose columns are spread over several arrays; joined a few rows at a time."""
+
+    def __init__(self, parts):
+        self.parts, self.dtype = parts, parts[0].dtype
+        self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.concatenate([part[rows] for part in self.parts], axis=1)
+
+
+def read_meta(path, allow_pickle):
+    """Meta's own files: params.json and consolidated.*.pth, which hold a slice of every matrix each."""
+    p, files = read_json(path / "params.json"), sorted(path.glob("consolidated.*.pth"))
+    if not files:
+        raise ModelError(f"{printable(str(path))}: no consolidated.*.pth beside params.json; finish the download")
+    if not allow_pickle:
+        raise ModelError(f"{printable(str(path))}: {files[0].name}, {PICKLED}")
+    shards, arrays = [load_weights(f) for f in files], {}
+    if any(set(shard) != set(shards[0]) for shard in shards):
+        raise ModelError(f"{printable(str(path))}: shards with other names; expected one model; download it again")
+    try:
+        dim, heads = int(p["dim"]), int(p["n_heads"])
+        for name, array in shards[0].items():
+            parts = [shard[name] for shard in shards]
+            across = name.endswith(("wo.weight", "w2.weight")) or "embeddings" in name and array.shape[1] * len(parts) == dim
+            if array.ndim < 2 or len(parts) == 1:
+                arrays[name] = array
+            else:
+                arrays[name] = Columns(parts) if across else Rows(*parts)
+        arrays = {name: array for name, array in arrays.items() if not name.endswith("rope.freqs")}
+        theta, eps, kv = float(p.get("rope_theta", 10000.0)), float(p.get("norm_eps", 1e-5)), int(p.get("n_kv_heads") or heads)
+        ffn, vocab = arrays["layers.0.feed_forward.w1.weight"].shape[0], arrays["tok_embeddings.weight"].shape[0]
+        shape = (dim, ffn, int(p["n_layers"]), heads, kv, vocab)
+    except (KeyError, TypeError, ValueError, IndexError) as e:
+        raise ModelError(f"params.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is it complete?") from None
+    stretched = bool(p.get("use_scaled_rope"))
+    scaling = dict(rope_type="llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+    scaling["factor"] = 32.0 if dim in (2048, 3072) else 8.0  # 3.2's two sizes, and 3.1's; params.json does not say
+    max_ctx = int(p.get("max_seq_len") or (131072 if stretched else 8192 if theta > 1e5 else 4096))
+    tied = "output.weight" not in arrays
+    source = llama2c("Meta's checkpoint", arrays, shape, tied, max_ctx, theta, eps)
+    if stretched:
+        source.rope = rope_table(dim // heads, theta, scaling)
+    if vocab == 128256:
+        source.config = replace(source.config, bos=128000, eos=128001)
+    source.folder = path
+    return source
 
 
 SHAPES = {  # dim, ffn, layers, heads, kv heads, vocab, tied
@@ -1039,10 +1129,10 @@ def random_source(name, seed):
     return SimpleNamespace(kind=f"random {name}", config=c, rope=rope_table(dim // heads, 10000.0), tensors=tensors, note=note)
 
 
-def read_source(path):
+def read_source(path, allow_pickle=False):
     """Recognise a source by looking at it."""
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, allow_pickle)
     fd, size = run.open_regular(path, "a checkpoint or a Hugging Face folder")
     with os.fdopen(fd, "rb") as f:
         head = f.read(256)
@@ -1153,8 +1243,9 @@ def finish_tokenizer(fields, reference=None):
 
 def read_llama2c_tokenizer(raw, n_vocab):
     """llama2.c's tokenizer.bin does not say how many tokens it has: the model does."""
-    pieces, prio, types, at = [], [], [], 4
-    for i in range(n_vocab):
+    pieces, prio, types, at, i = [], [], [], 4, -1
+    while at < len(raw) if n_vocab is None else i + 1 < n_vocab:
+        i += 1
         score, length = struct.unpack_from("<fi", raw, at) if at + 8 <= len(raw) else (0, -1)
         if not 0 <= length <= len(raw) - at - 8 or not math.isfinite(score):
             raise ModelError(f"token {i} of {n_vocab} is not there; expected llama2.c's tokenizer.bin of this model")
@@ -1478,6 +1569,38 @@ def read_tokenizer(source, hints):
         raise ModelError(f"{name}: {e}") from None
 
 
+def folder_hints(folder):
+    """What a Hugging Face folder's other files say of its tokenizer."""
+    found = [read_json(folder / f) for f in ("config.json", "generation_config.json") if (folder / f).exists()]
+    stops = sorted({int(s) for j in found for s in np.ravel(j.get("eos_token_id") or [])})
+    template, special = find_template(folder)
+    return dict(stops=stops, template=template, special=special)
+
+
+def lone_tokenizer(path):
+    """--tokenizer-only: from a folder, a GGUF, or a tokenizer's own file -> the bytes of tokenizer.bin."""
+    hints = dict.fromkeys(("n_vocab", "bos", "eos"))
+    if path.is_dir():
+        names = [n for n in ("tokenizer.json", "tokenizer.model") if (path / n).exists()]
+        if not names:
+            raise ModelError("no tokenizer in this folder; expected tokenizer.json or tokenizer.model; name the file itself")
+        config = read_json(path / "config.json") if (path / "config.json").exists() else {}
+        first = lambda v: v[0] if isinstance(v, list) else v
+        ids = {k: first(config.get(f"{k}_token_id")) for k in ("bos", "eos")}
+        return read_tokenizer(path / names[0], {**hints, **ids, **folder_hints(path)})
+    with open(path, "rb") as f:
+        is_gguf = f.read(4) == b"GGUF"
+    if not is_gguf:
+        return read_tokenizer(path, hints)
+    try:
+        fields = {name: field.contents() for name, field in need("gguf").GGUFReader(str(path)).fields.items()}
+        return read_gguf_tokenizer(fields)
+    except ModelError:
+        raise
+    except Exception as e:  # as in read_gguf
+        raise ModelError(f"no tokenizer can be read ({printable(repr(e))[:80]}); expected a GGUF with a vocabulary") from None
+
+
 def find_tokenizer(args, source):
     """-> the bytes of tokenizer.bin for a source, or None."""
     c = source.config
@@ -1485,10 +1608,7 @@ def find_tokenizer(args, source):
     hints["add_bos"] = hasattr(source, "tokenizer_json")
     folder = getattr(source, "folder", None)
     if folder:
-        settings = [read_json(folder / f) for f in ("generation_config.json",) if (folder / f).exists()]
-        stops = [s for j in [read_json(folder / "config.json"), *settings] for s in np.ravel(j.get("eos_token_id") or [])]
-        hints["stops"] = sorted({int(s) for s in stops})
-        hints["template"], hints["special"] = find_template(folder)
+        hints |= folder_hints(folder)
     elif getattr(source, "chat_template", None):
         hints["template"], hints["special"] = source.chat_template, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     if args.tokenizer == "none":
@@ -1955,6 +2075,22 @@ def alive(pid):
     return True
 
 
+def export_tokenizer(args):
+    """SOURCE -> tokenizer.bin alone."""
+    output, source = Path(args.output or "tokenizer.bin"), Path(args.source)
+    try:
+        raw = lone_tokenizer(source)
+        with Outputs(args.overwrite) as outputs:
+            outputs.open(output).write(raw)
+    except OSError as e:
+        where = printable(str(e.filename or args.source))
+        raise ModelError(f"{where}: {e.strerror or e}; expected a tokenizer; check the path") from None
+    known = run.Tokenizer(output)
+    known.selftest()
+    chat = "with a chat template" if known.chat else "no chat template"
+    say(f"{printable(str(output))}: {known.n_vocab:,} tokens, {chat}, self-test passed")
+
+
 def stored_types(source):
     return "/".join(sorted(set((getattr(source, "types", None) or {"": "q8_0"}).values())))
 
@@ -1973,7 +2109,7 @@ def export(args):
         if inside or (output.exists() and path.exists() and output.resolve() == path.resolve()):
             raise ModelError(f"-o {printable(args.output)}: is the source itself; expected another file; choose another -o")
         try:
-            source = read_source(path)
+            source = read_source(path, args.allow_pickle)
         except ModelError as e:
             raise ModelError(str(e) if str(e).startswith(str(path)) else f"{printable(args.source)}: {e}") from None
         except (OSError, zipfile.BadZipFile, struct.error, ValueError, KeyError) as e:
@@ -2039,10 +2175,12 @@ def main(argv=None):
         allow_abbrev=False,
     )
     ap.add_argument("source", nargs="?", help="llama2.c .bin or .pt, our trainer's ckpt.pt, or a Hugging Face folder")
-    ap.add_argument("-o", "--output", default="model.bin", metavar="FILE", help="default model.bin")
+    ap.add_argument("-o", "--output", metavar="FILE", help="default model.bin")
     ap.add_argument("--type", choices=run.MATRIX_TYPES, help="of the matrices (default q8_0; of a GGUF, what it holds)")
     ap.add_argument("--tokenizer", metavar="FILE", help="or none; default: what lies in or beside the source")
+    ap.add_argument("--tokenizer-only", action="store_true", help="write just tokenizer.bin, from any source or tokenizer file")
     ap.add_argument("--embed-tokenizer", action="store_true", help="put the tokenizer into the model file")
+    ap.add_argument("--allow-pickle", action="store_true", help="read pytorch_model.bin and .pth (without running their code)")
     ap.add_argument("--overwrite", action="store_true", help="replace an existing output")
     ap.add_argument("--random", choices=SHAPES, help="random weights of a Llama shape instead of a source, to measure speed")
     ap.add_argument("--seed", type=int, default=0, help="of --random (default 0)")
@@ -2050,8 +2188,14 @@ def main(argv=None):
     args = ap.parse_args(argv)
     if bool(args.source) == bool(args.random):
         ap.error("give one source: a checkpoint, a folder, or --random SHAPE")
+    if args.tokenizer_only and args.random:
+        ap.error("--random has no tokenizer; give a source with --tokenizer-only")
     try:
-        export(args)
+        if args.tokenizer_only:
+            export_tokenizer(args)
+        else:
+            args.output = args.output or "model.bin"
+            export(args)
     except ModelError as e:
         print(f"export.py: error: {e}", file=sys.stderr)
         return 1

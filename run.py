@@ -1179,9 +1179,14 @@ def norm(centred, adding):
                     v = keep(sub(v, mean), 0, n - k // 4, np.float32(0))
                 squares = fma(v, v, squares)
             scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
+            w, bias = peek(record + W), peek(record + BIAS)
             for k in range(128 * g, 128 * stop, 128):
-                v0 = normed(record, x + k, k, mean, scale, centred)
-                v1 = normed(record, x + k + 64, k + 64, mean, scale, centred)
+                v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
+                if centred:
+                    v0, v1 = mul(sub(load(x + k), mean), scale), mul(sub(load(x + k + 64), mean), scale)
+                v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
+                if centred and bias != 0:
+                    v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
                 if adding:
                     out = peek(record + OUT) + i * peek(record + OUT_STEP) + k
                     v0, v1 = add(v0, load(out)), add(v1, load(out + 64))
@@ -1189,17 +1194,6 @@ def norm(centred, adding):
         return 0
 
     return norm
-
-
-@inline
-def normed(record, x, k, mean, scale, centred):
-    v = load(x)
-    if centred:
-        v = sub(v, mean)
-    v = mul(mul(v, scale), load(peek(record + W) + k))
-    if centred and peek(record + BIAS) != 0:
-        v = add(v, load(peek(record + BIAS) + k))
-    return v
 
 
 @kernel
@@ -1574,7 +1568,7 @@ def attention(loads, size):
         heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
         wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots = peek(pas + N_TOKENS) * group, peek(pas + SLOTS)
+        n, slots, cap = peek(pas + N_TOKENS) * group, peek(pas + SLOTS), peek_f32(record + GAIN)
         tiles = (n + 3) // 4
         first, last = share(heads * tiles, t, threads)
         for item in range(first, last):
@@ -1591,14 +1585,14 @@ def attention(loads, size):
                 for base in range(begin // 64 * 64, end, 64):
                     scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
                     for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base, peek_f32(record + GAIN))
+                        soften(scores + 256 * h, states + step * h, base, cap)
                     values_four(peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base)
             else:
                 for h in range(count):
                     lane, state = (peek(slots + 8 * ((at + h) // group)) * heads + head) * room, states + step * h
                     for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
                         scores_one(peek(record + Q) + (lane + base) * dim * size, q + 4 * wide * h, scores, dim)
-                        soften(scores, state, base, peek_f32(record + GAIN))
+                        soften(scores, state, base, cap)
                         v, begin = peek(record + QS) + (lane + base) * wide * size, max(0, peek(state + BEGIN) - base)
                         values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
             for h in range(count):

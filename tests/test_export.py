@@ -110,8 +110,8 @@ class TorchPickler(pickle._Pickler):
     dispatch[Global], dispatch[Tensor] = save_global_name, save_tensor
 
 
-def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False):
-    """A torch zip checkpoint as llama2.c saves it."""
+def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False, bare=False):
+    """A torch zip checkpoint as llama2.c saves it; bare: only the weights, as other programs do."""
     import io
 
     s = SHAPE
@@ -127,13 +127,12 @@ def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False):
     model, members = {}, {}
     for i, (name, array) in enumerate(w.items()):
         members[str(i)] = (array.astype("<f2") if dtype == "Half" else array).tobytes()
-        model["_orig_mod." + name] = Tensor(
+        model[("" if bare else "_orig_mod.") + name] = Tensor(
             Storage(Global("torch", dtype + "Storage"), str(i), array.size), array.shape
         )
     out = io.BytesIO()
-    TorchPickler(out, 2).dump(
-        {"model": model, "model_args": args, "iter_num": 7, "config": {"a": 1.5, "b": None}, **(extra or {})}
-    )
+    whole = {"model": model, "model_args": args, "iter_num": 7, "config": {"a": 1.5, "b": None}, **(extra or {})}
+    TorchPickler(out, 2).dump(model if bare else whole)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as z:
         z.writestr("ckpt/data.pkl", out.getvalue())
         for key, raw in members.items():
@@ -398,6 +397,61 @@ def write(name, raw):
     return lambda path: (path / name).write_bytes(raw)
 
 
+def params(path, w, shards=1, **more):
+    """Meta's folder: each matrix cut over the shards as its model-parallel layers are; norms in every one."""
+    path.mkdir()
+    s = SHAPE
+    sizes = dict(dim=s["dim"], n_layers=s["layers"], n_heads=s["heads"], n_kv_heads=s["kv"], norm_eps=1e-5, vocab_size=-1)
+    (path / "params.json").write_text(json.dumps({**sizes, "max_seq_len": s["ctx"], **more}))
+    for n in range(shards):
+        cut = lambda a, axis, n=n: np.ascontiguousarray(np.array_split(a, shards, axis)[n])
+        across = lambda name: name.endswith(("wo.weight", "w2.weight")) or "embeddings" in name
+        part = {name: a if a.ndim == 1 else cut(a, int(across(name))) for name, a in w.items()}
+        part["rope.freqs"] = np.ones(3, np.float32)
+        torch_file(path / f"consolidated.{n:02}.pth", part, bare=True)
+    return path
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
+def test_metas_shards_are_the_model_that_llama2c_has(tmp_path, shards, dtype):
+    a, b = tmp_path / "a.bin", tmp_path / "b.bin"
+    assert convert(torch_file(tmp_path / "m.pt", weights()), a, "--type", dtype) == 0
+    assert convert(params(tmp_path / "meta", weights(), shards), b, "--type", dtype, "--allow-pickle") == 0
+    one, two = tensors(a), tensors(b)
+    assert one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
+
+
+def test_pytorch_model_bin_is_the_model_that_safetensors_has(tmp_path, capsys):
+    import shutil
+
+    hf, a, b = folder(tmp_path, weights()), tmp_path / "a.bin", tmp_path / "b.bin"
+    assert convert(hf, a) == 0
+    arrays = {name: np.asarray(x) for name, x in export.read_safetensors(hf / "model.safetensors").items()}
+    shutil.copytree(hf, tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    torch_file(tmp_path / "old" / "pytorch_model.bin", arrays, bare=True)
+    assert convert(tmp_path / "old", b) == 1 and "--allow-pickle" in capsys.readouterr().err
+    assert convert(tmp_path / "old", b, "--allow-pickle") == 0
+    one, two = tensors(a), tensors(b)
+    assert one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
+    hostile(tmp_path / "old" / "pytorch_model.bin")
+    assert convert(tmp_path / "old", b, "--allow-pickle") == 1 and "refused" in capsys.readouterr().err
+
+
+def test_meta_without_leave_or_with_parts_missing_is_refused(tmp_path, capsys):
+    whole = params(tmp_path / "meta", weights(), 2)
+    for options, change, says in (
+        ((), NOTHING, "--allow-pickle"),
+        (("--allow-pickle",), lambda p: (p / "consolidated.01.pth").unlink(), "expected \\(93, 48\\)"),
+        (("--allow-pickle",), lambda p: (p / "params.json").write_text("{}"), "KeyError\\('dim'\\)"),
+        (("--allow-pickle",), lambda p: (p / "consolidated.00.pth").unlink(), "no consolidated"),
+    ):
+        change(whole)
+        assert convert(whole, tmp_path / "x.bin", *options) == 1
+        assert __import__("re").search(says, capsys.readouterr().err), says
+
+
 def drop(w, name):
     return {k: v for k, v in w.items() if k != name}
 
@@ -424,7 +478,7 @@ REFUSALS = {
     "X3 wrong shape": (broken_folder(NOTHING, intermediate_size=80), r"\(76, 48\), expected \(80, 48\)"),
     "X4 pickled weights": (
         broken_folder(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin")),
-        "can run code",
+        "only pytorch_model.bin, whose loading can run code",
     ),
     "X4 hostile pickle": (lambda t: hostile(t / "evil.pt"), "asks for (posix|nt).system"),
     "X4 bare pickle": (
@@ -676,3 +730,21 @@ def test_hf_llama_from_shared(tmp_path):
     assert export.main([str(shared("checkpoints/tinystories-656k")), "-o", str(tmp_path / "m.bin")]) == 0
     m = run.Model(tmp_path / "m.bin", verbose=False)
     assert m.tokenizer.stops == {2} and m.generate("Once upon a time", max_tokens=30, temperature=0).startswith(", ")
+
+
+def test_tokenizer_only(tmp_path, capsys):
+    """Of a tokenizer's own file and of a folder the same bytes; of what has none, a message and no file."""
+    source = shared("checkpoints/tinystories-656k")
+    one, two = tmp_path / "one.bin", tmp_path / "two.bin"
+    assert export.main([str(source), "--tokenizer-only", "-o", str(one)]) == 0
+    assert export.main([str(source / "tokenizer.json"), "--tokenizer-only", "-o", str(two)]) == 0
+    assert run.Tokenizer(one).pieces == run.Tokenizer(two).pieces and run.Tokenizer(one).encode("Once upon a time")
+    tok512 = shared("checkpoints/stories260K/tok512.bin")
+    assert export.main([str(tok512), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
+    assert run.Tokenizer(tmp_path / "t.bin").n_vocab == 512
+    capsys.readouterr()
+    for wrong in (tmp_path, tmp_path / "none.json", ROOT / "README.md"):
+        assert export.main([str(wrong), "--tokenizer-only", "-o", str(tmp_path / "x.bin")]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("export.py: error: ") and "Traceback" not in err and not (tmp_path / "x.bin").exists()
+    assert export.main([str(tok512), "--tokenizer-only", "-o", str(one)]) == 1 and "exists already" in capsys.readouterr().err
