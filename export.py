@@ -141,6 +141,13 @@ META_PARTS = "an=attention_norm fn=ffn_norm wq=attention.wq wk=attention.wk wv=a
 META_PARTS += "w1=feed_forward.w1 w2=feed_forward.w2 w3=feed_forward.w3"
 META_NAMES = named("", "layers.{}.", "embed=tok_embeddings out_norm=norm", META_PARTS, "output")
 UNGATED = like_llama("w1=")
+EXPERTS = "w1= w2= w3= router=mlp.gate e1=mlp.experts.{}.gate_proj e2=mlp.experts.{}.down_proj e3=mlp.experts.{}.up_proj"
+MIXTRAL = "w1= w2= w3= router=block_sparse_moe.gate e1=block_sparse_moe.experts.{}.w1 e2=block_sparse_moe.experts.{}.w2 "
+MIXTRAL += "e3=block_sparse_moe.experts.{}.w3"
+SHARED = "w1=mlp.shared_expert.gate_proj w2=mlp.shared_expert.down_proj w3=mlp.shared_expert.up_proj "
+SHARED += "shared_gate=mlp.shared_expert_gate"
+GRANITE_EXPERTS = "w1= w2= w3= router=block_sparse_moe.router.layer e13=block_sparse_moe.input_linear "
+GRANITE_EXPERTS += "e2=block_sparse_moe.output_linear"
 FUSED = like_llama("w1= w3= w13=mlp.gate_up_proj")
 PHI3 = like_llama("w1= w3= w13=mlp.gate_up_proj wqkv=self_attn.qkv_proj")
 POST_ONLY = like_llama("an= fn= an2=post_attention_layernorm fn2=post_feedforward_layernorm")
@@ -192,6 +199,14 @@ FAMILIES = {
     "Phi3ForCausalLM": (PHI3, dict(window=ALL)),
     "GraniteForCausalLM": (HF_NAMES, dict(more=lambda j: granite_scales(j))),
     "SeedOssForCausalLM": (HF_NAMES, {}),
+    "MixtralForCausalLM": (like_llama(MIXTRAL), dict(window=ALL, mixed=dict(norm_topk=1))),
+    "Qwen2MoeForCausalLM": (like_llama(EXPERTS + " " + SHARED), dict(window=SOME, mixed={})),
+    "Qwen3MoeForCausalLM": (like_llama(EXPERTS), dict(window=SOME, mixed={})),
+    "OlmoeForCausalLM": (like_llama(EXPERTS), dict(mixed={})),
+    "GraniteMoeForCausalLM": (
+        like_llama(GRANITE_EXPERTS),
+        dict(mixed=dict(norm_topk=1), more=lambda j: granite_scales(j)),
+    ),
     "Ernie4_5ForCausalLM": (HF_NAMES, dict(interleaved=True)),
     "HeliumForCausalLM": (HF_NAMES, dict(interleaved=True)),
     "CwmForCausalLM": (HF_NAMES, dict(window=NEVER)),
@@ -285,11 +300,11 @@ class Family:
 
     def has(self, key, bias=False):
         """Whether the first layer has this tensor."""
-        name = (self.names.get(key) or "").format(0)
+        name = (self.names.get(key) or "").format(0, 0)
         return bool(name) and (name.removesuffix("weight") + "bias" if bias else name) in self.arrays
 
-    def take(self, key, shape, layer=0, bias=False):
-        name = (self.names.get(key) or key).format(layer)
+    def take(self, key, shape, layer=0, bias=False, expert=0):
+        name = (self.names.get(key) or key).format(layer, expert)
         name = name.removesuffix("weight") + "bias" if bias else name
         if name not in self.arrays:
             raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
@@ -319,9 +334,10 @@ class Family:
 
     def gate_up(self, layer, bias=False):
         c, tail = self.config, () if bias else (self.config.dim,)
+        ffn = c.shared_ffn or c.ffn_dim
         if self.names.get("w13"):
-            return [self.take("w13", (2 * c.ffn_dim, *tail), layer, bias)]
-        return [self.take(w, (c.ffn_dim, *tail), layer, bias) for w in ("w1", "w3") if w == "w3" or not c.has("ungated")]
+            return [self.take("w13", (2 * ffn, *tail), layer, bias)]
+        return [self.take(w, (ffn, *tail), layer, bias) for w in ("w1", "w3") if w == "w3" or not c.has("ungated")]
 
     def norm(self, out, key, layer=0, to=None):
         """A norm's weight, and its bias if it has one, into out."""
@@ -377,8 +393,11 @@ class Family:
         if c.qk_norm:
             out[f"l{i}.qk.w"] = self.head_norms(i)
         out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.n_heads * c.head_dim), i))
-        out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
-        out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.ffn_dim), i))
+        if c.n_experts:
+            self.experts(out, i)
+        if c.shared_ffn or not c.n_experts:
+            out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
+            out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn_dim), i))
         whole = lambda parts: Rows(*parts).read(0, Rows(*parts).shape[0])
         if c.has("qkv_bias"):
             out[f"l{i}.qkv.b"] = whole(self.qkv(i, True))
@@ -389,6 +408,20 @@ class Family:
         if c.has("down_bias"):
             out[f"l{i}.down.b"] = self.take("w2", (c.dim,), i, True)
 
+    def experts(self, out, i):
+        """The router, and the matrices of all experts one after the other: stored each by itself, or in one of three dims."""
+        c, n, ffn = self.config, self.config.n_experts, self.config.expert_ffn
+        out[f"l{i}.router"] = Rows(self.take("router", (n, c.dim), i))
+        if self.names.get("e13"):
+            up, down = self.take("e13", (n, 2 * ffn, c.dim), i), self.take("e2", (n, c.dim, ffn), i)
+            out[f"l{i}.experts_up"], out[f"l{i}.experts_down"] = Rows(up.reshape(-1, c.dim)), Rows(down.reshape(-1, ffn))
+        else:
+            each = lambda e: (self.take(w, (ffn, c.dim), i, expert=e) for w in ("e1", "e3"))
+            out[f"l{i}.experts_up"] = Rows(*(part for e in range(n) for part in each(e)))
+            out[f"l{i}.experts_down"] = Rows(*(self.take("e2", (c.dim, ffn), i, expert=e) for e in range(n)))
+        if c.has("shared_gate"):
+            out[f"l{i}.shared_gate"] = Rows(self.take("shared_gate", (1, c.dim), i))
+
     def flags(self, tied):
         on = {
             "head": not tied,
@@ -398,7 +431,8 @@ class Family:
             "down_bias": self.has("w2", True),
             "head_bias": not tied and self.has("head", True),
             "norm_bias": not self.settings("ones") and self.has("out_norm", True),
-            "ungated": not self.names.get("w1") and not self.names.get("w13"),
+            "ungated": not any(self.names.get(key) for key in ("w1", "w13", "router")),
+            "shared_gate": self.has("shared_gate"),
             "post_norm": self.has("an2"),
             "no_pre_norm": not self.names.get("an"),
             "positions": self.has("positions"),
@@ -465,6 +499,19 @@ def first_of(j, *keys, otherwise=None):
     return found
 
 
+def hf_experts(j, f):
+    """The fields of Config that a mixture of experts has."""
+    if f.settings("mixed") is None:
+        return {}
+    if j.get("mlp_only_layers") or j.get("decoder_sparse_step", 1) != 1:
+        raise ModelError("config.json: layers with experts and layers without are not supported together; expected all with")
+    width = first_of(j, "moe_intermediate_size", "intermediate_size", otherwise=NEEDED)
+    fields = dict(n_experts=int(first_of(j, "num_experts", "num_local_experts", otherwise=NEEDED)), expert_ffn=int(width))
+    fields |= dict(top_k=int(first_of(j, "num_experts_per_tok", otherwise=NEEDED)), norm_topk=int(j.get("norm_topk_prob") or 0))
+    fields |= dict(shared_ffn=int(j["shared_expert_intermediate_size"])) if f.has("shared_gate") else {}
+    return fields | f.settings("mixed")
+
+
 def hf_config(j, f):
     """config.json -> Config, but for the rope tables."""
     get = lambda *keys, otherwise=NEEDED: first_of(j, *keys, otherwise=otherwise)
@@ -514,6 +561,7 @@ def hf_config(j, f):
         eps=float(get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)),
         flags=f.flags(tied),
         **{k: NONE if v is None else int(v) for k, v in ids.items()},
+        **hf_experts(j, f),
         **more(j),
     )
 
@@ -572,6 +620,8 @@ def hf_source(j, arrays):
 
 GGUF_HUB = """an=attn_norm fn=ffn_norm wq=attn_q wk=attn_k wv=attn_v wo=attn_output wqkv=attn_qkv qn=attn_q_norm kn=attn_k_norm
 w1=ffn_gate w2=ffn_down w3=ffn_up an2=post_attention_norm fn2=post_ffw_norm """
+GGUF_EXPERTS = "w1= w2= w3= router=ffn_gate_inp e1=ffn_gate_exps.{} e2=ffn_down_exps.{} e3=ffn_up_exps.{}"
+GGUF_SHARED = " w1=ffn_gate_shexp w2=ffn_down_shexp w3=ffn_up_shexp shared_gate=ffn_gate_inp_shexp"
 GGUF_TOP = "embed=token_embd out_norm=output_norm positions=position_embd"
 gguf_names = lambda parts="": named("", "blk.{}.", GGUF_TOP, GGUF_HUB + parts, "output")
 # general.architecture -> (names, settings as in FAMILIES). Norms are stored as they are used; rotary pairs are neighbours
@@ -593,6 +643,10 @@ GGUF_FAMILIES = {
     "ernie4_5": (gguf_names(), dict(interleaved=True)),
     "qwen2": (gguf_names(), {}),
     "qwen3": (gguf_names(), {}),
+    "qwen2moe": (gguf_names(GGUF_EXPERTS + GGUF_SHARED), {}),
+    "qwen3moe": (gguf_names(GGUF_EXPERTS), dict(norm_topk=1)),
+    "olmoe": (gguf_names(GGUF_EXPERTS), {}),
+    "granitemoe": (gguf_names(GGUF_EXPERTS), dict(interleaved=True, more=GGUF_SCALES, norm_topk=1)),
     "seed_oss": (gguf_names("fn=post_attention_norm an2="), {}),
     "phi3": (gguf_names("w1= w3= w13=ffn_up"), dict(window=ALL)),
     "gemma": (gguf_names(), dict(act="gelu_tanh", more=GEMMA_SCALE)),
@@ -664,6 +718,8 @@ def read_gguf(path):
     if fields.get("split.count", 0) > 1:
         raise ModelError("one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge")
     names, settings = GGUF_FAMILIES[arch]
+    if arch == "llama" and fields.get("llama.expert_count"):  # Mixtral
+        names, settings = gguf_names(GGUF_EXPERTS), {**settings, "norm_topk": 1}
     j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
     f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
     for key in ("wqkv", "qn", "an2", "fn2", "positions"):
@@ -694,11 +750,17 @@ def gguf_arrays(reader):
     for t in reader.tensors:
         shape, kind = tuple(int(n) for n in reversed(t.shape)), t.tensor_type.name
         if kind in ("F32", "F16"):
-            arrays[t.name] = t.data.reshape(shape)
+            array = t.data.reshape(shape)
         elif kind == "BF16":
-            arrays[t.name] = t.data.view(np.uint16).reshape(shape)
+            array = t.data.view(np.uint16).reshape(shape)
         else:
-            arrays[t.name] = Blocks(t.data.reshape(shape[0], -1), t.tensor_type, shape[-1])
+            array = Blocks(t.data.reshape(math.prod(shape[:-1]), -1), t.tensor_type, shape[-1])
+        if len(shape) == 3:  # a matrix for each expert
+            for e in range(shape[0]):
+                own = array[e * shape[1] : (e + 1) * shape[1]] if isinstance(array, Blocks) else array[e]
+                arrays[f"{t.name.removesuffix('weight')}{e}.weight"] = own
+        else:
+            arrays[t.name] = array
     return arrays
 
 
@@ -718,7 +780,15 @@ def gguf_config(j, f, arch):
         parallel, f.names["fn"] = True, f.names["an"]
     head_dim = int(j.get("attention.key_length") or dim // heads)
     ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
-    vocab = len(f.arrays[f.names["embed"]])
+    vocab, experts = len(f.arrays[f.names["embed"]]), {}
+    if f.names.get("router"):
+        width = first_of(j, "expert_feed_forward_length", "feed_forward_length", otherwise=NEEDED)
+        experts = dict(n_experts=int(j["expert_count"]), top_k=int(j["expert_used_count"]), expert_ffn=int(width))
+        experts["norm_topk"] = f.settings("norm_topk") or 0
+        if f.has("shared_gate"):
+            experts["shared_ffn"] = len(f.arrays[f.names["w1"].format(0)])
+            for name in [name for name in f.arrays if name.endswith("ffn_gate_inp_shexp.weight")]:
+                f.arrays[name] = f.arrays[name].reshape(1, dim)
     tied = not f.has("head")
     more = f.settings("more") or (lambda j: {})
     return Config(
@@ -728,7 +798,7 @@ def gguf_config(j, f, arch):
         n_heads=heads,
         n_kv_heads=int(j.get("attention.head_count_kv") or heads),
         head_dim=head_dim,
-        ffn_dim=int(j["feed_forward_length"]),
+        ffn_dim=int(first_of(j, "feed_forward_length", "expert_feed_forward_length", otherwise=NEEDED)),
         vocab_size=vocab,
         max_ctx=int(j["context_length"]),
         norm=int(f.layered),
@@ -738,6 +808,7 @@ def gguf_config(j, f, arch):
         eps=round(float(eps), 12),
         flags=f.flags(tied),
         **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
+        **experts,
         **more(j),
     )
 
@@ -1987,7 +2058,9 @@ def matrix_bytes(name, matrix, dtype, errors):
 
 def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
-    rows, hashes, errors = layout(c, dtype, tokenizer, getattr(source, "types", None)), {}, {}
+    small = (".router", ".shared_gate")  # and what they decide is much
+    exact = {row[0]: "f32" for row in run.tensor_plan(c) if row[0].endswith(small)}
+    rows, hashes, errors = layout(c, dtype, tokenizer, {**(getattr(source, "types", None) or {}), **exact}), {}, {}
     none = np.zeros(c.n_layers, "<i4")
     small = {"rope": source.rope, "window": getattr(source, "window", none), "rope_id": getattr(source, "rope_id", none)}
     small["tokenizer"] = np.frombuffer(tokenizer, np.uint8)

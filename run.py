@@ -69,7 +69,7 @@ RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
 # no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
 FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
-FLAGS |= {"norm_bias": 4096}
+FLAGS |= {"norm_bias": 4096, "shared_gate": 8192}
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")
 DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
@@ -87,8 +87,13 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "act": (0, len(ACTIVATIONS) - 1),
     "qk_norm": (0, 2),
     "parallel": (0, 1),
+    "norm_topk": (0, 1),
+    "n_experts": (0, 1024),
+    "top_k": (0, 32),
+    "expert_ffn": (0, 1 << 20),
+    "shared_ffn": (0, 1 << 20),
     "n_rope": (1, 16),
-    "flags": (0, 8191),
+    "flags": (0, 16383),
 }
 FOREIGN = [  # what people pass by mistake, by its first bytes
     (b"GGUF", "a GGUF file"),
@@ -126,11 +131,11 @@ class Config:
     qk_after: int = 0
     parallel: int = 0  # 1 = attention and feed-forward read the same input
     router: int = 0
-    norm_topk: int = 0
-    n_experts: int = 0
-    top_k: int = 0
+    norm_topk: int = 0  # 1 = the weights of the chosen experts sum to 1
+    n_experts: int = 0  # 0 = no mixture of experts; else the feed-forward part of every layer is one
+    top_k: int = 0  # experts of a token
     expert_ffn: int = 0
-    shared_ffn: int = 0
+    shared_ffn: int = 0  # width of an expert that every token goes to, 0 = none
     n_rope: int = 1  # tables in the tensor "rope"
     flags: int = 0  # FLAGS, or-ed
     eps: float = 1e-5  # of the norms
@@ -200,8 +205,15 @@ def tensor_plan(c):
         plan += _linear(c, f"l{i}.o", (c.dim, c.n_heads * c.head_dim), "o_bias")
         plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
         plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
-        plan += _linear(c, f"l{i}.gate_up", (c.ffn_dim if c.has("ungated") else 2 * c.ffn_dim, c.dim), "gate_up_bias")
-        plan += _linear(c, f"l{i}.down", (c.dim, c.ffn_dim), "down_bias")
+        if c.n_experts:  # the rows of expert after expert
+            plan += [(f"l{i}.router", (c.n_experts, c.dim), "matrix")]
+            plan += [(f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "matrix")]
+            plan += [(f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "matrix")]
+            plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
+        if c.shared_ffn or not c.n_experts:
+            ffn = c.shared_ffn or c.ffn_dim
+            plan += _linear(c, f"l{i}.gate_up", (ffn if c.has("ungated") else 2 * ffn, c.dim), "gate_up_bias")
+            plan += _linear(c, f"l{i}.down", (c.dim, ffn), "down_bias")
         plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
     plan += _norm(c, "out_norm", True)
     if c.has("head"):
@@ -378,6 +390,14 @@ def _check_config(c):
         raise ModelError(f"{heads}, expected a divisor and an even size; export again")
     if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
         raise ModelError("flags or rope tables that cannot be together; export again")
+    mixed = c.n_experts and (c.top_k < 1 or c.top_k > c.n_experts or c.expert_ffn < 8 or c.expert_ffn % 8 or c.dim % 16)
+    if mixed or c.n_experts and (c.parallel or c.has("ungated")) or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
+        text = f"{c.n_experts} experts of {c.expert_ffn}, {c.top_k} a token"
+        raise ModelError(f"{text}; expected widths of whole blocks, gated, and fewer a token than there are; export again")
+    if not c.n_experts and (c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")):
+        raise ModelError("parts of a mixture of experts without experts; export again")
+    if c.has("shared_gate") > bool(c.shared_ffn):
+        raise ModelError("a gate of a shared expert without one; export again")
     if c.n_heads * c.head_dim > 1 << 20:
         raise ModelError(f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again")
     if not 0 < c.eps < 1:
@@ -1044,7 +1064,7 @@ FN, WAIT, COUNT, OUT, OUT_STEP, X, X_STEP, W, S, ROWS, COLS, Q, QS, QC, Q_STEP, 
 RECORD_BYTES = 192
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
 # tokens' logits are wanted). A job for the worker threads begins with its number.
-N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(0, 80, 8)
+N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP, N_PAIRS = range(0, 88, 8)
 PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_OWN = 128, 256, 264, 320  # the barrier: arrived, 64 bytes on the round
 # From PASS_OWN on, 64 bytes for each thread: the last job it saw, its patience.
 LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a waiting thread lets others run
@@ -1357,6 +1377,151 @@ def matmul_quantised(tile):
         return 0
 
     return matmul
+
+
+@kernel
+def route(record, pas, t, threads):
+    """The router's logits X [tokens, A experts] -> B experts for each token. At OUT, tables of C pairs of token and expert, by
+    expert: the token of each pair; for token i, choice j, at i * B + j: the pair, and (float32) its weight; then a count for
+    each expert, and the runs: how many, and for each the expert, its first pair, how many pairs. D: the weights sum to 1."""
+    experts, k, n, room = peek(record + A), peek(record + B), peek(pas + N_TOKENS), 8 * peek(record + C)
+    tokens = peek(record + OUT)
+    pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
+    runs = counts + 8 * experts
+    if t != 0:
+        return 0
+    for e in range(experts):
+        poke(counts + 8 * e, 0)
+    for i in range(n):
+        x = peek(record + X) + i * peek(record + X_STEP)
+        top, total, sum_ = np.float64(peek_f32(x)), 0.0, 0.0
+        for e in range(experts):
+            top = max(top, np.float64(peek_f32(x + 4 * e)))
+        for e in range(experts):
+            total += exp64(np.float64(peek_f32(x + 4 * e)) - top)
+        for j in range(i * k, i * k + k):
+            best = 0
+            for e in range(1, experts):
+                if peek_f32(x + 4 * e) > peek_f32(x + 4 * best):
+                    best = e
+            weight = exp64(np.float64(peek_f32(x + 4 * best)) - top) / total
+            sum_ += weight
+            poke_f32(x + 4 * best, np.float32(-np.inf))
+            poke(pairs + 8 * j, best)
+            poke_f32(weights + 8 * j, np.float32(weight))
+            poke(counts + 8 * best, peek(counts + 8 * best) + 1)
+        if peek(record + D) != 0:
+            for j in range(i * k, i * k + k):
+                poke_f32(weights + 8 * j, np.float32(np.float64(peek_f32(weights + 8 * j)) / sum_))
+    at, found = 0, 0
+    for e in range(experts):
+        count = peek(counts + 8 * e)
+        poke(counts + 8 * e, at)
+        if count > 0:
+            poke(runs + 8 + 24 * found, e)
+            poke(runs + 16 + 24 * found, at)
+            poke(runs + 24 + 24 * found, count)
+            found += 1
+        at += count
+    poke(runs, found)
+    for j in range(n * k):
+        e = peek(pairs + 8 * j)
+        pair = peek(counts + 8 * e)
+        poke(counts + 8 * e, pair + 1)
+        poke(pairs + 8 * j, pair)
+        poke(tokens + 8 * pair, j // k)
+    return 0
+
+
+@kernel
+def gather(record, pas, t, threads):
+    """OUT [pairs] = the rows X of their tokens, at C; COLS bytes each."""
+    first, last = share(peek(pas + N_PAIRS), t, threads)
+    for pair in range(first, last):
+        x = peek(record + X) + peek(peek(record + C) + 8 * pair) * peek(record + X_STEP)
+        out = peek(record + OUT) + pair * peek(record + OUT_STEP)
+        for at in range(0, peek(record + COLS), 4):
+            poke_i32(out + at, peek_i32(x + at))
+    return 0
+
+
+def matmul_experts(one, four):
+    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert. one and four: the sums of a
+    block of rows for one token and for four."""
+
+    def matmul(record, pas, t, threads):
+        runs, blocks = peek(record + C), peek(record + ROWS) // 16
+        first, last = share(blocks, t, threads)
+        steps = opaque(8)
+        for r in range(peek(runs)):
+            expert, i, left = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r), peek(runs + 24 + 24 * r)
+            for block in range(first, last):
+                w = expert * blocks + block
+                for at in range(i, i + left - 3, 4):
+                    put_rows(record, at, block, four(record, at, w, steps))
+                for at in range(i + left - left % 4, i + left):
+                    put_rows(record, at, block, one(record, at, w))
+        return 0
+
+    return matmul
+
+
+def experts_quantised(tile):
+    def one(record, i, block):
+        return tile(zeros1(), record, i, block, 8)
+
+    def four(record, i, block, steps):
+        return tile(zeros4(), record, i, block, steps)
+
+    return matmul_experts(inline_now(one), inline_now(four))
+
+
+def experts_float(loads, size):
+    def one(record, i, block):
+        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros1()
+        w = peek(record + W) + block * cols * 16 * size
+        for k in range(cols):
+            acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
+        return acc
+
+    def four(record, i, block, steps):
+        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros4()
+        w = peek(record + W) + block * cols * 16 * size
+        for k in range(cols):
+            acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, peek(record + X_STEP)), acc)
+        return acc
+
+    return matmul_experts(inline_now(one), inline_now(four))
+
+
+@kernel
+def combine(record, pas, t, threads):
+    """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
+    groups, k = (peek(record + A) + 15) // 16, peek(record + B)
+    pairs, weights = peek(record + W) + 8 * peek(record + C), peek(record + W) + 16 * peek(record + C)
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, acc = item // groups, item % groups * 64, zeros1()
+        for j in range(i * k, i * k + k):
+            x = peek(record + X) + peek(pairs + 8 * j) * peek(record + X_STEP) + at
+            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
+        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
+        store(out, fma(acc, splat(peek_f32(record + GAIN)), load(out)))
+    return 0
+
+
+@kernel
+def gated_add(record, pas, t, threads):
+    """OUT [tokens, A] += GAIN * sigmoid(W [tokens, 1]) * X [tokens, A]; S is the step of W."""
+    groups = (peek(record + A) + 15) // 16
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
+        gate = splat(peek_f32(peek(record + W) + i * peek(record + S)))
+        gate = mul(div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GAIN)))
+        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
+        store(out, fma(load(peek(record + X) + i * peek(record + X_STEP) + at), gate, load(out)))
+    return 0
 
 
 def matmul_float(loads, size):
@@ -1828,6 +1993,11 @@ KERNELS.update(
         "matmul_f32": lambda: matmul_float(loads_f32, 4),
         "matmul_f16": lambda: matmul_float(loads_f16, 2),
         "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
+        "experts_q8_0": lambda: experts_quantised(tile_q8),
+        "experts_q4_0": lambda: experts_quantised(tile_q4),
+        "experts_f32": lambda: experts_float(loads_f32, 4),
+        "experts_f16": lambda: experts_float(loads_f16, 2),
+        "experts_bf16": lambda: experts_float(loads_bf16, 2),
         "embed_q8_0": lambda: embed(weight_q8),
         "embed_q4_0": lambda: embed(weight_q4),
         "embed_f32": lambda: embed(weight_float(peek_f32, 4)),
@@ -1886,9 +2056,16 @@ class Forward:
         self.x = f32(c.dim)  # the residual stream
         self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
         self.att = f32(c.n_heads * c.head_dim)
-        self.gate_up = f32(2 * c.ffn_dim)
+        self.gate_up = f32(2 * max(c.ffn_dim, c.shared_ffn))
         self.branch = f32(c.dim)  # what is normed before it joins the stream
-        widest = max(c.dim, c.ffn_dim, c.n_heads * c.head_dim)
+        pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
+        self.routes = Buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
+        self.router = f32(max(c.n_experts, 1))
+        each = lambda n: Buffer(4 * pairs * padded(n, GROUP))
+        self.pair_x, self.pair_xb = each(max(2 * c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
+        self.pair_q = Buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
+        self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
+        widest = max(c.dim, c.ffn_dim, c.shared_ffn, c.n_heads * c.head_dim)
         self.xb = f32(widest)  # a matmul's input, if in float32
         self.q = Buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
         self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
@@ -1928,6 +2105,9 @@ class Forward:
             self.attention(self.att, self.qkv, i, window[i])
             if not c.parallel:
                 self.join(self.att, f"l{i}.o", f"l{i}.an2")
+            if c.n_experts:
+                self.mixture(self.x, i)
+                continue
             self.norm(self.x, f"l{i}.fn", f"l{i}.gate_up")
             self.matmul(self.gate_up, f"l{i}.gate_up")
             if c.parallel:
@@ -1941,6 +2121,50 @@ class Forward:
             cap = {X: (self.logits, WANTED_MAX * step), X_STEP: step, A: c.vocab_size, GAIN: float(c.final_cap)}
             self.emit("softcap", cap, wanted=True)
 
+    def mixture(self, x, i):
+        """The feed-forward part of a mixture of experts: x += the chosen experts' opinions, by weight, and the shared one's."""
+        c, up, down, shared = self.config, f"l{i}.experts_up", f"l{i}.experts_down", f"l{i}.gate_up"
+        readers = [name for name in (f"l{i}.router", up, f"l{i}.shared_gate", shared) if name in self.model.tensors]
+        self.norm(x, f"l{i}.fn", readers)
+        self.matmul(self.router, f"l{i}.router")
+        table, step = self.routes.address, 4 * padded(c.n_experts, GROUP)
+        sizes = {A: c.n_experts, B: c.top_k, C: self.n_pairs, D: c.norm_topk}
+        self.emit("route", {**sizes, X: (self.router, CHUNK * step), X_STEP: step, OUT: table})
+        there, here = self._input(up), self._input(up, pairs=True)
+        for to, step, width in ((OUT, OUT_STEP, 4), (Q, Q_STEP, 1), (QS, G_STEP, 1 / 8), (QC, G_STEP, 1 / 8)):
+            if to in here:
+                fields = {X: there[to], X_STEP: there[step], OUT: here[to], OUT_STEP: here[step], C: table}
+                self.emit("gather", {**fields, COLS: int(here[COLS] * width)}, wait=to in (OUT, QC))
+        self.experts(self.pair_x, up, 2 * c.expert_ffn)
+        step = 4 * padded(2 * c.expert_ffn, GROUP)
+        gate = {**self._input(down, pairs=True), X: (self.pair_x, self.n_pairs * step), X_STEP: step, A: c.expert_ffn}
+        self.emit(f"{ACTIVATIONS[c.act]}_gated", gate, count=N_PAIRS)
+        self.experts(self.pair_x, down, c.dim)
+        step, gain = 4 * padded(c.dim, GROUP), float(c.resid_scale or 1.0)
+        out = {OUT: (x, CHUNK * step), OUT_STEP: step, A: c.dim, GAIN: gain}
+        pairs = {B: c.top_k, C: self.n_pairs, W: table, X: (self.pair_x, self.n_pairs * step), X_STEP: step}
+        if c.has("shared_gate"):
+            self.matmul(self.router, f"l{i}.shared_gate")
+        if c.shared_ffn:
+            self.matmul(self.gate_up, shared)
+        self.emit("combine", {**out, **pairs})
+        if c.shared_ffn:
+            self.activation(self.gate_up, f"l{i}.down")
+            self.matmul(self.branch if c.has("shared_gate") else x, f"l{i}.down", add=not c.has("shared_gate"))
+        if c.has("shared_gate"):
+            gate = {W: self.router.address, S: 4 * GROUP, X: (self.branch, CHUNK * step), X_STEP: step}
+            self.emit("gated_add", {**out, **gate})
+
+    def experts(self, out, name, rows):
+        """Each pair's row of out = its expert's rows of matrix name @ its input."""
+        dtype, _, _, fields = self._weights(name)
+        given, step = self._input(name, pairs=True), 4 * padded(rows, GROUP)
+        if OUT in given:
+            given = {X: given[OUT], X_STEP: given[OUT_STEP]}
+        runs = self.routes.address + 8 * (3 * self.n_pairs + self.config.n_experts)
+        fields = {**given, **fields, OUT: (out, self.n_pairs * step), OUT_STEP: step, GAIN: 1.0, C: runs, ROWS: rows}
+        self.emit(f"experts_{dtype}", fields, count=N_PAIRS)
+
     def join(self, x, name, norm, prepare=None):
         """The residual stream += matrix name @ x, normed if there is such a norm."""
         (prepare or self.convert)(x, name)
@@ -1950,7 +2174,7 @@ class Forward:
         else:
             self.matmul(self.x, name, add=True)
 
-    def emit(self, kernel, fields, wait=True, wanted=False):
+    def emit(self, kernel, fields, wait=True, wanted=False, count=N_TOKENS):
         """Append a record. fields: {offset: int, float (as bits) or (Buffer, bytes that the kernel may touch)}."""
         row = [0] * (RECORD_BYTES // 8)
         row[WAIT // 8] = int(wait)
@@ -1961,7 +2185,7 @@ class Forward:
                     raise ModelError(f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it")
                 value = buffer.address
             row[offset // 8] = struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
-        row[COUNT // 8] = N_WANTED if wanted else N_TOKENS
+        row[COUNT // 8] = N_WANTED if wanted else count
         self.records.append((kernel, row))
 
     def _weights(self, name):
@@ -1984,13 +2208,16 @@ class Forward:
         self.small.append(copy)
         return copy.address
 
-    def _input(self, name):
-        """Where the input of matrix name goes: fields OUT, or Q QS QC, with their steps; and the padded columns."""
+    def _input(self, name, pairs=False):
+        """Where the input of matrix name goes: fields OUT, or Q QS QC, with their steps; and the padded columns. pairs: of
+        experts, by pair."""
         dtype, cols = self.model.tensors[name].dtype, padded(self.model.tensors[name].shape[1], GROUP)
+        rows = self.n_pairs if pairs else CHUNK
         if dtype not in ("q8_0", "q4_0"):
-            return {OUT: (self.xb, 4 * CHUNK * cols), OUT_STEP: 4 * cols, COLS: cols}
-        step = cols // GROUP * 4
-        places = {Q: (self.q, CHUNK * cols), QS: (self.qs, CHUNK * step), QC: (self.qc, CHUNK * step)}
+            return {OUT: (self.pair_xb if pairs else self.xb, 4 * rows * cols), OUT_STEP: 4 * cols, COLS: cols}
+        step, q = cols // GROUP * 4, self.pair_q if pairs else self.q
+        qs, qc = (self.pair_qs, self.pair_qc) if pairs else (self.qs, self.qc)
+        places = {Q: (q, rows * cols), QS: (qs, rows * step), QC: (qc, rows * step)}
         return {**places, Q_STEP: cols, G_STEP: step, COLS: cols}
 
     def embed(self, out, name, ids):
@@ -2008,7 +2235,8 @@ class Forward:
         self.emit("angles", {OUT: (out, CHUNK * step), OUT_STEP: step, W: table, A: c.head_dim // 2, B: c.n_rope})
 
     def norm(self, x, weight, name=None, wanted=False, out=None, kind=""):
-        """The normed x becomes the input of matrix name, or goes to out, or is added to it. Without such a norm: x itself."""
+        """The normed x becomes the input of matrix name (or of several), or goes to out, or is added to it. Without such a
+        norm: x itself."""
         c, there = self.config, self.model.tensors
         step = 4 * padded(c.dim, GROUP)
         if weight + ".w" not in there:
@@ -2017,7 +2245,9 @@ class Forward:
         fields = {X: (x, CHUNK * step), X_STEP: step, W: self._vector(weight + ".w", GROUP), A: c.dim, B: float(c.eps), C: take}
         if weight + ".b" in there:
             fields[BIAS] = self._vector(weight + ".b", GROUP)
-        to = self._input(name) if name else {OUT: (out, CHUNK * step), OUT_STEP: step, COLS: step // 4}
+        to = {} if name else {OUT: (out, CHUNK * step), OUT_STEP: step, COLS: step // 4}
+        for reader in [name] if isinstance(name, str) else name or ():
+            to |= self._input(reader)
         self.emit(("layernorm" if c.norm else "rmsnorm") + kind, {**to, **fields}, wanted=wanted)
 
     def headnorms(self, x, weight):
@@ -2042,9 +2272,10 @@ class Forward:
     def activation(self, x, name):
         """The feed-forward's x becomes the input of matrix name."""
         c, plain = self.config, self.config.has("ungated")
-        step = 4 * padded((1 if plain else 2) * c.ffn_dim, GROUP)
+        ffn = c.shared_ffn or c.ffn_dim
+        step = 4 * padded((1 if plain else 2) * ffn, GROUP)
         kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
-        self.emit(kernel, {**self._input(name), X: (x, CHUNK * step), X_STEP: step, A: c.ffn_dim})
+        self.emit(kernel, {**self._input(name), X: (x, CHUNK * step), X_STEP: step, A: ffn})
 
     def matmul(self, out, name, add=False, wanted=False):
         """out = W @ input + bias, or out += resid_scale * (…)."""
@@ -2122,6 +2353,7 @@ class Forward:
                 raise ValueError(f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}")
             row[: len(values)] = values
         self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
+        self.pass_words[N_PAIRS // 8] = n * c.top_k
         self.run(self.program, self.program_at)
         return self.logit_rows[: len(wanted)]
 
@@ -2971,10 +3203,11 @@ def bench_model(model, a, show):
             forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
 
     read, tile = ceilings(forward, model.notice)
-    unread = ("rope", "embed", "embed.s") if c.has("head") else ("rope",)  # of embed one row is read, unless it is the head too
+    unread = {"rope", "positions", "positions.s"} | ({"embed", "embed.s"} if c.has("head") else set())  # of which a row is read
     matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
+    part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
     head = 2 * c.vocab_size * c.dim
-    ops = 2 * sum(math.prod(t.shape) for t in matrices if t.name[-2:] != ".s") - head  # for a token without logits
+    ops = 2 * sum(math.prod(t.shape) * part(t) for t in matrices if t.name[-2:] != ".s") - head  # for a token without logits
     for p, n, d in plan:
         decode(0, d, CHUNK)
         nanoseconds = []
@@ -3009,7 +3242,7 @@ def bench_model(model, a, show):
                 "stddev_ts": spread(speeds),
                 "samples_ns": nanoseconds,
                 "samples_ts": speeds,
-                "bytes_per_token": sum(t.nbytes for t in matrices) + cache if n else 0,
+                "bytes_per_token": round(sum(t.nbytes * part(t) for t in matrices)) + cache if n else 0,
                 "read_gbps": read / 1e9,
                 "gops": mean * (ops + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,

@@ -49,7 +49,8 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
             tensors[name] = 1 + x / 3
         else:
             tensors[name] = x / 3
-    source = SimpleNamespace(rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
+    exact = {name: "f32" for name in tensors if name.endswith((".router", ".shared_gate"))}
+    source = SimpleNamespace(types=exact, rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
     quiet = SimpleNamespace(add=lambda n: None)
     with open(path, "wb") as f:
         export.write_model(f, source, c, dtype, tokenizer if embed else b"", b"made by a test", quiet)

@@ -6,12 +6,14 @@ shapes and logits are kept: the weights are made from the names by families.weig
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 from families import KEPT, tokens, weights
+from safetensors.torch import load_file, save_file
 
 BASE = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
 BASE |= dict(vocab_size=72, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -75,8 +77,34 @@ CASES = {  # name: (class, changes of BASE)
     "falcon 7b": ("Falcon", dict(multi_query=True, bias=False, new_decoder_architecture=False, alibi=False)),
     "falcon 40b": ("Falcon", dict(num_kv_heads=2, new_decoder_architecture=True, alibi=False, bias=False)),
     "opt": ("OPT", dict(ffn_dim=56, word_embed_proj_dim=32, do_layer_norm_before=True, activation_function="relu")),
+    "mixtral": ("Mixtral", dict(num_local_experts=5, num_experts_per_tok=2, sliding_window=None)),
+    "qwen2 moe": (
+        "Qwen2Moe",
+        dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, shared_expert_intermediate_size=40),
+    ),
+    "qwen3 moe": (
+        "Qwen3Moe",
+        dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True, head_dim=16),
+    ),
+    "olmoe": ("Olmoe", dict(num_experts=6, num_experts_per_tok=2)),
+    "granite moe": (
+        "GraniteMoe",
+        dict(num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, embedding_multiplier=3.0)
+        | dict(residual_multiplier=0.4, logits_scaling=5.0),
+    ),
     "nanochat": ("NanoChat", dict(num_key_value_heads=2)),
 }
+
+
+def as_in_files(model, cls):
+    """A model whose names in files are others than in memory -> (the same with our weights, the names and shapes in files)."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        path = Path(folder) / "model.safetensors"
+        saved = load_file(path)
+        shapes = {k: [list(v.shape), float(v.flatten()[0].round()) if v.ndim == 1 else 0.0] for k, v in saved.items()}
+        save_file({k: torch.from_numpy(v) for k, v in weights(shapes).items()}, path, {"format": "pt"})
+        return cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval(), shapes
 
 
 def main():
@@ -93,6 +121,14 @@ def main():
         config._attn_implementation = "eager"
         torch.manual_seed(0)
         model = cls(config).eval().float()
+        if any(".experts" in name or "_moe." in name for name in model.state_dict()):
+            model, shapes = as_in_files(model, cls)
+            with torch.no_grad():
+                logits[name] = model(torch.tensor(tokens())[None], use_cache=False).logits[0].numpy()[KEPT]
+            config.architectures = [cls.__name__]
+            out[name] = {"config": json.loads(config.to_json_string()), "tensors": shapes}
+            print(f"{name}: std {logits[name].std():.3f}", flush=True)
+            continue
         tied = {"lm_head.weight", "embed_out.weight"} if config.tie_word_embeddings else set()
         state = {k: v for k, v in model.state_dict().items() if k not in tied and v.is_floating_point()}
         # norms begin as ones, biases as zeros; what training would make of them is something near

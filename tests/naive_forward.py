@@ -21,6 +21,9 @@ def logits(config, tensors, ids, int8=False):
         a = norm(c, t, f"l{i}.an2", a) if c.flags & POST_NORM else a * (c.resid_scale or 1)
         y = x if c.parallel else x + a
         h = y if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.fn", y)
+        if c.n_experts:
+            x = x + a + mixture(c, t, i, h, int8) * (c.resid_scale or 1)
+            continue
         h = linear(t, f"l{i}.gate_up", h, int8)
         act = naive.ACTIVATIONS[("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")[c.act]]
         h = act(h) if c.flags & UNGATED else act(h[:, : c.ffn_dim]) * h[:, c.ffn_dim :]
@@ -30,6 +33,27 @@ def logits(config, tensors, ids, int8=False):
     head = {"head": t.get("head", t["embed"]), **({"head.b": t["head.b"]} if "head.b" in t else {})}
     x = linear(head, "head", x, int8) * (c.logit_scale or 1)
     return c.final_cap * np.tanh(x / c.final_cap) if c.final_cap else x
+
+
+def mixture(c, t, i, h, int8):
+    """Token by token: the chosen experts by weight, and the shared one. The router and the shared gate read h unrounded."""
+    silu, out = naive.ACTIVATIONS["silu"], np.zeros_like(h)
+    up = t[f"l{i}.experts_up"].reshape(c.n_experts, 2 * c.expert_ffn, c.dim)
+    down = t[f"l{i}.experts_down"].reshape(c.n_experts, c.dim, c.expert_ffn)
+    scores = h @ t[f"l{i}.router"].T
+    for n, row in enumerate(np.exp(scores - scores.max(1, keepdims=True))):
+        row = row / row.sum()
+        chosen = np.argsort(-row, kind="stable")[: c.top_k]
+        weights = row[chosen] / (row[chosen].sum() if c.norm_topk else 1)
+        for expert, weight in zip(chosen, weights):
+            y = linear({"w": up[expert]}, "w", h[n : n + 1], int8)
+            y = silu(y[:, : c.expert_ffn]) * y[:, c.expert_ffn :]
+            out[n] += weight * linear({"w": down[expert]}, "w", y, int8)[0]
+    if c.shared_ffn:
+        y = linear(t, f"l{i}.gate_up", h, int8)
+        y = linear(t, f"l{i}.down", silu(y[:, : c.shared_ffn]) * y[:, c.shared_ffn :], int8)
+        out += y / (1 + np.exp(-h @ t[f"l{i}.shared_gate"].T)) if f"l{i}.shared_gate" in t else y
+    return out
 
 
 def attention(c, t, i, h, int8):

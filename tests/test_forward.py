@@ -68,6 +68,9 @@ SWITCHES = {
     "norms before and behind, caps": dict(flags=F["post_norm"], qk_norm=1, act=1, attn_cap=3.0, final_cap=5.0, embed_scale=2.0),
     "norms behind only": dict(flags=F["post_norm"] | F["no_pre_norm"], qk_norm=2, act=3, window=[7, 0]),
     "layer norms behind, parallel": dict(norm=1, parallel=1, flags=F["post_norm"] | F["norm_bias"], act=0, qk_norm=2),
+    "experts": dict(n_experts=5, top_k=2, expert_ffn=24, norm_topk=1),
+    "experts and a shared one": dict(n_experts=7, top_k=3, expert_ffn=40, shared_ffn=52, resid_scale=0.5),
+    "experts and a gated one": dict(n_experts=4, top_k=4, expert_ffn=8, shared_ffn=33, flags=F["shared_gate"]),
     "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
 }
 
@@ -82,8 +85,11 @@ def test_switches_equal_the_twin_and_give_the_same_bits(name, dtype, tmp_path):
         forward = run.Forward(run.open_model(path), 200, 1, "f32", threads, SILENT)
         found[threads, chunk] = passes(forward, ids, chunk)
         forward.close()
-    rms, largest = closeness(found[1, 1], want)
-    assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
+    errors = np.abs(found[1, 1] - want).max(1) / want.std()
+    if dtype == "f32":
+        assert errors.max() <= 1e-4 and closeness(found[1, 1], want)[0] <= 1e-5
+    else:  # where float32 and float64 fall to the two sides of a half, an activation differs by one of 127
+        assert (errors <= 1e-4).mean() >= 0.9 and errors.max() <= 0.1, errors
     assert len({x.tobytes() for x in found.values()}) == 1
 
 

@@ -17,6 +17,7 @@ gguf = pytest.importorskip("gguf")
 PARTS = {f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"} | {"self_attn.o_proj": "attn_output"}
 PARTS |= {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
 PARTS |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.qkv_proj": "attn_qkv"}
+PARTS["mlp.gate"] = "ffn_gate_inp"
 PARTS |= {"mlp.gate_up_proj": "ffn_up", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
 TOP |= {"lm_head.weight": "output.weight"}
@@ -27,7 +28,12 @@ def converted(name):
     case = FAMILIES[name]
     j, out = case["config"], {}
     kind, after = j["model_type"], "post_attention_norm" if "gemma3" in j["model_type"] else "ffn_norm"
+    experts = {}
     for theirs, array in weights(case["tensors"]).items():
+        if ".experts." in theirs:  # all of a layer in one tensor
+            _, _, layer, *_, expert, part, _ = theirs.split(".")
+            experts.setdefault(f"blk.{layer}.{PARTS['mlp.' + part]}_exps.weight", {})[int(expert)] = array
+            continue
         if theirs in TOP:
             new = TOP[theirs]
         else:
@@ -39,7 +45,7 @@ def converted(name):
         if "gemma" in kind and new.endswith("norm.weight"):
             array = array + 1
         out[new] = np.ascontiguousarray(array)
-    return out
+    return out | {name: np.stack([rows[e] for e in sorted(rows)]) for name, rows in experts.items()}
 
 
 def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, **fields):
@@ -60,7 +66,7 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
     if tokenizer:
         tokenizer(w)
     for tensor, array in {**converted(name), **dict(extra)}.items():
-        kind = gguf.GGMLQuantizationType[kinds(tensor) if array.ndim == 2 else "F32"]
+        kind = gguf.GGMLQuantizationType[kinds(tensor) if array.ndim > 1 else "F32"]
         raw = gguf.quants.quantize(array, kind)
         w.add_tensor(tensor, raw, raw_dtype=kind)
     w.write_header_to_file()
@@ -85,6 +91,7 @@ def exported(path, *options):
         ("llama", "mistral nemo", {}),
         ("qwen2", "qwen2", {}),
         ("qwen3", "qwen3", {}),
+        ("qwen3moe", "qwen3 moe", dict(expert_count=6, expert_used_count=3, expert_feed_forward_length=24)),
         ("gemma3", "gemma3", dict(rope__freq_base=1e6, attention__sliding_window=7)),
         ("phi3", "phi3", dict(attention__sliding_window=9)),
     ],
@@ -119,6 +126,21 @@ def test_types_we_have_are_kept_to_the_bit(kind, tmp_path):
         assert np.array_equal(ours[f"l{i}.qkv"], qkv)
         assert np.array_equal(ours[f"l{i}.down"], theirs[f"blk.{i}.ffn_down.weight"])
     assert np.array_equal(ours["embed"], theirs["token_embd.weight"])
+
+
+def test_experts_are_kept_to_the_bit(tmp_path):
+    import naive
+
+    fields = dict(expert_count=6, expert_used_count=3, expert_feed_forward_length=24)
+    kinds = lambda name: "F16" if "ffn_down" in name or "output" in name else "Q8_0"
+    path = write(tmp_path / "m.gguf", "qwen3moe", "qwen3 moe", kinds, **fields)
+    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
+    types = {name: t.dtype for name, t in run.open_model(path.with_suffix(".bin")).tensors.items()}
+    assert (types["l0.experts_up"], types["l0.experts_down"], types["l0.router"]) == ("q8_0", "f16", "f32")
+    for i in range(4):
+        gate, up = (theirs[f"blk.{i}.ffn_{x}_exps.weight"].reshape(6, 24, 32) for x in ("gate", "up"))
+        assert np.array_equal(ours[f"l{i}.experts_up"].reshape(6, 48, 32), np.concatenate((gate, up), 1))
+        assert np.array_equal(ours[f"l{i}.experts_down"], theirs[f"blk.{i}.ffn_down_exps.weight"].reshape(-1, 24))
 
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q5_0", "Q5_1"])
