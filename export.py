@@ -446,6 +446,9 @@ class Family:
         return 1 if self.arrays[self.names["qn"].format(0)].shape == (head_dim,) else 2
 
 
+DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, IndexError, AttributeError, struct.error)  # by odd settings
+
+
 def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
     """float32 [n, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes. n is 2 for longrope: for short
     contexts and for long ones, else 1. Columns beyond rotated are left alone: frequency 0, amplitude 1.
@@ -453,6 +456,9 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
     yarn: Peng et al. 2023; longrope: Ding et al. 2024; llama3: Llama 3.1's code; as transformers computes them.
     """
     scaling = scaling or {}
+    if rotated is not None and (rotated % 2 or not 0 <= rotated <= head_dim) or not 0 < theta < math.inf:
+        text = f"rotates {rotated} of {head_dim} columns, base {theta}"
+        raise ModelError(f"{text}; expected an even number of them; is the configuration damaged?")
     kind, rotated = scaling.get("rope_type", scaling.get("type", "default")), head_dim if rotated is None else rotated
     f, amplitude = 1 / theta ** (np.arange(0, rotated, 2) / rotated), 1.0
     old = scaling.get("original_max_position_embeddings") or max_ctx
@@ -560,10 +566,16 @@ def hf_config(j, f):
         parallel=int(parallel),
         eps=float(get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)),
         flags=f.flags(tied),
-        **{k: NONE if v is None else int(v) for k, v in ids.items()},
+        **{k: int(v) if isinstance(v, int) and 0 <= v < int(j["vocab_size"]) else NONE for k, v in ids.items()},
         **hf_experts(j, f),
         **more(j),
     )
+
+
+def window_size(size):
+    if not 0 <= int(size) < 1 << 31:
+        raise ModelError(f"a sliding window of {size}, expected 0 to 2^31 - 1; is the configuration damaged?")
+    return int(size)
 
 
 def hf_rope(j, f, c, window):
@@ -607,7 +619,8 @@ def hf_source(j, arrays):
     if f.label == "Falcon" and f.has("ln_attn"):
         f.names |= {"an": f.names["ln_attn"], "fn": f.names["ln_mlp"]}
     c, rule = hf_config(j, f), settings.get("window", NEVER)
-    size = first_of(j, "sliding_window", "window_size", otherwise=0)
+    run._check_config(c)
+    size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
     window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
     table, rope_id, rotated, long = hf_rope(j, f, c, window)
     c = replace(c, n_rope=len(table), rope_long=long)
@@ -726,14 +739,15 @@ def read_gguf(path):
         f.names[key] = f.names.get(key) if f.has(key) else None
     try:
         c = gguf_config(j, f, arch)
-        rule, size = settings.get("window", NEVER), int(j.get("attention.sliding_window") or 0)
+        run._check_config(c)
+        rule, size = settings.get("window", NEVER), window_size(j.get("attention.sliding_window") or 0)
         said = j.get("attention.sliding_window_pattern")
         slide = [said[i] if isinstance(said, list) else rule(j, i) for i in range(c.n_layers)]
         window = np.array([size if slides else 0 for slides in slide], "<i4")
         table, rope_id, rotated, long = gguf_rope(j, f, c, window)
         c = replace(c, n_rope=len(table), rope_long=long)
         tensors = f.tensors(c, rotated)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError) as e:
+    except DAMAGED as e:
         raise ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?") from None
     source = SimpleNamespace(kind=f"GGUF of {arch}", config=c, rope=table, tensors=tensors, window=window)
     source.rope_id, source.gguf = np.array(rope_id, "<i4"), fields
@@ -1076,7 +1090,7 @@ def read_folder(path, allow_pickle=False):
         arrays |= more
     try:
         source = hf_source(j, arrays)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as e:
+    except DAMAGED as e:
         raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?") from None
     source.kind, source.folder = "Hugging Face folder", path
     return source
@@ -1643,7 +1657,9 @@ def read_tokenizer(source, hints):
 def folder_hints(folder):
     """What a Hugging Face folder's other files say of its tokenizer."""
     found = [read_json(folder / f) for f in ("config.json", "generation_config.json") if (folder / f).exists()]
-    stops = sorted({int(s) for j in found for s in np.ravel(j.get("eos_token_id") or [])})
+    ends = [j["eos_token_id"] for j in found if isinstance(j, dict) and "eos_token_id" in j]
+    ends = [i for end in ends for i in (end if isinstance(end, list) else [end])]
+    stops = sorted({i for i in ends if isinstance(i, int) and 0 <= i < 1 << 22})
     template, special = find_template(folder)
     return dict(stops=stops, template=template, special=special)
 
