@@ -85,13 +85,35 @@ class Rows:
         """As read(), the values and scales of blocks that need no change; None if the parts are of another type."""
         out, start = [], 0
         for array, order in self.parts:
-            if not hasattr(array, "floats") or array.kind.name.lower() != dtype:
+            if not isinstance(array, Blocks) or array.kind.name.lower() != dtype:
                 return None
             a, b = max(first - start, 0), min(last - start, len(array))
             if a < b:
                 out.append(array[a:b].parts() if order is None else array[order[a:b]].parts())
             start += len(array)
         return tuple(map(np.concatenate, zip(*out)))
+
+
+class Mx:
+    """Rows of MXFP4, which gpt-oss's experts are stored in: values uint8 [rows, groups, 16] of two numbers of 4 bits, the lower
+    half first, and scales uint8 [rows, groups], powers of two (OCP Microscaling Formats 1.0)."""
+
+    LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    LEVELS = np.concatenate((LEVELS, -LEVELS))
+
+    def __init__(self, values, scales):
+        self.values, self.scales, self.dtype = values, scales, None
+        self.shape = (len(values), values.shape[1] * 32)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return Mx(self.values[rows], self.scales[rows])
+
+    def floats(self):
+        pairs = np.stack((self.values & 15, self.values >> 4), -1).reshape(len(self), -1, 32)
+        return np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127).reshape(self.shape)
 
 
 MAPS = []  # of the files of the source
@@ -141,6 +163,7 @@ META_PARTS = "an=attention_norm fn=ffn_norm wq=attention.wq wk=attention.wk wv=a
 META_PARTS += "w1=feed_forward.w1 w2=feed_forward.w2 w3=feed_forward.w3"
 META_NAMES = named("", "layers.{}.", "embed=tok_embeddings out_norm=norm", META_PARTS, "output")
 UNGATED = like_llama("w1=")
+GPT_OSS = "w1= w2= w3= router=mlp.router"
 EXPERTS = "w1= w2= w3= router=mlp.gate e1=mlp.experts.{}.gate_proj e2=mlp.experts.{}.down_proj e3=mlp.experts.{}.up_proj"
 MIXTRAL = "w1= w2= w3= router=block_sparse_moe.gate e1=block_sparse_moe.experts.{}.w1 e2=block_sparse_moe.experts.{}.w2 "
 MIXTRAL += "e3=block_sparse_moe.experts.{}.w3"
@@ -203,6 +226,11 @@ FAMILIES = {
     "Qwen2MoeForCausalLM": (like_llama(EXPERTS + " " + SHARED), dict(window=SOME, mixed={})),
     "Qwen3MoeForCausalLM": (like_llama(EXPERTS), dict(window=SOME, mixed={})),
     "OlmoeForCausalLM": (like_llama(EXPERTS), dict(mixed={})),
+    "GptOssForCausalLM": (
+        like_llama(GPT_OSS),
+        dict(window=EVEN, act="clamped", mixed=dict(norm_topk=1))
+        | dict(more=lambda j: dict(act_alpha=1.702, act_limit=j.get("swiglu_limit", 7.0))),
+    ),
     "GraniteMoeForCausalLM": (
         like_llama(GRANITE_EXPERTS),
         dict(mixed=dict(norm_topk=1), more=lambda j: granite_scales(j)),
@@ -412,7 +440,9 @@ class Family:
         """The router, and the matrices of all experts one after the other: stored each by itself, or in one of three dims."""
         c, n, ffn = self.config, self.config.n_experts, self.config.expert_ffn
         out[f"l{i}.router"] = Rows(self.take("router", (n, c.dim), i))
-        if self.names.get("e13"):
+        if self.label == "GptOss":
+            self.gpt_oss(out, i)
+        elif self.names.get("e13"):
             up, down = self.take("e13", (n, 2 * ffn, c.dim), i), self.take("e2", (n, c.dim, ffn), i)
             out[f"l{i}.experts_up"], out[f"l{i}.experts_down"] = Rows(up.reshape(-1, c.dim)), Rows(down.reshape(-1, ffn))
         else:
@@ -421,6 +451,23 @@ class Family:
             out[f"l{i}.experts_down"] = Rows(*(self.take("e2", (c.dim, ffn), i, expert=e) for e in range(n)))
         if c.has("shared_gate"):
             out[f"l{i}.shared_gate"] = Rows(self.take("shared_gate", (1, c.dim), i))
+
+    def gpt_oss(self, out, i):
+        """Experts with biases, gate and up in alternate rows, stored [expert, columns, rows], or as MXFP4 [expert, rows, …]."""
+        c, n, ffn, at = self.config, self.config.n_experts, self.config.expert_ffn, f"model.layers.{i}."
+        turn = np.concatenate((np.arange(0, 2 * ffn, 2), np.arange(1, 2 * ffn, 2)))
+        for ours, theirs, rows, order in (("up", "gate_up", 2 * ffn, turn), ("down", "down", c.dim, np.arange(c.dim))):
+            name, cols = f"{at}mlp.experts.{theirs}_proj", c.dim if ours == "up" else ffn
+            if name + "_blocks" in self.arrays:
+                values = self.take(name + "_blocks", (n, rows, cols // 32, 16))
+                each = list(map(Mx, values, self.take(name + "_scales", (n, rows, cols // 32))))
+            else:
+                each = [array.T for array in self.take(name, (n, cols, rows))]
+            out[f"l{i}.experts_{ours}"] = Rows(*((array, order) for array in each))
+            bias = to_float32(np.asarray(self.take(name + "_bias", (n, rows))))
+            out[f"l{i}.experts_{ours}.b"] = np.ascontiguousarray(bias[:, order]).reshape(-1)
+        out[f"l{i}.router.b"] = self.take("router", (n,), i, True)
+        out[f"l{i}.sinks"] = self.take(at + "self_attn.sinks", (c.n_heads,))
 
     def flags(self, tied):
         on = {
@@ -433,6 +480,8 @@ class Family:
             "norm_bias": not self.settings("ones") and self.has("out_norm", True),
             "ungated": not any(self.names.get(key) for key in ("w1", "w13", "router")),
             "shared_gate": self.has("shared_gate"),
+            "expert_bias": self.label == "GptOss",
+            "sinks": self.label == "GptOss",
             "post_norm": self.has("an2"),
             "no_pre_norm": not self.names.get("an"),
             "positions": self.has("positions"),
@@ -529,6 +578,9 @@ def hf_config(j, f):
     act = f.settings("act") or ACTS.get(act, act)
     if act not in run.ACTIVATIONS:
         raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
+    quantised = j.get("quantization_config")
+    if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
+        j = {**j, "quantization_config": None}
     for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm"):
         if j.get(key):
             found = printable(str(j[key]))[:60]
@@ -1055,9 +1107,10 @@ def read_safetensors(path):
         raise ModelError(f"{path.name}: the header is not what safetensors writes; is the file damaged?") from None
     arrays, end = {}, 0
     for (first, last), name, dtype, shape in rows:
-        kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}.get(dtype)
+        kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}.get(dtype)
         if kind is None:
-            raise ModelError(f"{path.name}: tensor {printable(name)} has type {printable(str(dtype))}; known: F32, F16, BF16")
+            found = f"tensor {printable(name)} has type {printable(str(dtype))}"
+            raise ModelError(f"{path.name}: {found}; known: F32, F16, BF16, U8")
         whole = all(isinstance(n, int) and n >= 0 for n in (first, last, *shape))
         fits = whole and first == end and last - first == math.prod(shape) * np.dtype(kind).itemsize
         if not fits or 8 + size + last > len(raw):

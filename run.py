@@ -63,14 +63,15 @@ CONFIG_F32 = (
     "eps post_eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap clip_qkv route_scale "
     "act_alpha act_limit temp_beta temp_len"
 ).split()
+CONFIG_F32_USED = "eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap act_alpha act_limit".split()
 CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI")  # 208 of the 512 bytes; the rest is zero
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
 # no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
 FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
-FLAGS |= {"norm_bias": 4096, "shared_gate": 8192}
-ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")
+FLAGS |= {"norm_bias": 4096, "shared_gate": 8192, "expert_bias": 16384, "sinks": 32768}
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")
 DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
 MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
@@ -93,7 +94,7 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "expert_ffn": (0, 1 << 20),
     "shared_ffn": (0, 1 << 20),
     "n_rope": (1, 16),
-    "flags": (0, 16383),
+    "flags": (0, 65535),
 }
 FOREIGN = [  # what people pass by mistake, by its first bytes
     (b"GGUF", "a GGUF file"),
@@ -202,13 +203,14 @@ def tensor_plan(c):
         plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
         plan += _linear(c, f"l{i}.qkv", (qkv, c.dim), "qkv_bias")
         plan += [(f"l{i}.qk.w", (qkv - c.n_kv_heads * c.head_dim,), "f32")] if c.qk_norm else []
+        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
         plan += _linear(c, f"l{i}.o", (c.dim, c.n_heads * c.head_dim), "o_bias")
         plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
         plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
         if c.n_experts:  # the rows of expert after expert
-            plan += [(f"l{i}.router", (c.n_experts, c.dim), "matrix")]
-            plan += [(f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "matrix")]
-            plan += [(f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "matrix")]
+            plan += _linear(c, f"l{i}.router", (c.n_experts, c.dim), "expert_bias")
+            plan += _linear(c, f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "expert_bias")
+            plan += _linear(c, f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "expert_bias")
             plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
         if c.shared_ffn or not c.n_experts:
             ffn = c.shared_ffn or c.ffn_dim
@@ -383,7 +385,7 @@ def _check_config(c):
         value = getattr(c, name)
         if not math.isfinite(value) or value < 0:
             raise ModelError(f"{name} is {value}, expected a finite number, not negative; export again")
-        if value and name not in ("eps", "attn_scale", "embed_scale", "resid_scale", "logit_scale", "attn_cap", "final_cap"):
+        if value and name not in CONFIG_F32_USED:
             raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
     if c.n_heads % c.n_kv_heads or c.head_dim % 2:
         heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
@@ -396,6 +398,10 @@ def _check_config(c):
         raise ModelError(f"{text}; expected widths of whole blocks, gated, and fewer a token than there are; export again")
     if not c.n_experts and (c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")):
         raise ModelError("parts of a mixture of experts without experts; export again")
+    if c.has("expert_bias") > bool(c.n_experts) or (ACTIVATIONS[c.act] == "clamped") != (c.act_limit > 0):
+        raise ModelError("biases of experts without experts, or a limit without its activation; export again")
+    if ACTIVATIONS[c.act] == "clamped" and c.has("ungated"):
+        raise ModelError("a clamped activation without a gate; export again")
     if c.has("shared_gate") > bool(c.shared_ffn):
         raise ModelError("a gate of a shared expert without one; export again")
     if c.n_heads * c.head_dim > 1 << 20:
@@ -1297,6 +1303,29 @@ def activation(function, gated):
 
 
 @kernel
+def clamped_gated(record, pas, t, threads):
+    """As activation, gated, of gpt-oss: gate * sigmoid(GAIN * gate) * (up + 1), the gate at most B, up within -B and B."""
+    groups, n, zero = peek(record + COLS) // 32, peek(record + A), np.float32(0)
+    alpha, limit = splat(peek_f32(record + GAIN)), splat(peek_f32(record + B))
+    one, low = splat(np.float32(1)), sub(zeros1(), limit)
+    first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+    for item in range(first, last):
+        i, g = item // groups, item % groups
+        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        v0, v1 = zeros1(), zeros1()
+        for half in range(2):
+            gate = sub(zeros1(), larger(sub(zeros1(), load(x + 64 * half)), low))
+            up = larger(sub(zeros1(), larger(sub(zeros1(), load(x + 4 * n + 64 * half)), low)), low)
+            v = mul(div(gate, add(one, exp(sub(zeros1(), mul(gate, alpha))))), add(up, one))
+            if half == 0:
+                v0 = v
+            else:
+                v1 = v
+        put_group(record, i, g, keep(v0, 0, n - 32 * g, zero), keep(v1, 0, n - 32 * g - 16, zero))
+    return 0
+
+
+@kernel
 def softcap(record, pas, t, threads):
     """X = cap * tanh(X / cap), in place; A columns, GAIN = cap."""
     blocks = (peek(record + A) + 15) // 16
@@ -1446,21 +1475,24 @@ def gather(record, pas, t, threads):
 
 
 def matmul_experts(one, four):
-    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert. one and four: the sums of a
-    block of rows for one token and for four."""
+    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert, E = all experts' biases or
+    0. one and four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + C), peek(record + ROWS) // 16
         first, last = share(blocks, t, threads)
-        steps = opaque(8)
+        steps, bias = opaque(8), peek(record + E)
         for r in range(peek(runs)):
             expert, i, left = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r), peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
+                begin = zeros1()
+                if bias != 0:
+                    begin = load(bias + 64 * w)
                 for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, four(record, at, w, steps))
+                    put_rows(record, at, block, add(four(record, at, w, steps), begin))
                 for at in range(i + left - left % 4, i + left):
-                    put_rows(record, at, block, one(record, at, w))
+                    put_rows(record, at, block, add(one(record, at, w), begin))
         return 0
 
     return matmul
@@ -1721,7 +1753,7 @@ FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
 
 def attention(loads, size):
     """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
-    GAIN = cap of the scores or 0.
+    GAIN = cap of the scores or 0, W = a score of each head that takes weight and has no value (a sink; Xiao et al. 2024) or 0.
 
     Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
     are several heads' or several tokens', share the reading of their keys.
@@ -1764,6 +1796,9 @@ def attention(loads, size):
                 i, state = (at + h) // group, states + step * h
                 out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * (head * group + (at + h) % group)
                 weight = splat(total(load(state + SUMS)))
+                if peek(record + W) != 0:
+                    sink = splat(peek_f32(peek(record + W) + 4 * (head * group + (at + h) % group)))
+                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
                 for j in range(0, dim, 16):
                     store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
         return 0
@@ -2013,7 +2048,7 @@ KERNELS.update(
         "layernorm_add": lambda: norm(True, True),
     }
 )
-for _name in ACTIVATIONS:
+for _name in ACTIVATIONS[:-1]:
     KERNELS[f"{_name}_gated"] = lambda name=_name: activation(globals()[name], True)
     KERNELS[f"{_name}_plain"] = lambda name=_name: activation(globals()[name], False)
 
@@ -2138,7 +2173,7 @@ class Forward:
         self.experts(self.pair_x, up, 2 * c.expert_ffn)
         step = 4 * padded(2 * c.expert_ffn, GROUP)
         gate = {**self._input(down, pairs=True), X: (self.pair_x, self.n_pairs * step), X_STEP: step, A: c.expert_ffn}
-        self.emit(f"{ACTIVATIONS[c.act]}_gated", gate, count=N_PAIRS)
+        self.emit(f"{ACTIVATIONS[c.act]}_gated", {**gate, **self._clamp()}, count=N_PAIRS)
         self.experts(self.pair_x, down, c.dim)
         step, gain = 4 * padded(c.dim, GROUP), float(c.resid_scale or 1.0)
         out = {OUT: (x, CHUNK * step), OUT_STEP: step, A: c.dim, GAIN: gain}
@@ -2163,6 +2198,8 @@ class Forward:
             given = {X: given[OUT], X_STEP: given[OUT_STEP]}
         runs = self.routes.address + 8 * (3 * self.n_pairs + self.config.n_experts)
         fields = {**given, **fields, OUT: (out, self.n_pairs * step), OUT_STEP: step, GAIN: 1.0, C: runs, ROWS: rows}
+        if name + ".b" in self.model.tensors:
+            fields[E] = self._vector(name + ".b", BLOCK)
         self.emit(f"experts_{dtype}", fields, count=N_PAIRS)
 
     def join(self, x, name, norm, prepare=None):
@@ -2275,7 +2312,10 @@ class Forward:
         ffn = c.shared_ffn or c.ffn_dim
         step = 4 * padded((1 if plain else 2) * ffn, GROUP)
         kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
-        self.emit(kernel, {**self._input(name), X: (x, CHUNK * step), X_STEP: step, A: ffn})
+        self.emit(kernel, {**self._input(name), **self._clamp(), X: (x, CHUNK * step), X_STEP: step, A: ffn})
+
+    def _clamp(self):
+        return {GAIN: float(self.config.act_alpha), B: float(self.config.act_limit)}
 
     def matmul(self, out, name, add=False, wanted=False):
         """out = W @ input + bias, or out += resid_scale * (…)."""
@@ -2318,6 +2358,8 @@ class Forward:
         step = 4 * padded(self.config.n_heads * self.config.head_dim, GROUP)
         fields = {**self._heads(x, layer), OUT: (out, CHUNK * step), OUT_STEP: step, E: window}
         fields[GAIN] = float(self.config.attn_cap)
+        if self.config.has("sinks"):
+            fields[W] = self._vector(f"l{layer}.sinks", 16)
         self.emit(f"attention_{self.kv}", fields)
 
     # playing

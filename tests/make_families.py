@@ -86,6 +86,11 @@ CASES = {  # name: (class, changes of BASE)
         "Qwen3Moe",
         dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True, head_dim=16),
     ),
+    "gpt-oss": (
+        "GptOss",
+        dict(num_local_experts=5, num_experts_per_tok=2, head_dim=16, sliding_window=7, intermediate_size=64, swiglu_limit=1.5)
+        | dict(rope_parameters=dict(rope_theta=10000.0, truncate=False, beta_fast=32.0, beta_slow=1.0, **YARN)),
+    ),
     "olmoe": ("Olmoe", dict(num_experts=6, num_experts_per_tok=2)),
     "granite moe": (
         "GraniteMoe",

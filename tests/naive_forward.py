@@ -38,17 +38,24 @@ def logits(config, tensors, ids, int8=False):
 def mixture(c, t, i, h, int8):
     """Token by token: the chosen experts by weight, and the shared one. The router and the shared gate read h unrounded."""
     silu, out = naive.ACTIVATIONS["silu"], np.zeros_like(h)
+    up_bias = t.get(f"l{i}.experts_up.b", np.zeros(c.n_experts * 2 * c.expert_ffn)).reshape(c.n_experts, -1)
+    down_bias = t.get(f"l{i}.experts_down.b", np.zeros(c.n_experts * c.dim)).reshape(c.n_experts, -1)
     up = t[f"l{i}.experts_up"].reshape(c.n_experts, 2 * c.expert_ffn, c.dim)
     down = t[f"l{i}.experts_down"].reshape(c.n_experts, c.dim, c.expert_ffn)
-    scores = h @ t[f"l{i}.router"].T
+    scores = h @ t[f"l{i}.router"].T + t.get(f"l{i}.router.b", 0)
     for n, row in enumerate(np.exp(scores - scores.max(1, keepdims=True))):
         row = row / row.sum()
         chosen = np.argsort(-row, kind="stable")[: c.top_k]
         weights = row[chosen] / (row[chosen].sum() if c.norm_topk else 1)
         for expert, weight in zip(chosen, weights):
-            y = linear({"w": up[expert]}, "w", h[n : n + 1], int8)
-            y = silu(y[:, : c.expert_ffn]) * y[:, c.expert_ffn :]
-            out[n] += weight * linear({"w": down[expert]}, "w", y, int8)[0]
+            y = linear({"w": up[expert], "w.b": up_bias[expert]}, "w", h[n : n + 1], int8)
+            gate, value = y[:, : c.expert_ffn], y[:, c.expert_ffn :]
+            if c.act == 5:
+                gate, value = np.minimum(gate, c.act_limit), np.clip(value, -c.act_limit, c.act_limit) + 1
+                y = gate / (1 + np.exp(-c.act_alpha * gate)) * value
+            else:
+                y = silu(gate) * value
+            out[n] += weight * linear({"w": down[expert], "w.b": down_bias[expert]}, "w", y, int8)[0]
     if c.shared_ffn:
         y = linear(t, f"l{i}.gate_up", h, int8)
         y = linear(t, f"l{i}.down", silu(y[:, : c.shared_ffn]) * y[:, c.shared_ffn :], int8)
@@ -75,8 +82,11 @@ def attention(c, t, i, h, int8):
         scores = q[:, head] @ k[:, head // (c.n_heads // c.n_kv_heads)].T * (c.attn_scale or hd**-0.5)
         scores = c.attn_cap * np.tanh(scores / c.attn_cap) if c.attn_cap else scores
         scores = np.where(seen, scores, -np.inf)
-        weights = np.exp(scores - scores.max(1, keepdims=True))
-        att[:, head] = weights / weights.sum(1, keepdims=True) @ v[:, head // (c.n_heads // c.n_kv_heads)]
+        sink = np.full((n, 1), t[f"l{i}.sinks"][head]) if f"l{i}.sinks" in t else np.full((n, 1), -np.inf)
+        top = np.maximum(scores.max(1, keepdims=True), sink)
+        weights = np.exp(scores - top)
+        weights /= weights.sum(1, keepdims=True) + np.exp(sink - top)
+        att[:, head] = weights @ v[:, head // (c.n_heads // c.n_kv_heads)]
     return att.reshape(n, -1)
 
 

@@ -23,8 +23,9 @@ def write_folder(folder, case, drop=(), more=()):
     header, body = {}, b""
     for name, array in {**weights(case["tensors"]), **dict(more)}.items():
         if name not in drop:
-            raw = array.astype("<f4").tobytes()
-            header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
+            kind = "U8" if array.dtype == np.uint8 else "F32"
+            raw = array.astype({"U8": "u1", "F32": "<f4"}[kind]).tobytes()
+            header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
             body += raw
     head = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)
@@ -81,6 +82,32 @@ def test_gpt2_as_first_published(tmp_path):
     masks = {f"h.{i}.attn.bias": np.ones((1, 1, 64, 64)) for i in range(4)}
     folder = write_folder(tmp_path / "hf", case, drop=made, more={**renamed, **masks})
     check("gpt2", case, tmp_path, folder)
+
+
+def test_gpt_oss_as_published(tmp_path):
+    """Experts in MXFP4: the same model.bin as from their numbers, which another way of reading gives."""
+    case, made = FAMILIES["gpt-oss"], weights(FAMILIES["gpt-oss"]["tensors"])
+    rng, packed, plain = np.random.default_rng(0), dict(made), dict(made)
+    levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+    for name in [name for name in made if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, cols, rows = made[name].shape
+        blocks = rng.integers(0, 256, (experts, rows, cols // 32, 16), np.uint8)
+        scales = rng.integers(120, 125, (experts, rows, cols // 32), np.uint8)
+        del packed[name]
+        packed |= {name + "_blocks": blocks, name + "_scales": scales}
+        values = np.empty((experts, rows, cols), np.float32)
+        for e, r, k in np.ndindex(values.shape):
+            byte = int(blocks[e, r, k // 32, k % 32 // 2])
+            values[e, r, k] = levels[byte >> 4 if k % 2 else byte & 15] * 2.0 ** (int(scales[e, r, k // 32]) - 127)
+        plain[name] = np.ascontiguousarray(values.transpose(0, 2, 1))
+    out = [tmp_path / "a.bin", tmp_path / "b.bin"]
+    for path, arrays in zip(out, (packed, plain)):
+        quantised = {"quantization_config": {"quant_method": "mxfp4"}} if arrays is packed else {}
+        changed = {**case, "config": {**case["config"], **quantised}}
+        folder = write_folder(tmp_path / path.stem, changed, set(made) - set(arrays), arrays)
+        assert export.main([str(folder), "-o", str(path), "--type", "f16", "--tokenizer", "none"]) == 0
+    one, two = (run.open_model(path).tensors for path in out)
+    assert all(np.array_equal(one[name].data, two[name].data) for name in two)
 
 
 def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):

@@ -144,7 +144,7 @@ for name, change, says in [
     ("M18 no context", config(max_ctx=0), "max_ctx is 0"),
     ("M18 bos", config(bos=93), "bos is 93"),
     ("M18 unknown switch", config(norm=2), "norm is 2, expected 0..1"),
-    ("M18 unknown flag", config(flags=31 | 16384), "flags is 16415"),
+    ("M18 unknown flag", config(flags=31 | 65536), "flags is 65567"),
     ("M19 eps 0", config(eps=0.0), "eps is 0"),
     ("M19 eps NaN", config(eps=float("nan")), "eps is nan"),
     ("M19 eps negative", config(eps=-1e-5), "eps is -"),

@@ -71,6 +71,8 @@ SWITCHES = {
     "experts": dict(n_experts=5, top_k=2, expert_ffn=24, norm_topk=1),
     "experts and a shared one": dict(n_experts=7, top_k=3, expert_ffn=40, shared_ffn=52, resid_scale=0.5),
     "experts and a gated one": dict(n_experts=4, top_k=4, expert_ffn=8, shared_ffn=33, flags=F["shared_gate"]),
+    "experts with biases, sinks": dict(n_experts=6, top_k=2, expert_ffn=32, norm_topk=1, act=5, act_alpha=1.7, act_limit=0.9)
+    | dict(flags=F["expert_bias"] | F["sinks"]),
     "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
 }
 
