@@ -798,6 +798,7 @@ def read_gguf(path):
         window = np.array([size if slides else 0 for slides in slide], "<i4")
         table, rope_id, rotated, long = gguf_rope(j, f, c, window)
         c = replace(c, n_rope=len(table), rope_long=long)
+        c = sampled(c, *(fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
         tensors = f.tensors(c, rotated)
     except DAMAGED as e:
         raise ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?") from None
@@ -1146,7 +1147,17 @@ def read_folder(path, allow_pickle=False):
     except DAMAGED as e:
         raise ModelError(f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?") from None
     source.kind, source.folder = "Hugging Face folder", path
+    if (path / "generation_config.json").exists():
+        g = read_json(path / "generation_config.json")
+        source.config = sampled(source.config, g.get("temperature"), g.get("top_p"), g.get("top_k"))
     return source
+
+
+def sampled(c, temperature, top_p, top_k):
+    """The Config with its makers' sampling, as far as they say and we can."""
+    number = lambda x, most: x if isinstance(x, (int, float)) and 0 < x <= most else 0
+    top_k = int(number(top_k, 1 << 30))
+    return replace(c, sample_temperature=number(temperature, 100), sample_top_p=number(top_p, 1), sample_top_k=top_k)
 
 
 PICKLED = "whose loading can run code elsewhere, not here; expected safetensors; --allow-pickle if you trust where it is from"

@@ -63,8 +63,9 @@ CONFIG_F32 = (
     "eps post_eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap clip_qkv route_scale "
     "act_alpha act_limit temp_beta temp_len"
 ).split()
+CONFIG_LAST = "rope_long sample_temperature sample_top_p sample_top_k".split()
 CONFIG_F32_USED = "eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap act_alpha act_limit".split()
-CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI")  # 208 of the 512 bytes; the rest is zero
+CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI")  # 220 of the 512 bytes
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
@@ -157,6 +158,9 @@ class Config:
     eos: int = NONE
     tokenizer_sha256: bytes = bytes(32)  # of the whole tokenizer.bin; zeros = exported without one
     rope_long: int = 0  # a context longer than this uses the second half of the rope tables; 0 = there is none
+    sample_temperature: float = 0.0  # how the model's makers sample; 0 = they do not say
+    sample_top_p: float = 0.0
+    sample_top_k: int = 0
 
     def has(self, flag):
         """True if the optional part named flag (a key of FLAGS) is in the file."""
@@ -171,16 +175,15 @@ class Config:
             self.bos,
             self.eos,
             self.tokenizer_sha256,
-            self.rope_long,
+            *(getattr(self, name) for name in CONFIG_LAST),
         )
         return body.ljust(512, b"\0")
 
     @classmethod
     def unpack(cls, raw):
         """512 bytes -> Config, unchecked."""
-        tag, *numbers, sha, rope_long = CONFIG.unpack_from(raw)
-        names = [*CONFIG_U32, *CONFIG_F32, "bos", "eos"]
-        named = dict(zip(names, numbers), tokenizer_sha256=sha, rope_long=rope_long)
+        tag, *numbers = CONFIG.unpack_from(raw)
+        named = dict(zip([*CONFIG_U32, *CONFIG_F32, "bos", "eos", "tokenizer_sha256", *CONFIG_LAST], numbers))
         return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **named)
 
 
@@ -387,6 +390,9 @@ def _check_config(c):
             raise ModelError(f"{name} is {value}, expected a finite number, not negative; export again")
         if value and name not in CONFIG_F32_USED:
             raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
+    if not (0 <= c.sample_temperature <= 100 and 0 <= c.sample_top_p <= 1):
+        found = f"temperature {c.sample_temperature}, top_p {c.sample_top_p}"
+        raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
     if c.n_heads % c.n_kv_heads or c.head_dim % 2:
         heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
         raise ModelError(f"{heads}, expected a divisor and an even size; export again")
@@ -2983,6 +2989,8 @@ class Model:
         self.kv = kv or ("f32" if f32 else "f16")
         self.notice = (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True)) if verbose else (lambda text: None)
         self.tokenizer = self._find_tokenizer(tokenizer)
+        said = {"temperature": c.sample_temperature, "top_p": c.sample_top_p, "top_k": c.sample_top_k}
+        self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
         self.forward, self.fed = None, []  # fed: the ids whose keys and values are in the cache
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
@@ -3038,6 +3046,7 @@ class Model:
             "vocab_size": c.vocab_size,
             "max_ctx": c.max_ctx,
             "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
+            "sampling": self.sampling or None,
             "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
             "chat": self.tokenizer and self.tokenizer.chat_form(),
             "note": printable(self.file.note),
@@ -3110,11 +3119,12 @@ class Model:
     def stream(self, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, on_token=None, lookup=True, **how):
         """Yield Chunks of text as they are made. prompt: str or ids. max_tokens: None = until the end token or a full context.
 
-        stop: strings that end the text and are not part of it. seed: int, None = random. how: the fields of Sampling.
+        stop: strings that end the text and are not part of it. seed: int, None = random. how: the fields of Sampling; what is
+        left out is as the file says (Model.sampling), or else as there.
         lookup: guess repetitions of the text; changes the speed and nothing else.
         on_token(n_prompt, n_new) is called when the prompt is done (n_new = 0) and at every token.
         """
-        how = Sampling(**how)
+        how = Sampling(**{**self.sampling, **how})
         ids = self._check(self.tokenize(prompt) if isinstance(prompt, str) else prompt)
         room = self.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -3412,12 +3422,12 @@ def parse_args(argv):
     text.add_argument("--echo", action="store_true", help="print the prompt too")
 
     how = ap.add_argument_group("sampling")
-    how.add_argument("--temp", type=float, default=0.8, metavar="X", help="temperature, 0 = most likely (default 0.8)")
-    how.add_argument("--top-k", type=int, default=40, metavar="N", help="of the N likeliest, 0 = all (default 40)")
-    how.add_argument("--top-p", type=float, default=0.95, metavar="X", help="of the likeliest with this share (default 0.95)")
-    how.add_argument("--min-p", type=float, default=0.05, metavar="X", help="at least X times the best chance (default 0.05)")
-    how.add_argument("--repeat-penalty", type=float, default=1.0, metavar="X", help="against recent tokens, 1 = off (default)")
-    how.add_argument("--repeat-last-n", type=int, default=64, metavar="N", help="how many are recent, -1 = all (default 64)")
+    how.add_argument("--temp", type=float, metavar="X", help="temperature, 0 = most likely (default the model's, or 0.8)")
+    how.add_argument("--top-k", type=int, metavar="N", help="of the N likeliest, 0 = all (default the model's, or 40)")
+    how.add_argument("--top-p", type=float, metavar="X", help="of the likeliest with this share (the model's, or 0.95)")
+    how.add_argument("--min-p", type=float, metavar="X", help="at least X times the best chance (default 0.05)")
+    how.add_argument("--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)")
+    how.add_argument("--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)")
     how.add_argument("-s", "--seed", type=int, metavar="N", help="same seed, same text (default: random, and reported)")
 
     machine = ap.add_argument_group("machine")
@@ -3451,7 +3461,9 @@ def parse_args(argv):
         ap.error(f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp")
     args.threads = None if args.threads is None else int(args.threads)
     try:
-        args.how = Sampling(args.temp, args.top_k, args.top_p, args.min_p, args.repeat_penalty, args.repeat_last_n)
+        given = {name: getattr(args, name.replace("temperature", "temp")) for name in Sampling.__dataclass_fields__}
+        args.how = {name: value for name, value in given.items() if value is not None}
+        Sampling(**args.how)  # raises for a value out of range
     except ModelError as e:
         ap.error(str(e))
     if not (args.info or args.verify) and args.prompt is None and args.file is None and sys.stdin and sys.stdin.isatty():
@@ -3522,7 +3534,7 @@ def write_text(model, args):
         write(prompt)
     began, limit = time.perf_counter(), None if args.n_predict < 0 else args.n_predict
     new = 0
-    for chunk in model.stream(ids, limit, args.stop, seed, args.ignore_eos, on_token, **vars(args.how)):
+    for chunk in model.stream(ids, limit, args.stop, seed, args.ignore_eos, on_token, **args.how):
         new += chunk.token is not None
         write(chunk.text)
     if terminal:

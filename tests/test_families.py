@@ -110,6 +110,25 @@ def test_gpt_oss_as_published(tmp_path):
     assert all(np.array_equal(one[name].data, two[name].data) for name in two)
 
 
+def test_its_makers_sampling_travels_in_the_file(tmp_path):
+    for n, (said, want) in enumerate(
+        [
+            ({"temperature": 0.6, "top_p": 0.9, "top_k": 20, "eos_token_id": 5}, dict(temperature=0.6, top_p=0.9, top_k=20)),
+            ({"do_sample": False}, {}),
+            ({"temperature": "hot", "top_p": 7, "top_k": -1}, {}),
+        ]
+    ):
+        folder = write_folder(tmp_path / str(n), FAMILIES["qwen3"])
+        (folder / "generation_config.json").write_text(json.dumps(said))
+        out = tmp_path / f"{n}.bin"
+        assert export.main([str(folder), "-o", str(out), "--tokenizer", "none"]) == 0
+        model = run.Model(out, verbose=False)
+        assert model.sampling == want and (model.info["sampling"] or {}) == want
+        ways = {}, {"temperature": 0.8, "top_k": 40, "top_p": 0.95, **want}, {"temperature": 90.0, "top_k": 0, "top_p": 1.0}
+        one, two, other = ([c.token for c in model.stream([1, 2, 3], 30, seed=4, ignore_eos=True, **how)] for how in ways)
+        assert one == two != other
+
+
 def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):
     case = FAMILIES["qwen3"]
     for n, (drop, more, says) in enumerate(

@@ -12,14 +12,14 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 450,
+    "model file": 455,
     "simd": 325,
     "compiler": 245,
     "kernels": 995,
     "forward": 390,
     "tokenizer": 400,
     "sampler": 60,
-    "model": 290,
+    "model": 295,
     "bench": 195,
     "command line": 195,
 }
