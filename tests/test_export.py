@@ -724,6 +724,19 @@ def test_pretrain_smoke(tmp_path):
     assert done.returncode == 0, done.stderr
     assert export.main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.bin")]) == 0
     assert len(run.Model(tmp_path / "model.bin", verbose=False).generate("A fox", max_tokens=20, seed=1)) > 10
+    pytest.importorskip("jinja2")
+    chat, preferred = tmp_path / "chat", tmp_path / "preferred"
+    for program, options in (
+        ("finetune.py", ["--base", tmp_path / "ckpt.pt", "--out", chat]),
+        ("prefer.py", ["--chat", chat / "ckpt.pt", "--out", preferred]),
+    ):
+        done = subprocess.run([sys.executable, ROOT / "train" / program, "--smoke", *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert export.main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin"), "--embed-tokenizer"]) == 0
+    model = run.Model(preferred / "model.bin", verbose=False)
+    ids = model.encode_chat([{"role": "user", "content": "Tell me a story."}])
+    assert [model.tokenizer.name(i) for i in (ids[0], ids[1], ids[-1])] == ["<|endoftext|>", "<|user|>", "<|assistant|>"]
+    assert "<|end|>" in map(model.tokenizer.name, model.tokenizer.stops)
 
 
 def test_hf_llama_from_shared(tmp_path):

@@ -112,7 +112,12 @@ def main():
     command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
     subprocess.run(list(map(str, command)), check=True)
     asked = requests(a.requests, a.seed)
-    pairs = pairs_of(asked, answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400))
+    told = answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400)
+    pairs = pairs_of(asked, told)
+    if a.smoke:  # such a model gives nothing to choose from
+        pairs, a.batch = [(text, rows[0][0], rows[1][0]) for (text, _), rows in zip(asked, told)], 2
+    if len(pairs) < a.batch:
+        sys.exit(f"prefer.py: error: {len(pairs)} pairs, expected {a.batch} or more; give more --requests, or a better model")
     print(f"{len(pairs)} pairs from {a.requests} requests", flush=True)
     model, tokenizer, value = load(a.chat)
     start, _, _ = load(a.chat)
