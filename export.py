@@ -660,10 +660,11 @@ def hf_rope(j, f, c, window):
 
 def hf_source(j, arrays):
     """config.json and the arrays of its folder -> source."""
+    short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
     label = str((j.get("architectures") or [j.get("model_type")])[0])
+    label = {name.lower().replace("_", ""): whole for name, whole in short.items()}.get(label.replace("_", ""), label)  # a model_type
     if label not in FAMILIES:
-        known = ", ".join(re.sub("ForCausalLM|LMHeadModel", "", name) for name in FAMILIES)
-        raise ModelError(f"architecture {printable(label)!r} is not supported; known: {known}")
+        raise ModelError(f"architecture {printable(label)!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
     if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
         arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}

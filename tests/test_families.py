@@ -75,6 +75,13 @@ def test_configs_of_the_hub_of_other_families(name, tmp_path):
     check(name, hub(name), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt-neo", "qwen3 moe", "seed oss", "ernie 4.5"])
+def test_the_type_alone_tells_the_family(name, tmp_path):
+    case = json.loads(json.dumps(FAMILIES[name]))
+    del case["config"]["architectures"]
+    check(name, case, tmp_path)
+
+
 def test_gpt2_as_first_published(tmp_path):
     """Names without a prefix, the masks of attention among the weights."""
     case, made = FAMILIES["gpt2"], weights(FAMILIES["gpt2"]["tensors"])
