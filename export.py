@@ -662,7 +662,8 @@ def hf_source(j, arrays):
     """config.json and the arrays of its folder -> source."""
     short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
     label = str((j.get("architectures") or [j.get("model_type")])[0])
-    label = {name.lower().replace("_", ""): whole for name, whole in short.items()}.get(label.replace("_", ""), label)  # a model_type
+    by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
+    label = by_type.get(label.replace("_", ""), label)
     if label not in FAMILIES:
         raise ModelError(f"architecture {printable(label)!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
