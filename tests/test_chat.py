@@ -201,3 +201,39 @@ def test_a_model_shows_its_template(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "chat first " in shown and r"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n" in shown
     assert json.dumps(model.info)
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "list of templates", "chat_template.jinja"])
+def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path):
+    """config.json, weights, tokenizer.json, template and generation_config.json -> two files, and a conversation."""
+    T = pytest.importorskip("tokenizers")
+    from test_families import FAMILIES, write_folder
+
+    case = json.loads(json.dumps(FAMILIES["qwen3"]))
+    case["config"] |= {"vocab_size": 320, "bos_token_id": 2, "eos_token_id": 3}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        case["tensors"][name][0] = [320, 32]
+    folder = write_folder(tmp_path / "hf", case)
+    whole = T.Tokenizer(T.models.BPE())
+    whole.pre_tokenizer, whole.decoder = T.pre_tokenizers.ByteLevel(add_prefix_space=False), T.decoders.ByteLevel()
+    alphabet = T.pre_tokenizers.ByteLevel.alphabet()
+    trainer = T.trainers.BpeTrainer(vocab_size=300, special_tokens=MARKS, initial_alphabet=alphabet, show_progress=False)
+    whole.train_from_iterator(["the fox and the shoe"] * 9, trainer)
+    whole.save(str(folder / "tokenizer.json"))
+    settings = {"bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    if place == "tokenizer_config.json":
+        settings["chat_template"] = DATED
+    elif place == "list of templates":
+        settings["chat_template"] = [{"name": "tools", "template": "x"}, {"name": "default", "template": DATED}]
+    else:
+        settings["chat_template"] = "another, older one"
+        (folder / "chat_template.jinja").write_text(DATED)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [3], "temperature": 0.7}')
+    assert export.main([str(folder), "-o", str(tmp_path / "model.bin")]) == 0
+    model = run.Model(tmp_path / "model.bin", verbose=False)
+    ids = model.encode_chat(TALK)
+    assert show(model.tokenizer, ids) == rendered(DATED, TALK) and model.tokenizer.name(ids[0]) == "<s>"
+    assert {model.tokenizer.name(i) for i in model.tokenizer.stops} == {"</s>", "<|im_end|>"}
+    assert model.sampling == {"temperature": 0.7}
+    assert isinstance(model.generate(ids, max_tokens=5, seed=1), str)
