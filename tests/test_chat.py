@@ -210,7 +210,7 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path):
     from test_families import FAMILIES, write_folder
 
     case = json.loads(json.dumps(FAMILIES["qwen3"]))
-    case["config"] |= {"vocab_size": 320, "bos_token_id": 2, "eos_token_id": 3}
+    case["config"] |= {"vocab_size": 320, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 256}
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         case["tensors"][name][0] = [320, 32]
     folder = write_folder(tmp_path / "hf", case)
