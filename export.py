@@ -28,6 +28,7 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
@@ -54,7 +55,6 @@ class Rows:
     def __init__(self, *parts):
         self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
         self.shape = (sum(len(a) for a, _ in self.parts), *self.parts[0][0].shape[1:])
-        self.dtype = getattr(self.parts[0][0], "dtype", None)
 
     def __len__(self):
         return self.shape[0]
@@ -65,9 +65,10 @@ class Rows:
             return self.read(*rows.indices(len(self))[:2])
         out = np.empty((len(rows), *self.shape[1:]), np.float32)
         start = 0
-        for array, _ in self.parts:
+        for array, order in self.parts:
             mine = (rows >= start) & (rows < start + len(array))
-            out[mine] = to_float32(array[rows[mine] - start])
+            own = rows[mine] - start
+            out[mine] = to_float32(array[own if order is None else order[own]])
             start += len(array)
         return out
 
@@ -102,7 +103,7 @@ class Mx:
     LEVELS = np.concatenate((LEVELS, -LEVELS))
 
     def __init__(self, values, scales):
-        self.values, self.scales, self.dtype = values, scales, None
+        self.values, self.scales = values, scales
         self.shape = (len(values), values.shape[1] * 32)
 
     def __len__(self):
@@ -116,13 +117,13 @@ class Mx:
         return np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127).reshape(self.shape)
 
 
-MAPS = []  # of the files of the source
+MAPS = weakref.WeakSet()  # of the files of the source
 
 
 def mapped(path):
     """A file as uint8, read when it is looked at."""
     array = np.memmap(path, np.uint8, "r")
-    MAPS.append(array._mmap)
+    MAPS.add(array._mmap)
     return array
 
 
@@ -198,6 +199,28 @@ OPT_PARTS = "an=self_attn_layer_norm fn=final_layer_norm wq=self_attn.q_proj wk=
 OPT_PARTS += "wo=self_attn.out_proj w3=fc1 w2=fc2"
 OPT = named("model.decoder.", "layers.{}.", "embed=embed_tokens positions=embed_positions out_norm=final_layer_norm", OPT_PARTS)
 
+
+def slides(j, layer, otherwise):
+    """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
+    kinds = j.get("layer_types")
+    return kinds[layer] == "sliding_attention" if kinds else otherwise(j, layer)
+
+
+def smollm3_rope(j, layer):
+    known = j.get("no_rope_layers")
+    return bool(known[layer]) if known else bool((layer + 1) % j.get("no_rope_layer_interval", 4))
+
+
+def granite_scales(j):
+    scales = dict(attn_scale=j["attention_multiplier"], embed_scale=j["embedding_multiplier"])
+    return scales | dict(resid_scale=j["residual_multiplier"], logit_scale=1 / j["logits_scaling"])
+
+
+def neo_local(j, layer):
+    kinds = j.get("attention_layers") or [k for names, times in j["attention_types"] for k in list(names) * times]
+    return kinds[layer] == "local"
+
+
 # architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
 # store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
 # for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
@@ -212,15 +235,16 @@ NEVER = lambda j, i: False
 ROOT_SCALE = lambda j: dict(embed_scale=j["hidden_size"] ** 0.5)
 GEMMA_SCALES = lambda j: ROOT_SCALE(j) | dict(attn_scale=j.get("query_pre_attn_scalar", 256) ** -0.5)
 GEMMA_CAPS = lambda j: dict(attn_cap=j.get("attn_logit_softcapping") or 0, final_cap=j.get("final_logit_softcapping") or 0)
+COHERE_SCALE = lambda j: dict(logit_scale=j.get("logit_scale", 0.0625))
 FAMILIES = {
     "LlamaForCausalLM": (HF_NAMES, {}),
     "MistralForCausalLM": (HF_NAMES, dict(window=ALL)),
     "MinistralForCausalLM": (HF_NAMES, dict(window=ALL)),
     "Qwen2ForCausalLM": (HF_NAMES, dict(window=SOME)),
     "Qwen3ForCausalLM": (HF_NAMES, dict(window=SOME)),
-    "SmolLM3ForCausalLM": (HF_NAMES, dict(window=SOME, rotates=lambda j, i: smollm3_rope(j, i))),
+    "SmolLM3ForCausalLM": (HF_NAMES, dict(window=SOME, rotates=smollm3_rope)),
     "Phi3ForCausalLM": (PHI3, dict(window=ALL)),
-    "GraniteForCausalLM": (HF_NAMES, dict(more=lambda j: granite_scales(j))),
+    "GraniteForCausalLM": (HF_NAMES, dict(more=granite_scales)),
     "SeedOssForCausalLM": (HF_NAMES, {}),
     "MixtralForCausalLM": (like_llama(MIXTRAL), dict(window=ALL, mixed=dict(norm_topk=1))),
     "Qwen2MoeForCausalLM": (like_llama(EXPERTS + " " + SHARED), dict(window=SOME, mixed={})),
@@ -233,7 +257,7 @@ FAMILIES = {
     ),
     "GraniteMoeForCausalLM": (
         like_llama(GRANITE_EXPERTS),
-        dict(mixed=dict(norm_topk=1), more=lambda j: granite_scales(j)),
+        dict(mixed=dict(norm_topk=1), more=granite_scales),
     ),
     "Ernie4_5ForCausalLM": (HF_NAMES, dict(interleaved=True)),
     "HeliumForCausalLM": (HF_NAMES, dict(interleaved=True)),
@@ -251,17 +275,17 @@ FAMILIES = {
         POST_ONLY,
         dict(window=FOUR, rotates=lambda j, i: not j.get("sliding_window") or slides(j, i, FOUR)),
     ),
-    "CohereForCausalLM": (ONE_NORM, dict(norm="layer", interleaved=True, parallel=True, more=lambda j: cohere_scale(j))),
+    "CohereForCausalLM": (ONE_NORM, dict(norm="layer", interleaved=True, parallel=True, more=COHERE_SCALE)),
     "Cohere2ForCausalLM": (
         ONE_NORM,
         dict(norm="layer", interleaved=True, parallel=True, window=FOUR, rotates=lambda j, i: slides(j, i, FOUR))
-        | dict(more=lambda j: cohere_scale(j)),
+        | dict(more=COHERE_SCALE),
     ),
     "NemotronForCausalLM": (UNGATED, dict(norm="layer", plus_one=True)),
     "GPT2LMHeadModel": (GPT2, dict(norm="layer", turned=True, rotary=0, skip=(".attn.bias", ".attn.masked_bias"))),
     "GPTNeoForCausalLM": (
         NEO,
-        dict(norm="layer", rotary=0, window=lambda j, i: neo_local(j, i), skip=(".attention.bias", ".attention.masked_bias"))
+        dict(norm="layer", rotary=0, window=neo_local, skip=(".attention.bias", ".attention.masked_bias"))
         | dict(more=lambda j: dict(attn_scale=1.0)),
     ),
     "GPTNeoXForCausalLM": (
@@ -280,33 +304,6 @@ TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 Smo
 ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
-
-
-def slides(j, layer, otherwise):
-    """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
-    kinds = j.get("layer_types")
-    return kinds[layer] == "sliding_attention" if kinds else otherwise(j, layer)
-
-
-def smollm3_rope(j, layer):
-    known = j.get("no_rope_layers")
-    return bool(known[layer]) if known else bool((layer + 1) % j.get("no_rope_layer_interval", 4))
-
-
-def granite_scales(j):
-    scales = dict(attn_scale=j["attention_multiplier"], embed_scale=j["embedding_multiplier"])
-    return scales | dict(resid_scale=j["residual_multiplier"], logit_scale=1 / j["logits_scaling"])
-
-
-def cohere_scale(j):
-    if j.get("use_qk_norm"):
-        raise ModelError("config.json: use_qk_norm of Cohere is not supported; expected false")
-    return dict(logit_scale=j.get("logit_scale", 0.0625))
-
-
-def neo_local(j, layer):
-    kinds = j.get("attention_layers") or [k for names, times in j["attention_types"] for k in list(names) * times]
-    return kinds[layer] == "local"
 
 
 def head_order(dim, rotated, interleaved):
@@ -771,7 +768,7 @@ def read_gguf(path):
     gguf = need("gguf")
     try:
         reader = gguf.GGUFReader(str(path))
-        MAPS.append(reader.data._mmap)
+        MAPS.add(reader.data._mmap)
         fields = {name: field.contents() for name, field in reader.fields.items()}
         arrays = gguf_arrays(reader)
     except ModelError:
@@ -1189,7 +1186,7 @@ class Columns:
     """A matrix whose columns are spread over several arrays; joined a few rows at a time."""
 
     def __init__(self, parts):
-        self.parts, self.dtype = parts, parts[0].dtype
+        self.parts = parts
         self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
 
     def __len__(self):

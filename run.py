@@ -399,15 +399,16 @@ def _check_config(c):
     if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
         raise ModelError("flags or rope tables that cannot be together; export again")
     mixed = c.n_experts and (c.top_k < 1 or c.top_k > c.n_experts or c.expert_ffn < 8 or c.expert_ffn % 8 or c.dim % 16)
-    if mixed or c.n_experts and (c.parallel or c.has("ungated")) or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
+    other = c.parallel or c.has("ungated") or c.has("post_norm") or c.has("no_pre_norm")
+    if mixed or c.n_experts and other or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
         text = f"{c.n_experts} experts of {c.expert_ffn}, {c.top_k} a token"
-        raise ModelError(f"{text}; expected widths of whole blocks, gated, and fewer a token than there are; export again")
+        wants = "widths of whole blocks, a gate, norms before and not behind, and no more a token than there are"
+        raise ModelError(f"{text}; expected {wants}; export again")
     if not c.n_experts and (c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")):
         raise ModelError("parts of a mixture of experts without experts; export again")
-    if c.has("expert_bias") > bool(c.n_experts) or (ACTIVATIONS[c.act] == "clamped") != (c.act_limit > 0):
-        raise ModelError("biases of experts without experts, or a limit without its activation; export again")
-    if ACTIVATIONS[c.act] == "clamped" and c.has("ungated"):
-        raise ModelError("a clamped activation without a gate; export again")
+    clamped = ACTIVATIONS[c.act] == "clamped"
+    if c.has("expert_bias") > bool(c.n_experts) or clamped != (c.act_limit > 0) or clamped and c.has("ungated"):
+        raise ModelError("biases of experts without experts, or a limit without its activation and gate; export again")
     if c.has("shared_gate") > bool(c.shared_ffn):
         raise ModelError("a gate of a shared expert without one; export again")
     if c.n_heads * c.head_dim > 1 << 20:
@@ -1514,24 +1515,6 @@ def experts_quantised(tile):
     return matmul_experts(inline_now(one), inline_now(four))
 
 
-def experts_float(loads, size):
-    def one(record, i, block):
-        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros1()
-        w = peek(record + W) + block * cols * 16 * size
-        for k in range(cols):
-            acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
-        return acc
-
-    def four(record, i, block, steps):
-        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros4()
-        w = peek(record + W) + block * cols * 16 * size
-        for k in range(cols):
-            acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, peek(record + X_STEP)), acc)
-        return acc
-
-    return matmul_experts(inline_now(one), inline_now(four))
-
-
 @kernel
 def combine(record, pas, t, threads):
     """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
@@ -1562,36 +1545,50 @@ def gated_add(record, pas, t, threads):
     return 0
 
 
+def sums_float(loads, size):
+    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token and for four from i on.
+    Rows are summed column by column."""
+
+    def one(record, i, block):
+        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros1()
+        w = peek(record + W) + block * cols * 16 * size
+        for k in range(cols):
+            acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
+        return acc
+
+    def four(record, i, block, steps):
+        cols, x_step, acc = peek(record + COLS), peek(record + X_STEP), zeros4()
+        w, x = peek(record + W) + block * cols * 16 * size, peek(record + X) + i * x_step
+        for k in range(cols):
+            acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
+        return acc
+
+    return inline_now(one), inline_now(four)
+
+
 def matmul_float(loads, size):
-    """As matmul_quantised, for weights of size bytes read by loads and X in float32. Rows are summed column by column."""
+    """As matmul_quantised, for weights of size bytes read by loads and X in float32."""
+    one, four = sums_float(loads, size)
 
     def matmul(record, pas, t, threads):
         n, cols = peek(peek(record + COUNT)), peek(record + COLS)
-        x, x_step = peek(record + X), peek(record + X_STEP)
         first, last = share(peek(record + ROWS) // 16, t, threads)
         out_step, many = 16 * size, cols * 16 * size
         block = first
         while block < last:
-            w, width = peek(record + W) + block * many, min(4, last - block)
-            if n < 4 and width == 4:  # few tokens: four blocks of rows at once, to hide the latency of fma
+            if n < 4 and last - block >= 4:  # few tokens: four blocks of rows at once, to hide the latency of fma
+                w = peek(record + W) + block * many
                 for i in range(n):
-                    acc = zeros4()
+                    acc, x = zeros4(), peek(record + X) + i * peek(record + X_STEP)
                     for k in range(cols):
-                        v = splat(peek_f32(x + i * x_step + 4 * k))
-                        acc = fma(loads(acc, w + k * out_step, many), v, acc)
+                        acc = fma(loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc)
                     put_blocks(record, i, block, acc)
                 block += 4
                 continue
             for i in range(0, n - 3, 4):
-                acc = zeros4()
-                for k in range(cols):
-                    acc = fma(loads(zeros1(), w + k * out_step, 0), spreads(acc, x + i * x_step + 4 * k, x_step), acc)
-                put_rows(record, i, block, acc)
+                put_rows(record, i, block, four(record, i, block, 0))
             for i in range(n - n % 4, n):
-                acc = zeros1()
-                for k in range(cols):
-                    acc = fma(loads(acc, w + k * out_step, 0), spreads(acc, x + i * x_step + 4 * k, 0), acc)
-                put_rows(record, i, block, acc)
+                put_rows(record, i, block, one(record, i, block))
             block += 1
         return 0
 
@@ -2036,9 +2033,9 @@ KERNELS.update(
         "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
         "experts_q8_0": lambda: experts_quantised(tile_q8),
         "experts_q4_0": lambda: experts_quantised(tile_q4),
-        "experts_f32": lambda: experts_float(loads_f32, 4),
-        "experts_f16": lambda: experts_float(loads_f16, 2),
-        "experts_bf16": lambda: experts_float(loads_bf16, 2),
+        "experts_f32": lambda: matmul_experts(*sums_float(loads_f32, 4)),
+        "experts_f16": lambda: matmul_experts(*sums_float(loads_f16, 2)),
+        "experts_bf16": lambda: matmul_experts(*sums_float(loads_bf16, 2)),
         "embed_q8_0": lambda: embed(weight_q8),
         "embed_q4_0": lambda: embed(weight_q4),
         "embed_f32": lambda: embed(weight_float(peek_f32, 4)),
@@ -2485,6 +2482,7 @@ SPLITS = {
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
 }
+
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.

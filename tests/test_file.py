@@ -158,6 +158,7 @@ for name, change, says in [
     ("M21 top_k without experts", config(top_k=2), "without experts"),
     ("M21 more chosen than there are", config(n_experts=4, top_k=5, expert_ffn=16), "4 experts of 16, 5 a token"),
     ("M21 no block of rows", config(n_experts=4, top_k=2, expert_ffn=12), "4 experts of 12, 2 a token"),
+    ("M21 a norm nobody would apply", config(n_experts=4, top_k=2, expert_ffn=16, flags=31 | 128), "norms before and not"),
     ("M21 gate of nothing", config(n_experts=4, top_k=2, expert_ffn=16, flags=31 | 8192), "gate of a shared expert"),
     ("M22 NaN in a norm", tensor("l0.an.w", "f", 3, float("nan")), "l0.an.w holds NaN"),
     ("M22 infinity in a scale", tensor("l1.down.s", "e", 3, float("inf")), "l1.down.s holds NaN or infinity"),
