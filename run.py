@@ -9,8 +9,11 @@ The file, top to bottom:
     forward       buffers, KV cache, the model recorded as a list of kernels; tokens in, logits out
     tokenizer     text <-> ids, from tokenizer.bin
     sampler       logits -> the next id
-    model         what a program imports: Model, its stream of text
+    writer        one text in the making: which token, which characters, when it ends
+    model         what a program imports: Model, to write one text or many, and to score given ones
     bench         tokens per second, and the machine's ceilings beside them
+    batch         JSON lines in, JSON lines out
+    chat          a conversation in a terminal
     command line  flags, stdin and stdout, exit codes
 """
 
@@ -21,6 +24,7 @@ import hashlib
 import heapq
 import importlib.util
 import inspect
+import itertools
 import math
 import os
 import random
@@ -2365,6 +2369,14 @@ class Forward:
             fields[W] = self._vector(f"l{layer}.sinks", 16)
         self.emit(f"attention_{self.kv}", fields)
 
+    def cached(self, slot, n):
+        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8 views [n_kv_heads,
+        positions, bytes], keys and values of layer after layer."""
+        c, size = self.config, 4 if self.kv == "f32" else 2
+        for pair in zip(self.keys, self.values):
+            for buffer, width in zip(pair, (c.head_dim, padded(c.head_dim, 16))):
+                yield buffer.view(np.uint8, self.n_slots, c.n_kv_heads, self.room, width * size)[slot, :, : padded(n, KEYS)]
+
     # playing
 
     def _ready(self):
@@ -2904,16 +2916,142 @@ class Sampler:
 
 
 # -----------------------------------------------------------------------------
-# model: what a program imports; text in, text out
+# writer: one text in the making, token by token, and guesses of what comes
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token."""
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token.
+
+    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top, [(id, logprob)] of the
+    likeliest, best first.
+    """
 
     text: str
     token: int | None = None
     finish_reason: str | None = None
+    logprob: float | None = None
+    top: tuple = ()
+
+
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def alike(a, b):
+    """How many first entries two lists have in common."""
+    n = min(len(a), len(b))
+    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
+
+
+class Writer:
+    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
+
+    prompt: str or ids. max_tokens: None = until the end token or a full context. stop: strings that end the text and are not
+    part of it. seed: int, None = random. logprobs: None, or how many of the likeliest tokens to tell. how: the fields of
+    Sampling; what is left out is as the file says (Model.sampling), or else as there.
+    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None until it ends), chunks, clock
+    (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
+    """
+
+    def __init__(self, model, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, logprobs=None, **how):
+        self.how = Sampling(**{**model.sampling, **how})
+        self.model, self.tokenizer, self.logprobs, self.sampler = model, model.tokenizer, logprobs, None
+        ids = self.ids = model._check(model.tokenize(prompt) if isinstance(prompt, str) else prompt)
+        self.n_prompt, self.count, self.reason, self.chunks, room = len(ids), 0, None, [], model.n_ctx - len(ids)
+        if room < 1 and max_tokens != 0:
+            raise ModelError(f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c")
+        self.limit = room if max_tokens is None else min(max_tokens, room)
+        self.at_limit = "length" if self.limit == max_tokens else "context"
+        self.seed = random.getrandbits(32) if seed is None else seed
+        self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
+        self.ends = set() if ignore_eos else set(self.tokenizer.stops) if self.tokenizer else {model.config.eos}
+        self.text = TextStream(self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids)))
+        self.held, self.stops = "", [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+        self.said = ()  # logprob and top of the token chosen last
+
+    def choose(self, logits):
+        """The next id, from float32 logits [vocab_size]."""
+        self.clock[2] = time.perf_counter()
+        if not self.count:
+            self.clock[1] = self.clock[2]
+        if not self.sampler:
+            n = self.tokenizer.n_vocab if self.tokenizer else self.model.config.vocab_size
+            self.sampler = Sampler(self.how, n, self.model.code)
+        token = self.sampler(logits, self.ids, self.coin())
+        if token < 0:
+            where = f"{self.model.file.path}: NaN or infinity at position {len(self.ids)}"
+            raise ModelError(f"{where}, expected finite logits; run --verify")
+        if self.logprobs is not None:
+            chances = log_softmax(logits[: self.sampler.n])
+            best = np.argsort(-chances, kind="stable")[: self.logprobs].tolist() if self.logprobs else []
+            self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
+        return token
+
+    def push(self, token):
+        """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
+        if token is None or token in self.ends:
+            self.reason = "eos" if self.count < self.limit else self.at_limit
+            self.held += self.text.flush() if self.tokenizer else ""
+            return self._keep(Chunk(self.held, None, self.reason))
+        self.ids.append(token)
+        self.count += 1
+        self.held += self.text.push(token) if self.tokenizer else ""
+        cut = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        if cut >= 0:
+            self.reason = "stop"
+            return self._keep(Chunk(self.held[:cut], None, "stop"))
+        keep = max((n for s in self.stops for n in range(1, len(s)) if self.held.endswith(s[:n])), default=0)
+        ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        return self._keep(Chunk(ready, token, None, *self.said))
+
+    def _keep(self, chunk):
+        self.chunks.append(chunk)
+        return chunk
+
+    @property
+    def written(self):
+        """The text so far, without the prompt."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+    def completion(self, echo=""):
+        """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
+        began, first, last = self.clock
+        reading, writing, name = first - began, last - first, self.tokenizer.name if self.tokenizer else str
+        choice = {"text": echo + self.written, "index": 0, "logprobs": None}
+        if self.logprobs is not None:
+            said, at = [c for c in self.chunks if c.token is not None], len(self.tokenizer.decode(self.ids[: self.n_prompt]))
+            choice["logprobs"] = {
+                "tokens": [name(c.token) for c in said],
+                "token_logprobs": [c.logprob for c in said],
+                "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
+                "text_offset": [at + n for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)][: len(said)],
+            }
+        return {
+            "id": f"cmpl-{random.getrandbits(64):016x}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": os.path.basename(self.model.file.path),
+            "choices": [{**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}],
+            "usage": {
+                "prompt_tokens": self.n_prompt,
+                "completion_tokens": self.count,
+                "total_tokens": self.n_prompt + self.count,
+            },
+            "timings": {
+                "prompt_n": self.n_prompt,
+                "prompt_ms": 1000 * reading,
+                "prompt_per_second": self.n_prompt / max(reading, 1e-9),
+                "predicted_n": self.count,
+                "predicted_ms": 1000 * writing,
+                "predicted_per_second": self.count / max(writing, 1e-9),
+            },
+            "seed": self.seed,
+            "stop_reason": self.reason,
+        }
 
 
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
@@ -2964,6 +3102,13 @@ class Lookup:
         return self.last
 
 
+# -----------------------------------------------------------------------------
+# model: what a program imports; text in, text out
+
+CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
+CACHE_HEADER = struct.Struct("<8sIIQ32s32s")  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+
+
 class Model:
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
@@ -2989,7 +3134,8 @@ class Model:
         self.tokenizer = self._find_tokenizer(tokenizer)
         said = {"temperature": c.sample_temperature, "top_p": c.sample_top_p, "top_k": c.sample_top_k}
         self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
-        self.forward, self.fed = None, []  # fed: the ids whose keys and values are in the cache
+        self.forward, self.spare, self.lock = None, [], threading.RLock()
+        self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
 
@@ -3063,20 +3209,26 @@ class Model:
                 if need > have:
                     raise MemoryError
                 self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
+                self.code, self.owner = self.forward.code, None
             except MemoryError:
                 text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
                 raise ModelError(text) from None
         return self.forward
 
-    def _step(self, ids, position, wanted=1):
-        """Logits after each of the last wanted of ids, which begin at position; what the cache holds is not computed again."""
+    def _step(self, text, ids, position, wanted):
+        """Logits after each of the last wanted of ids, which begin at position of text (a list of ids, of which those before
+        position count). What the cache holds of them is not computed again."""
+        if self.owner is not text:  # another text was here since
+            ids, position, self.owner = text[:position] + ids, 0, text
         n = position
         self.fed[n + len(ids) :] = []
         while n < position + len(ids) - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
         while n < position + len(ids):
-            part = ids[n - position : n - position + CHUNK]
-            rows = range(len(part) - wanted, len(part)) if n + len(part) == position + len(ids) else []
+            left = position + len(ids) - n
+            size = left if left <= CHUNK else min(CHUNK, left - wanted)  # those wanted are all in the last pass
+            part = ids[n - position : n - position + size]
+            rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
             self.fed[n:] = []
             logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
             self.fed += part
@@ -3098,11 +3250,10 @@ class Model:
     def logits(self, ids):
         """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]."""
         ids = self._check(ids)
-        forward, rows, self.fed = self._open(len(ids)), [], []
-        for n in range(0, len(ids), WANTED_MAX):
-            part = ids[n : n + WANTED_MAX]
-            rows.append(forward(part, range(n, n + len(part)), [0] * len(part), range(len(part))).copy())
-        return np.concatenate(rows)
+        with self.lock:
+            self._open(len(ids))
+            ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
+            return np.concatenate([self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends])
 
     def _check(self, ids):
         ids = [int(i) for i in ids]
@@ -3114,58 +3265,279 @@ class Model:
             )
         return ids
 
-    def stream(self, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, on_token=None, lookup=True, **how):
-        """Yield Chunks of text as they are made. prompt: str or ids. max_tokens: None = until the end token or a full context.
+    def write(self, w, lookup=True):
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the speed, nothing else."""
+        with self.lock:
+            self._open(len(w.ids) + w.limit)
 
-        stop: strings that end the text and are not part of it. seed: int, None = random. how: the fields of Sampling; what is
-        left out is as the file says (Model.sampling), or else as there.
-        lookup: guess repetitions of the text; changes the speed and nothing else.
-        on_token(n_prompt, n_new) is called when the prompt is done (n_new = 0) and at every token.
-        """
-        how = Sampling(**{**self.sampling, **how})
-        ids = self._check(self.tokenize(prompt) if isinstance(prompt, str) else prompt)
-        room = self.n_ctx - len(ids)
-        if room < 1 and max_tokens != 0:
-            raise ModelError(f"prompt: {len(ids)} tokens leave no room in a context of {self.n_ctx}; shorten it, or raise -c")
-        limit = room if max_tokens is None else min(max_tokens, room)
-        self._open(len(ids) + limit)
-        tokenizer, coin = self.tokenizer, random.Random(random.getrandbits(64) if seed is None else seed % 2**64).random
-        ends = set() if ignore_eos else set(tokenizer.stops) if tokenizer else {self.config.eos}
-        text = TextStream(tokenizer, start=tokenizer and not any(map(tokenizer.piece, ids)))
-        done, reason = list(ids), "eos"
-        held, stops = "", [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-        sampler = Sampler(how, tokenizer.n_vocab if tokenizer else self.config.vocab_size, self.forward.code)
+        def step(ids, position, n):
+            rows = self._step(w.ids, ids, position, n)
+            return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        def choose(logits):
-            if on_token:
-                on_token(len(ids), len(done) - len(ids))
-            token = sampler(logits, done, coin())
-            if token < 0:
-                at = len(done)
-                raise ModelError(f"{self.file.path}: NaN or infinity at position {at}, expected finite logits; run --verify")
-            return token
+        tokens = generate(step, w.ids, w.ends, w.limit, w.choose, Lookup() if lookup else lambda ids: [])
+        while w.reason is None:
+            with self.lock:
+                token = next(tokens, None)
+            yield w.push(token)
 
-        count = 0
-        for token in generate(self._step, ids, ends, limit, choose, Lookup() if lookup else lambda ids: []):
-            count += 1
-            done.append(token)
-            held += text.push(token) if tokenizer else ""
-            cut = min((held.find(s) for s in stops if s in held), default=-1)
-            if cut >= 0:
-                held, reason = held[:cut], "stop"
-                break
-            keep = max((n for s in stops for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
-            yield Chunk(held[: len(held) - keep], token)
-            held = held[len(held) - keep :]
+    def stream(self, prompt, max_tokens=None, lookup=True, **options):
+        """Yield Chunks of the text that follows prompt; options as in Writer."""
+        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def generate(self, prompt, max_tokens=None, **options):
+        """The text that follows prompt, as one str; options as in Writer."""
+        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+
+    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists, for the prompt's tokens too
+        if echo."""
+        w = Writer(self, prompt, max_tokens, **options)
+        for _ in self.write(w):
+            pass
+        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
+        value = w.completion(text)
+        if echo and w.logprobs is not None:
+            self._echo(w.ids[: w.n_prompt], value["choices"][0]["logprobs"], w.logprobs)
+        return value
+
+    def _echo(self, ids, lists, n_top):
+        """Put the prompt's tokens before those of legacy logprobs lists. The first has nothing before it, so no chance."""
+        name, chances = self.tokenizer.name, log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab])
+        best = np.argsort(-chances, kind="stable")[:, :n_top]
+        stream = TextStream(self.tokenizer, start=True)
+        starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
+        lists["tokens"][:0] = map(name, ids)
+        lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
+        rows = [{name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())]
+        lists["top_logprobs"][:0] = [None] + rows
+        lists["text_offset"][:0] = starts
+
+    def create_chat_completion(self, messages, max_tokens=None, **options):
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in Writer."""
+        value = self(self.encode_chat(messages), max_tokens, **options)
+        (choice,) = value["choices"]
+        choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+        return value | {"object": "chat.completion"}
+
+    # many texts at once
+
+    def _places(self, places):
+        """A Forward of so many slots, each of the whole context: a spare one, or new."""
+        if not 1 <= places <= WANTED_MAX:
+            raise ModelError(f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait")
+        for n, forward in enumerate(self.spare):
+            if forward.n_slots == places:
+                return self.spare.pop(n)
+        need, have = places * self._cache_bytes(self.n_ctx), total_memory()
+        try:
+            if need > have:
+                raise MemoryError
+            forward = Forward(self.file, self.n_ctx, places, self.kv, self.n_threads, self.notice)
+        except MemoryError:
+            text = f"{places} contexts of {self.n_ctx} tokens take {need:,} bytes, this machine has {have:,}"
+            raise ModelError(f"{text}; choose a smaller -c or -np") from None
+        self.code = forward.code
+        return forward
+
+    def together(self, writers, places=8):
+        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they come. writers: any iterable
+        of Writers of this model, or None for "not yet"; the next one takes the place of one that ends (Yu et al. 2022). Each
+        gets the bits that it would get alone. A beginning that another text has in the cache is copied, and waited for while
+        it is being read."""
+        forward, writers, more, coming = self._places(places), iter(writers), True, None
+        active, fed = {}, [[] for _ in range(places)]
+        try:
+            while active or more:
+                while more and len(active) < places:
+                    coming = coming or next(writers, 0)
+                    if not coming:
+                        more, coming = coming is None, None
+                        break
+                    known = [alike(ids, coming.ids[:-1]) for ids in fed]
+                    reading = [w for slot, w in active.items() if len(fed[slot]) < w.n_prompt]
+                    if any(alike(w.ids[: w.n_prompt], coming.ids) > max(known) + KEYS for w in reading):
+                        break
+                    slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
+                    source = max(range(places), key=known.__getitem__)
+                    if known[source] > known[slot]:
+                        for there, here in zip(forward.cached(source, known[source]), forward.cached(slot, known[source])):
+                            here[:] = there
+                    fed[slot], active[slot], coming = coming.ids[: known[source]], coming, None
+                if active:
+                    yield from self._pass(forward, active, fed)
+        finally:
+            self.spare.append(forward)
+
+    def _pass(self, forward, active, fed):
+        """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
+        tokens, positions, slots, ready, out = [], [], [], {}, []
+        for slot, w in sorted(active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])):  # those who write first
+            at = len(fed[slot])
+            part = w.ids[at : at + CHUNK - len(tokens)]
+            tokens += part
+            positions += range(at, at + len(part))
+            slots += [slot] * len(part)
+            fed[slot] += part
+            if part and len(fed[slot]) == len(w.ids):
+                ready[slot] = len(tokens) - 1
+        logits = forward(tokens, positions, slots, list(ready.values()))
+        for slot, row in zip(ready, logits):
+            w = active[slot]
+            out.append((w, w.push(w.choose(row) if w.limit else None)))
+            if w.reason is None and w.count == w.limit:
+                out.append((w, w.push(None)))
+            if w.reason:
+                del active[slot]
+        return out
+
+    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
+        """The texts that follow prompts (str or ids each), in their order, written together; options as in Writer. The seed of
+        each derives from seed and its number."""
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [Writer(self, p, max_tokens, seed=line_seed(seed, n), **options) for n, p in enumerate(prompts)]
+        for _ in self.together(writers, max(1, min(places, len(writers)))):
+            pass
+        return [w.written for w in writers]
+
+    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
+        """n texts that follow prompt, written together -> their finished Writers, best first, with .worth: what judge(text)
+        says, or else the mean log-probability of its tokens."""
+        options["logprobs"] = options.get("logprobs") or 0
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options) for i in range(n)]
+        for _ in self.together(writers, min(places, n)):
+            pass
+        for w in writers:
+            said = [c.logprob for c in w.chunks if c.token is not None]
+            w.worth = judge(w.written) if judge else sum(said) / len(said) if said else -math.inf
+        return sorted(writers, key=lambda w: -w.worth)
+
+    # given texts
+
+    def score(self, ids, first=1):
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64 array, bool array: was it the
+        likeliest of all."""
+        ids, chances, greedy = list(ids), [], []
+        self._check(ids[:-1] or ids)  # the last is never read
+        with self.lock:
+            self._open(len(ids))
+            for at in range(first, len(ids), WANTED_MAX):
+                part = np.array(ids[at : at + WANTED_MAX])
+                rows = self._step(ids, ids[: at + len(part) - 1], 0, len(part))
+                chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
+                greedy.append(rows.argmax(1) == part)
+        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(greedy or [np.zeros(0, bool)])
+
+    def loglikelihood(self, context, continuation):
+        """-> (log-probability of continuation after context, whether greedy sampling would write it). str or ids both. White
+        space at the end of context counts to the continuation, as in lm-evaluation-harness."""
+        if isinstance(context, str):
+            text = context.rstrip()
+            whole, first = self.tokenize(context + continuation), len(self.tokenize(text))
+            if not text and not first:
+                whole, first = [self._begin(), *whole], 1
+            first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            held += text.flush() if tokenizer else ""
-            if count == limit:
-                reason = "length" if max_tokens is not None and limit == max_tokens else "context"
-        yield Chunk(held, None, reason)
+            context = list(context) or [self._begin()]
+            whole, first = context + list(continuation), len(context)
+        chances, greedy = self.score(whole, first)
+        return float(chances.sum()), bool(greedy.all())
 
-    def generate(self, prompt, **options):
-        """The text that follows prompt, as one str; options as in stream."""
-        return "".join(chunk.text for chunk in self.stream(prompt, **options))
+    def _begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self._need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            raise ModelError(f"{self.file.path}: no begin and no end token, expected one; give a context")
+        return found
+
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
+        full too, as in lm-evaluation-harness."""
+        ids = [self._begin(), *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text)]
+        total = 0.0
+        for n in range(0, len(ids) - 1, self.n_ctx):
+            end = min(n + self.n_ctx + 1, len(ids))
+            start = max(0, end - self.n_ctx - 1)
+            total += float(self.score(ids[start:end], n + 1 - start)[0].sum())
+        return total
+
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of
+        perplexity, error (its standard error), bits_per_byte, tokens (scored), windows, n_ctx."""
+        ids, n, t = self.tokenize(text), min(n_ctx, self.n_ctx), self.tokenizer
+        if len(ids) < 2 * n:
+            raise ModelError(f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c")
+        nats, n_bytes, windows = [], 0, len(ids) // n
+        for i in range(windows):
+            part = ids[i * n : (i + 1) * n]
+            if t.flags & ADD_BOS and t.bos is not None:
+                part[0] = t.bos
+            nats += (-self.score(part, n // 2 + 1)[0]).tolist()
+            n_bytes += sum(len(t.piece(token)) for token in part[n // 2 + 1 :])
+            on_window(i + 1, windows, math.exp(np.mean(nats)))
+        mean, count = np.mean(nats), len(nats)
+        error = math.sqrt(max(0.0, (np.mean(np.square(nats)) - mean**2) / (count - 1)))
+        found = {"perplexity": math.exp(mean), "error": error * math.exp(mean), "tokens": count, "windows": windows, "n_ctx": n}
+        return {**found, "bits_per_byte": sum(nats) / math.log(2) / n_bytes}
+
+    # the cache on disk
+
+    def save_cache(self, path):
+        """Keep the keys and values of what was read and written in a file, for load_cache."""
+        fed = self.fed
+        parts = [np.array(fed, "<u4").tobytes(), *(part.tobytes() for part in self.forward.cached(0, len(fed)))]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        kind = 4 if self.kv == "f32" else 2
+        head = CACHE_HEADER.pack(CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest())
+        temporary = f"{path}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "wb") as f:
+                for part in (head, *parts):
+                    f.write(part)
+            os.replace(temporary, path)
+        except OSError as e:
+            where = printable(str(path))
+            raise ModelError(f"{where}: cannot be written ({e.strerror}); expected room for it; choose another") from None
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+
+    def load_cache(self, path, ids):
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions. 0 if there is no such file,
+        or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
+        if not os.path.exists(path) or not os.path.getsize(path):
+            return 0
+        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", 1 << 62), np.uint8)
+        head = raw[: CACHE_HEADER.size].tobytes()
+        if head[:8] != CACHE_MAGIC:
+            raise ModelError(f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost")
+        kind, at, n, digest = 4 if self.kv == "f32" else 2, CACHE_HEADER.size, 0, b""
+        if len(head) == at:
+            _, version, found_kind, n, model_id, digest = CACHE_HEADER.unpack(head)
+        if len(raw) != at + 4 * n + self._cache_bytes(n) or hashlib.sha256(raw[at:]).digest() != digest:
+            self.notice(f"{where}: cut short or damaged; the prompt is read again")
+            return 0
+        if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
+            self.notice(f"{where}: of another model or type of cache; the prompt is read again")
+            return 0
+        same, room, at = alike(raw[at : at + 4 * n].view("<u4").tolist(), ids), padded(n, KEYS), at + 4 * n
+        with self.lock:
+            self._open(len(ids))
+            for part in self.forward.cached(0, same):
+                heads, length, width = part.shape
+                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[:, :length]
+                at += heads * room * width
+            self.fed, self.owner = ids[:same], None
+        return same
+
+
+def line_seed(seed, name):
+    """The seed of one text of many."""
+    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
 
 
 def total_memory():
@@ -3387,23 +3759,400 @@ def peak_rss():
 
 
 # -----------------------------------------------------------------------------
+# batch: JSON lines in, JSON lines out, in their order, many texts written together
+
+LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
+    **dict.fromkeys("temperature top_p min_p repeat_penalty".split(), (int, float)),
+    **dict.fromkeys("max_tokens max_completion_tokens n_predict top_k repeat_last_n seed logprobs".split(), int),
+    **{"prompt": (str, list), "messages": list, "stop": (str, list), "ignore_eos": bool, "id": object},
+    **dict.fromkeys("model user metadata".split(), object),  # which change nothing
+}
+
+
+def dump(value):
+    """One line of JSON as bytes."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def request(model, args, line, number, seed):
+    """A line of JSON -> (id, Writer or ModelError, whether it is in OpenAI's form)."""
+    import json
+
+    name, openai = number, False
+    try:
+        value = json.loads(line)
+        value = {"prompt": value} if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            raise ModelError("expected a string or an object; write one a line")
+        name = value.get("custom_id", value.get("id", number))
+        openai = "body" in value
+        return name, Writer(model, **line_options(model, args, value["body"] if openai else value, name, seed)), openai
+    except (ValueError, RecursionError):
+        error = ModelError(f"{line[:40].decode('utf-8', 'replace')!r} is no JSON, expected a string or an object")
+    except ModelError as e:
+        error = e
+    return name, ModelError(f"line {number}: {error}"), openai
+
+
+def line_options(model, args, value, name, seed):
+    """The options of Writer that a request asks for; what it leaves out is as on the command line."""
+    if not isinstance(value, dict):
+        raise ModelError("body: expected an object")
+    for key, given in value.items():
+        if key in ("n", "stream") and given in (1, False, None):
+            continue
+        if key not in LINE_FIELDS:
+            raise ModelError(f"field {printable(key)}: unknown, expected {', '.join(LINE_FIELDS)}")
+        kind = LINE_FIELDS[key]
+        if kind is not object and (not isinstance(given, kind) or isinstance(given, bool) and kind is not bool):
+            raise ModelError(f"field {key}: {type(given).__name__}, not as expected; see the README")
+    if ("prompt" in value) == ("messages" in value):
+        raise ModelError("expected one of prompt and messages")
+    if isinstance(value.get("prompt"), list) and not all(type(i) is int for i in value["prompt"]):
+        raise ModelError("field prompt: expected text, or token ids")
+    if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
+        raise ModelError("field stop: expected strings")
+    limits = [value[k] for k in ("max_tokens", "max_completion_tokens", "n_predict") if k in value] or [args.n_predict]
+    if limits[0] < -1 or value.get("logprobs", 0) < 0:
+        raise ModelError(f"max_tokens is {limits[0]}, expected -1 (until the end) or more, and logprobs 0 or more")
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
+    return {
+        **{"stop": args.stop, "ignore_eos": args.ignore_eos, "seed": line_seed(seed, name), **args.how},
+        **{key: value[key] for key in taken & value.keys()},
+        "max_tokens": None if limits[0] < 0 else limits[0],
+        "prompt": model.encode_chat(value["messages"]) if "messages" in value else prompt_ids(model, args, value["prompt"]),
+    }
+
+
+def answer(name, found, openai):
+    """What becomes of a request: found is its finished Writer, or its error -> dict."""
+    failed = isinstance(found, ModelError)
+    if openai:
+        response = None if failed else {"status_code": 200, "request_id": f"{name}", "body": found.completion()}
+        error = {"code": "bad_request", "message": str(found)} if failed else None
+        return {"custom_id": name, "response": response, "error": error}
+    if failed:
+        return {"id": name, "error": str(found)}
+    whole = found.completion()
+    (choice,) = whole["choices"]
+    kept = {key: whole[key] for key in ("stop_reason", "seed", "usage")}
+    said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
+    return {"id": name, "text": choice["text"], "finish_reason": choice["finish_reason"], **kept, **said}
+
+
+def read_lines(fd, shard, put):
+    """Put (number, line) of each line that is not empty and in shard (i, n), then None. Runs in a thread, so that a slow pipe
+    stops no text; reads the descriptor itself, since a thread that waits inside sys.stdin breaks the end of the program."""
+    number, rest, index = 0, b"", 0
+    while True:
+        block = os.read(fd, 1 << 16)
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop() if block else b""
+        for line in lines:
+            number += 1
+            if line.strip():
+                if index % shard[1] == shard[0]:
+                    put((number, line))
+                index += 1
+        if not block:
+            return put(None)
+
+
+def open_output(path, resume):
+    """-> (binary file, lines that are in it). A file is called FILE.part until it is whole; (None, 0) if it is."""
+    if path is None:
+        return sys.stdout.buffer, 0
+    name, part = printable(path), path + ".part"
+    if os.path.exists(path) and not resume:
+        raise ModelError(f"{name}: exists, expected a new name; remove it first")
+    if os.path.exists(path):
+        return None, 0
+    if os.path.exists(part) and not resume:
+        raise ModelError(f"{name}.part: of a run that was interrupted; expected none; go on with --resume, or remove it")
+    try:
+        f = open(part, "a+b")
+    except OSError as e:
+        raise ModelError(f"{name}.part: cannot be written ({e.strerror}); expected room there; choose another") from None
+    try:
+        import fcntl
+
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass
+    except OSError:
+        raise ModelError(f"{name}.part: another run is writing it, expected none; wait, or choose another") from None
+    f.seek(0)
+    whole = done = 0
+    for line in f:
+        if line.endswith(b"\n"):
+            whole, done = whole + len(line), done + 1
+    f.truncate(whole)
+    return f, done
+
+
+def batch(model, args):
+    """--batch; -> exit code: 1 if a line failed."""
+    import queue
+
+    seed = random.getrandbits(32) if args.seed is None else args.seed
+    out, skip = open_output(args.output, args.resume)
+    if out is None:
+        model.notice(f"{printable(args.output)}: is there already; nothing to do")
+        return 0
+    fd = 0 if args.batch == "-" else open_regular(args.batch, "a file of JSON lines")[0]
+    lines, found, began, shown = queue.Queue(256), {}, time.perf_counter(), 0.0  # found: answers that wait for their turn
+    total = count_lines(fd, args.shard) if args.batch != "-" else None
+    threading.Thread(target=read_lines, args=(fd, args.shard, lines.put), daemon=True).start()
+    state = SimpleNamespace(asked=0, written=skip, ended=0, failed=0, prompt=0, new=0)
+
+    def writers():
+        while True:
+            try:
+                item = lines.get(block=state.asked == state.ended + skip)
+            except queue.Empty:
+                yield None  # others are being written meanwhile
+                continue
+            if item is None:
+                return
+            n, state.asked = state.asked, state.asked + 1
+            if n >= skip:
+                name, w, openai = request(model, args, item[1], item[0], seed)
+                if isinstance(w, ModelError):
+                    end(n, answer(name, w, openai))
+                    state.failed += 1
+                else:
+                    w.turn = n, name, openai
+                    yield w
+
+    def end(n, value):
+        found[n] = value
+        state.ended += 1
+        while state.written in found:
+            out.write(dump(found.pop(state.written)))
+            state.written += 1
+        out.flush()
+
+    for w, chunk in model.together(writers(), args.parallel):
+        if chunk.finish_reason:
+            n, name, openai = w.turn
+            state.prompt, state.new = state.prompt + w.n_prompt, state.new + w.count
+            end(n, answer(name, w, openai))
+        now = time.perf_counter()
+        if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
+            shown = now
+            pace = (now - began) / max(state.written - skip, 1)
+            left = f", {(total - state.written) * pace:.0f} s left" if total and state.ended else ""
+            print(f"\r{state.written} lines of {total or 'a pipe'}{left}   ", end="", file=sys.stderr, flush=True)
+    if args.output:
+        os.fsync(out.fileno())
+        os.replace(args.output + ".part", args.output)
+    if not args.quiet:
+        seconds = time.perf_counter() - began
+        rate = f"{state.new} tok {state.new / max(seconds, 1e-9):.1f} t/s"
+        line = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok | gen {rate} | {seconds:.2f} s"
+        print(("\r" if sys.stderr.isatty() else "") + f"{line} | seed {seed}", file=sys.stderr)
+    return 1 if state.failed else 0
+
+
+def count_lines(fd, shard):
+    """Lines of a shard of an open file."""
+    n, block = 0, b"x"
+    while block:
+        block = os.read(fd, 1 << 20)
+        n += block.count(b"\n")
+    os.lseek(fd, 0, os.SEEK_SET)
+    return -(-(n - shard[0]) // shard[1])
+
+
+# -----------------------------------------------------------------------------
+# chat: a conversation in a terminal
+
+CHAT_HELP = """\
+/help          this
+/system TEXT   begin again with this system message; without TEXT: with none
+/reset         begin again
+/regen         another answer to your last message
+/save FILE     keep the conversation as JSON
+/load FILE     go on with a kept one
+/stats         tokens and speed so far
+/exit          leave (also Ctrl-D)
+A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
+"""
+
+
+class Chat:
+    """A conversation: messages, and the commands of CHAT_HELP. say() writes to the terminal."""
+
+    def __init__(self, model, args, say):
+        self.model, self.args, self.say = model, args, say
+        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.begin(args.system)
+
+    def begin(self, system):
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def ids(self):
+        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        dropped, limit = 0, self.model.n_ctx
+        room = min(limit // 4, 256) if self.args.n_predict < 0 else min(self.args.n_predict, limit // 2)
+        while True:
+            ids = self.model.encode_chat(self.messages)
+            oldest = self.messages[:1] and self.messages[0]["role"] == "system"
+            if len(ids) + room <= limit or len(self.messages) - oldest < 3:
+                break
+            del self.messages[oldest : oldest + 2]
+            dropped += 1
+        if dropped:
+            self.say(f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n")
+        if len(ids) >= limit:
+            raise ModelError(f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter")
+        return ids
+
+    def answer(self):
+        """Write the answer to the last message. Ctrl-C keeps what is there."""
+        args, w = self.args, None
+        try:
+            limit = None if args.n_predict < 0 else args.n_predict
+            seed = line_seed(self.seed, self.turns) if self.turns else self.seed
+            w = Writer(self.model, self.ids(), limit, args.stop, seed, args.ignore_eos, **args.how)
+            self.turns += 1
+            for chunk in self.model.write(w):
+                self.say(chunk.text)
+        except KeyboardInterrupt:
+            self.say(" (stopped)")
+        self.say("\n")
+        if w and w.written:
+            self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
+            self.messages.append({"role": "assistant", "content": w.written.strip()})
+        else:
+            self.messages.pop()
+
+    def message(self, text):
+        self.messages.append({"role": "user", "content": text})
+        try:
+            self.answer()
+        except ModelError:
+            self.messages.pop()
+            raise
+
+    def command(self, line):
+        """A line that begins with a slash; -> False to leave."""
+        name, _, rest = line[1:].partition(" ")
+        rest = rest.strip()
+        if name in ("exit", "quit", "bye"):
+            return False
+        if name == "help":
+            self.say(CHAT_HELP)
+        elif name == "system":
+            self.begin(rest)
+        elif name == "reset":
+            self.begin(self.messages[0]["content"] if self.messages[:1] and self.messages[0]["role"] == "system" else None)
+        elif name == "regen":
+            if self.messages[-1:] and self.messages[-1]["role"] == "assistant":
+                self.messages.pop()
+                self.answer()
+            else:
+                raise ModelError("/regen: there is no answer yet; expected one; say something first")
+        elif name == "save" and rest:
+            self.save(rest)
+        elif name == "load" and rest:
+            self.load(rest)
+        elif name == "stats":
+            written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
+            self.say(f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n")
+        else:
+            raise ModelError(f"/{printable(name)}: not a command, or it lacks something; expected one of /help")
+        return True
+
+    def save(self, path):
+        import json
+
+        try:
+            with open(path + ".tmp", "w", encoding="utf-8") as f:
+                json.dump(self.messages, f, indent=1, ensure_ascii=True)
+            os.replace(path + ".tmp", path)
+        except OSError as e:
+            raise ModelError(f"{printable(path)}: cannot be written ({e.strerror}); expected a file; choose another") from None
+
+    def load(self, path):
+        import json
+
+        try:
+            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            self.model.encode_chat([*messages, {"role": "user", "content": ""}])  # raises if it is none
+        except (ValueError, TypeError, RecursionError):
+            raise ModelError(f"{printable(path)}: not JSON, expected what /save wrote; give such a file") from None
+        self.messages = messages
+
+
+def chat(model, args):
+    """--chat in a terminal; -> exit code."""
+    try:
+        import readline  # noqa: F401  input() then has history and editing
+    except ImportError:
+        pass
+    model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
+
+    def say(text):
+        print(tame(text), end="", flush=True)
+
+    talk = Chat(model, args, say)
+    say(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
+    going = True
+    while going:
+        try:
+            line = input("> ")
+            while line.endswith("\\"):
+                line = line[:-1] + "\n" + input(". ")
+            if line.startswith("/"):
+                going = talk.command(line)
+            elif line.strip():
+                talk.message(line)
+        except KeyboardInterrupt:
+            say("\n")
+        except EOFError:
+            say("\n")
+            return 0
+        except ModelError as e:
+            print(f"run.py: error: {e}", file=sys.stderr)
+    return 0
+
+
+# -----------------------------------------------------------------------------
 # command line: stdout carries the text and nothing else
 
 EXAMPLES = """\
 examples:
   python run.py model.bin -p "Once upon a time"
+  python run.py model.bin --chat
   python run.py model.bin -f notes.txt -n 100 --temp 0
   echo "The fox said" | python run.py model.bin -q > story.txt
+  python run.py model.bin -p "Is a fox red?" --choices yes no
+  python run.py model.bin --batch requests.jsonl -o answers.jsonl
+  python run.py model.bin --perplexity -f book.txt
+  python run.py model.bin -p "A story, please" --json | jq .usage
+
+exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
+the pipe has gone. stdout carries the text and nothing else.
 """
+HABITS = {  # llama2.c's flags, where they mean something else here
+    "-i": "the prompt is -p TEXT",
+    "-y": "the system prompt is -sys TEXT",
+    "-b": "give the model file as it is; the context is -c N",
+}
+DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
 
 
-def parse_args(argv):
+def make_parser():
     ap = argparse.ArgumentParser(
         prog="run.py",
         usage="run.py MODEL [options]",
         description="Write text with a language model.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
         allow_abbrev=False,
     )
     ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
@@ -3412,12 +4161,21 @@ def parse_args(argv):
     ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
 
     text = ap.add_argument_group("text")
-    text.add_argument("-p", "--prompt", metavar="TEXT", help="what to continue; may begin with a dash")
+    text.add_argument("-p", "--prompt", metavar="TEXT", help="what to answer or continue; may begin with a dash")
     text.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file, - = stdin; before -p if both")
     text.add_argument("-n", "--n-predict", "--max-tokens", type=int, default=-1, metavar="N", help="new tokens (default: all)")
     text.add_argument("-r", "--stop", action="append", default=[], metavar="STR", help="end before this text; repeatable")
     text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
     text.add_argument("--echo", action="store_true", help="print the prompt too")
+    text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
+    text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
+    text.add_argument("--logprobs", type=int, metavar="N", help="in JSON: log-probabilities, and the N likeliest tokens")
+
+    talk = ap.add_argument_group("conversation (of a model with a chat template)")
+    talk.add_argument("--chat", "-cnv", action="store_true", help="a conversation in the terminal; in a pipe one turn")
+    talk.add_argument("--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template")
+    talk.add_argument("-sys", "--system-prompt", dest="system", metavar="TEXT", help="what the model is told first")
+    talk.add_argument("-sysf", "--system-prompt-file", dest="system_file", metavar="FILE", help="the same, from a file")
 
     how = ap.add_argument_group("sampling")
     how.add_argument("--temp", type=float, metavar="X", help="temperature, 0 = most likely (default the model's, or 0.8)")
@@ -3427,11 +4185,26 @@ def parse_args(argv):
     how.add_argument("--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)")
     how.add_argument("--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)")
     how.add_argument("-s", "--seed", type=int, metavar="N", help="same seed, same text (default: random, and reported)")
+    how.add_argument("--best-of", type=int, metavar="N", help="write N texts at once, print the one the model finds likeliest")
+    how.add_argument("--judge", metavar="CMD", help="... for which this command, given it on stdin, prints the largest number")
+
+    given = ap.add_argument_group("given texts")
+    given.add_argument("--score", action="store_true", help="log-likelihood of the prompt itself")
+    given.add_argument("--choices", nargs="+", metavar="TEXT", help="print the likeliest answer to the prompt of these")
+    given.add_argument("--perplexity", action="store_true", help="of a long prompt, as llama-perplexity's; -c sets windows")
+
+    many = ap.add_argument_group("many texts")
+    many.add_argument("--batch", metavar="FILE", help="JSON lines in (- = stdin), JSON lines out, many written at once")
+    many.add_argument("-o", "--output", metavar="FILE", help="of --batch; FILE.part until it is whole (default stdout)")
+    many.add_argument("-np", "--parallel", type=int, default=8, metavar="N", help="at once, 1 to 16 (default 8)")
+    many.add_argument("--resume", action="store_true", help="go on with FILE.part")
+    many.add_argument("--shard", metavar="I/N", help="of N parts the I-th, from 0 (default: Slurm's array task)")
 
     machine = ap.add_argument_group("machine")
     machine.add_argument("-t", "--threads", metavar="N", help="default: the cores this process may use")
     machine.add_argument("-c", "--ctx-size", type=int, default=0, metavar="N", help="context in tokens (default: the model's)")
     machine.add_argument("--kv", choices=("f16", "f32"), help="type of the KV cache (default f16; f32 for f32 models)")
+    machine.add_argument("--prompt-cache", metavar="FILE", help="keep what was computed of the prompt, and use it next time")
 
     other = ap.add_argument_group("other")
     other.add_argument("--bench", action="store_true", help="measure tokens per second; --bench -h tells more")
@@ -3440,55 +4213,145 @@ def parse_args(argv):
     other.add_argument("--tokenize", action="store_true", help="print the prompt's tokens, an id and its text a line, and exit")
     other.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong")
     other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    return ap
 
-    glued = []  # a value may begin with a dash, which argparse only takes behind an =
-    for arg in argv:
-        if glued and glued[-1] in ("-p", "--prompt", "-r", "--stop"):
-            glued[-1] = {"-p": "--prompt", "-r": "--stop"}.get(glued[-1], glued[-1]) + "=" + arg
+
+def parse_args(argv):
+    ap, glued = make_parser(), []
+    for arg in argv:  # a value may begin with a dash, which argparse only takes behind an =
+        if glued and glued[-1] in DASHED:
+            glued[-1] = {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(glued[-1], glued[-1]) + "=" + arg
+        elif arg in HABITS:
+            ap.error(f"{arg} is llama2.c's; {HABITS[arg]}")
         else:
             glued.append(arg)
     args = ap.parse_args(glued)
+    if args.model_flag in ("chat", "generate"):
+        ap.error(f"-m {args.model_flag} is llama2.c's; -m is the model file, a conversation is --chat")
     if (args.model is None) == (args.model_flag is None):
         ap.error("give one model file: run.py model.bin -p TEXT")
     args.model = args.model or args.model_flag
-    if args.n_predict < -1:
-        ap.error(f"-n is {args.n_predict}, expected -1 (until the end), 0 (the prompt only) or more")
-    if args.ctx_size < 0:
-        ap.error(f"-c is {args.ctx_size}, expected 0 (the model's) or more")
+    if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
+        ap.error(f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)")
     if args.threads is not None and not args.threads.isdecimal():
         ap.error(f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp")
     args.threads = None if args.threads is None else int(args.threads)
+    check_numbers(args, ap.error)
+    check_modes(args, ap.error)
     try:
         given = {name: getattr(args, name.replace("temperature", "temp")) for name in Sampling.__dataclass_fields__}
         args.how = {name: value for name, value in given.items() if value is not None}
         Sampling(**args.how)  # raises for a value out of range
     except ModelError as e:
         ap.error(str(e))
-    if not (args.info or args.verify) and args.prompt is None and args.file is None and sys.stdin and sys.stdin.isatty():
-        ap.error("no prompt; give -p TEXT, -f FILE, or a pipe")
     return args
 
 
-def read_prompt(args):
-    """The prompt as text: bytes that are not UTF-8 become U+FFFD, and it says so."""
-    raw = None
-    if args.file is not None and args.file != "-":
-        fd, _ = open_regular(args.file, "a text file")
+def check_numbers(args, error):
+    for flag, value, low, means in (
+        ("-n", args.n_predict, -1, "-1 (until the end), 0 (the prompt only) or more"),
+        ("-c", args.ctx_size, 0, "0 (the model's) or more"),
+        ("-np", args.parallel, 1, "1 to 16"),
+        ("--logprobs", args.logprobs, 0, "0 or more"),
+        ("--best-of", args.best_of, 1, "1 or more"),
+    ):
+        if value is not None and value < low:
+            error(f"{flag} is {value}, expected {means}")
+
+
+def check_modes(args, error):
+    """One thing at a time, and flags only where they do something; where the prompt comes from."""
+    modes = {name: getattr(args, name) for name in "batch chat score choices perplexity best_of info verify tokenize".split()}
+    args.mode, *more = [name for name, value in modes.items() if value not in (None, False)] or ["text"]
+    flag = "--" + args.mode.replace("_", "-")
+    if more:
+        error(f"{flag} and --{more[0].replace('_', '-')}: expected one of them; run them one after the other")
+    for name, fits in (
+        ("judge", ["best_of"]),
+        ("output", ["batch"]),
+        ("resume", ["batch"]),
+        ("shard", ["batch"]),
+        ("json", "text best_of score choices perplexity info".split()),
+        ("jsonl", ["text"]),
+        ("logprobs", "text best_of score".split()),
+        ("prompt_cache", ["text"]),
+        ("echo", ["text", "best_of"]),
+    ):
+        if getattr(args, name) not in (None, False) and args.mode not in fits:
+            error(f"--{name.replace('_', '-')} does nothing with {flag if args.mode != 'text' else 'plain text'}; leave it out")
+    if args.logprobs is not None and not (args.json or args.jsonl):
+        error("--logprobs needs --json or --jsonl, which have a place for them")
+    if args.resume and not args.output:
+        error("--resume goes on with a file; name it with -o")
+    if args.raw and (args.chat or args.system or args.system_file):
+        error("--raw continues text without a template; leave out --chat and the system prompt")
+    if args.mode == "batch":
+        args.shard = parse_shard(args.shard, error)
+    terminal = sys.stdin and sys.stdin.isatty()
+    no_prompt = args.prompt is None and args.file is None and terminal
+    args.repl = args.chat and no_prompt and sys.stdout.isatty()
+    if no_prompt and not args.repl and args.mode not in ("batch", "info", "verify"):
+        error("no prompt; give -p TEXT, -f FILE, or a pipe")
+
+
+def parse_shard(text, error):
+    """"1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
+    if text is None:
+        task, count, least = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN"))
+        if not (task.isdecimal() and count.isdecimal()):
+            return 0, 1
+        text = f"{int(task) - int(least or 0)}/{count}"
+    if not re.fullmatch(r"\d+/\d+", text) or not int(text.split("/")[0]) < int(text.split("/")[1]):
+        error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
+    return tuple(map(int, text.split("/")))
+
+
+def read_text(path):
+    """The bytes of a file, - = stdin, without a newline at the end."""
+    if path == "-":
+        raw = sys.stdin.buffer.read() if sys.stdin else b""
+    else:
+        fd, _ = open_regular(path, "a text file")
         with os.fdopen(fd, "rb") as f:
             raw = f.read()
-    elif args.file == "-" or args.prompt is None:
-        raw = sys.stdin.buffer.read() if sys.stdin else b""
-    if raw is not None and raw.endswith(b"\n"):
-        raw = raw[: -2 if raw.endswith(b"\r\n") else -1]
-    if args.prompt is not None:
-        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def as_text(raw, what):
+    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
     text = raw.decode("utf-8", "replace")
     if "\ufffd" in text and text.encode() != raw:
-        print("run.py: the prompt is not UTF-8; bytes that are not were replaced by U+FFFD", file=sys.stderr)
+        print(f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD", file=sys.stderr)
     return text
 
 
-def show_info(model):
+def read_prompt(args):
+    raw = read_text(args.file) if args.file is not None else read_text("-") if args.prompt is None else None
+    if args.prompt is not None:
+        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+    return as_text(raw, "the prompt")
+
+
+def prompt_ids(model, args, prompt):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
+    if isinstance(prompt, list):
+        return prompt
+    tokenizer = model._need_tokenizer()
+    if args.raw or not (tokenizer.chat or args.chat or args.system):
+        return tokenizer.encode(prompt)
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return tokenizer.encode_chat([*system, {"role": "user", "content": prompt}])
+
+
+def tame(text):
+    """Text for a terminal, which what a model writes must not drive."""
+    return "".join(ch if ch in "\n\t" else printable(ch) for ch in text)
+
+
+def show_info(model, args):
+    if args.json:
+        print(dump(model.info).decode(), end="")
+        return
     rows = []
     for key, value in model.info.items():
         value = value if isinstance(value, dict) else {"": value}
@@ -3499,28 +4362,30 @@ def show_info(model):
         print(f"{key:{width}}  {value}")
 
 
+def stats(w, cached=0):
+    """The line at the end, of a finished Writer."""
+    began, first, last = w.clock
+    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
+    known = f" ({cached} cached)" if cached else ""
+    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
+    return f"{line} | stop: {w.reason} | seed {w.seed}"
+
+
 def write_text(model, args):
     """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
     prompt = read_prompt(args)
-    if args.tokenize:
-        for token in model.tokenize(prompt):
-            print(f"{token}\t{printable(model.tokenizer.name(token))}")
-        return
-    ids = model.tokenize(prompt)
+    ids = prompt_ids(model, args, prompt)
     if not ids:
         raise ModelError("-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT")
     out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    seed = random.getrandbits(32) if args.seed is None else args.seed
-    clock = {}
-
-    def on_token(n_prompt, n_new):
-        clock.setdefault("first", time.perf_counter())
-        clock["count"], clock["last"] = n_new, time.perf_counter()
+    limit = None if args.n_predict < 0 else args.n_predict
+    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
+    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
+    if args.mode == "best_of":
+        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
 
     def write(text):
-        if terminal:  # what a model writes must not drive the terminal
-            text = "".join(ch if ch in "\n\t" else printable(ch) for ch in text)
-        out.write(text.encode())
+        out.write((tame(text) if terminal else text).encode())
         out.flush()
 
     forward = model._open(min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx)))
@@ -3528,20 +4393,120 @@ def write_text(model, args):
         isa, cpu, _ = host_isa()
         cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
         model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
-    if args.echo:
+    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
+    w = Writer(model, ids, limit, **options, **args.how)
+    text = not (args.json or args.jsonl)
+    if args.echo and text:
         write(prompt)
-    began, limit = time.perf_counter(), None if args.n_predict < 0 else args.n_predict
-    new = 0
-    for chunk in model.stream(ids, limit, args.stop, seed, args.ignore_eos, on_token, **args.how):
-        new += chunk.token is not None
-        write(chunk.text)
-    if terminal:
+    for chunk in model.write(w):
+        if text:
+            write(chunk.text)
+        elif args.jsonl and chunk.token is not None:
+            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
+            top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+            out.write(dump({**row, "top": top} if top else row))
+            out.flush()
+    if text and terminal:
         write("\n")
+    elif not text:
+        out.write(dump(w.completion(prompt if args.echo else "")))
+    if args.prompt_cache and cached < w.n_prompt - 1:
+        model.fed = model.fed[: w.n_prompt]
+        model.save_cache(args.prompt_cache)
     if not args.quiet:
-        first, now = clock.get("first", time.perf_counter()), time.perf_counter()
-        rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-        line = f"prompt {rate(len(ids), first - began)} | gen {rate(new, now - first)} | ttft {first - began:.2f} s"
-        print(f"{line} | stop: {chunk.finish_reason} | seed {seed}", file=sys.stderr)
+        print(stats(w, cached), file=sys.stderr)
+
+
+def write_best(model, args, prompt, ids, limit, options):
+    """--best-of: the best of N texts."""
+    import subprocess
+
+    def ask(text):
+        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
+        try:
+            return float(done.stdout)
+        except ValueError:
+            said = printable(done.stdout[:40].decode("utf-8", "replace"))
+            raise ModelError(f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it") from None
+
+    judge = ask if args.judge else None
+    found = model.best_of(ids, args.best_of, judge, min(args.parallel, WANTED_MAX), max_tokens=limit, **options)
+    best, echo = found[0], prompt if args.echo else ""
+    if args.json:
+        rows = [{"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed} for w in found]
+        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
+    else:
+        text = echo + best.written
+        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+    if not args.quiet:
+        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
+        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+
+
+def show_tokens(model, args):
+    for token in model.tokenize(read_prompt(args)):
+        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+
+
+def show_score(model, args):
+    """--score: the log-likelihood of the prompt, in nats."""
+    text = read_prompt(args)
+    ids = model.tokenize(text)
+    if len(ids) < 2:
+        raise ModelError(f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text")
+    total, n_bytes = float(model.score(ids)[0].sum()), sum(len(model.tokenizer.piece(i)) for i in ids[1:])
+    found = {"logprob": total, "tokens": len(ids) - 1, "bytes": n_bytes}
+    found["bits_per_byte"] = -total / math.log(2) / max(n_bytes, 1)
+    if args.json:
+        lists = model(ids, 0, echo=True, logprobs=args.logprobs or 0)["choices"][0]["logprobs"]
+        sys.stdout.buffer.write(dump({**found, "logprobs": lists}))
+        return
+    print(f"{total:.4f}")
+    if not args.quiet:
+        line = f"{found['tokens']} tokens, {n_bytes} bytes, {found['bits_per_byte']:.4f} bits per byte"
+        print(line, file=sys.stderr)
+
+
+def show_choice(model, args):
+    """--choices: the likeliest of them after the prompt; without a template, behind a space if no white space is there."""
+    prompt = read_prompt(args)
+    before = prompt_ids(model, args, prompt)
+    plain = args.raw or not model.tokenizer.chat
+    rows = []
+    for choice in args.choices:
+        if plain:
+            gap = "" if not prompt or prompt[-1:].isspace() or choice[:1].isspace() else " "
+            found = model.loglikelihood(prompt, gap + choice)[0]
+        else:
+            ids = model.tokenizer.encode(choice, add_bos=False)
+            found = model.loglikelihood(before, ids)[0] if ids else -math.inf
+        rows.append({"text": choice, "logprob": found})
+    rows.sort(key=lambda row: -row["logprob"])
+    if args.json:
+        sys.stdout.buffer.write(dump({"choice": rows[0]["text"], "choices": rows}))
+        return
+    sys.stdout.buffer.write(os.fsencode(rows[0]["text"]) + b"\n")
+    if not args.quiet:
+        print(" | ".join(f"{printable(row['text'])} {row['logprob']:.4f}" for row in rows), file=sys.stderr)
+
+
+def show_perplexity(model, args):
+    began = time.perf_counter()
+
+    def on_window(done, windows, ppl):
+        if not args.quiet and sys.stderr.isatty():
+            left = (time.perf_counter() - began) / done * (windows - done)
+            print(f"\rwindow {done} of {windows}: {ppl:.4f}, {left:.0f} s left   ", end="", file=sys.stderr, flush=True)
+
+    found = model.perplexity(read_prompt(args), args.ctx_size or 512, on_window)
+    if args.json:
+        sys.stdout.buffer.write(dump(found))
+        return
+    print(f"Final estimate: PPL = {found['perplexity']:.4f} +/- {found['error']:.5f}")
+    if not args.quiet:
+        where = f"{found['tokens']} tokens of {found['windows']} windows of {found['n_ctx']}"
+        end = "\r" if sys.stderr.isatty() else ""
+        print(f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s", file=sys.stderr)
 
 
 def main(argv=None):
@@ -3551,14 +4516,19 @@ def main(argv=None):
         if "--bench" in argv:
             return bench(argv)
         args = parse_args(argv)
+        if args.system_file is not None:
+            args.system = as_text(read_text(args.system_file), "the system prompt")
         model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, verbose=not args.quiet)
-        if args.verify:
+        if args.mode == "verify":
             verify(model.file)
             print(f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256")
-        elif args.info:
-            show_info(model)
+        elif args.mode == "batch":
+            return batch(model, args)
+        elif args.repl:
+            return chat(model, args)
         else:
-            write_text(model, args)
+            modes = {"info": show_info, "tokenize": show_tokens, "score": show_score, "choices": show_choice}
+            {**modes, "perplexity": show_perplexity}.get(args.mode, write_text)(model, args)
         sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()

@@ -235,14 +235,14 @@ def lookup(shape, kind, a):
     edited = [other[i] if i % 40 == 39 else token for i, token in enumerate(prompt)]
     model._open(2 * n + run.WANTED_MAX)
     for name, text in (("repeats its prompt", edited), ("repeats nothing", other)):
-        ratios = []
+        ratios, whole = [], prompt + text
         for _ in range(a.rounds + 1):
             seconds = []
             for guess in (lambda ids: [], run.Lookup()):
                 choose = dictate(text)
-                model._step(prompt, 0)
+                model._step(whole, prompt, 0, 1)
                 start = time.perf_counter()
-                got = list(run.generate(model._step, prompt, (), n, choose, guess))
+                got = list(run.generate(lambda *a, whole=whole: model._step(whole, *a), prompt, (), n, choose, guess))
                 seconds.append(time.perf_counter() - start)
                 assert got == text
                 model.fed = []

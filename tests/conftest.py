@@ -1,5 +1,7 @@
 """Where things are, and tiny models made with export.py's own writer."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,3 +89,51 @@ def models(tmp_path_factory):
     """dtype -> path of an awkward model of that type."""
     folder = tmp_path_factory.mktemp("models")
     return {t: make_model(folder / f"{t}.bin", t) for t in TYPES}
+
+
+def call(*args, stdin=b"", **env):
+    """run.py as a process; no traceback, whatever happens."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "run.py", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done
+
+
+def start(*args, **kwargs):
+    command = [sys.executable, ROOT / "run.py", *map(str, args)]
+    return subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs})
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A random model with the byte-level tokenizer of the tests inside; its text is nonsense."""
+    from test_tokenizer import byte_bpe
+
+    path = tmp_path_factory.mktemp("tiny") / "model.bin"
+    return make_model(path, "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True)
+
+
+MARKS = ["<|user|>", "<|assistant|>", "<|system|>"]
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory):
+    """A random model that can hold a conversation: <|system|>S<|end|><|user|>Q<|end|><|assistant|>A<|end|>."""
+    from test_tokenizer import byte_bpe
+
+    plain = run.Tokenizer(byte_bpe())
+    fields = {
+        "pieces": [*plain.pieces, *(m.encode() for m in MARKS)],
+        "types": [*plain.types.tolist(), *[run.CONTROL] * 3],
+        "prio": [-float(i) for i in range(266)],
+    }
+    pieces = {"first": MARKS[0], "system": MARKS[2], "after_system": "<|end|>" + MARKS[0]}
+    pieces |= {"u2a": "<|end|>" + MARKS[1], "a2u": "<|end|>" + MARKS[0], "gen": "<|end|>" + MARKS[1]}
+    chat = export.pack_chat(pieces, dict.fromkeys(export.ROLES, 0), fields, False)
+    path = tmp_path_factory.mktemp("talker") / "model.bin"
+    return make_model(path, "q8_0", vocab_size=266, tokenizer=byte_bpe(**fields, chat=chat), embed=True, seed=5)

@@ -8,29 +8,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, make_model
+from conftest import ROOT, call, make_model, start
 from test_tokenizer import byte_bpe, spm
 
 import run
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """A random model with the byte-level tokenizer of the tests inside; its text is nonsense."""
-    folder = tmp_path_factory.mktemp("tiny")
-    return make_model(folder / "model.bin", "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True)
-
-
-def call(*args, stdin=b"", **env):
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *args],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **env},
-        timeout=120,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
 
 
 def test_stdout_is_the_text_and_nothing_else(tiny):
@@ -161,12 +142,6 @@ def test_text_in_any_locale_and_any_bytes(tiny):
     assert done.returncode == 0 and done.stdout.startswith("a\ufffd\x00b".encode()) and b"not UTF-8" in done.stderr
 
 
-def start(*args, **kwargs):
-    return subprocess.Popen(
-        [sys.executable, ROOT / "run.py", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs
-    )
-
-
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory):
     """A model whose context takes a while to fill."""
@@ -264,12 +239,12 @@ def test_first_token_of_a_text_loses_its_space(tmp_path):
     """SentencePiece puts a space first; the text of an empty prompt begins without it, a continuation keeps it."""
     path = make_model(tmp_path / "m.bin", "f32", vocab_size=268, tokenizer=spm(), embed=True)
     m = run.Model(path, verbose=False)
-    for prompt, start in (("", True), ("ab", False)):
+    for prompt, first in (("", True), ("ab", False)):
         tokens = [
             c.token
             for c in m.stream(prompt, 40, seed=2, temperature=3.0, top_k=0, ignore_eos=True)
             if c.token is not None
         ]
-        stream = run.TextStream(m.tokenizer, start=start)
+        stream = run.TextStream(m.tokenizer, start=first)
         want = "".join(map(stream.push, tokens)) + stream.flush()
         assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want

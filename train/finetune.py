@@ -65,6 +65,13 @@ class Conversations:
             if rng.random() < 0.1 or row:
                 return [rng.choice(["Tell me a story.", "Tell me a story, please.", "I want a story.", "A story!"]), story]
 
+    def begun(self):
+        """The first words of a story: the answer is the story, from its first word on."""
+        story = self.rng.choice(self.stories)[0]
+        words = story.split(" ")
+        known = 4 if story.startswith("Once upon a time") and self.rng.random() < 0.5 else self.rng.randint(2, 10)
+        return [" ".join(words[:known]).rstrip(","), story]
+
     def go_on(self):
         """The beginning of a story, to be continued."""
         story = self.rng.choice(self.stories)[0]
@@ -83,8 +90,10 @@ class Conversations:
 
     def next(self):
         dice = self.rng.random()
-        if dice < 0.62:
+        if dice < 0.54:
             return self.told()
+        if dice < 0.62:
+            return self.begun()
         if dice < 0.70:
             return self.go_on()
         if dice < 0.76:
