@@ -1967,7 +1967,7 @@ def pack_chat(pieces, strips, fields, prefix_first):
 
 
 # -----------------------------------------------------------------------------
-# quantise: float32 rows -> blocks of 16 rows; run.py's README has the layout
+# quantise: float32 rows -> blocks of 16 rows; docs/format.md has the layout
 
 
 def pack(rows, dtype):

@@ -120,7 +120,7 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers a model is made of, in the order of the file. Zero means off; README has the table."""
+    """The numbers a model is made of, in the order of the file. Zero means off; docs/format.md has the table."""
 
     arch_tag: str  # the family, for people only: no decision hangs on it
     dim: int  # width of the residual stream
@@ -3455,12 +3455,9 @@ class Model:
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
         full too, as in lm-evaluation-harness."""
         ids = [self._begin(), *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text)]
-        total = 0.0
-        for n in range(0, len(ids) - 1, self.n_ctx):
-            end = min(n + self.n_ctx + 1, len(ids))
-            start = max(0, end - self.n_ctx - 1)
-            total += float(self.score(ids[start:end], n + 1 - start)[0].sum())
-        return total
+        ends = range(self.n_ctx + 1, len(ids) + self.n_ctx, self.n_ctx)
+        spans = [(max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends]
+        return sum(float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans)
 
     def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of

@@ -1,4 +1,4 @@
-"""A model.bin read slowly, in float64, by the README's tables alone: shares no code with run.py or export.py."""
+"""A model.bin read slowly, in float64, by docs/format.md alone: shares no code with run.py or export.py."""
 
 import math
 import struct

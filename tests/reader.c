@@ -1,4 +1,4 @@
-/* A second reader of model.bin, written from the README's tables: checks a file and prints each tensor's name and byte sum.
+/* A second reader of model.bin, written from docs/format.md: checks a file and prints each tensor's name and byte sum.
    Exit status 0 if the file is accepted, 1 with a reason if not. Hashes are not checked here. */
 #include <stdint.h>
 #include <stdio.h>

@@ -291,7 +291,7 @@ def build_reader(folder):
 
 
 def test_a_reader_in_c_agrees(models, good, tmp_path):
-    """Written from the README's tables: the same tensors, the same sums; and it refuses the same broken tables."""
+    """Written from docs/format.md: the same tensors, the same sums; and it refuses the same broken tables."""
     reader = build_reader(tmp_path)
     assert len((ROOT / "tests" / "reader.c").read_text().splitlines()) <= 100
     for path in models.values():

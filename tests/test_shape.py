@@ -20,7 +20,7 @@ BUDGETS = {
     "tokenizer": 400,
     "sampler": 60,
     "writer": 190,
-    "model": 460,
+    "model": 465,
     "bench": 195,
     "batch": 210,
     "chat": 155,
