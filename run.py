@@ -270,7 +270,8 @@ def open_regular(path, what):
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        raise ModelError(f"{name}: not found; expected {what}; check the path, or make one with export.py") from None
+        make = ", or make one with export.py" if ".bin" in what else ""
+        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError) as e:
         raise ModelError(f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions") from None
     info = os.fstat(fd)

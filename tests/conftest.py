@@ -121,9 +121,8 @@ def tiny(tmp_path_factory):
 MARKS = ["<|user|>", "<|assistant|>", "<|system|>"]
 
 
-@pytest.fixture(scope="session")
-def talker(tmp_path_factory):
-    """A random model that can hold a conversation: <|system|>S<|end|><|user|>Q<|end|><|assistant|>A<|end|>."""
+def make_talker(path, **sizes):
+    """A random model that can hold a conversation: <|system|>S<|end|><|user|>Q<|end|><|assistant|>A<|end|>; -> path."""
     from test_tokenizer import byte_bpe
 
     plain = run.Tokenizer(byte_bpe())
@@ -135,5 +134,9 @@ def talker(tmp_path_factory):
     pieces = {"first": MARKS[0], "system": MARKS[2], "after_system": "<|end|>" + MARKS[0]}
     pieces |= {"u2a": "<|end|>" + MARKS[1], "a2u": "<|end|>" + MARKS[0], "gen": "<|end|>" + MARKS[1]}
     chat = export.pack_chat(pieces, dict.fromkeys(export.ROLES, 0), fields, False)
-    path = tmp_path_factory.mktemp("talker") / "model.bin"
-    return make_model(path, "q8_0", vocab_size=266, tokenizer=byte_bpe(**fields, chat=chat), embed=True, seed=5)
+    return make_model(path, "q8_0", vocab_size=266, tokenizer=byte_bpe(**fields, chat=chat), embed=True, seed=5, **sizes)
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory):
+    return make_talker(tmp_path_factory.mktemp("talker") / "model.bin")

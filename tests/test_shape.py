@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 455,
+    "model file": 456,
     "simd": 325,
     "compiler": 245,
     "kernels": 995,
