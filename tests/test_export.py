@@ -726,6 +726,25 @@ def test_pretrain_smoke(tmp_path):
     assert "<|end|>" in map(model.tokenizer.name, model.tokenizer.stops)
 
 
+def test_a_killed_training_ends_with_the_same_weights(tmp_path):
+    """Killed after its first checkpoint and started again, each stage ends as if nothing had been."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    base = tmp_path / "base"
+    for program, options in (("pretrain.py", []), ("finetune.py", ["--base", base / "ckpt.pt"])):
+        command = [sys.executable, ROOT / "train" / program, "--smoke", "--threads", "1", *map(str, options)]
+        whole, cut = (base if not options else tmp_path / "whole"), tmp_path / f"cut {program}"
+        subprocess.run([*command, "--out", whole], capture_output=True, check=True)
+        with subprocess.Popen([*command, "--out", cut], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not (cut / "resume.pt").exists() and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+        done = subprocess.run([*command, "--out", cut], capture_output=True, text=True)
+        assert done.returncode == 0 and "resuming at step" in done.stdout, done.stderr
+        one, two = (torch.load(folder / "ckpt.pt", weights_only=True)["model"] for folder in (whole, cut))
+        assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one), program
+
+
 def test_hf_llama_from_shared(tmp_path):
     assert export.main([str(shared("checkpoints/tinystories-656k")), "-o", str(tmp_path / "m.bin")]) == 0
     m = run.Model(tmp_path / "m.bin", verbose=False)

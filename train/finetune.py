@@ -4,8 +4,9 @@ Fine-tune the base model into an assistant that tells the story it was asked for
     python train/finetune.py --base train/out/ckpt.pt --data DIR --out train/chat
 
 Conversations are made by a program from the same stories (prompts.py) and from exchanges.txt; the loss is on the assistant's
-words alone. A fifth of each batch is plain text as in pretraining, so that completing does not suffer. Writes --out/ckpt.pt
-with a chat template. `--smoke` does all of it in a minute on made-up text. Conversation format, each mark one token:
+words alone. A fifth of each batch is plain text as in pretraining, so that completing does not suffer. Interrupted, the same
+command goes on. Writes --out/ckpt.pt with a chat template, log.csv and loss.png. `--smoke` does all of it in a minute on a
+made-up text. Conversation format, each mark one token:
 
     <|endoftext|><|user|>Tell me a story about a fox.<|end|><|assistant|>Once upon a time …<|end|>
 """
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from pretrain import HELD_OUT, Batches, Llama, encode, made_up_text, optimisers, read_corpus, save
+from pretrain import HELD_OUT, Batches, Llama, Progress, encode, made_up_text, optimisers, plot, read_corpus, sample, save
 from prompts import fresh, notes, request
 from torch.nn import functional as F
 
@@ -174,9 +175,16 @@ def main():
     unseen = Conversations(held, 2)
     tests = [batch_of(unseen, tokenizer, 16, limit) for _ in range(8)]
     plain = Batches({k: encode(tokenizer, docs) for k, docs in texts.items()}, a.batch // 4, min(256, limit), a.seed)
-    pair, began = optimisers(model, a.lr), time.perf_counter()
-    print(f"step 0: {loss_on(model, tests):.4f} nats a token of unseen answers", flush=True)
-    for step in range(a.steps):
+    pair, out, first = optimisers(model, a.lr), Path(a.out), 0
+    progress = Progress(out, ("step", "seconds", "nats_a_token"))
+    if state := progress.resume(model, pair):
+        first, plain.rng.bit_generator.state = state["step"], state["plain"]
+        conversations.rng.setstate(state["conversations"])
+    else:
+        progress.log(0, 0, f"{loss_on(model, tests):.4f}")
+    ask = "<|user|>Tell me a story about a fox and a lost shoe.<|end|><|assistant|>"
+    progress.began = time.perf_counter()
+    for step in range(first, a.steps):
         for group in (group for optimiser in pair for group in optimiser.param_groups):
             group["lr"] = a.lr * min(1, (step + 1) / 50) * (1 - step / a.steps)
         for x, y in (batch_of(conversations, tokenizer, a.batch, limit), plain.next(1.0, "cpu")):
@@ -186,11 +194,14 @@ def main():
         for optimiser in pair:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % a.every == 0:
-            spent = time.perf_counter() - began
-            print(f"step {step + 1}/{a.steps}: {loss_on(model, tests):.4f}, {spent:.0f} s", flush=True)
-    out = Path(a.out)
-    out.mkdir(parents=True, exist_ok=True)
+        if (step + 1) % a.every == 0 or step + 1 == a.steps:
+            loss, left = loss_on(model, tests), progress.left(step + 1, first, a.steps)
+            print(f"step {step + 1}/{a.steps}: {loss:.4f} nats a token of unseen answers, {left:.0f} min left", flush=True)
+            print(sample(model, tokenizer, limit, "cpu", ask), flush=True)
+            progress.log(step + 1, f"{time.perf_counter() - progress.began:.0f}", f"{loss:.4f}")
+            states = {"plain": plain.rng.bit_generator.state, "conversations": conversations.rng.getstate()}
+            progress.keep(model, pair, step + 1, **states)
+    plot(out / "log.csv", out / "loss.png", "step", "nats_a_token", "Fine-tuning: answers to unseen requests")
     weights = {k: v.detach().float() for k, v in model.state_dict().items()}
     note = f"{value['note']}; finetune.py seed {a.seed}, {a.steps} steps of {a.batch} conversations"
     save({**value, "model": weights, "note": note, "chat_template": TEMPLATE}, out / "ckpt.pt")

@@ -5,11 +5,12 @@ Comparisons: the assistant writes several answers to a request, a program says w
 
 Direct preference optimisation (Rafailov et al. 2023). Answers are sampled with run.py from the exported checkpoint, which is
 two orders of magnitude faster than sampling here. judge() of prompts.py ranks them: has what was asked for, ends, does not
-repeat itself. Writes --out/ckpt.pt. `--measure MODEL.bin …` only prints the rates of exported models on requests that no
-training saw; `--smoke` does all of it in a minute.
+repeat itself. Interrupted, the same command goes on. Writes --out/ckpt.pt, pairs.json, log.csv and loss.png. `--measure
+MODEL.bin …` only prints the rates of exported models on requests that no training saw; `--smoke` does all of it in a minute.
 """
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 from finetune import load, to_ids
-from pretrain import optimisers, save
+from pretrain import Progress, optimisers, plot, save
 from prompts import fresh, judge
 from torch.nn import functional as F
 
@@ -40,16 +41,15 @@ def requests(n, seed):
 
 
 def answers(path, asked, each, seed, limit, raw=False):
-    """For each request: each answers [(text, ended)], sampled with run.py. raw: by a model without a template."""
-    model, out = run.Model(path, verbose=False), []
+    """For each request: each answers [(text, ended)], sampled with run.py, many at once. raw: by a model without a template."""
+    model, writers = run.Model(path, verbose=False), []
     for n, (text, _) in enumerate(asked):
         prompt = text + "\n" if raw else model.encode_chat([{"role": "user", "content": text}])
-        rows = []
-        for i in range(each):
-            chunks = list(model.stream(prompt, limit, seed=seed + 1000 * n + i, **HOW))
-            rows.append(("".join(c.text for c in chunks).strip(), chunks[-1].finish_reason == "eos"))
-        out.append(rows)
-    return out
+        writers += [run.Writer(model, prompt, limit, seed=seed + 1000 * n + i, **HOW) for i in range(each)]
+    for _ in model.together(writers, 16):
+        pass
+    rows = [(w.written.strip(), w.reason == "eos") for w in writers]
+    return [rows[i : i + each] for i in range(0, len(rows), each)]
 
 
 def measure(path, n=200, limit=400):
@@ -108,22 +108,31 @@ def main():
     torch.manual_seed(a.seed)
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
-    exported = out / "chat.bin"
-    command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
-    subprocess.run(list(map(str, command)), check=True)
-    asked = requests(a.requests, a.seed)
-    told = answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400)
-    pairs = pairs_of(asked, told)
-    if a.smoke:  # such a model gives nothing to choose from
-        pairs, a.batch = [(text, rows[0][0], rows[1][0]) for (text, _), rows in zip(asked, told)], 2
+    progress, chosen = Progress(out, ("step", "seconds", "loss", "share_moved_right")), out / "pairs.json"
+    if not chosen.exists():
+        exported = out / "chat.bin"
+        command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
+        subprocess.run(list(map(str, command)), check=True)
+        asked = requests(a.requests, a.seed)
+        told = answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400)
+        pairs = pairs_of(asked, told)
+        if a.smoke:  # such a model gives nothing to choose from
+            pairs = [(text, rows[0][0], rows[1][0]) for (text, _), rows in zip(asked, told)]
+        chosen.with_suffix(".tmp").write_text(json.dumps(pairs))
+        chosen.with_suffix(".tmp").replace(chosen)
+    pairs, a.batch = json.loads(chosen.read_text()), 2 if a.smoke else a.batch
     if len(pairs) < a.batch:
         sys.exit(f"prefer.py: error: {len(pairs)} pairs, expected {a.batch} or more; give more --requests, or a better model")
     print(f"{len(pairs)} pairs from {a.requests} requests", flush=True)
     model, tokenizer, value = load(a.chat)
     start, _, _ = load(a.chat)
-    limit, rng, began = value["model_args"]["max_seq_len"], random.Random(a.seed), time.perf_counter()
+    limit, rng, first = value["model_args"]["max_seq_len"], random.Random(a.seed), 0
     pair, steps = optimisers(model, a.lr), a.epochs * (len(pairs) // a.batch)
-    for step in range(steps):
+    if state := progress.resume(model, pair):
+        first = state["step"]
+        rng.setstate(state["rng"])
+    progress.began = time.perf_counter()
+    for step in range(first, steps):
         rows = rng.sample(pairs, a.batch)
         good, bad = ([[text, row[side]] for text, *row in rows] for side in (0, 1))
         with torch.no_grad():
@@ -137,9 +146,12 @@ def main():
                 group["lr"] = a.lr * min(1, (step + 1) / 5) * (1 - step / steps)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        share = (after > before).float().mean().item()
-        spent = time.perf_counter() - began
-        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {spent:.0f} s", flush=True)
+        share, left = (after > before).float().mean().item(), progress.left(step + 1, first, steps)
+        progress.log(step + 1, f"{time.perf_counter() - progress.began:.0f}", f"{loss.item():.4f}", f"{share:.3f}")
+        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {left:.0f} min left", flush=True)
+        if (step + 1) % 10 == 0 or step + 1 == steps:
+            progress.keep(model, pair, step + 1, rng=rng.getstate())
+    plot(out / "log.csv", out / "loss.png", "step", "loss", "Comparisons")
     weights = {k: v.detach().float() for k, v in model.state_dict().items()}
     note = f"{value['note']}; prefer.py seed {a.seed}, {steps} steps of {a.batch} pairs"
     save({**value, "model": weights, "note": note}, out / "ckpt.pt")

@@ -233,8 +233,8 @@ def bits_per_byte(model, ids, n_bytes, window, device):
 
 
 @torch.no_grad()
-def sample(model, tokenizer, window, device, n=80):
-    ids = torch.tensor([[0] + tokenizer.encode("Once upon a time").ids], device=device)
+def sample(model, tokenizer, window, device, text="Once upon a time", n=80):
+    ids = torch.tensor([tokenizer.encode(SEPARATOR + text).ids], device=device)
     generator = torch.Generator(device).manual_seed(0)
     for _ in range(n):
         chances = F.softmax(model(ids[:, -window:])[0, -1] / 0.7, -1)
@@ -249,22 +249,57 @@ def save(value, path):
     os.replace(temporary, path)
 
 
-def plot(log, path):
+def plot(log, path, x, y, title, unit=1):
+    """Two columns of a log.csv as a picture."""
     try:
         import matplotlib
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        print("pretrain.py: no loss.png: matplotlib is not installed", file=sys.stderr)
+        print(f"{path.name}: not drawn: matplotlib is not installed", file=sys.stderr)
         return
     rows = list(csv.DictReader(open(log)))
     figure, axes = pyplot.subplots(figsize=(7, 4))
-    axes.plot([float(r["tokens"]) / 1e6 for r in rows], [float(r["bits_per_byte"]) for r in rows], marker=".")
-    axes.set(xlabel="million tokens seen", ylabel="bits per byte, held-out TinyStories", title="Pretraining")
+    axes.plot([float(r[x]) / unit for r in rows], [float(r[y]) for r in rows], marker=".")
+    axes.set(xlabel=("million " if unit == 1e6 else "") + x.replace("_", " "), ylabel=y.replace("_", " "), title=title)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+
+
+class Progress:
+    """The log of a training, and what a killed run needs to go on; in a folder."""
+
+    def __init__(self, path, columns, device="cpu"):
+        self.folder, self.began, self.device = path, time.perf_counter(), device
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.kept = self.folder / "resume.pt"
+        if not self.kept.exists():
+            (self.folder / "log.csv").write_text(",".join(columns) + "\n")
+
+    def resume(self, model, pair):
+        """Put a kept state back -> its dict, or None for a fresh start."""
+        if not self.kept.exists():
+            return None
+        state = torch.load(self.kept, map_location=self.device, weights_only=False)
+        model.load_state_dict(state["model"])
+        for optimiser, saved in zip(pair, state["optimisers"]):
+            optimiser.load_state_dict(saved)
+        print(f"resuming at step {state['step']}", flush=True)
+        return state
+
+    def keep(self, model, pair, step, **more):
+        state = {"model": model.state_dict(), "optimisers": [o.state_dict() for o in pair], "step": step}
+        save(state | more, self.kept)
+
+    def log(self, *row):
+        with open(self.folder / "log.csv", "a") as f:
+            f.write(",".join(map(str, row)) + "\n")
+
+    def left(self, done, first, total):
+        """Minutes, from the steps done since this run began."""
+        return (time.perf_counter() - self.began) / max(done - first, 1) * (total - done) / 60
 
 
 def parse_args():
@@ -291,7 +326,7 @@ def main():
         torch.set_num_threads(a.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out = Path(a.out)
-    out.mkdir(parents=True, exist_ok=True)
+    progress = Progress(out, ("step", "tokens", "seconds", "bits_per_byte"), device)
     torch.manual_seed(a.seed)
     texts = made_up_text() if a.smoke else read_corpus(a.data)
     held, size = [], 0
@@ -316,15 +351,8 @@ def main():
     count = sum(p.numel() for p in model.parameters())
     pair = optimisers(model, a.lr)
     batches, first = Batches(data, a.batch, a.window, a.seed), 0
-    if (out / "resume.pt").exists():
-        state = torch.load(out / "resume.pt", map_location=device, weights_only=False)
-        model.load_state_dict(state["model"])
-        for optimiser, saved in zip(pair, state["optimisers"]):
-            optimiser.load_state_dict(saved)
+    if state := progress.resume(model, pair):
         batches.rng.bit_generator.state, first = state["batches"], state["step"]
-        print(f"resuming at step {first}", flush=True)
-    else:
-        (out / "log.csv").write_text("step,tokens,seconds,bits_per_byte\n")
     step_model = torch.compile(model) if a.compile else model
     print(f"{count:,} parameters on {device}, {torch.get_num_threads()} threads", flush=True)
 
@@ -333,10 +361,9 @@ def main():
         weights = {k: v.detach().cpu().float() for k, v in model.state_dict().items()}
         text = (out / "tokenizer.json").read_text()
         save({"model_args": shape, "model": weights, "tokenizer": text, "note": note}, out / "ckpt.pt")
-        rest = {"model": model.state_dict(), "optimisers": [o.state_dict() for o in pair], "step": step}
-        save(rest | {"batches": batches.rng.bit_generator.state}, out / "resume.pt")
+        progress.keep(model, pair, step, batches=batches.rng.bit_generator.state)
 
-    began = time.perf_counter()
+    began = progress.began = time.perf_counter()
     for step in range(first, a.steps):
         warm, decay = min(1, (step + 1) / 100), min(1, (a.steps - step) / (0.4 * a.steps))
         for group in (group for optimiser in pair for group in optimiser.param_groups):
@@ -350,21 +377,16 @@ def main():
             optimiser.zero_grad(set_to_none=True)
         if (step + 1) % 20 == 0:
             took = (time.perf_counter() - began) / (step + 1 - first)
-            rate, left = a.batch * a.window / took, took * (a.steps - step - 1)
-            print(
-                f"step {step + 1}/{a.steps} loss {loss.item():.3f} {rate:.0f} tok/s, {left / 60:.0f} min left",
-                flush=True,
-            )
+            rate, left = a.batch * a.window / took, progress.left(step + 1, first, a.steps)
+            print(f"step {step + 1}/{a.steps} loss {loss.item():.3f} {rate:.0f} tok/s, {left:.0f} min left", flush=True)
         if (step + 1) % a.every == 0 or step + 1 == a.steps:
             bpb = bits_per_byte(model, held_ids, held_bytes, a.window, device)
-            with open(out / "log.csv", "a") as log:
-                log.write(f"{step + 1},{(step + 1) * a.batch * a.window},{time.perf_counter() - began:.0f},{bpb:.4f}\n")
-            print(
-                f"step {step + 1}: {bpb:.4f} bits per byte held out\n{sample(model, tokenizer, a.window, device)}\n",
-                flush=True,
-            )
+            spent, tokens = time.perf_counter() - began, (step + 1) * a.batch * a.window
+            progress.log(step + 1, tokens, f"{spent:.0f}", f"{bpb:.4f}")
+            print(f"step {step + 1}: {bpb:.4f} bits per byte held out", flush=True)
+            print(sample(model, tokenizer, a.window, device) + "\n", flush=True)
             checkpoint(step + 1)
-    plot(out / "log.csv", out / "loss.png")
+    plot(out / "log.csv", out / "loss.png", "tokens", "bits_per_byte", "Pretraining: held-out TinyStories", 1e6)
 
 
 if __name__ == "__main__":
