@@ -1,4 +1,4 @@
-.PHONY: help install story test bench lint clean
+.PHONY: help install story test bench scaling lint clean
 
 # what this file can do (the default)
 help:
@@ -19,6 +19,10 @@ test:
 # tokens per second of the bundled model, beside what the machine could do
 bench:
 	python run.py --bench model.bin
+
+# measure a scaling law: two hours of two cores, after `pip install -r train/requirements.txt`; goes on if interrupted
+scaling:
+	python train/scaling.py
 
 # style, as ruff sees it
 lint:
