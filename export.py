@@ -1752,7 +1752,18 @@ def lone_tokenizer(path):
 
 
 def find_tokenizer(args, source):
-    """-> the bytes of tokenizer.bin for a source, or None."""
+    """-> the bytes of tokenizer.bin for a source, or None. With --chat-template its chat section is that template's."""
+    template = None
+    if args.chat_template:
+        template = run._read_small(args.chat_template, "a chat template in Jinja", 1 << 20).decode("utf-8", "replace")
+    raw = source_tokenizer(args, source, template)
+    if template and not (raw and run.Tokenizer(raw).chat):
+        where = printable(args.chat_template)
+        raise ModelError(f"{where}: cannot be put into this tokenizer; expected a template of its control tokens; leave it out")
+    return raw
+
+
+def source_tokenizer(args, source, template):
     c = source.config
     hints = {"n_vocab": c.vocab_size, "bos": None if c.bos == NONE else c.bos, "eos": None if c.eos == NONE else c.eos}
     hints["add_bos"] = hasattr(source, "tokenizer_json")
@@ -1761,13 +1772,15 @@ def find_tokenizer(args, source):
         hints |= folder_hints(folder)
     elif getattr(source, "chat_template", None):
         hints["template"], hints["special"] = source.chat_template, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    if template:
+        hints |= {"template": template, "special": hints.get("special") or {}}
     if args.tokenizer == "none":
         return None
     if args.tokenizer:
         return read_tokenizer(Path(args.tokenizer), hints)
     if "tokenizer.ggml.tokens" in getattr(source, "gguf", {}):
         try:
-            return read_gguf_tokenizer(source.gguf)
+            return read_gguf_tokenizer(source.gguf | ({"tokenizer.chat_template": template} if template else {}))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
             raise ModelError(f"{printable(args.source)}: its tokenizer is damaged ({printable(repr(e))[:80]})") from None
     if hasattr(source, "tokenizer_json"):
@@ -2331,6 +2344,7 @@ def main(argv=None):
     ap.add_argument("--type", choices=run.MATRIX_TYPES, help="of the matrices (default q8_0; of a GGUF, what it holds)")
     ap.add_argument("--tokenizer", metavar="FILE", help="or none; default: what lies in or beside the source")
     ap.add_argument("--tokenizer-only", action="store_true", help="write just tokenizer.bin, from any source or tokenizer file")
+    ap.add_argument("--chat-template", metavar="FILE", help="Jinja; default: the source's")
     ap.add_argument("--embed-tokenizer", action="store_true", help="put the tokenizer into the model file")
     ap.add_argument("--allow-pickle", action="store_true", help="read pytorch_model.bin and .pth (without running their code)")
     ap.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -2342,6 +2356,8 @@ def main(argv=None):
         ap.error("give one source: a checkpoint, a folder, or --random SHAPE")
     if args.tokenizer_only and args.random:
         ap.error("--random has no tokenizer; give a source with --tokenizer-only")
+    if args.tokenizer_only and args.chat_template:
+        ap.error("--chat-template goes into a whole export; leave out --tokenizer-only")
     try:
         if args.tokenizer_only:
             export_tokenizer(args)

@@ -3190,6 +3190,8 @@ class Model:
             "ffn_dim": c.ffn_dim,
             "vocab_size": c.vocab_size,
             "max_ctx": c.max_ctx,
+            "ctx": self.n_ctx,
+            "memory_at_ctx": self.file.size + self._cache_bytes(self.n_ctx),
             "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
             "sampling": self.sampling or None,
             "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
@@ -4136,10 +4138,11 @@ examples:
 exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """
-HABITS = {  # llama2.c's flags, where they mean something else here
+HABITS = {  # flags of llama2.c and llama.cpp that are something else here
     "-i": "the prompt is -p TEXT",
     "-y": "the system prompt is -sys TEXT",
     "-b": "give the model file as it is; the context is -c N",
+    "--chat-template": "a template is compiled when a model is made: export.py SOURCE --chat-template FILE",
 }
 DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
 
@@ -4220,7 +4223,7 @@ def parse_args(argv):
         if glued and glued[-1] in DASHED:
             glued[-1] = {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(glued[-1], glued[-1]) + "=" + arg
         elif arg in HABITS:
-            ap.error(f"{arg} is llama2.c's; {HABITS[arg]}")
+            ap.error(f"{arg} is {'llama.cpp' if arg[:2] == '--' else 'llama2.c'}'s; {HABITS[arg]}")
         else:
             glued.append(arg)
     args = ap.parse_args(glued)

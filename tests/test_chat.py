@@ -203,8 +203,8 @@ def test_a_model_shows_its_template(tmp_path, capsys):
     assert json.dumps(model.info)
 
 
-@pytest.mark.parametrize("place", ["tokenizer_config.json", "list of templates", "chat_template.jinja"])
-def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path):
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "list of templates", "chat_template.jinja", "--chat-template"])
+def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
     """config.json, weights, tokenizer.json, template and generation_config.json -> two files, and a conversation."""
     T = pytest.importorskip("tokenizers")
     from test_families import FAMILIES, write_folder
@@ -227,13 +227,23 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path):
         settings["chat_template"] = [{"name": "tools", "template": "x"}, {"name": "default", "template": DATED}]
     else:
         settings["chat_template"] = "another, older one"
-        (folder / "chat_template.jinja").write_text(DATED)
+        (folder / "chat_template.jinja").write_text(DATED if place[0] != "-" else "and another one")
+    options = ["--chat-template", str(tmp_path / "t.jinja")] if place[0] == "-" else []
+    (tmp_path / "t.jinja").write_text(DATED)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "generation_config.json").write_text('{"eos_token_id": [3], "temperature": 0.7}')
-    assert export.main([str(folder), "-o", str(tmp_path / "model.bin")]) == 0
+    assert export.main([str(folder), "-o", str(tmp_path / "model.bin"), *options]) == 0
     model = run.Model(tmp_path / "model.bin", verbose=False)
     ids = model.encode_chat(TALK)
     assert show(model.tokenizer, ids) == rendered(DATED, TALK) and model.tokenizer.name(ids[0]) == "<s>"
     assert {model.tokenizer.name(i) for i in model.tokenizer.stops} == {"</s>", "<|im_end|>"}
     assert model.sampling == {"temperature": 0.7}
     assert isinstance(model.generate(ids, max_tokens=5, seed=1), str)
+
+    for wrong, says in (("{{ nonsense(", "cannot be put into"), (None, "not found")):
+        path = tmp_path / f"{says}.jinja"
+        if wrong:
+            path.write_text(wrong)
+        capfd.readouterr()
+        assert export.main([str(folder), "-o", str(tmp_path / "other.bin"), "--chat-template", str(path)]) == 1
+        assert says in capfd.readouterr().err and not (tmp_path / "other.bin").exists()

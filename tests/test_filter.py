@@ -55,6 +55,7 @@ def test_logprobs_are_those_of_the_logits(tiny):
         (["-i", "a story"], "the prompt is -p TEXT"),
         (["-y", "be kind"], "-sys TEXT"),
         (["-b", "1"], "llama2.c's"),
+        (["-p", "x", "--chat-template", "chatml"], "export.py SOURCE --chat-template"),
         (["-m", "chat", "-p", "x"], "a conversation is --chat"),
         (["-p", "0.9"], "top-p is --top-p"),
         (["-t", "1.0", "-p", "x"], "the temperature is --temp"),

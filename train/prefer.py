@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from finetune import load, to_ids
 from pretrain import Progress, optimisers, plot, save
-from prompts import fresh, judge
+from prompts import judge, requests
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,16 +28,6 @@ sys.path.insert(0, str(ROOT))
 import run  # noqa: E402
 
 HOW = dict(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
-
-
-def requests(n, seed):
-    """n requests (text, words) with nothing in common with those of another seed's half: pairs are split by their hash."""
-    rng, out = random.Random(seed), []
-    while len(out) < n:
-        text, words = fresh(rng, set())
-        if sum(map(ord, "".join(words))) % 4 == 0 if seed == 0 else sum(map(ord, "".join(words))) % 4:
-            out.append((text, words))
-    return out
 
 
 def answers(path, asked, each, seed, limit, raw=False):

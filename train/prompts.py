@@ -6,6 +6,7 @@ From two words: a request that nobody has answered yet (prefer.py and the figure
 has what was asked for, whether it ends, and how much of it is said twice.
 """
 
+import random
 import re
 from collections import Counter
 
@@ -72,13 +73,13 @@ def notes(story):
 
 
 def request(about, length, rng):
-    """A request that a story with these notes answers. length: in words. None if there is nothing to name."""
+    """A request that a story with these notes answers. length: in words. None if there is nothing to name, or a kept pair."""
     who, what = list(about["who"]), list(about["what"])
     rng.shuffle(what)
     if about["name"] and rng.random() < 0.4:
         who = [about["name"]]
     names = who[: rng.randint(1, 2)] + what[: rng.choice([0, 1, 1, 2])]
-    if not names:
+    if not names or len(names) == 2 and kept([base(n.split()[-1]) for n in names]):
         return None
     size = "short " if length < 110 and rng.random() < 0.6 else "long " if length > 230 and rng.random() < 0.5 else ""
     mood = f"{about['mood']} " if about["mood"] and rng.random() < 0.3 else ""
@@ -113,6 +114,21 @@ def fresh(rng, seen):
             continue
         named = [with_article(f"{rng.choice(HOW)} {w}" if rng.random() < 0.3 else w) for w in (who, what)]
         return phrase(named, rng), (who, what)
+
+
+def kept(words):
+    """Whether a pair of words is one of the quarter that no training asks for."""
+    return sum(map(ord, "".join(words))) % 4 == 0
+
+
+def requests(n, seed):
+    """n requests (text, words). Seed 0 has pairs of words that no other seed has: those are kept to measure with."""
+    rng, out = random.Random(seed), []
+    while len(out) < n:
+        text, words = fresh(rng, set())
+        if kept(words) == (seed == 0):
+            out.append((text, words))
+    return out
 
 
 def judge(story, asked, ended):
