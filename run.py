@@ -4256,7 +4256,7 @@ def check_numbers(args, error):
         ("--logprobs", args.logprobs, 0, "0 or more"),
         ("--best-of", args.best_of, 1, "1 or more"),
     ):
-        if value is not None and value < low:
+        if value is not None and (value < low or flag == "-np" and value > WANTED_MAX):
             error(f"{flag} is {value}, expected {means}")
 
 
@@ -4540,7 +4540,10 @@ def main(argv=None):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # closed by 2>&-; print would take stdout instead
     try:
+        if sys.stdout is None:
+            raise OSError(9, "it is closed")
         code = main()
     except KeyboardInterrupt:
         code = 130

@@ -248,3 +248,14 @@ def test_first_token_of_a_text_loses_its_space(tmp_path):
         stream = run.TextStream(m.tokenizer, start=first)
         want = "".join(map(stream.push, tokens)) + stream.flush()
         assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want
+
+
+@pytest.mark.parametrize("closed, code", [(">&-", 1), ("2>&-", 0), ("<&-", 0), (">&- 2>&-", 1)])
+def test_closed_streams(tiny, closed, code):
+    """What a shell closed is not written to, and nothing goes where it does not belong."""
+    command = [sys.executable, str(ROOT / "run.py"), str(tiny), "-p", "the", "-n", "5", "-s", "1"]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, timeout=120)
+    assert done.returncode == code and b"Traceback" not in done.stderr
+    assert done.stdout == (b"" if code else call(tiny, "-p", "the", "-n", "5", "-s", "1", "-q").stdout)
+    if closed == ">&-":
+        assert done.stderr.startswith(b"run.py: error: standard output cannot be written (it is closed)")

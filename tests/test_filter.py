@@ -71,6 +71,7 @@ def test_logprobs_are_those_of_the_logits(tiny):
         (["-p", "x", "--json", "--logprobs", "-1"], "--logprobs is -1"),
         (["-p", "x", "--best-of", "0"], "--best-of is 0"),
         (["--batch", "f", "-np", "0"], "-np is 0"),
+        (["--batch", "f", "-np", "17"], "expected 1 to 16"),
         (["-p", "x", "--raw", "--chat"], "--raw continues text"),
         (["-p", "x", "--choices"], "expected at least one argument"),
     ],
