@@ -446,8 +446,19 @@ class Family:
             each = lambda e: (self.take(w, (ffn, c.dim), i, expert=e) for w in ("e1", "e3"))
             out[f"l{i}.experts_up"] = Rows(*(part for e in range(n) for part in each(e)))
             out[f"l{i}.experts_down"] = Rows(*(self.take("e2", (c.dim, ffn), i, expert=e) for e in range(n)))
+            if c.has("expert_bias"):
+                up = [to_float32(np.asarray(self.expert_bias(w, (n, ffn), i))) for w in ("e1", "e3")]
+                out[f"l{i}.experts_up.b"] = np.concatenate(up, axis=1).reshape(-1)
+                out[f"l{i}.experts_down.b"] = to_float32(np.asarray(self.expert_bias("e2", (n, c.dim), i))).reshape(-1)
+                out[f"l{i}.router.b"] = self.take("router", (n,), i, True)
+        if c.has("sinks") and self.names.get("sinks"):
+            out[f"l{i}.sinks"] = self.take("sinks", (c.n_heads,), i)
         if c.has("shared_gate"):
             out[f"l{i}.shared_gate"] = Rows(self.take("shared_gate", (1, c.dim), i))
+
+    def expert_bias(self, key, shape, i):
+        """Of all experts in one, beside matrices that gguf_arrays took apart."""
+        return self.take(self.names[key].replace("{}.weight", "bias").format(i), shape)
 
     def gpt_oss(self, out, i):
         """Experts with biases, gate and up in alternate rows, stored [expert, columns, rows], or as MXFP4 [expert, rows, …]."""
@@ -477,8 +488,8 @@ class Family:
             "norm_bias": not self.settings("ones") and self.has("out_norm", True),
             "ungated": not any(self.names.get(key) for key in ("w1", "w13", "router")),
             "shared_gate": self.has("shared_gate"),
-            "expert_bias": self.label == "GptOss",
-            "sinks": self.label == "GptOss",
+            "expert_bias": self.has("router", True),
+            "sinks": self.label == "GptOss" or self.has("sinks"),
             "post_norm": self.has("an2"),
             "no_pre_norm": not self.names.get("an"),
             "positions": self.has("positions"),
@@ -683,7 +694,7 @@ def hf_source(j, arrays):
 # gguf: llama.cpp's files; Q8_0 and Q4_0 blocks are moved as they are, other quantised types become q8_0
 
 GGUF_HUB = """an=attn_norm fn=ffn_norm wq=attn_q wk=attn_k wv=attn_v wo=attn_output wqkv=attn_qkv qn=attn_q_norm kn=attn_k_norm
-w1=ffn_gate w2=ffn_down w3=ffn_up an2=post_attention_norm fn2=post_ffw_norm """
+w1=ffn_gate w2=ffn_down w3=ffn_up an2=post_attention_norm fn2=post_ffw_norm sinks=attn_sinks """
 GGUF_EXPERTS = "w1= w2= w3= router=ffn_gate_inp e1=ffn_gate_exps.{} e2=ffn_down_exps.{} e3=ffn_up_exps.{}"
 GGUF_SHARED = " w1=ffn_gate_shexp w2=ffn_down_shexp w3=ffn_up_shexp shared_gate=ffn_gate_inp_shexp"
 GGUF_TOP = "embed=token_embd out_norm=output_norm positions=position_embd"
@@ -727,6 +738,17 @@ GGUF_FAMILIES = {
     "command-r": (
         gguf_names("fn=attn_norm"),
         dict(norm="layer", interleaved=True, parallel=True, more=lambda j: dict(logit_scale=j["logit_scale"])),
+    ),
+    "cohere2": (
+        gguf_names("fn=attn_norm"),
+        dict(norm="layer", interleaved=True, parallel=True, window=FOUR, rotates=FOUR)
+        | dict(more=lambda j: dict(logit_scale=j["logit_scale"])),
+    ),
+    "chatglm": (gguf_names("w1= w3= w13=ffn_up"), dict(interleaved=True)),
+    "falcon": (gguf_names("w1= fn=attn_norm ln_attn=attn_norm_2"), dict(norm="layer", act="gelu_erf", parallel=True)),
+    "gpt-oss": (
+        gguf_names(GGUF_EXPERTS + " fn=post_attention_norm an2="),
+        dict(window=EVEN, act="clamped", norm_topk=1, more=lambda j: dict(act_alpha=1.702, act_limit=7.0)),
     ),
     "gpt2": (gguf_names("w1="), dict(norm="layer", rotary=0, act="gelu_tanh")),
     "gptneox": (gguf_names("w1="), dict(norm="layer", act="gelu_erf", parallel="use_parallel_residual")),
@@ -844,6 +866,8 @@ def gguf_config(j, f, arch):
     parallel = bool(j.get(parallel)) if isinstance(parallel, str) else parallel
     if arch == "stablelm" and not f.has("fn"):
         parallel, f.names["fn"] = True, f.names["an"]
+    if f.has("ln_attn"):  # Falcon 40B: one norm for each
+        f.names["an"] = f.names["ln_attn"]
     head_dim = int(j.get("attention.key_length") or dim // heads)
     ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
     vocab, experts = len(f.arrays[f.names["embed"]]), {}
@@ -894,6 +918,7 @@ def gguf_rope(j, f, c, window):
         rope["attention_factor"], long = scaling.get("attn_factor"), int(old)
     elif kind == "yarn":
         rope |= {"beta_fast": scaling.get("yarn_beta_fast"), "beta_slow": scaling.get("yarn_beta_slow")}
+        rope["truncate"] = f.label != "GGUF of gpt-oss"  # as its config.json says; the file does not
     table = rope_table(c.head_dim, theta, rope, rotated, c.max_ctx)
     if factors[0] is not None:
         table[:, 0, : rotated // 2] /= factors[0]
