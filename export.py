@@ -1635,8 +1635,20 @@ def explicit_if_needed(fields, rows):
     return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
 
 
-GGUF_SPLITS = {"llama-bpe": 2, "llama3": 2, "smaug-bpe": 2, "qwen2": 3, "deepseek-r1-qwen": 3, "gpt-2": 1, "default": 1}
-GGUF_SPLITS |= {"smollm": 4, "starcoder": 4, "refact": 4, "tekken": 5, "gpt-4o": 6, "qwen35": 7, "deepseek-v3": 8}
+GGUF_SPLITS = {  # what the converter calls a way to split text: which of KNOWN_SPLITS it is
+    name: kind
+    for kind, names in {
+        1: "default gpt-2 phi-2 olmo mpt exaone4",
+        2: "llama-bpe llama3 llama-v3 falcon3 smaug-bpe dbrx chatglm-bpe glm4",
+        3: "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan",
+        4: "smollm starcoder refact command-r exaone codeshell",
+        5: "tekken",
+        6: "gpt-4o llama4",
+        7: "qwen35",
+        8: "deepseek-v3 hunyuan-dense",
+    }.items()
+    for name in names.split()
+}
 
 
 def gguf_tokenizer(fields):
@@ -1670,12 +1682,13 @@ def gguf_tokenizer(fields):
     added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
     vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
     model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges"))}
-    model = {**model, "ignore_merges": pre in ("llama-bpe", "llama3", "tekken")}
+    llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3")
+    model = {**model, "ignore_merges": llama3 or pre in ("tekken", "glm4")}
     nfc = {"type": "NFC"} if pre in ("qwen2", "qwen35") else None
     j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": nfc, "decoder": {**level, "use_regex": True}}
     j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*splits, level]}
     bos = get("bos_token_id")
-    begins = bool(get("add_bos_token", pre.startswith("llama")) and bos is not None)
+    begins = bool(get("add_bos_token", llama3 or pre == "tekken") and bos is not None)
     return read_tokenizer_json(json.dumps(j), dict(bos=bos, eos=eos, stops=sorted(stops), add_bos=begins))
 
 
