@@ -216,6 +216,11 @@ def granite_scales(j):
     return scales | dict(resid_scale=j["residual_multiplier"], logit_scale=1 / j["logits_scaling"])
 
 
+def tempered(beta, rope):
+    """Queries grow with the logarithm of their position, as Llama 4's."""
+    return dict(temp_beta=float(beta), temp_len=float(rope["original_max_position_embeddings"])) if beta else {}
+
+
 def neo_local(j, layer):
     kinds = j.get("attention_layers") or [k for names, times in j["attention_types"] for k in list(names) * times]
     return kinds[layer] == "local"
@@ -240,6 +245,10 @@ FAMILIES = {
     "LlamaForCausalLM": (HF_NAMES, {}),
     "MistralForCausalLM": (HF_NAMES, dict(window=ALL)),
     "MinistralForCausalLM": (HF_NAMES, dict(window=ALL)),
+    "Ministral3ForCausalLM": (
+        HF_NAMES,
+        dict(window=NEVER, more=lambda j: tempered(j["rope_parameters"]["llama_4_scaling_beta"], j["rope_parameters"])),
+    ),
     "Qwen2ForCausalLM": (HF_NAMES, dict(window=SOME)),
     "Qwen3ForCausalLM": (HF_NAMES, dict(window=SOME)),
     "SmolLM3ForCausalLM": (HF_NAMES, dict(window=SOME, rotates=smollm3_rope)),
@@ -666,8 +675,31 @@ def hf_rope(j, f, c, window):
     return table, ids, rotated, int(old or full.get("original_max_position_embeddings") or 0) if len(both) == 2 else 0
 
 
+# models that see pictures too: what stands for their text part, and what its config.json leaves to transformers' defaults
+SEEING = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "Mistral3ForConditionalGeneration": None}
+GEMMA3_DEFAULTS = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, vocab_size=262208, rope_theta=1e6)
+GEMMA3_DEFAULTS |= dict(max_position_embeddings=131072, rope_local_base_freq=10000.0, query_pre_attn_scalar=256)
+GEMMA3_DEFAULTS |= dict(rms_norm_eps=1e-6, hidden_activation="gelu_pytorch_tanh", sliding_window=4096)
+PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+
+
+def text_part(j, arrays):
+    """config.json and arrays of a model that sees pictures -> those of the model of text inside it."""
+    label, text = str((j.get("architectures") or [""])[0]), j["text_config"]
+    defaults = GEMMA3_DEFAULTS if label.startswith("Gemma3") else {}
+    kind = SEEING[label] or {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"}.get(text["model_type"])
+    ids = {k: j[k] for k in ("eos_token_id", "bos_token_id") if k in j}
+    inside = lambda name: name.removeprefix("language_model.").replace("model.language_model.", "model.", 1)  # old and new files
+    kept = {inside(name): array for name, array in arrays.items() if not name.startswith(PICTURES)}
+    say(f"{len(arrays) - len(kept)} tensors of pictures are left out: the model of text alone is exported")
+    tie = {} if "tie_word_embeddings" not in j else {"tie_word_embeddings": j["tie_word_embeddings"]}
+    return {**defaults, **tie, **text, **ids, "architectures": [kind]}, kept
+
+
 def hf_source(j, arrays):
     """config.json and the arrays of its folder -> source."""
+    if (j.get("architectures") or [""])[0] in SEEING and isinstance(j.get("text_config"), dict):
+        j, arrays = text_part(j, arrays)
     short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
     label = str((j.get("architectures") or [j.get("model_type")])[0])
     by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
@@ -712,6 +744,16 @@ GGUF_GEMMA = lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | (
 )
 GGUF_FAMILIES = {
     "llama": (gguf_names(), dict(interleaved=True)),
+    "mistral3": (
+        gguf_names(),
+        dict(interleaved=True)
+        | dict(
+            more=lambda j: tempered(
+                j.get("attention.temperature_scale"),
+                {"original_max_position_embeddings": j.get("rope.scaling.original_context_length")},
+            )
+        ),
+    ),
     "smollm3": (gguf_names(), dict(interleaved=True, rotates=lambda j, i: bool((i + 1) % 4))),
     "granite": (gguf_names(), dict(interleaved=True, more=GGUF_SCALES)),
     "arcee": (gguf_names("w1="), dict(interleaved=True, act="relu2")),
@@ -918,6 +960,7 @@ def gguf_rope(j, f, c, window):
         rope["attention_factor"], long = scaling.get("attn_factor"), int(old)
     elif kind == "yarn":
         rope |= {"beta_fast": scaling.get("yarn_beta_fast"), "beta_slow": scaling.get("yarn_beta_slow")}
+        rope["attention_factor"] = 1.0 if f.label == "GGUF of mistral3" else None  # mscale and mscale_all_dim are the same
         rope["truncate"] = f.label != "GGUF of gpt-oss"  # as its config.json says; the file does not
     table = rope_table(c.head_dim, theta, rope, rotated, c.max_ctx)
     if factors[0] is not None:

@@ -68,7 +68,7 @@ CONFIG_F32 = (
     "act_alpha act_limit temp_beta temp_len"
 ).split()
 CONFIG_LAST = "rope_long sample_temperature sample_top_p sample_top_k".split()
-CONFIG_F32_USED = "eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap act_alpha act_limit".split()
+CONFIG_F32_USED = set(CONFIG_F32) - {"post_eps", "clip_qkv", "route_scale"}
 CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI")  # 220 of the 512 bytes
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
@@ -398,6 +398,8 @@ def _check_config(c):
     if not (0 <= c.sample_temperature <= 100 and 0 <= c.sample_top_p <= 1):
         found = f"temperature {c.sample_temperature}, top_p {c.sample_top_p}"
         raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
+    if c.temp_len % 1 or c.temp_len > 1 << 30 or bool(c.temp_beta) > bool(c.temp_len):
+        raise ModelError(f"temp_len is {c.temp_len}, expected a whole number of positions to 2^30; export again")
     if c.n_heads % c.n_kv_heads or c.head_dim % 2:
         heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
         raise ModelError(f"{heads}, expected a divisor and an even size; export again")
@@ -1722,8 +1724,9 @@ def rotate(p, cs, half, gain):
 def rope(poke_kv, store_kv, size):
     """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
 
-    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0. The caches: keys
-    at Q [slot, head, position / 64, head_dim, 64], values at QS [slot, head, position, head_dim padded to 16].
+    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
+    one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
+    head, position, head_dim padded to 16].
     """
 
     def rope(record, pas, t, threads):
@@ -1737,11 +1740,13 @@ def rope(poke_kv, store_kv, size):
             cs = peek(record + W)
             if cs != 0:
                 cs += i * peek(record + S)
+            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + GAIN)
+            if peek(record + E) != 0:
+                gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
             for j in range(head * group, (head + 1) * group):
-                rotate(x + 4 * dim * j, cs, dim // 2, peek_f32(record + GAIN))
+                rotate(x + 4 * dim * j, cs, dim // 2, gain)
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
-            position = peek(peek(pas + POSITIONS) + 8 * i)
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
             keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
             values = peek(record + QS) + (lane + position) * wide * size
@@ -2360,7 +2365,13 @@ class Forward:
         table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
         cs = self.cs.address + 4 * c.head_dim * table if table >= 0 else 0
         gain = float(c.attn_scale or 1 / math.sqrt(c.head_dim))
-        self.emit(f"rope_{self.kv}", {**self._heads(x, layer), W: cs, S: step, GAIN: gain})
+        fields = {**self._heads(x, layer), W: cs, S: step, GAIN: gain}
+        if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries
+            n = np.arange(1, (self.n_ctx - 1) // int(c.temp_len) + 2)
+            self.small.append(Buffer(4 * len(n)))
+            self.small[-1].view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
+            fields |= {E: self.small[-1].address, COLS: int(c.temp_len)}
+        self.emit(f"rope_{self.kv}", fields)
 
     def attention(self, out, x, layer, window):
         step = 4 * padded(self.config.n_heads * self.config.head_dim, GROUP)

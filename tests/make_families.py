@@ -1,4 +1,4 @@
-"""Write tests/golden/families.json and .npz: python tests/make_families.py     (needs torch and transformers)
+"""Write tests/golden/families.json and .npz: python tests/make_families.py [CASE …]     (needs torch and transformers)
 
 For each architecture that export.py knows, transformers' logits of a tiny model in float32 with eager attention. Only names,
 shapes and logits are kept: the weights are made from the names by families.weights(), here and in the test alike.
@@ -19,6 +19,7 @@ BASE = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=4, num_atten
 BASE |= dict(vocab_size=72, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
+MINISTRAL3 = dict(YARN, rope_theta=1e4, beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
 LONG = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.0, 3.0, 5.0])
 BLOOMED = dict(n_embd=32, n_layer=4, n_head=4, n_positions=64, vocab_size=72, bos_token_id=1, eos_token_id=2)
 MIXED = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
@@ -30,6 +31,7 @@ CASES = {  # name: (class, changes of BASE)
     "mistral": ("Mistral", dict(sliding_window=7)),
     "mistral nemo": ("Mistral", dict(sliding_window=None, head_dim=16)),
     "ministral": ("Ministral", dict(head_dim=8, sliding_window=7, layer_types=MIXED)),
+    "ministral3": ("Ministral3", dict(head_dim=16, sliding_window=None, rope_parameters=MINISTRAL3)),
     "qwen2": ("Qwen2", {}),
     "qwen2 window": ("Qwen2", dict(use_sliding_window=True, sliding_window=7, max_window_layers=2)),
     "qwen3": ("Qwen3", dict(head_dim=16)),
@@ -113,7 +115,9 @@ def as_in_files(model, cls):
 
 
 def main():
-    out, logits = {}, {}
+    out, logits, folder = {}, {}, Path(__file__).parent / "golden"
+    if len(sys.argv) > 1:  # the others stay as they are
+        out, logits = json.loads((folder / "families.json").read_text()), dict(np.load(folder / "families.npz"))
     for name, (kind, changes) in CASES.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue
@@ -150,7 +154,6 @@ def main():
         config.architectures = [cls.__name__]
         out[name] = {"config": json.loads(config.to_json_string()), "tensors": shapes}
         print(f"{name}: std {logits[name].std():.3f}", flush=True)
-    folder = Path(__file__).parent / "golden"
     (folder / "families.json").write_text(json.dumps(out, sort_keys=True) + "\n")
     np.savez_compressed(folder / "families.npz", **logits)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")

@@ -75,6 +75,8 @@ def attention(c, t, i, h, int8):
     if t["rope_id"][i] >= 0:
         table = t["rope"][int(t["rope_id"][i])]
         q, k = rotate(q, table), rotate(k, table)
+    if c.temp_beta:
+        q = q * (1 + c.temp_beta * np.log(1 + np.arange(n) // c.temp_len))[:, None, None]
     att = np.zeros((n, c.n_heads, hd))
     far = int(t["window"][i]) or n
     seen = np.tri(n, dtype=bool) & ~np.tri(n, k=-far, dtype=bool)

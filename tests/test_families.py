@@ -152,3 +152,23 @@ def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):
 
 def test_every_architecture_has_a_case():
     assert {case["config"]["architectures"][0] for case in FAMILIES.values()} == set(export.FAMILIES)
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+@pytest.mark.parametrize("name, label", [("gemma3", "Gemma3"), ("ministral3", "Mistral3")])
+def test_a_model_that_sees_pictures_gives_its_text_part(name, label, form, tmp_path, capsys):
+    """As Gemma 3 from 4B on and Ministral 3 lie on the Hub, before and since transformers 5; the logits are the same."""
+    case = json.loads(json.dumps(FAMILIES[name]))
+    text = case["config"]
+    text.pop("architectures")
+    both = {"architectures": [f"{label}ForConditionalGeneration"], "model_type": label.lower(), "text_config": text}
+    both |= {"vision_config": {}, "eos_token_id": [2, 3]}
+    if form == "new":
+        move = lambda name: name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name
+        eye = "model.vision_tower.x.weight"
+    else:
+        move, eye = lambda name: "language_model." + name, "vision_tower.x.weight"
+    made = {move(k): v for k, v in weights(case["tensors"]).items()}
+    folder = write_folder(tmp_path / "hf", {"config": both, "tensors": {}}, more={**made, eye: np.zeros((3, 3), np.float32)})
+    check(name, case, tmp_path, folder)
+    assert "1 tensors of pictures are left out" in capsys.readouterr().err

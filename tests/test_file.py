@@ -151,6 +151,8 @@ for name, change, says in [
     ("M19 scale inf", config(embed_scale=float("inf")), "embed_scale is inf"),
     ("M19 softcap negative", config(attn_cap=-1.0), "attn_cap is -1"),
     ("M19 a switch of a later version", config(clip_qkv=8.0), "newer run.py"),
+    ("M19 temperature without a length", config(temp_beta=0.1), "temp_len is 0"),
+    ("M19 half a position", config(temp_beta=0.1, temp_len=7.5), "temp_len is 7.5"),
     ("M20 window", tensor("window", "i", 0, -1), "window or rope_id"),
     ("M20 rope_id", tensor("rope_id", "i", 1, 1), "window or rope_id"),
     ("M20 rope NaN", tensor("rope", "f", 0, float("nan")), "rope holds NaN"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 import zlib
@@ -73,6 +74,7 @@ SWITCHES = {
     "experts and a gated one": dict(n_experts=4, top_k=4, expert_ffn=8, shared_ffn=33, flags=F["shared_gate"]),
     "experts with biases, sinks": dict(n_experts=6, top_k=2, expert_ffn=32, norm_topk=1, act=5, act_alpha=1.7, act_limit=0.9)
     | dict(flags=F["expert_bias"] | F["sinks"]),
+    "queries that grow": dict(temp_beta=0.8, temp_len=7.0, attn_scale=0.4),
     "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
 }
 
@@ -330,3 +332,14 @@ def test_the_committed_model_is_whole():
     assert len(text.split()) > 25 and text.isprintable() | ("\n" in text)
     assert json.dumps(model.info)
     assert export.layout(model.config, "q8_0")
+
+
+def test_the_committed_model_does_what_it_is_asked():
+    """The first screen of the README is what the program prints; and a fox and a shoe are in the story about them."""
+    model, readme = run.Model(ROOT / "model.bin", verbose=False), (ROOT / "README.md").read_text()
+    ask = lambda text, seed: model.create_chat_completion([{"role": "user", "content": text}], seed=seed)["choices"][0]
+    shown = re.search(r"exactly this, on every machine\):\n\n```\n(.*?)\nprompt \d+ tok", readme, re.S).group(1)
+    assert ask("Once upon a time", 1)["message"]["content"].split() == shown.split()
+    stories = [ask("Tell me a story about a fox and a lost shoe.", seed) for seed in range(10)]
+    told = sum("fox" in s["message"]["content"] and "shoe" in s["message"]["content"] for s in stories)
+    assert told >= 5 and sum(s["finish_reason"] == "stop" for s in stories) >= 8

@@ -78,7 +78,7 @@ def converted(name):
         else:
             _, _, layer, *part, end = theirs.split(".")
             new = f"blk.{layer}.{ {**PARTS, 'post_attention_layernorm': after}['.'.join(part)]}.{end}"
-        if kind in ("llama", "mistral") and (".attn_q." in new or ".attn_k." in new):
+        if kind in ("llama", "mistral", "ministral3") and (".attn_q." in new or ".attn_k." in new):
             heads = j["num_attention_heads"] if ".attn_q." in new else j["num_key_value_heads"]
             array = array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
         if "gemma" in kind and new.endswith("norm.weight"):
@@ -126,7 +126,9 @@ def exported(path, *options):
 
 
 GPT_OSS = dict(expert_count=5, expert_used_count=2, expert_feed_forward_length=64, attention__sliding_window=7)
-GPT_OSS |= dict(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=16)
+YARN = dict(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=16)
+GPT_OSS |= YARN
+MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_log_multiplier=1.0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,7 @@ GPT_OSS |= dict(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__sca
         ("falcon", "falcon 7b", dict(attention__head_count_kv=1)),
         ("falcon", "falcon 40b", {}),
         ("gpt-oss", "gpt-oss", GPT_OSS),
+        ("mistral3", "ministral3", MINISTRAL3),
     ],
 )
 def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypatch):

@@ -12,11 +12,11 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 456,
+    "model file": 460,
     "simd": 325,
     "compiler": 245,
     "kernels": 995,
-    "forward": 400,
+    "forward": 403,
     "tokenizer": 400,
     "sampler": 60,
     "writer": 190,
