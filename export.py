@@ -689,7 +689,8 @@ def text_part(j, arrays):
     defaults = GEMMA3_DEFAULTS if label.startswith("Gemma3") else {}
     kind = SEEING[label] or {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"}.get(text["model_type"])
     ids = {k: j[k] for k in ("eos_token_id", "bos_token_id") if k in j}
-    inside = lambda name: name.removeprefix("language_model.").replace("model.language_model.", "model.", 1)  # old and new files
+    # old files, and those of transformers 5
+    inside = lambda name: name.removeprefix("language_model.").replace("model.language_model.", "model.", 1)
     kept = {inside(name): array for name, array in arrays.items() if not name.startswith(PICTURES)}
     say(f"{len(arrays) - len(kept)} tensors of pictures are left out: the model of text alone is exported")
     tie = {} if "tie_word_embeddings" not in j else {"tie_word_embeddings": j["tie_word_embeddings"]}
