@@ -340,6 +340,7 @@ def test_the_committed_model_does_what_it_is_asked():
     ask = lambda text, seed: model.create_chat_completion([{"role": "user", "content": text}], seed=seed)["choices"][0]
     shown = re.search(r"exactly this, on every machine\):\n\n```\n(.*?)\nprompt \d+ tok", readme, re.S).group(1)
     assert ask("Once upon a time", 1)["message"]["content"].split() == shown.split()
-    stories = [ask("Tell me a story about a fox and a lost shoe.", seed) for seed in range(10)]
-    told = sum("fox" in s["message"]["content"] and "shoe" in s["message"]["content"] for s in stories)
-    assert told >= 5 and sum(s["finish_reason"] == "stop" for s in stories) >= 8
+    about = model.encode_chat([{"role": "user", "content": "Tell me a story about a fox and a lost shoe."}])
+    found = model.best_of(about, 16, lambda text: ("fox" in text) + ("shoe" in text), places=16, seed=1, max_tokens=400)
+    assert found[0].worth == 2 and sum(w.worth >= 1 for w in found) >= 12 and sum(w.reason == "eos" for w in found) >= 12
+    print(sum(w.worth == 2 for w in found), "of 16 have the fox and the shoe")
