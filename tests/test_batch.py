@@ -1,7 +1,10 @@
 """Many texts at once: the same bytes as one by one, in order, whatever a line holds, and after a kill."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -206,7 +209,7 @@ def test_no_such_file_and_no_folder(tiny, tmp_path):
     assert done.returncode == 1 and b"cannot be written" in done.stderr
     assert call(tiny, "--batch", "-", stdin=b"").returncode == 0
     done = call(tiny, "--batch", "-", "-np", "17", stdin=lines("a"))
-    assert done.returncode == 1 and b"expected 1 to 16" in done.stderr
+    assert done.returncode == 2 and b"expected 1 to 16" in done.stderr
 
 
 def test_a_full_disk(tiny):
@@ -216,3 +219,20 @@ def test_a_full_disk(tiny):
         command = [sys.executable, ROOT / "run.py", tiny, "--batch", "-", "-q"]
         done = subprocess.run(command, input=lines("the"), stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and b"cannot be written" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_progress_on_a_terminal(tiny, tmp_path):
+    """Lines written, of how many, and the time left; in a pipe nothing but the last line."""
+    (tmp_path / "in.jsonl").write_bytes(lines(*["the fox"] * 200))
+    options = ["--batch", tmp_path / "in.jsonl", "-n", "190", "--ignore-eos", "-t", "1", "-np", "4", "-s", "1"]
+    ours, theirs = pty.openpty()
+    with start(tiny, *options, stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the other side closes at the end
+            while block := os.read(ours, 4096):
+                seen += block
+        assert process.wait() == 0
+    os.close(ours)
+    assert re.search(rb"\r\d+ lines of 200, \d+ s left", seen) and re.search(rb"\r200 lines \(0 failed\)", seen)
+    assert call(tiny, *options).stderr.count(b"\n") == 1
