@@ -648,6 +648,7 @@ store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
 # arithmetic, lane by lane
 zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
 zeros4 = Word("->F4", lambda b: _const(_LL.F, 0.0))
+zeros16 = Word("->F16", lambda b: _const(_LL.F, 0.0))
 splat = Word("f->F1", _splat)
 add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
 sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
@@ -736,6 +737,7 @@ def _dot_plain(b, acc, w, x):
 def _dot_unsigned(b, acc, w, x):
     """Weights 0..255, or for neon -128..127, times int8."""
     name, parts = {
+        "amx": ("llvm.x86.avx512.vpdpbusd.512", 1),
         "avx512": ("llvm.x86.avx512.vpdpbusd.512", 1),
         "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 2),
         "neon": ("llvm.aarch64.neon.sdot.v4i32.v16i8", 4),
@@ -796,8 +798,43 @@ start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
 dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
 finish4 = Word("Na->I", _finish4)  # what the group's dot4 add up to, less 8 times its sum of activations
 scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+loads_i32 = Word("Fa->I", lambda b, like, p: _get(b, p, _LL.I))
+store_bytes = Word("pB->v", _put)
+lowered = Word("Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64)))  # every byte less n
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+
+
+# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16 tokens by 32 bytes of
+# activations, 32 columns by 16 rows of weights, and their 16 by 16 sums; numbers 3 to 5 are a second such set.
+
+
+def _tile_config(b):
+    rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
+    raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
+    where = _LL.cgutils.alloca_once(b, _LL.B)
+    b.store(_LL.ir.Constant(_LL.B, list(raw)), where)
+    _call(b, "llvm.x86.ldtilecfg", _LL.ir.VoidType(), b.bitcast(where, _LL.i8.as_pointer()))
+
+
+def _tile_dot(first):
+    sums, activations, weights = (first + i for i in range(3))
+
+    def emit(b, q, q_step, w, out):
+        void, number, row = _LL.ir.VoidType(), lambda n: _const(_LL.i8, n), _const(_LL.i64, 64)
+        _call(b, "llvm.x86.tilezero", void, number(sums))
+        _call(b, "llvm.x86.tileloadd64", void, number(activations), _ptr(b, q, _LL.i8), q_step)
+        _call(b, "llvm.x86.tileloadd64", void, number(weights), _ptr(b, w, _LL.i8), row)
+        _call(b, "llvm.x86.tdpbssd", void, number(sums), number(activations), number(weights))
+        _call(b, "llvm.x86.tilestored64", void, number(sums), _ptr(b, out, _LL.i8), row)
+
+    return emit
+
+
+tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
+tile_dot = Word("pppp->v", _tile_dot(0))  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+tile_dot_too = Word("pppp->v", _tile_dot(3))
+tile_release = Word("->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType()))  # after the last
 
 
 def _prefetch(b, p):
@@ -870,14 +907,20 @@ def host_isa():
     features = binding.get_host_cpu_features().flatten() if features is None else features
     has = {f[1:] for f in features.split(",") if f.startswith("+")}
     for isa, needs in (
+        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
         ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
         ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
         ("avx2", {"avx2", "fma", "f16c"}),
         ("neon", {"dotprod"}),
     ):
-        if needs <= has:
+        if needs <= has and (isa != "amx" or _may_use_tiles()):
             return isa, cpu, features
     return "generic", cpu, features
+
+
+def _may_use_tiles():
+    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
+    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
 def _prepare():
@@ -1417,6 +1460,66 @@ def matmul_quantised(tile):
                 put_rows(record, i, block, tile(zeros4(), record, i, block, steps))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, block, 8))
+        return 0
+
+    return matmul
+
+
+@inline
+def signed_q8(w, groups, out):
+    """A block of rows as the matrix unit takes it: for each group of 32 columns, [8, 64] int8."""
+    for k in range(0, groups * 512, 64):
+        prefetch(w + k + AHEAD)
+        store_bytes(out + k, lowered(load_bytes(w + k), 128))
+
+
+@inline
+def signed_q4(w, groups, out):
+    for k in range(0, groups * 256, 64):
+        prefetch(w + k + AHEAD)
+        pair = load_bytes(w + k)
+        store_bytes(out + 2 * k, lowered(low_nibbles(pair), 8))
+        store_bytes(out + 2 * k + 64, lowered(high_nibbles(pair), 8))
+
+
+def matmul_tiles(signed, width, rest):
+    """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the same sums, so the same
+    bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+
+    def matmul(record, pas, t, threads):
+        n, groups = peek(peek(record + COUNT)), peek(record + COLS) // 32
+        first, last = share(peek(record + ROWS) // 16, t, threads)
+        q_step, g_step = peek(record + Q_STEP), peek(record + G_STEP)
+        sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+        bytes_, steps = sums + 2048, opaque(8)
+        if n >= 16:
+            tile_config()
+        for block in range(first, last):
+            if n >= 16:
+                signed(peek(record + W) + block * groups * width, groups, bytes_)
+            for i in range(0, n - 15, 16):
+                acc, w, s = zeros16(), bytes_, peek(record + S) + block * groups * 32
+                q, qs = peek(record + Q) + i * q_step, peek(record + QS) + i * g_step
+                tile_dot(q, q_step, w, sums)
+                later = peek(record + W) + (block + 1) * groups * width + i // 16 * width // 2
+                for g in range(0, groups - 1, 2):  # the next group's products are on their way while these are scaled
+                    for k in range(0, width // 2, 64):  # and the next block's weights, a quarter with each of the first tokens
+                        prefetch(later + g * width + k)
+                    tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
+                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
+                    after = min(g + 2, groups - 1)
+                    tile_dot(q + 32 * after, q_step, w + 512 * after, sums)
+                    acc = scaled(acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step)
+                    s, qs = s + 64, qs + 8
+                if groups % 2:
+                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
+                put_rows(record, i, block, acc)
+            for i in range(n - n % 16, n - 3, 4):
+                put_rows(record, i, block, rest(zeros4(), record, i, block, steps))
+            for i in range(n - n % 4, n):
+                put_rows(record, i, block, rest(zeros1(), record, i, block, 8))
+        if n >= 16:
+            tile_release()
         return 0
 
     return matmul
@@ -2036,8 +2139,8 @@ def pick(logits, n, block, ready):
 
 KERNELS.update(
     {
-        "matmul_q8_0": lambda: matmul_quantised(tile_q8),
-        "matmul_q4_0": lambda: matmul_quantised(tile_q4),
+        "matmul_q8_0": lambda: matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8),
+        "matmul_q4_0": lambda: matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4),
         "matmul_f32": lambda: matmul_float(loads_f32, 4),
         "matmul_f16": lambda: matmul_float(loads_f16, 2),
         "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
@@ -2069,7 +2172,7 @@ for _name in ACTIVATIONS[:-1]:
 # -----------------------------------------------------------------------------
 # forward: the model recorded once as a program, played for every pass; tokens in, logits out
 
-CHUNK = 64  # tokens of a pass at most
+CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 
 
@@ -2123,7 +2226,8 @@ class Forward:
         for _ in range(c.n_layers):
             self.keys.append(Buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
             self.values.append(Buffer(n_slots * c.n_kv_heads * self.room * wide * size))
-        self.scratch_step = padded(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), 128)
+        tiles = 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
+        self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
         self.scratch = Buffer(threads * self.scratch_step)
         self.ids = Buffer(8 * CHUNK * 4)
         self.small = []  # padded copies of norms and biases
