@@ -3252,6 +3252,7 @@ class Model:
         self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
         self.forward, self.spare, self.lock = None, [], threading.RLock()
         self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
+        self.fit(1)
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
 
@@ -3317,6 +3318,17 @@ class Model:
     def _cache_bytes(self, n_ctx):
         c, size = self.config, 4 if self.kv == "f32" else 2
         return c.n_layers * c.n_kv_heads * padded(n_ctx, KEYS) * (c.head_dim + padded(c.head_dim, 16)) * size
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
+        n = self.n_ctx
+        while not self.settings["n_ctx"] and n > 512 and places * self._cache_bytes(n) > total_memory() // 2:
+            n //= 2
+        if n < self.n_ctx:
+            need = places * self._cache_bytes(self.n_ctx)
+            many = f"{places} contexts" if places > 1 else "the context"
+            self.notice(f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more")
+            self.n_ctx = n
 
     def _open(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
@@ -4012,6 +4024,7 @@ def batch(model, args):
     import queue
 
     seed = random.getrandbits(32) if args.seed is None else args.seed
+    model.fit(args.parallel)
     out, skip = open_output(args.output, args.resume)
     if out is None:
         model.notice(f"{printable(args.output)}: is there already; nothing to do")
@@ -4546,7 +4559,9 @@ def write_best(model, args, prompt, ids, limit, options):
             raise ModelError(f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it") from None
 
     judge = ask if args.judge else None
-    found = model.best_of(ids, args.best_of, judge, min(args.parallel, WANTED_MAX), max_tokens=limit, **options)
+    places = min(args.parallel, args.best_of)
+    model.fit(places)
+    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
     best, echo = found[0], prompt if args.echo else ""
     if args.json:
         rows = [{"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed} for w in found]

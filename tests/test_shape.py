@@ -20,7 +20,7 @@ BUDGETS = {
     "tokenizer": 400,
     "sampler": 60,
     "writer": 190,
-    "model": 470,
+    "model": 485,
     "bench": 195,
     "batch": 210,
     "chat": 155,
