@@ -506,7 +506,7 @@ def verify(model):
             for at in range(0, t.nbytes, 1 << 22):
                 part = f.read(min(1 << 22, t.nbytes - at))
                 if len(part) < min(1 << 22, t.nbytes - at):
-                    raise ModelError(f"{path}: was cut short while it was read, in {t.name}; expected a file at rest; try again")
+                    raise ModelError(f"{path}: was cut short while {t.name} was read; expected a file at rest; try again")
                 digest.update(part)
                 if t.dtype in ("f32", "f16"):
                     finite &= bool(np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all())
@@ -1086,7 +1086,7 @@ def _write_cached(folder, name, compiled, notice):
     body = compiled[0].encode() + b"\n" + compiled[1]
     temporary = folder / f"{name}.{os.getpid()}"
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600), "wb") as f:
+        with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
             f.write(hashlib.sha256(body).digest() + body)
         temporary.replace(folder / name)
     except OSError as e:
@@ -2600,8 +2600,8 @@ STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing,
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
 # a section's unit in bytes, and the most bytes it may have
-LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17), "merges": (8, 8 << 20)}
-LIMITS |= {"chat": (1, 1 << 20), "tests": (1, 4 << 20)}
+LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
+LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 # How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
 # classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is

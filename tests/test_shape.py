@@ -12,12 +12,12 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 460,
+    "model file": 475,
     "simd": 325,
-    "compiler": 245,
+    "compiler": 260,
     "kernels": 995,
-    "forward": 403,
-    "tokenizer": 400,
+    "forward": 500,
+    "tokenizer": 435,
     "sampler": 60,
     "writer": 190,
     "model": 470,
