@@ -601,7 +601,7 @@ def hf_config(j, f):
     act = get("hidden_activation", "hidden_act", "activation_function", "activation", otherwise="silu")
     act = f.settings("act") or ACTS.get(act, act)
     if act not in run.ACTIVATIONS:
-        raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
+        raise ModelError(f"config.json: activation {printable(str(act))[:40]!r} is not supported; known: {', '.join(ACTS)}")
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
@@ -612,6 +612,7 @@ def hf_config(j, f):
     for key, part in (("attention_bias", "wq"), ("mlp_bias", "w3")):
         said = j.get(key, False if f.label == "Llama" else None)
         if said is not None and said != f.has(part, True) and not f.names.get("wqkv"):
+            said = printable(str(said))[:40]
             raise ModelError(f"config.json: {key} is {said}, but the weights say otherwise; do they belong together?")
     if f.label == "OPT" and not (j.get("do_layer_norm_before", True) and j.get("word_embed_proj_dim", dim) == dim):
         raise ModelError("config.json: OPT with norms behind or projected embeddings is not supported; expected another size")
@@ -713,7 +714,7 @@ def hf_source(j, arrays):
     by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
     label = by_type.get(label.replace("_", ""), label)
     if label not in FAMILIES:
-        raise ModelError(f"architecture {printable(label)!r} is not supported; known: {', '.join(short)}")
+        raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
     if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
         arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
@@ -917,7 +918,7 @@ def read_gguf(path):
         raise ModelError(f"not a whole GGUF file ({found}); expected version 2 or 3; is the download complete?") from None
     arch = str(fields.get("general.architecture"))
     if arch not in GGUF_FAMILIES:
-        raise ModelError(f"GGUF architecture {printable(arch)!r} is not supported; known: {', '.join(GGUF_FAMILIES)}")
+        raise ModelError(f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {', '.join(GGUF_FAMILIES)}")
     if fields.get("split.count", 0) not in (0, 1):
         raise ModelError("one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge")
     names, settings = GGUF_FAMILIES[arch]
@@ -1316,11 +1317,11 @@ def read_safetensors(path):
     raw = mapped(path)
     size = struct.unpack("<Q", raw[:8].tobytes())[0] if len(raw) >= 8 else 0
     if not 2 <= size <= min(MOST_JSON, len(raw) - 8):
-        raise ModelError(f"{path.name}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
+        raise ModelError(f"{printable(path.name)}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
 
     def no_twins(pairs):
         if len({k for k, _ in pairs}) != len(pairs):
-            raise ModelError(f"{path.name}: a name stands twice in the header; refused")
+            raise ModelError(f"{printable(path.name)}: a name stands twice in the header; refused")
         return dict(pairs)
 
     try:
@@ -1328,21 +1329,21 @@ def read_safetensors(path):
         header.pop("__metadata__", None)
         rows = sorted((tuple(v["data_offsets"]), k, v["dtype"], tuple(v["shape"])) for k, v in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ModelError(f"{path.name}: the header is not what safetensors writes; is the file damaged?") from None
+        raise ModelError(f"{printable(path.name)}: the header is not what safetensors writes; is the file damaged?") from None
     arrays, end = {}, 0
     for (first, last), name, dtype, shape in rows:
         kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}.get(dtype)
         if kind is None:
-            found = f"tensor {printable(name)} has type {printable(str(dtype))}"
-            raise ModelError(f"{path.name}: {found}; known: F32, F16, BF16, U8")
+            found = f"tensor {printable(name)[:80]} has type {printable(str(dtype))[:40]}"
+            raise ModelError(f"{printable(path.name)}: {found}; known: F32, F16, BF16, U8")
         whole = all(isinstance(n, int) and n >= 0 for n in (first, last, *shape))
         fits = whole and first == end and last - first == math.prod(shape) * np.dtype(kind).itemsize
         if not fits or 8 + size + last > len(raw):
-            where = f"{path.name}: tensor {printable(name)} at {first}..{last}"
+            where = f"{printable(path.name)}: tensor {printable(name)[:80]} at {printable(f'{first}..{last}')[:80]}"
             raise ModelError(f"{where} overlaps, leaves a hole or is cut short; is the download complete?")
         arrays[name], end = raw[8 + size + first : 8 + size + last].view(kind).reshape(shape), last
     if 8 + size + end != len(raw):
-        raise ModelError(f"{path.name}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
+        raise ModelError(f"{printable(path.name)}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
     return arrays
 
 
@@ -1365,7 +1366,7 @@ def read_folder(path, allow_pickle=False):
     for shard in find_shards(path, allow_pickle):
         more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
         if set(more) & set(arrays):
-            raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
+            raise ModelError(f"{printable(shard.name)}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
         arrays |= more
     try:
         source = hf_source(j, arrays)
@@ -1734,7 +1735,7 @@ def read_tokenizer_json(text, hints):
         j = json.loads(text)
         model, added = j["model"], j.get("added_tokens") or []
         if model.get("type", "BPE") != "BPE":
-            raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))!r}; known: BPE")
+            raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))[:40]!r}; known: BPE")
         return _tokenizer_json(j, model, added, hints, text)
     except DAMAGED as e:
         raise ModelError(f"tokenizer.json: {printable(repr(e))[:80]}; expected what the tokenizers library writes") from None
@@ -1802,9 +1803,9 @@ def _tokenizer_json(j, model, added, hints, text):
     if model.get("byte_fallback") and run.BYTE in types:
         flags |= run.BYTE_FALLBACK  # in some vocabularies it is switched on with no byte tokens to fall back on
     bos, eos = hints.get("bos"), hints.get("eos")
-    single = [next(iter(s)) for s in (j.get("post_processor") or {}).get("single") or []]
+    single = [next(iter(s), "") for s in (j.get("post_processor") or {}).get("single") or []]
     for step in steps(j.get("post_processor"), "processors"):
-        single = [next(iter(s)) for s in step["single"]] if step["type"] == "TemplateProcessing" else single
+        single = [next(iter(s), "") for s in step["single"]] if step["type"] == "TemplateProcessing" else single
     if single and single[0] == "SpecialToken" or hints.get("add_bos"):
         flags |= run.ADD_BOS
     if single and single[-1] == "SpecialToken":
@@ -2560,7 +2561,7 @@ def export(args):
             raise ModelError(str(e) if str(e).startswith(str(path)) else f"{printable(args.source)}: {e}") from None
         except (OSError, *DAMAGED) as e:
             raise ModelError(f"{printable(args.source)}: cannot be read ({printable(str(e))[:100]}); is it whole?") from None
-    say(f"{source.kind}, {label}: {source.config.n_layers} layers of {source.config.dim}")
+    say(f"{source.kind}, {printable(label)}: {source.config.n_layers} layers of {source.config.dim}")
     if args.type:
         source.types = None
     elif getattr(source, "notice", ""):
