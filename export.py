@@ -35,13 +35,20 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+try:
+    import numpy as np
 
-import run
+    import run
+except ImportError as e:
+    if __name__ != "__main__":
+        raise
+    text = f"the package numpy is not installed or too old ({e}); expected 2.0 or newer"
+    sys.exit(f"export.py: error: {text}; pip install -U numpy")
+
 from run import BLOCK, FLAGS, GROUP, NONE, Config, ModelError, padded, printable
 
 CHUNK = 1 << 22  # matrix elements converted at a time
-MOST_JSON = 16 << 20  # bytes of a configuration, index or header; of a tokenizer 64 MiB (run.MOST_BYTES)
+MOST_JSON = 10 << 20  # bytes of a configuration, index or header; of a tokenizer 64 MiB (run.MOST_BYTES)
 
 # -----------------------------------------------------------------------------
 # arrays: a matrix of a source, converted to float32 a few rows at a time
@@ -418,7 +425,7 @@ class Family:
         if c.has("head_bias"):
             out["head.b"] = self.take("head", (c.vocab_size,), bias=True)
         if self.left:
-            some = ", ".join(sorted(self.left)[:3])
+            some = ", ".join(printable(name)[:60] for name in sorted(self.left)[:3])
             text = f"{len(self.left)} tensors were not used: {some}; expected a plain {self.label}; is it another architecture?"
             raise ModelError(text)
         return out
@@ -1117,7 +1124,7 @@ def dequantised(raw, shape, group):
 
 TORCH_TYPES = {"Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Bool": "?"}
 TORCH_TYPES |= {"Byte": "u1", "Char": "i1", "Short": "<i2"}
-PICKLED_VALUES = "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING"
+PICKLED_VALUES = "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
 PICKLED_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PICKLED_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 
@@ -1317,7 +1324,8 @@ def read_safetensors(path):
     raw = mapped(path)
     size = struct.unpack("<Q", raw[:8].tobytes())[0] if len(raw) >= 8 else 0
     if not 2 <= size <= min(MOST_JSON, len(raw) - 8):
-        raise ModelError(f"{printable(path.name)}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
+        found = f"header of {size:,} bytes in a file of {len(raw):,}"
+        raise ModelError(f"{printable(path.name)}: {found}; is the download complete?")
 
     def no_twins(pairs):
         if len({k for k, _ in pairs}) != len(pairs):
@@ -1325,7 +1333,7 @@ def read_safetensors(path):
         return dict(pairs)
 
     try:
-        header = json.loads(raw[8 : 8 + size].tobytes().decode(), object_pairs_hook=no_twins)
+        header = loads(raw[8 : 8 + size].tobytes(), 6, object_pairs_hook=no_twins)
         header.pop("__metadata__", None)
         rows = sorted((tuple(v["data_offsets"]), k, v["dtype"], tuple(v["shape"])) for k, v in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -1347,10 +1355,17 @@ def read_safetensors(path):
     return arrays
 
 
+def loads(raw, share=8, **how):
+    """json.loads of what is no more than a share-th brackets and commas: of those, a megabyte becomes thirty in memory."""
+    if sum(map(raw.count, (b",", b"[", b"{"))) > len(raw) // share + 4096:
+        raise ValueError("more brackets and commas than words")
+    return json.loads(raw.decode(), **how)
+
+
 def read_json(path):
     """A dict."""
     try:
-        value = json.loads(run._read_small(path, "a Hugging Face folder with it", MOST_JSON).decode())
+        value = loads(run._read_small(path, "a Hugging Face folder with it", MOST_JSON))
         if not isinstance(value, dict):
             raise ValueError("no object")
         return value
@@ -1366,7 +1381,8 @@ def read_folder(path, allow_pickle=False):
     for shard in find_shards(path, allow_pickle):
         more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
         if set(more) & set(arrays):
-            raise ModelError(f"{printable(shard.name)}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
+            twice = printable(sorted(set(more) & set(arrays))[0])[:80]
+            raise ModelError(f"{printable(shard.name)}: tensor {twice} stands in two shards; refused")
         arrays |= more
     try:
         source = hf_source(j, arrays)
@@ -1733,6 +1749,8 @@ def read_tokenizer_json(text, hints):
     """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner."""
     try:
         j = json.loads(text)
+        if not isinstance(j["model"]["vocab"], dict):
+            raise ModelError("tokenizer.json: its vocabulary is no table of names; known: BPE")
         model, added = j["model"], j.get("added_tokens") or []
         if model.get("type", "BPE") != "BPE":
             raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))[:40]!r}; known: BPE")

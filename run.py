@@ -47,6 +47,11 @@ except ImportError:
     if __name__ != "__main__":
         raise
     sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
+    found = f"Python {sys.version.split()[0]} with numpy {np.__version__}; expected 3.10 and 2.0, or newer; update them"
+    if __name__ != "__main__":
+        raise ImportError(found)
+    sys.exit(f"run.py: error: {found}")
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
@@ -437,23 +442,26 @@ def _read_table(meta, n, data_off):
         name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
         dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
         text = name.rstrip(b"\0").decode("ascii", "replace")
-        where = f"tensor {i} ({printable(text)!r})"
+
+        def refuse(found, i=i, text=text):
+            raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
+
         if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
-            raise ModelError(f"{where}: expected a name of a-z 0-9 _ . that ends in a zero byte; export again")
+            refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
         if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            raise ModelError(f"{where}: type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py?")
+            refuse(f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py")
         shape = tuple(dims[:ndim])
         if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
-            raise ModelError(f"{where}: dims {dims}, expected 1..2^31 and zeros after; export again")
+            refuse(f"dims {dims}, expected 1..2^31 and zeros after")
         kind = names[dtype]
         quantised = kind in ("q8_0", "q4_0")
         if group != (GROUP if quantised else 0) or (quantised and not layout) or (layout and ndim != 2):
-            raise ModelError(f"{where}: group {group}, layout {layout}, {ndim} dims do not fit {kind}; export again")
+            refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
         if off != expected_off or off % 64:
-            raise ModelError(f"{where}: begins at {off:,}, expected {expected_off:,} (overlap or hole); export again")
+            refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
         if nbytes != tensor_bytes(kind, shape, layout):
             want = tensor_bytes(kind, shape, layout)
-            raise ModelError(f"{where}: {nbytes:,} bytes, expected {want:,} for {shape}; export again")
+            refuse(f"{nbytes:,} bytes, expected {want:,} for {shape}")
         tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
         expected_off = padded(off + nbytes, 64)
     return tensors
@@ -4685,6 +4693,10 @@ def main(argv=None):
     except ModelError as e:
         sys.stdout.flush()
         print(f"run.py: error: {e}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
+        print(f"run.py: error: {text}", file=sys.stderr)
         return 1
     return 0
 

@@ -37,7 +37,22 @@ NUMBERS = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 48, 63, 64, 127, 128, 255, 256,
 NUMBERS += [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 1]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-5, 0.5, 1e30, 3.4e38, 1e-40, float("inf"), float("-inf"), float("nan")]
 ODD = [None, True, False, 0, 1, -1, 2, 3, 16, 10**6, 10**9, 2**63, 10**30, 0.0, 0.5, -1.5, 1e308, float("nan"), float("inf")]
-ODD += ["", "x", "\ud800", "\x1b[31m", "é" * 40, "../../etc/passwd", "/dev/zero", [], {}, [1], [[]], {"a": 1}, ["x", 7], "9" * 50]
+ODD += [
+    "",
+    "x",
+    "\ud800",
+    "\x1b[31m",
+    "é" * 40,
+    "../../etc/passwd",
+    "/dev/zero",
+    [],
+    {},
+    [1],
+    [[]],
+    {"a": 1},
+    ["x", 7],
+    "9" * 50,
+]
 TEXT = "the  quick\n brown 🙂 fox's <|end|>[tool] aab 1234"
 
 # -- changes
@@ -54,7 +69,10 @@ def bytes_changed(rng, raw, first=0, last=None):
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         if len(raw) <= first:
             break
-        at, kind = rng.randrange(first, min(len(raw), last or len(raw)) if first < (last or len(raw)) else len(raw)), rng.randrange(8)
+        at, kind = (
+            rng.randrange(first, min(len(raw), last or len(raw)) if first < (last or len(raw)) else len(raw)),
+            rng.randrange(8),
+        )
         if kind == 0:
             raw[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
@@ -150,7 +168,9 @@ class ModelFile(Target):
         dict(dtype="f32", flags=512 | 128 | 2048, norm=1, parallel=1, act=3),
         dict(dtype="bf16", flags=32768 | 64, qk_norm=1, bias=False),
         dict(dtype="q8_0", n_experts=3, top_k=2, expert_ffn=8, flags=16384, norm_topk=1),
-        dict(dtype="f16", n_experts=2, top_k=1, expert_ffn=8, shared_ffn=12, flags=8192, qk_norm=2, temp_beta=0.1, temp_len=4.0),
+        dict(
+            dtype="f16", n_experts=2, top_k=1, expert_ffn=8, shared_ffn=12, flags=8192, qk_norm=2, temp_beta=0.1, temp_len=4.0
+        ),
         dict(dtype="q8_0", vocab_size=263, embed=True),
     )
 
@@ -172,8 +192,10 @@ class ModelFile(Target):
             if kind < 0.3:  # a field of the config
                 at = 0x70 + 4 * rng.randrange(53)
                 small = rng.random() < 0.6
-                value = struct.pack("<f", rng.choice(FLOATS)) if 0xC4 <= at < 0xFC and small else (
-                    struct.pack("<I", rng.randrange(9) if small else odd_number(rng, 32))
+                value = (
+                    struct.pack("<f", rng.choice(FLOATS))
+                    if 0xC4 <= at < 0xFC and small
+                    else (struct.pack("<I", rng.randrange(9) if small else odd_number(rng, 32)))
                 )
                 raw[at : at + 4] = value
             elif kind < 0.6:  # a field of a record
@@ -185,7 +207,11 @@ class ModelFile(Target):
                 struct.pack_into("<" + form, raw, record + at, value)
             elif kind < 0.66:  # a name
                 other = 4096 + 192 * rng.randrange(n)
-                name = raw[other : other + 64] if rng.random() < 0.5 else bytes_changed(rng, raw[record : record + 64])[:64].ljust(64)
+                name = (
+                    raw[other : other + 64]
+                    if rng.random() < 0.5
+                    else bytes_changed(rng, raw[record : record + 64])[:64].ljust(64)
+                )
                 raw[record : record + 64] = name
             elif kind < 0.7:  # a whole record
                 other = 4096 + 192 * rng.randrange(n)
@@ -193,7 +219,9 @@ class ModelFile(Target):
             elif kind < 0.85:  # values of a tensor
                 off, nbytes = struct.unpack_from("<QQ", raw, record + 104)
                 at = off + rng.randrange(max(1, min(nbytes, 4096)))
-                raw[at - at % 4 : at - at % 4 + 4] = struct.pack("<f", rng.choice(FLOATS)) if rng.random() < 0.5 else rng.randbytes(4)
+                raw[at - at % 4 : at - at % 4 + 4] = (
+                    struct.pack("<f", rng.choice(FLOATS)) if rng.random() < 0.5 else rng.randbytes(4)
+                )
             elif kind < 0.92:  # the header
                 at, size = rng.choice([(8, 4), (12, 4), (16, 8), (24, 4), (28, 4), (32, 8), (40, 8), (48, 8), (56, 8)])
                 raw[at : at + size] = odd_number(rng, 8 * size).to_bytes(size, "little")
@@ -236,11 +264,15 @@ class TokenizerFile(Target):
         plain = run.Tokenizer(byte_bpe())
         fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[run.CONTROL] * 3]}
         fields |= {"prio": [-float(i) for i in range(266)]}
-        chat = export.pack_chat({k: MARKS[i % 3] + "x" for i, k in enumerate(run.CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True)
+        chat = export.pack_chat(
+            {k: MARKS[i % 3] + "x" for i, k in enumerate(run.CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
+        )
         user = plain.types.tolist()[:-1] + [run.USER | run.LSTRIP | run.RSTRIP]
         seeds = [byte_bpe(), spm(), byte_bpe(**fields, chat=chat), byte_bpe(types=user, pretok=0)]
         seeds += [byte_bpe(flags=run.EXPLICIT | run.NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
-        return seeds + [byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8)]
+        return seeds + [
+            byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8)
+        ]
 
     def change(self, rng, raw):
         raw, kind = bytearray(raw), rng.random()
@@ -248,7 +280,9 @@ class TokenizerFile(Target):
         for _ in range(rng.choice((1, 1, 2, 3))):
             if kind < 0.15:
                 at, size = rng.choice([(0x18 + 4 * i, 4) for i in range(8)] + [(0x38, 8), (8, 4), (12, 4), (16, 8)])
-                raw[at : at + size] = (rng.randrange(300) if rng.random() < 0.6 else odd_number(rng, 32)).to_bytes(size, "little")
+                raw[at : at + size] = (rng.randrange(300) if rng.random() < 0.6 else odd_number(rng, 32)).to_bytes(
+                    size, "little"
+                )
             elif kind < 0.25:
                 at = 0x60 + 8 * rng.randrange(20)
                 raw[at : at + 8] = odd_number(rng, 64).to_bytes(8, "little")
@@ -361,11 +395,11 @@ class ConfigJson(Safetensors):
         elif kind < 0.2:
             name, tree = "model.safetensors.index.json", self.index
         elif kind < 0.6:
-            more = dict(rope_scaling=rng.choice([dict(rope_type=t, factor=2.0, low_freq_factor=1.0, high_freq_factor=4.0,
-                original_max_position_embeddings=8, short_factor=[1.0] * 4, long_factor=[2.0] * 4, mscale=1.0, mscale_all_dim=1.0,
-                beta_fast=32, beta_slow=1) for t in ("llama3", "yarn", "longrope", "linear", "default", "dynamic")]),
-                attention_types=[[["global", "local"], 1]], sliding_window=4, rope_local_base_freq=1e4, head_dim=8,
-                layer_types=["full_attention"], partial_rotary_factor=0.5, query_pre_attn_scalar=8)  # fmt: skip
+            rope = dict(factor=2.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8, beta_fast=32)
+            rope |= dict(short_factor=[1.0] * 4, long_factor=[2.0] * 4, mscale=1.0, mscale_all_dim=1.0, beta_slow=1)
+            rope["rope_type"] = rng.choice(("llama3", "yarn", "longrope", "linear", "default", "dynamic"))
+            more = dict(rope_scaling=rope, attention_types=[[["global", "local"], 1]], sliding_window=4, head_dim=8)
+            more |= dict(rope_local_base_freq=1e4, layer_types=["full_attention"], partial_rotary_factor=0.5)
             more = dict(rng.sample(sorted(more.items()), rng.randrange(1, len(more))))
             tree = {**tree, **more, "architectures": [f"{rng.choice(self.FAMILIES)}ForCausalLM"]}
         return name.encode() + b"\n" + json_changed(rng, tree)
@@ -395,7 +429,12 @@ class Gguf(Export):
         fields += [("llama.feed_forward_length", u32, f), ("llama.attention.head_count", u32, h)]
         fields += [("llama.attention.head_count_kv", u32, h), ("llama.attention.layer_norm_rms_epsilon", f32, 1e-5)]
         fields += [("llama.rope.freq_base", f32, 1e4), ("llama.rope.dimension_count", u32, d // h)]
-        tokens = ["<unk>", "<s>", "</s>"] + [chr(97 + i) for i in range(24)] + ["ab", "abc", "\u2581a"] + [f"<0x{i:02X}>" for i in range(10)]
+        tokens = (
+            ["<unk>", "<s>", "</s>"]
+            + [chr(97 + i) for i in range(24)]
+            + ["ab", "abc", "\u2581a"]
+            + [f"<0x{i:02X}>" for i in range(10)]
+        )
         fields += [("tokenizer.ggml.model", string, "llama"), ("tokenizer.ggml.tokens", 9, (string, tokens))]
         fields += [("tokenizer.ggml.scores", 9, (f32, [-float(i) for i in range(v)]))]
         fields += [("tokenizer.ggml.token_type", 9, (5, [2, 3, 3] + [1] * 27 + [6] * 10))]
@@ -427,11 +466,15 @@ class Gguf(Export):
             i, j = rng.randrange(len(fields)), rng.randrange(len(rows))
             key, form, value = fields[i]
             if kind < 0.4:
-                if form == 9:
+                if isinstance(value, tuple):
                     values = list(value[1])
                     at = rng.randrange(len(values))
                     values[at] = rng.choice([values[at - 1], "", "\ud800", 7, -1, 0.5, 2**31, "<0xZZ>"])
-                    fields[i] = (key, form, (value[0] if rng.random() < 0.9 else rng.randrange(14), values[: rng.choice((at, 99))]))
+                    fields[i] = (
+                        key,
+                        form,
+                        (value[0] if rng.random() < 0.9 else rng.randrange(14), values[: rng.choice((at, 99))]),
+                    )
                 else:
                     new = rng.choice([value, "", "mamba", "gpt2", "qwen2", *NUMBERS, *FLOATS])
                     fields[i] = (key, rng.choice((form, form, form, rng.randrange(14))), new)
@@ -492,10 +535,54 @@ class Pickle(Export):
     """The instructions of a checkpoint's pickle, in another order, number or with other arguments."""
 
     NAME = "source.pt"
-    INSERTED = [b"(", b"]", b"}", b")", b"0", b"2", b"N", b"\x88", b"K\x07", b"q\x01", b"h\x01", b"r\xff\xff\xff\x7f", b"j\x00\x00\x00\x00"]
-    INSERTED += [b"R", b"b", b"Q", b"t", b"\x85", b"\x86", b"\x87", b"s", b"u", b"a", b"e", b"cos\nsystem\n", b"cbuiltins\neval\n", b"."]
-    INSERTED += [b"\x8a\x08" + b"\xff" * 8, b"X\xff\xff\xff\x7f", b"X\x01\x00\x00\x00x", b"\x93", b"\x81", b"\x94", b"ccollections\nOrderedDict\n"]
-    INSERTED += [b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", b"I10\n", b"L9999999L\n", b"G\x7f\xf0\x00\x00\x00\x00\x00\x00", b"\x91", b"\x8f"]
+    INSERTED = [
+        b"(",
+        b"]",
+        b"}",
+        b")",
+        b"0",
+        b"2",
+        b"N",
+        b"\x88",
+        b"K\x07",
+        b"q\x01",
+        b"h\x01",
+        b"r\xff\xff\xff\x7f",
+        b"j\x00\x00\x00\x00",
+    ]
+    INSERTED += [
+        b"R",
+        b"b",
+        b"Q",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"s",
+        b"u",
+        b"a",
+        b"e",
+        b"cos\nsystem\n",
+        b"cbuiltins\neval\n",
+        b".",
+    ]
+    INSERTED += [
+        b"\x8a\x08" + b"\xff" * 8,
+        b"X\xff\xff\xff\x7f",
+        b"X\x01\x00\x00\x00x",
+        b"\x93",
+        b"\x81",
+        b"\x94",
+        b"ccollections\nOrderedDict\n",
+    ]
+    INSERTED += [
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"I10\n",
+        b"L9999999L\n",
+        b"G\x7f\xf0\x00\x00\x00\x00\x00\x00",
+        b"\x91",
+        b"\x8f",
+    ]
 
     def make(self):
         import test_export
@@ -562,15 +649,39 @@ class TokenizerJson(Tokenizers):
         level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": True}
         added = dict(single_word=False, lstrip=True, rstrip=True, normalized=False)
         added = [dict(added, id=259, content="<|end|>", special=True), dict(added, id=260, content="[tool]", special=False)]
-        model = {"type": "BPE", "vocab": vocab, "merges": ["t h", "th e", "Ġ t"], "ignore_merges": False, "byte_fallback": False}
-        j = {"version": "1.0", "added_tokens": added, "pre_tokenizer": level, "decoder": level, "model": model, "normalizer": {"type": "NFC"}}
+        model = {
+            "type": "BPE",
+            "vocab": vocab,
+            "merges": ["t h", "th e", "Ġ t"],
+            "ignore_merges": False,
+            "byte_fallback": False,
+        }
+        j = {
+            "version": "1.0",
+            "added_tokens": added,
+            "pre_tokenizer": level,
+            "decoder": level,
+            "model": model,
+            "normalizer": {"type": "NFC"},
+        }
         spm = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581", "a", "b", "ab", "\u2581ab"]
         vocab = {piece: i for i, piece in enumerate(spm)}
         steps = [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
-        model = {"type": "BPE", "vocab": vocab, "merges": [["a", "b"], ["\u2581", "ab"]], "byte_fallback": True, "unk_token": "<unk>"}
+        model = {
+            "type": "BPE",
+            "vocab": vocab,
+            "merges": [["a", "b"], ["\u2581", "ab"]],
+            "byte_fallback": True,
+            "unk_token": "<unk>",
+        }
         special = [dict(id=i, content=spm[i], special=True) for i in range(3)]
         post = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}
-        k = {"added_tokens": special, "normalizer": {"type": "Sequence", "normalizers": steps}, "model": model, "post_processor": post}
+        k = {
+            "added_tokens": special,
+            "normalizer": {"type": "Sequence", "normalizers": steps},
+            "model": model,
+            "post_processor": post,
+        }
         return [j, k]
 
     def plain(self, tree):
@@ -621,7 +732,19 @@ class SentencePiece(Tokenizers):
             parts = list(parts)
             j = rng.randrange(len(parts))
             key = parts[j][0] if rng.random() < 0.8 else rng.choice((1, 2, 3, 4, 5, 41, 43, 1 << 28))
-            value = rng.choice([parts[j][1], rng.choice(NUMBERS), rng.randrange(8), b"", b"\xff\xfe", b"<0xZZ>", bytes(4), b"\0\0\xc0\x7f", b"a" * 5000])
+            value = rng.choice(
+                [
+                    parts[j][1],
+                    rng.choice(NUMBERS),
+                    rng.randrange(8),
+                    b"",
+                    b"\xff\xfe",
+                    b"<0xZZ>",
+                    bytes(4),
+                    b"\0\0\xc0\x7f",
+                    b"a" * 5000,
+                ]
+            )
             parts[j] = (key, value)
             rows[i] = (number if rng.random() < 0.95 else rng.randrange(9), parts)
         raw = self.pack(rows)
@@ -649,7 +772,9 @@ class Tiktoken(Tokenizers):
         lines = raw.splitlines(keepends=True)
         for _ in range(rng.choice((1, 1, 2))):
             i, j = rng.randrange(1, len(lines)), rng.randrange(len(lines))
-            lines[i] = rng.choice([lines[j], lines[i].replace(b" ", b"  "), lines[i][:4] + b" %d\n" % j, b"\n", b"YWJj" + lines[i]])
+            lines[i] = rng.choice(
+                [lines[j], lines[i].replace(b" ", b"  "), lines[i][:4] + b" %d\n" % j, b"\n", b"YWJj" + lines[i]]
+            )
         return bytes_changed(rng, b"".join(lines), 10) if rng.random() < 0.3 else b"".join(lines)
 
 
@@ -761,7 +886,9 @@ def guided(name, argv):
         setattr(module, k, atheris.instrument_func(f))
         for module in (run, export)
         for k, f in list(vars(module).items())
-        if type(f) is type(quick) and f.__module__ == module.__name__ and f.__code__.co_filename.endswith(("run.py", "export.py"))
+        if type(f) is type(quick)
+        and f.__module__ == module.__name__
+        and f.__code__.co_filename.endswith(("run.py", "export.py"))
     ]
     corpus = folder / "corpus"
     corpus.mkdir()
