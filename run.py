@@ -455,7 +455,7 @@ def _read_table(meta, n, data_off):
             refuse(f"dims {dims}, expected 1..2^31 and zeros after")
         kind = names[dtype]
         quantised = kind in ("q8_0", "q4_0")
-        if group != (GROUP if quantised else 0) or (quantised and not layout) or (layout and ndim != 2):
+        if group != (GROUP if quantised else 0) or layout != (ndim == 2) or (quantised and not layout):
             refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
         if off != expected_off or off % 64:
             refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")

@@ -2,6 +2,7 @@
 within a bound of time and memory.
 
     python tests/fuzz.py --cases 100000 --seed 1 [--target model] [--first N]     a finding tells how to repeat its case
+    python tests/fuzz.py --seconds 30                          as many as this takes
     python tests/fuzz.py --atheris --target gguf [libFuzzer flags]                guided by coverage, where atheris is installed
 
 Cases are made from small good files: some by changing bytes, most by changing one value of the format and mending every
@@ -916,13 +917,14 @@ def main():
     ap.add_argument("--cases", type=int, default=10000, help="of each target")
     ap.add_argument("--seed", default="0")
     ap.add_argument("--first", type=int, default=0)
+    ap.add_argument("--seconds", type=float, help="in all, each target its share")
     ap.add_argument("--target", choices=TARGETS, action="append")
     ap.add_argument("--atheris", action="store_true")
     args, rest = ap.parse_known_args()
     names = args.target or list(TARGETS)
     if args.atheris:
         return guided(names[0], rest)
-    found = fuzz(names, args.cases, args.seed, args.first, show=lambda text: print(text, flush=True))
+    found = fuzz(names, args.cases, args.seed, args.first, args.seconds, lambda text: print(text, flush=True))
     whole = [sum(row[i] for row in found.values()) for i in (0, 1)]
     wrong = sum(len(row[2]) for row in found.values())
     print(f"all: {whole[0]} cases, {whole[1]} accepted, {wrong} kinds of finding")

@@ -777,3 +777,12 @@ def test_no_kernel_leaves_its_buffers(every):
         assert done.returncode < 0 and "inside" in done.stdout
     done = check(*every)
     assert done.returncode == 0 and len(done.stdout.splitlines()) >= len(every), (done.stdout, done.stderr[-2000:])
+
+
+def test_m13_every_matrix_lies_in_blocks(tmp_path):
+    """A matrix of plain rows, all sizes fitting, would be read as blocks of 16: beyond its end."""
+    c = run.Config("llama", **{**AWKWARD, "flags": 1})
+    rows = [(name, dtype, shape, int(blocks and name != "head")) for name, dtype, shape, blocks in export.layout(c, "f32")]
+    raw = export.metadata(c, rows, {}, b"")
+    with pytest.raises(run.ModelError, match="'head'.*layout 0, 2 dims do not fit f32"):
+        run.open_model(holes(tmp_path / "m.bin", raw, struct.unpack_from("<Q", raw, 16)[0]))
