@@ -18,6 +18,7 @@ The file, top to bottom:
 """
 
 import argparse
+import bisect
 import codecs
 import ctypes
 import hashlib
@@ -46,6 +47,11 @@ except ImportError:
     if __name__ != "__main__":
         raise
     sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
+    found = f"Python {sys.version.split()[0]} with numpy {np.__version__}; expected 3.10 and 2.0, or newer; update them"
+    if __name__ != "__main__":
+        raise ImportError(found)
+    sys.exit(f"run.py: error: {found}")
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
@@ -436,23 +442,26 @@ def _read_table(meta, n, data_off):
         name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
         dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
         text = name.rstrip(b"\0").decode("ascii", "replace")
-        where = f"tensor {i} ({printable(text)!r})"
+
+        def refuse(found, i=i, text=text):
+            raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
+
         if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
-            raise ModelError(f"{where}: expected a name of a-z 0-9 _ . that ends in a zero byte; export again")
+            refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
         if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            raise ModelError(f"{where}: type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py?")
+            refuse(f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py")
         shape = tuple(dims[:ndim])
         if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
-            raise ModelError(f"{where}: dims {dims}, expected 1..2^31 and zeros after; export again")
+            refuse(f"dims {dims}, expected 1..2^31 and zeros after")
         kind = names[dtype]
         quantised = kind in ("q8_0", "q4_0")
-        if group != (GROUP if quantised else 0) or (quantised and not layout) or (layout and ndim != 2):
-            raise ModelError(f"{where}: group {group}, layout {layout}, {ndim} dims do not fit {kind}; export again")
+        if group != (GROUP if quantised else 0) or layout != (ndim == 2) or (quantised and not layout):
+            refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
         if off != expected_off or off % 64:
-            raise ModelError(f"{where}: begins at {off:,}, expected {expected_off:,} (overlap or hole); export again")
+            refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
         if nbytes != tensor_bytes(kind, shape, layout):
             want = tensor_bytes(kind, shape, layout)
-            raise ModelError(f"{where}: {nbytes:,} bytes, expected {want:,} for {shape}; export again")
+            refuse(f"{nbytes:,} bytes, expected {want:,} for {shape}")
         tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
         expected_off = padded(off + nbytes, 64)
     return tensors
@@ -470,7 +479,8 @@ def _check_plan(c, tensors):
         if dtype in ("q8_0", "q4_0"):
             want.append((name + ".s", scale_shape(shape), "f16"))
     if found != want:
-        extra, missing = [t for t in found if t not in set(want)], [t for t in want if t not in set(found)]
+        known, there = set(want), set(found)
+        extra, missing = [t for t in found if t not in known], [t for t in want if t not in there]
         show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
         raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
 
@@ -484,9 +494,12 @@ def _check_values(model, fd):
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
         raise ModelError(f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again")
     scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
-    if sum(x.nbytes for x in scales) > 8 << 20:  # reading them would take longer than opening should: verify() does
-        scales = []
+    # reading more would take longer than opening should, and a file with holes can promise any number: verify() reads all
+    scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
     for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
+        left -= tensor.nbytes
+        if left < 0:
+            break
         if not np.isfinite(np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")).all():
             raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
 
@@ -500,6 +513,8 @@ def verify(model):
             digest, finite = hashlib.sha256(), True
             for at in range(0, t.nbytes, 1 << 22):
                 part = f.read(min(1 << 22, t.nbytes - at))
+                if len(part) < min(1 << 22, t.nbytes - at):
+                    raise ModelError(f"{path}: was cut short while {t.name} was read; expected a file at rest; try again")
                 digest.update(part)
                 if t.dtype in ("f32", "f16"):
                     finite &= bool(np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all())
@@ -934,6 +949,7 @@ def _prepare():
     from numba.extending import models, register_model
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
     _LL.ir, _LL.cgutils, _LL.x86 = ir, cgutils, binding.get_process_triple().startswith(("x86", "i686", "amd64"))
     _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
     _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
@@ -1078,27 +1094,38 @@ def _cache_folder(host, notice):
         top = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home) or os.path.expanduser(default)) / "twofile"
         if not top.is_absolute():
             raise OSError(f"{top} is not an absolute path")
-        (top / key).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (top, top / key):
+        for folder in (top, top / key):  # whoever can write here can make this program run their code
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.lstat()
-            if os.name == "posix" and (not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022):
-                raise OSError(f"{folder} belongs to somebody else, or others can write it")
+            if not stat.S_ISDIR(info.st_mode) or not _only_ours(info):
+                raise OSError(f"{folder} is no folder, belongs to somebody else, or others can write it")
         return top / key
     except (OSError, RuntimeError) as e:
         notice(f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster")
         return None
 
 
+def _only_ours(info):
+    """Whether a file or folder belongs to this user, and nobody else can write it."""
+    return os.name != "posix" or info.st_uid == os.getuid() and not info.st_mode & 0o022
+
+
 def _read_cached(folder, name, notice):
     """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
+    if folder is None:
+        return None
+    raw, how = b"", os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY"))
     try:
-        raw = (folder / name).read_bytes() if folder else b""
-    except OSError:
+        with open(folder / name, "rb", opener=lambda path, _: os.open(path, how)) as f:
+            info = os.fstat(f.fileno())
+            if stat.S_ISREG(info.st_mode) and info.st_size < 1 << 24 and _only_ours(info):
+                raw = f.read()
+    except FileNotFoundError:
         return None
-    if not raw:
-        return None
+    except OSError:  # a link, a folder
+        pass
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-        notice(f"{folder / name} is damaged; compiling that kernel again")
+        notice(f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again")
         return None
     symbol, _, code = raw[32:].partition(b"\n")
     return symbol.decode(), code
@@ -1110,7 +1137,8 @@ def _write_cached(folder, name, compiled, notice):
     body = compiled[0].encode() + b"\n" + compiled[1]
     temporary = folder / f"{name}.{os.getpid()}"
     try:
-        temporary.write_bytes(hashlib.sha256(body).digest() + body)
+        with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+            f.write(hashlib.sha256(body).digest() + body)
         temporary.replace(folder / name)
     except OSError as e:
         notice(f"kernel {name} cannot be kept ({printable(str(e))})")
@@ -2176,12 +2204,15 @@ CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 
 
+SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row; Forward.extents() has who reads how far
+
+
 class Buffer:
-    """Zeroed bytes at a 64-byte boundary, with 256 to spare because vectors read past the end of a row."""
+    """Zeroed bytes at a 64-byte boundary, with SPARE more behind them."""
 
     def __init__(self, nbytes):
         self.nbytes = nbytes
-        self.raw = np.zeros(nbytes + 320, np.uint8)
+        self.raw = np.zeros(nbytes + 64 + SPARE, np.uint8)
         self.address = padded(self.raw.ctypes.data, 64)
 
     def view(self, dtype, *shape):
@@ -2203,39 +2234,49 @@ class Forward:
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.room, self.kv = padded(n_ctx, KEYS), kv
         wide, size = padded(c.head_dim, 16), 4 if kv == "f32" else 2
-        f32 = lambda n: Buffer(4 * CHUNK * padded(n, GROUP))
+        self.buffers, self.nbytes, self.most = [], 0, total_memory()
+        f32 = lambda n: self.buffer(4 * CHUNK * padded(n, GROUP))
         self.x = f32(c.dim)  # the residual stream
         self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
         self.att = f32(c.n_heads * c.head_dim)
         self.gate_up = f32(2 * max(c.ffn_dim, c.shared_ffn))
         self.branch = f32(c.dim)  # what is normed before it joins the stream
         pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
-        self.routes = Buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
+        self.routes = self.buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
         self.router = f32(max(c.n_experts, 1))
-        each = lambda n: Buffer(4 * pairs * padded(n, GROUP))
+        each = lambda n: self.buffer(4 * pairs * padded(n, GROUP))
         self.pair_x, self.pair_xb = each(max(2 * c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
-        self.pair_q = Buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
+        self.pair_q = self.buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
         self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
         widest = max(c.dim, c.ffn_dim, c.shared_ffn, c.n_heads * c.head_dim)
         self.xb = f32(widest)  # a matmul's input, if in float32
-        self.q = Buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
+        self.q = self.buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
         self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
         self.cs = f32(c.n_rope * c.head_dim)
-        self.logits = Buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
+        self.logits = self.buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
+        self.tempered = None  # factors of queries by position, if there are any
         self.keys, self.values = [], []  # the KV cache: a pair of buffers for each layer
         for _ in range(c.n_layers):
-            self.keys.append(Buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
-            self.values.append(Buffer(n_slots * c.n_kv_heads * self.room * wide * size))
+            self.keys.append(self.buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
+            self.values.append(self.buffer(n_slots * c.n_kv_heads * self.room * wide * size))
         tiles = 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
         self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
-        self.scratch = Buffer(threads * self.scratch_step)
-        self.ids = Buffer(8 * CHUNK * 4)
-        self.small = []  # padded copies of norms and biases
+        self.scratch = self.buffer(threads * self.scratch_step)
+        self.ids = self.buffer(8 * CHUNK * 4)
         self.records = []
         self.record()
+        self.check_extents()
         names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
         self.code = Code(sorted(names), notice)
         self._ready()
+
+    def buffer(self, nbytes):
+        """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
+        self.nbytes += nbytes
+        if self.nbytes > self.most:
+            raise MemoryError
+        self.buffers.append(Buffer(nbytes))
+        return self.buffers[-1]
 
     # recording
 
@@ -2357,9 +2398,8 @@ class Forward:
     def _vector(self, name, multiple):
         """Address of a padded copy of a float32 vector of the file."""
         data = self.model.tensors[name].data.view("<f4")
-        copy = Buffer(4 * padded(len(data), multiple))
+        copy = self.buffer(4 * padded(len(data), multiple))
         copy.view(np.float32, len(data))[:] = data
-        self.small.append(copy)
         return copy.address
 
     def _input(self, name, pairs=False):
@@ -2472,9 +2512,9 @@ class Forward:
         fields = {**self._heads(x, layer), W: cs, S: step, GAIN: gain}
         if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries
             n = np.arange(1, (self.n_ctx - 1) // int(c.temp_len) + 2)
-            self.small.append(Buffer(4 * len(n)))
-            self.small[-1].view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
-            fields |= {E: self.small[-1].address, COLS: int(c.temp_len)}
+            self.tempered = self.tempered or self.buffer(4 * len(n))
+            self.tempered.view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
+            fields |= {E: self.tempered.address, COLS: int(c.temp_len)}
         self.emit(f"rope_{self.kv}", fields)
 
     def attention(self, out, x, layer, window):
@@ -2492,6 +2532,89 @@ class Forward:
         for pair in zip(self.keys, self.values):
             for buffer, width in zip(pair, (c.head_dim, padded(c.head_dim, 16))):
                 yield buffer.view(np.uint8, self.n_slots, c.n_kv_heads, self.room, width * size)[slot, :, : padded(n, KEYS)]
+
+    # checking
+
+    def extents(self, kernel, row):
+        """Yield (field, address, bytes, whether it writes them) of all that a record's kernel may touch, from the numbers that
+        the kernel itself goes by. Loads of whole vectors may go on to SPARE bytes behind: at most 31 floats, in a gate."""
+        c, (kind, _, dtype) = self.config, kernel.partition("_")
+        get = lambda field: row[field // 8]
+        many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: self.n_pairs}[get(COUNT)]
+        at = lambda field, nbytes, writes=False: (field, get(field), nbytes, writes)
+        rows = lambda field, step, last, writes=False, n=many: at(field, (n - 1) * get(step) + last, writes)
+        cols, a, wide = get(COLS), get(A), 4 * padded(get(A), 16)
+        given = ((Q, Q_STEP, cols), (QS, G_STEP, cols // 8), (QC, G_STEP, cols // 8))
+        if kind in ("matmul", "experts", "embed"):
+            lines = padded(c.vocab_size if get(B) == TOKENS else self.n_ctx, BLOCK) if kind == "embed" else get(ROWS)
+            lines *= c.n_experts if kind == "experts" else 1
+            quantised = dtype in ("q8_0", "q4_0")
+            yield at(W, lines * cols * BITS[dtype] // 8)
+            yield from [at(S, lines * cols // GROUP * 2)] if quantised else []
+            if kind != "embed":
+                yield from [rows(*place) for place in given] if quantised else [rows(X, X_STEP, 4 * cols)]
+            yield rows(OUT, OUT_STEP, 4 * a if kind == "embed" else 4 * get(ROWS), True)
+            yield from [at(E, 4 * lines), at(C, 8 + 24 * c.n_experts)][not get(E) :] if kind == "experts" else []
+            yield from [at(BIAS, 4 * lines)] if get(BIAS) else []
+            if kind == "matmul" and quantised:  # matmul_tiles
+                yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 2048 + 16 * cols, True
+        elif kind in ("rope", "attention"):
+            size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
+            lanes = self.n_slots * get(A) * self.room
+            yield rows(X, X_STEP, head * (heads + 2 * get(A)), kind == "rope")
+            yield at(Q, lanes * get(C) * size, kind == "rope")
+            yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
+            if kind == "attention":
+                yield rows(OUT, OUT_STEP, head * heads, True)
+                yield from [at(W, 4 * heads)] if get(W) else []
+                state, before = 4 * padded(get(C), 16) + VALUES, (self.threads - 1) * self.scratch_step
+                yield "scratch", self.scratch.address, before + 16 * padded(get(C), 16) + 16 * KEYS + 4 * state, True
+            else:
+                yield from [rows(W, S, head)] if get(W) else []
+                yield from [at(E, 4 * ((self.n_ctx - 1) // cols + 1))] if get(E) else []
+        elif kind == "angles":
+            yield at(W, 8 * a * get(B))
+            yield rows(OUT, OUT_STEP, 8 * a * get(B), True)
+        elif kind == "headnorm":
+            yield rows(X, X_STEP, 4 * a * get(C), True)
+            yield at(W, 4 * a * get(C))
+        elif kind == "softcap":
+            yield rows(X, X_STEP, wide, True)
+        elif kind == "route":
+            yield rows(X, X_STEP, 4 * a, True)
+            yield at(OUT, 8 * (3 * max(get(C), CHUNK * get(B)) + 4 * a + 1), True)
+        elif kind == "gather":
+            yield rows(X, X_STEP, cols)
+            yield at(C, 8 * self.n_pairs)
+            yield rows(OUT, OUT_STEP, cols, True, self.n_pairs)
+        elif kind in ("combine", "gated"):  # gated_add
+            yield rows(OUT, OUT_STEP, wide, True)
+            yield rows(X, X_STEP, wide, False, self.n_pairs if kind == "combine" else many)
+            yield at(W, 24 * get(C)) if kind == "combine" else rows(W, S, 4)
+        else:  # norms, activations and convert, which put their rows where a matmul takes them
+            if kind in ("rmsnorm", "layernorm"):
+                yield rows(X, X_STEP, 4 * cols, False, CHUNK)
+                yield at(W, 4 * cols)
+                yield from [at(BIAS, 4 * cols)] if get(BIAS) else []
+                yield from [at(C, 8 * many)] if get(C) else []
+            else:
+                yield rows(X, X_STEP, 8 * a if kernel.endswith("_gated") else 4 * cols)
+            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
+            yield from [rows(*place, True) for place in given] if get(Q) else []
+
+    def check_extents(self):
+        """All that the records' kernels may touch lies in a buffer, or is read from a tensor of the file; else ModelError.
+        Kernels look at nothing: this arithmetic, once and in Python's exact ints, is what keeps them inside."""
+        places = [(b.address, b.address + b.nbytes, True) for b in self.buffers]
+        places += [(t.data.ctypes.data, t.data.ctypes.data + t.nbytes, False) for t in self.model.tensors.values()]
+        places.sort()
+        starts = [place[0] for place in places]
+        for kernel, row in self.records:
+            for field, address, nbytes, writes in self.extents(kernel, row):
+                _, end, writable = places[bisect.bisect_right(starts, address) - 1]
+                if not starts[0] <= address <= address + nbytes <= end or writes > writable:
+                    where = f"field {field} of {kernel} reaches {address + nbytes - end:,} bytes too far"
+                    raise ModelError(f"internal: {where}, expected none; please report it")
 
     # playing
 
@@ -2583,12 +2706,16 @@ SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".
 SPM, BYTE_BPE = 1, 2
 ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (1 << i for i in range(8))
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP = 0x10, 0x20
+LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 CHAT = "first system after_system u2a a2u gen".split()  # what a chat template writes around contents; see chat_parts()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-PIECE_MAX = 4096
+PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
+MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+# a section's unit in bytes, and the most bytes it may have
+LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
+LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 # How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
 # classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
@@ -2622,7 +2749,7 @@ class Tokenizer:
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", 1 << 28))
+            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", MOST_BYTES))
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
@@ -2635,14 +2762,14 @@ class Tokenizer:
         offsets, prio, types, stops = (
             np.frombuffer(sections[k], t) for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
         )
-        if not 1 <= n <= 1 << 22 or not len(offsets) - 1 == len(prio) == len(types) == n:
+        if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
             raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again")
         blob = sections["pieces"]
         if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
             raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
         if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
             raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if not np.isfinite(prio).all() or (types & 15).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
+        if not np.isfinite(prio).all() or (types & 0xCF).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
             raise ModelError("unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?")
         if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
             raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
@@ -2655,9 +2782,11 @@ class Tokenizer:
         first, last, kinds = self.classes.T
         if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
             raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
-        self._index(prio.tolist(), sections["merges"])
+        if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
+            raise ModelError("the class runs overlap, expected each character in one; export it again")
         self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
+        self._index(prio.tolist(), sections["merges"])
 
     def _index(self, prio, merges):
         """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
@@ -2689,13 +2818,15 @@ class Tokenizer:
             self.pairs = {}
             for rank, (a, b) in enumerate(rows.tolist()):
                 self.pairs.setdefault((self.pieces[a], self.pieces[b]), -rank)
-        users.sort(key=lambda i: -len(self.pieces[i]))  # the longest first
-        self.user_ids = {self.pieces[i].decode("utf-8", "replace"): i for i in users}
-        forms = []
-        for text, i in self.user_ids.items():
-            left, right = (r"\s*" if self.types[i] & bit else "" for bit in (LSTRIP, RSTRIP))
-            forms.append(f"{left}(?:{re.escape(text)}){right}")
-        self.user_pattern = re.compile("(" + "|".join(forms) + ")") if forms else None
+        if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
+            raise ModelError(f"a user-defined token is longer than {USER_MAX} bytes; export it again")
+        self.user_ids, lengths = {}, {}
+        for i in users:
+            text = self.pieces[i].decode("utf-8", "replace")
+            self.user_ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        self.user_lengths = {ch: sorted(found, reverse=True) for ch, found in lengths.items()}  # the longest first
+        self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
     def _check(self, count):
         for text, ids in self.tests[:count]:
@@ -2744,15 +2875,29 @@ class Tokenizer:
             text = text.replace("\u2581", " ")
             if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
                 text = " " + text
-        parts = self.user_pattern.split(text) if self.user_pattern else [text]
-        for i, part in enumerate(parts):
-            if i % 2:
-                found = part if part in self.user_ids else part.strip()
-                ids.append(self.user_ids[found])
+        for part in self._split_users(text) if self.user_starts else [text]:
+            if isinstance(part, int):
+                ids.append(part)
             elif part:
                 for word in self._words(part):
                     ids += self._word(word)
         return ids
+
+    def _split_users(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place, without the white space that it
+        takes. A dictionary for each length, not one large expression: the time must not grow with their number."""
+        parts, at, i = [], 0, 0
+        while m := self.user_starts.search(text, i):
+            i = m.start()
+            size = next((n for n in self.user_lengths[m[0]] if text[i : i + n] in self.user_ids), 0)
+            if size:
+                token = self.user_ids[text[i : i + size]]
+                parts += [text[at:i].rstrip() if self.types[token] & LSTRIP else text[at:i], token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
 
     def _words(self, text):
         """text cut by the model's patterns, which run on a string of character classes instead of the text."""
@@ -2939,21 +3084,25 @@ def _tokenizer_sections(raw):
         raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
     _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
     if version != VERSION or endian != ENDIAN:
         raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
     if size != len(raw):
         raise ModelError(f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again")
-    if hashlib.sha256(raw[:0x40] + bytes(32) + raw[0x60:]).digest() != digest:
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
         raise ModelError("checksum does not match: the file is damaged; copy or export it again")
     table = struct.unpack_from("<20Q", raw, 0x60)
     sections, expected = {}, 256
     for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
         if off != expected or off + length > len(raw):
             raise ModelError(f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again")
-        unit = {"offsets": 4, "prio": 4, "stops": 4, "classes": 12, "merges": 8}.get(name, 1)
-        if length % unit:
-            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again")
         sections[name], expected = raw[off : off + length], padded(off + length, 64)
     if expected != len(raw) or zero:
         raise ModelError(f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again")
@@ -3019,6 +3168,7 @@ class Sampler:
         logits, how = logits[: self.n], self.how
         if how.repeat_penalty != 1.0 and how.repeat_last_n:
             seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
+            seen = seen[seen < self.n]
             logits = logits.copy()
             was, penalty = logits[seen], np.float32(how.repeat_penalty)
             logits[seen] = np.where(was > 0, was / penalty, was * penalty)
@@ -3266,7 +3416,7 @@ class Model:
         c, inside = self.config, self.file.tensors.get("tokenizer")
         beside = Path(self.file.path).parent / "tokenizer.bin"
         if path is None and inside is not None:
-            tokenizer = Tokenizer(inside.data.tobytes())
+            tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
         elif path is None and not any(c.tokenizer_sha256):
             return None  # exported without one: what lies beside it is another model's
         elif path is not None or beside.exists():
@@ -4664,6 +4814,10 @@ def main(argv=None):
     except ModelError as e:
         sys.stdout.flush()
         print(f"run.py: error: {e}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
+        print(f"run.py: error: {text}", file=sys.stderr)
         return 1
     return 0
 
