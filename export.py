@@ -2232,7 +2232,7 @@ def matrix_bytes(name, matrix, dtype, errors):
 
 def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
-    small = (".router", ".shared_gate")  # and what they decide is much
+    small = (".router", ".shared_gate", ".ab")  # and what they decide is much
     exact = {row[0]: "f32" for row in run.tensor_plan(c) if row[0].endswith(small)}
     rows, hashes, errors = layout(c, dtype, tokenizer, {**(getattr(source, "types", None) or {}), **exact}), {}, {}
     none = np.zeros(c.n_layers, "<i4")
