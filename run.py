@@ -2351,7 +2351,7 @@ class Forward:
         # what the matrix qkv of a layer makes; behind that, where a gate comes before matrix o, what it is for
         widths = [c.mixed(i)[1] + (c.mixed(i)[2] if self.gated(i) else 0) for i in every]
         self.qkv, self.qkv_step = f32(max(widths)), 4 * padded(max(widths), GROUP)
-        self.att = f32(c.n_heads * head_dim)
+        self.att, self.att2 = f32(c.n_heads * c.head_dim), f32(c.n_heads * c.head_dim2)  # what pads their rows stays zero
         self.gate_up = f32(2 * max(c.ffn_dim, c.ffn_dim2, c.shared_ffn))
         self.ab = f32(2 * c.delta_v_heads)  # of delta layers: the rates and decays of a token
         self.ple, self.ple_step = f32((c.n_layers + 1) * c.ple_dim), 4 * padded((c.n_layers + 1) * c.ple_dim, GROUP)
@@ -2411,12 +2411,13 @@ class Forward:
             self.matmul(self.qkv, f"l{i}.qkv", step=self.qkv_step)
             if c.kind(i) == DELTA:
                 self.delta(self.qkv, i)
-            elif c.attends(i):
+            att = self.att2 if c.kind(i) == ATTENTION2 else self.att
+            if c.attends(i):
                 self.headnorms(self.qkv, i)
                 self.rope(self.qkv, i, rope_id[i])
-                self.attention(self.att, self.qkv, i, window[i])
+                self.attention(att, self.qkv, i, window[i])
             if not c.parallel:
-                self.join(self.att, f"l{i}.o", f"l{i}.an2", self.gate(self.qkv, i))
+                self.join(att, f"l{i}.o", f"l{i}.an2", self.gate(self.qkv, i))
             if c.n_experts:
                 self.mixture(self.x, i)
             else:
