@@ -199,6 +199,14 @@ OPT_PARTS = "an=self_attn_layer_norm fn=final_layer_norm wq=self_attn.q_proj wk=
 OPT_PARTS += "wo=self_attn.out_proj w3=fc1 w2=fc2"
 OPT = named("model.decoder.", "layers.{}.", "embed=embed_tokens positions=embed_positions out_norm=final_layer_norm", OPT_PARTS)
 
+LFM2 = like_llama(
+    "an=operator_norm fn=ffn_norm wo=self_attn.out_proj qn=self_attn.q_layernorm kn=self_attn.k_layernorm w1=feed_forward.w1 "
+    "w2=feed_forward.w2 w3=feed_forward.w3 conv=conv.conv mix=conv.in_proj out=conv.out_proj"
+) | {"out_norm": "model.embedding_norm.weight"}
+DELTA = "conv=linear_attn.conv1d mix=linear_attn.in_proj_qkv z=linear_attn.in_proj_z b=linear_attn.in_proj_b "
+DELTA += "a=linear_attn.in_proj_a dn=linear_attn.norm out=linear_attn.out_proj "
+DELTA_BARE = {"rates": "model.layers.{}.linear_attn.A_log", "dt": "model.layers.{}.linear_attn.dt_bias"}
+
 
 def slides(j, layer, otherwise):
     """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
@@ -226,11 +234,41 @@ def neo_local(j, layer):
     return kinds[layer] == "local"
 
 
+def layer_kinds(full=run.ATTENTION, rule=lambda j, i: "full_attention"):
+    """-> what gives the kind of each layer, as layer_types says, or by the family's rule."""
+    known = {"full_attention": full, "sliding_attention": run.ATTENTION, "conv": run.CONV, "linear_attention": run.DELTA}
+
+    def kinds(j, n):
+        said = j.get("layer_types") or [rule(j, i) for i in range(n)]
+        if len(said) != n or n > 224 or set(said) - set(known):
+            found = ", ".join(sorted({printable(str(kind)) for kind in said} - set(known))) or f"{len(said)} of {n}"
+            raise ModelError(f"config.json: layer_types: {found}; expected {', '.join(known)} for each of at most 224 layers")
+        return bytes(known[kind] for kind in said)
+
+    return kinds
+
+
+def lfm2_width(j):
+    """Hidden width of the feed-forward part: two thirds of what config.json says, rounded up, if it says so."""
+    width = int(first_of(j, "block_ff_dim", "intermediate_size", otherwise=NEEDED))
+    if not j.get("block_auto_adjust_ff_dim", True):
+        return width
+    factor, multiple = j.get("block_ffn_dim_multiplier", 1.0), int(j.get("block_multiple_of", 256))
+    width = int(2 * width / 3)
+    return padded(int(factor * width), multiple) if factor is not None else width
+
+
+def delta_sizes(j):
+    """The sizes of layers of the gated delta rule."""
+    heads = dict(delta_k_heads=j["linear_num_key_heads"], delta_v_heads=j["linear_num_value_heads"])
+    return {**heads, "delta_k_dim": j["linear_key_head_dim"], "delta_v_dim": j["linear_value_head_dim"]}
+
+
 # architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
 # store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
 # for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
-# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights. j is
-# config.json: window(j, layer): whether a layer slides; rotates(j, layer); more(j): fields of Config.
+# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights;
+# defaults: what config.json need not say; refused: what it must not say. j is config.json: kinds(j, layers); ffn(j); window(j, layer): whether a layer slides; rotates(j, layer); more(j): fields of Config.
 SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
 EVEN = lambda j, i: i % 2 == 0
 FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
@@ -307,10 +345,20 @@ FAMILIES = {
     "Starcoder2ForCausalLM": (STARCODER2, dict(norm="layer", window=ALL)),
     "FalconForCausalLM": (FALCON, dict(norm="layer", grouped=True, parallel="parallel_attn", act="gelu_erf")),
     "OPTForCausalLM": (OPT, dict(norm="layer", rotary=0, shift=2)),
+    "Lfm2ForCausalLM": (
+        LFM2,
+        dict(kinds=layer_kinds(rule=lambda j, i: "full_attention" if i in j.get("full_attn_idxs", [i]) else "conv"), ffn=lfm2_width)
+        | dict(defaults=dict(rope_theta=1e6), refused=("conv_bias",), more=lambda j: dict(conv_len=j.get("conv_L_cache", 3))),
+    ),
+    "Qwen3_5ForCausalLM": (
+        like_llama(DELTA) | DELTA_BARE,
+        dict(kinds=layer_kinds(rule=lambda j, i: "linear_attention" if FOUR(j, i) else "full_attention"), plus_one=True)
+        | dict(gated=True, more=lambda j: delta_sizes(j) | dict(conv_len=j["linear_conv_kernel_dim"])),
+    ),
     "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
 }
-TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3".split()  # unless config.json says
-ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
+TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2".split()  # unless config.json says
+ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5, Qwen3_5=0.25)  # share of a head, unless it says
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
 
@@ -331,10 +379,11 @@ class Family:
         get = {"norm": "rms", "shift": 0, "skip": (), **(settings or {})}.get
         self.settings, self.layered, self.shift = get, get("norm") == "layer", get("shift")
         self.skip = (*get("skip"), "rotary_emb.inv_freq")
+        self.first = 0  # the first layer of attention
 
     def has(self, key, bias=False):
-        """Whether the first layer has this tensor."""
-        name = (self.names.get(key) or "").format(0, 0)
+        """Whether the first layer of attention has this tensor."""
+        name = (self.names.get(key) or "").format(self.first, 0)
         return bool(name) and (name.removesuffix("weight") + "bias" if bias else name) in self.arrays
 
     def take(self, key, shape, layer=0, bias=False, expert=0):
@@ -350,25 +399,29 @@ class Family:
         return array
 
     def qkv(self, layer, bias=False):
-        """Parts of q, k and v: (array, order of its rows)."""
-        c, hd = self.config, self.config.head_dim
-        tail, q, kv = () if bias else (c.dim,), c.n_heads * hd, c.n_kv_heads * hd
+        """Parts of q, k and v, and of the gate if there is one: (array, order of its rows)."""
+        c, (kv_heads, hd) = self.config, self.config.heads(layer)
+        tail, q, kv = () if bias else (c.dim,), c.n_heads * hd, kv_heads * hd
         if self.names.get("wqkv"):
             array, rows = self.take("wqkv", (q + 2 * kv, *tail), layer, bias), np.arange(q + 2 * kv)
-            groups = rows.reshape(c.n_kv_heads, -1, hd)  # each kv head's queries, then its key and its value
+            groups = rows.reshape(kv_heads, -1, hd)  # each kv head's queries, then its key and its value
             parts = (groups[:, :-2], groups[:, -2], groups[:, -1]) if self.settings("grouped") else np.split(rows, [q, q + kv])
             parts = [(array, part.reshape(-1)) for part in parts]
+        elif c.has("attn_gate"):  # each head's queries, then its gate
+            parts = [(self.take(w, (n, *tail), layer), np.arange(n)) for w, n in (("wq", 2 * q), ("wk", kv), ("wv", kv))]
+            array, rows = parts[0][0], parts[0][1].reshape(c.n_heads, 2, hd)
+            parts = [(array, rows[:, 0].reshape(-1)), *parts[1:], (array, rows[:, 1].reshape(-1))]
         else:
             parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in (("wq", q), ("wk", kv), ("wv", kv))]
-        return [(array, self.turned(rows)) for array, rows in parts[:2]] + parts[2:]
+        return [(array, self.turned(rows, hd)) for array, rows in parts[:2]] + parts[2:]
 
-    def turned(self, rows):
+    def turned(self, rows, head_dim):
         """Rows of heads in our order of a head's columns."""
-        return rows.reshape(-1, self.config.head_dim)[:, self.order].reshape(-1)
+        return rows.reshape(-1, head_dim)[:, self.order[:head_dim]].reshape(-1)
 
     def gate_up(self, layer, bias=False):
         c, tail = self.config, () if bias else (self.config.dim,)
-        ffn = c.shared_ffn or c.ffn_dim
+        ffn = c.shared_ffn or c.ffn(layer)
         if self.names.get("w13"):
             return [self.take("w13", (2 * ffn, *tail), layer, bias)]
         return [self.take(w, (ffn, *tail), layer, bias) for w in ("w1", "w3") if w == "w3" or not c.has("ungated")]
@@ -385,14 +438,14 @@ class Family:
 
     def head_norms(self, layer):
         """float32 [columns of q and k]: the weight of each."""
-        c, parts = self.config, []
-        for key, heads in (("qn", c.n_heads), ("kn", c.n_kv_heads)):
-            n = heads * c.head_dim
+        c, (kv, head_dim), parts = self.config, self.config.heads(layer), []
+        for key, heads in (("qn", c.n_heads), ("kn", kv)):
+            n = heads * head_dim
             if self.settings("qk_ones"):
                 parts.append(np.ones(n, np.float32))
                 continue
-            w = to_float32(np.asarray(self.take(key, (n if c.qk_norm == 2 else c.head_dim,), layer)))
-            parts.append(np.resize(w, n)[self.turned(np.arange(n))] + bool(self.settings("plus_one")))
+            w = to_float32(np.asarray(self.take(key, (n if c.qk_norm == 2 else head_dim,), layer)))
+            parts.append(np.resize(w, n)[self.turned(np.arange(n), head_dim)] + bool(self.settings("plus_one")))
         return np.concatenate(parts)
 
     def tensors(self, config, rotated):
@@ -423,15 +476,18 @@ class Family:
         for key, there in (("an", not c.has("no_pre_norm")), ("an2", c.has("post_norm"))):
             for name in (key, key.replace("a", "f")) if there else ():
                 self.norm(out, name, i)
-        out[f"l{i}.qkv"] = Rows(*self.qkv(i))
-        if c.qk_norm:
-            out[f"l{i}.qk.w"] = self.head_norms(i)
-        out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.n_heads * c.head_dim), i))
+        if c.attends(i):
+            out[f"l{i}.qkv"] = Rows(*self.qkv(i))
+            if c.qk_norm:
+                out[f"l{i}.qk.w"] = self.head_norms(i)
+            out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.mixed(i)[2]), i))
+        else:
+            self.convolution(out, i)
         if c.n_experts:
             self.experts(out, i)
         if c.shared_ffn or not c.n_experts:
             out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
-            out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn_dim), i))
+            out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn(i)), i))
         whole = lambda parts: Rows(*parts).read(0, Rows(*parts).shape[0])
         if c.has("qkv_bias"):
             out[f"l{i}.qkv.b"] = whole(self.qkv(i, True))
@@ -441,6 +497,21 @@ class Family:
             out[f"l{i}.gate_up.b"] = whole(self.gate_up(i, True))
         if c.has("down_bias"):
             out[f"l{i}.down.b"] = self.take("w2", (c.dim,), i, True)
+
+    def convolution(self, out, i):
+        """A layer that convolves: between two gates, or before the gated delta rule."""
+        c, (convolved, rows, wide) = self.config, self.config.mixed(i)
+        whole = lambda key, shape: to_float32(np.asarray(self.take(key, shape, i)))
+        out[f"l{i}.conv"] = np.ascontiguousarray(whole("conv", (convolved, 1, c.conv_len))[:, 0].T).reshape(-1)
+        out[f"l{i}.o"] = Rows(self.take("out", (c.dim, wide), i))
+        if c.kind(i) == run.CONV:
+            out[f"l{i}.qkv"] = Rows(self.take("mix", (rows, c.dim), i))
+            return
+        heads = c.delta_v_heads
+        out[f"l{i}.qkv"] = Rows(self.take("mix", (convolved, c.dim), i), self.take("z", (wide, c.dim), i))
+        out[f"l{i}.ab"] = Rows(self.take("b", (heads, c.dim), i), self.take("a", (heads, c.dim), i))
+        out[f"l{i}.decay"] = np.concatenate((-np.exp(whole("rates", (heads,))), whole("dt", (heads,))))
+        out[f"l{i}.dn.w"] = whole("dn", (c.delta_v_dim,))
 
     def experts(self, out, i):
         """The router, and the matrices of all experts one after the other: stored each by itself, or in one of three dims."""
@@ -503,13 +574,14 @@ class Family:
             "no_pre_norm": not self.names.get("an"),
             "positions": self.has("positions"),
             "embed_norm": bool(self.settings("embed_norm")),
+            "attn_gate": bool(self.settings("gated")),
         }
         return sum(FLAGS[name] for name, there in on.items() if there)
 
     def qk_norm(self, head_dim):
         if not self.has("qn"):
             return int(bool(self.settings("qk_ones")))
-        return 1 if self.arrays[self.names["qn"].format(0)].shape == (head_dim,) else 2
+        return 1 if self.arrays[self.names["qn"].format(self.first)].shape == (head_dim,) else 2
 
 
 DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, IndexError, AttributeError, struct.error)  # by odd settings
@@ -584,6 +656,11 @@ def hf_experts(j, f):
     return fields | f.settings("mixed")
 
 
+def plain_width(j):
+    width = first_of(j, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    return int(4 * first_of(j, "hidden_size", "n_embd") if width is None else width)
+
+
 def hf_config(j, f):
     """config.json -> Config, but for the rope tables."""
     get = lambda *keys, otherwise=NEEDED: first_of(j, *keys, otherwise=otherwise)
@@ -595,10 +672,13 @@ def hf_config(j, f):
     act = f.settings("act") or ACTS.get(act, act)
     if act not in run.ACTIVATIONS:
         raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
+    layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
+    kinds = f.settings("kinds")(j, layers) if f.settings("kinds") else b""
+    f.first = next((i for i, kind in enumerate(kinds) if kind in (run.ATTENTION, run.ATTENTION2)), 0)
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
-    for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm"):
+    for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm", *(f.settings("refused") or ())):
         if j.get(key):
             found = printable(str(j[key]))[:60]
             raise ModelError(f"config.json: {key} {found} is not supported; expected none")
@@ -612,7 +692,7 @@ def hf_config(j, f):
     parallel = bool(j.get(parallel, f.label != "StableLm")) if isinstance(parallel, str) else parallel
     if parallel and not f.has("fn"):
         f.names["fn"] = f.names["an"]
-    tied = j.get("tie_word_embeddings", f.label in TIED or not f.has("head"))
+    tied = j.get("tie_word_embeddings", j.get("tie_embedding", f.label in TIED or not f.has("head")))
     if tied and f.has("head"):  # a tied matrix may stand under either name, or both
         f.arrays.setdefault(f.names["embed"], f.arrays[f.names["head"]])
         f.skip += (f.names["head"],)
@@ -622,11 +702,11 @@ def hf_config(j, f):
     return Config(
         str(j.get("model_type") or "llama")[:16],
         dim=dim,
-        n_layers=int(get("num_hidden_layers", "n_layer", "num_layers")),
+        n_layers=layers,
         n_heads=heads,
         n_kv_heads=kv,
         head_dim=head_dim,
-        ffn_dim=int(get("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", otherwise=4 * dim)),
+        ffn_dim=(f.settings("ffn") or plain_width)(j),
         vocab_size=int(j["vocab_size"]),
         max_ctx=int(get("max_position_embeddings", "n_positions", "n_ctx", otherwise=2048)),
         norm=int(f.layered),
@@ -636,6 +716,7 @@ def hf_config(j, f):
         eps=float(get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)),
         flags=f.flags(tied),
         **{k: int(v) if isinstance(v, int) and 0 <= v < int(j["vocab_size"]) else NONE for k, v in ids.items()},
+        kinds=kinds.ljust(224, b"\0"),
         **hf_experts(j, f),
         **more(j),
     )
@@ -704,10 +785,11 @@ def hf_source(j, arrays):
     short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
     label = str((j.get("architectures") or [j.get("model_type")])[0])
     by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
-    label = by_type.get(label.replace("_", ""), label)
+    label = by_type.get(label.removesuffix("_text").replace("_", ""), label)
     if label not in FAMILIES:
         raise ModelError(f"architecture {printable(label)!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
+    j = {**settings.get("defaults", {}), **j}
     if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
         arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
     f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)

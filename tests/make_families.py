@@ -99,6 +99,16 @@ CASES = {  # name: (class, changes of BASE)
         dict(num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, embedding_multiplier=3.0)
         | dict(residual_multiplier=0.4, logits_scaling=5.0),
     ),
+    "lfm2": (
+        "Lfm2",
+        dict(layer_types=["conv", "full_attention", "conv", "conv", "full_attention"], num_hidden_layers=5, conv_L_cache=3)
+        | dict(intermediate_size=72, block_multiple_of=8),
+    ),
+    "qwen3.5": (
+        "Qwen3_5",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
+        | dict(layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"]),
+    ),
     "nanochat": ("NanoChat", dict(num_key_value_heads=2)),
 }
 
@@ -126,7 +136,8 @@ def main():
         cls = getattr(transformers, kind + ("Model" if kind.endswith("LMHead") else "ForCausalLM"))
         own = kind in ("Falcon", "OPT", "GPTNeo") or "n_embd" in changes
         whole = changes if own else {**BASE, **changes}
-        config = (cls.config_class if kind != "Gemma3" else transformers.Gemma3TextConfig)(**whole)
+        texts = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
+        config = (getattr(transformers, texts[kind]) if kind in texts else cls.config_class)(**whole)
         config._attn_implementation = "eager"
         torch.manual_seed(0)
         model = cls(config).eval().float()
