@@ -203,6 +203,14 @@ LFM2 = like_llama(
     "an=operator_norm fn=ffn_norm wo=self_attn.out_proj qn=self_attn.q_layernorm kn=self_attn.k_layernorm w1=feed_forward.w1 "
     "w2=feed_forward.w2 w3=feed_forward.w3 conv=conv.conv mix=conv.in_proj out=conv.out_proj"
 ) | {"out_norm": "model.embedding_norm.weight"}
+GEMMA4_PARTS = "an2=post_attention_layernorm fn=pre_feedforward_layernorm fn2=post_feedforward_layernorm "
+GEMMA4_PARTS += "ple_gate=per_layer_input_gate ple_up=per_layer_projection pn=post_per_layer_input_norm"
+GEMMA4 = like_llama(GEMMA4_PARTS) | {
+    "ple_embed": "model.embed_tokens_per_layer.weight",
+    "ple_proj": "model.per_layer_model_projection.weight",
+    "ple_norm": "model.per_layer_projection_norm.weight",
+    "scale": "model.layers.{}.layer_scalar",
+}
 DELTA = "conv=linear_attn.conv1d mix=linear_attn.in_proj_qkv z=linear_attn.in_proj_z b=linear_attn.in_proj_b "
 DELTA += "a=linear_attn.in_proj_a dn=linear_attn.norm out=linear_attn.out_proj "
 DELTA_BARE = {"rates": "model.layers.{}.linear_attn.A_log", "dt": "model.layers.{}.linear_attn.dt_bias"}
@@ -262,6 +270,25 @@ def delta_sizes(j):
     """The sizes of layers of the gated delta rule."""
     heads = dict(delta_k_heads=j["linear_num_key_heads"], delta_v_heads=j["linear_num_value_heads"])
     return {**heads, "delta_k_dim": j["linear_key_head_dim"], "delta_v_dim": j["linear_value_head_dim"]}
+
+
+def gemma4_sizes(j):
+    """Two kinds of attention, keys and values that layers share, embeddings for each layer."""
+    layers, own = j["layer_types"], j.get("per_layer_config") or {}
+    full = [own.get(str(i), {}) for i, kind in enumerate(layers) if kind == "full_attention"]
+    if any(other != full[0] for other in full) or any(layers[int(i)] != "full_attention" for i in own):
+        raise ModelError("config.json: layers of more than two shapes are not supported; expected those of layer_types")
+    if j.get("use_bidirectional_attention") == "all":
+        raise ModelError("config.json: use_bidirectional_attention all is not supported; expected a model that writes")
+    ple, shared = j.get("hidden_size_per_layer_input") or 0, j.get("num_kv_shared_layers") or 0
+    if ple and j.get("vocab_size_per_layer_input", j["vocab_size"]) != j["vocab_size"]:
+        raise ModelError(f"config.json: vocab_size_per_layer_input is not {j['vocab_size']}; expected one vocabulary")
+    kv = (j.get("num_global_key_value_heads") if j.get("attention_k_eq_v") else None) or j["num_key_value_heads"]
+    second = dict(head_dim2=full[0].get("head_dim") or j.get("global_head_dim") or 512)
+    second |= dict(n_kv_heads2=full[0].get("num_key_value_heads") or kv)
+    wide = 2 * j["intermediate_size"] if shared and j.get("use_double_wide_mlp") else 0
+    sizes = dict(kv_shared=shared, ffn_dim2=wide, ple_dim=ple, attn_scale=1.0, final_cap=j.get("final_logit_softcapping") or 0)
+    return {k: int(v) for k, v in second.items()} | sizes | ROOT_SCALE(j)
 
 
 # architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
@@ -350,6 +377,11 @@ FAMILIES = {
         dict(kinds=layer_kinds(rule=lambda j, i: "full_attention" if i in j.get("full_attn_idxs", [i]) else "conv"), ffn=lfm2_width)
         | dict(defaults=dict(rope_theta=1e6), refused=("conv_bias",), more=lambda j: dict(conv_len=j.get("conv_L_cache", 3))),
     ),
+    "Gemma4ForCausalLM": (
+        GEMMA4,
+        dict(kinds=layer_kinds(run.ATTENTION2, lambda j, i: "sliding_attention" if FIVE(j, i) else "full_attention"), window=FIVE)
+        | dict(more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True, k_is_v="attention_k_eq_v"),
+    ),
     "Qwen3_5ForCausalLM": (
         like_llama(DELTA) | DELTA_BARE,
         dict(kinds=layer_kinds(rule=lambda j, i: "linear_attention" if FOUR(j, i) else "full_attention"), plus_one=True)
@@ -357,7 +389,7 @@ FAMILIES = {
     ),
     "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
 }
-TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2".split()  # unless config.json says
+TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Gemma4 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2".split()  # unless config.json says
 ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5, Qwen3_5=0.25)  # share of a head, unless it says
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
@@ -379,7 +411,7 @@ class Family:
         get = {"norm": "rms", "shift": 0, "skip": (), **(settings or {})}.get
         self.settings, self.layered, self.shift = get, get("norm") == "layer", get("shift")
         self.skip = (*get("skip"), "rotary_emb.inv_freq")
-        self.first = 0  # the first layer of attention
+        self.first, self.k_is_v = 0, False  # the first layer of attention; whether the second kind's values are its keys
 
     def has(self, key, bias=False):
         """Whether the first layer of attention has this tensor."""
@@ -412,12 +444,14 @@ class Family:
             array, rows = parts[0][0], parts[0][1].reshape(c.n_heads, 2, hd)
             parts = [(array, rows[:, 0].reshape(-1)), *parts[1:], (array, rows[:, 1].reshape(-1))]
         else:
-            parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in (("wq", q), ("wk", kv), ("wv", kv))]
+            value = "wk" if self.k_is_v and c.kind(layer) == run.ATTENTION2 else "wv"
+            there = (("wq", q), ("wk", kv), (value, kv))[: 3 if c.kv_layer(layer) == layer else 1]
+            parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in there]
         return [(array, self.turned(rows, hd)) for array, rows in parts[:2]] + parts[2:]
 
     def turned(self, rows, head_dim):
         """Rows of heads in our order of a head's columns."""
-        return rows.reshape(-1, head_dim)[:, self.order[:head_dim]].reshape(-1)
+        return rows.reshape(-1, head_dim)[:, self.orders[head_dim]].reshape(-1)
 
     def gate_up(self, layer, bias=False):
         c, tail = self.config, () if bias else (self.config.dim,)
@@ -439,7 +473,7 @@ class Family:
     def head_norms(self, layer):
         """float32 [columns of q and k]: the weight of each."""
         c, (kv, head_dim), parts = self.config, self.config.heads(layer), []
-        for key, heads in (("qn", c.n_heads), ("kn", kv)):
+        for key, heads in (("qn", c.n_heads), ("kn", kv))[: 2 if c.kv_layer(layer) == layer else 1]:
             n = heads * head_dim
             if self.settings("qk_ones"):
                 parts.append(np.ones(n, np.float32))
@@ -452,12 +486,20 @@ class Family:
         """-> {run.py's name: Rows or vector}; refuses what is missing, left over or of another shape."""
         c = self.config = config
         self.left = {name for name in self.arrays if not name.endswith(self.skip)}
-        self.order = head_order(c.head_dim, rotated, bool(self.settings("interleaved")))
+        for i in range(c.n_layers - c.kv_shared, c.n_layers):  # some files have what these layers do not use
+            self.left -= {(self.names.get(key) or "").format(i) for key in ("wk", "wv", "kn")}
+        self.orders = {c.head_dim2: np.arange(c.head_dim2)}
+        self.orders[c.head_dim] = head_order(c.head_dim, rotated, bool(self.settings("interleaved")))
         out = {"embed": Rows(self.take("embed", (c.vocab_size, c.dim)))}
         if c.has("positions"):
             out["positions"] = Rows(self.take("positions", (c.max_ctx + self.shift, c.dim))[self.shift :])
         if c.has("embed_norm"):
             self.norm(out, "embed_norm", to="embed_norm")
+        if c.ple_dim:
+            wide = c.n_layers * c.ple_dim
+            out["ple_embed"] = Rows(self.take("ple_embed", (c.vocab_size, wide)))
+            out["ple_proj"] = Rows(self.take("ple_proj", (wide, c.dim)))
+            out["ple_norm.w"] = self.take("ple_norm", (c.ple_dim,))
         for i in range(c.n_layers):
             self.layer(out, i)
         self.norm(out, "out_norm", to="out_norm")
@@ -488,6 +530,12 @@ class Family:
         if c.shared_ffn or not c.n_experts:
             out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
             out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn(i)), i))
+        if c.ple_dim:
+            out[f"l{i}.ple_gate"] = Rows(self.take("ple_gate", (c.ple_dim, c.dim), i))
+            out[f"l{i}.ple_up"] = Rows(self.take("ple_up", (c.dim, c.ple_dim), i))
+            self.norm(out, "pn", i)
+        if c.has("layer_scale"):
+            out[f"l{i}.scale"] = self.take("scale", (1,), i)
         whole = lambda parts: Rows(*parts).read(0, Rows(*parts).shape[0])
         if c.has("qkv_bias"):
             out[f"l{i}.qkv.b"] = whole(self.qkv(i, True))
@@ -575,6 +623,8 @@ class Family:
             "positions": self.has("positions"),
             "embed_norm": bool(self.settings("embed_norm")),
             "attn_gate": bool(self.settings("gated")),
+            "v_norm": bool(self.settings("v_norm")),
+            "layer_scale": self.has("scale"),
         }
         return sum(FLAGS[name] for name, there in on.items() if there)
 
@@ -598,6 +648,10 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         text = f"rotates {rotated} of {head_dim} columns, base {theta}"
         raise ModelError(f"{text}; expected an even number of them; is the configuration damaged?")
     kind, rotated = scaling.get("rope_type", scaling.get("type", "default")), head_dim if rotated is None else rotated
+    if kind == "proportional":  # frequencies as if the whole head turned, but only the first of them do
+        f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim) / scaling.get("factor", 1.0)
+        f[int(scaling.get("partial_rotary_factor", 1.0) * head_dim // 2) :] = 0
+        return np.stack((f, np.ones(head_dim // 2)))[None].astype(np.float32)
     f, amplitude = 1 / theta ** (np.arange(0, rotated, 2) / rotated), 1.0
     old = scaling.get("original_max_position_embeddings") or max_ctx
     if kind == "linear":
@@ -624,7 +678,7 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         amplitude = scaling.get("attention_factor") or grown
         f = np.stack([f / np.array(scaling[key], float) for key in ("short_factor", "long_factor")])
     elif kind != "default":
-        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3, yarn, longrope")
+        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3, yarn, longrope, proportional")
     f = np.atleast_2d(f)
     table = np.zeros((len(f), 2, head_dim // 2))
     table[:, 1] = 1
@@ -675,6 +729,7 @@ def hf_config(j, f):
     layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
     kinds = f.settings("kinds")(j, layers) if f.settings("kinds") else b""
     f.first = next((i for i, kind in enumerate(kinds) if kind in (run.ATTENTION, run.ATTENTION2)), 0)
+    f.k_is_v = bool(j.get(f.settings("k_is_v") or ""))
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
@@ -739,6 +794,8 @@ def hf_rope(j, f, c, window):
         slide = {"rope_theta": j["rope_local_base_freq"]}
     elif f.label == "Olmo3" and not given:  # the scaling is for the layers that see everything
         slide = {"rope_theta": rope["rope_theta"]}
+    if c.head_dim2:  # layers that see everything have a table of their own
+        full = slide
     share = first_of(full, "partial_rotary_factor", otherwise=first_of(j, "partial_rotary_factor", "rotary_pct"))
     share = ROTATED.get(f.label, 1) if share is None else share
     rotated = int(j["rotary_dim"]) if j.get("rotary_dim") else int(c.head_dim * share)
@@ -756,12 +813,20 @@ def hf_rope(j, f, c, window):
     return table, ids, rotated, int(old or full.get("original_max_position_embeddings") or 0) if len(both) == 2 else 0
 
 
+def second_rope(j, c):
+    """The table of layers of the second kind of attention."""
+    rope = (j.get("rope_parameters") or {}).get("full_attention") or {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    return rope_table(c.head_dim2, float(rope.get("rope_theta") or 1e6), rope, None, c.max_ctx)
+
+
 # models that see pictures too: what stands for their text part, and what its config.json leaves to transformers' defaults
 SEEING = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "Mistral3ForConditionalGeneration": None}
+SEEING |= {f"{name}ForConditionalGeneration": f"{name}ForCausalLM" for name in ("Gemma4", "Qwen3_5")}
 GEMMA3_DEFAULTS = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, vocab_size=262208, rope_theta=1e6)
 GEMMA3_DEFAULTS |= dict(max_position_embeddings=131072, rope_local_base_freq=10000.0, query_pre_attn_scalar=256)
 GEMMA3_DEFAULTS |= dict(rms_norm_eps=1e-6, hidden_activation="gelu_pytorch_tanh", sliding_window=4096)
-PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+PICTURES = "vision_tower. multi_modal_projector. visual. audio_tower. embed_vision. embed_audio. mtp.".split()
+PICTURES = (*PICTURES, *("model." + name for name in PICTURES))  # or sounds, or guesses at tokens further ahead
 
 
 def text_part(j, arrays):
@@ -802,7 +867,10 @@ def hf_source(j, arrays):
     table, rope_id, rotated, long = hf_rope(j, f, c, window)
     c = replace(c, n_rope=len(table), rope_long=long)
     more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    return SimpleNamespace(config=c, rope=table, tensors=f.tensors(c, rotated), **more)
+    tensors = f.tensors(c, rotated)
+    if c.head_dim2:
+        tensors["rope2"] = second_rope(j, c)
+    return SimpleNamespace(config=c, rope=table, tensors=tensors, **more)
 
 
 # -----------------------------------------------------------------------------

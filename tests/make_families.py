@@ -109,6 +109,17 @@ CASES = {  # name: (class, changes of BASE)
         dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
         | dict(layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"]),
     ),
+    "gemma4": (
+        "Gemma4",
+        dict(num_hidden_layers=5, head_dim=8, global_head_dim=16, sliding_window=7, num_kv_shared_layers=2, use_double_wide_mlp=True)
+        | dict(layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"])
+        | dict(hidden_size_per_layer_input=16, vocab_size_per_layer_input=72, final_logit_softcapping=3.0),
+    ),
+    "gemma4 31b": (
+        "Gemma4",
+        dict(head_dim=8, global_head_dim=12, num_global_key_value_heads=1, attention_k_eq_v=True, hidden_size_per_layer_input=0)
+        | dict(sliding_window=7, layer_types=MIXED),
+    ),
     "nanochat": ("NanoChat", dict(num_key_value_heads=2)),
 }
 
@@ -136,7 +147,7 @@ def main():
         cls = getattr(transformers, kind + ("Model" if kind.endswith("LMHead") else "ForCausalLM"))
         own = kind in ("Falcon", "OPT", "GPTNeo") or "n_embd" in changes
         whole = changes if own else {**BASE, **changes}
-        texts = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
+        texts = {"Gemma3": "Gemma3TextConfig", "Gemma4": "Gemma4TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
         config = (getattr(transformers, texts[kind]) if kind in texts else cls.config_class)(**whole)
         config._attn_implementation = "eager"
         torch.manual_seed(0)
