@@ -269,14 +269,15 @@ def lfm2_width(j):
 def delta_sizes(j):
     """The sizes of layers of the gated delta rule."""
     heads = dict(delta_k_heads=j["linear_num_key_heads"], delta_v_heads=j["linear_num_value_heads"])
-    return {**heads, "delta_k_dim": j["linear_key_head_dim"], "delta_v_dim": j["linear_value_head_dim"]}
+    sizes = dict(delta_k_dim=j["linear_key_head_dim"], delta_v_dim=j["linear_value_head_dim"])
+    return heads | sizes | dict(conv_len=j["linear_conv_kernel_dim"])
 
 
 def gemma4_sizes(j):
     """Two kinds of attention, keys and values that layers share, embeddings for each layer."""
-    layers, own = j["layer_types"], j.get("per_layer_config") or {}
-    full = [own.get(str(i), {}) for i, kind in enumerate(layers) if kind == "full_attention"]
-    if any(other != full[0] for other in full) or any(layers[int(i)] != "full_attention" for i in own):
+    kinds, own = GEMMA4_KINDS(j, j["num_hidden_layers"]), j.get("per_layer_config") or {}
+    full = [own.get(str(i), {}) for i, kind in enumerate(kinds) if kind == run.ATTENTION2] or [{}]
+    if any(other != full[0] for other in full) or any(kinds[int(i)] != run.ATTENTION2 for i in own):
         raise ModelError("config.json: layers of more than two shapes are not supported; expected those of layer_types")
     if j.get("use_bidirectional_attention") == "all":
         raise ModelError("config.json: use_bidirectional_attention all is not supported; expected a model that writes")
@@ -294,14 +295,20 @@ def gemma4_sizes(j):
 # architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
 # store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
 # for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
-# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights;
-# defaults: what config.json need not say; refused: what it must not say. j is config.json: kinds(j, layers); ffn(j); window(j, layer): whether a layer slides; rotates(j, layer); more(j): fields of Config.
+# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights; gated:
+# wq has a gate behind each head's queries; v_norm; k_is_v: the key that says that values are keys; defaults, refused: what
+# config.json need not and must not say. j is config.json: window(j, layer): whether a layer slides; rotates(j, layer);
+# kinds(j, layers): of each layer; ffn(j): its width; more(j): fields of Config.
 SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
 EVEN = lambda j, i: i % 2 == 0
 FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
 FOUR = lambda j, i: bool((i + 1) % 4)
 ALL = lambda j, i: True
 NEVER = lambda j, i: False
+LFM2_KINDS = layer_kinds(rule=lambda j, i: "full_attention" if i in j.get("full_attn_idxs", [i]) else "conv")
+LINEAR = lambda j, i: bool((i + 1) % j.get("full_attention_interval", 4))
+QWEN_KINDS = layer_kinds(rule=lambda j, i: "linear_attention" if LINEAR(j, i) else "full_attention")
+GEMMA4_KINDS = layer_kinds(run.ATTENTION2, lambda j, i: "sliding_attention" if FIVE(j, i) else "full_attention")
 ROOT_SCALE = lambda j: dict(embed_scale=j["hidden_size"] ** 0.5)
 GEMMA_SCALES = lambda j: ROOT_SCALE(j) | dict(attn_scale=j.get("query_pre_attn_scalar", 256) ** -0.5)
 GEMMA_CAPS = lambda j: dict(attn_cap=j.get("attn_logit_softcapping") or 0, final_cap=j.get("final_logit_softcapping") or 0)
@@ -374,23 +381,23 @@ FAMILIES = {
     "OPTForCausalLM": (OPT, dict(norm="layer", rotary=0, shift=2)),
     "Lfm2ForCausalLM": (
         LFM2,
-        dict(kinds=layer_kinds(rule=lambda j, i: "full_attention" if i in j.get("full_attn_idxs", [i]) else "conv"), ffn=lfm2_width)
-        | dict(defaults=dict(rope_theta=1e6), refused=("conv_bias",), more=lambda j: dict(conv_len=j.get("conv_L_cache", 3))),
+        dict(kinds=LFM2_KINDS, ffn=lfm2_width, defaults=dict(rope_theta=1e6), refused=("conv_bias",))
+        | dict(more=lambda j: dict(conv_len=j.get("conv_L_cache", 3))),
     ),
     "Gemma4ForCausalLM": (
         GEMMA4,
-        dict(kinds=layer_kinds(run.ATTENTION2, lambda j, i: "sliding_attention" if FIVE(j, i) else "full_attention"), window=FIVE)
-        | dict(more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True, k_is_v="attention_k_eq_v"),
+        dict(kinds=GEMMA4_KINDS, window=FIVE, more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True)
+        | dict(k_is_v="attention_k_eq_v"),
     ),
     "Qwen3_5ForCausalLM": (
         like_llama(DELTA) | DELTA_BARE,
-        dict(kinds=layer_kinds(rule=lambda j, i: "linear_attention" if FOUR(j, i) else "full_attention"), plus_one=True)
-        | dict(gated=True, more=lambda j: delta_sizes(j) | dict(conv_len=j["linear_conv_kernel_dim"])),
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes),
     ),
     "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
 }
-TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Gemma4 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2".split()  # unless config.json says
-ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5, Qwen3_5=0.25)  # share of a head, unless it says
+TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Gemma4 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2"  # unless config.json says
+ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
+ROTATED |= dict(Qwen3_5=0.25)
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
 
@@ -733,7 +740,8 @@ def hf_config(j, f):
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
-    for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm", *(f.settings("refused") or ())):
+    odd = ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm")
+    for key in (*odd, *(f.settings("refused") or ())):
         if j.get(key):
             found = printable(str(j[key]))[:60]
             raise ModelError(f"config.json: {key} {found} is not supported; expected none")
@@ -747,7 +755,7 @@ def hf_config(j, f):
     parallel = bool(j.get(parallel, f.label != "StableLm")) if isinstance(parallel, str) else parallel
     if parallel and not f.has("fn"):
         f.names["fn"] = f.names["an"]
-    tied = j.get("tie_word_embeddings", j.get("tie_embedding", f.label in TIED or not f.has("head")))
+    tied = j.get("tie_word_embeddings", j.get("tie_embedding", f.label in TIED.split() or not f.has("head")))
     if tied and f.has("head"):  # a tied matrix may stand under either name, or both
         f.arrays.setdefault(f.names["embed"], f.arrays[f.names["head"]])
         f.skip += (f.names["head"],)
@@ -815,7 +823,8 @@ def hf_rope(j, f, c, window):
 
 def second_rope(j, c):
     """The table of layers of the second kind of attention."""
-    rope = (j.get("rope_parameters") or {}).get("full_attention") or {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    rope = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    rope = (j.get("rope_parameters") or {}).get("full_attention") or rope
     return rope_table(c.head_dim2, float(rope.get("rope_theta") or 1e6), rope, None, c.max_ctx)
 
 

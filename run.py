@@ -539,7 +539,8 @@ def _check_kinds(c):
         raise ModelError(f"{text}, expected a divisor of {c.n_heads} and an even size, for such layers; export again")
     shared = range(c.n_layers - c.kv_shared, c.n_layers)
     if c.kv_shared >= c.n_layers or any(not c.attends(i) or c.kv_layer(i) is None for i in shared):
-        raise ModelError(f"kv_shared is {c.kv_shared}, expected attention layers, each with an earlier one like it; export again")
+        text = f"kv_shared is {c.kv_shared}"
+        raise ModelError(f"{text}, expected attention layers, each with one of its kind before them; export again")
     if c.ffn_dim2 and not c.kv_shared or c.ple_dim % 16 or c.n_layers * c.ple_dim > 1 << 22:
         raise ModelError(f"ffn_dim2 is {c.ffn_dim2}, ple_dim {c.ple_dim}, expected shared layers, whole blocks; export again")
     if c.ple_dim and (c.n_experts or ACTIVATIONS[c.act] == "clamped"):
@@ -2543,7 +2544,7 @@ class Forward:
         self.emit(f"embed_{dtype}", {**fields, **rows})
 
     def layer_embedding(self, ple, i):
-        """x += the layer's part of the embeddings, by a gate that x opens. The gate goes where the part of the layer before was."""
+        """x += the layer's part of the embeddings, by a gate that x opens, put where the part of the layer before was."""
         c, at = self.config, ple.address + 4 * i * self.config.ple_dim
         self.convert(self.x, f"l{i}.ple_gate")
         self.matmul(at, f"l{i}.ple_gate", step=self.ple_step)
@@ -3521,7 +3522,8 @@ class Model:
         self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
         self.forward, self.spare, self.lock = None, [], threading.RLock()
         self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
-        self.kept = 0, []  # states cannot be cut as keys and values can: a number of those ids, and the states after them
+        # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
+        self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
 
@@ -3594,11 +3596,6 @@ class Model:
                 heads, dim = c.heads(i)
                 total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
         return total
-
-    @property
-    def recurrent(self):
-        """Whether some layers keep states, which know all positions so far and no fewer."""
-        return any(not self.config.attends(i) for i in range(self.config.n_layers))
 
     def _keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""
@@ -3776,8 +3773,8 @@ class Model:
                         more, coming = coming is None, None
                         break
                     known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [w for slot, w in active.items() if len(fed[slot]) < w.n_prompt]
-                    if any(self._alike(w.ids[: w.n_prompt], coming.ids[:-1]) > max(known) + KEYS for w in reading):
+                    reading = [(w, self._end(w)) for slot, w in active.items() if len(fed[slot]) < self._end(w)]
+                    if any(self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS for w, end in reading):
                         break
                     slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
                     source = max(range(places), key=known.__getitem__)
@@ -3794,12 +3791,17 @@ class Model:
         n = alike(ids, others)
         return n if not self.recurrent or n == len(ids) else 0
 
+    def _end(self, w):
+        """How much of a text is read before it is of use to others; states, before the last token of its prompt."""
+        return w.n_prompt - self.recurrent
+
     def _pass(self, forward, active, fed):
         """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
         for slot, w in sorted(active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])):  # those who write first
             at = len(fed[slot])
-            part = w.ids[at : at + CHUNK - len(tokens)]
+            end = self._end(w) if at < self._end(w) else len(w.ids)
+            part = w.ids[at : min(end, at + CHUNK - len(tokens))]
             tokens += part
             positions += range(at, at + len(part))
             slots += [slot] * len(part)

@@ -111,7 +111,8 @@ CASES = {  # name: (class, changes of BASE)
     ),
     "gemma4": (
         "Gemma4",
-        dict(num_hidden_layers=5, head_dim=8, global_head_dim=16, sliding_window=7, num_kv_shared_layers=2, use_double_wide_mlp=True)
+        dict(num_hidden_layers=5, head_dim=8, global_head_dim=16, sliding_window=7, num_kv_shared_layers=2)
+        | dict(use_double_wide_mlp=True)
         | dict(layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"])
         | dict(hidden_size_per_layer_input=16, vocab_size_per_layer_input=72, final_logit_softcapping=3.0),
     ),

@@ -87,8 +87,9 @@ SWITCHES = {
     | dict(delta_k_heads=1, delta_v_heads=1, delta_k_dim=4, delta_v_dim=33),
     "delta layers and experts": dict(n_layers=2, kinds=kinds(0, 2), conv_len=4, delta_k_heads=3, delta_v_heads=3, delta_k_dim=8)
     | dict(delta_v_dim=16, n_experts=5, top_k=2, expert_ffn=24, shared_ffn=20, flags=F["shared_gate"] | F["attn_gate"]),
-    "two kinds of heads, shared keys": dict(n_layers=7, kinds=kinds(0, 0, 3, 0, 3, 0, 3), head_dim2=20, n_kv_heads2=1, kv_shared=3)
-    | dict(window=[7, 7, 0, 7, 0, 7, 0], ffn_dim2=100, qk_norm=1, attn_scale=0.5, act=1, flags=F["v_norm"] | F["post_norm"]),
+    "two kinds of heads, shared keys": dict(n_layers=7, kinds=kinds(0, 0, 3, 0, 3, 0, 3), head_dim2=20, n_kv_heads2=1)
+    | dict(kv_shared=3, window=[7, 7, 0, 7, 0, 7, 0], ffn_dim2=100, qk_norm=1, attn_scale=0.5, act=1)
+    | dict(flags=F["v_norm"] | F["post_norm"]),
     "embeddings of layers": dict(n_layers=2, kinds=kinds(3, 3), head_dim2=8, n_kv_heads2=3, kv_shared=1, ple_dim=16, act=1)
     | dict(flags=F["v_norm"] | F["post_norm"] | F["layer_scale"], qk_norm=1, embed_scale=2.0),
     "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
