@@ -296,9 +296,9 @@ def gemma4_sizes(j):
 # store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
 # for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
 # rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights; gated:
-# wq has a gate behind each head's queries; v_norm; k_is_v: the key that says that values are keys; defaults, refused: what
-# config.json need not and must not say. j is config.json: window(j, layer): whether a layer slides; rotates(j, layer);
-# kinds(j, layers): of each layer; ffn(j): its width; more(j): fields of Config.
+# wq has a gate behind each head's queries; v_norm; flat: taps are stored in two dims, decays as they are used; in_turns: as
+# the flag delta_turns; defaults, refused: what config.json need not and must not say. j is config.json: window(j, layer):
+# whether a layer slides; rotates(j, layer); kinds(j, layers): of each layer; ffn(j): its width; more(j): fields of Config.
 SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
 EVEN = lambda j, i: i % 2 == 0
 FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
@@ -386,8 +386,7 @@ FAMILIES = {
     ),
     "Gemma4ForCausalLM": (
         GEMMA4,
-        dict(kinds=GEMMA4_KINDS, window=FIVE, more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True)
-        | dict(k_is_v="attention_k_eq_v"),
+        dict(kinds=GEMMA4_KINDS, window=FIVE, more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True),
     ),
     "Qwen3_5ForCausalLM": (
         like_llama(DELTA) | DELTA_BARE,
@@ -419,6 +418,12 @@ class Family:
         self.settings, self.layered, self.shift = get, get("norm") == "layer", get("shift")
         self.skip = (*get("skip"), "rotary_emb.inv_freq")
         self.first, self.k_is_v = 0, False  # the first layer of attention; whether the second kind's values are its keys
+
+    def look(self, kinds):
+        """Learn which layer shows what layers of attention have, and whether the second kind's values are its keys."""
+        self.first = next((i for i, kind in enumerate(kinds) if kind in (run.ATTENTION, run.ATTENTION2)), 0)
+        second = kinds.find(run.ATTENTION2)
+        self.k_is_v = second >= 0 and self.names["wv"].format(second) not in self.arrays
 
     def has(self, key, bias=False):
         """Whether the first layer of attention has this tensor."""
@@ -556,8 +561,9 @@ class Family:
     def convolution(self, out, i):
         """A layer that convolves: between two gates, or before the gated delta rule."""
         c, (convolved, rows, wide) = self.config, self.config.mixed(i)
-        whole = lambda key, shape: to_float32(np.asarray(self.take(key, shape, i)))
-        out[f"l{i}.conv"] = np.ascontiguousarray(whole("conv", (convolved, 1, c.conv_len))[:, 0].T).reshape(-1)
+        whole = lambda key, shape: to_float32(self.take(key, shape, i))
+        taps = (convolved, c.conv_len) if self.settings("flat") else (convolved, 1, c.conv_len)
+        out[f"l{i}.conv"] = np.ascontiguousarray(whole("conv", taps).reshape(convolved, -1).T).reshape(-1)
         out[f"l{i}.o"] = Rows(self.take("out", (c.dim, wide), i))
         if c.kind(i) == run.CONV:
             out[f"l{i}.qkv"] = Rows(self.take("mix", (rows, c.dim), i))
@@ -565,7 +571,9 @@ class Family:
         heads = c.delta_v_heads
         out[f"l{i}.qkv"] = Rows(self.take("mix", (convolved, c.dim), i), self.take("z", (wide, c.dim), i))
         out[f"l{i}.ab"] = Rows(self.take("b", (heads, c.dim), i), self.take("a", (heads, c.dim), i))
-        out[f"l{i}.decay"] = np.concatenate((-np.exp(whole("rates", (heads,))), whole("dt", (heads,))))
+        rates = whole("rates", (heads,))
+        rates = rates if self.settings("flat") else -np.exp(rates)
+        out[f"l{i}.decay"] = np.concatenate((rates, whole("dt", (heads,))))
         out[f"l{i}.dn.w"] = whole("dn", (c.delta_v_dim,))
 
     def experts(self, out, i):
@@ -632,6 +640,7 @@ class Family:
             "attn_gate": bool(self.settings("gated")),
             "v_norm": bool(self.settings("v_norm")),
             "layer_scale": self.has("scale"),
+            "delta_turns": bool(self.settings("in_turns")),
         }
         return sum(FLAGS[name] for name, there in on.items() if there)
 
@@ -735,8 +744,9 @@ def hf_config(j, f):
         raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
     layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
     kinds = f.settings("kinds")(j, layers) if f.settings("kinds") else b""
-    f.first = next((i for i, kind in enumerate(kinds) if kind in (run.ATTENTION, run.ATTENTION2)), 0)
-    f.k_is_v = bool(j.get(f.settings("k_is_v") or ""))
+    f.look(kinds)
+    if f.k_is_v and not j.get("attention_k_eq_v"):
+        raise ModelError("a layer without values, and config.json does not say attention_k_eq_v; is the source complete?")
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
@@ -902,6 +912,47 @@ GEMMA_SCALE = lambda j: dict(embed_scale=j["embedding_length"] ** 0.5)
 GGUF_GEMMA = lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | (
     dict(attn_scale=(j["embedding_length"] / j["attention.head_count"]) ** -0.5) if j["block_count"] in (46, 62) else {}
 )
+GGUF_GEMMA4 = """fn=ffn_norm scale=layer_output_scale ple_gate=inp_gate ple_up=proj pn=post_norm"""
+GGUF_GEMMA4_TOP = dict(ple_embed="per_layer_token_embd.weight", ple_proj="per_layer_model_proj.weight")
+GGUF_GEMMA4_TOP |= dict(ple_norm="per_layer_proj_norm.weight")
+GGUF_DELTA = "conv=ssm_conv1d mix=attn_qkv z=attn_gate b=ssm_beta a=ssm_alpha dn=ssm_norm out=ssm_out"
+GGUF_DELTA_BARE = {"rates": "blk.{}.ssm_a", "dt": "blk.{}.ssm_dt.bias", "wqkv": None}
+
+
+def gguf_lfm2(j):
+    """Layers that convolve have no kv heads."""
+    heads = j["attention.head_count_kv"]
+    return {**j, "attention.head_count_kv": max(heads), "kinds": bytes(run.ATTENTION if n else run.CONV for n in heads)}
+
+
+def gguf_delta(j):
+    """The layers behind block_count - nextn_predict_layers guess further ahead, and are left out."""
+    n = j["block_count"] - (j.get("nextn_predict_layers") or 0)
+    linear = j.get("attention.recurrent_layers")
+    if not isinstance(linear, list):
+        linear = [(i + 1) % (j.get("full_attention_interval") or 4) for i in range(n)]
+    return {**j, "block_count": n, "kinds": bytes(run.DELTA if there else run.ATTENTION for there in linear[:n])}
+
+
+def gguf_delta_sizes(j):
+    heads = dict(delta_k_heads=j["ssm.group_count"], delta_v_heads=j["ssm.time_step_rank"], delta_k_dim=j["ssm.state_size"])
+    return {**heads, "delta_v_dim": j["ssm.inner_size"] // j["ssm.time_step_rank"], "conv_len": j["ssm.conv_kernel"]}
+
+
+def gguf_gemma4(j):
+    """Sizes of the layers with a window, as of others; those of layers that see everything as the second."""
+    slide, shared = j["attention.sliding_window_pattern"], j.get("attention.shared_kv_layers") or 0
+    each = lambda key: j[key] if isinstance(j[key], list) else [j[key]] * len(slide)
+    first, full, kv, ffn = slide.index(True), slide.index(False), each("attention.head_count_kv"), each("feed_forward_length")
+    more = dict(head_dim2=j["attention.key_length"], n_kv_heads2=kv[full], kv_shared=shared)
+    more |= dict(ffn_dim2=ffn[-1] if ffn[-1] != ffn[0] else 0, ple_dim=j.get("embedding_length_per_layer_input") or 0)
+    new = {f"attention.{key}_length": j[f"attention.{key}_length_swa"] for key in ("key", "value")}
+    new |= {"attention.head_count_kv": kv[first], "feed_forward_length": ffn[0], "second": {**more, "attn_scale": 1.0}}
+    new |= {"rope.freq_base": j.get("rope.freq_base_swa", 10000.0), "rope.freq_base2": j.get("rope.freq_base", 1e6)}
+    new |= {"rope.dimension_count": j.get("rope.dimension_count_swa")}
+    return {**j, **new, "kinds": bytes(run.ATTENTION if there else run.ATTENTION2 for there in slide)}
+
+
 GGUF_FAMILIES = {
     "llama": (gguf_names(), dict(interleaved=True)),
     "mistral3": (
@@ -957,6 +1008,18 @@ GGUF_FAMILIES = {
     "phi2": (gguf_names("w1= fn=attn_norm"), dict(norm="layer", act="gelu_tanh", parallel=True)),
     "starcoder2": (gguf_names("w1="), dict(norm="layer", act="gelu_tanh")),
     "stablelm": (gguf_names(), dict(norm="layer", parallel="use_parallel_residual")),
+    "lfm2": (
+        gguf_names("conv=shortconv.conv mix=shortconv.in_proj out=shortconv.out_proj") | {"out_norm": "token_embd_norm.weight"},
+        dict(adapt=gguf_lfm2, flat=True, more=lambda j: dict(conv_len=j["shortconv.l_cache"])),
+    ),
+    "qwen35": (
+        gguf_names(GGUF_DELTA + " fn=post_attention_norm an2=") | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, in_turns=True, more=gguf_delta_sizes),
+    ),
+    "gemma4": (
+        gguf_names(GGUF_GEMMA4) | GGUF_GEMMA4_TOP,
+        dict(adapt=gguf_gemma4, act="gelu_tanh", v_norm=True, more=lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | j["second"]),
+    ),
 }
 KEPT_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0"}  # others become q8_0
 
@@ -1010,6 +1073,14 @@ def read_gguf(path):
         names, settings = gguf_names(GGUF_EXPERTS), {**settings, "norm_topk": 1}
     j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
     f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
+    try:
+        j = settings.get("adapt", dict)(j)
+        f.look(j.get("kinds", b""))
+        ahead = [name for name in arrays if name.startswith("blk.") and int(name.split(".")[1]) >= j["block_count"]]
+        for name in ahead if j.get("nextn_predict_layers") else ():
+            del arrays[name]
+    except DAMAGED as e:
+        raise damaged(e) from None
     for key in ("wqkv", "qn", "an2", "fn2", "positions"):
         f.names[key] = f.names.get(key) if f.has(key) else None
     try:
@@ -1022,9 +1093,14 @@ def read_gguf(path):
         table, rope_id, rotated, long = gguf_rope(j, f, c, window)
         c = replace(c, n_rope=len(table), rope_long=long)
         c = sampled(c, *(fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
-        tensors = f.tensors(c, rotated)
+        second = {}
+        if c.head_dim2:  # the pairs that do not turn have factors out of all proportion
+            factors = to_float32(f.arrays.pop("rope_freqs.weight"))
+            second["rope2"] = rope_table(c.head_dim2, float(j["rope.freq_base2"]))
+            second["rope2"][:, 0] *= (factors < 1e20) / factors
+        tensors = f.tensors(c, rotated) | second
     except DAMAGED as e:
-        raise ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?") from None
+        raise damaged(e) from None
     source = SimpleNamespace(kind=f"GGUF of {arch}", config=c, rope=table, tensors=tensors, window=window)
     source.rope_id, source.gguf = np.array(rope_id, "<i4"), fields
     source.types = {name: kind_of(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
@@ -1032,6 +1108,10 @@ def read_gguf(path):
     source.notice = f"{', '.join(left)} become q8_0; {', '.join(KEPT_TYPES)} are kept to the bit" if left else ""
     source.note = printable(str(fields.get("general.name", "")))
     return source
+
+
+def damaged(e):
+    return ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?")
 
 
 def gguf_arrays(reader):
@@ -1099,6 +1179,7 @@ def gguf_config(j, f, arch):
         parallel=int(parallel),
         eps=round(float(eps), 12),
         flags=f.flags(tied),
+        kinds=j.get("kinds", b"").ljust(224, b"\0"),
         **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
         **experts,
         **more(j),
@@ -1112,7 +1193,7 @@ def gguf_rope(j, f, c, window):
     rotated, theta = int(j.get("rope.dimension_count") or c.head_dim), float(j.get("rope.freq_base") or 10000.0)
     scaling = {k.removeprefix("rope.scaling."): v for k, v in j.items() if k.startswith("rope.scaling.")}
     kind, old, long = scaling.get("type", "none"), scaling.get("original_context_length"), 0
-    take = lambda name: np.array(f.arrays.pop(name), float) if name in f.arrays else None
+    take = lambda name: np.array(f.arrays.pop(name), float) if name in f.arrays and not c.head_dim2 else None
     factors = [take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")]
     rope = {"rope_type": "default" if kind == "none" else kind, "original_max_position_embeddings": old, **scaling}
     if factors[1] is not None:

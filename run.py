@@ -78,7 +78,7 @@ FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 
 # no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
 FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
 FLAGS |= {"norm_bias": 4096, "shared_gate": 8192, "expert_bias": 16384, "sinks": 32768}
-FLAGS |= {"attn_gate": 1 << 16, "v_norm": 1 << 17, "layer_scale": 1 << 18}
+FLAGS |= {"attn_gate": 1 << 16, "v_norm": 1 << 17, "layer_scale": 1 << 18, "delta_turns": 1 << 19}
 ATTENTION, CONV, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens learn of each other
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")
 DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
@@ -103,7 +103,7 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "expert_ffn": (0, 1 << 20),
     "shared_ffn": (0, 1 << 20),
     "n_rope": (1, 16),
-    "flags": (0, (1 << 19) - 1),
+    "flags": (0, (1 << 20) - 1),
     "conv_len": (0, 16),
     "delta_k_heads": (0, 1 << 12),
     "delta_v_heads": (0, 1 << 12),
@@ -526,7 +526,7 @@ def _check_kinds(c):
     sizes = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim, c.delta_v_dim
     wide = max(c.delta_k_heads * c.delta_k_dim, c.delta_v_heads * c.delta_v_dim)
     wrong = any(sizes) and (not all(sizes) or c.delta_v_heads % c.delta_k_heads or wide > 1 << 20)
-    if any(sizes) != (DELTA in found) or wrong:
+    if any(sizes) != (DELTA in found) or wrong or c.has("delta_turns") > any(sizes):
         text = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
         raise ModelError(f"{text}, expected sizes for such layers, the first a divisor of the second; export again")
     if c.delta_k_dim % 4:
@@ -2124,20 +2124,22 @@ def four_rows(acc, scratch):
 @kernel
 def delta(record, pas, t, threads):
     """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
-    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads of which each has B heads of values, then v of all A
-    heads; W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun anew at position 0.
+    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
+    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
+    anew at position 0.
 
     A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
     """
     heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-    blocks, scratch = (dim + 15) // 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+    pairs, blocks, scratch = heads // group, (dim + 15) // 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
+        pair = head % pairs if peek(record + E) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
             x, w = peek(record + X) + i * peek(record + X_STEP), peek(record + W) + i * peek(record + S) + 4 * head
-            q, k = x + 4 * keys * (head // group), x + 4 * keys * (heads // group + head // group)
-            v = load(x + 4 * (2 * keys * (heads // group) + dim * head + at))
+            q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
+            v = load(x + 4 * (2 * keys * pairs + dim * head + at))
             rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
             s = peek(record + Q) + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
             acc = zeros4()
@@ -2523,7 +2525,8 @@ class Forward:
         row = {X: x.address, X_STEP: self.qkv_step}  # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
         ones = self._constant(np.repeat([1 / each, each**-0.5], keys * each))
         self.emit("headnorm", {**row, W: ones, A: 2 * keys, B: 1e-6 / each, C: each})
-        sizes = {A: values, B: values // keys, C: each, D: c.delta_v_dim, W: self.ab.address, S: step}
+        sizes = {A: values, B: values // keys, C: each, D: c.delta_v_dim, E: int(c.has("delta_turns"))}
+        sizes |= {W: self.ab.address, S: step}
         state = (self.states[i], 4 * self.n_slots * c.state_floats(i)[1])
         self.emit("delta", {**row, **sizes, Q: state, OUT: x.address + 4 * at, OUT_STEP: self.qkv_step})
         weight = self._constant(np.tile(self._floats(f"l{i}.dn.w"), values))

@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 
-UNGATED, POST_NORM, NO_PRE_NORM, ATT_GATE, V_NORM = 64, 128, 256, 1 << 16, 1 << 17  # bits of config.flags
+UNGATED, POST_NORM, NO_PRE_NORM, ATT_GATE, V_NORM, TURNS = 64, 128, 256, 1 << 16, 1 << 17, 1 << 19  # bits of config.flags
 CONV, DELTA, SECOND = 1, 2, 3  # kinds of layers
 
 
@@ -71,7 +71,9 @@ def delta(c, t, i, h, int8):
     mixed = silu(convolve(c, t, i, row[:, :width]))
     q, k = (x.reshape(n, c.delta_k_heads, -1) for x in np.split(mixed[:, : 2 * c.delta_k_heads * c.delta_k_dim], 2, axis=1))
     v = mixed[:, 2 * c.delta_k_heads * c.delta_k_dim :].reshape(n, heads, -1)
-    q, k = (np.repeat(x / np.sqrt((x**2).sum(2, keepdims=True) + 1e-6), heads // c.delta_k_heads, axis=1) for x in (q, k))
+    q, k = (x / np.sqrt((x**2).sum(2, keepdims=True) + 1e-6) for x in (q, k))
+    owner = np.arange(heads) % c.delta_k_heads if c.flags & TURNS else np.arange(heads) // (heads // c.delta_k_heads)
+    q, k = q[:, owner], k[:, owner]
     b, a = np.split(h @ t[f"l{i}.ab"].T, 2, axis=1)
     slope, bias = np.split(t[f"l{i}.decay"], 2)
     rate, keep = 1 / (1 + np.exp(-b)), np.exp(slope * np.logaddexp(0, a + bias))

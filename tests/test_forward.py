@@ -83,6 +83,8 @@ SWITCHES = {
     "one tap": dict(n_layers=2, kinds=kinds(1, 0), conv_len=1, resid_scale=0.7),
     "delta layers, gated attention": dict(n_layers=4, kinds=kinds(2, 2, 0, 2), conv_len=4, qk_norm=1, flags=F["attn_gate"])
     | dict(delta_k_heads=2, delta_v_heads=4, delta_k_dim=12, delta_v_dim=20),
+    "value heads in turns": dict(n_layers=2, kinds=kinds(2, 2), conv_len=4, flags=F["delta_turns"])
+    | dict(delta_k_heads=2, delta_v_heads=6, delta_k_dim=8, delta_v_dim=16),
     "a state of one head, all layers": dict(n_layers=3, kinds=kinds(2, 1, 2), conv_len=2, final_cap=3.0)
     | dict(delta_k_heads=1, delta_v_heads=1, delta_k_dim=4, delta_v_dim=33),
     "delta layers and experts": dict(n_layers=2, kinds=kinds(0, 2), conv_len=4, delta_k_heads=3, delta_v_heads=3, delta_k_dim=8)

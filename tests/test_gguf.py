@@ -53,12 +53,40 @@ def gpt_oss(layer, part, array):
     return [(f"{at}gate_{end}", turn(array[..., ::2])), (f"{at}up_{end}", turn(array[..., 1::2]))]
 
 
+def hybrid(name):
+    """Of LFM2, Qwen3.5 and Gemma 4, as llama.cpp's conversion/ writes them."""
+    j, out = FAMILIES[name]["config"], {}
+    arch = {"lfm2": "LFM2", "qwen3_5_text": "QWEN35", "gemma4_text": "GEMMA4"}[j["model_type"]]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch], j["num_hidden_layers"])
+    keys, values = j.get("linear_num_key_heads"), j.get("linear_num_value_heads")
+    for theirs, array in weights(FAMILIES[name]["tensors"]).items():
+        if theirs.endswith("A_log"):
+            array = -np.exp(array)
+        elif arch == "QWEN35" and theirs.endswith("norm.weight") and "linear_attn" not in theirs:
+            array = array + 1
+        if "linear_attn" in theirs and "linear_attn.norm" not in theirs:  # value heads in turns
+            size = 1 if re.search("in_proj_[ab]|A_log|dt_bias", theirs) else j["linear_value_head_dim"]
+            turned = np.arange(values * size).reshape(keys, -1, size).swapaxes(0, 1).reshape(-1)
+            if "out_proj" in theirs:
+                array = array[:, turned]
+            else:
+                first = len(array) - len(turned)
+                array = np.concatenate((array[:first], array[first:][turned]))
+        if "conv1d" in theirs or "conv.conv" in theirs:
+            array = array[:, 0]
+        theirs = theirs.replace("dt_bias", "dt_proj.bias") + (".weight" if theirs.endswith("layer_scalar") else "")
+        out[names.get_name(theirs, try_suffixes=(".weight", ".bias"))] = np.ascontiguousarray(array)
+    return out
+
+
 def converted(name):
     """A case's weights under GGUF's names: rotary pairs side by side in q and k of llama, norms of Gemma plus one."""
     case = FAMILIES[name]
     j, out = case["config"], {}
     if j["model_type"] == "falcon":
         return falcon(name)
+    if j["model_type"] in ("lfm2", "qwen3_5_text", "gemma4_text"):
+        return hybrid(name)
     kind = j["model_type"]
     after = "post_attention_norm" if kind in ("gemma3_text", "gpt_oss") else "ffn_norm"
     experts = {}
@@ -94,17 +122,19 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
     w.add_context_length(j["max_position_embeddings"])
     w.add_embedding_length(j["hidden_size"])
     w.add_block_count(j["num_hidden_layers"])
-    w.add_feed_forward_length(j.get("intermediate_size") or j["ffn_hidden_size"])
+    if "feed_forward_length" not in fields:
+        w.add_feed_forward_length(j.get("intermediate_size") or j["ffn_hidden_size"])
     w.add_head_count(j["num_attention_heads"])
-    w.add_head_count_kv(j.get("num_key_value_heads") or j["num_kv_heads"])
-    if "rms_norm_eps" in j:
-        w.add_layer_norm_rms_eps(j["rms_norm_eps"])
+    if "attention__head_count_kv" not in fields:
+        w.add_head_count_kv(j.get("num_key_value_heads") or j["num_kv_heads"])
+    if "rms_norm_eps" in j or "norm_eps" in j:
+        w.add_layer_norm_rms_eps(export.first_of(j, "rms_norm_eps", "norm_eps"))
     else:
         w.add_layer_norm_eps(export.first_of(j, "layer_norm_eps", "layer_norm_epsilon"))
-    if j.get("head_dim"):
+    if j.get("head_dim") and "attention__key_length" not in fields:
         w.add_key_length(j["head_dim"])
     for key, value in fields.items():
-        add = {float: w.add_float32, int: w.add_uint32, str: w.add_string}[type(value)]
+        add = {float: w.add_float32, int: w.add_uint32, str: w.add_string, list: w.add_array}[type(value)]
         add(f"{arch}.{key.replace('__', '.')}", value)
     if tokenizer:
         tokenizer(w)
@@ -129,6 +159,16 @@ GPT_OSS = dict(expert_count=5, expert_used_count=2, expert_feed_forward_length=6
 YARN = dict(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=16)
 GPT_OSS |= YARN
 MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_log_multiplier=1.0)
+LFM2 = dict(attention__head_count_kv=[0, 2, 0, 0, 2], shortconv__l_cache=3, rope__freq_base=1e6, feed_forward_length=48)
+QWEN35 = dict(ssm__conv_kernel=4, ssm__state_size=8, ssm__group_count=2, ssm__time_step_rank=4, ssm__inner_size=48)
+QWEN35 |= dict(rope__dimension_count=4, attention__recurrent_layers=[True, True, False, True])
+GEMMA4 = dict(attention__key_length=16, attention__key_length_swa=8, attention__value_length_swa=8, attention__sliding_window=7)
+GEMMA4 |= dict(attention__sliding_window_pattern=[True, True, False, True, False], attention__shared_kv_layers=2)
+GEMMA4 |= dict(rope__freq_base=1e6, rope__freq_base_swa=1e4, rope__dimension_count=16, rope__dimension_count_swa=8)
+GEMMA4 |= dict(feed_forward_length=[56, 56, 56, 112, 112], embedding_length_per_layer_input=16, final_logit_softcapping=3.0)
+GEMMA4_31B = dict(GEMMA4, attention__key_length=12, rope__dimension_count=12, attention__head_count_kv=[2, 1, 2, 1])
+GEMMA4_31B |= dict(attention__sliding_window_pattern=[True, False, True, False], attention__shared_kv_layers=0)
+GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, final_logit_softcapping=0.0)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +190,10 @@ MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_l
         ("falcon", "falcon 40b", {}),
         ("gpt-oss", "gpt-oss", GPT_OSS),
         ("mistral3", "ministral3", MINISTRAL3),
+        ("lfm2", "lfm2", LFM2),
+        ("qwen35", "qwen3.5", QWEN35),
+        ("gemma4", "gemma4", GEMMA4),
+        ("gemma4", "gemma4 31b", GEMMA4_31B),
     ],
 )
 def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypatch):
@@ -160,6 +204,9 @@ def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypa
         scaling = FAMILIES[name]["config"]["rope_parameters"]
         plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)
         extra["rope_freqs.weight"] = (plain / stretched)[0, 0]
+    if arch == "gemma4":  # the share that turns
+        half = fields["rope__dimension_count"] // 2
+        extra["rope_freqs.weight"] = np.where(np.arange(half) < half // 4, 1, 1e30).astype(np.float32)
     path = write(tmp_path / "m.gguf", arch, name, extra=extra, **fields)
     model = run.Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
