@@ -213,6 +213,8 @@ GEMMA4 = like_llama(GEMMA4_PARTS) | {
 }
 DELTA = "conv=linear_attn.conv1d mix=linear_attn.in_proj_qkv z=linear_attn.in_proj_z b=linear_attn.in_proj_b "
 DELTA += "a=linear_attn.in_proj_a dn=linear_attn.norm out=linear_attn.out_proj "
+QWEN_NEXT = DELTA + "mix= z= b= a= qkvz=linear_attn.in_proj_qkvz ba=linear_attn.in_proj_ba "
+FUSED_EXPERTS = {"e13": "model.layers.{}.mlp.experts.gate_up_proj", "e2s": "model.layers.{}.mlp.experts.down_proj"}
 DELTA_BARE = {"rates": "model.layers.{}.linear_attn.A_log", "dt": "model.layers.{}.linear_attn.dt_bias"}
 
 
@@ -392,11 +394,19 @@ FAMILIES = {
         like_llama(DELTA) | DELTA_BARE,
         dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes),
     ),
+    "Qwen3_5MoeForCausalLM": (
+        like_llama(EXPERTS + " " + SHARED + " " + DELTA) | DELTA_BARE | FUSED_EXPERTS,
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes, mixed=dict(norm_topk=1)),
+    ),
+    "Qwen3NextForCausalLM": (
+        like_llama(EXPERTS + " " + SHARED + " " + QWEN_NEXT) | DELTA_BARE,
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes, mixed={}),
+    ),
     "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
 }
 TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Gemma4 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2"  # unless config.json says
 ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
-ROTATED |= dict(Qwen3_5=0.25)
+ROTATED |= dict(Qwen3_5=0.25, Qwen3_5Moe=0.25, Qwen3Next=0.25)
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
 
@@ -568,9 +578,18 @@ class Family:
         if c.kind(i) == run.CONV:
             out[f"l{i}.qkv"] = Rows(self.take("mix", (rows, c.dim), i))
             return
-        heads = c.delta_v_heads
-        out[f"l{i}.qkv"] = Rows(self.take("mix", (convolved, c.dim), i), self.take("z", (wide, c.dim), i))
-        out[f"l{i}.ab"] = Rows(self.take("b", (heads, c.dim), i), self.take("a", (heads, c.dim), i))
+        heads, pairs = c.delta_v_heads, c.delta_k_heads
+        if self.names.get("qkvz"):  # each key head's query, key, values and gates
+            order, cuts = np.arange(rows).reshape(pairs, -1), np.cumsum([c.delta_k_dim, c.delta_k_dim, wide // pairs])
+            array = self.take("qkvz", (rows, c.dim), i)
+            out[f"l{i}.qkv"] = Rows(*((array, part.reshape(-1)) for part in np.split(order, cuts, axis=1)))
+        else:
+            out[f"l{i}.qkv"] = Rows(self.take("mix", (convolved, c.dim), i), self.take("z", (wide, c.dim), i))
+        if self.names.get("ba"):
+            order, array = np.arange(2 * heads).reshape(pairs, 2, -1), self.take("ba", (2 * heads, c.dim), i)
+            out[f"l{i}.ab"] = Rows(*((array, order[:, part].reshape(-1)) for part in (0, 1)))
+        else:
+            out[f"l{i}.ab"] = Rows(self.take("b", (heads, c.dim), i), self.take("a", (heads, c.dim), i))
         rates = whole("rates", (heads,))
         rates = rates if self.settings("flat") else -np.exp(rates)
         out[f"l{i}.decay"] = np.concatenate((rates, whole("dt", (heads,))))
@@ -582,8 +601,9 @@ class Family:
         out[f"l{i}.router"] = Rows(self.take("router", (n, c.dim), i))
         if self.label == "GptOss":
             self.gpt_oss(out, i)
-        elif self.names.get("e13"):
-            up, down = self.take("e13", (n, 2 * ffn, c.dim), i), self.take("e2", (n, c.dim, ffn), i)
+        elif self.names.get("e13") and (not self.names.get("e1") or self.names["e13"].format(i) in self.arrays):
+            down = self.take("e2s" if self.names.get("e2s") else "e2", (n, c.dim, ffn), i)
+            up = self.take("e13", (n, 2 * ffn, c.dim), i)
             out[f"l{i}.experts_up"], out[f"l{i}.experts_down"] = Rows(up.reshape(-1, c.dim)), Rows(down.reshape(-1, ffn))
         else:
             each = lambda e: (self.take(w, (ffn, c.dim), i, expert=e) for w in ("e1", "e3"))
@@ -840,7 +860,7 @@ def second_rope(j, c):
 
 # models that see pictures too: what stands for their text part, and what its config.json leaves to transformers' defaults
 SEEING = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "Mistral3ForConditionalGeneration": None}
-SEEING |= {f"{name}ForConditionalGeneration": f"{name}ForCausalLM" for name in ("Gemma4", "Qwen3_5")}
+SEEING |= {f"{name}ForConditionalGeneration": f"{name}ForCausalLM" for name in ("Gemma4", "Qwen3_5", "Qwen3_5Moe")}
 GEMMA3_DEFAULTS = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, vocab_size=262208, rope_theta=1e6)
 GEMMA3_DEFAULTS |= dict(max_position_embeddings=131072, rope_local_base_freq=10000.0, query_pre_attn_scalar=256)
 GEMMA3_DEFAULTS |= dict(rms_norm_eps=1e-6, hidden_activation="gelu_pytorch_tanh", sliding_window=4096)
@@ -1015,6 +1035,15 @@ GGUF_FAMILIES = {
     "qwen35": (
         gguf_names(GGUF_DELTA + " fn=post_attention_norm an2=") | GGUF_DELTA_BARE,
         dict(adapt=gguf_delta, flat=True, gated=True, in_turns=True, more=gguf_delta_sizes),
+    ),
+    "qwen35moe": (
+        gguf_names(GGUF_EXPERTS + GGUF_SHARED + " " + GGUF_DELTA + " fn=post_attention_norm an2=") | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, in_turns=True, more=gguf_delta_sizes, norm_topk=1),
+    ),
+    "qwen3next": (
+        gguf_names(GGUF_EXPERTS + GGUF_SHARED + " " + GGUF_DELTA + " b= a= ba=ssm_ba fn=post_attention_norm an2=")
+        | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, more=gguf_delta_sizes, norm_topk=1),
     ),
     "gemma4": (
         gguf_names(GGUF_GEMMA4) | GGUF_GEMMA4_TOP,

@@ -109,6 +109,18 @@ CASES = {  # name: (class, changes of BASE)
         dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
         | dict(layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"]),
     ),
+    "qwen3.5 moe": (
+        "Qwen3_5Moe",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=2)
+        | dict(layer_types=["linear_attention", "full_attention"], num_hidden_layers=2, num_experts=6, num_experts_per_tok=3)
+        | dict(moe_intermediate_size=24, shared_expert_intermediate_size=40),
+    ),
+    "qwen3 next": (
+        "Qwen3Next",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
+        | dict(layer_types=["linear_attention", "full_attention"], num_hidden_layers=2, num_experts=6, num_experts_per_tok=3)
+        | dict(moe_intermediate_size=24, shared_expert_intermediate_size=40, norm_topk_prob=True, decoder_sparse_step=1),
+    ),
     "gemma4": (
         "Gemma4",
         dict(num_hidden_layers=5, head_dim=8, global_head_dim=16, sliding_window=7, num_kv_shared_layers=2)
@@ -149,6 +161,7 @@ def main():
         own = kind in ("Falcon", "OPT", "GPTNeo") or "n_embd" in changes
         whole = changes if own else {**BASE, **changes}
         texts = {"Gemma3": "Gemma3TextConfig", "Gemma4": "Gemma4TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
+        texts["Qwen3_5Moe"] = "Qwen3_5MoeTextConfig"
         config = (getattr(transformers, texts[kind]) if kind in texts else cls.config_class)(**whole)
         config._attn_implementation = "eager"
         torch.manual_seed(0)
