@@ -53,18 +53,32 @@ def gpt_oss(layer, part, array):
     return [(f"{at}gate_{end}", turn(array[..., ::2])), (f"{at}up_{end}", turn(array[..., 1::2]))]
 
 
+HYBRIDS = {"lfm2": "LFM2", "qwen3_5_text": "QWEN35", "gemma4_text": "GEMMA4", "qwen3_next": "QWEN3NEXT"}
+HYBRIDS["qwen3_5_moe_text"] = "QWEN35MOE"
+
+
 def hybrid(name):
     """Of LFM2, Qwen3.5 and Gemma 4, as llama.cpp's conversion/ writes them."""
     j, out = FAMILIES[name]["config"], {}
-    arch = {"lfm2": "LFM2", "qwen3_5_text": "QWEN35", "gemma4_text": "GEMMA4"}[j["model_type"]]
+    arch = HYBRIDS[j["model_type"]]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch], j["num_hidden_layers"])
-    keys, values = j.get("linear_num_key_heads"), j.get("linear_num_value_heads")
+    keys, values, experts = j.get("linear_num_key_heads"), j.get("linear_num_value_heads"), {}
     for theirs, array in weights(FAMILIES[name]["tensors"]).items():
         if theirs.endswith("A_log"):
             array = -np.exp(array)
-        elif arch == "QWEN35" and theirs.endswith("norm.weight") and "linear_attn" not in theirs:
+        elif "QWEN3" in arch and theirs.endswith("norm.weight") and "linear_attn" not in theirs:
             array = array + 1
-        if "linear_attn" in theirs and "linear_attn.norm" not in theirs:  # value heads in turns
+        if ".experts." in theirs:
+            expert = int(theirs.split(".")[5])
+            experts.setdefault(theirs.replace(f"experts.{expert}.", "experts."), {})[expert] = array
+            continue
+        if "in_proj_qkvz" in theirs:  # each key head's part of all four
+            dk, dv = j["linear_key_head_dim"], j["linear_value_head_dim"] * values // keys
+            parts = np.split(array.reshape(keys, -1, array.shape[1]), np.cumsum([dk, dk, dv]), axis=1)
+            parts, at = [part.reshape(-1, array.shape[1]) for part in parts], f"blk.{theirs.split('.')[2]}.attn_"
+            out |= {at + "qkv.weight": np.concatenate(parts[:3]), at + "gate.weight": parts[3]}
+            continue
+        if "linear_attn" in theirs and "linear_attn.norm" not in theirs and arch != "QWEN3NEXT":  # value heads in turns
             size = 1 if re.search("in_proj_[ab]|A_log|dt_bias", theirs) else j["linear_value_head_dim"]
             turned = np.arange(values * size).reshape(keys, -1, size).swapaxes(0, 1).reshape(-1)
             if "out_proj" in theirs:
@@ -76,7 +90,8 @@ def hybrid(name):
             array = array[:, 0]
         theirs = theirs.replace("dt_bias", "dt_proj.bias") + (".weight" if theirs.endswith("layer_scalar") else "")
         out[names.get_name(theirs, try_suffixes=(".weight", ".bias"))] = np.ascontiguousarray(array)
-    return out
+    stacked = {name: np.stack([rows[e] for e in sorted(rows)]) for name, rows in experts.items()}
+    return out | {names.get_name(name, try_suffixes=(".weight",)): rows for name, rows in stacked.items()}
 
 
 def converted(name):
@@ -85,7 +100,7 @@ def converted(name):
     j, out = case["config"], {}
     if j["model_type"] == "falcon":
         return falcon(name)
-    if j["model_type"] in ("lfm2", "qwen3_5_text", "gemma4_text"):
+    if j["model_type"] in HYBRIDS:
         return hybrid(name)
     kind = j["model_type"]
     after = "post_attention_norm" if kind in ("gemma3_text", "gpt_oss") else "ffn_norm"
@@ -162,6 +177,9 @@ MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_l
 LFM2 = dict(attention__head_count_kv=[0, 2, 0, 0, 2], shortconv__l_cache=3, rope__freq_base=1e6, feed_forward_length=48)
 QWEN35 = dict(ssm__conv_kernel=4, ssm__state_size=8, ssm__group_count=2, ssm__time_step_rank=4, ssm__inner_size=48)
 QWEN35 |= dict(rope__dimension_count=4, attention__recurrent_layers=[True, True, False, True])
+QWEN35MOE = dict(expert_count=6, expert_used_count=3, expert_feed_forward_length=24, feed_forward_length=56)
+QWEN35MOE |= {**QWEN35, "ssm__time_step_rank": 2, "ssm__inner_size": 16, "attention__recurrent_layers": [True, False]}
+QWEN3NEXT = {**QWEN35MOE, "ssm__time_step_rank": 4, "ssm__inner_size": 48}
 GEMMA4 = dict(attention__key_length=16, attention__key_length_swa=8, attention__value_length_swa=8, attention__sliding_window=7)
 GEMMA4 |= dict(attention__sliding_window_pattern=[True, True, False, True, False], attention__shared_kv_layers=2)
 GEMMA4 |= dict(rope__freq_base=1e6, rope__freq_base_swa=1e4, rope__dimension_count=16, rope__dimension_count_swa=8)
@@ -192,6 +210,8 @@ GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, f
         ("mistral3", "ministral3", MINISTRAL3),
         ("lfm2", "lfm2", LFM2),
         ("qwen35", "qwen3.5", QWEN35),
+        ("qwen35moe", "qwen3.5 moe", QWEN35MOE),
+        ("qwen3next", "qwen3 next", QWEN3NEXT),
         ("gemma4", "gemma4", GEMMA4),
         ("gemma4", "gemma4 31b", GEMMA4_31B),
     ],
