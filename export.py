@@ -1952,7 +1952,7 @@ GGUF_SPLITS = {  # what the converter calls a way to split text: which of KNOWN_
     name: kind
     for kind, names in {
         1: "default gpt-2 phi-2 olmo mpt exaone4",
-        2: "llama-bpe llama3 llama-v3 falcon3 smaug-bpe dbrx chatglm-bpe glm4",
+        2: "llama-bpe llama3 llama-v3 falcon3 lfm2 smaug-bpe dbrx chatglm-bpe glm4",
         3: "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan",
         4: "smollm starcoder refact command-r exaone codeshell",
         5: "tekken",
@@ -1969,7 +1969,7 @@ def gguf_tokenizer(fields):
     get = lambda key, otherwise=None: fields.get(f"tokenizer.ggml.{key}", otherwise)
     tokens, kinds, eos = get("tokens"), get("token_type"), get("eos_token_id")
     stops = {i for key in ("eos", "eot", "eom") if (i := get(f"{key}_token_id")) is not None and i < len(tokens)}
-    ends = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+    ends = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
     stops |= {i for i, (text, kind) in enumerate(zip(tokens, kinds)) if kind == 3 and text in ends}
     if get("model") == "llama":
         types = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
@@ -1981,21 +1981,29 @@ def gguf_tokenizer(fields):
         flags |= run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0
         ids = dict(bos=bos, eos=eos, unk=get("unknown_token_id"), stops=sorted(stops))
         return dict(kind=run.SPM, pieces=pieces, prio=list(get("scores")), types=types, flags=flags, **ids), None
+    plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
+    rows = list(enumerate(zip(tokens, kinds)))
+    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
+    if get("model") == "gemma4":  # merges as of BPE, of characters with bytes to fall back on
+        vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
+        merges = [[m[: m.index(" ", 1)], m[m.index(" ", 1) + 1 :]] for m in get("merges")]
+        model = {"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": True, "unk_token": "<unk>"}
+        norm = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+        hints = dict(bos=get("bos_token_id"), eos=eos, stops=sorted(stops), add_bos=bool(get("add_bos_token", True)))
+        return read_tokenizer_json(json.dumps(dict(version="1.0", model=model, added_tokens=added, normalizer=norm)), hints)
     pre = get("pre", "default")
     if get("model") != "gpt2" or pre not in GGUF_SPLITS:
         found = f"{get('model')} with {pre}"
-        raise ModelError(f"tokenizer {printable(found)} is not supported; known: llama, gpt2 with {', '.join(GGUF_SPLITS)}")
+        known = f"llama, gemma4, gpt2 with {', '.join(GGUF_SPLITS)}"
+        raise ModelError(f"tokenizer {printable(found)} is not supported; known: {known}")
     cuts = {v: k for k, v in KNOWN_SPLITS.items()}[GGUF_SPLITS[pre]]
     isolated = lambda cut: {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
     digits = {"type": "Digits", "individual_digits": True}
     splits = [digits if cut == "digits" else isolated(cut) for cut in cuts if cut != "bytes"]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": "bytes" in cuts}
-    plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
-    rows = list(enumerate(zip(tokens, kinds)))
-    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
     vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
     model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges"))}
-    llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3")
+    llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2")
     model = {**model, "ignore_merges": llama3 or pre in ("tekken", "glm4")}
     nfc = {"type": "NFC"} if pre in ("qwen2", "qwen35") else None
     j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": nfc, "decoder": {**level, "use_regex": True}}

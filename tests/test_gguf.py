@@ -338,6 +338,37 @@ def test_tokenizer_and_template_come_from_the_file(tmp_path):
     assert t.name(ids[0]) == "<|im_start|>" and t.decode(ids).endswith("assistant\n")
 
 
+def test_the_tokenizer_of_gemma_4(tmp_path):
+    """Merges of whole characters, a space as one of them, bytes to fall back on: as the engine does it."""
+    T = pytest.importorskip("tokenizers")
+    model = T.models.BPE(byte_fallback=True, unk_token="<unk>")
+    whole = T.Tokenizer(model)
+    whole.normalizer = T.normalizers.Replace(" ", "\u2581")
+    marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<turn|>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = T.trainers.BpeTrainer(vocab_size=400, special_tokens=marks, show_progress=False)
+    whole.train_from_iterator(["the fox and the shoe were there,\n\n\nwhy is it so? 1234", "  the  fox"] * 30, trainer)
+    j = json.loads(whole.to_str())
+    j["model"]["byte_fallback"], j["added_tokens"] = True, [t for t in j["added_tokens"] if "0x" not in t["content"]]
+    whole = T.Tokenizer.from_str(json.dumps(j))
+    ordered = sorted(j["model"]["vocab"].items(), key=lambda row: row[1])
+    w = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "gemma4")
+    w.add_tokenizer_model("gemma4")
+    w.add_token_list([text for text, _ in ordered])
+    w.add_token_types([6 if text.startswith("<0x") else 3 if text in marks else 1 for text, _ in ordered])
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]])
+    w.add_bos_token_id(2)
+    w.add_eos_token_id(1)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+    assert export.main([str(tmp_path / "v.gguf"), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
+    t = run.Tokenizer(tmp_path / "t.bin")
+    for text in ("the fox", "  why? 77 \u00e9\n\n\n\n", "the  the\n\nshoe", "\u2581x \U0001f600"):
+        assert t.encode(text, add_bos=False) == whole.encode(text, add_special_tokens=False).ids, text
+        assert t.encode(text)[0] == 2
+    assert {t.name(i) for i in t.stops} == {"<eos>", "<turn|>"}
+
+
 @pytest.mark.parametrize(
     "harm, says",
     [

@@ -12,15 +12,15 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 460,
+    "model file": 580,
     "simd": 325,
     "compiler": 245,
-    "kernels": 995,
-    "forward": 403,
+    "kernels": 1120,
+    "forward": 530,
     "tokenizer": 400,
     "sampler": 60,
     "writer": 190,
-    "model": 470,
+    "model": 515,
     "bench": 195,
     "batch": 210,
     "chat": 155,
