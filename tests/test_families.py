@@ -45,6 +45,17 @@ def check(name, case, tmp_path, folder=None):
     assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
 
 
+@pytest.mark.parametrize("kind", ["f32", "q4_0"])
+@pytest.mark.parametrize("name", ["lfm2", "qwen3.5", "qwen3.5 moe", "qwen3 next", "gemma4", "gemma4 31b"])
+def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
+    folder, out = write_folder(tmp_path / "hf", FAMILIES[name]), tmp_path / "model.bin"
+    assert export.main([str(folder), "-o", str(out), "--type", kind, "--tokenizer", "none"]) == 0
+    whole, one = run.Model(out, n_threads=1, verbose=False).logits(tokens()), run.Model(out, n_threads=2, verbose=False)
+    one._open(24)
+    rows = [one.forward([token], [i], [0], [0])[0].copy() for i, token in enumerate(tokens())]
+    assert np.array_equal(rows, whole)
+
+
 def hub(name):
     """A case with its config.json as it lies on the Hub: of older versions of transformers."""
     case = json.loads(json.dumps(FAMILIES[name]))
