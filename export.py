@@ -208,6 +208,24 @@ OPT_PARTS = "an=self_attn_layer_norm fn=final_layer_norm wq=self_attn.q_proj wk=
 OPT_PARTS += "wo=self_attn.out_proj w3=fc1 w2=fc2"
 OPT = named("model.decoder.", "layers.{}.", "embed=embed_tokens positions=embed_positions out_norm=final_layer_norm", OPT_PARTS)
 
+LFM2 = like_llama(
+    "an=operator_norm fn=ffn_norm wo=self_attn.out_proj qn=self_attn.q_layernorm kn=self_attn.k_layernorm w1=feed_forward.w1 "
+    "w2=feed_forward.w2 w3=feed_forward.w3 conv=conv.conv mix=conv.in_proj out=conv.out_proj"
+) | {"out_norm": "model.embedding_norm.weight"}
+GEMMA4_PARTS = "an2=post_attention_layernorm fn=pre_feedforward_layernorm fn2=post_feedforward_layernorm "
+GEMMA4_PARTS += "ple_gate=per_layer_input_gate ple_up=per_layer_projection pn=post_per_layer_input_norm"
+GEMMA4 = like_llama(GEMMA4_PARTS) | {
+    "ple_embed": "model.embed_tokens_per_layer.weight",
+    "ple_proj": "model.per_layer_model_projection.weight",
+    "ple_norm": "model.per_layer_projection_norm.weight",
+    "scale": "model.layers.{}.layer_scalar",
+}
+DELTA = "conv=linear_attn.conv1d mix=linear_attn.in_proj_qkv z=linear_attn.in_proj_z b=linear_attn.in_proj_b "
+DELTA += "a=linear_attn.in_proj_a dn=linear_attn.norm out=linear_attn.out_proj "
+QWEN_NEXT = DELTA + "mix= z= b= a= qkvz=linear_attn.in_proj_qkvz ba=linear_attn.in_proj_ba "
+FUSED_EXPERTS = {"e13": "model.layers.{}.mlp.experts.gate_up_proj", "e2s": "model.layers.{}.mlp.experts.down_proj"}
+DELTA_BARE = {"rates": "model.layers.{}.linear_attn.A_log", "dt": "model.layers.{}.linear_attn.dt_bias"}
+
 
 def slides(j, layer, otherwise):
     """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
@@ -238,17 +256,73 @@ def neo_local(j, layer):
     return kinds[layer] == "local"
 
 
+def layer_kinds(full=run.ATTENTION, rule=lambda j, i: "full_attention"):
+    """-> what gives the kind of each layer, as layer_types says, or by the family's rule."""
+    known = {"full_attention": full, "sliding_attention": run.ATTENTION, "conv": run.CONV, "linear_attention": run.DELTA}
+
+    def kinds(j, n):
+        said = j.get("layer_types") or [rule(j, i) for i in range(n)]
+        if len(said) != n or n > 224 or set(said) - set(known):
+            found = ", ".join(sorted({printable(str(kind)) for kind in said} - set(known))) or f"{len(said)} of {n}"
+            raise ModelError(f"config.json: layer_types: {found}; expected {', '.join(known)} for each of at most 224 layers")
+        return bytes(known[kind] for kind in said)
+
+    return kinds
+
+
+def lfm2_width(j):
+    """Hidden width of the feed-forward part: two thirds of what config.json says, rounded up, if it says so."""
+    width = int(first_of(j, "block_ff_dim", "intermediate_size", otherwise=NEEDED))
+    if not j.get("block_auto_adjust_ff_dim", True):
+        return width
+    factor, multiple = j.get("block_ffn_dim_multiplier", 1.0), int(j.get("block_multiple_of", 256))
+    width = int(2 * width / 3)
+    return padded(int(factor * width), multiple) if factor is not None else width
+
+
+def delta_sizes(j):
+    """The sizes of layers of the gated delta rule."""
+    heads = dict(delta_k_heads=j["linear_num_key_heads"], delta_v_heads=j["linear_num_value_heads"])
+    sizes = dict(delta_k_dim=j["linear_key_head_dim"], delta_v_dim=j["linear_value_head_dim"])
+    return heads | sizes | dict(conv_len=j["linear_conv_kernel_dim"])
+
+
+def gemma4_sizes(j):
+    """Two kinds of attention, keys and values that layers share, embeddings for each layer."""
+    kinds, own = GEMMA4_KINDS(j, j["num_hidden_layers"]), j.get("per_layer_config") or {}
+    full = [own.get(str(i), {}) for i, kind in enumerate(kinds) if kind == run.ATTENTION2] or [{}]
+    if any(other != full[0] for other in full) or any(kinds[int(i)] != run.ATTENTION2 for i in own):
+        raise ModelError("config.json: layers of more than two shapes are not supported; expected those of layer_types")
+    if j.get("use_bidirectional_attention") == "all":
+        raise ModelError("config.json: use_bidirectional_attention all is not supported; expected a model that writes")
+    ple, shared = j.get("hidden_size_per_layer_input") or 0, j.get("num_kv_shared_layers") or 0
+    if ple and j.get("vocab_size_per_layer_input", j["vocab_size"]) != j["vocab_size"]:
+        raise ModelError(f"config.json: vocab_size_per_layer_input is not {j['vocab_size']}; expected one vocabulary")
+    kv = (j.get("num_global_key_value_heads") if j.get("attention_k_eq_v") else None) or j["num_key_value_heads"]
+    second = dict(head_dim2=full[0].get("head_dim") or j.get("global_head_dim") or 512)
+    second |= dict(n_kv_heads2=full[0].get("num_key_value_heads") or kv)
+    wide = 2 * j["intermediate_size"] if shared and j.get("use_double_wide_mlp") else 0
+    sizes = dict(kv_shared=shared, ffn_dim2=wide, ple_dim=ple, attn_scale=1.0, final_cap=j.get("final_logit_softcapping") or 0)
+    return {k: int(v) for k, v in second.items()} | sizes | ROOT_SCALE(j)
+
+
 # architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
 # store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
 # for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
-# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights. j is
-# config.json: window(j, layer): whether a layer slides; rotates(j, layer); more(j): fields of Config.
+# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights; gated:
+# wq has a gate behind each head's queries; v_norm; flat: taps are stored in two dims, decays as they are used; in_turns: as
+# the flag delta_turns; defaults, refused: what config.json need not and must not say. j is config.json: window(j, layer):
+# whether a layer slides; rotates(j, layer); kinds(j, layers): of each layer; ffn(j): its width; more(j): fields of Config.
 SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
 EVEN = lambda j, i: i % 2 == 0
 FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
 FOUR = lambda j, i: bool((i + 1) % 4)
 ALL = lambda j, i: True
 NEVER = lambda j, i: False
+LFM2_KINDS = layer_kinds(rule=lambda j, i: "full_attention" if i in j.get("full_attn_idxs", [i]) else "conv")
+LINEAR = lambda j, i: bool((i + 1) % j.get("full_attention_interval", 4))
+QWEN_KINDS = layer_kinds(rule=lambda j, i: "linear_attention" if LINEAR(j, i) else "full_attention")
+GEMMA4_KINDS = layer_kinds(run.ATTENTION2, lambda j, i: "sliding_attention" if FIVE(j, i) else "full_attention")
 ROOT_SCALE = lambda j: dict(embed_scale=j["hidden_size"] ** 0.5)
 GEMMA_SCALES = lambda j: ROOT_SCALE(j) | dict(attn_scale=j.get("query_pre_attn_scalar", 256) ** -0.5)
 GEMMA_CAPS = lambda j: dict(attn_cap=j.get("attn_logit_softcapping") or 0, final_cap=j.get("final_logit_softcapping") or 0)
@@ -319,10 +393,32 @@ FAMILIES = {
     "Starcoder2ForCausalLM": (STARCODER2, dict(norm="layer", window=ALL)),
     "FalconForCausalLM": (FALCON, dict(norm="layer", grouped=True, parallel="parallel_attn", act="gelu_erf")),
     "OPTForCausalLM": (OPT, dict(norm="layer", rotary=0, shift=2)),
+    "Lfm2ForCausalLM": (
+        LFM2,
+        dict(kinds=LFM2_KINDS, ffn=lfm2_width, defaults=dict(rope_theta=1e6), refused=("conv_bias",))
+        | dict(more=lambda j: dict(conv_len=j.get("conv_L_cache", 3))),
+    ),
+    "Gemma4ForCausalLM": (
+        GEMMA4,
+        dict(kinds=GEMMA4_KINDS, window=FIVE, more=gemma4_sizes, refused=("enable_moe_block",), v_norm=True),
+    ),
+    "Qwen3_5ForCausalLM": (
+        like_llama(DELTA) | DELTA_BARE,
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes),
+    ),
+    "Qwen3_5MoeForCausalLM": (
+        like_llama(EXPERTS + " " + SHARED + " " + DELTA) | DELTA_BARE | FUSED_EXPERTS,
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes, mixed=dict(norm_topk=1)),
+    ),
+    "Qwen3NextForCausalLM": (
+        like_llama(EXPERTS + " " + SHARED + " " + QWEN_NEXT) | DELTA_BARE,
+        dict(kinds=QWEN_KINDS, plus_one=True, gated=True, more=delta_sizes, mixed={}),
+    ),
     "NanoChatForCausalLM": (NANOCHAT, dict(ones=True, qk_ones=True, embed_norm=True, backwards=True, more=GEMMA_CAPS)),
 }
-TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3".split()  # unless config.json says
+TIED = "GPT2 GPTNeo Gemma Gemma2 Gemma3 Gemma4 Cohere Cohere2 OPT Falcon Starcoder2 SmolLM3 Lfm2"  # unless config.json says
 ROTATED = dict(Phi=0.5, StableLm=0.25, GPTNeoX=0.25, Nemotron=0.5, Glm=0.5, Glm4=0.5)  # share of a head, unless it says
+ROTATED |= dict(Qwen3_5=0.25, Qwen3_5Moe=0.25, Qwen3Next=0.25)
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh")
 
@@ -343,10 +439,17 @@ class Family:
         get = {"norm": "rms", "shift": 0, "skip": (), **(settings or {})}.get
         self.settings, self.layered, self.shift = get, get("norm") == "layer", get("shift")
         self.skip = (*get("skip"), "rotary_emb.inv_freq")
+        self.first, self.k_is_v = 0, False  # the first layer of attention; whether the second kind's values are its keys
+
+    def look(self, kinds):
+        """Learn which layer shows what layers of attention have, and whether the second kind's values are its keys."""
+        self.first = next((i for i, kind in enumerate(kinds) if kind in (run.ATTENTION, run.ATTENTION2)), 0)
+        second = kinds.find(run.ATTENTION2)
+        self.k_is_v = second >= 0 and self.names["wv"].format(second) not in self.arrays
 
     def has(self, key, bias=False):
-        """Whether the first layer has this tensor."""
-        name = (self.names.get(key) or "").format(0, 0)
+        """Whether the first layer of attention has this tensor."""
+        name = (self.names.get(key) or "").format(self.first, 0)
         return bool(name) and (name.removesuffix("weight") + "bias" if bias else name) in self.arrays
 
     def take(self, key, shape, layer=0, bias=False, expert=0):
@@ -362,25 +465,31 @@ class Family:
         return array
 
     def qkv(self, layer, bias=False):
-        """Parts of q, k and v: (array, order of its rows)."""
-        c, hd = self.config, self.config.head_dim
-        tail, q, kv = () if bias else (c.dim,), c.n_heads * hd, c.n_kv_heads * hd
+        """Parts of q, k and v, and of the gate if there is one: (array, order of its rows)."""
+        c, (kv_heads, hd) = self.config, self.config.heads(layer)
+        tail, q, kv = () if bias else (c.dim,), c.n_heads * hd, kv_heads * hd
         if self.names.get("wqkv"):
             array, rows = self.take("wqkv", (q + 2 * kv, *tail), layer, bias), np.arange(q + 2 * kv)
-            groups = rows.reshape(c.n_kv_heads, -1, hd)  # each kv head's queries, then its key and its value
+            groups = rows.reshape(kv_heads, -1, hd)  # each kv head's queries, then its key and its value
             parts = (groups[:, :-2], groups[:, -2], groups[:, -1]) if self.settings("grouped") else np.split(rows, [q, q + kv])
             parts = [(array, part.reshape(-1)) for part in parts]
+        elif c.has("attn_gate"):  # each head's queries, then its gate
+            parts = [(self.take(w, (n, *tail), layer), np.arange(n)) for w, n in (("wq", 2 * q), ("wk", kv), ("wv", kv))]
+            array, rows = parts[0][0], parts[0][1].reshape(c.n_heads, 2, hd)
+            parts = [(array, rows[:, 0].reshape(-1)), *parts[1:], (array, rows[:, 1].reshape(-1))]
         else:
-            parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in (("wq", q), ("wk", kv), ("wv", kv))]
-        return [(array, self.turned(rows)) for array, rows in parts[:2]] + parts[2:]
+            value = "wk" if self.k_is_v and c.kind(layer) == run.ATTENTION2 else "wv"
+            there = (("wq", q), ("wk", kv), (value, kv))[: 3 if c.kv_layer(layer) == layer else 1]
+            parts = [(self.take(w, (n, *tail), layer, bias), np.arange(n)) for w, n in there]
+        return [(array, self.turned(rows, hd)) for array, rows in parts[:2]] + parts[2:]
 
-    def turned(self, rows):
+    def turned(self, rows, head_dim):
         """Rows of heads in our order of a head's columns."""
-        return rows.reshape(-1, self.config.head_dim)[:, self.order].reshape(-1)
+        return rows.reshape(-1, head_dim)[:, self.orders[head_dim]].reshape(-1)
 
     def gate_up(self, layer, bias=False):
         c, tail = self.config, () if bias else (self.config.dim,)
-        ffn = c.shared_ffn or c.ffn_dim
+        ffn = c.shared_ffn or c.ffn(layer)
         if self.names.get("w13"):
             return [self.take("w13", (2 * ffn, *tail), layer, bias)]
         return [self.take(w, (ffn, *tail), layer, bias) for w in ("w1", "w3") if w == "w3" or not c.has("ungated")]
@@ -397,26 +506,34 @@ class Family:
 
     def head_norms(self, layer):
         """float32 [columns of q and k]: the weight of each."""
-        c, parts = self.config, []
-        for key, heads in (("qn", c.n_heads), ("kn", c.n_kv_heads)):
-            n = heads * c.head_dim
+        c, (kv, head_dim), parts = self.config, self.config.heads(layer), []
+        for key, heads in (("qn", c.n_heads), ("kn", kv))[: 2 if c.kv_layer(layer) == layer else 1]:
+            n = heads * head_dim
             if self.settings("qk_ones"):
                 parts.append(np.ones(n, np.float32))
                 continue
-            w = to_float32(np.asarray(self.take(key, (n if c.qk_norm == 2 else c.head_dim,), layer)))
-            parts.append(np.resize(w, n)[self.turned(np.arange(n))] + bool(self.settings("plus_one")))
+            w = to_float32(np.asarray(self.take(key, (n if c.qk_norm == 2 else head_dim,), layer)))
+            parts.append(np.resize(w, n)[self.turned(np.arange(n), head_dim)] + bool(self.settings("plus_one")))
         return np.concatenate(parts)
 
     def tensors(self, config, rotated):
         """-> {run.py's name: Rows or vector}; refuses what is missing, left over or of another shape."""
         c = self.config = config
         self.left = {name for name in self.arrays if not name.endswith(self.skip)}
-        self.order = head_order(c.head_dim, rotated, bool(self.settings("interleaved")))
+        for i in range(c.n_layers - c.kv_shared, c.n_layers):  # some files have what these layers do not use
+            self.left -= {(self.names.get(key) or "").format(i) for key in ("wk", "wv", "kn")}
+        self.orders = {c.head_dim2: np.arange(c.head_dim2)}
+        self.orders[c.head_dim] = head_order(c.head_dim, rotated, bool(self.settings("interleaved")))
         out = {"embed": Rows(self.take("embed", (c.vocab_size, c.dim)))}
         if c.has("positions"):
             out["positions"] = Rows(self.take("positions", (c.max_ctx + self.shift, c.dim))[self.shift :])
         if c.has("embed_norm"):
             self.norm(out, "embed_norm", to="embed_norm")
+        if c.ple_dim:
+            wide = c.n_layers * c.ple_dim
+            out["ple_embed"] = Rows(self.take("ple_embed", (c.vocab_size, wide)))
+            out["ple_proj"] = Rows(self.take("ple_proj", (wide, c.dim)))
+            out["ple_norm.w"] = self.take("ple_norm", (c.ple_dim,))
         for i in range(c.n_layers):
             self.layer(out, i)
         self.norm(out, "out_norm", to="out_norm")
@@ -435,15 +552,24 @@ class Family:
         for key, there in (("an", not c.has("no_pre_norm")), ("an2", c.has("post_norm"))):
             for name in (key, key.replace("a", "f")) if there else ():
                 self.norm(out, name, i)
-        out[f"l{i}.qkv"] = Rows(*self.qkv(i))
-        if c.qk_norm:
-            out[f"l{i}.qk.w"] = self.head_norms(i)
-        out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.n_heads * c.head_dim), i))
+        if c.attends(i):
+            out[f"l{i}.qkv"] = Rows(*self.qkv(i))
+            if c.qk_norm:
+                out[f"l{i}.qk.w"] = self.head_norms(i)
+            out[f"l{i}.o"] = Rows(self.take("wo", (c.dim, c.mixed(i)[2]), i))
+        else:
+            self.convolution(out, i)
         if c.n_experts:
             self.experts(out, i)
         if c.shared_ffn or not c.n_experts:
             out[f"l{i}.gate_up"] = Rows(*self.gate_up(i))
-            out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn_dim), i))
+            out[f"l{i}.down"] = Rows(self.take("w2", (c.dim, c.shared_ffn or c.ffn(i)), i))
+        if c.ple_dim:
+            out[f"l{i}.ple_gate"] = Rows(self.take("ple_gate", (c.ple_dim, c.dim), i))
+            out[f"l{i}.ple_up"] = Rows(self.take("ple_up", (c.dim, c.ple_dim), i))
+            self.norm(out, "pn", i)
+        if c.has("layer_scale"):
+            out[f"l{i}.scale"] = self.take("scale", (1,), i)
         whole = lambda parts: Rows(*parts).read(0, Rows(*parts).shape[0])
         if c.has("qkv_bias"):
             out[f"l{i}.qkv.b"] = whole(self.qkv(i, True))
@@ -454,14 +580,42 @@ class Family:
         if c.has("down_bias"):
             out[f"l{i}.down.b"] = self.take("w2", (c.dim,), i, True)
 
+    def convolution(self, out, i):
+        """A layer that convolves: between two gates, or before the gated delta rule."""
+        c, (convolved, rows, wide) = self.config, self.config.mixed(i)
+        whole = lambda key, shape: to_float32(self.take(key, shape, i))
+        taps = (convolved, c.conv_len) if self.settings("flat") else (convolved, 1, c.conv_len)
+        out[f"l{i}.conv"] = np.ascontiguousarray(whole("conv", taps).reshape(convolved, -1).T).reshape(-1)
+        out[f"l{i}.o"] = Rows(self.take("out", (c.dim, wide), i))
+        if c.kind(i) == run.CONV:
+            out[f"l{i}.qkv"] = Rows(self.take("mix", (rows, c.dim), i))
+            return
+        heads, pairs = c.delta_v_heads, c.delta_k_heads
+        if self.names.get("qkvz"):  # each key head's query, key, values and gates
+            order, cuts = np.arange(rows).reshape(pairs, -1), np.cumsum([c.delta_k_dim, c.delta_k_dim, wide // pairs])
+            array = self.take("qkvz", (rows, c.dim), i)
+            out[f"l{i}.qkv"] = Rows(*((array, part.reshape(-1)) for part in np.split(order, cuts, axis=1)))
+        else:
+            out[f"l{i}.qkv"] = Rows(self.take("mix", (convolved, c.dim), i), self.take("z", (wide, c.dim), i))
+        if self.names.get("ba"):
+            order, array = np.arange(2 * heads).reshape(pairs, 2, -1), self.take("ba", (2 * heads, c.dim), i)
+            out[f"l{i}.ab"] = Rows(*((array, order[:, part].reshape(-1)) for part in (0, 1)))
+        else:
+            out[f"l{i}.ab"] = Rows(self.take("b", (heads, c.dim), i), self.take("a", (heads, c.dim), i))
+        rates = whole("rates", (heads,))
+        rates = rates if self.settings("flat") else -np.exp(rates)
+        out[f"l{i}.decay"] = np.concatenate((rates, whole("dt", (heads,))))
+        out[f"l{i}.dn.w"] = whole("dn", (c.delta_v_dim,))
+
     def experts(self, out, i):
         """The router, and the matrices of all experts one after the other: stored each by itself, or in one of three dims."""
         c, n, ffn = self.config, self.config.n_experts, self.config.expert_ffn
         out[f"l{i}.router"] = Rows(self.take("router", (n, c.dim), i))
         if self.label == "GptOss":
             self.gpt_oss(out, i)
-        elif self.names.get("e13"):
-            up, down = self.take("e13", (n, 2 * ffn, c.dim), i), self.take("e2", (n, c.dim, ffn), i)
+        elif self.names.get("e13") and (not self.names.get("e1") or self.names["e13"].format(i) in self.arrays):
+            down = self.take("e2s" if self.names.get("e2s") else "e2", (n, c.dim, ffn), i)
+            up = self.take("e13", (n, 2 * ffn, c.dim), i)
             out[f"l{i}.experts_up"], out[f"l{i}.experts_down"] = Rows(up.reshape(-1, c.dim)), Rows(down.reshape(-1, ffn))
         else:
             each = lambda e: (self.take(w, (ffn, c.dim), i, expert=e) for w in ("e1", "e3"))
@@ -515,13 +669,17 @@ class Family:
             "no_pre_norm": not self.names.get("an"),
             "positions": self.has("positions"),
             "embed_norm": bool(self.settings("embed_norm")),
+            "attn_gate": bool(self.settings("gated")),
+            "v_norm": bool(self.settings("v_norm")),
+            "layer_scale": self.has("scale"),
+            "delta_turns": bool(self.settings("in_turns")),
         }
         return sum(FLAGS[name] for name, there in on.items() if there)
 
     def qk_norm(self, head_dim):
         if not self.has("qn"):
             return int(bool(self.settings("qk_ones")))
-        return 1 if self.arrays[self.names["qn"].format(0)].shape == (head_dim,) else 2
+        return 1 if self.arrays[self.names["qn"].format(self.first)].shape == (head_dim,) else 2
 
 
 DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, IndexError, AttributeError, struct.error)  # by odd settings,
@@ -539,6 +697,10 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         text = f"rotates {rotated} of {head_dim} columns, base {theta}"
         raise ModelError(f"{text}; expected an even number of them; is the configuration damaged?")
     kind, rotated = scaling.get("rope_type", scaling.get("type", "default")), head_dim if rotated is None else rotated
+    if kind == "proportional":  # frequencies as if the whole head turned, but only the first of them do
+        f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim) / scaling.get("factor", 1.0)
+        f[int(scaling.get("partial_rotary_factor", 1.0) * head_dim // 2) :] = 0
+        return np.stack((f, np.ones(head_dim // 2)))[None].astype(np.float32)
     f, amplitude = 1 / theta ** (np.arange(0, rotated, 2) / rotated), 1.0
     old = scaling.get("original_max_position_embeddings") or max_ctx
     if kind == "linear":
@@ -566,7 +728,7 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         f = np.stack([f / np.array(scaling[key], float) for key in ("short_factor", "long_factor")])
     elif kind != "default":
         name = printable(str(kind))[:60]
-        raise ModelError(f"rope type {name!r} is not supported; known: default, linear, llama3, yarn, longrope")
+        raise ModelError(f"rope type {name!r} is not supported; known: default, linear, llama3, yarn, longrope, proportional")
     f = np.atleast_2d(f)
     table = np.zeros((len(f), 2, head_dim // 2))
     table[:, 1] = 1
@@ -598,6 +760,11 @@ def hf_experts(j, f):
     return fields | f.settings("mixed")
 
 
+def plain_width(j):
+    width = first_of(j, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    return int(4 * first_of(j, "hidden_size", "n_embd") if width is None else width)
+
+
 def hf_config(j, f):
     """config.json -> Config, but for the rope tables."""
     get = lambda *keys, otherwise=NEEDED: first_of(j, *keys, otherwise=otherwise)
@@ -609,10 +776,16 @@ def hf_config(j, f):
     act = f.settings("act") or ACTS.get(act, act)
     if act not in run.ACTIVATIONS:
         raise ModelError(f"config.json: activation {printable(str(act))[:40]!r} is not supported; known: {', '.join(ACTS)}")
+    layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
+    kinds = f.settings("kinds")(j, layers) if f.settings("kinds") else b""
+    f.look(kinds)
+    if f.k_is_v and not j.get("attention_k_eq_v"):
+        raise ModelError("a layer without values, and config.json does not say attention_k_eq_v; is the source complete?")
     quantised = j.get("quantization_config")
     if isinstance(quantised, dict) and quantised.get("quant_method") == "mxfp4" and f.label == "GptOss":
         j = {**j, "quantization_config": None}
-    for key in ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm"):
+    odd = ("qk_layernorm", "use_qk_norm", "clip_qkv", "alibi", "quantization_config", "_remove_final_layer_norm")
+    for key in (*odd, *(f.settings("refused") or ())):
         if j.get(key):
             found = printable(str(j[key]))[:60]
             raise ModelError(f"config.json: {key} {found} is not supported; expected none")
@@ -627,7 +800,7 @@ def hf_config(j, f):
     parallel = bool(j.get(parallel, f.label != "StableLm")) if isinstance(parallel, str) else parallel
     if parallel and not f.has("fn"):
         f.names["fn"] = f.names["an"]
-    tied = j.get("tie_word_embeddings", f.label in TIED or not f.has("head"))
+    tied = j.get("tie_word_embeddings", j.get("tie_embedding", f.label in TIED.split() or not f.has("head")))
     if tied and f.has("head"):  # a tied matrix may stand under either name, or both
         f.arrays.setdefault(f.names["embed"], f.arrays[f.names["head"]])
         f.skip += (f.names["head"],)
@@ -637,11 +810,11 @@ def hf_config(j, f):
     return Config(
         printable(str(j.get("model_type") or "llama"))[:16],
         dim=dim,
-        n_layers=int(get("num_hidden_layers", "n_layer", "num_layers")),
+        n_layers=layers,
         n_heads=heads,
         n_kv_heads=kv,
         head_dim=head_dim,
-        ffn_dim=int(get("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", otherwise=4 * dim)),
+        ffn_dim=(f.settings("ffn") or plain_width)(j),
         vocab_size=int(j["vocab_size"]),
         max_ctx=int(get("max_position_embeddings", "n_positions", "n_ctx", otherwise=2048)),
         norm=int(f.layered),
@@ -651,6 +824,7 @@ def hf_config(j, f):
         eps=float(get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)),
         flags=f.flags(tied),
         **{k: int(v) if isinstance(v, int) and 0 <= v < int(j["vocab_size"]) else NONE for k, v in ids.items()},
+        kinds=kinds.ljust(224, b"\0"),
         **hf_experts(j, f),
         **more(j),
     )
@@ -673,6 +847,8 @@ def hf_rope(j, f, c, window):
         slide = {"rope_theta": j["rope_local_base_freq"]}
     elif f.label == "Olmo3" and not given:  # the scaling is for the layers that see everything
         slide = {"rope_theta": rope["rope_theta"]}
+    if c.head_dim2:  # layers that see everything have a table of their own
+        full = slide
     share = first_of(full, "partial_rotary_factor", otherwise=first_of(j, "partial_rotary_factor", "rotary_pct"))
     share = ROTATED.get(f.label, 1) if share is None else share
     rotated = int(j["rotary_dim"]) if j.get("rotary_dim") else int(c.head_dim * share)
@@ -690,12 +866,21 @@ def hf_rope(j, f, c, window):
     return table, ids, rotated, int(old or full.get("original_max_position_embeddings") or 0) if len(both) == 2 else 0
 
 
+def second_rope(j, c):
+    """The table of layers of the second kind of attention."""
+    rope = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    rope = (j.get("rope_parameters") or {}).get("full_attention") or rope
+    return rope_table(c.head_dim2, float(rope.get("rope_theta") or 1e6), rope, None, c.max_ctx)
+
+
 # models that see pictures too: what stands for their text part, and what its config.json leaves to transformers' defaults
 SEEING = {"Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "Mistral3ForConditionalGeneration": None}
+SEEING |= {f"{name}ForConditionalGeneration": f"{name}ForCausalLM" for name in ("Gemma4", "Qwen3_5", "Qwen3_5Moe")}
 GEMMA3_DEFAULTS = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, vocab_size=262208, rope_theta=1e6)
 GEMMA3_DEFAULTS |= dict(max_position_embeddings=131072, rope_local_base_freq=10000.0, query_pre_attn_scalar=256)
 GEMMA3_DEFAULTS |= dict(rms_norm_eps=1e-6, hidden_activation="gelu_pytorch_tanh", sliding_window=4096)
-PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+PICTURES = "vision_tower. multi_modal_projector. visual. audio_tower. embed_vision. embed_audio. mtp.".split()
+PICTURES = (*PICTURES, *("model." + name for name in PICTURES))  # or sounds, or guesses at tokens further ahead
 
 
 def text_part(j, arrays):
@@ -719,10 +904,11 @@ def hf_source(j, arrays):
     short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
     label = str((j.get("architectures") or [j.get("model_type")])[0])
     by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
-    label = by_type.get(label.replace("_", ""), label)
+    label = by_type.get(label.removesuffix("_text").replace("_", ""), label)
     if label not in FAMILIES:
         raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
+    j = {**settings.get("defaults", {}), **j}
     if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
         arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
     f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)
@@ -735,7 +921,10 @@ def hf_source(j, arrays):
     table, rope_id, rotated, long = hf_rope(j, f, c, window)
     c = replace(c, n_rope=len(table), rope_long=long)
     more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    return SimpleNamespace(config=c, rope=table, tensors=f.tensors(c, rotated), **more)
+    tensors = f.tensors(c, rotated)
+    if c.head_dim2:
+        tensors["rope2"] = second_rope(j, c)
+    return SimpleNamespace(config=c, rope=table, tensors=tensors, **more)
 
 
 # -----------------------------------------------------------------------------
@@ -758,6 +947,47 @@ GEMMA_SCALE = lambda j: dict(embed_scale=j["embedding_length"] ** 0.5)
 GGUF_GEMMA = lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | (
     dict(attn_scale=(j["embedding_length"] / j["attention.head_count"]) ** -0.5) if j["block_count"] in (46, 62) else {}
 )
+GGUF_GEMMA4 = """fn=ffn_norm scale=layer_output_scale ple_gate=inp_gate ple_up=proj pn=post_norm"""
+GGUF_GEMMA4_TOP = dict(ple_embed="per_layer_token_embd.weight", ple_proj="per_layer_model_proj.weight")
+GGUF_GEMMA4_TOP |= dict(ple_norm="per_layer_proj_norm.weight")
+GGUF_DELTA = "conv=ssm_conv1d mix=attn_qkv z=attn_gate b=ssm_beta a=ssm_alpha dn=ssm_norm out=ssm_out"
+GGUF_DELTA_BARE = {"rates": "blk.{}.ssm_a", "dt": "blk.{}.ssm_dt.bias", "wqkv": None}
+
+
+def gguf_lfm2(j):
+    """Layers that convolve have no kv heads."""
+    heads = j["attention.head_count_kv"]
+    return {**j, "attention.head_count_kv": max(heads), "kinds": bytes(run.ATTENTION if n else run.CONV for n in heads)}
+
+
+def gguf_delta(j):
+    """The layers behind block_count - nextn_predict_layers guess further ahead, and are left out."""
+    n = j["block_count"] - (j.get("nextn_predict_layers") or 0)
+    linear = j.get("attention.recurrent_layers")
+    if not isinstance(linear, list):
+        linear = [(i + 1) % (j.get("full_attention_interval") or 4) for i in range(n)]
+    return {**j, "block_count": n, "kinds": bytes(run.DELTA if there else run.ATTENTION for there in linear[:n])}
+
+
+def gguf_delta_sizes(j):
+    heads = dict(delta_k_heads=j["ssm.group_count"], delta_v_heads=j["ssm.time_step_rank"], delta_k_dim=j["ssm.state_size"])
+    return {**heads, "delta_v_dim": j["ssm.inner_size"] // j["ssm.time_step_rank"], "conv_len": j["ssm.conv_kernel"]}
+
+
+def gguf_gemma4(j):
+    """Sizes of the layers with a window, as of others; those of layers that see everything as the second."""
+    slide, shared = j["attention.sliding_window_pattern"], j.get("attention.shared_kv_layers") or 0
+    each = lambda key: j[key] if isinstance(j[key], list) else [j[key]] * len(slide)
+    first, full, kv, ffn = slide.index(True), slide.index(False), each("attention.head_count_kv"), each("feed_forward_length")
+    more = dict(head_dim2=j["attention.key_length"], n_kv_heads2=kv[full], kv_shared=shared)
+    more |= dict(ffn_dim2=ffn[-1] if ffn[-1] != ffn[0] else 0, ple_dim=j.get("embedding_length_per_layer_input") or 0)
+    new = {f"attention.{key}_length": j[f"attention.{key}_length_swa"] for key in ("key", "value")}
+    new |= {"attention.head_count_kv": kv[first], "feed_forward_length": ffn[0], "second": {**more, "attn_scale": 1.0}}
+    new |= {"rope.freq_base": j.get("rope.freq_base_swa", 10000.0), "rope.freq_base2": j.get("rope.freq_base", 1e6)}
+    new |= {"rope.dimension_count": j.get("rope.dimension_count_swa")}
+    return {**j, **new, "kinds": bytes(run.ATTENTION if there else run.ATTENTION2 for there in slide)}
+
+
 GGUF_FAMILIES = {
     "llama": (gguf_names(), dict(interleaved=True)),
     "mistral3": (
@@ -813,6 +1043,27 @@ GGUF_FAMILIES = {
     "phi2": (gguf_names("w1= fn=attn_norm"), dict(norm="layer", act="gelu_tanh", parallel=True)),
     "starcoder2": (gguf_names("w1="), dict(norm="layer", act="gelu_tanh")),
     "stablelm": (gguf_names(), dict(norm="layer", parallel="use_parallel_residual")),
+    "lfm2": (
+        gguf_names("conv=shortconv.conv mix=shortconv.in_proj out=shortconv.out_proj") | {"out_norm": "token_embd_norm.weight"},
+        dict(adapt=gguf_lfm2, flat=True, more=lambda j: dict(conv_len=j["shortconv.l_cache"])),
+    ),
+    "qwen35": (
+        gguf_names(GGUF_DELTA + " fn=post_attention_norm an2=") | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, in_turns=True, more=gguf_delta_sizes),
+    ),
+    "qwen35moe": (
+        gguf_names(GGUF_EXPERTS + GGUF_SHARED + " " + GGUF_DELTA + " fn=post_attention_norm an2=") | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, in_turns=True, more=gguf_delta_sizes, norm_topk=1),
+    ),
+    "qwen3next": (
+        gguf_names(GGUF_EXPERTS + GGUF_SHARED + " " + GGUF_DELTA + " b= a= ba=ssm_ba fn=post_attention_norm an2=")
+        | GGUF_DELTA_BARE,
+        dict(adapt=gguf_delta, flat=True, gated=True, more=gguf_delta_sizes, norm_topk=1),
+    ),
+    "gemma4": (
+        gguf_names(GGUF_GEMMA4) | GGUF_GEMMA4_TOP,
+        dict(adapt=gguf_gemma4, act="gelu_tanh", v_norm=True, more=lambda j: GEMMA_SCALE(j) | GGUF_CAPS(j) | j["second"]),
+    ),
 }
 KEPT_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0"}  # others become q8_0
 
@@ -933,6 +1184,14 @@ def read_gguf(path):
         names, settings = gguf_names(GGUF_EXPERTS), {**settings, "norm_topk": 1}
     j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
     f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
+    try:
+        j = settings.get("adapt", dict)(j)
+        f.look(j.get("kinds", b""))
+        ahead = [name for name in arrays if name.startswith("blk.") and int(name.split(".")[1]) >= j["block_count"]]
+        for name in ahead if j.get("nextn_predict_layers") else ():
+            del arrays[name]
+    except DAMAGED as e:
+        raise damaged(e) from None
     for key in ("wqkv", "qn", "an2", "fn2", "positions"):
         f.names[key] = f.names.get(key) if f.has(key) else None
     try:
@@ -945,9 +1204,14 @@ def read_gguf(path):
         table, rope_id, rotated, long = gguf_rope(j, f, c, window)
         c = replace(c, n_rope=len(table), rope_long=long)
         c = sampled(c, *(fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
-        tensors = f.tensors(c, rotated)
+        second = {}
+        if c.head_dim2:  # the pairs that do not turn have factors out of all proportion
+            factors = to_float32(f.arrays.pop("rope_freqs.weight"))
+            second["rope2"] = rope_table(c.head_dim2, float(j["rope.freq_base2"]))
+            second["rope2"][:, 0] *= (factors < 1e20) / factors
+        tensors = f.tensors(c, rotated) | second
     except DAMAGED as e:
-        raise ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?") from None
+        raise damaged(e) from None
     source = SimpleNamespace(kind=f"GGUF of {arch}", config=c, rope=table, tensors=tensors, window=window)
     source.rope_id, source.gguf = np.array(rope_id, "<i4"), fields
     source.types = {name: kind_of(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
@@ -955,6 +1219,10 @@ def read_gguf(path):
     source.notice = f"{', '.join(left)} become q8_0; {', '.join(KEPT_TYPES)} are kept to the bit" if left else ""
     source.note = printable(str(fields.get("general.name", "")))
     return source
+
+
+def damaged(e):
+    return ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?")
 
 
 def gguf_arrays(tensors):
@@ -1019,6 +1287,7 @@ def gguf_config(j, f, arch):
         parallel=int(parallel),
         eps=round(float(eps), 12),
         flags=f.flags(tied),
+        kinds=j.get("kinds", b"").ljust(224, b"\0"),
         **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
         **experts,
         **more(j),
@@ -1032,7 +1301,7 @@ def gguf_rope(j, f, c, window):
     rotated, theta = int(j.get("rope.dimension_count") or c.head_dim), float(j.get("rope.freq_base") or 10000.0)
     scaling = {k.removeprefix("rope.scaling."): v for k, v in j.items() if k.startswith("rope.scaling.")}
     kind, old, long = scaling.get("type", "none"), scaling.get("original_context_length"), 0
-    take = lambda name: np.array(f.arrays.pop(name), float) if name in f.arrays else None
+    take = lambda name: np.array(f.arrays.pop(name), float) if name in f.arrays and not c.head_dim2 else None
     factors = [take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")]
     rope = {"rope_type": "default" if kind == "none" else kind, "original_max_position_embeddings": old, **scaling}
     if factors[1] is not None:
@@ -1865,7 +2134,7 @@ GGUF_SPLITS = {  # what the converter calls a way to split text: which of KNOWN_
     name: kind
     for kind, names in {
         1: "default gpt-2 phi-2 olmo mpt exaone4",
-        2: "llama-bpe llama3 llama-v3 falcon3 smaug-bpe dbrx chatglm-bpe glm4",
+        2: "llama-bpe llama3 llama-v3 falcon3 lfm2 smaug-bpe dbrx chatglm-bpe glm4",
         3: "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan",
         4: "smollm starcoder refact command-r exaone codeshell",
         5: "tekken",
@@ -1882,7 +2151,7 @@ def gguf_tokenizer(fields):
     get = lambda key, otherwise=None: fields.get(f"tokenizer.ggml.{key}", otherwise)
     tokens, kinds, eos = get("tokens"), get("token_type"), get("eos_token_id")
     stops = {i for key in ("eos", "eot", "eom") if (i := get(f"{key}_token_id")) is not None and i < len(tokens)}
-    ends = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+    ends = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
     stops |= {i for i, (text, kind) in enumerate(zip(tokens, kinds)) if kind == 3 and text in ends}
     if get("model") == "llama":
         types = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
@@ -1894,21 +2163,29 @@ def gguf_tokenizer(fields):
         flags |= run.BYTE_FALLBACK if types.count(run.BYTE) == 256 else 0
         ids = dict(bos=bos, eos=eos, unk=get("unknown_token_id"), stops=sorted(stops))
         return dict(kind=run.SPM, pieces=pieces, prio=list(get("scores")), types=types, flags=flags, **ids), None
+    plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
+    rows = list(enumerate(zip(tokens, kinds)))
+    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
+    if get("model") == "gemma4":  # merges as of BPE, of characters with bytes to fall back on
+        vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
+        merges = [[m[: m.index(" ", 1)], m[m.index(" ", 1) + 1 :]] for m in get("merges")]
+        model = {"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": True, "unk_token": "<unk>"}
+        norm = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+        hints = dict(bos=get("bos_token_id"), eos=eos, stops=sorted(stops), add_bos=bool(get("add_bos_token", True)))
+        return read_tokenizer_json(json.dumps(dict(version="1.0", model=model, added_tokens=added, normalizer=norm)), hints)
     pre = get("pre", "default")
     if get("model") != "gpt2" or pre not in GGUF_SPLITS:
         found = f"{get('model')} with {pre}"
-        raise ModelError(f"tokenizer {printable(found)} is not supported; known: llama, gpt2 with {', '.join(GGUF_SPLITS)}")
+        known = f"llama, gemma4, gpt2 with {', '.join(GGUF_SPLITS)}"
+        raise ModelError(f"tokenizer {printable(found)} is not supported; known: {known}")
     cuts = {v: k for k, v in KNOWN_SPLITS.items()}[GGUF_SPLITS[pre]]
     isolated = lambda cut: {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
     digits = {"type": "Digits", "individual_digits": True}
     splits = [digits if cut == "digits" else isolated(cut) for cut in cuts if cut != "bytes"]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": "bytes" in cuts}
-    plain = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
-    rows = list(enumerate(zip(tokens, kinds)))
-    added = [dict(plain, id=i, content=t, special=k == 3) for i, (t, k) in rows if k in (3, 4)]
     vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
     model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges"))}
-    llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3")
+    llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2")
     model = {**model, "ignore_merges": llama3 or pre in ("tekken", "glm4")}
     nfc = {"type": "NFC"} if pre in ("qwen2", "qwen35") else None
     j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": nfc, "decoder": {**level, "use_regex": True}}
@@ -2448,7 +2725,7 @@ def matrix_bytes(name, matrix, dtype, errors):
 
 def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     """Write a whole model.bin to the open file f. -> {kind of matrix: relative rms error}."""
-    small = (".router", ".shared_gate")  # and what they decide is much
+    small = (".router", ".shared_gate", ".ab")  # and what they decide is much
     exact = {row[0]: "f32" for row in run.tensor_plan(c) if row[0].endswith(small)}
     rows, hashes, errors = layout(c, dtype, tokenizer, {**(getattr(source, "types", None) or {}), **exact}), {}, {}
     none = np.zeros(c.n_layers, "<i4")

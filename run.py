@@ -74,14 +74,18 @@ CONFIG_F32 = (
     "act_alpha act_limit temp_beta temp_len"
 ).split()
 CONFIG_LAST = "rope_long sample_temperature sample_top_p sample_top_k".split()
+CONFIG_MIX = "conv_len delta_k_heads delta_v_heads delta_k_dim delta_v_dim head_dim2 n_kv_heads2 kv_shared".split()
+CONFIG_MIX += "ffn_dim2 ple_dim".split()
 CONFIG_F32_USED = set(CONFIG_F32) - {"post_eps", "clip_qkv", "route_scale"}
-CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI")  # 220 of the 512 bytes
+CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI{len(CONFIG_MIX)}I224s")  # 476 of the 512 bytes
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
 # no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
 FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
 FLAGS |= {"norm_bias": 4096, "shared_gate": 8192, "expert_bias": 16384, "sinks": 32768}
+FLAGS |= {"attn_gate": 1 << 16, "v_norm": 1 << 17, "layer_scale": 1 << 18, "delta_turns": 1 << 19}
+ATTENTION, CONV, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens learn of each other
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")
 DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
@@ -105,7 +109,17 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "expert_ffn": (0, 1 << 20),
     "shared_ffn": (0, 1 << 20),
     "n_rope": (1, 16),
-    "flags": (0, 65535),
+    "flags": (0, (1 << 20) - 1),
+    "conv_len": (0, 16),
+    "delta_k_heads": (0, 1 << 12),
+    "delta_v_heads": (0, 1 << 12),
+    "delta_k_dim": (0, 1024),
+    "delta_v_dim": (0, 1024),
+    "head_dim2": (0, 1024),
+    "n_kv_heads2": (0, 1 << 16),
+    "kv_shared": (0, 1023),
+    "ffn_dim2": (0, 1 << 22),
+    "ple_dim": (0, 1 << 14),
 }
 FOREIGN = [  # what people pass by mistake, by its first bytes
     (b"GGUF", "a GGUF file"),
@@ -171,6 +185,54 @@ class Config:
     sample_temperature: float = 0.0  # how the model's makers sample; 0 = they do not say
     sample_top_p: float = 0.0
     sample_top_k: int = 0
+    conv_len: int = 0  # taps of the convolutions of layers of kind CONV and DELTA
+    delta_k_heads: int = 0  # of layers of kind DELTA: heads that queries and keys have,
+    delta_v_heads: int = 0  # heads that values and states have,
+    delta_k_dim: int = 0  # and their sizes: a state is a matrix of these two
+    delta_v_dim: int = 0
+    head_dim2: int = 0  # of layers of kind ATTENTION2
+    n_kv_heads2: int = 0
+    kv_shared: int = 0  # so many last layers use the keys and values of the last layer of their kind before them
+    ffn_dim2: int = 0  # hidden width in those layers, 0 = ffn_dim
+    ple_dim: int = 0  # width of what each layer gets of a token's own embedding for it, 0 = nothing
+    kinds: bytes = bytes(224)  # of each layer; beyond the 224th all are ATTENTION
+
+    def kind(self, layer):
+        return self.kinds[layer] if layer < len(self.kinds) else ATTENTION
+
+    def heads(self, layer):
+        """Of an attention layer: its kv heads, the size of a head."""
+        second = self.kind(layer) == ATTENTION2
+        return (self.n_kv_heads2, self.head_dim2) if second else (self.n_kv_heads, self.head_dim)
+
+    def attends(self, layer):
+        return self.kind(layer) in (ATTENTION, ATTENTION2)
+
+    def state_floats(self, layer):
+        """Numbers that a layer of kind CONV or DELTA keeps of a sequence: of its convolution's inputs, of its heads' states."""
+        state = self.delta_v_heads * self.delta_k_dim * padded(self.delta_v_dim, BLOCK) if self.kind(layer) == DELTA else 0
+        return max(self.conv_len - 1, 1) * padded(self.mixed(layer)[0], GROUP), state
+
+    def kv_layer(self, layer):
+        """The layer whose keys and values an attention layer sees: its own, or an earlier one's; None if there is none."""
+        own = self.n_layers - self.kv_shared
+        return layer if layer < own else max((i for i in range(own) if self.kind(i) == self.kind(layer)), default=None)
+
+    def ffn(self, layer):
+        return self.ffn_dim2 or self.ffn_dim if layer >= self.n_layers - self.kv_shared else self.ffn_dim
+
+    def mixed(self, layer):
+        """Of what comes from a layer's matrix qkv: the columns convolved, those in all, and those of what goes to matrix o."""
+        c = self
+        if c.kind(layer) == CONV:
+            return c.dim, 3 * c.dim, c.dim
+        if c.kind(layer) == DELTA:
+            values = c.delta_v_heads * c.delta_v_dim
+            convolved = 2 * c.delta_k_heads * c.delta_k_dim + values
+            return convolved, convolved + values, values
+        kv, size = c.heads(layer)
+        rows = c.n_heads + (2 * kv if c.kv_layer(layer) == layer else 0) + (c.n_heads if c.has("attn_gate") else 0)
+        return 0, rows * size, c.n_heads * size
 
     def has(self, flag):
         """True if the optional part named flag (a key of FLAGS) is in the file."""
@@ -186,6 +248,8 @@ class Config:
             self.eos,
             self.tokenizer_sha256,
             *(getattr(self, name) for name in CONFIG_LAST),
+            *(getattr(self, name) for name in CONFIG_MIX),
+            self.kinds,
         )
         return body.ljust(512, b"\0")
 
@@ -193,7 +257,8 @@ class Config:
     def unpack(cls, raw):
         """512 bytes -> Config, unchecked."""
         tag, *numbers = CONFIG.unpack_from(raw)
-        named = dict(zip([*CONFIG_U32, *CONFIG_F32, "bos", "eos", "tokenizer_sha256", *CONFIG_LAST], numbers))
+        last = ("bos", "eos", "tokenizer_sha256", *CONFIG_LAST, *CONFIG_MIX, "kinds")
+        named = dict(zip([*CONFIG_U32, *CONFIG_F32, *last], numbers))
         return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **named)
 
 
@@ -203,21 +268,22 @@ def tensor_plan(c):
     Roles: "matrix" (rows = outputs; any of MATRIX_TYPES, q8_0 and q4_0 followed by NAME.s), "f32", "i32", "u8".
     The length of "tokenizer" is not known from the config: its shape is (0,).
     """
-    qkv = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim
     plan = [
         ("rope", (c.n_rope, 2, c.head_dim // 2), "f32"),  # inverse frequency, amplitude
         ("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
         ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
+        *([("rope2", (1, 2, c.head_dim2 // 2), "f32")] if c.head_dim2 else []),  # of layers of kind ATTENTION2
         ("embed", (c.vocab_size, c.dim), "matrix"),
     ]
     plan += [("positions", (c.max_ctx, c.dim), "matrix")] if c.has("positions") else []
     plan += _norm(c, "embed_norm", c.has("embed_norm"))
+    if c.ple_dim:  # every layer's part of a token's embedding for it
+        wide = c.n_layers * c.ple_dim
+        plan += [("ple_embed", (c.vocab_size, wide), "matrix"), ("ple_proj", (wide, c.dim), "matrix")]
+        plan += [("ple_norm.w", (c.ple_dim,), "f32")]
     for i in range(c.n_layers):
         plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
-        plan += _linear(c, f"l{i}.qkv", (qkv, c.dim), "qkv_bias")
-        plan += [(f"l{i}.qk.w", (qkv - c.n_kv_heads * c.head_dim,), "f32")] if c.qk_norm else []
-        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
-        plan += _linear(c, f"l{i}.o", (c.dim, c.n_heads * c.head_dim), "o_bias")
+        plan += _mixer(c, i)
         plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
         plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
         if c.n_experts:  # the rows of expert after expert
@@ -226,16 +292,37 @@ def tensor_plan(c):
             plan += _linear(c, f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "expert_bias")
             plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
         if c.shared_ffn or not c.n_experts:
-            ffn = c.shared_ffn or c.ffn_dim
+            ffn = c.shared_ffn or c.ffn(i)
             plan += _linear(c, f"l{i}.gate_up", (ffn if c.has("ungated") else 2 * ffn, c.dim), "gate_up_bias")
             plan += _linear(c, f"l{i}.down", (c.dim, ffn), "down_bias")
         plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
+        if c.ple_dim:
+            plan += [(f"l{i}.ple_gate", (c.ple_dim, c.dim), "matrix"), (f"l{i}.ple_up", (c.dim, c.ple_dim), "matrix")]
+            plan += _norm(c, f"l{i}.pn", True)
+        plan += [(f"l{i}.scale", (1,), "f32")] if c.has("layer_scale") else []
     plan += _norm(c, "out_norm", True)
     if c.has("head"):
         plan += _linear(c, "head", (c.vocab_size, c.dim), "head_bias")
     if c.has("tokenizer"):
         plan += [("tokenizer", (0,), "u8")]
     return plan
+
+
+def _mixer(c, i):
+    """The part of the plan of layer i where tokens learn of each other."""
+    convolved, rows, wide = c.mixed(i)
+    plan = _linear(c, f"l{i}.qkv", (rows, c.dim), "qkv_bias")
+    if c.attends(i):
+        kv, size = c.heads(i)
+        normed = c.n_heads + (kv if c.kv_layer(i) == i else 0)
+        plan += [(f"l{i}.qk.w", (normed * size,), "f32")] if c.qk_norm else []
+        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
+    else:
+        plan += [(f"l{i}.conv", (c.conv_len * convolved,), "f32")]  # tap after tap, the last for the token itself
+    if c.kind(i) == DELTA:
+        plan += [(f"l{i}.ab", (2 * c.delta_v_heads, c.dim), "matrix"), (f"l{i}.decay", (2 * c.delta_v_heads,), "f32")]
+        plan += [(f"l{i}.dn.w", (c.delta_v_dim,), "f32")]
+    return plan + _linear(c, f"l{i}.o", (c.dim, wide), "o_bias")
 
 
 def _norm(c, name, there):
@@ -390,7 +477,7 @@ def _parse_meta(meta, size):
 
 
 def _check_config(c):
-    for name in CONFIG_U32:
+    for name in CONFIG_U32 + CONFIG_MIX:
         low, high = RANGES.get(name, (0, 0))
         if not low <= getattr(c, name) <= high:
             hint = "" if name in RANGES else "; it needs a newer run.py"
@@ -431,6 +518,41 @@ def _check_config(c):
     for name in ("bos", "eos"):
         if getattr(c, name) != NONE and getattr(c, name) >= c.vocab_size:
             raise ModelError(f"{name} is {getattr(c, name)}, expected an id below {c.vocab_size}; export again")
+    if any(c.kinds) or c.flags >> 16 or any(getattr(c, name) for name in CONFIG_MIX):
+        _check_kinds(c)
+
+
+def _check_kinds(c):
+    """Layers of several kinds: each has what it needs, and nothing is there for a kind that is not."""
+    found = set(c.kinds[: c.n_layers])
+    if any(c.kinds[c.n_layers :]) or max(found) > ATTENTION2:
+        raise ModelError(f"kinds of layers {sorted(found)}, expected 0..{ATTENTION2} and zeros behind them; use a newer run.py")
+    if bool(c.conv_len) != bool(found & {CONV, DELTA}):
+        raise ModelError(f"conv_len is {c.conv_len}, expected taps for layers that convolve and for no others; export again")
+    sizes = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim, c.delta_v_dim
+    wide = max(c.delta_k_heads * c.delta_k_dim, c.delta_v_heads * c.delta_v_dim)
+    wrong = any(sizes) and (not all(sizes) or c.delta_v_heads % c.delta_k_heads or wide > 1 << 20)
+    if any(sizes) != (DELTA in found) or wrong or c.has("delta_turns") > any(sizes):
+        text = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
+        raise ModelError(f"{text}, expected sizes for such layers, the first a divisor of the second; export again")
+    if c.delta_k_dim % 4:
+        raise ModelError(f"delta_k_dim is {c.delta_k_dim}, expected a multiple of 4; export again")
+    second = c.head_dim2, c.n_kv_heads2
+    odd = c.head_dim2 % 2 or c.n_heads * c.head_dim2 > 1 << 20 or c.rope_long
+    wrong = any(second) and (not all(second) or c.n_heads % c.n_kv_heads2 or odd)
+    if any(second) != (ATTENTION2 in found) or wrong:
+        text = f"a second kind of attention of {c.n_kv_heads2} heads of {c.head_dim2}"
+        raise ModelError(f"{text}, expected a divisor of {c.n_heads} and an even size, for such layers; export again")
+    shared = range(c.n_layers - c.kv_shared, c.n_layers)
+    if c.kv_shared >= c.n_layers or any(not c.attends(i) or c.kv_layer(i) is None for i in shared):
+        text = f"kv_shared is {c.kv_shared}"
+        raise ModelError(f"{text}, expected attention layers, each with one of its kind before them; export again")
+    if c.ffn_dim2 and not c.kv_shared or c.ple_dim % 16 or c.n_layers * c.ple_dim > 1 << 22:
+        raise ModelError(f"ffn_dim2 is {c.ffn_dim2}, ple_dim {c.ple_dim}, expected shared layers, whole blocks; export again")
+    if c.ple_dim and (c.n_experts or ACTIVATIONS[c.act] == "clamped"):
+        raise ModelError("embeddings of layers beside experts are not run by this version; use a newer run.py")
+    if c.parallel or any(c.has(flag) for flag in ("qkv_bias", "o_bias", "ungated", "no_pre_norm", "positions")):
+        raise ModelError("layers of several kinds with biases, or in parallel, or without norms or gates; use a newer run.py")
 
 
 def _read_table(meta, n, data_off):
@@ -1359,6 +1481,12 @@ def gelu_erf(v):
 
 
 @inline
+def sigmoid(v):
+    one = splat(np.float32(1))
+    return div(one, add(one, exp(sub(zeros1(), v))))
+
+
+@inline
 def relu(v):
     return larger(v, zeros1())
 
@@ -1857,7 +1985,7 @@ def rope(poke_kv, store_kv, size):
 
     A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
     one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
-    head, position, head_dim padded to 16].
+    head, position, head_dim padded to 16]; or Q = 0: there are no k and v, another layer's are seen.
     """
 
     def rope(record, pas, t, threads):
@@ -1876,6 +2004,8 @@ def rope(poke_kv, store_kv, size):
                 gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
             for j in range(head * group, (head + 1) * group):
                 rotate(x + 4 * dim * j, cs, dim // 2, gain)
+            if peek(record + Q) == 0:
+                continue
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
@@ -2057,6 +2187,122 @@ def blend(loads, size):
     return one, inline_now(four)
 
 
+@inline
+def convolved(record, state, position, at, u):
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for the next positions."""
+    taps, row = peek(record + B), 4 * peek(record + COLS)
+    ring, w = max(1, taps - 1), peek(record + W) + at + (taps - 1) * row
+    acc = mul(u, load(w))
+    for j in range(1, min(taps - 1, position) + 1):
+        acc = fma(load(state + (position - j) % ring * row + at), load(w - j * row), acc)
+    store(state + position % ring * row + at, u)
+    return acc
+
+
+def convolution(gated):
+    """Each of A columns of X by itself as the sum of its last B inputs, weighted by the taps W [B, COLS]: silu(that) in place,
+    or, gated, X holding b [A], c [A], x [A]: OUT or Q = c * that of b * x. C: the last inputs, [slot, B - 1 (or 1), COLS], E
+    bytes a slot. A thread has some of the columns, and takes the tokens in turn: a sequence's must stand in its order."""
+
+    def convolution(record, pas, t, threads):
+        n, wide = peek(record + A), 4 * peek(record + A)
+        first, last = share(peek(record + COLS) // 32, t, threads)
+        for i in range(peek(pas + N_TOKENS)):
+            state = peek(record + C) + peek(peek(pas + SLOTS) + 8 * i) * peek(record + E)
+            position = peek(peek(pas + POSITIONS) + 8 * i)
+            for g in range(first, last):
+                x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+                v0, v1 = load(x), load(x + 64)
+                if gated:
+                    v0, v1 = mul(v0, load(x + 2 * wide)), mul(v1, load(x + 2 * wide + 64))
+                v0 = convolved(record, state, position, 128 * g, v0)
+                v1 = convolved(record, state, position, 128 * g + 64, v1)
+                if gated:  # beyond the columns the taps are 0
+                    put_group(record, i, g, mul(v0, load(x + wide)), mul(v1, load(x + wide + 64)))
+                else:
+                    store_first(x, silu(v0), n - 32 * g)
+                    store_first(x + 64, silu(v1), n - 32 * g - 16)
+        return 0
+
+    return convolution
+
+
+@kernel
+def decays(record, pas, t, threads):
+    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
+    n = peek(record + A)
+    first, last = share(peek(pas + N_TOKENS) * n, t, threads)
+    for item in range(first, last):
+        x, w = peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n), peek(record + W) + 4 * (item % n)
+        b, a = np.float64(peek_f32(x)), np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
+        e = exp64(-abs(b))
+        poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
+        e = exp64(-abs(a))
+        s, sums = e / (2.0 + e), 0.0  # log(1 + e) = 2 (s + s^3 / 3 + ...), s at most 1/3
+        for k in range(33, 0, -2):
+            sums = sums * s * s + 1.0 / k
+        poke_f32(x + 4 * n, np.float32(exp64(min(0.0, np.float64(peek_f32(w)) * (max(a, 0.0) + 2.0 * s * sums)))))
+    return 0
+
+
+@inline
+def four_rows(acc, scratch):
+    """The sum of the vectors of a tile of four."""
+    stores(scratch, 64, acc)
+    return add(add(load(scratch), load(scratch + 64)), add(load(scratch + 128), load(scratch + 192)))
+
+
+@kernel
+def delta(record, pas, t, threads):
+    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
+    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
+    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
+    anew at position 0.
+
+    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
+    """
+    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
+    pairs, blocks, scratch = heads // group, (dim + 15) // 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+    first, last = share(heads * blocks, t, threads)
+    for item in range(first, last):
+        head, at = item // blocks, item % blocks * 16
+        pair = head % pairs if peek(record + E) != 0 else head // group
+        for i in range(peek(pas + N_TOKENS)):
+            x, w = peek(record + X) + i * peek(record + X_STEP), peek(record + W) + i * peek(record + S) + 4 * head
+            q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
+            v = load(x + 4 * (2 * keys * pairs + dim * head + at))
+            rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
+            s = peek(record + Q) + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
+            acc = zeros4()
+            if peek(peek(pas + POSITIONS) + 8 * i) == 0:
+                for j in range(0, keys, 4):
+                    stores(s + 64 * j, 64, acc)
+            for j in range(0, keys, 4):
+                rows = mul(loads_f32(acc, s + 64 * j, 64), decay)
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, k + 4 * j, 4), acc)
+            change = mul(sub(v, four_rows(acc, scratch)), rate)
+            acc = zeros4()
+            for j in range(0, keys, 4):
+                rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
+            store_first(out, four_rows(acc, scratch), dim - at)
+    return 0
+
+
+@kernel
+def scale(record, pas, t, threads):
+    """X = GAIN * X, in place; A columns."""
+    blocks = (peek(record + A) + 15) // 16
+    first, last = share(peek(pas + N_TOKENS) * blocks, t, threads)
+    for item in range(first, last):
+        x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
+        store(x, mul(load(x), splat(peek_f32(record + GAIN))))
+    return 0
+
+
 @kernel
 def sweep(record, pas, t, threads):
     """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
@@ -2190,6 +2436,9 @@ KERNELS.update(
         "rmsnorm_add": lambda: norm(False, True),
         "layernorm": lambda: norm(True, False),
         "layernorm_add": lambda: norm(True, True),
+        "convolution": lambda: convolution(False),
+        "convolution_gated": lambda: convolution(True),
+        "sigmoid_gated": lambda: activation(sigmoid, True),
     }
 )
 for _name in ACTIVATIONS[:-1]:
@@ -2233,13 +2482,17 @@ class Forward:
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.room, self.kv = padded(n_ctx, KEYS), kv
-        wide, size = padded(c.head_dim, 16), 4 if kv == "f32" else 2
+        head_dim, size, every = max(c.head_dim, c.head_dim2), 4 if kv == "f32" else 2, range(c.n_layers)
         self.buffers, self.nbytes, self.most = [], 0, total_memory()
         f32 = lambda n: self.buffer(4 * CHUNK * padded(n, GROUP))
         self.x = f32(c.dim)  # the residual stream
-        self.qkv = f32((c.n_heads + 2 * c.n_kv_heads) * c.head_dim)
-        self.att = f32(c.n_heads * c.head_dim)
-        self.gate_up = f32(2 * max(c.ffn_dim, c.shared_ffn))
+        # what the matrix qkv of a layer makes; behind that, where a gate comes before matrix o, what it is for
+        widths = [c.mixed(i)[1] + (c.mixed(i)[2] if self.gated(i) else 0) for i in every]
+        self.qkv, self.qkv_step = f32(max(widths)), 4 * padded(max(widths), GROUP)
+        self.att, self.att2 = f32(c.n_heads * c.head_dim), f32(c.n_heads * c.head_dim2)  # what pads their rows stays zero
+        self.gate_up = f32(2 * max(c.ffn_dim, c.ffn_dim2, c.shared_ffn))
+        self.ab = f32(2 * c.delta_v_heads)  # of delta layers: the rates and decays of a token
+        self.ple, self.ple_step = f32((c.n_layers + 1) * c.ple_dim), 4 * padded((c.n_layers + 1) * c.ple_dim, GROUP)
         self.branch = f32(c.dim)  # what is normed before it joins the stream
         pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
         self.routes = self.buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
@@ -2248,17 +2501,24 @@ class Forward:
         self.pair_x, self.pair_xb = each(max(2 * c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
         self.pair_q = self.buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
         self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
-        widest = max(c.dim, c.ffn_dim, c.shared_ffn, c.n_heads * c.head_dim)
+        widest = max(c.dim, c.ffn_dim, c.ffn_dim2, c.shared_ffn, c.ple_dim, *(c.mixed(i)[2] for i in every))
         self.xb = f32(widest)  # a matmul's input, if in float32
         self.q = self.buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
         self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
-        self.cs = f32(c.n_rope * c.head_dim)
+        self.cs, self.cs2 = f32(c.n_rope * c.head_dim), f32(c.head_dim2)
         self.logits = self.buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
         self.tempered = None  # factors of queries by position, if there are any
-        self.keys, self.values = [], []  # the KV cache: a pair of buffers for each layer
-        for _ in range(c.n_layers):
-            self.keys.append(self.buffer(n_slots * c.n_kv_heads * self.room * c.head_dim * size))
-            self.values.append(self.buffer(n_slots * c.n_kv_heads * self.room * wide * size))
+        # what layers know of the tokens before: keys and values of all, or the last inputs of a convolution and a state
+        self.keys, self.values, self.inputs, self.states = ({} for _ in range(4))
+        for i in every:
+            if c.attends(i) and c.kv_layer(i) == i:
+                heads, dim = c.heads(i)
+                self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
+                self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
+            elif not c.attends(i):
+                self.inputs[i] = self.buffer(4 * n_slots * c.state_floats(i)[0])
+                self.states[i] = self.buffer(4 * n_slots * c.state_floats(i)[1])
+        wide = padded(head_dim, 16)
         tiles = 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
         self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
         self.scratch = self.buffer(threads * self.scratch_step)
@@ -2287,25 +2547,37 @@ class Forward:
         self.embed(self.branch if c.has("embed_norm") else self.x, "embed", TOKENS)
         if c.has("positions"):
             self.embed(self.x, "positions", POSITIONS)
-        self.angles(self.cs)
+        self.angles(self.cs, "rope", c.n_rope, c.head_dim)
+        if c.head_dim2:
+            self.angles(self.cs2, "rope2", 1, c.head_dim2)
         if c.has("embed_norm"):
             self.norm(self.branch, "embed_norm", out=self.x)
+        if c.ple_dim:
+            self.layers_embeddings(self.ple)
         for i in range(c.n_layers):
-            self.norm(self.x, f"l{i}.an", f"l{i}.qkv")
-            self.matmul(self.qkv, f"l{i}.qkv")
-            self.headnorms(self.qkv, f"l{i}.qk.w")
-            self.rope(self.qkv, i, rope_id[i])
-            self.attention(self.att, self.qkv, i, window[i])
+            self.norm(self.x, f"l{i}.an", self.readers(f"l{i}.qkv", f"l{i}.ab"))
+            self.matmul(self.qkv, f"l{i}.qkv", step=self.qkv_step)
+            if c.kind(i) == DELTA:
+                self.delta(self.qkv, i)
+            att = self.att2 if c.kind(i) == ATTENTION2 else self.att
+            if c.attends(i):
+                self.headnorms(self.qkv, i)
+                self.rope(self.qkv, i, rope_id[i])
+                self.attention(att, self.qkv, i, window[i])
             if not c.parallel:
-                self.join(self.att, f"l{i}.o", f"l{i}.an2")
+                self.join(att, f"l{i}.o", f"l{i}.an2", self.gate(self.qkv, i))
             if c.n_experts:
                 self.mixture(self.x, i)
-                continue
-            self.norm(self.x, f"l{i}.fn", f"l{i}.gate_up")
-            self.matmul(self.gate_up, f"l{i}.gate_up")
-            if c.parallel:
-                self.join(self.att, f"l{i}.o", f"l{i}.an2")
-            self.join(self.gate_up, f"l{i}.down", f"l{i}.fn2", self.activation)
+            else:
+                self.norm(self.x, f"l{i}.fn", f"l{i}.gate_up")
+                self.matmul(self.gate_up, f"l{i}.gate_up")
+                if c.parallel:
+                    self.join(self.att, f"l{i}.o", f"l{i}.an2")
+                self.join(self.gate_up, f"l{i}.down", f"l{i}.fn2", self.activation)
+            if c.ple_dim:
+                self.layer_embedding(self.ple, i)
+            if c.has("layer_scale"):
+                self.scale(self.x, f"l{i}.scale")
         head = "head" if c.has("head") else "embed"
         self.norm(self.x, "out_norm", head, wanted=True)
         self.matmul(self.logits, head, wanted=True)
@@ -2317,8 +2589,7 @@ class Forward:
     def mixture(self, x, i):
         """The feed-forward part of a mixture of experts: x += the chosen experts' opinions, by weight, and the shared one's."""
         c, up, down, shared = self.config, f"l{i}.experts_up", f"l{i}.experts_down", f"l{i}.gate_up"
-        readers = [name for name in (f"l{i}.router", up, f"l{i}.shared_gate", shared) if name in self.model.tensors]
-        self.norm(x, f"l{i}.fn", readers)
+        self.norm(x, f"l{i}.fn", self.readers(f"l{i}.router", up, f"l{i}.shared_gate", shared))
         self.matmul(self.router, f"l{i}.router")
         table, step = self.routes.address, 4 * padded(c.n_experts, GROUP)
         sizes = {A: c.n_experts, B: c.top_k, C: self.n_pairs, D: c.norm_topk}
@@ -2360,6 +2631,80 @@ class Forward:
             fields[E] = self._vector(name + ".b", BLOCK)
         self.emit(f"experts_{dtype}", fields, count=N_PAIRS)
 
+    def readers(self, *names):
+        return [name for name in names if name in self.model.tensors]
+
+    def gated(self, i):
+        """Whether layer i has a gate before matrix o, for what then stands behind it in the row."""
+        c = self.config
+        return c.kind(i) == DELTA or c.attends(i) and c.has("attn_gate")
+
+    def gate(self, x, i):
+        """-> what makes the input of matrix o from layer i's row, if it does more than to convert."""
+        c, kernel = self.config, "silu_gated" if self.config.kind(i) == DELTA else "sigmoid_gated"
+        if c.kind(i) == CONV:
+            return lambda _, name: self.convolution(x, i, self._input(name), "_gated")
+        _, rows, wide = c.mixed(i)
+        fields = {X: x.address + 4 * (rows - wide), X_STEP: self.qkv_step, A: wide}
+        return (lambda _, name: self.emit(kernel, {**self._input(name), **fields})) if self.gated(i) else None
+
+    def convolution(self, x, i, to, kind=""):
+        """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
+        n, _, _ = self.config.mixed(i)
+        taps, wide = self.config.conv_len, padded(n, GROUP)
+        weights = self.buffer(4 * taps * wide)
+        weights.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
+        floats, _ = self.config.state_floats(i)
+        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: weights.address, A: n, B: taps, COLS: wide}
+        self.emit("convolution" + kind, {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats})
+
+    def delta(self, x, i):
+        """A layer of the gated delta rule: q, k, v convolved, q and k of length 1, the states of its heads, their norm."""
+        c, at = self.config, self.config.mixed(i)[1]
+        keys, values, each = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim
+        step = 4 * padded(2 * values, GROUP)
+        self.matmul(self.ab, f"l{i}.ab")
+        rates = {X: (self.ab, CHUNK * step), X_STEP: step, A: values, W: self._vector(f"l{i}.decay", 16)}
+        self.emit("decays", rates, wait=False)
+        self.convolution(x, i, {})
+        row = {X: x.address, X_STEP: self.qkv_step}  # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
+        ones = self._constant(np.repeat([1 / each, each**-0.5], keys * each))
+        self.emit("headnorm", {**row, W: ones, A: 2 * keys, B: 1e-6 / each, C: each})
+        sizes = {A: values, B: values // keys, C: each, D: c.delta_v_dim, E: int(c.has("delta_turns"))}
+        sizes |= {W: self.ab.address, S: step}
+        state = (self.states[i], 4 * self.n_slots * c.state_floats(i)[1])
+        self.emit("delta", {**row, **sizes, Q: state, OUT: x.address + 4 * at, OUT_STEP: self.qkv_step})
+        weight = self._constant(np.tile(self._floats(f"l{i}.dn.w"), values))
+        out = {X: x.address + 4 * at, X_STEP: self.qkv_step, W: weight, A: values, B: float(c.eps), C: c.delta_v_dim}
+        self.emit("headnorm", out)
+
+    def layers_embeddings(self, out):
+        """out = what each layer gets of the tokens, behind room for the first's gate."""
+        c = self.config
+        to, wide = out.address + 4 * c.ple_dim, c.n_layers * c.ple_dim
+        self.convert(self.x, "ple_proj")
+        self.matmul(to, "ple_proj", step=self.ple_step, gain=c.dim**-0.5)
+        weight = self._constant(np.tile(self._floats("ple_norm.w") * 0.5**0.5, c.n_layers))
+        norm = {X: to, X_STEP: self.ple_step, W: weight, A: c.n_layers, B: float(c.eps), C: c.ple_dim}
+        self.emit("headnorm", norm)
+        dtype, _, _, fields = self._weights("ple_embed")
+        rows = {A: wide, B: TOKENS, ADD: 1, OUT: to, OUT_STEP: self.ple_step, GAIN: (c.ple_dim / 2) ** 0.5}
+        self.emit(f"embed_{dtype}", {**fields, **rows})
+
+    def layer_embedding(self, ple, i):
+        """x += the layer's part of the embeddings, by a gate that x opens, put where the part of the layer before was."""
+        c, at = self.config, ple.address + 4 * i * self.config.ple_dim
+        self.convert(self.x, f"l{i}.ple_gate")
+        self.matmul(at, f"l{i}.ple_gate", step=self.ple_step)
+        fields = {X: at, X_STEP: self.ple_step, A: c.ple_dim}
+        prepare = lambda _, name: self.emit(f"{ACTIVATIONS[c.act]}_gated", {**self._input(name), **fields})
+        self.join(None, f"l{i}.ple_up", f"l{i}.pn", prepare)
+
+    def scale(self, x, name):
+        step = 4 * padded(self.config.dim, GROUP)
+        gain = float(self._floats(name)[0])
+        self.emit("scale", {X: (x, CHUNK * step), X_STEP: step, A: self.config.dim, GAIN: gain})
+
     def join(self, x, name, norm, prepare=None):
         """The residual stream += matrix name @ x, normed if there is such a norm."""
         (prepare or self.convert)(x, name)
@@ -2397,7 +2742,13 @@ class Forward:
 
     def _vector(self, name, multiple):
         """Address of a padded copy of a float32 vector of the file."""
-        data = self.model.tensors[name].data.view("<f4")
+        return self._constant(self._floats(name), multiple)
+
+    def _floats(self, name):
+        return self.model.tensors[name].data.view("<f4")
+
+    def _constant(self, data, multiple=16):
+        """Address of a padded copy of these numbers."""
         copy = self.buffer(4 * padded(len(data), multiple))
         copy.view(np.float32, len(data))[:] = data
         return copy.address
@@ -2422,11 +2773,10 @@ class Forward:
         fields = {**fields, A: dim, B: ids, ADD: int(ids != TOKENS), OUT: (out, CHUNK * step), OUT_STEP: step, GAIN: gain}
         self.emit(f"embed_{dtype}", fields, wait=False)  # each thread has its columns, in both; angles() waits
 
-    def angles(self, out):
-        c = self.config
-        table = self._vector("rope", 1)
-        step = 4 * c.n_rope * c.head_dim
-        self.emit("angles", {OUT: (out, CHUNK * step), OUT_STEP: step, W: table, A: c.head_dim // 2, B: c.n_rope})
+    def angles(self, out, name, tables, head_dim):
+        step = 4 * tables * head_dim
+        fields = {OUT: (out, CHUNK * step), OUT_STEP: step, W: self._vector(name, 1), A: head_dim // 2, B: tables}
+        self.emit("angles", fields)
 
     def norm(self, x, weight, name=None, wanted=False, out=None, kind=""):
         """The normed x becomes the input of matrix name (or of several), or goes to out, or is added to it. Without such a
@@ -2444,29 +2794,33 @@ class Forward:
             to |= self._input(reader)
         self.emit(("layernorm" if c.norm else "rmsnorm") + kind, {**to, **fields}, wanted=wanted)
 
-    def headnorms(self, x, weight):
-        """Queries and keys normed in place, each head by itself or all together."""
-        c = self.config
-        if not c.qk_norm:
-            return
-        w, at = self._vector(weight, 16), 0
-        step = 4 * padded((c.n_heads + 2 * c.n_kv_heads) * c.head_dim, GROUP)
-        for heads in (c.n_heads, c.n_kv_heads):
-            width = c.head_dim * (heads if c.qk_norm == 2 else 1)
-            fields = {X: x.address + 4 * at, X_STEP: step, W: w + 4 * at, B: float(c.eps), C: width}
-            self.emit("headnorm", {**fields, A: heads * c.head_dim // width}, wait=at > 0)
-            at += heads * c.head_dim
+    def headnorms(self, x, i):
+        """Queries and keys normed in place, each head by itself or all together; values, if there is such a norm, without
+        weights."""
+        c, (kv, dim), parts = self.config, self.config.heads(i), []
+        queries, keys, own = c.n_heads * dim, kv * dim, c.kv_layer(i) == i
+        if c.qk_norm:
+            w = self._vector(f"l{i}.qk.w", 16)
+            parts = [(0, queries, w), (queries, keys, w + 4 * queries)][: 1 + own]
+            parts = [(*part, part[1] if c.qk_norm == 2 else dim) for part in parts]
+        if c.has("v_norm") and own:
+            parts.append((queries + keys, keys, self._constant(np.ones(keys)), dim))
+        for part in parts:
+            at, wide, w, width = part
+            fields = {X: x.address + 4 * at, X_STEP: self.qkv_step, W: w, B: float(c.eps), C: width, A: wide // width}
+            self.emit("headnorm", fields, wait=part is parts[-1])
 
     def convert(self, x, name):
-        """x becomes the input of matrix name."""
-        fields = self._input(name)
+        """x becomes the input of matrix name, or of several."""
+        fields = {}
+        for reader in [name] if isinstance(name, str) else name:
+            fields |= self._input(reader)
         step = 4 * fields[COLS]
         self.emit("convert", {**fields, X: (x, CHUNK * step), X_STEP: step})
 
     def activation(self, x, name):
         """The feed-forward's x becomes the input of matrix name."""
-        c, plain = self.config, self.config.has("ungated")
-        ffn = c.shared_ffn or c.ffn_dim
+        c, plain, ffn = self.config, self.config.has("ungated"), self.model.tensors[name].shape[1]
         step = 4 * padded((1 if plain else 2) * ffn, GROUP)
         kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
         self.emit(kernel, {**self._input(name), **self._clamp(), X: (x, CHUNK * step), X_STEP: step, A: ffn})
@@ -2474,42 +2828,47 @@ class Forward:
     def _clamp(self):
         return {GAIN: float(self.config.act_alpha), B: float(self.config.act_limit)}
 
-    def matmul(self, out, name, add=False, wanted=False):
-        """out = W @ input + bias, or out += resid_scale * (…)."""
+    def matmul(self, out, name, add=False, wanted=False, step=0, gain=1.0):
+        """out = gain * W @ input + bias, or out += resid_scale * (…). step: if another than that of so many rows."""
         c = self.config
         dtype, rows, cols, fields = self._weights(name)
-        step = 4 * padded(rows, 16 if wanted else GROUP)
+        step = step or 4 * padded(rows, 16 if wanted else GROUP)
         given = self._input(name)
         if OUT in given:
             given = {X: given[OUT], X_STEP: given[OUT_STEP]}
-        fields = {**given, **fields, OUT: (out, (WANTED_MAX if wanted else CHUNK) * step), OUT_STEP: step, ADD: int(add)}
-        fields[GAIN] = float((c.resid_scale if add else c.logit_scale if wanted else 0) or 1.0)
+        out = out if isinstance(out, int) else (out, (WANTED_MAX if wanted else CHUNK) * step)
+        fields = {**given, **fields, OUT: out, OUT_STEP: step, ADD: int(add)}
+        fields[GAIN] = float((c.resid_scale if add else c.logit_scale if wanted else 0) or gain)
         if name + ".b" in self.model.tensors:
             fields[BIAS] = self._vector(name + ".b", BLOCK)
         self.emit(f"matmul_{dtype}", fields, wanted=wanted)
 
     def _heads(self, x, layer):
         """The fields that rope and attention share."""
-        c, step = self.config, 4 * padded((self.config.n_heads + 2 * self.config.n_kv_heads) * self.config.head_dim, GROUP)
-        size, lanes = 4 if self.kv == "f32" else 2, self.n_slots * c.n_kv_heads * self.room
+        c, (heads, dim), seen = self.config, self.config.heads(layer), self.config.kv_layer(layer)
+        size, lanes = 4 if self.kv == "f32" else 2, self.n_slots * heads * self.room
         return {
-            X: (x, CHUNK * step),
-            X_STEP: step,
-            A: c.n_kv_heads,
-            B: c.n_heads // c.n_kv_heads,
-            C: c.head_dim,
+            X: (x, CHUNK * self.qkv_step),
+            X_STEP: self.qkv_step,
+            A: heads,
+            B: c.n_heads // heads,
+            C: dim,
             D: self.room,
-            Q: (self.keys[layer], lanes * c.head_dim * size),
-            QS: (self.values[layer], lanes * padded(c.head_dim, 16) * size),
+            Q: (self.keys[seen], lanes * dim * size),
+            QS: (self.values[seen], lanes * padded(dim, 16) * size),
         }
 
     def rope(self, x, layer, table):
-        c = self.config
+        c, (_, dim) = self.config, self.config.heads(layer)
         step = 4 * c.n_rope * c.head_dim
         table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
         cs = self.cs.address + 4 * c.head_dim * table if table >= 0 else 0
-        gain = float(c.attn_scale or 1 / math.sqrt(c.head_dim))
+        if c.kind(layer) == ATTENTION2:
+            cs, step = self.cs2.address if table >= 0 else 0, 4 * dim
+        gain = float(c.attn_scale or 1 / math.sqrt(dim))
         fields = {**self._heads(x, layer), W: cs, S: step, GAIN: gain}
+        if c.kv_layer(layer) != layer:
+            fields |= {Q: 0, QS: 0}
         if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries
             n = np.arange(1, (self.n_ctx - 1) // int(c.temp_len) + 2)
             self.tempered = self.tempered or self.buffer(4 * len(n))
@@ -2518,20 +2877,37 @@ class Forward:
         self.emit(f"rope_{self.kv}", fields)
 
     def attention(self, out, x, layer, window):
-        step = 4 * padded(self.config.n_heads * self.config.head_dim, GROUP)
+        _, rows, wide = self.config.mixed(layer)
+        step = 4 * padded(wide, GROUP)
         fields = {**self._heads(x, layer), OUT: (out, CHUNK * step), OUT_STEP: step, E: window}
+        if self.gated(layer):  # behind its gate
+            fields |= {OUT: x.address + 4 * rows, OUT_STEP: self.qkv_step}
         fields[GAIN] = float(self.config.attn_cap)
         if self.config.has("sinks"):
             fields[W] = self._vector(f"l{layer}.sinks", 16)
         self.emit(f"attention_{self.kv}", fields)
 
     def cached(self, slot, n):
-        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8 views [n_kv_heads,
-        positions, bytes], keys and values of layer after layer."""
+        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8 views [kv heads, positions,
+        bytes], keys and values of layer after layer."""
         c, size = self.config, 4 if self.kv == "f32" else 2
-        for pair in zip(self.keys, self.values):
-            for buffer, width in zip(pair, (c.head_dim, padded(c.head_dim, 16))):
-                yield buffer.view(np.uint8, self.n_slots, c.n_kv_heads, self.room, width * size)[slot, :, : padded(n, KEYS)]
+        for i, keys in self.keys.items():
+            heads, dim = c.heads(i)
+            for buffer, width in ((keys, dim), (self.values[i], padded(dim, 16))):
+                yield buffer.view(np.uint8, self.n_slots, heads, self.room, width * size)[slot, :, : padded(n, KEYS)]
+
+    def state(self, slot):
+        """What layers know that cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are attention."""
+        for buffer in (*self.inputs.values(), *self.states.values()):
+            if buffer.nbytes:
+                yield buffer.view(np.uint8, self.n_slots, buffer.nbytes // self.n_slots)[slot]
+
+    def copy(self, source, slot, n):
+        """Give a slot the first n positions of another, whose states know just these."""
+        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
+            here[:] = there
+        for there, here in zip(self.state(source), self.state(slot)):
+            here[:] = there
 
     # checking
 
@@ -2561,9 +2937,11 @@ class Forward:
         elif kind in ("rope", "attention"):
             size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
             lanes = self.n_slots * get(A) * self.room
-            yield rows(X, X_STEP, head * (heads + 2 * get(A)), kind == "rope")
-            yield at(Q, lanes * get(C) * size, kind == "rope")
-            yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
+            own = kind == "rope" and get(Q)  # or there are no k and v
+            yield rows(X, X_STEP, head * (heads + (2 * get(A) if own else 0)), kind == "rope")
+            if own or kind == "attention":
+                yield at(Q, lanes * get(C) * size, kind == "rope")
+                yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
             if kind == "attention":
                 yield rows(OUT, OUT_STEP, head * heads, True)
                 yield from [at(W, 4 * heads)] if get(W) else []
@@ -2578,8 +2956,18 @@ class Forward:
         elif kind == "headnorm":
             yield rows(X, X_STEP, 4 * a * get(C), True)
             yield at(W, 4 * a * get(C))
-        elif kind == "softcap":
+        elif kind in ("softcap", "scale"):
             yield rows(X, X_STEP, wide, True)
+        elif kind == "decays":
+            yield rows(X, X_STEP, 8 * a, True)
+            yield at(W, 8 * a)
+        elif kind == "delta":
+            pairs, each = a // get(B), 4 * get(C)
+            yield rows(X, X_STEP, 2 * each * pairs + 4 * a * get(D))
+            yield rows(W, S, 8 * a)
+            yield at(Q, self.n_slots * a * each * padded(get(D), 16), True)
+            yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
+            yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
         elif kind == "route":
             yield rows(X, X_STEP, 4 * a, True)
             yield at(OUT, 8 * (3 * max(get(C), CHUNK * get(B)) + 4 * a + 1), True)
@@ -2597,6 +2985,10 @@ class Forward:
                 yield at(W, 4 * cols)
                 yield from [at(BIAS, 4 * cols)] if get(BIAS) else []
                 yield from [at(C, 8 * many)] if get(C) else []
+            elif kind == "convolution":
+                yield rows(X, X_STEP, 12 * a if dtype else 4 * a, not dtype)
+                yield at(W, 4 * get(B) * cols)
+                yield at(C, (self.n_slots - 1) * get(E) + 4 * max(1, get(B) - 1) * cols, True)
             else:
                 yield rows(X, X_STEP, 8 * a if kernel.endswith("_gated") else 4 * cols)
             yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
@@ -2639,7 +3031,8 @@ class Forward:
 
     def __call__(self, tokens, positions, slots, wanted):
         """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices into them, at most
-        WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the next pass overwrites."""
+        WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the next pass overwrites. Where layers keep states,
+        the tokens of a slot stand in their order, each once, from position 0 on."""
         n, c = len(tokens), self.config
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             raise ValueError(f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}")
@@ -3402,6 +3795,8 @@ class Model:
         self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
         self.forward, self.spare, self.lock = None, [], threading.RLock()
         self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
+        # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
+        self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
         self.fit(1)
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
@@ -3466,8 +3861,31 @@ class Model:
         }
 
     def _cache_bytes(self, n_ctx):
-        c, size = self.config, 4 if self.kv == "f32" else 2
-        return c.n_layers * c.n_kv_heads * padded(n_ctx, KEYS) * (c.head_dim + padded(c.head_dim, 16)) * size
+        """Of one sequence: keys and values of so many positions, and states."""
+        c, size, total = self.config, 4 if self.kv == "f32" else 2, 0
+        for i in range(c.n_layers):
+            if not c.attends(i):
+                total += 4 * sum(c.state_floats(i))
+            elif c.kv_layer(i) == i:
+                heads, dim = c.heads(i)
+                total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
+        return total
+
+    def _keep(self):
+        """Keep the states as they are now, so that the cache can be taken back to here."""
+        self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
+
+    def _back(self, n):
+        """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
+        are left."""
+        if n < len(self.fed) and self.recurrent:
+            n = self.kept[0] if self.kept[0] <= n else 0
+            for part, before in zip(self.forward.state(0), self.kept[1] if n else []):
+                part[:] = before
+        if n < self.kept[0]:
+            self.kept = 0, []
+        del self.fed[n:]
+        return n
 
     def fit(self, places):
         """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
@@ -3489,7 +3907,7 @@ class Model:
                 if need > have:
                     raise MemoryError
                 self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
-                self.code, self.owner = self.forward.code, None
+                self.code, self.owner, self.kept = self.forward.code, None, (0, [])
             except MemoryError:
                 text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
                 raise ModelError(text) from None
@@ -3501,18 +3919,23 @@ class Model:
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
         n = position
-        self.fed[n + len(ids) :] = []
         while n < position + len(ids) - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
+        n = self._back(n)
+        if n < position:
+            ids, position = text[:position] + ids, 0
         while n < position + len(ids):
             left = position + len(ids) - n
             size = left if left <= CHUNK else min(CHUNK, left - wanted)  # those wanted are all in the last pass
+            if self.recurrent and left > wanted:  # and alone there: what comes before them may be wanted again
+                size = min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
             rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
-            self.fed[n:] = []
             logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
             self.fed += part
             n += len(part)
+            if self.recurrent and left - size == wanted:
+                self._keep()
         return logits
 
     def tokenize(self, text, add_bos=True):
@@ -3554,7 +3977,8 @@ class Model:
             rows = self._step(w.ids, ids, position, n)
             return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        tokens = generate(step, w.ids, w.ends, w.limit, w.choose, Lookup() if lookup else lambda ids: [])
+        guess = Lookup() if lookup and not self.recurrent else lambda ids: []  # states could not forget what was guessed wrong
+        tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
         while w.reason is None:
             with self.lock:
                 token = next(tokens, None)
@@ -3633,27 +4057,36 @@ class Model:
                     if not coming:
                         more, coming = coming is None, None
                         break
-                    known = [alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [w for slot, w in active.items() if len(fed[slot]) < w.n_prompt]
-                    if any(alike(w.ids[: w.n_prompt], coming.ids) > max(known) + KEYS for w in reading):
+                    known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
+                    reading = [(w, self._end(w)) for slot, w in active.items() if len(fed[slot]) < self._end(w)]
+                    if any(self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS for w, end in reading):
                         break
                     slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
                     source = max(range(places), key=known.__getitem__)
                     if known[source] > known[slot]:
-                        for there, here in zip(forward.cached(source, known[source]), forward.cached(slot, known[source])):
-                            here[:] = there
+                        forward.copy(source, slot, known[source])
                     fed[slot], active[slot], coming = coming.ids[: known[source]], coming, None
                 if active:
                     yield from self._pass(forward, active, fed)
         finally:
             self.spare.append(forward)
 
+    def _alike(self, ids, others):
+        """How many of the ids of a cache are of use for others: all that are alike; of states, all or none."""
+        n = alike(ids, others)
+        return n if not self.recurrent or n == len(ids) else 0
+
+    def _end(self, w):
+        """How much of a text is read before it is of use to others; states, before the last token of its prompt."""
+        return w.n_prompt - self.recurrent
+
     def _pass(self, forward, active, fed):
         """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
         for slot, w in sorted(active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])):  # those who write first
             at = len(fed[slot])
-            part = w.ids[at : at + CHUNK - len(tokens)]
+            end = self._end(w) if at < self._end(w) else len(w.ids)
+            part = w.ids[at : min(end, at + CHUNK - len(tokens))]
             tokens += part
             positions += range(at, at + len(part))
             slots += [slot] * len(part)
@@ -3760,10 +4193,13 @@ class Model:
 
     # the cache on disk
 
-    def save_cache(self, path):
-        """Keep the keys and values of what was read and written in a file, for load_cache."""
-        fed = self.fed
-        parts = [np.array(fed, "<u4").tobytes(), *(part.tobytes() for part in self.forward.cached(0, len(fed)))]
+    def save_cache(self, path, n=None):
+        """Keep what layers know of what was read and written, or of its first n ids, in a file, for load_cache; where there are
+        states, of as many ids as they were kept for."""
+        fed, states = (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
+        states = states or list(self.forward.state(0))
+        parts = [np.array(fed, "<u4"), *self.forward.cached(0, len(fed)), *states]
+        parts = [part.tobytes() for part in parts]
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -3800,14 +4236,19 @@ class Model:
         if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
             self.notice(f"{where}: of another model or type of cache; the prompt is read again")
             return 0
-        same, room, at = alike(raw[at : at + 4 * n].view("<u4").tolist(), ids), padded(n, KEYS), at + 4 * n
+        same = self._alike(raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids)
+        room, at = padded(n, KEYS), at + 4 * n
         with self.lock:
             self._open(len(ids))
             for part in self.forward.cached(0, same):
                 heads, length, width = part.shape
                 part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[:, :length]
                 at += heads * room * width
+            for part in self.forward.state(0):
+                part[:] = raw[at : at + len(part)]
+                at += len(part)
             self.fed, self.owner = ids[:same], None
+            self._keep()
         return same
 
 
@@ -3902,7 +4343,8 @@ def bench_model(model, a, show):
             forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
 
     read, tile = ceilings(forward, model.notice)
-    unread = {"rope", "positions", "positions.s"} | ({"embed", "embed.s"} if c.has("head") else set())  # of which a row is read
+    unread = {"rope", "rope2", "positions", "positions.s", "ple_embed", "ple_embed.s"}  # of which a row is read
+    unread |= {"embed", "embed.s"} if c.has("head") else set()
     matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
     part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
     head = 2 * c.vocab_size * c.dim
@@ -4690,8 +5132,7 @@ def write_text(model, args):
     elif not text:
         out.write(dump(w.completion(prompt if args.echo else "")))
     if args.prompt_cache and cached < w.n_prompt - 1:
-        model.fed = model.fed[: w.n_prompt]
-        model.save_cache(args.prompt_cache)
+        model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:
         print(stats(w, cached), file=sys.stderr)
 

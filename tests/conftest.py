@@ -39,7 +39,7 @@ def shared(path):
 
 def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, flags=0, **sizes):
     """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path."""
-    flags |= (30 if bias else 0) | (1 if head else 0) | (32 if embed else 0)
+    flags |= (0 if not bias else 24 if "kinds" in sizes else 30) | (1 if head else 0) | (32 if embed else 0)
     sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
     c = run.Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
     rng, tensors = np.random.default_rng(seed), {}
@@ -47,11 +47,14 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
         x = rng.standard_normal(shape).astype(np.float32)
         if role == "matrix":
             tensors[name] = export.Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))
-        elif name.endswith(".w"):
+        elif name.endswith((".w", ".scale")):
             tensors[name] = 1 + x / 3
+        elif name.endswith(".decay"):  # rates, which are negative, and biases
+            tensors[name] = np.where(np.arange(len(x)) < len(x) // 2, -np.abs(x), x)
         else:
             tensors[name] = x / 3
-    exact = {name: "f32" for name in tensors if name.endswith((".router", ".shared_gate"))}
+    exact = {name: "f32" for name in tensors if name.endswith((".router", ".shared_gate", ".ab"))}
+    tensors["rope2"] = export.rope_table(c.head_dim2, 1e6)
     source = SimpleNamespace(types=exact, rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
     quiet = SimpleNamespace(add=lambda n: None)
     with open(path, "wb") as f:

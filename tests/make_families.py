@@ -99,6 +99,40 @@ CASES = {  # name: (class, changes of BASE)
         dict(num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, embedding_multiplier=3.0)
         | dict(residual_multiplier=0.4, logits_scaling=5.0),
     ),
+    "lfm2": (
+        "Lfm2",
+        dict(layer_types=["conv", "full_attention", "conv", "conv", "full_attention"], num_hidden_layers=5, conv_L_cache=3)
+        | dict(intermediate_size=72, block_multiple_of=8),
+    ),
+    "qwen3.5": (
+        "Qwen3_5",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
+        | dict(layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"]),
+    ),
+    "qwen3.5 moe": (
+        "Qwen3_5Moe",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=2)
+        | dict(layer_types=["linear_attention", "full_attention"], num_hidden_layers=2, num_experts=6, num_experts_per_tok=3)
+        | dict(moe_intermediate_size=24, shared_expert_intermediate_size=40),
+    ),
+    "qwen3 next": (
+        "Qwen3Next",
+        dict(head_dim=16, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=4)
+        | dict(layer_types=["linear_attention", "full_attention"], num_hidden_layers=2, num_experts=6, num_experts_per_tok=3)
+        | dict(moe_intermediate_size=24, shared_expert_intermediate_size=40, norm_topk_prob=True, decoder_sparse_step=1),
+    ),
+    "gemma4": (
+        "Gemma4",
+        dict(num_hidden_layers=5, head_dim=8, global_head_dim=16, sliding_window=7, num_kv_shared_layers=2)
+        | dict(use_double_wide_mlp=True)
+        | dict(layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"])
+        | dict(hidden_size_per_layer_input=16, vocab_size_per_layer_input=72, final_logit_softcapping=3.0),
+    ),
+    "gemma4 31b": (
+        "Gemma4",
+        dict(head_dim=8, global_head_dim=12, num_global_key_value_heads=1, attention_k_eq_v=True, hidden_size_per_layer_input=0)
+        | dict(sliding_window=7, layer_types=MIXED),
+    ),
     "nanochat": ("NanoChat", dict(num_key_value_heads=2)),
 }
 
@@ -126,7 +160,9 @@ def main():
         cls = getattr(transformers, kind + ("Model" if kind.endswith("LMHead") else "ForCausalLM"))
         own = kind in ("Falcon", "OPT", "GPTNeo") or "n_embd" in changes
         whole = changes if own else {**BASE, **changes}
-        config = (cls.config_class if kind != "Gemma3" else transformers.Gemma3TextConfig)(**whole)
+        texts = {"Gemma3": "Gemma3TextConfig", "Gemma4": "Gemma4TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
+        texts["Qwen3_5Moe"] = "Qwen3_5MoeTextConfig"
+        config = (getattr(transformers, texts[kind]) if kind in texts else cls.config_class)(**whole)
         config._attn_implementation = "eager"
         torch.manual_seed(0)
         model = cls(config).eval().float()

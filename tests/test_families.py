@@ -45,6 +45,17 @@ def check(name, case, tmp_path, folder=None):
     assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
 
 
+@pytest.mark.parametrize("kind", ["f32", "q4_0"])
+@pytest.mark.parametrize("name", ["lfm2", "qwen3.5", "qwen3.5 moe", "qwen3 next", "gemma4", "gemma4 31b"])
+def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
+    folder, out = write_folder(tmp_path / "hf", FAMILIES[name]), tmp_path / "model.bin"
+    assert export.main([str(folder), "-o", str(out), "--type", kind, "--tokenizer", "none"]) == 0
+    whole, one = run.Model(out, n_threads=1, verbose=False).logits(tokens()), run.Model(out, n_threads=2, verbose=False)
+    one._open(24)
+    rows = [one.forward([token], [i], [0], [0])[0].copy() for i, token in enumerate(tokens())]
+    assert np.array_equal(rows, whole)
+
+
 def hub(name):
     """A case with its config.json as it lies on the Hub: of older versions of transformers."""
     case = json.loads(json.dumps(FAMILIES[name]))
@@ -117,6 +128,56 @@ def test_gpt_oss_as_published(tmp_path):
     assert all(np.array_equal(one[name].data, two[name].data) for name in two)
 
 
+def test_qwen35_moe_as_published(tmp_path):
+    """All experts of a layer in one; beside eyes, and a layer that guesses further ahead."""
+    case, made = json.loads(json.dumps(FAMILIES["qwen3.5 moe"])), weights(FAMILIES["qwen3.5 moe"]["tensors"])
+    fused, text = {}, case["config"]
+    for i in range(2):
+        at = f"model.layers.{i}.mlp.experts."
+        take = lambda e, part, at=at: made.pop(f"{at}{e}.{part}_proj.weight")
+        fused[at + "gate_up_proj"] = np.stack([np.concatenate([take(e, "gate"), take(e, "up")]) for e in range(6)])
+        fused[at + "down_proj"] = np.stack([take(e, "down") for e in range(6)])
+    inside = lambda name: name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name
+    more = {inside(k): v for k, v in {**made, **fused}.items()}
+    more |= {"model.visual.x.weight": np.zeros((2, 2), np.float32), "mtp.layers.0.x.weight": np.zeros((2, 2), np.float32)}
+    text.pop("architectures")
+    both = {"architectures": ["Qwen3_5MoeForConditionalGeneration"], "model_type": "qwen3_5_moe", "text_config": text}
+    check("qwen3.5 moe", case, tmp_path, write_folder(tmp_path / "hf", {"config": both, "tensors": {}}, more=more))
+
+
+def test_keys_that_layers_share_may_lie_in_the_file(tmp_path):
+    """As on the Hub: Gemma 4's last layers have matrices for keys and values that nothing reads."""
+    case = FAMILIES["gemma4"]
+    extra = {f"model.layers.4.self_attn.{x}_proj.weight": np.ones((32, 32), np.float32) for x in "kv"}
+    extra["model.layers.4.self_attn.k_norm.weight"] = np.ones(16, np.float32)
+    check("gemma4", case, tmp_path, write_folder(tmp_path / "hf", case, more=extra))
+
+
+@pytest.mark.parametrize(
+    "name, changes, says",
+    [
+        ("gemma4", dict(enable_moe_block=True), "enable_moe_block True is not supported"),
+        ("gemma4", dict(use_bidirectional_attention="all"), "use_bidirectional_attention all is not supported"),
+        ("gemma4", dict(vocab_size_per_layer_input=70), "vocab_size_per_layer_input is not 72"),
+        ("gemma4", dict(per_layer_config={"2": {"head_dim": 16}, "4": {"head_dim": 8}}), "more than two shapes"),
+        ("gemma4", dict(layer_types=["sliding_attention"] * 5), "more than two shapes"),
+        ("lfm2", dict(conv_bias=True), "conv_bias True is not supported"),
+        ("lfm2", dict(layer_types=["conv", "mamba"] * 2), "layer_types: mamba"),
+        ("lfm2", dict(layer_types=["conv"] * 3), "layer_types: 3 of 5"),
+        ("qwen3.5", dict(linear_num_key_heads=3), "3 and 4 heads of 8 and 12"),
+        ("qwen3.5", dict(linear_key_head_dim=None), "cannot be read|expected"),
+    ],
+)
+def test_what_hybrids_do_not_support_is_refused_by_name(name, changes, says, tmp_path, capsys):
+    import re
+
+    case = json.loads(json.dumps(FAMILIES[name]))
+    case["config"] |= changes
+    folder = write_folder(tmp_path / "hf", case)
+    assert export.main([str(folder), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
+    assert re.search(says, capsys.readouterr().err)
+
+
 def test_its_makers_sampling_travels_in_the_file(tmp_path):
     for n, (said, want) in enumerate(
         [
@@ -155,7 +216,9 @@ def test_every_architecture_has_a_case():
 
 
 @pytest.mark.parametrize("form", ["old", "new"])
-@pytest.mark.parametrize("name, label", [("gemma3", "Gemma3"), ("ministral3", "Mistral3")])
+@pytest.mark.parametrize(
+    "name, label", [("gemma3", "Gemma3"), ("ministral3", "Mistral3"), ("gemma4", "Gemma4"), ("qwen3.5", "Qwen3_5")]
+)
 def test_a_model_that_sees_pictures_gives_its_text_part(name, label, form, tmp_path, capsys):
     """As Gemma 3 from 4B on and Ministral 3 lie on the Hub, before and since transformers 5; the logits are the same."""
     case = json.loads(json.dumps(FAMILIES[name]))

@@ -80,6 +80,11 @@ def swapped(raw):
     return raw
 
 
+def delta_layer(**more):
+    sizes = dict(conv_len=4, delta_k_heads=3, delta_v_heads=3, delta_k_dim=8, delta_v_dim=5)
+    return config(flags=25, kinds=b"\2".ljust(224, b"\0"), **{**sizes, **more})
+
+
 N, NDIM, DIM0, OFF, NBYTES, GROUP, LAYOUT = 64, 68, 72, 104, 112, 120, 124
 for name, change, says in [
     ("M2 empty", lambda r: r[:0], "empty"),
@@ -144,7 +149,36 @@ for name, change, says in [
     ("M18 no context", config(max_ctx=0), "max_ctx is 0"),
     ("M18 bos", config(bos=93), "bos is 93"),
     ("M18 unknown switch", config(norm=2), "norm is 2, expected 0..1"),
-    ("M18 unknown flag", config(flags=31 | 65536), "flags is 65567"),
+    ("M18 unknown flag", config(flags=31 | 1 << 20), "flags is 1048607"),
+    ("M18 unknown kind of layer", config(flags=25, kinds=b"\4".ljust(224, b"\0")), "kinds of layers"),
+    ("M18 kinds of layers that are not there", config(flags=25, kinds=bytes(2) + b"\1".ljust(222, b"\0")), "kinds of layers"),
+    ("M18 no taps", config(flags=25, kinds=b"\1".ljust(224, b"\0")), "conv_len is 0"),
+    ("M18 taps for nothing", config(flags=25, conv_len=3), "conv_len is 3"),
+    ("M18 too many taps", config(flags=25, kinds=b"\1".ljust(224, b"\0"), conv_len=17), "conv_len is 17, expected 0..16"),
+    ("M18 delta without sizes", config(flags=25, kinds=b"\2".ljust(224, b"\0"), conv_len=4), "0 and 0 heads of 0 and 0"),
+    ("M18 delta for nothing", config(flags=25, delta_k_heads=1), "1 and 0 heads"),
+    ("M18 turns of nothing", config(flags=25 | 1 << 19), "0 and 0 heads"),
+    ("M18 heads of delta", delta_layer(delta_k_heads=2), "2 and 3 heads of 8 and 5"),
+    ("M18 keys of delta", delta_layer(delta_k_dim=6), "delta_k_dim is 6, expected a multiple of 4"),
+    ("M18 wide delta", delta_layer(delta_k_heads=4096, delta_v_heads=4096, delta_k_dim=1024), "4096 and 4096 heads of 1024"),
+    ("M18 second heads for nothing", config(flags=25, head_dim2=8, n_kv_heads2=1), "1 heads of 8"),
+    ("M18 no second heads", config(flags=25, kinds=b"\3".ljust(224, b"\0")), "0 heads of 0"),
+    ("M18 second heads", config(flags=25, kinds=b"\3".ljust(224, b"\0"), head_dim2=8, n_kv_heads2=4), "4 heads of 8"),
+    ("M18 odd second heads", config(flags=25, kinds=b"\3".ljust(224, b"\0"), head_dim2=7, n_kv_heads2=1), "1 heads of 7"),
+    ("M18 all layers share", config(flags=25, kv_shared=2), "kv_shared is 2"),
+    (
+        "M18 nothing to share",
+        config(flags=25, kv_shared=1, kinds=b"\0\3".ljust(224, b"\0"), head_dim2=8, n_kv_heads2=1),
+        "kv_shared is 1",
+    ),
+    ("M18 a convolution that shares", config(flags=25, kv_shared=1, conv_len=3, kinds=b"\0\1".ljust(224, b"\0")), "kv_shared"),
+    ("M18 wide layers that are not", config(flags=25, ffn_dim2=8), "ffn_dim2 is 8"),
+    ("M18 embeddings of layers", config(flags=25, ple_dim=24), "ple_dim 24"),
+    ("M18 wide embeddings of layers", config(flags=25, ple_dim=16400), "ple_dim is 16400"),
+    ("M18 embeddings of layers that are not there", config(flags=25, ple_dim=32), "missing ple_embed"),
+    ("M18 a gate in parallel", config(flags=25 | 1 << 16, parallel=1), "in parallel"),
+    ("M18 biases beside convolutions", config(kinds=b"\1".ljust(224, b"\0"), conv_len=3), "kinds with biases"),
+    ("M18 kinds, but the tensors of one", config(flags=25, kinds=b"\1".ljust(224, b"\0"), conv_len=3), "unexpected l0.qkv"),
     ("M19 eps 0", config(eps=0.0), "eps is 0"),
     ("M19 eps NaN", config(eps=float("nan")), "eps is nan"),
     ("M19 eps negative", config(eps=-1e-5), "eps is -"),

@@ -53,12 +53,55 @@ def gpt_oss(layer, part, array):
     return [(f"{at}gate_{end}", turn(array[..., ::2])), (f"{at}up_{end}", turn(array[..., 1::2]))]
 
 
+HYBRIDS = {"lfm2": "LFM2", "qwen3_5_text": "QWEN35", "gemma4_text": "GEMMA4", "qwen3_next": "QWEN3NEXT"}
+HYBRIDS["qwen3_5_moe_text"] = "QWEN35MOE"
+
+
+def hybrid(name):
+    """Of LFM2, Qwen3.5 and Gemma 4, as llama.cpp's conversion/ writes them."""
+    j, out = FAMILIES[name]["config"], {}
+    arch = HYBRIDS[j["model_type"]]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch], j["num_hidden_layers"])
+    keys, values, experts = j.get("linear_num_key_heads"), j.get("linear_num_value_heads"), {}
+    for theirs, array in weights(FAMILIES[name]["tensors"]).items():
+        if theirs.endswith("A_log"):
+            array = -np.exp(array)
+        elif "QWEN3" in arch and theirs.endswith("norm.weight") and "linear_attn" not in theirs:
+            array = array + 1
+        if ".experts." in theirs:
+            expert = int(theirs.split(".")[5])
+            experts.setdefault(theirs.replace(f"experts.{expert}.", "experts."), {})[expert] = array
+            continue
+        if "in_proj_qkvz" in theirs:  # each key head's part of all four
+            dk, dv = j["linear_key_head_dim"], j["linear_value_head_dim"] * values // keys
+            parts = np.split(array.reshape(keys, -1, array.shape[1]), np.cumsum([dk, dk, dv]), axis=1)
+            parts, at = [part.reshape(-1, array.shape[1]) for part in parts], f"blk.{theirs.split('.')[2]}.attn_"
+            out |= {at + "qkv.weight": np.concatenate(parts[:3]), at + "gate.weight": parts[3]}
+            continue
+        if "linear_attn" in theirs and "linear_attn.norm" not in theirs and arch != "QWEN3NEXT":  # value heads in turns
+            size = 1 if re.search("in_proj_[ab]|A_log|dt_bias", theirs) else j["linear_value_head_dim"]
+            turned = np.arange(values * size).reshape(keys, -1, size).swapaxes(0, 1).reshape(-1)
+            if "out_proj" in theirs:
+                array = array[:, turned]
+            else:
+                first = len(array) - len(turned)
+                array = np.concatenate((array[:first], array[first:][turned]))
+        if "conv1d" in theirs or "conv.conv" in theirs:
+            array = array[:, 0]
+        theirs = theirs.replace("dt_bias", "dt_proj.bias") + (".weight" if theirs.endswith("layer_scalar") else "")
+        out[names.get_name(theirs, try_suffixes=(".weight", ".bias"))] = np.ascontiguousarray(array)
+    stacked = {name: np.stack([rows[e] for e in sorted(rows)]) for name, rows in experts.items()}
+    return out | {names.get_name(name, try_suffixes=(".weight",)): rows for name, rows in stacked.items()}
+
+
 def converted(name):
     """A case's weights under GGUF's names: rotary pairs side by side in q and k of llama, norms of Gemma plus one."""
     case = FAMILIES[name]
     j, out = case["config"], {}
     if j["model_type"] == "falcon":
         return falcon(name)
+    if j["model_type"] in HYBRIDS:
+        return hybrid(name)
     kind = j["model_type"]
     after = "post_attention_norm" if kind in ("gemma3_text", "gpt_oss") else "ffn_norm"
     experts = {}
@@ -94,17 +137,19 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
     w.add_context_length(j["max_position_embeddings"])
     w.add_embedding_length(j["hidden_size"])
     w.add_block_count(j["num_hidden_layers"])
-    w.add_feed_forward_length(j.get("intermediate_size") or j["ffn_hidden_size"])
+    if "feed_forward_length" not in fields:
+        w.add_feed_forward_length(j.get("intermediate_size") or j["ffn_hidden_size"])
     w.add_head_count(j["num_attention_heads"])
-    w.add_head_count_kv(j.get("num_key_value_heads") or j["num_kv_heads"])
-    if "rms_norm_eps" in j:
-        w.add_layer_norm_rms_eps(j["rms_norm_eps"])
+    if "attention__head_count_kv" not in fields:
+        w.add_head_count_kv(j.get("num_key_value_heads") or j["num_kv_heads"])
+    if "rms_norm_eps" in j or "norm_eps" in j:
+        w.add_layer_norm_rms_eps(export.first_of(j, "rms_norm_eps", "norm_eps"))
     else:
         w.add_layer_norm_eps(export.first_of(j, "layer_norm_eps", "layer_norm_epsilon"))
-    if j.get("head_dim"):
+    if j.get("head_dim") and "attention__key_length" not in fields:
         w.add_key_length(j["head_dim"])
     for key, value in fields.items():
-        add = {float: w.add_float32, int: w.add_uint32, str: w.add_string}[type(value)]
+        add = {float: w.add_float32, int: w.add_uint32, str: w.add_string, list: w.add_array}[type(value)]
         add(f"{arch}.{key.replace('__', '.')}", value)
     if tokenizer:
         tokenizer(w)
@@ -129,6 +174,19 @@ GPT_OSS = dict(expert_count=5, expert_used_count=2, expert_feed_forward_length=6
 YARN = dict(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=16)
 GPT_OSS |= YARN
 MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_log_multiplier=1.0)
+LFM2 = dict(attention__head_count_kv=[0, 2, 0, 0, 2], shortconv__l_cache=3, rope__freq_base=1e6, feed_forward_length=48)
+QWEN35 = dict(ssm__conv_kernel=4, ssm__state_size=8, ssm__group_count=2, ssm__time_step_rank=4, ssm__inner_size=48)
+QWEN35 |= dict(rope__dimension_count=4, attention__recurrent_layers=[True, True, False, True])
+QWEN35MOE = dict(expert_count=6, expert_used_count=3, expert_feed_forward_length=24, feed_forward_length=56)
+QWEN35MOE |= {**QWEN35, "ssm__time_step_rank": 2, "ssm__inner_size": 16, "attention__recurrent_layers": [True, False]}
+QWEN3NEXT = {**QWEN35MOE, "ssm__time_step_rank": 4, "ssm__inner_size": 48}
+GEMMA4 = dict(attention__key_length=16, attention__key_length_swa=8, attention__value_length_swa=8, attention__sliding_window=7)
+GEMMA4 |= dict(attention__sliding_window_pattern=[True, True, False, True, False], attention__shared_kv_layers=2)
+GEMMA4 |= dict(rope__freq_base=1e6, rope__freq_base_swa=1e4, rope__dimension_count=16, rope__dimension_count_swa=8)
+GEMMA4 |= dict(feed_forward_length=[56, 56, 56, 112, 112], embedding_length_per_layer_input=16, final_logit_softcapping=3.0)
+GEMMA4_31B = dict(GEMMA4, attention__key_length=12, rope__dimension_count=12, attention__head_count_kv=[2, 1, 2, 1])
+GEMMA4_31B |= dict(attention__sliding_window_pattern=[True, False, True, False], attention__shared_kv_layers=0)
+GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, final_logit_softcapping=0.0)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +208,12 @@ MINISTRAL3 = YARN | dict(attention__temperature_scale=0.3, rope__scaling__yarn_l
         ("falcon", "falcon 40b", {}),
         ("gpt-oss", "gpt-oss", GPT_OSS),
         ("mistral3", "ministral3", MINISTRAL3),
+        ("lfm2", "lfm2", LFM2),
+        ("qwen35", "qwen3.5", QWEN35),
+        ("qwen35moe", "qwen3.5 moe", QWEN35MOE),
+        ("qwen3next", "qwen3 next", QWEN3NEXT),
+        ("gemma4", "gemma4", GEMMA4),
+        ("gemma4", "gemma4 31b", GEMMA4_31B),
     ],
 )
 def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypatch):
@@ -160,6 +224,9 @@ def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypa
         scaling = FAMILIES[name]["config"]["rope_parameters"]
         plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)
         extra["rope_freqs.weight"] = (plain / stretched)[0, 0]
+    if arch == "gemma4":  # the share that turns
+        half = fields["rope__dimension_count"] // 2
+        extra["rope_freqs.weight"] = np.where(np.arange(half) < half // 4, 1, 1e30).astype(np.float32)
     path = write(tmp_path / "m.gguf", arch, name, extra=extra, **fields)
     model = run.Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
@@ -269,6 +336,37 @@ def test_tokenizer_and_template_come_from_the_file(tmp_path):
     assert t.chat and {t.name(i) for i in t.stops} == {"</s>", "<|im_end|>"}
     ids = t.encode_chat([{"role": "user", "content": "why"}])
     assert t.name(ids[0]) == "<|im_start|>" and t.decode(ids).endswith("assistant\n")
+
+
+def test_the_tokenizer_of_gemma_4(tmp_path):
+    """Merges of whole characters, a space as one of them, bytes to fall back on: as the engine does it."""
+    T = pytest.importorskip("tokenizers")
+    model = T.models.BPE(byte_fallback=True, unk_token="<unk>")
+    whole = T.Tokenizer(model)
+    whole.normalizer = T.normalizers.Replace(" ", "\u2581")
+    marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<turn|>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = T.trainers.BpeTrainer(vocab_size=400, special_tokens=marks, show_progress=False)
+    whole.train_from_iterator(["the fox and the shoe were there,\n\n\nwhy is it so? 1234", "  the  fox"] * 30, trainer)
+    j = json.loads(whole.to_str())
+    j["model"]["byte_fallback"], j["added_tokens"] = True, [t for t in j["added_tokens"] if "0x" not in t["content"]]
+    whole = T.Tokenizer.from_str(json.dumps(j))
+    ordered = sorted(j["model"]["vocab"].items(), key=lambda row: row[1])
+    w = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "gemma4")
+    w.add_tokenizer_model("gemma4")
+    w.add_token_list([text for text, _ in ordered])
+    w.add_token_types([6 if text.startswith("<0x") else 3 if text in marks else 1 for text, _ in ordered])
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]])
+    w.add_bos_token_id(2)
+    w.add_eos_token_id(1)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+    assert export.main([str(tmp_path / "v.gguf"), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
+    t = run.Tokenizer(tmp_path / "t.bin")
+    for text in ("the fox", "  why? 77 \u00e9\n\n\n\n", "the  the\n\nshoe", "\u2581x \U0001f600"):
+        assert t.encode(text, add_bos=False) == whole.encode(text, add_special_tokens=False).ids, text
+        assert t.encode(text)[0] == 2
+    assert {t.name(i) for i in t.stops} == {"<eos>", "<turn|>"}
 
 
 @pytest.mark.parametrize(
