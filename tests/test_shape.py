@@ -12,19 +12,19 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 460,
+    "model file": 480,
     "simd": 325,
     "compiler": 245,
     "kernels": 995,
-    "forward": 403,
-    "tokenizer": 400,
+    "forward": 440,
+    "tokenizer": 445,
     "sampler": 60,
-    "writer": 190,
-    "model": 470,
+    "writer": 200,
+    "model": 500,
     "bench": 195,
-    "batch": 210,
-    "chat": 155,
-    "command line": 435,
+    "batch": 250,
+    "chat": 160,
+    "command line": 505,
 }
 LONGEST = 70  # lines of a function
 
