@@ -3368,7 +3368,7 @@ class Model:
         return ModelError(f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again")
 
     def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before it costs time and memory."""
+        """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
         longest = self._need_tokenizer().longest
         least = -(-len(text) // longest) if longest else 1
         if least > self.n_ctx:
