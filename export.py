@@ -24,6 +24,7 @@ import os
 import pickle
 import random
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -2280,7 +2281,9 @@ class Outputs:
         if path.exists() and not self.overwrite:
             raise ModelError(f"{printable(str(path))}: exists already; expected a new name; choose another -o, or --overwrite")
         for stale in path.parent.glob(path.name + ".tmp*"):
-            if stale.name[len(path.name) + 4 :].isdecimal() and not alive(int(stale.name[len(path.name) + 4 :])):
+            pid = stale.name[len(path.name) + 4 :]
+            # in a container the next export may have the number of the dead one
+            if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
                 stale.unlink(missing_ok=True)
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
         f = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644), "wb")
@@ -2455,4 +2458,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -2652,7 +2652,8 @@ class Tokenizer:
         if known and self.pairs is None and not SPLITS[self.pretok]:
             cuts = [c for c in " \n" if not any(c in piece.decode("utf-8", "replace").lstrip(c) for piece in self.ids)]
             self.apart = re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
-        longest = max(map(len, self.pieces)) * (4 if self.flags & NFC else 1)  # four characters may be composed to one
+        longest = max((len(p) for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)), default=1)
+        longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
         self.longest = longest if known and not any(self.types & (LSTRIP | RSTRIP)) else None
 
     def _check(self, count):
