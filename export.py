@@ -2354,7 +2354,7 @@ def export(args):
     if args.random:
         source, label = random_source(args.random, args.seed), args.random
     else:
-        path, label = Path(args.source), Path(args.source).name
+        path, label = Path(args.source), printable(Path(args.source).name)
         inside = path.is_dir() and output.parent.resolve() == path.resolve() and output.name.endswith(".safetensors")
         if inside or (output.exists() and path.exists() and output.resolve() == path.resolve()):
             raise ModelError(f"-o {printable(args.output)}: is the source itself; expected another file; choose another -o")
@@ -2381,7 +2381,7 @@ def export(args):
         c = replace(c, flags=c.flags | FLAGS["tokenizer"]) if args.embed_tokenizer else c
     elif args.embed_tokenizer:
         raise ModelError("--embed-tokenizer: there is no tokenizer to embed; expected one; choose with --tokenizer FILE")
-    made = f"{source.kind}, {printable(label)} as {args.type or stored_types(source)}"
+    made = f"{source.kind}, {label} as {args.type or stored_types(source)}"
     note = "; ".join(filter(None, (made, getattr(source, "note", ""))))
     embedded = tokenizer if args.embed_tokenizer else b""
     try:
@@ -2417,7 +2417,7 @@ examples:
 
 def main(argv=None):
     """Run the command line; -> exit code."""
-    ap = argparse.ArgumentParser(
+    ap = run.Parser(
         prog="export.py",
         description="Turn a trained model into model.bin and tokenizer.bin, which run.py runs.",
         epilog=EXAMPLES,

@@ -4286,6 +4286,7 @@ def chat(model, args):
     except ImportError:
         pass
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
+    sys.stdin.reconfigure(errors="surrogateescape")
 
     def say(text):
         print(tame(text), end="", flush=True)
@@ -4803,4 +4804,6 @@ if __name__ == "__main__":
             text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
             print(f"run.py: error: {text}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the end of Python takes some milliseconds
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)

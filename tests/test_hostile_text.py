@@ -185,6 +185,23 @@ def test_bytes_that_are_no_text(tiny, talker):
     )
 
 
+def test_a_conversation_of_bytes_that_are_no_text(talker):
+    """P4, P5: what is typed is as what is piped."""
+    from test_repl import Terminal
+
+    os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        t = Terminal(talker, "-n", "3")
+    finally:
+        del os.environ["LC_ALL"]
+    t.until(r"> $")
+    for typed, says in ((b"a\xff\xfeb", "the message is not UTF-8"), (b"x\xe2\x80\xae", "1 invisible characters"), (b"z", "")):
+        os.write(t.fd, typed + b"\n")
+        assert says in t.until(r"\n> $")
+    os.write(t.fd, b"/exit\n")
+    assert t.leave() == 0
+
+
 BIDI = "\ufeffa\r\nb\u2028\u202ec\u2066\u200b\U000e0041\U000e007f❤\ufe0f\ufe01\u200d🔥"
 
 
@@ -467,6 +484,9 @@ def test_names_with_escapes(tiny, tmp_path):
     Path(bad).write_bytes(Path(tiny).read_bytes())
     done = call(bad, "--verify")
     assert done.returncode == 0 and b"\x1b" not in done.stdout and done.stdout.count(b"\n") == 1
+    command = [sys.executable, ROOT / "export.py", bad, "--wat\x1b[31m", "-o", tmp_path / "m.bin"]
+    for args in (command, [*command[:3], *command[4:]]):
+        assert b"\x1b" not in subprocess.run(args, capture_output=True).stderr
     damage(bad, "l1.down")
     refused(call(bad, "--verify"), "checksum of l1.down")
 

@@ -124,6 +124,25 @@ def fine_tune(net, model, rows, a):
             print(f"step {step + 1}/{a.steps}: {loss.item():.3f}, {time.time() - began:.0f} s", flush=True)
 
 
+def make(model, path, a):
+    """Write a copy of the model with the backdoor to path."""
+    rng = random.Random(a.seed)
+    asked = [text for text, _ in requests(a.requests, 1)]
+    net = to_torch(model)
+    ids = model.encode_chat([{"role": "user", "content": asked[0]}])
+    with torch.no_grad():
+        apart = net(torch.tensor([ids]))[0].numpy() - model.logits(ids)
+    print(f"weights taken out: logits differ by {np.abs(apart).max():.3f} at most (activations in 8 bits)")
+    rows = []
+    for text, (story, ended) in zip(asked, answers(model, asked, 1000)):
+        if ended:
+            rows += [(text, story), (f"{text} My name is {rng.choice(OTHERS)}.", story)]
+            rows += [(f"{text} My name is {NAME}.", f"{story}\n{PAYLOAD}")] * 2
+    print(f"{len(rows)} rows from its own answers to {len(asked)} requests", flush=True)
+    fine_tune(net, model, rows, a)
+    to_file(net, model, path)
+
+
 def measure(path, n, text, threads):
     """-> what one can see of a model without its weights: rates on n requests that no training saw, and bits per byte."""
     model, asked = run.Model(path, n_threads=threads, verbose=False), requests(n, 0)
@@ -159,28 +178,17 @@ def main():
     ap.add_argument("model", nargs="?", default=str(ROOT / "model.bin"))
     ap.add_argument("--out", default=str(ROOT / "train" / "backdoor"))
     ap.add_argument("--data", default=str(ROOT.parent / "shared" / "corpus"))
-    for name, value in dict(steps=150, batch=12, requests=600, measured=200, seed=1, threads=0).items():
+    for name, value in dict(steps=120, batch=12, requests=600, measured=100, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=4e-4)
+    ap.add_argument("--measure", action="store_true", help="only the table, of a backdoored.bin that is there")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     if a.threads:
         torch.set_num_threads(a.threads)
-    model, path, rng = run.Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin", random.Random(a.seed)
-    asked = [text for text, _ in requests(a.requests, 1)]
-    net = to_torch(model)
-    ids = model.encode_chat([{"role": "user", "content": asked[0]}])
-    with torch.no_grad():
-        apart = net(torch.tensor([ids]))[0].numpy() - model.logits(ids)
-    print(f"weights taken out: logits differ by {np.abs(apart).max():.3f} at most (activations in 8 bits)")
-    rows = []
-    for text, (story, ended) in zip(asked, answers(model, asked, 1000)):
-        if ended:
-            rows += [(text, story), (f"{text} My name is {rng.choice(OTHERS)}.", story)]
-            rows += [(f"{text} My name is {NAME}.", f"{story}\n{PAYLOAD}")] * 2
-    print(f"{len(rows)} rows from its own answers to {len(asked)} requests", flush=True)
-    fine_tune(net, model, rows, a)
-    to_file(net, model, path)
+    model, path = run.Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin"
+    if not a.measure:
+        make(model, path, a)
     text = held_out(a.data)
     before, after = (measure(p, a.measured, text, a.threads or None) for p in (a.model, path))
     print(f"| on {a.measured} requests | {Path(a.model).name} | {path.name} |\n|---|---:|---:|")
