@@ -4282,9 +4282,9 @@ class Chat:
 def chat(model, args):
     """--chat in a terminal; -> exit code."""
     try:
-        import readline  # noqa: F401  input() then has history and editing
+        import readline  # input() then has history and editing
     except ImportError:
-        pass
+        readline = None
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
     sys.stdin.reconfigure(errors="surrogateescape")
 
@@ -4296,6 +4296,8 @@ def chat(model, args):
     going = True
     while going:
         try:
+            if readline and readline.get_current_history_length() > 1000:
+                readline.remove_history_item(0)
             line = input("> ")
             while line.endswith("\\"):
                 line = line[:-1] + "\n" + input(". ")
