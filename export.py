@@ -394,6 +394,10 @@ FAMILIES = {
     "Starcoder2ForCausalLM": (STARCODER2, dict(norm="layer", window=ALL)),
     "FalconForCausalLM": (FALCON, dict(norm="layer", grouped=True, parallel="parallel_attn", act="gelu_erf")),
     "OPTForCausalLM": (OPT, dict(norm="layer", rotary=0, shift=2)),
+    "HunYuanDenseV1ForCausalLM": (
+        like_llama("qn=self_attn.query_layernorm kn=self_attn.key_layernorm"),
+        dict(more=lambda j: dict(qk_after=1)),
+    ),
     "Lfm2ForCausalLM": (
         LFM2,
         dict(kinds=LFM2_KINDS, ffn=lfm2_width, defaults=dict(rope_theta=1e6), refused=("conv_bias",))
@@ -722,6 +726,8 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         both = scaling.get("mscale") and scaling.get("mscale_all_dim")
         amplitude = grow(scaling["mscale"]) / grow(scaling["mscale_all_dim"]) if both else grow(1)
         amplitude = scaling.get("attention_factor") or amplitude
+    elif kind == "dynamic" and scaling.get("alpha"):  # HunYuan's, which does not change with the length
+        f = 1 / (theta * scaling["alpha"] ** (head_dim / (head_dim - 2))) ** (np.arange(0, head_dim, 2) / head_dim)
     elif kind == "longrope":
         factor = max_ctx / old if scaling.get("original_max_position_embeddings") else scaling.get("factor", 1.0)
         grown = math.sqrt(1 + math.log(factor) / math.log(old)) if factor > 1 else 1.0
@@ -1044,6 +1050,7 @@ GGUF_FAMILIES = {
     "phi2": (gguf_names("w1= fn=attn_norm"), dict(norm="layer", act="gelu_tanh", parallel=True)),
     "starcoder2": (gguf_names("w1="), dict(norm="layer", act="gelu_tanh")),
     "stablelm": (gguf_names(), dict(norm="layer", parallel="use_parallel_residual")),
+    "hunyuan-dense": (gguf_names(), dict(more=lambda j: dict(qk_after=1))),
     "lfm2": (
         gguf_names("conv=shortconv.conv mix=shortconv.in_proj out=shortconv.out_proj") | {"out_norm": "token_embd_norm.weight"},
         dict(adapt=gguf_lfm2, flat=True, more=lambda j: dict(conv_len=j["shortconv.l_cache"])),

@@ -108,6 +108,7 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "norm": (0, 1),
     "act": (0, len(ACTIVATIONS) - 1),
     "qk_norm": (0, 2),
+    "qk_after": (0, 1),
     "parallel": (0, 1),
     "norm_topk": (0, 1),
     "n_experts": (0, 1024),
@@ -160,7 +161,7 @@ class Config:
     norm: int = 0  # 0 = RMS, 1 = layer norm
     act: int = 0  # of ACTIVATIONS
     qk_norm: int = 0  # norm of queries and keys: 1 = each head by itself, 2 = all heads together
-    qk_after: int = 0
+    qk_after: int = 0  # 1 = that norm comes behind the rotation
     parallel: int = 0  # 1 = attention and feed-forward read the same input
     router: int = 0
     norm_topk: int = 0  # 1 = the weights of the chosen experts sum to 1
@@ -515,6 +516,8 @@ def _check_config(c):
     clamped = ACTIVATIONS[c.act] == "clamped"
     if c.has("expert_bias") > bool(c.n_experts) or clamped != (c.act_limit > 0) or clamped and c.has("ungated"):
         raise ModelError("biases of experts without experts, or a limit without its activation and gate; export again")
+    if c.qk_after > bool(c.qk_norm):
+        raise ModelError("qk_after is 1 without a norm of queries and keys; export again")
     if c.has("shared_gate") > bool(c.shared_ffn):
         raise ModelError("a gate of a shared expert without one; export again")
     if c.n_heads * c.head_dim > 1 << 20:
@@ -2586,8 +2589,10 @@ class Forward:
                 self.delta(self.qkv, i)
             att = self.att2 if c.kind(i) == ATTENTION2 else self.att
             if c.attends(i):
+                if c.qk_after:
+                    self.turn(self.qkv, i, rope_id[i])
                 self.headnorms(self.qkv, i)
-                self.rope(self.qkv, i, rope_id[i])
+                self.rope(self.qkv, i, -1 if c.qk_after else rope_id[i])
                 self.attention(att, self.qkv, i, window[i])
             if not c.parallel:
                 self.join(att, f"l{i}.o", f"l{i}.an2", self.gate(self.qkv, i))
@@ -2884,15 +2889,24 @@ class Forward:
             QS: (self.values[seen], lanes * padded(dim, 16) * size),
         }
 
+    def _angles(self, layer, table):
+        """Where the angles of a layer's table are, and their step; nowhere if it has none."""
+        c = self.config
+        if c.kind(layer) == ATTENTION2:
+            return {W: self.cs2.address if table >= 0 else 0, S: 4 * c.head_dim2}
+        table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
+        return {W: self.cs.address + 4 * c.head_dim * table if table >= 0 else 0, S: 4 * c.n_rope * c.head_dim}
+
+    def turn(self, x, layer, table):
+        """Rotate queries and keys, and no more."""
+        c, (heads, _), own = self.config, self.config.heads(layer), self.config.kv_layer(layer) == layer
+        fields = {**self._heads(x, layer), **self._angles(layer, table), GAIN: 1.0, Q: 0, QS: 0}
+        self.emit(f"rope_{self.kv}", {**fields, A: c.n_heads + heads * own, B: 1})
+
     def rope(self, x, layer, table):
         c, (_, dim) = self.config, self.config.heads(layer)
-        step = 4 * c.n_rope * c.head_dim
-        table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
-        cs = self.cs.address + 4 * c.head_dim * table if table >= 0 else 0
-        if c.kind(layer) == ATTENTION2:
-            cs, step = self.cs2.address if table >= 0 else 0, 4 * dim
         gain = float(c.attn_scale or 1 / math.sqrt(dim))
-        fields = {**self._heads(x, layer), W: cs, S: step, GAIN: gain}
+        fields = {**self._heads(x, layer), **self._angles(layer, table), GAIN: gain}
         if c.kv_layer(layer) != layer:
             fields |= {Q: 0, QS: 0}
         if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries

@@ -99,6 +99,10 @@ CASES = {  # name: (class, changes of BASE)
         dict(num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, embedding_multiplier=3.0)
         | dict(residual_multiplier=0.4, logits_scaling=5.0),
     ),
+    "hunyuan": (
+        "HunYuanDenseV1",
+        dict(head_dim=16, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0)),
+    ),
     "lfm2": (
         "Lfm2",
         dict(layer_types=["conv", "full_attention", "conv", "conv", "full_attention"], num_hidden_layers=5, conv_L_cache=3)

@@ -127,11 +127,13 @@ def attention(c, t, i, h, int8, seen):
         turn = lambda x: rotate(x, t["rope2"][0] if second else t["rope"][int(t["rope_id"][i])])
     over = (2,) if c.qk_norm == 1 else (1, 2)
     q = parts[:, : c.n_heads]
-    q = turn(rms(q, t[f"l{i}.qk.w"][: c.n_heads * hd], over) if c.qk_norm else q)
+    normed = lambda x, w: x if not c.qk_norm else rms(x, w, over)
+    ready = lambda x, w: normed(turn(x), w) if c.qk_after else turn(normed(x, w))
+    wq, wk = np.split(t[f"l{i}.qk.w"], [c.n_heads * hd]) if c.qk_norm else (None, None)
+    q = ready(q, wq)
     if i < c.n_layers - c.kv_shared:
         k, v = parts[:, c.n_heads : c.n_heads + kv], parts[:, c.n_heads + kv : c.n_heads + 2 * kv]
-        k = turn(rms(k, t[f"l{i}.qk.w"][c.n_heads * hd :], over) if c.qk_norm else k)
-        seen[c.kinds[i]] = k, rms(v, np.ones(kv * hd)) if c.flags & V_NORM else v
+        seen[c.kinds[i]] = ready(k, wk), rms(v, np.ones(kv * hd)) if c.flags & V_NORM else v
     k, v = seen[c.kinds[i]]
     if c.temp_beta:
         q = q * (1 + c.temp_beta * np.log(1 + np.arange(n) // c.temp_len))[:, None, None]

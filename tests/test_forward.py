@@ -79,6 +79,9 @@ SWITCHES = {
     "experts with biases, sinks": dict(n_experts=6, top_k=2, expert_ffn=32, norm_topk=1, act=5, act_alpha=1.7, act_limit=0.9)
     | dict(flags=F["expert_bias"] | F["sinks"]),
     "queries that grow": dict(temp_beta=0.8, temp_len=7.0, attn_scale=0.4),
+    "norms behind the rotation": dict(qk_norm=1, qk_after=1, temp_beta=0.5, temp_len=9.0),
+    "one norm behind the rotation, shared keys": dict(n_layers=3, qk_norm=2, qk_after=1, kinds=kinds(0, 3, 3), head_dim2=20)
+    | dict(n_kv_heads2=1, kv_shared=1),
     "short convolutions": dict(n_layers=4, kinds=kinds(0, 1, 1, 0), conv_len=3, qk_norm=1, window=[0, 0, 0, 7]),
     "one tap": dict(n_layers=2, kinds=kinds(1, 0), conv_len=1, resid_scale=0.7),
     "delta layers, gated attention": dict(n_layers=4, kinds=kinds(2, 2, 0, 2), conv_len=4, qk_norm=1, flags=F["attn_gate"])

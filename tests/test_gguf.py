@@ -17,6 +17,7 @@ gguf = pytest.importorskip("gguf")
 PARTS = {f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"} | {"self_attn.o_proj": "attn_output"}
 PARTS |= {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
 PARTS |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.qkv_proj": "attn_qkv"}
+PARTS |= {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
 PARTS["mlp.gate"] = PARTS["mlp.router"] = "ffn_gate_inp"
 PARTS |= {"mlp.gate_up_proj": "ffn_up", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
@@ -208,6 +209,7 @@ GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, f
         ("falcon", "falcon 40b", {}),
         ("gpt-oss", "gpt-oss", GPT_OSS),
         ("mistral3", "ministral3", MINISTRAL3),
+        ("hunyuan-dense", "hunyuan", dict(rope__freq_base=10000.0 * 1000 ** (16 / 14))),
         ("lfm2", "lfm2", LFM2),
         ("qwen35", "qwen3.5", QWEN35),
         ("qwen35moe", "qwen3.5 moe", QWEN35MOE),
