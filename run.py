@@ -394,7 +394,7 @@ def _check_config(c):
         low, high = RANGES.get(name, (0, 0))
         if not low <= getattr(c, name) <= high:
             hint = "" if name in RANGES else "; it needs a newer run.py"
-            raise ModelError(f"{name} is {getattr(c, name)}, expected {low}..{high}{hint}; export again")
+            raise ModelError(f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again")
     for name in CONFIG_F32:
         value = getattr(c, name)
         if not math.isfinite(value) or value < 0:
@@ -2170,7 +2170,7 @@ class Forward:
         """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
         self.nbytes += nbytes
         if self.nbytes > self.most:
-            raise MemoryError
+            raise MemoryError(self.nbytes)
         self.buffers.append(Buffer(nbytes))
         return self.buffers[-1]
 
@@ -2966,8 +2966,9 @@ def _read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
-            raise ModelError(f"{size:,} bytes, expected {what} of at most {most:,}; give the right file")
-        return f.read()
+            found = f"{printable(str(path))}: {size:,} bytes"
+            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
+        return f.read(most)
 
 
 def _tokenizer_sections(raw):
@@ -3372,7 +3373,8 @@ class Model:
                     raise MemoryError
                 self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
                 self.code, self.owner = self.forward.code, None
-            except MemoryError:
+            except MemoryError as e:
+                need = next((n for n in e.args if isinstance(n, int)), need)
                 text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
                 raise ModelError(text) from None
         return self.forward
@@ -3495,7 +3497,8 @@ class Model:
             if need > have:
                 raise MemoryError
             forward = Forward(self.file, self.n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError:
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
             text = f"{places} contexts of {self.n_ctx} tokens take {need:,} bytes, this machine has {have:,}"
             raise ModelError(f"{text}; choose a smaller -c or -np") from None
         self.code = forward.code
@@ -3669,7 +3672,8 @@ class Model:
         or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
         if not os.path.exists(path) or not os.path.getsize(path):
             return 0
-        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", 1 << 62), np.uint8)
+        most = CACHE_HEADER.size + 4 * self.n_ctx + self._cache_bytes(self.n_ctx)
+        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8)
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
             raise ModelError(f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost")

@@ -41,7 +41,7 @@ else:
     import export
     import run
 
-SECONDS, MEGABYTES = 5, 200  # that a case may take
+SECONDS, MEGABYTES = 5, 200  # that a case may take; of the processor
 NUMBERS = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 48, 63, 64, 127, 128, 255, 256, 1000, 4096, 65535, 65536, 1 << 20, 1 << 22]
 NUMBERS += [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 1]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-5, 0.5, 1e30, 3.4e38, 1e-40, float("inf"), float("-inf"), float("nan")]
@@ -857,7 +857,7 @@ def quick():
 
 def one(target, raw):
     """Run a case -> (accepted, what is wrong or None)."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     accepted, wrong, excused = True, None, len(EXCUSED)
     try:
         target.check(raw)
@@ -874,7 +874,7 @@ def one(target, raw):
 
         where = traceback.extract_tb(e.__traceback__)[-1]
         accepted, wrong = False, f"{type(e).__name__}: {str(e)[:150]} at {Path(where.filename).name}:{where.lineno}"
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     if len(EXCUSED) == excused and (seconds > SECONDS or grown > MEGABYTES):
         wrong = wrong or f"took {seconds:.1f} s and {grown:.0f} MB"
