@@ -2264,7 +2264,7 @@ def read_tokenizer(source, hints):
             fields = add_chat(fields, hints["template"], hints["special"], bool(hints.get("prefix_first")))
         return finish_tokenizer(fields, engine)
     except ModelError as e:
-        raise ModelError(f"{name}: {e}") from None
+        raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
     except DAMAGED as e:
         text = f"{name}: no tokenizer can be read from it ({printable(repr(e))[:80]})"
         raise ModelError(f"{text}; expected one of a known kind; is it whole?") from None

@@ -488,7 +488,7 @@ def _check_config(c):
         low, high = RANGES.get(name, (0, 0))
         if not low <= getattr(c, name) <= high:
             hint = "" if name in RANGES else "; it needs a newer run.py"
-            raise ModelError(f"{name} is {getattr(c, name)}, expected {low}..{high}{hint}; export again")
+            raise ModelError(f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again")
     for name in CONFIG_F32:
         value = getattr(c, name)
         if not math.isfinite(value) or value < 0:
@@ -2561,7 +2561,7 @@ class Forward:
         """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
         self.nbytes += nbytes
         if self.nbytes > self.most:
-            raise MemoryError
+            raise MemoryError(self.nbytes)
         self.buffers.append(Buffer(nbytes))
         return self.buffers[-1]
 
@@ -3581,8 +3581,9 @@ def _read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
-            raise ModelError(f"{size:,} bytes, expected {what} of at most {most:,}; give the right file")
-        return f.read()
+            found = f"{printable(str(path))}: {size:,} bytes"
+            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
+        return f.read(most)
 
 
 def _tokenizer_sections(raw):
@@ -4036,7 +4037,8 @@ class Model:
                     raise MemoryError
                 self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
                 self.code, self.owner, self.kept = self.forward.code, None, (0, [])
-            except MemoryError:
+            except MemoryError as e:
+                need = next((n for n in e.args if isinstance(n, int)), need)
                 text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
                 raise ModelError(text) from None
         return self.forward
@@ -4183,7 +4185,8 @@ class Model:
             if need > have:
                 raise MemoryError
             forward = Forward(self.file, self.n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError:
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
             text = f"{places} contexts of {self.n_ctx} tokens take {need:,} bytes, this machine has {have:,}"
             raise ModelError(f"{text}; choose a smaller -c or -np") from None
         self.code = forward.code
