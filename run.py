@@ -2762,9 +2762,7 @@ class Tokenizer:
         """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
         ids = []
         if self.flags & NFC:
-            import unicodedata
-
-            text = unicodedata.normalize("NFC", text)
+            text = _nfc(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
             if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
@@ -2901,6 +2899,17 @@ class TextStream:
         return self.decoder.decode(b"", final=True)
 
 
+def _nfc(text):
+    """text in Unicode's NFC. Of marks on one character in disorder, unicodedata's time is the square of their number: in long
+    texts they are put in order first, which changes nothing."""
+    from unicodedata import combining, normalize
+
+    if len(text) > 4096 and not text.isascii():
+        parts = itertools.groupby(text, lambda ch: combining(ch) > 0)
+        text = "".join("".join(sorted(part, key=combining) if marks else part) for marks, part in parts)
+    return normalize("NFC", text)
+
+
 def _cut(matches, first, last):
     """The spans that matches cut [first, last) into: each match, and what lies between."""
     spans, at = [], first
@@ -3010,6 +3019,8 @@ def _tokenizer_tests(raw):
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
+            if n_text > 1 << 15:  # they are encoded at every start
+                raise ModelError(f"a self-test of {n_text:,} bytes, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids

@@ -140,6 +140,11 @@ BOMBS = {  # name -> (program, maker of a file, words)
         lambda p: written(p, byte_bpe(flags=run.EXPLICIT, merges=[(1, 1)] * (1 << 21))),
         "section merges",
     ),
+    "T10 a self-test of a million letters": (
+        "tokenizer",
+        lambda p: written(p, byte_bpe(pretok=0, tests=[("th" * 500_000, [1])] * 3)),
+        "self-test of 1,000,000 bytes",
+    ),
     "T8 10^6 segments": (
         "tokenizer",
         lambda p: written(p, byte_bpe(chat=struct.pack("<4BI", 0, 0, 0, 0, 10**6) * 100)),
@@ -786,3 +791,33 @@ def test_m13_every_matrix_lies_in_blocks(tmp_path):
     raw = export.metadata(c, rows, {}, b"")
     with pytest.raises(run.ModelError, match="'head'.*layout 0, 2 dims do not fit f32"):
         run.open_model(holes(tmp_path / "m.bin", raw, struct.unpack_from("<Q", raw, 16)[0]))
+
+
+def test_marks_in_disorder_take_no_square_of_their_number():
+    """A character with 100,000 accents, above and below by turns, in a model that normalises: minutes by unicodedata alone."""
+    import unicodedata
+
+    t = run.Tokenizer(byte_bpe(flags=run.NFC))
+    rng = np.random.default_rng(0)
+    marks = [
+        "\u0301",
+        "\u0316",
+        "\u0344",
+        "\u0327",
+        "\u0345",
+        "\u0f71",
+        "\u0f73",
+        "\u3099",
+        "e",
+        "é",
+        "\u1100",
+        "\u1161",
+        "\u212b",
+        " ",
+    ]
+    for _ in range(20):
+        text = "".join(rng.choice(marks, 5000, p=[0.1] * 8 + [1 / 30] * 6))
+        assert run._nfc(text) == unicodedata.normalize("NFC", text)
+    began = time.process_time()
+    t.encode("a" + "\u0301\u0316" * 50_000)
+    assert time.process_time() - began < 6
