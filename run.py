@@ -3625,6 +3625,8 @@ def _tokenizer_tests(raw):
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
+            if n_text > 1 << 15:  # they are encoded at every start
+                raise ModelError(f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids
