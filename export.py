@@ -17,11 +17,12 @@ import argparse
 import base64
 import hashlib
 import io
+import itertools
 import json
 import math
 import mmap
 import os
-import pickle
+import pickletools
 import random
 import re
 import struct
@@ -30,17 +31,24 @@ import sys
 import time
 import weakref
 import zipfile
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+try:
+    import numpy as np
 
-import run
+    import run
+except ImportError as e:
+    if __name__ != "__main__":
+        raise
+    text = f"the package numpy is not installed or too old ({e}); expected 2.0 or newer"
+    sys.exit(f"export.py: error: {text}; pip install -U numpy")
+
 from run import BLOCK, FLAGS, GROUP, NONE, Config, ModelError, padded, printable
 
 CHUNK = 1 << 22  # matrix elements converted at a time
+MOST_JSON = 10 << 20  # bytes of a configuration, index or header; of a tokenizer 64 MiB (run.MOST_BYTES)
 
 # -----------------------------------------------------------------------------
 # arrays: a matrix of a source, converted to float32 a few rows at a time
@@ -122,6 +130,7 @@ MAPS = weakref.WeakSet()  # of the files of the source
 
 def mapped(path):
     """A file as uint8, read when it is looked at."""
+    os.close(run.open_regular(path, "a file of weights")[0])  # a pipe would block
     array = np.memmap(path, np.uint8, "r")
     MAPS.add(array._mmap)
     return array
@@ -240,7 +249,10 @@ def tempered(beta, rope):
 
 
 def neo_local(j, layer):
-    kinds = j.get("attention_layers") or [k for names, times in j["attention_types"] for k in list(names) * times]
+    kinds = j.get("attention_layers")
+    if not kinds:  # [[kinds in turn, how many times], …]
+        every = (k for names, times in j["attention_types"] if names for _ in range(times) for k in names)
+        kinds = list(itertools.islice(every, layer + 1))
     return kinds[layer] == "local"
 
 
@@ -534,7 +546,7 @@ class Family:
         if c.has("head_bias"):
             out["head.b"] = self.take("head", (c.vocab_size,), bias=True)
         if self.left:
-            some = ", ".join(sorted(self.left)[:3])
+            some = ", ".join(printable(name)[:60] for name in sorted(self.left)[:3])
             text = f"{len(self.left)} tensors were not used: {some}; expected a plain {self.label}; is it another architecture?"
             raise ModelError(text)
         return out
@@ -674,7 +686,8 @@ class Family:
         return 1 if self.arrays[self.names["qn"].format(self.first)].shape == (head_dim,) else 2
 
 
-DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, IndexError, AttributeError, struct.error)  # by odd settings
+DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, IndexError, AttributeError, struct.error)  # by odd settings,
+DAMAGED += (RecursionError, EOFError, NotImplementedError, zipfile.BadZipFile)  # or odd files
 
 
 def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
@@ -720,7 +733,8 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         amplitude = scaling.get("attention_factor") or grown
         f = np.stack([f / np.array(scaling[key], float) for key in ("short_factor", "long_factor")])
     elif kind != "default":
-        raise ModelError(f"rope type {kind!r} is not supported; known: default, linear, llama3, yarn, longrope, proportional")
+        name = printable(str(kind))[:60]
+        raise ModelError(f"rope type {name!r} is not supported; known: default, linear, llama3, yarn, longrope, proportional")
     f = np.atleast_2d(f)
     table = np.zeros((len(f), 2, head_dim // 2))
     table[:, 1] = 1
@@ -767,7 +781,7 @@ def hf_config(j, f):
     act = get("hidden_activation", "hidden_act", "activation_function", "activation", otherwise="silu")
     act = f.settings("act") or ACTS.get(act, act)
     if act not in run.ACTIVATIONS:
-        raise ModelError(f"config.json: activation {printable(str(act))!r} is not supported; known: {', '.join(ACTS)}")
+        raise ModelError(f"config.json: activation {printable(str(act))[:40]!r} is not supported; known: {', '.join(ACTS)}")
     layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
     kinds = f.settings("kinds")(j, layers) if f.settings("kinds") else b""
     f.look(kinds)
@@ -784,6 +798,7 @@ def hf_config(j, f):
     for key, part in (("attention_bias", "wq"), ("mlp_bias", "w3")):
         said = j.get(key, False if f.label == "Llama" else None)
         if said is not None and said != f.has(part, True) and not f.names.get("wqkv"):
+            said = printable(str(said))[:40]
             raise ModelError(f"config.json: {key} is {said}, but the weights say otherwise; do they belong together?")
     if f.label == "OPT" and not (j.get("do_layer_norm_before", True) and j.get("word_embed_proj_dim", dim) == dim):
         raise ModelError("config.json: OPT with norms behind or projected embeddings is not supported; expected another size")
@@ -799,7 +814,7 @@ def hf_config(j, f):
     ids = {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
     more = f.settings("more") or (lambda j: {})
     return Config(
-        str(j.get("model_type") or "llama")[:16],
+        printable(str(j.get("model_type") or "llama"))[:16],
         dim=dim,
         n_layers=layers,
         n_heads=heads,
@@ -897,7 +912,7 @@ def hf_source(j, arrays):
     by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}  # what model_type says
     label = by_type.get(label.removesuffix("_text").replace("_", ""), label)
     if label not in FAMILIES:
-        raise ModelError(f"architecture {printable(label)!r} is not supported; known: {', '.join(short)}")
+        raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {', '.join(short)}")
     names, settings = FAMILIES[label]
     j = {**settings.get("defaults", {}), **j}
     if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
@@ -1086,23 +1101,90 @@ class Blocks:
         return (np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8), scales
 
 
+GGUF_NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}
+
+
+class GgufBytes:
+    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is read: 64 MiB, 4 million
+    values, no arrays of arrays."""
+
+    def __init__(self, raw):
+        self.raw, self.at, self.left = memoryview(raw), 4, 1 << 22
+
+    def take(self, n):
+        if n > len(self.raw) - self.at or self.at + n > 64 << 20:
+            raise ModelError("not a whole GGUF file: its description is cut short; is the download complete?")
+        self.at += n
+        return bytes(self.raw[self.at - n : self.at])
+
+    def number(self, form="<Q"):
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    def value(self, kind, n=None):
+        """One value of this type, or a list of n."""
+        self.left -= n or 1
+        if self.left < 0:
+            raise ModelError("more than 4 million values of metadata; expected a GGUF of llama.cpp; refused")
+        if kind == 8:
+            texts = [self.take(self.number()).decode() for _ in range(1 if n is None else n)]
+            return texts[0] if n is None else texts
+        if kind == 9 and n is None:
+            return self.value(self.number("<I"), self.number())
+        dtype = np.dtype(GGUF_NUMBERS[kind])
+        found = np.frombuffer(self.take(dtype.itemsize * (1 if n is None else n)), dtype).tolist()
+        return found[0] if n is None else found
+
+
+def gguf_file(path):
+    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is checked, in Python ints."""
+    raw = mapped(path)
+    f = GgufBytes(raw)
+    version, n_tensors, n_fields = f.number("<I"), f.number(), f.number()
+    if version not in (2, 3) or max(n_tensors, n_fields) > 65536:
+        found = f"version {version}, {n_tensors} tensors and {n_fields} fields"
+        raise ModelError(f"not a whole GGUF file: {found}; expected little-endian, version 2 or 3; is the download complete?")
+    pairs = [(f.value(8), f.value(f.number("<I"))) for _ in range(n_fields)]
+    fields, rows = dict(pairs), []
+    for _ in range(n_tensors):
+        name, shape = f.value(8), [f.number() for _ in range(min(f.number("<I"), 5))]
+        rows.append((name, shape[::-1], f.number("<I"), f.number()))
+    if len(fields) < n_fields or len({row[0] for row in rows}) < n_tensors:
+        raise ModelError("a name stands twice in it; expected each once; convert it again")
+    if not n_tensors:
+        return fields, []
+    align, gguf, tensors, expected = fields.get("general.alignment", 32), need("gguf"), [], 0
+    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
+        raise ModelError(f"alignment of {printable(str(align))[:20]}, expected a power of two; convert it again")
+    begin = padded(f.at, align)
+    for name, shape, number, off in rows:
+        where = f"tensor {printable(name)[:60]}"
+        if number not in iter(gguf.GGMLQuantizationType):
+            raise ModelError(f"{where} has type {number}, which the package gguf does not know; pip install -U gguf")
+        kind = gguf.GGMLQuantizationType(number)
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
+            raise ModelError(f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes; convert it again")
+        nbytes = math.prod(shape) // block * size
+        if off != expected or begin + off + nbytes > len(raw):
+            found = f"{where} is at {off:,}, {nbytes:,} bytes"
+            raise ModelError(f"not a whole GGUF file: {found}, expected at {expected:,}, to {len(raw):,}; download it again")
+        expected = padded(off + nbytes, align)
+        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
+    return fields, tensors
+
+
 def read_gguf(path):
     """A GGUF of version 2 or 3 -> source."""
-    gguf = need("gguf")
     try:
-        reader = gguf.GGUFReader(str(path))
-        MAPS.add(reader.data._mmap)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-        arrays = gguf_arrays(reader)
-    except ModelError:
-        raise
-    except Exception as e:  # the package has no error of its own for a damaged file
+        fields, tensors = gguf_file(path)
+        arrays = gguf_arrays(tensors)
+    except DAMAGED as e:
         found = f"{type(e).__name__}: {printable(str(e))[:80]}"
         raise ModelError(f"not a whole GGUF file ({found}); expected version 2 or 3; is the download complete?") from None
     arch = str(fields.get("general.architecture"))
     if arch not in GGUF_FAMILIES:
-        raise ModelError(f"GGUF architecture {printable(arch)!r} is not supported; known: {', '.join(GGUF_FAMILIES)}")
-    if fields.get("split.count", 0) > 1:
+        raise ModelError(f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {', '.join(GGUF_FAMILIES)}")
+    if fields.get("split.count", 0) not in (0, 1):
         raise ModelError("one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge")
     names, settings = GGUF_FAMILIES[arch]
     if arch == "llama" and fields.get("llama.expert_count"):  # Mixtral
@@ -1150,23 +1232,20 @@ def damaged(e):
     return ModelError(f"metadata: {printable(repr(e))[:80]}; expected the sizes of a model; is the file whole?")
 
 
-def gguf_arrays(reader):
+def gguf_arrays(tensors):
     """{name: float array, uint16 array (bfloat16) or Blocks}, mapped."""
     arrays = {}
-    for t in reader.tensors:
-        shape, kind = tuple(int(n) for n in reversed(t.shape)), t.tensor_type.name
-        if kind in ("F32", "F16"):
-            array = t.data.reshape(shape)
-        elif kind == "BF16":
-            array = t.data.view(np.uint16).reshape(shape)
+    for name, shape, kind, data in tensors:
+        if kind.name in ("F32", "F16", "BF16"):
+            array = data.view({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[kind.name]).reshape(shape)
         else:
-            array = Blocks(t.data.reshape(math.prod(shape[:-1]), -1), t.tensor_type, shape[-1])
+            array = Blocks(data.reshape(math.prod(shape[:-1]), -1), kind, shape[-1])
         if len(shape) == 3:  # a matrix for each expert
             for e in range(shape[0]):
                 own = array[e * shape[1] : (e + 1) * shape[1]] if isinstance(array, Blocks) else array[e]
-                arrays[f"{t.name.removesuffix('weight')}{e}.weight"] = own
+                arrays[f"{name.removesuffix('weight')}{e}.weight"] = own
         else:
-            arrays[t.name] = array
+            arrays[name] = array
     return arrays
 
 
@@ -1260,6 +1339,7 @@ def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5, **more)
         raise ModelError(f"header says {sizes}, which is no model; expected heads that divide dim; is this a llama2.c file?")
     special = {"bos": 1, "eos": 2} if vocab > 2 else {}
     c = Config("llama", **sizes, head_dim=dim // heads, max_ctx=max_ctx, eps=eps, flags=0 if tied else FLAGS["head"], **special)
+    run._check_config(c)
     tensors = Family("Llama", arrays, META_NAMES, dict(interleaved=True)).tensors(c, c.head_dim)
     return SimpleNamespace(kind=kind, config=c, rope=rope_table(c.head_dim, theta), tensors=tensors, **more)
 
@@ -1284,7 +1364,8 @@ def read_llama2c_bin(path, head):
     dim, ffn, layers, heads, kv, vocab, max_ctx = ints
     tied, group = (head[36] == 1, struct.unpack_from("<i", head, 37)[0]) if version else (vocab > 0, 0)
     shape = (dim, ffn, layers, heads, kv, abs(vocab))
-    if min(shape) < 1 or max(shape) > 1 << 24 or dim % heads:
+    most = [run.RANGES[k][1] for k in ("dim", "ffn_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size")]
+    if min(*shape, max_ctx) < 1 or any(n > m for n, m in zip(shape, most)) or dim % heads:
         raise ModelError(f"starts with {ints}, no sizes of a model; expected a llama2.c checkpoint or another known source")
     if version == 2 and (group < 1 or dim % group):
         raise ModelError(f"groups of {group}, expected a divisor of {dim}; export it again with llama2.c")
@@ -1317,31 +1398,90 @@ def dequantised(raw, shape, group):
     return (values.reshape(-1, group).astype(np.float32) * scales[:, None]).reshape(shape)
 
 
-class SafeUnpickler(pickle.Unpickler):
-    """Reads the pickle of a torch checkpoint: tensors and plain values, nothing else; no code of the pickle is ever run."""
+TORCH_TYPES = {"Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Bool": "?"}
+TORCH_TYPES |= {"Byte": "u1", "Char": "i1", "Short": "<i2"}
+PICKLED_VALUES = "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+PICKLED_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+PICKLED_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 
-    TYPES = {"Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Bool": "?"}
-    TYPES |= {"Byte": "u1", "Char": "i1", "Short": "<i2"}
 
-    def __init__(self, file, storages):
-        super().__init__(file)
-        self.storages = storages  # key -> bytes of it, mapped
+class Named:
+    """What a pickle asks for by name, of the few things that are known."""
 
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return rebuild_tensor
-        if module == "torch" and name.removesuffix("Storage") in self.TYPES:
-            return name.removesuffix("Storage")
-        what = printable(f"{module}.{name}")
-        raise ModelError(f"the checkpoint asks for {what}, expected only tensors and plain values; refused")
+    def __init__(self, name):
+        module, _, what = name.rpartition(" ")
+        self.storage = TORCH_TYPES.get(what.removesuffix("Storage")) if module == "torch" and what.endswith("Storage") else None
+        self.make = {"collections OrderedDict": lambda: {}, "torch._utils _rebuild_tensor_v2": rebuild_tensor}.get(name)
+        if not self.make and not self.storage:
+            what = printable(name.replace(" ", "."))[:80]
+            raise ModelError(f"the checkpoint asks for {what}, expected only tensors and plain values; refused")
 
-    def persistent_load(self, pid):
-        known = isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"
-        if not known or pid[1] not in self.TYPES or pid[2] not in self.storages:
-            raise ModelError(f"the checkpoint names a storage {printable(repr(pid))[:80]}, which is not in it; is it damaged?")
-        return self.storages[pid[2]], self.TYPES[pid[1]]
+
+def unpickle(raw, storages):
+    """The value that the pickle of a torch checkpoint describes. storages: key -> its mapped bytes.
+
+    Python's pickle is not used: it would call what the file names, and a few bytes can make it fill the memory. This reads
+    the two dozen instructions that torch.save writes for tensors and plain values, and refuses all others.
+    """
+    stack, marks, memo, n, room = [], [], {}, 0, 3 * sum(map(len, storages.values()))
+    for op, value, _ in pickletools.genops(raw):
+        name, n = op.name, n + 1
+        if n > 2_000_000:
+            raise ModelError("the checkpoint's pickle has more than two million instructions; expected weights; refused")
+        if name in PICKLED_CONSTANTS:
+            stack.append(PICKLED_CONSTANTS[name])
+        elif name in PICKLED_EMPTY:
+            stack.append(PICKLED_EMPTY[name]())
+        elif name in PICKLED_VALUES:
+            stack.append(value)
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if value is None else value] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[value])
+        elif name == "GLOBAL":
+            stack.append(Named(value))
+        elif name == "STACK_GLOBAL":
+            what, module = stack.pop(), stack.pop()
+            stack.append(Named(f"{module} {what}" if isinstance(module, str) and isinstance(what, str) else "?"))
+        elif name == "BINPERSID":
+            stack.append(stored(stack.pop(), storages))
+        elif name == "REDUCE":
+            given, what = stack.pop(), stack.pop()
+            stack.append(what.make(*given))
+            room -= getattr(stack[-1], "nbytes", 0)
+            if room < 0:
+                raise ModelError("the checkpoint's tensors are larger than what it stores; is it damaged?")
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name in ("TUPLE", "APPENDS", "SETITEMS", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "SETITEM"):
+            fixed = {"APPEND": 1, "SETITEM": 2}.get(name, int(name[-1]) if name[-1].isdigit() else None)
+            begin = marks.pop() if fixed is None else len(stack) - fixed
+            items = stack[max(begin, 0) :]
+            del stack[max(begin, 0) :]
+            if name.startswith("TUPLE"):
+                stack.append(tuple(items))
+            elif name.startswith("APPEND"):
+                stack[-1].extend(items)
+            elif any(not isinstance(key, (str, int)) for key in items[::2]):
+                raise ModelError("the checkpoint has a key that is no name; expected weights by name; is it damaged?")
+            else:
+                stack[-1].update(zip(items[::2], items[1::2]))
+        elif name == "BUILD":
+            stack.pop()  # attributes of a dict, which nobody needs
+        elif name == "STOP":
+            return stack.pop()
+        elif name not in ("PROTO", "FRAME"):
+            raise ModelError(f"the checkpoint's pickle uses {name}, expected only tensors and plain values; refused")
+    raise ModelError("the checkpoint's pickle has no end; is the download complete?")
+
+
+def stored(pid, storages):
+    """What torch writes for a storage: ("storage", its type, key, place, elements) -> (its bytes, dtype)."""
+    known = isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[2], str)
+    if not known or not isinstance(pid[1], Named) or pid[1].storage is None or pid[2] not in storages:
+        key = printable(pid[2])[:40] if known else "?"
+        raise ModelError(f"the checkpoint names a storage {key}, which is not in it; is it damaged?")
+    return storages[pid[2]], pid[1].storage
 
 
 def rebuild_tensor(storage, offset, size, stride, *rest):
@@ -1349,27 +1489,41 @@ def rebuild_tensor(storage, offset, size, stride, *rest):
     raw, dtype = storage
     flat = raw[: len(raw) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
     numbers = (offset, *size, *stride)
+    if len(size) != len(stride) or len(size) > 8 or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in numbers):
+        raise ModelError("a tensor's sizes are no whole numbers; is the checkpoint damaged?")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    whole = len(size) == len(stride) and all(isinstance(n, int) and n >= 0 for n in numbers)
-    if not whole or (0 not in size and last >= len(flat)):
+    if 0 not in size and (last >= len(flat) or math.prod(size) > len(flat)):
         raise ModelError(f"a tensor of {size} at {offset} reaches past its {len(flat)} values; is the checkpoint damaged?")
     if 0 in size:
         return flat[:0].reshape(size)
     return np.lib.stride_tricks.as_strided(flat[offset:], size, [s * flat.itemsize for s in stride], writeable=False)
 
 
+class Bounded(io.FileIO):
+    """A file of which no more than 4 MiB are read at once: the list of members of a zip file may promise to be anything."""
+
+    def read(self, n=-1):
+        if (os.fstat(self.fileno()).st_size - self.tell() if n is None or n < 0 else n) > 4 << 20:
+            raise ModelError("a zip archive whose list of members is too long; expected a torch checkpoint; is it damaged?")
+        return super().read(n)
+
+
 def load_torch(path):
     """What torch.save wrote into a zip file, without torch and without running code of its pickle; tensors are mapped."""
     raw, storages, body = mapped(path), {}, None
-    with zipfile.ZipFile(path) as z:
+    with Bounded(path) as f, zipfile.ZipFile(f) as z:
         for info in z.infolist():
             top, _, rest = info.filename.partition("/")
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise ModelError(f"member {printable(info.filename)} is compressed; expected what torch.save writes")
+                raise ModelError(f"member {printable(info.filename)[:80]} is compressed; expected what torch.save writes")
+            if not 0 <= info.header_offset <= len(raw) - 30:
+                raise ModelError(f"member {printable(info.filename)[:80]} is not in the file; is it truncated?")
             names = struct.unpack_from("<HH", raw, info.header_offset + 26)  # of the local header: name and extra field
             at = info.header_offset + 30 + sum(names)
             if at + info.file_size > len(raw):
-                raise ModelError(f"member {printable(info.filename)} reaches past the end; is the file truncated?")
+                raise ModelError(f"member {printable(info.filename)[:80]} reaches past the end; is the file truncated?")
+            if rest in ("data.pkl", "byteorder") and info.file_size > 32 << 20:
+                raise ModelError(f"a {rest} of {info.file_size:,} bytes; expected at most 32 MiB; refused")
             if rest == "data.pkl":
                 body = raw[at : at + info.file_size].tobytes()
             elif rest == "byteorder" and raw[at : at + info.file_size].tobytes() != b"little":
@@ -1379,21 +1533,24 @@ def load_torch(path):
     if body is None:
         raise ModelError("a zip archive without data.pkl; expected a torch checkpoint")
     try:
-        return SafeUnpickler(io.BytesIO(body), storages).load()
-    except ModelError:
-        raise
-    except Exception as e:
+        value = unpickle(body, storages)
+    except DAMAGED as e:
         raise ModelError(f"the checkpoint's pickle is damaged ({type(e).__name__}: {printable(str(e))[:80]})") from None
+    return value
 
 
 def load_weights(path):
     """{name: array} of a torch file that holds nothing else."""
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         raise ModelError(f"{printable(path.name)}: not a zip file of torch.save; expected one of torch 1.6 or later")
     value = load_torch(path)
-    if not isinstance(value, dict) or not all(isinstance(v, np.ndarray) and v.dtype.kind in "fu" for v in value.values()):
+    if not isinstance(value, dict) or not all(is_weight(v) for v in value.values()):
         raise ModelError(f"{printable(path.name)}: holds something else than named weights; is it another kind of checkpoint?")
     return {str(name): array for name, array in value.items()}
+
+
+def is_weight(v):
+    return isinstance(v, np.ndarray) and v.dtype in (np.float32, np.float16, np.float64, np.uint16)
 
 
 def read_torch(path):
@@ -1404,22 +1561,28 @@ def read_torch(path):
     return torch_source(value)
 
 
+def equal(a, b):
+    """Whether two matrices are the same, compared a few rows at a time."""
+    return a.shape == b.shape and all(np.array_equal(a[i : i + 1024], b[i : i + 1024]) for i in range(0, len(a), 1024))
+
+
 def torch_source(value):
     """The dict that llama2.c and train/pretrain.py save -> source."""
-    a, arrays = value["model_args"], {k.removeprefix("_orig_mod."): v for k, v in value["model"].items()}
+    a, arrays = value["model_args"], {str(k).removeprefix("_orig_mod."): v for k, v in value["model"].items()}
     arrays = {k: v for k, v in arrays.items() if not k.startswith("freqs_")}
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fu":
-            raise ModelError(f"{printable(str(name))} is no tensor of numbers; expected weights; is the checkpoint damaged?")
+        if not is_weight(array):
+            raise ModelError(f"{printable(name)[:80]} is no tensor of numbers; expected weights; is the checkpoint damaged?")
     try:
         dim, layers, heads = int(a["dim"]), int(a["n_layers"]), int(a["n_heads"])
         embed, ffn = arrays["tok_embeddings.weight"].shape[0], arrays["layers.0.feed_forward.w1.weight"].shape[0]
         kv, max_ctx = int(a.get("n_kv_heads") or heads), int(a.get("max_seq_len", 2048))
         theta, eps = float(a.get("rope_theta", 10000.0)), float(a.get("norm_eps", 1e-5))
-    except (KeyError, TypeError, ValueError, IndexError) as e:
-        raise ModelError(f"model_args or weights lack {e}; expected a checkpoint of llama2.c or of train/pretrain.py") from None
+    except DAMAGED as e:
+        found = f"model_args or weights lack {printable(str(e))[:80]}"
+        raise ModelError(f"{found}; expected a checkpoint of llama2.c or of train/pretrain.py") from None
     shared = arrays.get("output.weight")
-    tied = shared is None or np.array_equal(shared, arrays["tok_embeddings.weight"])
+    tied = shared is None or equal(shared, arrays["tok_embeddings.weight"])
     if tied:
         arrays.pop("output.weight", None)
     own = "tokenizer" in value
@@ -1427,8 +1590,8 @@ def torch_source(value):
     s = llama2c(kind, arrays, shape, tied, max_ctx, theta, eps)
     if own:  # documents of our trainer begin and end with token 0
         s.config = replace(s.config, bos=0, eos=0)
-        s.tokenizer_json, s.note = str(value["tokenizer"]), str(value.get("note", ""))
-        s.chat_template = str(value.get("chat_template") or "")
+        text = lambda key: value[key] if isinstance(value.get(key), str) else ""
+        s.tokenizer_json, s.note, s.chat_template = text("tokenizer"), text("note"), text("chat_template")
     return s
 
 
@@ -1436,42 +1599,52 @@ def read_safetensors(path):
     """name -> mapped array of one .safetensors file. The rules are those of the format's own reader."""
     raw = mapped(path)
     size = struct.unpack("<Q", raw[:8].tobytes())[0] if len(raw) >= 8 else 0
-    if not 2 <= size <= min(100 << 20, len(raw) - 8):
-        raise ModelError(f"{path.name}: header of {size:,} bytes in a file of {len(raw):,}; is the download complete?")
+    if not 2 <= size <= min(MOST_JSON, len(raw) - 8):
+        found = f"header of {size:,} bytes in a file of {len(raw):,}"
+        raise ModelError(f"{printable(path.name)}: {found}; is the download complete?")
 
     def no_twins(pairs):
         if len({k for k, _ in pairs}) != len(pairs):
-            raise ModelError(f"{path.name}: a name stands twice in the header; refused")
+            raise ModelError(f"{printable(path.name)}: a name stands twice in the header; refused")
         return dict(pairs)
 
     try:
-        header = json.loads(raw[8 : 8 + size].tobytes().decode(), object_pairs_hook=no_twins)
+        header = loads(raw[8 : 8 + size].tobytes(), 6, object_pairs_hook=no_twins)
         header.pop("__metadata__", None)
         rows = sorted((tuple(v["data_offsets"]), k, v["dtype"], tuple(v["shape"])) for k, v in header.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ModelError(f"{path.name}: the header is not what safetensors writes; is the file damaged?") from None
+        raise ModelError(f"{printable(path.name)}: the header is not what safetensors writes; is the file damaged?") from None
     arrays, end = {}, 0
     for (first, last), name, dtype, shape in rows:
         kind = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}.get(dtype)
         if kind is None:
-            found = f"tensor {printable(name)} has type {printable(str(dtype))}"
-            raise ModelError(f"{path.name}: {found}; known: F32, F16, BF16, U8")
+            found = f"tensor {printable(name)[:80]} has type {printable(str(dtype))[:40]}"
+            raise ModelError(f"{printable(path.name)}: {found}; known: F32, F16, BF16, U8")
         whole = all(isinstance(n, int) and n >= 0 for n in (first, last, *shape))
         fits = whole and first == end and last - first == math.prod(shape) * np.dtype(kind).itemsize
         if not fits or 8 + size + last > len(raw):
-            where = f"{path.name}: tensor {printable(name)} at {first}..{last}"
+            where = f"{printable(path.name)}: tensor {printable(name)[:80]} at {printable(f'{first}..{last}')[:80]}"
             raise ModelError(f"{where} overlaps, leaves a hole or is cut short; is the download complete?")
         arrays[name], end = raw[8 + size + first : 8 + size + last].view(kind).reshape(shape), last
     if 8 + size + end != len(raw):
-        raise ModelError(f"{path.name}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
+        raise ModelError(f"{printable(path.name)}: {len(raw):,} bytes, tensors end at {8 + size + end:,}; refused")
     return arrays
 
 
+def loads(raw, share=8, **how):
+    """json.loads of what is no more than a share-th brackets and commas: of those, a megabyte becomes thirty in memory."""
+    if sum(map(raw.count, (b",", b"[", b"{"))) > len(raw) // share + 4096:
+        raise ValueError("more brackets and commas than words")
+    return json.loads(raw.decode(), **how)
+
+
 def read_json(path):
+    """A dict."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{printable(str(path))}: not found; expected a Hugging Face folder with it") from None
+        value = loads(run._read_small(path, "a Hugging Face folder with it", MOST_JSON))
+        if not isinstance(value, dict):
+            raise ValueError("no object")
+        return value
     except (ValueError, OSError, RecursionError) as e:
         raise ModelError(f"{printable(str(path))}: not readable JSON ({printable(str(e))[:80]})") from None
 
@@ -1484,7 +1657,8 @@ def read_folder(path, allow_pickle=False):
     for shard in find_shards(path, allow_pickle):
         more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
         if set(more) & set(arrays):
-            raise ModelError(f"{shard.name}: tensor {sorted(set(more) & set(arrays))[0]} stands in two shards; refused")
+            twice = printable(sorted(set(more) & set(arrays))[0])[:80]
+            raise ModelError(f"{printable(shard.name)}: tensor {twice} stands in two shards; refused")
         arrays |= more
     try:
         source = hf_source(j, arrays)
@@ -1564,7 +1738,7 @@ def read_meta(path, allow_pickle):
         theta, eps, kv = float(p.get("rope_theta", 10000.0)), float(p.get("norm_eps", 1e-5)), int(p.get("n_kv_heads") or heads)
         ffn, vocab = arrays["layers.0.feed_forward.w1.weight"].shape[0], arrays["tok_embeddings.weight"].shape[0]
         shape = (dim, ffn, int(p["n_layers"]), heads, kv, vocab)
-    except (KeyError, TypeError, ValueError, IndexError) as e:
+    except DAMAGED as e:
         raise ModelError(f"params.json: {printable(repr(e))[:80]}; expected the sizes of a Llama; is it complete?") from None
     stretched = bool(p.get("use_scaled_rope"))
     scaling = dict(rope_type="llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
@@ -1631,7 +1805,7 @@ def read_source(path, allow_pickle=False):
         head = f.read(256)
     if head.startswith(b"GGUF"):
         return read_gguf(path)
-    if head.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+    if head.startswith(b"PK\x03\x04"):
         return read_torch(path)
     known = [what for magic, what in run.FOREIGN if head.startswith(magic) and magic not in (b"24ka", b"PK\x03\x04")]
     if known or head.startswith(b"\x80"):
@@ -1723,15 +1897,15 @@ def pack_tokenizer(
 
 
 def finish_tokenizer(fields, reference=None):
-    """Pack, adding self-test vectors: from reference(text) -> ids where the source has an engine, else from run.py's own."""
-    encode = reference or run.Tokenizer(pack_tokenizer(**fields)).encode
+    """Pack, adding self-test vectors: from reference(texts) -> [ids] where the source has an engine, else from run.py's own."""
+    own = run.Tokenizer(pack_tokenizer(**fields))
     rng, kinds = random.Random(1), zip(fields["pieces"], fields["types"])
     pieces = [p.decode("utf-8", "ignore") for p, kind in kinds if kind == run.NORMAL]
     texts = ["Once upon a time", " two  spaces ", "It's 2026, isn't it?\n\n\tYes!", "\r\n \x00", "x" * 50]
     texts.append("naïve 🙂 안녕 C\u1eeda Vi\u1ec7t")
     texts += ["".join(rng.choice(pieces) for _ in range(6)) for _ in range(64 - len(texts))]
-    tests = [(t, list(encode(t) if reference else encode(t, add_bos=False))) for t in texts]
-    return pack_tokenizer(**fields, tests=tests)
+    ids = reference(texts) if reference else [own.encode(t, add_bos=False) for t in texts]
+    return pack_tokenizer(**fields, tests=list(zip(texts, ids)))
 
 
 def read_llama2c_tokenizer(raw, n_vocab):
@@ -1739,6 +1913,8 @@ def read_llama2c_tokenizer(raw, n_vocab):
     pieces, prio, types, at, i = [], [], [], 4, -1
     while at < len(raw) if n_vocab is None else i + 1 < n_vocab:
         i += 1
+        if i >= run.MOST_TOKENS:
+            raise ModelError(f"more than {run.MOST_TOKENS} tokens; expected llama2.c's tokenizer.bin of this model")
         score, length = struct.unpack_from("<fi", raw, at) if at + 8 <= len(raw) else (0, -1)
         if not 0 <= length <= len(raw) - at - 8 or not math.isfinite(score):
             raise ModelError(f"token {i} of {n_vocab} is not there; expected llama2.c's tokenizer.bin of this model")
@@ -1773,6 +1949,8 @@ def protobuf(raw):
                 return value
 
     while at < len(raw):
+        if len(out) > run.MOST_TOKENS:
+            raise ModelError(f"not a SentencePiece model: more than {run.MOST_TOKENS} fields")
         key = varint()
         wire, size = key & 7, {1: 8, 5: 4}.get(key & 7)
         if wire == 0:
@@ -1794,9 +1972,10 @@ def read_sentencepiece(raw):
     trainer, normaliser = (dict(protobuf(b"".join(v for k, v in fields if k == n))) for n in (2, 3))
     if trainer.get(3, 1) != 2:
         kinds = {1: "unigram", 3: "word", 4: "char"}
-        raise ModelError(f"a SentencePiece {kinds.get(trainer.get(3, 1), 'unknown')} model; known: BPE")
+        kind = kinds.get(trainer.get(3, 1), "unknown")
+        raise ModelError(f"a SentencePiece {kind} model; known: BPE")
     if normaliser.get(2) or normaliser.get(4, 1) or not normaliser.get(5, 1):
-        name = normaliser.get(1, b"?").decode()
+        name = printable(normaliser.get(1, b"?").decode("utf-8", "replace"))[:40]
         raise ModelError(f"SentencePiece normaliser {name!r} changes the text; known: identity, spaces kept")
     kinds = {1: run.NORMAL, 2: run.CONTROL, 3: run.CONTROL, 4: run.USER, 5: run.UNUSED, 6: run.BYTE}
     pieces, prio, types, unk = [], [], [], None
@@ -1846,11 +2025,13 @@ def read_tokenizer_json(text, hints):
     """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner."""
     try:
         j = json.loads(text)
+        if not isinstance(j["model"]["vocab"], dict):
+            raise ModelError("tokenizer.json: its vocabulary is no table of names; known: BPE")
         model, added = j["model"], j.get("added_tokens") or []
         if model.get("type", "BPE") != "BPE":
-            raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))!r}; known: BPE")
+            raise ModelError(f"tokenizer.json: model {printable(str(model.get('type')))[:40]!r}; known: BPE")
         return _tokenizer_json(j, model, added, hints, text)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+    except DAMAGED as e:
         raise ModelError(f"tokenizer.json: {printable(repr(e))[:80]}; expected what the tokenizers library writes") from None
 
 
@@ -1899,6 +2080,8 @@ def _tokenizer_json(j, model, added, hints, text):
             raise ModelError(f"tokenizer.json: {name} is not supported; expected none")
     vocab = {**model["vocab"], **{t["content"]: t["id"] for t in added}}
     n = max(vocab.values()) + 1
+    if n > run.MOST_TOKENS or min(vocab.values()) < 0:
+        raise ModelError(f"tokenizer.json: ids from {min(vocab.values())} to {n - 1}; expected 0 to {run.MOST_TOKENS - 1}")
     pieces, types, alphabet = [b""] * n, [run.UNUSED] * n, byte_alphabet()
     for piece, i in model["vocab"].items():
         is_byte = model.get("byte_fallback") and len(piece) == 6 and piece.startswith("<0x")
@@ -1914,9 +2097,9 @@ def _tokenizer_json(j, model, added, hints, text):
     if model.get("byte_fallback") and run.BYTE in types:
         flags |= run.BYTE_FALLBACK  # in some vocabularies it is switched on with no byte tokens to fall back on
     bos, eos = hints.get("bos"), hints.get("eos")
-    single = [next(iter(s)) for s in (j.get("post_processor") or {}).get("single") or []]
+    single = [next(iter(s), "") for s in (j.get("post_processor") or {}).get("single") or []]
     for step in steps(j.get("post_processor"), "processors"):
-        single = [next(iter(s)) for s in step["single"]] if step["type"] == "TemplateProcessing" else single
+        single = [next(iter(s), "") for s in step["single"]] if step["type"] == "TemplateProcessing" else single
     if single and single[0] == "SpecialToken" or hints.get("add_bos"):
         flags |= run.ADD_BOS
     if single and single[-1] == "SpecialToken":
@@ -1935,8 +2118,7 @@ def _tokenizer_json(j, model, added, hints, text):
     if byte_level:
         found = lambda p, s: T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s)
         fields["classes"] = class_runs(lambda p, s: "".join(m for m, _ in found(p, s)), pretok)
-        whole = T.Tokenizer.from_str(text)
-        engine = lambda s: whole.encode(s, add_special_tokens=False).ids
+        engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
     return explicit_if_needed(fields, rows), engine
 
 
@@ -1950,7 +2132,7 @@ def explicit_if_needed(fields, rows):
     if any(len(p.decode(code)) > 1 and p not in made for p in normal):
         return exact
     quick, slow = (run.Tokenizer(pack_tokenizer(**f)) for f in (fields, exact))
-    rng, words = random.Random(0), [p.decode("utf-8", "ignore") for p in normal]
+    rng, words = random.Random(0), [p.decode("utf-8", "ignore") for p in normal if len(p) <= 256]
     texts = ("".join(rng.choice(words) for _ in range(rng.randint(1, 4))) for _ in range(2000))
     return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
 
@@ -2038,13 +2220,14 @@ def read_tiktoken(raw):
     probe = lambda p: T.Encoding("x", pat_str=p, mergeable_ranks=alphabet, special_tokens={})
     classes = class_runs(lambda p, s: bytes(probe(p).encode_ordinary(s)).decode(), pretok)
     pattern = {v: k[0] for k, v in KNOWN_SPLITS.items() if len(k) == 1} | {1: GPT2_SPLIT}
-    engine = T.Encoding("y", pat_str=pattern[pretok], mergeable_ranks=ranks, special_tokens={}).encode_ordinary
+    job = {"pattern": pattern[pretok], "ranks": [base64.b64encode(p).decode() for p in pieces[:n]]}
+    engine = lambda texts: bounded(ENGINE, {**job, "texts": texts}, 4 << 30, 60)
     fields = dict(kind=run.BYTE_BPE, pieces=pieces, prio=[-float(i) for i in range(len(pieces))], types=types)
     fields |= dict(flags=flags, pretok=pretok, bos=bos, eos=stops[0], stops=stops, classes=classes)
     if flags & run.NFC:
         import unicodedata
 
-        return fields, lambda s: engine(unicodedata.normalize("NFC", s))
+        return fields, lambda texts: engine([unicodedata.normalize("NFC", s) for s in texts])
     return fields, engine
 
 
@@ -2064,7 +2247,7 @@ def read_tokenizer(source, hints):
     hints: n_vocab of the model; bos, eos, stops, add_bos where something else than the tokenizer's file decides them."""
     name = "tokenizer in the checkpoint" if isinstance(source, str) else printable(str(source))
     try:
-        raw = source.encode() if isinstance(source, str) else run._read_small(source, "a tokenizer", 1 << 28)
+        raw = source.encode() if isinstance(source, str) else run._read_small(source, "a tokenizer", run.MOST_BYTES)
         if raw.startswith(run.TOKENIZER_MAGIC):
             return raw
         engine = None
@@ -2081,6 +2264,9 @@ def read_tokenizer(source, hints):
         return finish_tokenizer(fields, engine)
     except ModelError as e:
         raise ModelError(f"{name}: {e}") from None
+    except DAMAGED as e:
+        text = f"{name}: no tokenizer can be read from it ({printable(repr(e))[:80]})"
+        raise ModelError(f"{text}; expected one of a known kind; is it whole?") from None
 
 
 def folder_hints(folder):
@@ -2104,16 +2290,13 @@ def lone_tokenizer(path):
         first = lambda v: v[0] if isinstance(v, list) else v
         ids = {k: first(config.get(f"{k}_token_id")) for k in ("bos", "eos")}
         return read_tokenizer(path / names[0], {**hints, **ids, **folder_hints(path)})
-    with open(path, "rb") as f:
+    with os.fdopen(run.open_regular(path, "a tokenizer, or a folder or GGUF with one")[0], "rb") as f:
         is_gguf = f.read(4) == b"GGUF"
     if not is_gguf:
         return read_tokenizer(path, hints)
     try:
-        fields = {name: field.contents() for name, field in need("gguf").GGUFReader(str(path)).fields.items()}
-        return read_gguf_tokenizer(fields)
-    except ModelError:
-        raise
-    except Exception as e:  # as in read_gguf
+        return read_gguf_tokenizer(gguf_file(path)[0])
+    except DAMAGED as e:
         raise ModelError(f"no tokenizer can be read ({printable(repr(e))[:80]}); expected a GGUF with a vocabulary") from None
 
 
@@ -2147,7 +2330,7 @@ def source_tokenizer(args, source, template):
     if "tokenizer.ggml.tokens" in getattr(source, "gguf", {}):
         try:
             return read_gguf_tokenizer(source.gguf | ({"tokenizer.chat_template": template} if template else {}))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        except DAMAGED as e:
             raise ModelError(f"{printable(args.source)}: its tokenizer is damaged ({printable(repr(e))[:80]})") from None
     if hasattr(source, "tokenizer_json"):
         return read_tokenizer(source.tokenizer_json, hints)
@@ -2169,17 +2352,37 @@ def source_tokenizer(args, source, template):
 # -----------------------------------------------------------------------------
 # chat: a template is rendered here, once, and what it does becomes fixed pieces; run.py never runs one
 
-RENDER = r"""
-import json, re, sys
+LIMITED = r"""
+import sys
+sys.path = [p for p in sys.path if p]  # never from the folder that one happens to be in
+import json
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-    resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
+    resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
+    resource.setrlimit(resource.RLIMIT_CPU, (%d, %d))
 except (ImportError, ValueError, OSError):
     pass
+job, out = json.load(sys.stdin), []
+"""
+ENGINE = r"""
+try:
+    if "json" in job:
+        from tokenizers import Tokenizer
+        engine = Tokenizer.from_str(job["json"])
+        out = [engine.encode(text, add_special_tokens=False).ids for text in job["texts"]]
+    else:
+        import base64, tiktoken
+        ranks = {base64.b64decode(piece): i for i, piece in enumerate(job["ranks"])}
+        engine = tiktoken.Encoding("x", pat_str=job["pattern"], mergeable_ranks=ranks, special_tokens={})
+        out = [engine.encode_ordinary(text) for text in job["texts"]]
+except BaseException as e:
+    sys.exit(f"{type(e).__name__}: {e}")
+json.dump(out, sys.stdout)
+"""
+RENDER = r"""
+import re
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-job, out = json.load(sys.stdin), []
 def refuse(message):
     raise TemplateError(message)
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
@@ -2208,13 +2411,23 @@ def render(template, special, chats):
     """Texts of chats [(messages, with generation prompt)], None where the template refuses one. In a process of its own with
     a limit on time and memory, in jinja2's immutable sandbox: a template is a program of strangers."""
     need("jinja2")
-    job = json.dumps({"template": template, "special": special, "chats": chats, "date": DATE})
+    return bounded(RENDER, {"template": template, "special": special, "chats": chats, "date": DATE}, 1 << 30, 5)
+
+
+def bounded(program, job, memory, seconds):
+    """What a program makes of a job, as JSON, in a process of its own with so much memory and time. What it reads is of
+    strangers: it may die there, and this program goes on."""
+    program = LIMITED % (memory, memory, seconds, seconds) + program
     try:
-        done = subprocess.run([sys.executable, "-c", RENDER], input=job.encode(), capture_output=True, timeout=30)
+        env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], input=json.dumps(job).encode(), capture_output=True, timeout=6 * seconds, env=env
+        )
     except subprocess.TimeoutExpired:
         raise ModelError("it does not end") from None
     if done.returncode:
-        raise ModelError(done.stderr.decode("utf-8", "replace").strip().split("\n")[-1][-120:] or "its program died")
+        last = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1][-120:]
+        raise ModelError(printable(last) or f"its program died ({done.returncode})")
     return json.loads(done.stdout)
 
 
@@ -2306,7 +2519,7 @@ def find_template(folder):
     if isinstance(template, list):  # several by name
         template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}.get("default")
     if (folder / "chat_template.jinja").exists():
-        template = (folder / "chat_template.jinja").read_text("utf-8", "replace")
+        template = run._read_small(folder / "chat_template.jinja", "a template", 1 << 20).decode("utf-8", "replace")
     return template if isinstance(template, str) else None, special
 
 
@@ -2503,6 +2716,9 @@ def matrix_bytes(name, matrix, dtype, errors):
                 raise ModelError(f"tensor {name} holds NaN or infinity, expected finite weights; is the source damaged?")
             if dtype == "f16" and np.abs(rows).max() > 65504:
                 raise ModelError(f"tensor {name} reaches {np.abs(rows).max():.3g}, beyond float16's 65504; use --type bf16")
+            most = {"q8_0": 127, "q4_0": 7}.get(dtype)  # times the largest scale that float16 has
+            if most and np.abs(rows).max() > 65504 * most:
+                raise ModelError(f"tensor {name} reaches {np.abs(rows).max():.3g}, beyond what {dtype} holds; use --type bf16")
             data, s, back = pack(rows, dtype)
             sums = errors.setdefault(kind, [0.0, 0.0])
             sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
@@ -2522,7 +2738,9 @@ def write_model(f, source, c, dtype, tokenizer, note, progress=None):
     none = np.zeros(c.n_layers, "<i4")
     small = {"rope": source.rope, "window": getattr(source, "window", none), "rope_id": getattr(source, "rope_id", none)}
     small["tokenizer"] = np.frombuffer(tokenizer, np.uint8)
-    f.write(bytes(len(metadata(c, rows, {}, note))))
+    head = metadata(c, rows, {}, note)
+    run._parse_meta(head, run.HEADER.unpack_from(head)[3])  # what run.py would refuse is not begun
+    f.write(bytes(len(head)))
     progress = progress or Progress(sum(run.tensor_bytes(*row[1:]) for row in rows))
 
     def put(name, pieces):
@@ -2643,9 +2861,9 @@ def export(args):
             source = read_source(path, args.allow_pickle)
         except ModelError as e:
             raise ModelError(str(e) if str(e).startswith(str(path)) else f"{printable(args.source)}: {e}") from None
-        except (OSError, zipfile.BadZipFile, struct.error, ValueError, KeyError) as e:
+        except (OSError, *DAMAGED) as e:
             raise ModelError(f"{printable(args.source)}: cannot be read ({printable(str(e))[:100]}); is it whole?") from None
-    say(f"{source.kind}, {label}: {source.config.n_layers} layers of {source.config.dim}")
+    say(f"{source.kind}, {printable(label)}: {source.config.n_layers} layers of {source.config.dim}")
     if args.type:
         source.types = None
     elif getattr(source, "notice", ""):
@@ -2663,16 +2881,19 @@ def export(args):
     elif args.embed_tokenizer:
         raise ModelError("--embed-tokenizer: there is no tokenizer to embed; expected one; choose with --tokenizer FILE")
     made = f"{source.kind}, {printable(label)} as {args.type or stored_types(source)}"
-    note = "; ".join(filter(None, (made, getattr(source, "note", ""))))
+    note = "; ".join(filter(None, (made, printable(getattr(source, "note", ""))[:4096])))
     embedded = tokenizer if args.embed_tokenizer else b""
     try:
         with Outputs(args.overwrite) as outputs:
-            errors = write_model(outputs.open(output), source, c, dtype, embedded, note.encode())
+            errors = write_model(outputs.open(output), source, c, dtype, embedded, note.encode("utf-8", "replace"))
             if tokenizer and not embedded and not (beside.exists() and beside.read_bytes() == tokenizer):
                 outputs.open(beside).write(tokenizer)
     except OSError as e:
         where = f"{printable(args.output)}: cannot be written ({e.strerror or e})"
         raise ModelError(f"{where}; nothing was changed; free space or choose another -o") from None
+    except DAMAGED as e:
+        found = f"its tensors do not fit together ({printable(repr(e))[:80]})"
+        raise ModelError(f"{printable(args.source or label)}: {found}; expected whole matrices; is it damaged?") from None
     model = run.open_model(output)
     run.verify(model)
     if args.verbose:
@@ -2718,6 +2939,7 @@ def main(argv=None):
     ap.add_argument("--seed", type=int, default=0, help="of --random (default 0)")
     ap.add_argument("-v", "--verbose", action="store_true", help="list the tensors")
     args = ap.parse_args(argv)
+    np.seterr(all="ignore")  # what is not finite is refused in words
     if bool(args.source) == bool(args.random):
         ap.error("give one source: a checkpoint, a folder, or --random SHAPE")
     if args.tokenizer_only and args.random:
@@ -2732,6 +2954,10 @@ def main(argv=None):
             export(args)
     except ModelError as e:
         print(f"export.py: error: {e}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        text = f"{printable(args.source or args.random)}: takes more memory than there is; expected room for its largest matrix"
+        print(f"export.py: error: {text}; close other programs", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

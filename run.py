@@ -18,6 +18,7 @@ The file, top to bottom:
 """
 
 import argparse
+import bisect
 import codecs
 import ctypes
 import hashlib
@@ -46,6 +47,11 @@ except ImportError:
     if __name__ != "__main__":
         raise
     sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
+    found = f"Python {sys.version.split()[0]} with numpy {np.__version__}; expected 3.10 and 2.0, or newer; update them"
+    if __name__ != "__main__":
+        raise ImportError(found)
+    sys.exit(f"run.py: error: {found}")
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
@@ -561,23 +567,26 @@ def _read_table(meta, n, data_off):
         name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
         dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
         text = name.rstrip(b"\0").decode("ascii", "replace")
-        where = f"tensor {i} ({printable(text)!r})"
+
+        def refuse(found, i=i, text=text):
+            raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
+
         if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
-            raise ModelError(f"{where}: expected a name of a-z 0-9 _ . that ends in a zero byte; export again")
+            refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
         if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            raise ModelError(f"{where}: type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py?")
+            refuse(f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py")
         shape = tuple(dims[:ndim])
         if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
-            raise ModelError(f"{where}: dims {dims}, expected 1..2^31 and zeros after; export again")
+            refuse(f"dims {dims}, expected 1..2^31 and zeros after")
         kind = names[dtype]
         quantised = kind in ("q8_0", "q4_0")
-        if group != (GROUP if quantised else 0) or (quantised and not layout) or (layout and ndim != 2):
-            raise ModelError(f"{where}: group {group}, layout {layout}, {ndim} dims do not fit {kind}; export again")
+        if group != (GROUP if quantised else 0) or layout != (ndim == 2) or (quantised and not layout):
+            refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
         if off != expected_off or off % 64:
-            raise ModelError(f"{where}: begins at {off:,}, expected {expected_off:,} (overlap or hole); export again")
+            refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
         if nbytes != tensor_bytes(kind, shape, layout):
             want = tensor_bytes(kind, shape, layout)
-            raise ModelError(f"{where}: {nbytes:,} bytes, expected {want:,} for {shape}; export again")
+            refuse(f"{nbytes:,} bytes, expected {want:,} for {shape}")
         tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
         expected_off = padded(off + nbytes, 64)
     return tensors
@@ -595,7 +604,8 @@ def _check_plan(c, tensors):
         if dtype in ("q8_0", "q4_0"):
             want.append((name + ".s", scale_shape(shape), "f16"))
     if found != want:
-        extra, missing = [t for t in found if t not in set(want)], [t for t in want if t not in set(found)]
+        known, there = set(want), set(found)
+        extra, missing = [t for t in found if t not in known], [t for t in want if t not in there]
         show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
         raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
 
@@ -609,9 +619,12 @@ def _check_values(model, fd):
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
         raise ModelError(f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again")
     scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
-    if sum(x.nbytes for x in scales) > 8 << 20:  # reading them would take longer than opening should: verify() does
-        scales = []
+    # reading more would take longer than opening should, and a file with holes can promise any number: verify() reads all
+    scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
     for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
+        left -= tensor.nbytes
+        if left < 0:
+            break
         if not np.isfinite(np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")).all():
             raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
 
@@ -625,6 +638,8 @@ def verify(model):
             digest, finite = hashlib.sha256(), True
             for at in range(0, t.nbytes, 1 << 22):
                 part = f.read(min(1 << 22, t.nbytes - at))
+                if len(part) < min(1 << 22, t.nbytes - at):
+                    raise ModelError(f"{path}: was cut short while {t.name} was read; expected a file at rest; try again")
                 digest.update(part)
                 if t.dtype in ("f32", "f16"):
                     finite &= bool(np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all())
@@ -773,6 +788,7 @@ store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
 # arithmetic, lane by lane
 zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
 zeros4 = Word("->F4", lambda b: _const(_LL.F, 0.0))
+zeros16 = Word("->F16", lambda b: _const(_LL.F, 0.0))
 splat = Word("f->F1", _splat)
 add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
 sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
@@ -861,6 +877,7 @@ def _dot_plain(b, acc, w, x):
 def _dot_unsigned(b, acc, w, x):
     """Weights 0..255, or for neon -128..127, times int8."""
     name, parts = {
+        "amx": ("llvm.x86.avx512.vpdpbusd.512", 1),
         "avx512": ("llvm.x86.avx512.vpdpbusd.512", 1),
         "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 2),
         "neon": ("llvm.aarch64.neon.sdot.v4i32.v16i8", 4),
@@ -921,8 +938,43 @@ start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
 dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
 finish4 = Word("Na->I", _finish4)  # what the group's dot4 add up to, less 8 times its sum of activations
 scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+loads_i32 = Word("Fa->I", lambda b, like, p: _get(b, p, _LL.I))
+store_bytes = Word("pB->v", _put)
+lowered = Word("Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64)))  # every byte less n
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+
+
+# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16 tokens by 32 bytes of
+# activations, 32 columns by 16 rows of weights, and their 16 by 16 sums; numbers 3 to 5 are a second such set.
+
+
+def _tile_config(b):
+    rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
+    raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
+    where = _LL.cgutils.alloca_once(b, _LL.B)
+    b.store(_LL.ir.Constant(_LL.B, list(raw)), where)
+    _call(b, "llvm.x86.ldtilecfg", _LL.ir.VoidType(), b.bitcast(where, _LL.i8.as_pointer()))
+
+
+def _tile_dot(first):
+    sums, activations, weights = (first + i for i in range(3))
+
+    def emit(b, q, q_step, w, out):
+        void, number, row = _LL.ir.VoidType(), lambda n: _const(_LL.i8, n), _const(_LL.i64, 64)
+        _call(b, "llvm.x86.tilezero", void, number(sums))
+        _call(b, "llvm.x86.tileloadd64", void, number(activations), _ptr(b, q, _LL.i8), q_step)
+        _call(b, "llvm.x86.tileloadd64", void, number(weights), _ptr(b, w, _LL.i8), row)
+        _call(b, "llvm.x86.tdpbssd", void, number(sums), number(activations), number(weights))
+        _call(b, "llvm.x86.tilestored64", void, number(sums), _ptr(b, out, _LL.i8), row)
+
+    return emit
+
+
+tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
+tile_dot = Word("pppp->v", _tile_dot(0))  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+tile_dot_too = Word("pppp->v", _tile_dot(3))
+tile_release = Word("->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType()))  # after the last
 
 
 def _prefetch(b, p):
@@ -995,14 +1047,20 @@ def host_isa():
     features = binding.get_host_cpu_features().flatten() if features is None else features
     has = {f[1:] for f in features.split(",") if f.startswith("+")}
     for isa, needs in (
+        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
         ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
         ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
         ("avx2", {"avx2", "fma", "f16c"}),
         ("neon", {"dotprod"}),
     ):
-        if needs <= has:
+        if needs <= has and (isa != "amx" or _may_use_tiles()):
             return isa, cpu, features
     return "generic", cpu, features
+
+
+def _may_use_tiles():
+    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
+    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
 def _prepare():
@@ -1016,6 +1074,7 @@ def _prepare():
     from numba.extending import models, register_model
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
     _LL.ir, _LL.cgutils, _LL.x86 = ir, cgutils, binding.get_process_triple().startswith(("x86", "i686", "amd64"))
     _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
     _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
@@ -1160,27 +1219,38 @@ def _cache_folder(host, notice):
         top = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home) or os.path.expanduser(default)) / "twofile"
         if not top.is_absolute():
             raise OSError(f"{top} is not an absolute path")
-        (top / key).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (top, top / key):
+        for folder in (top, top / key):  # whoever can write here can make this program run their code
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.lstat()
-            if os.name == "posix" and (not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022):
-                raise OSError(f"{folder} belongs to somebody else, or others can write it")
+            if not stat.S_ISDIR(info.st_mode) or not _only_ours(info):
+                raise OSError(f"{folder} is no folder, belongs to somebody else, or others can write it")
         return top / key
     except (OSError, RuntimeError) as e:
         notice(f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster")
         return None
 
 
+def _only_ours(info):
+    """Whether a file or folder belongs to this user, and nobody else can write it."""
+    return os.name != "posix" or info.st_uid == os.getuid() and not info.st_mode & 0o022
+
+
 def _read_cached(folder, name, notice):
     """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
+    if folder is None:
+        return None
+    raw, how = b"", os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY"))
     try:
-        raw = (folder / name).read_bytes() if folder else b""
-    except OSError:
+        with open(folder / name, "rb", opener=lambda path, _: os.open(path, how)) as f:
+            info = os.fstat(f.fileno())
+            if stat.S_ISREG(info.st_mode) and info.st_size < 1 << 24 and _only_ours(info):
+                raw = f.read()
+    except FileNotFoundError:
         return None
-    if not raw:
-        return None
+    except OSError:  # a link, a folder
+        pass
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-        notice(f"{folder / name} is damaged; compiling that kernel again")
+        notice(f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again")
         return None
     symbol, _, code = raw[32:].partition(b"\n")
     return symbol.decode(), code
@@ -1192,7 +1262,8 @@ def _write_cached(folder, name, compiled, notice):
     body = compiled[0].encode() + b"\n" + compiled[1]
     temporary = folder / f"{name}.{os.getpid()}"
     try:
-        temporary.write_bytes(hashlib.sha256(body).digest() + body)
+        with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+            f.write(hashlib.sha256(body).digest() + body)
         temporary.replace(folder / name)
     except OSError as e:
         notice(f"kernel {name} cannot be kept ({printable(str(e))})")
@@ -1548,6 +1619,66 @@ def matmul_quantised(tile):
                 put_rows(record, i, block, tile(zeros4(), record, i, block, steps))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, block, 8))
+        return 0
+
+    return matmul
+
+
+@inline
+def signed_q8(w, groups, out):
+    """A block of rows as the matrix unit takes it: for each group of 32 columns, [8, 64] int8."""
+    for k in range(0, groups * 512, 64):
+        prefetch(w + k + AHEAD)
+        store_bytes(out + k, lowered(load_bytes(w + k), 128))
+
+
+@inline
+def signed_q4(w, groups, out):
+    for k in range(0, groups * 256, 64):
+        prefetch(w + k + AHEAD)
+        pair = load_bytes(w + k)
+        store_bytes(out + 2 * k, lowered(low_nibbles(pair), 8))
+        store_bytes(out + 2 * k + 64, lowered(high_nibbles(pair), 8))
+
+
+def matmul_tiles(signed, width, rest):
+    """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the same sums, so the same
+    bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+
+    def matmul(record, pas, t, threads):
+        n, groups = peek(peek(record + COUNT)), peek(record + COLS) // 32
+        first, last = share(peek(record + ROWS) // 16, t, threads)
+        q_step, g_step = peek(record + Q_STEP), peek(record + G_STEP)
+        sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+        bytes_, steps = sums + 2048, opaque(8)
+        if n >= 16:
+            tile_config()
+        for block in range(first, last):
+            if n >= 16:
+                signed(peek(record + W) + block * groups * width, groups, bytes_)
+            for i in range(0, n - 15, 16):
+                acc, w, s = zeros16(), bytes_, peek(record + S) + block * groups * 32
+                q, qs = peek(record + Q) + i * q_step, peek(record + QS) + i * g_step
+                tile_dot(q, q_step, w, sums)
+                later = peek(record + W) + (block + 1) * groups * width + i // 16 * width // 2
+                for g in range(0, groups - 1, 2):  # the next group's products are on their way while these are scaled
+                    for k in range(0, width // 2, 64):  # and the next block's weights, a quarter with each of the first tokens
+                        prefetch(later + g * width + k)
+                    tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
+                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
+                    after = min(g + 2, groups - 1)
+                    tile_dot(q + 32 * after, q_step, w + 512 * after, sums)
+                    acc = scaled(acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step)
+                    s, qs = s + 64, qs + 8
+                if groups % 2:
+                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
+                put_rows(record, i, block, acc)
+            for i in range(n - n % 16, n - 3, 4):
+                put_rows(record, i, block, rest(zeros4(), record, i, block, steps))
+            for i in range(n - n % 4, n):
+                put_rows(record, i, block, rest(zeros1(), record, i, block, 8))
+        if n >= 16:
+            tile_release()
         return 0
 
     return matmul
@@ -2285,8 +2416,8 @@ def pick(logits, n, block, ready):
 
 KERNELS.update(
     {
-        "matmul_q8_0": lambda: matmul_quantised(tile_q8),
-        "matmul_q4_0": lambda: matmul_quantised(tile_q4),
+        "matmul_q8_0": lambda: matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8),
+        "matmul_q4_0": lambda: matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4),
         "matmul_f32": lambda: matmul_float(loads_f32, 4),
         "matmul_f16": lambda: matmul_float(loads_f16, 2),
         "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
@@ -2321,16 +2452,19 @@ for _name in ACTIVATIONS[:-1]:
 # -----------------------------------------------------------------------------
 # forward: the model recorded once as a program, played for every pass; tokens in, logits out
 
-CHUNK = 64  # tokens of a pass at most
+CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 
 
+SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row; Forward.extents() has who reads how far
+
+
 class Buffer:
-    """Zeroed bytes at a 64-byte boundary, with 256 to spare because vectors read past the end of a row."""
+    """Zeroed bytes at a 64-byte boundary, with SPARE more behind them."""
 
     def __init__(self, nbytes):
         self.nbytes = nbytes
-        self.raw = np.zeros(nbytes + 320, np.uint8)
+        self.raw = np.zeros(nbytes + 64 + SPARE, np.uint8)
         self.address = padded(self.raw.ctypes.data, 64)
 
     def view(self, dtype, *shape):
@@ -2352,7 +2486,8 @@ class Forward:
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.room, self.kv = padded(n_ctx, KEYS), kv
         head_dim, size, every = max(c.head_dim, c.head_dim2), 4 if kv == "f32" else 2, range(c.n_layers)
-        f32 = lambda n: Buffer(4 * CHUNK * padded(n, GROUP))
+        self.buffers, self.nbytes, self.most = [], 0, total_memory()
+        f32 = lambda n: self.buffer(4 * CHUNK * padded(n, GROUP))
         self.x = f32(c.dim)  # the residual stream
         # what the matrix qkv of a layer makes; behind that, where a gate comes before matrix o, what it is for
         widths = [c.mixed(i)[1] + (c.mixed(i)[2] if self.gated(i) else 0) for i in every]
@@ -2363,38 +2498,46 @@ class Forward:
         self.ple, self.ple_step = f32((c.n_layers + 1) * c.ple_dim), 4 * padded((c.n_layers + 1) * c.ple_dim, GROUP)
         self.branch = f32(c.dim)  # what is normed before it joins the stream
         pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
-        self.routes = Buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
+        self.routes = self.buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
         self.router = f32(max(c.n_experts, 1))
-        each = lambda n: Buffer(4 * pairs * padded(n, GROUP))
+        each = lambda n: self.buffer(4 * pairs * padded(n, GROUP))
         self.pair_x, self.pair_xb = each(max(2 * c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
-        self.pair_q = Buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
+        self.pair_q = self.buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
         self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
         widest = max(c.dim, c.ffn_dim, c.ffn_dim2, c.shared_ffn, c.ple_dim, *(c.mixed(i)[2] for i in every))
         self.xb = f32(widest)  # a matmul's input, if in float32
-        self.q = Buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
+        self.q = self.buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
         self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
         self.cs, self.cs2 = f32(c.n_rope * c.head_dim), f32(c.head_dim2)
-        self.logits = Buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
+        self.logits = self.buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
+        self.tempered = None  # factors of queries by position, if there are any
         # what layers know of the tokens before: keys and values of all, or the last inputs of a convolution and a state
         self.keys, self.values, self.inputs, self.states = ({} for _ in range(4))
         for i in every:
             if c.attends(i) and c.kv_layer(i) == i:
                 heads, dim = c.heads(i)
-                self.keys[i] = Buffer(n_slots * heads * self.room * dim * size)
-                self.values[i] = Buffer(n_slots * heads * self.room * padded(dim, 16) * size)
+                self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
+                self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
             elif not c.attends(i):
-                self.inputs[i] = Buffer(4 * n_slots * c.state_floats(i)[0])
-                self.states[i] = Buffer(4 * n_slots * c.state_floats(i)[1])
-        wide = padded(head_dim, 16)
-        self.scratch_step = padded(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), 128)
-        self.scratch = Buffer(threads * self.scratch_step)
-        self.ids = Buffer(8 * CHUNK * 4)
-        self.small = []  # padded copies of norms and biases
+                self.inputs[i], self.states[i] = (self.buffer(4 * n_slots * n) for n in c.state_floats(i))
+        wide, tiles = padded(head_dim, 16), 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
+        self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
+        self.scratch = self.buffer(threads * self.scratch_step)
+        self.ids = self.buffer(8 * CHUNK * 4)
         self.records = []
         self.record()
+        self.check_extents()
         names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
         self.code = Code(sorted(names), notice)
         self._ready()
+
+    def buffer(self, nbytes):
+        """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
+        self.nbytes += nbytes
+        if self.nbytes > self.most:
+            raise MemoryError
+        self.buffers.append(Buffer(nbytes))
+        return self.buffers[-1]
 
     # recording
 
@@ -2512,10 +2655,10 @@ class Forward:
         """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
         n, _, _ = self.config.mixed(i)
         taps, wide = self.config.conv_len, padded(n, GROUP)
-        self.small.append(Buffer(4 * taps * wide))
-        self.small[-1].view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
+        copy = self.buffer(4 * taps * wide)
+        copy.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
         floats, _ = self.config.state_floats(i)
-        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: self.small[-1].address, A: n, B: taps, COLS: wide}
+        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: copy.address, A: n, B: taps, COLS: wide}
         self.emit("convolution" + kind, {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats})
 
     def delta(self, x, i):
@@ -2609,9 +2752,8 @@ class Forward:
 
     def _constant(self, data, multiple=16):
         """Address of a padded copy of these numbers."""
-        copy = Buffer(4 * padded(len(data), multiple))
+        copy = self.buffer(4 * padded(len(data), multiple))
         copy.view(np.float32, len(data))[:] = data
-        self.small.append(copy)
         return copy.address
 
     def _input(self, name, pairs=False):
@@ -2741,9 +2883,9 @@ class Forward:
             fields |= {Q: 0, QS: 0}
         if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries
             n = np.arange(1, (self.n_ctx - 1) // int(c.temp_len) + 2)
-            self.small.append(Buffer(4 * len(n)))
-            self.small[-1].view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
-            fields |= {E: self.small[-1].address, COLS: int(c.temp_len)}
+            self.tempered = self.tempered or self.buffer(4 * len(n))
+            self.tempered.view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
+            fields |= {E: self.tempered.address, COLS: int(c.temp_len)}
         self.emit(f"rope_{self.kv}", fields)
 
     def attention(self, out, x, layer, window):
@@ -2778,6 +2920,105 @@ class Forward:
             here[:] = there
         for there, here in zip(self.state(source), self.state(slot)):
             here[:] = there
+
+    # checking
+
+    def extents(self, kernel, row):
+        """Yield (field, address, bytes, whether it writes them) of all that a record's kernel may touch, from the numbers that
+        the kernel itself goes by. Loads of whole vectors may go on to SPARE bytes behind: at most 31 floats, in a gate."""
+        c, (kind, _, dtype) = self.config, kernel.partition("_")
+        get = lambda field: row[field // 8]
+        many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: self.n_pairs}[get(COUNT)]
+        at = lambda field, nbytes, writes=False: (field, get(field), nbytes, writes)
+        rows = lambda field, step, last, writes=False, n=many: at(field, (n - 1) * get(step) + last, writes)
+        cols, a, wide = get(COLS), get(A), 4 * padded(get(A), 16)
+        given = ((Q, Q_STEP, cols), (QS, G_STEP, cols // 8), (QC, G_STEP, cols // 8))
+        if kind in ("matmul", "experts", "embed"):
+            lines = padded(c.vocab_size if get(B) == TOKENS else self.n_ctx, BLOCK) if kind == "embed" else get(ROWS)
+            lines *= c.n_experts if kind == "experts" else 1
+            quantised = dtype in ("q8_0", "q4_0")
+            yield at(W, lines * cols * BITS[dtype] // 8)
+            yield from [at(S, lines * cols // GROUP * 2)] if quantised else []
+            if kind != "embed":
+                yield from [rows(*place) for place in given] if quantised else [rows(X, X_STEP, 4 * cols)]
+            yield rows(OUT, OUT_STEP, 4 * a if kind == "embed" else 4 * get(ROWS), True)
+            yield from [at(E, 4 * lines), at(C, 8 + 24 * c.n_experts)][not get(E) :] if kind == "experts" else []
+            yield from [at(BIAS, 4 * lines)] if get(BIAS) else []
+            if kind == "matmul" and quantised:  # matmul_tiles
+                yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 2048 + 16 * cols, True
+        elif kind in ("rope", "attention"):
+            size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
+            lanes = self.n_slots * get(A) * self.room
+            yield rows(X, X_STEP, head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)), kind == "rope")
+            if get(Q):
+                yield at(Q, lanes * get(C) * size, kind == "rope")
+                yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
+            if kind == "attention":
+                yield rows(OUT, OUT_STEP, head * heads, True)
+                yield from [at(W, 4 * heads)] if get(W) else []
+                state, before = 4 * padded(get(C), 16) + VALUES, (self.threads - 1) * self.scratch_step
+                yield "scratch", self.scratch.address, before + 16 * padded(get(C), 16) + 16 * KEYS + 4 * state, True
+            else:
+                yield from [rows(W, S, head)] if get(W) else []
+                yield from [at(E, 4 * ((self.n_ctx - 1) // cols + 1))] if get(E) else []
+        elif kind == "angles":
+            yield at(W, 8 * a * get(B))
+            yield rows(OUT, OUT_STEP, 8 * a * get(B), True)
+        elif kind == "headnorm":
+            yield rows(X, X_STEP, 4 * a * get(C), True)
+            yield at(W, 4 * a * get(C))
+        elif kind in ("softcap", "scale"):
+            yield rows(X, X_STEP, wide, True)
+        elif kind == "convolution":
+            yield rows(X, X_STEP, 4 * a * (3 if dtype else 1), not dtype)
+            yield at(W, 4 * get(B) * cols)
+            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
+            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
+            yield from [rows(*place, True) for place in given] if get(Q) else []
+        elif kind == "decays":
+            yield rows(X, X_STEP, 8 * a, True)
+            yield at(W, 8 * a)
+        elif kind == "delta":
+            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
+            yield rows(W, S, 8 * a)
+            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
+            yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
+            yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
+        elif kind == "route":
+            yield rows(X, X_STEP, 4 * a, True)
+            yield at(OUT, 8 * (3 * max(get(C), CHUNK * get(B)) + 4 * a + 1), True)
+        elif kind == "gather":
+            yield rows(X, X_STEP, cols)
+            yield at(C, 8 * self.n_pairs)
+            yield rows(OUT, OUT_STEP, cols, True, self.n_pairs)
+        elif kind in ("combine", "gated"):  # gated_add
+            yield rows(OUT, OUT_STEP, wide, True)
+            yield rows(X, X_STEP, wide, False, self.n_pairs if kind == "combine" else many)
+            yield at(W, 24 * get(C)) if kind == "combine" else rows(W, S, 4)
+        else:  # norms, activations and convert, which put their rows where a matmul takes them
+            if kind in ("rmsnorm", "layernorm"):
+                yield rows(X, X_STEP, 4 * cols, False, CHUNK)
+                yield at(W, 4 * cols)
+                yield from [at(BIAS, 4 * cols)] if get(BIAS) else []
+                yield from [at(C, 8 * many)] if get(C) else []
+            else:
+                yield rows(X, X_STEP, 8 * a if kernel.endswith("_gated") else 4 * cols)
+            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
+            yield from [rows(*place, True) for place in given] if get(Q) else []
+
+    def check_extents(self):
+        """All that the records' kernels may touch lies in a buffer, or is read from a tensor of the file; else ModelError.
+        Kernels look at nothing: this arithmetic, once and in Python's exact ints, is what keeps them inside."""
+        places = [(b.address, b.address + b.nbytes, True) for b in self.buffers]
+        places += [(t.data.ctypes.data, t.data.ctypes.data + t.nbytes, False) for t in self.model.tensors.values()]
+        places.sort()
+        starts = [place[0] for place in places]
+        for kernel, row in self.records:
+            for field, address, nbytes, writes in self.extents(kernel, row):
+                _, end, writable = places[bisect.bisect_right(starts, address) - 1]
+                if not starts[0] <= address <= address + nbytes <= end or writes > writable:
+                    where = f"field {field} of {kernel} reaches {address + nbytes - end:,} bytes too far"
+                    raise ModelError(f"internal: {where}, expected none; please report it")
 
     # playing
 
@@ -2870,12 +3111,16 @@ SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".
 SPM, BYTE_BPE = 1, 2
 ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (1 << i for i in range(8))
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP = 0x10, 0x20
+LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 CHAT = "first system after_system u2a a2u gen".split()  # what a chat template writes around contents; see chat_parts()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-PIECE_MAX = 4096
+PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
+MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+# a section's unit in bytes, and the most bytes it may have
+LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
+LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 # How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
 # classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
@@ -2909,7 +3154,7 @@ class Tokenizer:
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", 1 << 28))
+            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", MOST_BYTES))
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
@@ -2922,14 +3167,14 @@ class Tokenizer:
         offsets, prio, types, stops = (
             np.frombuffer(sections[k], t) for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
         )
-        if not 1 <= n <= 1 << 22 or not len(offsets) - 1 == len(prio) == len(types) == n:
+        if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
             raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again")
         blob = sections["pieces"]
         if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
             raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
         if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
             raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if not np.isfinite(prio).all() or (types & 15).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
+        if not np.isfinite(prio).all() or (types & 0xCF).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
             raise ModelError("unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?")
         if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
             raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
@@ -2942,9 +3187,11 @@ class Tokenizer:
         first, last, kinds = self.classes.T
         if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
             raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
-        self._index(prio.tolist(), sections["merges"])
+        if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
+            raise ModelError("the class runs overlap, expected each character in one; export it again")
         self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
+        self._index(prio.tolist(), sections["merges"])
 
     def _index(self, prio, merges):
         """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
@@ -2976,13 +3223,15 @@ class Tokenizer:
             self.pairs = {}
             for rank, (a, b) in enumerate(rows.tolist()):
                 self.pairs.setdefault((self.pieces[a], self.pieces[b]), -rank)
-        users.sort(key=lambda i: -len(self.pieces[i]))  # the longest first
-        self.user_ids = {self.pieces[i].decode("utf-8", "replace"): i for i in users}
-        forms = []
-        for text, i in self.user_ids.items():
-            left, right = (r"\s*" if self.types[i] & bit else "" for bit in (LSTRIP, RSTRIP))
-            forms.append(f"{left}(?:{re.escape(text)}){right}")
-        self.user_pattern = re.compile("(" + "|".join(forms) + ")") if forms else None
+        if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
+            raise ModelError(f"a user-defined token is longer than {USER_MAX} bytes; export it again")
+        self.user_ids, lengths = {}, {}
+        for i in users:
+            text = self.pieces[i].decode("utf-8", "replace")
+            self.user_ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        self.user_lengths = {ch: sorted(found, reverse=True) for ch, found in lengths.items()}  # the longest first
+        self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
     def _check(self, count):
         for text, ids in self.tests[:count]:
@@ -3031,15 +3280,29 @@ class Tokenizer:
             text = text.replace("\u2581", " ")
             if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
                 text = " " + text
-        parts = self.user_pattern.split(text) if self.user_pattern else [text]
-        for i, part in enumerate(parts):
-            if i % 2:
-                found = part if part in self.user_ids else part.strip()
-                ids.append(self.user_ids[found])
+        for part in self._split_users(text) if self.user_starts else [text]:
+            if isinstance(part, int):
+                ids.append(part)
             elif part:
                 for word in self._words(part):
                     ids += self._word(word)
         return ids
+
+    def _split_users(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place, without the white space that it
+        takes. A dictionary for each length, not one large expression: the time must not grow with their number."""
+        parts, at, i = [], 0, 0
+        while m := self.user_starts.search(text, i):
+            i = m.start()
+            size = next((n for n in self.user_lengths[m[0]] if text[i : i + n] in self.user_ids), 0)
+            if size:
+                token = self.user_ids[text[i : i + size]]
+                parts += [text[at:i].rstrip() if self.types[token] & LSTRIP else text[at:i], token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
 
     def _words(self, text):
         """text cut by the model's patterns, which run on a string of character classes instead of the text."""
@@ -3226,21 +3489,25 @@ def _tokenizer_sections(raw):
         raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
     _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
     if version != VERSION or endian != ENDIAN:
         raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
     if size != len(raw):
         raise ModelError(f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again")
-    if hashlib.sha256(raw[:0x40] + bytes(32) + raw[0x60:]).digest() != digest:
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
         raise ModelError("checksum does not match: the file is damaged; copy or export it again")
     table = struct.unpack_from("<20Q", raw, 0x60)
     sections, expected = {}, 256
     for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
         if off != expected or off + length > len(raw):
             raise ModelError(f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again")
-        unit = {"offsets": 4, "prio": 4, "stops": 4, "classes": 12, "merges": 8}.get(name, 1)
-        if length % unit:
-            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again")
         sections[name], expected = raw[off : off + length], padded(off + length, 64)
     if expected != len(raw) or zero:
         raise ModelError(f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again")
@@ -3306,6 +3573,7 @@ class Sampler:
         logits, how = logits[: self.n], self.how
         if how.repeat_penalty != 1.0 and how.repeat_last_n:
             seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
+            seen = seen[seen < self.n]
             logits = logits.copy()
             was, penalty = logits[seen], np.float32(how.repeat_penalty)
             logits[seen] = np.where(was > 0, was / penalty, was * penalty)
@@ -3541,6 +3809,7 @@ class Model:
         self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
         # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
         self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
+        self.fit(1)
         if self.file.size > total_memory():
             self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
 
@@ -3554,7 +3823,7 @@ class Model:
         c, inside = self.config, self.file.tensors.get("tokenizer")
         beside = Path(self.file.path).parent / "tokenizer.bin"
         if path is None and inside is not None:
-            tokenizer = Tokenizer(inside.data.tobytes())
+            tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
         elif path is None and not any(c.tokenizer_sha256):
             return None  # exported without one: what lies beside it is another model's
         elif path is not None or beside.exists():
@@ -3629,6 +3898,17 @@ class Model:
             self.kept = 0, []
         del self.fed[n:]
         return n
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
+        n = self.n_ctx
+        while not self.settings["n_ctx"] and n > 512 and places * self._cache_bytes(n) > total_memory() // 2:
+            n //= 2
+        if n < self.n_ctx:
+            need = places * self._cache_bytes(self.n_ctx)
+            many = f"{places} contexts" if places > 1 else "the context"
+            self.notice(f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more")
+            self.n_ctx = n
 
     def _open(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
@@ -4348,6 +4628,7 @@ def batch(model, args):
     import queue
 
     seed = random.getrandbits(32) if args.seed is None else args.seed
+    model.fit(args.parallel)
     out, skip = open_output(args.output, args.resume)
     if out is None:
         model.notice(f"{printable(args.output)}: is there already; nothing to do")
@@ -4881,7 +5162,9 @@ def write_best(model, args, prompt, ids, limit, options):
             raise ModelError(f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it") from None
 
     judge = ask if args.judge else None
-    found = model.best_of(ids, args.best_of, judge, min(args.parallel, WANTED_MAX), max_tokens=limit, **options)
+    places = min(args.parallel, args.best_of)
+    model.fit(places)
+    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
     best, echo = found[0], prompt if args.echo else ""
     if args.json:
         rows = [{"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed} for w in found]
@@ -4984,6 +5267,10 @@ def main(argv=None):
     except ModelError as e:
         sys.stdout.flush()
         print(f"run.py: error: {e}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
+        print(f"run.py: error: {text}", file=sys.stderr)
         return 1
     return 0
 

@@ -257,6 +257,7 @@ def test_nothing_is_computed_twice_when_a_prompt_grows(models, monkeypatch):
 
 
 def test_nan_in_the_weights_is_reported(tmp_path, models):
+    """M22: with the position."""
     raw = bytearray(models["f32"].read_bytes())
     t = run.open_model(models["f32"]).tensors["l1.down"]
     raw[t.off : t.off + 4] = np.array(np.nan, "<f4").tobytes()
@@ -266,6 +267,7 @@ def test_nan_in_the_weights_is_reported(tmp_path, models):
 
 
 def test_all_zero_weights_run(tmp_path, models):
+    """M23: no division by zero."""
     raw = bytearray(models["q8_0"].read_bytes())
     for t in run.open_model(models["q8_0"]).tensors.values():
         if t.dtype == "q8_0":
