@@ -2969,21 +2969,8 @@ class Forward:
             yield at(W, 4 * a * get(C))
         elif kind in ("softcap", "scale"):
             yield rows(X, X_STEP, wide, True)
-        elif kind == "convolution":
-            yield rows(X, X_STEP, 4 * a * (3 if dtype else 1), not dtype)
-            yield at(W, 4 * get(B) * cols)
-            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
-            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
-            yield from [rows(*place, True) for place in given] if get(Q) else []
-        elif kind == "decays":
-            yield rows(X, X_STEP, 8 * a, True)
-            yield at(W, 8 * a)
-        elif kind == "delta":
-            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
-            yield rows(W, S, 8 * a)
-            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
-            yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
-            yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
+        elif kind in ("convolution", "decays", "delta"):
+            yield from self._extents_of_states(kind, dtype, get, at, rows, given)
         elif kind == "route":
             yield rows(X, X_STEP, 4 * a, True)
             yield at(OUT, 8 * (3 * max(get(C), CHUNK * get(B)) + 4 * a + 1), True)
@@ -3005,6 +2992,24 @@ class Forward:
                 yield rows(X, X_STEP, 8 * a if kernel.endswith("_gated") else 4 * cols)
             yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
             yield from [rows(*place, True) for place in given] if get(Q) else []
+
+    def _extents_of_states(self, kind, gated, get, at, rows, given):
+        a, cols = get(A), get(COLS)
+        if kind == "convolution":
+            yield rows(X, X_STEP, 4 * a * (3 if gated else 1), not gated)
+            yield at(W, 4 * get(B) * cols)
+            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
+            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
+            yield from [rows(*place, True) for place in given] if get(Q) else []
+        elif kind == "decays":
+            yield rows(X, X_STEP, 8 * a, True)
+            yield at(W, 8 * a)
+        else:
+            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
+            yield rows(W, S, 8 * a)
+            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
+            yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
+            yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
 
     def check_extents(self):
         """All that the records' kernels may touch lies in a buffer, or is read from a tensor of the file; else ModelError.

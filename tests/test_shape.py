@@ -12,15 +12,15 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 475,
+    "model file": 595,
     "simd": 360,
     "compiler": 260,
-    "kernels": 1052,
-    "forward": 510,
+    "kernels": 1180,
+    "forward": 660,
     "tokenizer": 435,
     "sampler": 60,
     "writer": 190,
-    "model": 485,
+    "model": 525,
     "bench": 195,
     "batch": 210,
     "chat": 155,
