@@ -185,6 +185,11 @@ class ModelFile(Target):
             dtype="f16", n_experts=2, top_k=1, expert_ffn=8, shared_ffn=12, flags=8192, qk_norm=2, temp_beta=0.1, temp_len=4.0
         ),
         dict(dtype="q8_0", vocab_size=263, embed=True),
+        dict(dtype="q8_0", n_layers=2, kinds=b"\1\0".ljust(224, b"\0"), conv_len=3, qk_norm=1, qk_after=1),
+        dict(dtype="f32", n_layers=2, kinds=b"\2\0".ljust(224, b"\0"), conv_len=2, delta_k_heads=1, delta_v_heads=2)
+        | dict(delta_k_dim=4, delta_v_dim=5, flags=1 << 16),
+        dict(dtype="q4_0", n_layers=3, kinds=b"\0\3\3".ljust(224, b"\0"), head_dim2=8, n_kv_heads2=1, kv_shared=1, ple_dim=16)
+        | dict(ffn_dim2=20, flags=128 | 1 << 17 | 1 << 18),
     )
 
     def make(self):
@@ -203,7 +208,7 @@ class ModelFile(Target):
         for _ in range(rng.choice((1, 1, 1, 2))):
             record = 4096 + 192 * rng.randrange(n)
             if kind < 0.3:  # a field of the config
-                at = 0x70 + 4 * rng.randrange(53)
+                at = 0x70 + 4 * rng.randrange(60)
                 small = rng.random() < 0.6
                 value = (
                     struct.pack("<f", rng.choice(FLOATS))

@@ -7,11 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { const uint8_t *bytes; uint64_t size, data_off; uint32_t n, at; int quiet; uint32_t c[21]; float f[14]; } File;
+typedef struct { const uint8_t *bytes; uint64_t size, data_off; uint32_t n, at; int quiet; uint32_t c[21]; float f[14]; uint32_t x[10];
+                 const uint8_t *kinds; } File;
 enum { DIM, LAYERS, HEADS, KV, HEAD, FFN, VOCAB, CTX, NORM, ACT, QK_NORM, QK_AFTER, PARALLEL, ROUTER, NORM_TOPK, EXPERTS, TOP_K,
        EXPERT_FFN, SHARED_FFN, N_ROPE, FLAGS };
 enum { OWN_HEAD = 1, QKV_B = 2, O_B = 4, GATE_UP_B = 8, DOWN_B = 16, TOKENIZER = 32, UNGATED = 64, POST_NORM = 128, NO_PRE = 256,
-       POSITIONS = 512, HEAD_B = 1024, EMBED_NORM = 2048, NORM_B = 4096, SHARED_GATE = 8192, EXPERT_B = 16384, SINKS = 32768 };
+       POSITIONS = 512, HEAD_B = 1024, EMBED_NORM = 2048, NORM_B = 4096, SHARED_GATE = 8192, EXPERT_B = 16384, SINKS = 32768,
+       ATT_GATE = 1 << 16, V_NORM = 1 << 17, SCALE = 1 << 18, TURNS = 1 << 19 };
+enum { CONV_LEN, K_HEADS, V_HEADS, K_DIM, V_DIM, HEAD2, KV2, SHARED, FFN2, PLE };  /* of x */
+enum { ATTENTION, CONV, DELTA, ATTENTION2 };
 enum { MATRIX = 100, F32 = 1, F16 = 2, Q8 = 4, Q4 = 5, I32 = 6, U8 = 7 };
 
 static const char *reason;
@@ -63,11 +67,50 @@ static void sha256(const uint8_t *p, uint64_t n, uint8_t out[32]) {
 
 static int has(const File *m, uint32_t flag) { return (m->c[FLAGS] & flag) != 0; }
 
+static uint32_t kind(const File *m, uint32_t i) { return i < 224 ? m->kinds[i] : ATTENTION; }
+static int attends(const File *m, uint32_t i) { return kind(m, i) == ATTENTION || kind(m, i) == ATTENTION2; }
+
+/* whether a layer has keys and values of its own; -1: it sees those of an earlier layer, and there is none like it */
+static int own(const File *m, uint32_t i) {
+    uint32_t first = m->c[LAYERS] - m->x[SHARED];
+    for (uint32_t k = 0; i >= first; k++) {
+        if (k == first) return -1;
+        if (kind(m, k) == kind(m, i)) return 0;
+    }
+    return 1;
+}
+
+static int check_kinds(const File *m) {
+    const uint32_t *c = m->c, *x = m->x;
+    uint32_t layers = c[LAYERS] < 224 ? c[LAYERS] : 224, found = 0;
+    for (uint32_t i = 0; i < layers; i++) {
+        if (m->kinds[i] > ATTENTION2) return refuse("kind of a layer");
+        found |= 1u << m->kinds[i];
+    }
+    if (!zeros(m->kinds + layers, 224 - layers)) return refuse("kinds of more layers");
+    if ((x[CONV_LEN] > 0) != ((found & (1 << CONV | 1 << DELTA)) > 0)) return refuse("taps");
+    int any = x[K_HEADS] || x[V_HEADS] || x[K_DIM] || x[V_DIM], all = x[K_HEADS] && x[V_HEADS] && x[K_DIM] && x[V_DIM];
+    if (any != ((found & 1 << DELTA) > 0) || any != all || has(m, TURNS) > any || x[K_DIM] % 4) return refuse("delta layers");
+    if (any && (x[V_HEADS] % x[K_HEADS] || x[K_HEADS] * x[K_DIM] > 1 << 20 || x[V_HEADS] * x[V_DIM] > 1 << 20))
+        return refuse("sizes of delta layers");
+    any = x[HEAD2] || x[KV2], all = x[HEAD2] && x[KV2];
+    if (any != ((found & 1 << ATTENTION2) > 0) || any != all) return refuse("a second kind of attention");
+    if (any && (c[HEADS] % x[KV2] || x[HEAD2] % 2 || (uint64_t)c[HEADS] * x[HEAD2] > 1 << 20 || u32(m->bytes + 0x124)))
+        return refuse("sizes of the second kind of attention");
+    if (x[SHARED] >= c[LAYERS]) return refuse("layers that share");
+    for (uint32_t i = c[LAYERS] - x[SHARED]; i < c[LAYERS]; i++)
+        if (!attends(m, i) || own(m, i) < 0) return refuse("a layer with nothing to share");
+    if ((x[FFN2] && !x[SHARED]) || x[PLE] % 16 || (uint64_t)c[LAYERS] * x[PLE] > 1 << 22) return refuse("widths");
+    if (x[PLE] && (c[EXPERTS] || c[ACT] == 5)) return refuse("embeddings of layers");
+    uint32_t odd = QKV_B | O_B | UNGATED | NO_PRE | POSITIONS;
+    return c[PARALLEL] || c[FLAGS] & odd ? refuse("flags beside kinds of layers") : 1;
+}
+
 static int check_config(File *m) {
     static const uint32_t least[21] = {[DIM] = 1, [LAYERS] = 1, [HEADS] = 1, [KV] = 1, [HEAD] = 2, [FFN] = 1, [VOCAB] = 1, [CTX] = 1,
                                        [N_ROPE] = 1};
-    static const uint32_t most[21] = {1 << 20, 1024, 1 << 16, 1 << 16, 1024, 1 << 22, 1 << 22, 1 << 24, 1, 5, 2, 0, 1, 0, 1, 1024, 32,
-                                      1 << 20, 1 << 20, 16, 65535};
+    static const uint32_t most[21] = {1 << 20, 1024, 1 << 16, 1 << 16, 1024, 1 << 22, 1 << 22, 1 << 24, 1, 5, 2, 1, 1, 0, 1, 1024, 32,
+                                      1 << 20, 1 << 20, 16, (1 << 20) - 1};
     const uint8_t *at = m->bytes + 0x70;
     uint32_t *c = m->c;
     float *f = m->f;  /* eps post_eps attn embed resid logit attn_cap final_cap clip route alpha limit beta len */
@@ -92,7 +135,13 @@ static int check_config(File *m) {
         return refuse("no experts");
     if (has(m, SHARED_GATE) && !c[SHARED_FFN]) return refuse("shared gate");
     if ((c[ACT] == 5) != (f[11] > 0) || (c[ACT] == 5 && has(m, UNGATED))) return refuse("limit");
-    return zeros(at + 56, 4096 - (uint64_t)(at + 56 - m->bytes)) ? 1 : refuse("reserved");
+    if (c[QK_AFTER] && !c[QK_NORM]) return refuse("order of a norm");
+    static const uint32_t limits[10] = {16, 1 << 12, 1 << 12, 1024, 1024, 1024, 1 << 16, 1023, 1 << 22, 1 << 14};
+    for (int i = 0; i < 10; i++)
+        if ((m->x[i] = u32(m->bytes + 0x134 + 4 * i)) > limits[i]) return refuse("config of kinds");
+    m->kinds = m->bytes + 0x15C;
+    if (!zeros(m->kinds + 224, 4096 - 0x15C - 224)) return refuse("reserved");
+    return c[FLAGS] >> 16 || !zeros(m->bytes + 0x134, 40 + 224) ? check_kinds(m) : 1;
 }
 
 static const uint8_t *record(const File *m, uint32_t i) { return m->bytes + 4096 + 192 * (uint64_t)i; }
@@ -168,14 +217,30 @@ static int linear(File *m, int layer, const char *name, uint64_t rows, uint64_t 
     return next(m, layer, name, MATRIX, rows, cols, 0) && (!has(m, bias) || next(m, layer, part, F32, rows, 0, 0));
 }
 
+/* how tokens learn of each other: -> the columns of what goes to matrix o, or 0 */
+static uint64_t check_mixer(File *m, int i) {
+    const uint32_t *c = m->c, *x = m->x;
+    uint64_t size = kind(m, (uint32_t)i) == ATTENTION2 ? x[HEAD2] : c[HEAD], heads = kind(m, (uint32_t)i) == ATTENTION2 ? x[KV2] : c[KV];
+    uint64_t q = c[HEADS] * size, kv = own(m, (uint32_t)i) ? heads * size : 0, v = (uint64_t)x[V_HEADS] * x[V_DIM];
+    uint64_t mixed = 2 * (uint64_t)x[K_HEADS] * x[K_DIM] + v, dim = c[DIM];
+    if (kind(m, (uint32_t)i) == CONV)
+        return next(m, i, "qkv", MATRIX, 3 * dim, dim, 0) && next(m, i, "conv", F32, x[CONV_LEN] * dim, 0, 0) ? dim : 0;
+    if (kind(m, (uint32_t)i) == DELTA) {
+        if (!next(m, i, "qkv", MATRIX, mixed + v, dim, 0) || !next(m, i, "conv", F32, x[CONV_LEN] * mixed, 0, 0)) return 0;
+        if (!next(m, i, "ab", MATRIX, 2 * x[V_HEADS], dim, 0) || !next(m, i, "decay", F32, 2 * x[V_HEADS], 0, 0)) return 0;
+        return next(m, i, "dn.w", F32, x[V_DIM], 0, 0) ? v : 0;
+    }
+    if (!linear(m, i, "qkv", q + 2 * kv + (has(m, ATT_GATE) ? q : 0), dim, QKV_B)) return 0;
+    if (c[QK_NORM] && !next(m, i, "qk.w", F32, q + kv, 0, 0)) return 0;
+    return !has(m, SINKS) || next(m, i, "sinks", F32, c[HEADS], 0, 0) ? q : 0;
+}
+
 static int check_layer(File *m, int i) {
     const uint32_t *c = m->c;
-    uint64_t q = (uint64_t)c[HEADS] * c[HEAD], kv = (uint64_t)c[KV] * c[HEAD], dim = c[DIM], n = c[EXPERTS];
-    uint64_t ffn = c[SHARED_FFN] ? c[SHARED_FFN] : c[FFN];
-    if (!norm(m, i, "an", !has(m, NO_PRE)) || !linear(m, i, "qkv", q + 2 * kv, dim, QKV_B)) return 0;
-    if (c[QK_NORM] && !next(m, i, "qk.w", F32, q + kv, 0, 0)) return 0;
-    if (has(m, SINKS) && !next(m, i, "sinks", F32, c[HEADS], 0, 0)) return 0;
-    if (!linear(m, i, "o", dim, q, O_B) || !norm(m, i, "an2", has(m, POST_NORM)) || !norm(m, i, "fn", !has(m, NO_PRE))) return 0;
+    uint64_t dim = c[DIM], n = c[EXPERTS], ffn = c[SHARED_FFN] ? c[SHARED_FFN] : c[FFN], made;
+    if (!c[SHARED_FFN] && m->x[FFN2] && (uint32_t)i >= c[LAYERS] - m->x[SHARED]) ffn = m->x[FFN2];
+    if (!norm(m, i, "an", !has(m, NO_PRE)) || !(made = check_mixer(m, i))) return 0;
+    if (!linear(m, i, "o", dim, made, O_B) || !norm(m, i, "an2", has(m, POST_NORM)) || !norm(m, i, "fn", !has(m, NO_PRE))) return 0;
     if (n) {
         if (!linear(m, i, "router", n, dim, EXPERT_B) || !linear(m, i, "experts_up", n * 2 * c[EXPERT_FFN], dim, EXPERT_B)) return 0;
         if (!linear(m, i, "experts_down", n * dim, c[EXPERT_FFN], EXPERT_B)) return 0;
@@ -184,15 +249,25 @@ static int check_layer(File *m, int i) {
     if (!n || c[SHARED_FFN])
         if (!linear(m, i, "gate_up", has(m, UNGATED) ? ffn : 2 * ffn, dim, GATE_UP_B) || !linear(m, i, "down", dim, ffn, DOWN_B))
             return 0;
-    return norm(m, i, "fn2", has(m, POST_NORM));
+    if (!norm(m, i, "fn2", has(m, POST_NORM))) return 0;
+    uint64_t ple = m->x[PLE];
+    if (ple && (!next(m, i, "ple_gate", MATRIX, ple, dim, 0) || !next(m, i, "ple_up", MATRIX, dim, ple, 0) || !norm(m, i, "pn", 1)))
+        return 0;
+    return !has(m, SCALE) || next(m, i, "scale", F32, 1, 0, 0);
 }
 
 static int check_plan(File *m) {
     const uint32_t *c = m->c;
     if (!next(m, -1, "rope", F32, c[N_ROPE], 2, c[HEAD] / 2) || !next(m, -1, "window", I32, c[LAYERS], 0, 0)) return 0;
-    if (!next(m, -1, "rope_id", I32, c[LAYERS], 0, 0) || !next(m, -1, "embed", MATRIX, c[VOCAB], c[DIM], 0)) return 0;
+    uint64_t wide = (uint64_t)c[LAYERS] * m->x[PLE];
+    if (!next(m, -1, "rope_id", I32, c[LAYERS], 0, 0)) return 0;
+    if (m->x[HEAD2] && !next(m, -1, "rope2", F32, 1, 2, m->x[HEAD2] / 2)) return 0;
+    if (!next(m, -1, "embed", MATRIX, c[VOCAB], c[DIM], 0)) return 0;
     if (has(m, POSITIONS) && !next(m, -1, "positions", MATRIX, c[CTX], c[DIM], 0)) return 0;
     if (!norm(m, -1, "embed_norm", has(m, EMBED_NORM))) return 0;
+    if (wide && (!next(m, -1, "ple_embed", MATRIX, c[VOCAB], wide, 0) || !next(m, -1, "ple_proj", MATRIX, wide, c[DIM], 0) ||
+                 !next(m, -1, "ple_norm.w", F32, m->x[PLE], 0, 0)))
+        return 0;
     for (uint32_t i = 0; i < c[LAYERS]; i++)
         if (!check_layer(m, (int)i)) return 0;
     if (!norm(m, -1, "out_norm", 1) || (has(m, OWN_HEAD) && !linear(m, -1, "head", c[VOCAB], c[DIM], HEAD_B))) return 0;

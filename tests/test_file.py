@@ -336,8 +336,11 @@ def build_reader(folder):
 def test_a_reader_in_c_agrees(models, good, tmp_path):
     """Written from docs/format.md: the same tensors, the same sums; and it refuses what run.py refuses."""
     reader = build_reader(tmp_path)
-    assert len((ROOT / "tests" / "reader.c").read_text().splitlines()) <= 300
-    for path in models.values():
+    from test_forward import SWITCHES
+
+    assert len((ROOT / "tests" / "reader.c").read_text().splitlines()) <= 320
+    more = [make_model(tmp_path / f"s{i}.bin", "q8_0", **sizes) for i, sizes in enumerate(SWITCHES.values())]
+    for path in [*models.values(), *more]:
         done = subprocess.run([reader, path], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         want = [f"{t.name} {int(t.data.sum(dtype=np.uint64))}" for t in run.open_model(path).tensors.values()]

@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import AWKWARD, ROOT, call, make_model, mend
-from test_forward import SWITCHES
+from test_forward import SWITCHES, kinds
 from test_tokenizer import byte_bpe
 
 import export
@@ -571,7 +571,13 @@ EVERY = (  # models that together have every kind of record
     dict(dtype="f32", n_experts=2, top_k=1, expert_ffn=8, act=5, act_limit=7.0, act_alpha=1.7, bias=False),
     dict(dtype="bf16", n_experts=2, top_k=2, expert_ffn=16, bias=False, shared_ffn=24, flags=8192),
     dict(dtype="f16", n_experts=2, top_k=2, expert_ffn=24, act=0, bias=False),
-    *({"dtype": dtype, **sizes} for dtype in ("q8_0", "f32") for sizes in SWITCHES.values() if "kinds" in sizes),
+    dict(dtype="q8_0", **SWITCHES["short convolutions"]),
+    dict(dtype="f32", n_layers=2, kinds=kinds(1, 2), conv_len=2, delta_k_heads=2, delta_v_heads=4, delta_k_dim=8)
+    | dict(delta_v_dim=20),
+    dict(dtype="q4_0", **SWITCHES["delta layers, gated attention"]),
+    dict(dtype="q8_0", **SWITCHES["two kinds of heads, shared keys"]),
+    dict(dtype="bf16", **SWITCHES["embeddings of layers"]),
+    dict(dtype="q4_0", **SWITCHES["norms behind the rotation"]),
 )
 
 
@@ -819,7 +825,7 @@ def test_marks_in_disorder_take_no_square_of_their_number():
     ]
     for _ in range(20):
         text = "".join(rng.choice(marks, 5000, p=[0.1] * 8 + [1 / 30] * 6))
-        assert run._nfc(text) == unicodedata.normalize("NFC", text)
+        assert run.composed(text) == unicodedata.normalize("NFC", text)
     began = time.process_time()
     t.encode("a" + "\u0301\u0316" * 50_000)
     assert time.process_time() - began < 6
