@@ -70,7 +70,7 @@ def measured(*args, stdin=None):
     code = "import os, sys; _, s, u = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)"
     code += "; os.write(2, b'%d %d' % (os.waitstatus_to_exitcode(s), u.ru_maxrss))"
     command = [sys.executable, "-c", code, sys.executable, ROOT / "run.py", *args]
-    done = subprocess.run(list(map(str, command)), stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=120)
+    done = subprocess.run(list(map(str, command)), stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=600)
     *err, last = done.stderr.splitlines(True)
     assert b"Traceback" not in done.stderr
     code, most = map(int, last.split())
