@@ -4066,7 +4066,11 @@ class Model:
                 size = min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
             rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
+            known = self.fed
+            if self.recurrent:  # a pass that Ctrl-C cuts short leaves states that nobody knows
+                self.fed = []
             logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
+            self.fed = known
             self.fed += part
             n += len(part)
             if self.recurrent and left - size == wanted:
