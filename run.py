@@ -2519,8 +2519,10 @@ class Forward:
                 self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
                 self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
             elif not c.attends(i):
-                self.inputs[i], self.states[i] = (self.buffer(4 * n_slots * n) for n in c.state_floats(i))
-        wide, tiles = padded(head_dim, 16), 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
+                self.inputs[i] = self.buffer(4 * n_slots * c.state_floats(i)[0])
+                self.states[i] = self.buffer(4 * n_slots * c.state_floats(i)[1])
+        wide = padded(head_dim, 16)
+        tiles = 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
         self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
         self.scratch = self.buffer(threads * self.scratch_step)
         self.ids = self.buffer(8 * CHUNK * 4)
@@ -2655,10 +2657,10 @@ class Forward:
         """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
         n, _, _ = self.config.mixed(i)
         taps, wide = self.config.conv_len, padded(n, GROUP)
-        copy = self.buffer(4 * taps * wide)
-        copy.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
+        weights = self.buffer(4 * taps * wide)
+        weights.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
         floats, _ = self.config.state_floats(i)
-        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: copy.address, A: n, B: taps, COLS: wide}
+        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: weights.address, A: n, B: taps, COLS: wide}
         self.emit("convolution" + kind, {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats})
 
     def delta(self, x, i):
@@ -2949,8 +2951,9 @@ class Forward:
         elif kind in ("rope", "attention"):
             size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
             lanes = self.n_slots * get(A) * self.room
-            yield rows(X, X_STEP, head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)), kind == "rope")
-            if get(Q):
+            own = kind == "rope" and get(Q)  # or there are no k and v
+            yield rows(X, X_STEP, head * (heads + (2 * get(A) if own else 0)), kind == "rope")
+            if own or kind == "attention":
                 yield at(Q, lanes * get(C) * size, kind == "rope")
                 yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
             if kind == "attention":
@@ -2994,20 +2997,20 @@ class Forward:
             yield from [rows(*place, True) for place in given] if get(Q) else []
 
     def _extents_of_states(self, kind, gated, get, at, rows, given):
-        a, cols = get(A), get(COLS)
+        a, cols, each = get(A), get(COLS), 4 * get(C)
         if kind == "convolution":
-            yield rows(X, X_STEP, 4 * a * (3 if gated else 1), not gated)
+            yield rows(X, X_STEP, 12 * a if gated else 4 * a, not gated)
             yield at(W, 4 * get(B) * cols)
-            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
+            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(1, get(B) - 1) * cols, True)
             yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
             yield from [rows(*place, True) for place in given] if get(Q) else []
         elif kind == "decays":
             yield rows(X, X_STEP, 8 * a, True)
             yield at(W, 8 * a)
         else:
-            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
+            yield rows(X, X_STEP, 2 * each * (a // get(B)) + 4 * a * get(D))
             yield rows(W, S, 8 * a)
-            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
+            yield at(Q, self.n_slots * a * each * padded(get(D), 16), True)
             yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
             yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
 
