@@ -3898,13 +3898,16 @@ class Model:
     def _back(self, n):
         """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
         are left."""
-        if n < len(self.fed) and self.recurrent:
+        fed = self.fed
+        if n < len(fed) and self.recurrent:
+            self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
             n = self.kept[0] if self.kept[0] <= n else 0
             for part, before in zip(self.forward.state(0), self.kept[1] if n else []):
                 part[:] = before
         if n < self.kept[0]:
             self.kept = 0, []
-        del self.fed[n:]
+        del fed[n:]
+        self.fed = fed
         return n
 
     def fit(self, places):
@@ -3951,9 +3954,10 @@ class Model:
                 size = min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
             rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
+            fed, self.fed = self.fed, [] if self.recurrent else self.fed
             logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
-            self.fed += part
-            n += len(part)
+            fed += part
+            self.fed, n = fed, n + len(part)
             if self.recurrent and left - size == wanted:
                 self._keep()
         return logits
@@ -4260,6 +4264,7 @@ class Model:
         room, at = padded(n, KEYS), at + 4 * n
         with self.lock:
             self._open(len(ids))
+            self.fed = []
             for part in self.forward.cached(0, same):
                 heads, length, width = part.shape
                 part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[:, :length]
