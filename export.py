@@ -25,6 +25,7 @@ import os
 import pickletools
 import random
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -2263,7 +2264,7 @@ def read_tokenizer(source, hints):
             fields = add_chat(fields, hints["template"], hints["special"], bool(hints.get("prefix_first")))
         return finish_tokenizer(fields, engine)
     except ModelError as e:
-        raise ModelError(f"{name}: {e}") from None
+        raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
     except DAMAGED as e:
         text = f"{name}: no tokenizer can be read from it ({printable(repr(e))[:80]})"
         raise ModelError(f"{text}; expected one of a known kind; is it whole?") from None
@@ -2782,7 +2783,9 @@ class Outputs:
         if path.exists() and not self.overwrite:
             raise ModelError(f"{printable(str(path))}: exists already; expected a new name; choose another -o, or --overwrite")
         for stale in path.parent.glob(path.name + ".tmp*"):
-            if stale.name[len(path.name) + 4 :].isdecimal() and not alive(int(stale.name[len(path.name) + 4 :])):
+            pid = stale.name[len(path.name) + 4 :]
+            # in a container the next export may have the number of the dead one
+            if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
                 stale.unlink(missing_ok=True)
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
         f = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644), "wb")
@@ -2853,7 +2856,7 @@ def export(args):
     if args.random:
         source, label = random_source(args.random, args.seed), args.random
     else:
-        path, label = Path(args.source), Path(args.source).name
+        path, label = Path(args.source), printable(Path(args.source).name)
         inside = path.is_dir() and output.parent.resolve() == path.resolve() and output.name.endswith(".safetensors")
         if inside or (output.exists() and path.exists() and output.resolve() == path.resolve()):
             raise ModelError(f"-o {printable(args.output)}: is the source itself; expected another file; choose another -o")
@@ -2919,7 +2922,7 @@ examples:
 
 def main(argv=None):
     """Run the command line; -> exit code."""
-    ap = argparse.ArgumentParser(
+    ap = run.Parser(
         prog="export.py",
         description="Turn a trained model into model.bin and tokenizer.bin, which run.py runs.",
         epilog=EXAMPLES,
@@ -2965,4 +2968,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -20,6 +20,7 @@ The file, top to bottom:
 import argparse
 import bisect
 import codecs
+import contextlib
 import ctypes
 import hashlib
 import heapq
@@ -37,6 +38,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +49,10 @@ except ImportError:
     if __name__ != "__main__":
         raise
     sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+except KeyboardInterrupt:
+    if __name__ != "__main__":
+        raise
+    sys.exit(130)
 if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
     found = f"Python {sys.version.split()[0]} with numpy {np.__version__}; expected 3.10 and 2.0, or newer; update them"
     if __name__ != "__main__":
@@ -482,7 +488,7 @@ def _check_config(c):
         low, high = RANGES.get(name, (0, 0))
         if not low <= getattr(c, name) <= high:
             hint = "" if name in RANGES else "; it needs a newer run.py"
-            raise ModelError(f"{name} is {getattr(c, name)}, expected {low}..{high}{hint}; export again")
+            raise ModelError(f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again")
     for name in CONFIG_F32:
         value = getattr(c, name)
         if not math.isfinite(value) or value < 0:
@@ -627,6 +633,22 @@ def _check_values(model, fd):
             break
         if not np.isfinite(np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")).all():
             raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
+
+
+MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
+
+
+def check_id(model, wanted):
+    """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins with wanted, and every tensor
+    as it is mapped has its hash."""
+    if not MODEL_ID.fullmatch(wanted):
+        raise ModelError(f"--id: {printable(wanted)[:80]!r}, expected 16 to 64 digits of what --info shows")
+    path = printable(model.path)
+    if not model.model_id.startswith(wanted.lower()):
+        raise ModelError(f"{path}: model id {model.model_id}, expected {wanted.lower()}; get the file that has it")
+    for t in model.tensors.values():
+        if hashlib.sha256(t.data).digest() != t.sha256:
+            raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
 
 
 def verify(model):
@@ -1281,7 +1303,7 @@ RECORD_BYTES = 192
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
 # tokens' logits are wanted). A job for the worker threads begins with its number.
 N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP, N_PAIRS = range(0, 88, 8)
-PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_OWN = 128, 256, 264, 320  # the barrier: arrived, 64 bytes on the round
+PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_DONE, PASS_OWN = 128, 256, 264, 272, 320  # the barrier: arrived, 64 bytes on the round
 # From PASS_OWN on, 64 bytes for each thread: the last job it saw, its patience.
 LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a waiting thread lets others run
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
@@ -1327,6 +1349,8 @@ def play(program, pas, t, threads):
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
             barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
+    if t == 0:
+        poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0
 
 
@@ -2519,14 +2543,12 @@ class Forward:
                 self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
                 self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
             elif not c.attends(i):
-                self.inputs[i] = self.buffer(4 * n_slots * c.state_floats(i)[0])
-                self.states[i] = self.buffer(4 * n_slots * c.state_floats(i)[1])
-        wide = padded(head_dim, 16)
-        tiles = 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
+                self.inputs[i], self.states[i] = (self.buffer(4 * n_slots * n) for n in c.state_floats(i))
+        wide, tiles = padded(head_dim, 16), 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
         self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
         self.scratch = self.buffer(threads * self.scratch_step)
         self.ids = self.buffer(8 * CHUNK * 4)
-        self.records = []
+        self.records, self.places, self.place = [], [], "embedding"  # a place: where in the model a record stands
         self.record()
         self.check_extents()
         names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
@@ -2537,7 +2559,7 @@ class Forward:
         """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
         self.nbytes += nbytes
         if self.nbytes > self.most:
-            raise MemoryError
+            raise MemoryError(self.nbytes)
         self.buffers.append(Buffer(nbytes))
         return self.buffers[-1]
 
@@ -2558,6 +2580,7 @@ class Forward:
         if c.ple_dim:
             self.layers_embeddings(self.ple)
         for i in range(c.n_layers):
+            self.place = f"layer {i}"
             self.norm(self.x, f"l{i}.an", self.readers(f"l{i}.qkv", f"l{i}.ab"))
             self.matmul(self.qkv, f"l{i}.qkv", step=self.qkv_step)
             if c.kind(i) == DELTA:
@@ -2583,7 +2606,7 @@ class Forward:
                 self.layer_embedding(self.ple, i)
             if c.has("layer_scale"):
                 self.scale(self.x, f"l{i}.scale")
-        head = "head" if c.has("head") else "embed"
+        head, self.place = "head" if c.has("head") else "embed", "output"
         self.norm(self.x, "out_norm", head, wanted=True)
         self.matmul(self.logits, head, wanted=True)
         if c.final_cap:
@@ -2657,10 +2680,10 @@ class Forward:
         """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
         n, _, _ = self.config.mixed(i)
         taps, wide = self.config.conv_len, padded(n, GROUP)
-        weights = self.buffer(4 * taps * wide)
-        weights.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
+        copy = self.buffer(4 * taps * wide)
+        copy.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
         floats, _ = self.config.state_floats(i)
-        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: weights.address, A: n, B: taps, COLS: wide}
+        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: copy.address, A: n, B: taps, COLS: wide}
         self.emit("convolution" + kind, {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats})
 
     def delta(self, x, i):
@@ -2732,6 +2755,7 @@ class Forward:
             row[offset // 8] = struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
         row[COUNT // 8] = N_WANTED if wanted else count
         self.records.append((kernel, row))
+        self.places.append(self.place)
 
     def _weights(self, name):
         """Fields W and S of a matrix, which open_model has checked against its shape."""
@@ -2951,9 +2975,8 @@ class Forward:
         elif kind in ("rope", "attention"):
             size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
             lanes = self.n_slots * get(A) * self.room
-            own = kind == "rope" and get(Q)  # or there are no k and v
-            yield rows(X, X_STEP, head * (heads + (2 * get(A) if own else 0)), kind == "rope")
-            if own or kind == "attention":
+            yield rows(X, X_STEP, head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)), kind == "rope")
+            if get(Q):
                 yield at(Q, lanes * get(C) * size, kind == "rope")
                 yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
             if kind == "attention":
@@ -2997,20 +3020,20 @@ class Forward:
             yield from [rows(*place, True) for place in given] if get(Q) else []
 
     def _extents_of_states(self, kind, gated, get, at, rows, given):
-        a, cols, each = get(A), get(COLS), 4 * get(C)
+        a, cols = get(A), get(COLS)
         if kind == "convolution":
-            yield rows(X, X_STEP, 12 * a if gated else 4 * a, not gated)
+            yield rows(X, X_STEP, 4 * a * (3 if gated else 1), not gated)
             yield at(W, 4 * get(B) * cols)
-            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(1, get(B) - 1) * cols, True)
+            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
             yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
             yield from [rows(*place, True) for place in given] if get(Q) else []
         elif kind == "decays":
             yield rows(X, X_STEP, 8 * a, True)
             yield at(W, 8 * a)
         else:
-            yield rows(X, X_STEP, 2 * each * (a // get(B)) + 4 * a * get(D))
+            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
             yield rows(W, S, 8 * a)
-            yield at(Q, self.n_slots * a * each * padded(get(D), 16), True)
+            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
             yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
             yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
 
@@ -3056,6 +3079,7 @@ class Forward:
         n, c = len(tokens), self.config
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             raise ValueError(f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        self.settle()
         limits = c.vocab_size, self.n_ctx, self.n_slots, n
         for name, row, values, limit in zip(self.NAMES, self.id_rows, (tokens, positions, slots, wanted), limits):
             if len(values) and not 0 <= min(values) <= max(values) < limit:
@@ -3071,9 +3095,29 @@ class Forward:
         record must wait: then no thread is still at work when this returns."""
         assert program[-1, WAIT // 8]
         self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = at, len(program)
+        self.settle()
         if self.workers:
             self.workers.post()
         self.play(at, self.pas.address, 0, self.threads)
+
+    def settle(self):
+        """Play a pass that was posted and not played, because Ctrl-C came between the two: the other threads wait in it."""
+        if self.workers:
+            self.workers.settle()
+
+    def where_not_finite(self):
+        """Where in the last pass a number first was none: "layer 3", "embedding" or "output"; None if all are finite. Plays
+        it again, record by record: with the same tokens at the same places every pass leaves the same keys and values."""
+        n, first = int(self.pass_words[N_TOKENS // 8]), 0
+        stream = self.x.view(np.float32, CHUNK, padded(self.config.dim, GROUP))[:n, : self.config.dim]
+        for last in range(len(self.program)):
+            if self.program[last, WAIT // 8]:
+                self.run(self.program[first : last + 1], self.program_at + first * RECORD_BYTES)
+                first = last + 1
+                if not np.isfinite(stream).all():
+                    return self.places[last]
+        wanted = int(self.pass_words[N_WANTED // 8])
+        return None if np.isfinite(self.logit_rows[:wanted]).all() else "output"
 
 
 class Workers:
@@ -3081,11 +3125,14 @@ class Workers:
 
     def __init__(self, code, pas, threads):
         self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
-        self.post_kernel, self.serve = code.function("post"), code.function("serve")
+        self.post_kernel, self.serve, self.play = (code.function(name) for name in ("post", "serve", "play"))
         self.wake, self.asleep, self.count = threading.Condition(), 0, threads
         self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)]
-        for thread in self.threads:
-            thread.start()
+        try:
+            for thread in self.threads:
+                thread.start()
+        except RuntimeError as e:
+            raise ModelError(f"{threads} threads: cannot be started ({e}), expected as many as cores; lower -t") from None
 
     def _live(self, t):
         play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
@@ -3102,8 +3149,15 @@ class Workers:
             if self.asleep:
                 self.wake.notify_all()
 
+    def settle(self):
+        if self.words[PASS_DONE // 8] != self.words[PASS_JOB // 8]:
+            with self.wake:
+                self.wake.notify_all()
+            self.play(int(self.words[PROGRAM // 8]), self.pas.address, 0, self.count)
+
     def stop(self):
         """End the threads; they are idle, since a pass ends on all threads at once."""
+        self.settle()
         self.words[PASS_STOP // 8] = 1
         self.post()
         for thread in self.threads:
@@ -3126,6 +3180,7 @@ CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
 # a section's unit in bytes, and the most bytes it may have
 LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
 LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
@@ -3222,7 +3277,8 @@ class Tokenizer:
         single = self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
         if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(bytes([b]) not in single for b in range(256)):
             raise ModelError("not all of the 256 byte tokens are there; export it again")
-        self.priority = {piece: prio[i] for piece, i in self.ids.items()}
+        order = {p: rank for rank, p in enumerate(sorted(set(prio), reverse=True))}
+        self.ranks = {piece: order[prio[i]] for piece, i in self.ids.items()}  # 0 is merged first
         self.pairs = None
         if self.flags & EXPLICIT:
             rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
@@ -3230,7 +3286,7 @@ class Tokenizer:
                 raise ModelError(f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again")
             self.pairs = {}
             for rank, (a, b) in enumerate(rows.tolist()):
-                self.pairs.setdefault((self.pieces[a], self.pieces[b]), -rank)
+                self.pairs.setdefault((self.pieces[a], self.pieces[b]), rank)
         if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
             raise ModelError(f"a user-defined token is longer than {USER_MAX} bytes; export it again")
         self.user_ids, lengths = {}, {}
@@ -3240,6 +3296,14 @@ class Tokenizer:
             lengths.setdefault(text[0], set()).add(len(text))
         self.user_lengths = {ch: sorted(found, reverse=True) for ch, found in lengths.items()}  # the longest first
         self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+        known = self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE  # else a run of unknown characters is one token
+        self.apart = None  # places that no merge crosses: no token spells a space, or a line end, behind something else
+        if known and self.pairs is None and not SPLITS[self.pretok]:
+            cuts = [c for c in " \n" if not any(c in piece.decode("utf-8", "replace").lstrip(c) for piece in self.ids)]
+            self.apart = re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
+        longest = max((len(p) for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)), default=1)
+        longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
+        self.longest = longest if known and not any(self.types & (LSTRIP | RSTRIP)) else None
 
     def _check(self, count):
         for text, ids in self.tests[:count]:
@@ -3277,23 +3341,30 @@ class Tokenizer:
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
         return {name: "".join(shows[kind](value) for kind, value in items) for name, items in chat.items()} or None
 
+    def markers(self):
+        """The words that tell turns apart in this model's template and are no control tokens: a user can write them too."""
+        parts = [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")] if self.chat else ()
+        words = {word for part in parts for kind, value in part if kind == CHAT_TEXT for word in value.split()}
+        return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
+
     def _run(self, text, prefix):
         """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
         ids = []
         if self.flags & NFC:
-            import unicodedata
-
-            text = unicodedata.normalize("NFC", text)
+            text = composed(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
             if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
                 text = " " + text
         for part in self._split_users(text) if self.user_starts else [text]:
-            if isinstance(part, int):
-                ids.append(part)
-            elif part:
-                for word in self._words(part):
-                    ids += self._word(word)
+            ids += [part] if isinstance(part, int) else self._plain(part)
+        return ids
+
+    def _plain(self, text):
+        """ids of text without user-defined tokens."""
+        ids = []
+        for word in self._words(text):
+            ids += self._word(word)
         return ids
 
     def _split_users(self, text):
@@ -3313,9 +3384,15 @@ class Tokenizer:
         return [*parts, text[at:]]
 
     def _words(self, text):
-        """text cut by the model's patterns, which run on a string of character classes instead of the text."""
+        """Yield text cut by the model's patterns, which run on a string of character classes instead of the text."""
         if not SPLITS[self.pretok]:
-            return [text]
+            at = 0
+            for m in self.apart.finditer(text) if self.apart else ():
+                yield text[at : m.start()]
+                at = m.start()
+            if at < len(text):
+                yield text[at:] if at else text
+            return
         if self.lut is None:
             self.lut = np.full(0x110000, ord("."), np.uint8)
             old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
@@ -3328,8 +3405,9 @@ class Tokenizer:
         classes = self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")].tobytes().decode("latin-1")
         spans = [(0, len(text))]
         for pattern in SPLITS[self.pretok]:
-            spans = [part for first, last in spans for part in _cut(re.finditer(pattern, classes[first:last]), first, last)]
-        return [text[first:last] for first, last in spans]
+            spans = _cut(re.compile(pattern), classes, spans)
+        for first, last in spans:
+            yield text[first:last]
 
     def _word(self, word):
         """ids of a word, remembered if it is short."""
@@ -3349,22 +3427,29 @@ class Tokenizer:
         if self.flags & IGNORE_MERGES and raw in self.ids:
             return [self.ids[raw]]
         part = [bytes([b]) for b in raw] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]
-        n, after, before, heap = len(part), list(range(1, len(part) + 1)), list(range(-1, len(part) - 1)), []
-        priority, pairs = self.priority, self.pairs
+        n, heap = len(part), []
+        if n > WORD_MAX:
+            raise ModelError(f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between")
+        after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+        ranks, pairs = self.ranks, self.pairs
+
+        def rank(i, j):
+            return ranks.get(part[i] + part[j]) if pairs is None else pairs.get((part[i], part[j]))
 
         def offer(i, j):
-            both = part[i] + part[j]
-            best = priority.get(both) if pairs is None else pairs.get((part[i], part[j]))
+            best = rank(i, j)
             if best is not None:
-                heapq.heappush(heap, (-best, i, j, both))
+                heapq.heappush(heap, best << 32 | i)
 
         for i in range(n - 1):
             offer(i, i + 1)
         while heap:
-            _, i, j, both = heapq.heappop(heap)
-            if part[i] is None or j >= n or after[i] != j or part[i] + part[j] != both:
+            best = heapq.heappop(heap)
+            i = best & 0xFFFFFFFF
+            j = after[i]
+            if part[i] is None or j >= n or rank(i, j) != best >> 32:
                 continue  # one of the two was merged with another since
-            part[i], part[j] = both, None
+            part[i], part[j] = part[i] + part[j], None
             k = after[i] = after[j]
             if k < n:
                 before[k] = i
@@ -3420,15 +3505,29 @@ class TextStream:
         return self.decoder.decode(b"", final=True)
 
 
-def _cut(matches, first, last):
-    """The spans that matches cut [first, last) into: each match, and what lies between."""
-    spans, at = [], first
-    for m in matches:
-        if first + m.start() > at:
-            spans.append((at, first + m.start()))
-        spans.append((first + m.start(), first + m.end()))
-        at = first + m.end()
-    return spans + [(at, last)] * (at < last)
+def composed(text):
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks; sorted before, it does
+    not, and the result is the same."""
+    import unicodedata
+
+    if not hasattr(composed, "marks"):
+        marks = (c for c in map(chr, range(0x300, 0x20000)) if unicodedata.combining(unicodedata.normalize("NFD", c)[0]))
+        composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
+    ordered = lambda m: "".join(sorted("".join(unicodedata.normalize("NFD", c) for c in m[0]), key=unicodedata.combining))
+    return unicodedata.normalize("NFC", composed.marks.sub(ordered, text)) if not text.isascii() else text
+
+
+def _cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+    for first, last in spans:
+        part, at = text[first:last], 0
+        for m in pattern.finditer(part):
+            if m.start() > at:
+                yield first + at, first + m.start()
+            yield first + m.start(), first + m.end()
+            at = m.end()
+        if at < len(part):
+            yield first + at, last
 
 
 def chat_parts(messages, pieces, strips):
@@ -3439,7 +3538,7 @@ def chat_parts(messages, pieces, strips):
     roles = [m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None for m in messages]
     system = roles[:1] == ["system"]
     if roles[system:] != [("user", "assistant")[i % 2] for i in range(len(roles) - system)] or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles)) or "none"
+        found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
         raise ModelError(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
@@ -3485,8 +3584,9 @@ def _read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
-            raise ModelError(f"{size:,} bytes, expected {what} of at most {most:,}; give the right file")
-        return f.read()
+            found = f"{printable(str(path))}: {size:,} bytes"
+            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
+        return f.read(most)
 
 
 def _tokenizer_sections(raw):
@@ -3528,6 +3628,8 @@ def _tokenizer_tests(raw):
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
+            if n_text > 1 << 15:  # they are encoded at every start
+                raise ModelError(f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids
@@ -3626,6 +3728,11 @@ def alike(a, b):
     return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
 
 
+def begun(text, stop):
+    """How many characters at the end of text may be the beginning of stop."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+
+
 class Writer:
     """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
 
@@ -3638,8 +3745,12 @@ class Writer:
 
     def __init__(self, model, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, logprobs=None, **how):
         self.how = Sampling(**{**model.sampling, **how})
+        self.stops = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+        if len(self.stops) > 64 or (logprobs or 0) > 100:
+            found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
+            raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
         self.model, self.tokenizer, self.logprobs, self.sampler = model, model.tokenizer, logprobs, None
-        ids = self.ids = model._check(model.tokenize(prompt) if isinstance(prompt, str) else prompt)
+        ids = self.ids = model._check(model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt)
         self.n_prompt, self.count, self.reason, self.chunks, room = len(ids), 0, None, [], model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             raise ModelError(f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c")
@@ -3649,7 +3760,7 @@ class Writer:
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.ends = set() if ignore_eos else set(self.tokenizer.stops) if self.tokenizer else {model.config.eos}
         self.text = TextStream(self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids)))
-        self.held, self.stops = "", [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+        self.held = ""
         self.said = ()  # logprob and top of the token chosen last
 
     def choose(self, logits):
@@ -3662,8 +3773,7 @@ class Writer:
             self.sampler = Sampler(self.how, n, self.model.code)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
-            where = f"{self.model.file.path}: NaN or infinity at position {len(self.ids)}"
-            raise ModelError(f"{where}, expected finite logits; run --verify")
+            raise self.model.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
             best = np.argsort(-chances, kind="stable")[: self.logprobs].tolist() if self.logprobs else []
@@ -3683,7 +3793,7 @@ class Writer:
         if cut >= 0:
             self.reason = "stop"
             return self._keep(Chunk(self.held[:cut], None, "stop"))
-        keep = max((n for s in self.stops for n in range(1, len(s)) if self.held.endswith(s[:n])), default=0)
+        keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
 
@@ -3793,13 +3903,16 @@ class Model:
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or tokenizer.bin beside it.
     n_ctx: positions of the KV cache, 0 = the model's. n_threads: None = the cores this process may use.
-    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr.
+    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr. id: the model
+    id that the file must have, 64 hex digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
     Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
     """
 
-    def __init__(self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True):
+    def __init__(self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None):
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.file = open_model(path)
+        self.file, self.name = open_model(path), printable(str(path))  # the name is for messages
+        if id is not None:
+            check_id(self.file, id)
         c = self.config = self.file.config
         if not 0 <= n_ctx <= c.max_ctx:
             raise ModelError(f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less")
@@ -3814,12 +3927,13 @@ class Model:
         said = {"temperature": c.sample_temperature, "top_p": c.sample_top_p, "top_k": c.sample_top_k}
         self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
         self.forward, self.spare, self.lock = None, [], threading.RLock()
+        self.playing = None  # the Forward of the last pass
         self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
         # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
         self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
         self.fit(1)
         if self.file.size > total_memory():
-            self.notice(f"{self.file.path} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
+            self.notice(f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
 
     def __getstate__(self):
         return self.settings
@@ -3850,7 +3964,7 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            raise ModelError(f"{self.file.path}: exported without a tokenizer; expected one to read text; give ids, or -z FILE")
+            raise ModelError(f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE")
         return self.tokenizer
 
     @property
@@ -3931,7 +4045,8 @@ class Model:
                     raise MemoryError
                 self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
                 self.code, self.owner, self.kept = self.forward.code, None, (0, [])
-            except MemoryError:
+            except MemoryError as e:
+                need = next((n for n in e.args if isinstance(n, int)), need)
                 text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
                 raise ModelError(text) from None
         return self.forward
@@ -3941,7 +4056,7 @@ class Model:
         position count). What the cache holds of them is not computed again."""
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
-        n = position
+        n, self.playing = position, self.forward
         while n < position + len(ids) - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
         n = self._back(n)
@@ -3962,12 +4077,30 @@ class Model:
                 self._keep()
         return logits
 
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        where = self.playing.where_not_finite()
+        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
+        return ModelError(f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again")
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
+        longest = self._need_tokenizer().longest
+        least = -(-len(text) // longest) if longest else 1
+        if least > self.n_ctx:
+            found = f"{len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c")
+        return text
+
     def tokenize(self, text, add_bos=True):
         """-> ids; with the begin token if the model has one and add_bos."""
         return self._need_tokenizer().encode(text, add_bos)
 
     def encode_chat(self, messages):
         """[{"role", "content"}] -> ids up to where the assistant begins; see Tokenizer.encode_chat."""
+        for m in messages if isinstance(messages, list) else ():
+            if isinstance(m, dict) and isinstance(m.get("content"), str):
+                self.short(m["content"])
         return self._need_tokenizer().encode_chat(messages)
 
     def detokenize(self, ids):
@@ -4061,7 +4194,8 @@ class Model:
             if need > have:
                 raise MemoryError
             forward = Forward(self.file, self.n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError:
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
             text = f"{places} contexts of {self.n_ctx} tokens take {need:,} bytes, this machine has {have:,}"
             raise ModelError(f"{text}; choose a smaller -c or -np") from None
         self.code = forward.code
@@ -4117,6 +4251,7 @@ class Model:
             fed[slot] += part
             if part and len(fed[slot]) == len(w.ids):
                 ready[slot] = len(tokens) - 1
+        self.playing = forward
         logits = forward(tokens, positions, slots, list(ready.values()))
         for slot, row in zip(ready, logits):
             w = active[slot]
@@ -4161,6 +4296,8 @@ class Model:
             for at in range(first, len(ids), WANTED_MAX):
                 part = np.array(ids[at : at + WANTED_MAX])
                 rows = self._step(ids, ids[: at + len(part) - 1], 0, len(part))
+                if not np.isfinite(rows).all():
+                    raise self.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
                 chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
                 greedy.append(rows.argmax(1) == part)
         return np.concatenate(chances or [np.zeros(0)]), np.concatenate(greedy or [np.zeros(0, bool)])
@@ -4170,7 +4307,7 @@ class Model:
         space at the end of context counts to the continuation, as in lm-evaluation-harness."""
         if isinstance(context, str):
             text = context.rstrip()
-            whole, first = self.tokenize(context + continuation), len(self.tokenize(text))
+            whole, first = self.tokenize(self.short(context + continuation)), len(self.tokenize(text))
             if not text and not first:
                 whole, first = [self._begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
@@ -4185,7 +4322,7 @@ class Model:
         t = self._need_tokenizer()
         found = t.bos if t.bos is not None else t.eos
         if found is None:
-            raise ModelError(f"{self.file.path}: no begin and no end token, expected one; give a context")
+            raise ModelError(f"{self.name}: no begin and no end token, expected one; give a context")
         return found
 
     def loglikelihood_rolling(self, text):
@@ -4247,7 +4384,11 @@ class Model:
         or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
         if not os.path.exists(path) or not os.path.getsize(path):
             return 0
-        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", 1 << 62), np.uint8)
+        where, most = printable(str(path)), CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
+        try:
+            raw = np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8)
+        except ModelError as e:
+            raise ModelError(f"{e}" if where in f"{e}" else f"{where}: {e}") from None
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
             raise ModelError(f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost")
@@ -4324,7 +4465,7 @@ def numbers(text):
 
 def bench(argv):
     """The command line behind --bench; -> exit code."""
-    ap = argparse.ArgumentParser(
+    ap = Parser(
         prog="run.py --bench",
         description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
         allow_abbrev=False,
@@ -4337,13 +4478,14 @@ def bench(argv):
     ap.add_argument("-t", type=numbers, default=[available_cores()], metavar="N,…", help="threads (default: the cores)")
     ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
     ap.add_argument("-o", choices=("md", "csv", "json", "jsonl"), default="md", help="output format (default md)")
+    ap.add_argument("--id", metavar="HEX", help="the model id that every MODEL must have")
     a = ap.parse_args(argv)
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     rows = []
     for path in a.models:
         for threads in a.t:
-            rows += bench_model(Model(path, n_threads=threads), a, lambda row: print_row(row, a.o))
+            rows += bench_model(Model(path, n_threads=threads, id=a.id), a, lambda row: print_row(row, a.o))
     if a.o == "json":
         import json
 
@@ -4513,11 +4655,18 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
 }
 
 
+LINE_MAX = 1 << 24  # bytes
+UNSEEN = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
 def dump(value):
-    """One line of JSON as bytes."""
+    """One line of JSON as bytes; what could drive a terminal is escaped, which to JSON is the same."""
     import json
 
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
+    return UNSEEN.sub(escaped, json.dumps(value, ensure_ascii=False)).encode() + b"\n"
 
 
 def request(model, args, line, number, seed):
@@ -4526,6 +4675,8 @@ def request(model, args, line, number, seed):
 
     name, openai = number, False
     try:
+        if line is None:
+            raise ModelError(f"expected at most {LINE_MAX:,} bytes; make the request shorter")
         value = json.loads(line)
         value = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(value, dict):
@@ -4548,7 +4699,7 @@ def line_options(model, args, value, name, seed):
         if key in ("n", "stream") and given in (1, False, None):
             continue
         if key not in LINE_FIELDS:
-            raise ModelError(f"field {printable(key)}: unknown, expected {', '.join(LINE_FIELDS)}")
+            raise ModelError(f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}")
         kind = LINE_FIELDS[key]
         if kind is not object and (not isinstance(given, kind) or isinstance(given, bool) and kind is not bool):
             raise ModelError(f"field {key}: {type(given).__name__}, not as expected; see the README")
@@ -4566,8 +4717,17 @@ def line_options(model, args, value, name, seed):
         **{"stop": args.stop, "ignore_eos": args.ignore_eos, "seed": line_seed(seed, name), **args.how},
         **{key: value[key] for key in taken & value.keys()},
         "max_tokens": None if limits[0] < 0 else limits[0],
-        "prompt": model.encode_chat(value["messages"]) if "messages" in value else prompt_ids(model, args, value["prompt"]),
+        "prompt": asked_ids(model, args, value),
     }
+
+
+def asked_ids(model, args, value):
+    """The ids of a request's prompt or messages."""
+    if "prompt" in value:
+        asked = value["prompt"]
+        return prompt_ids(model, args, screen(args, asked) if isinstance(asked, str) else asked)
+    text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
+    return model.encode_chat([{**m, "content": screen(args, m["content"])} if text(m) else m for m in value["messages"]])
 
 
 def answer(name, found, openai):
@@ -4587,19 +4747,27 @@ def answer(name, found, openai):
 
 
 def read_lines(fd, shard, put):
-    """Put (number, line) of each line that is not empty and in shard (i, n), then None. Runs in a thread, so that a slow pipe
-    stops no text; reads the descriptor itself, since a thread that waits inside sys.stdin breaks the end of the program."""
-    number, rest, index = 0, b"", 0
+    """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that is too long is None. Runs
+    in a thread, so that a slow pipe stops no text; reads the descriptor itself, since a thread that waits inside sys.stdin
+    breaks the end of the program."""
+    number, index, parts, size = 0, 0, [], 0
     while True:
-        block = os.read(fd, 1 << 16)
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop() if block else b""
+        try:
+            block = os.read(fd, 1 << 16)
+        except OSError as e:
+            return put(ModelError(f"--batch: cannot be read ({e.strerror}); expected lines of JSON; check the file or pipe"))
+        *lines, rest = block.split(b"\n") if block else [b"", b""]
         for line in lines:
+            whole = size + len(line) <= LINE_MAX
+            line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
             number += 1
-            if line.strip():
+            if line is None or line.strip():
                 if index % shard[1] == shard[0]:
                     put((number, line))
                 index += 1
+        size += len(rest)
+        if size <= LINE_MAX:  # the rest of a longer line is not kept
+            parts.append(rest)
         if not block:
             return put(None)
 
@@ -4647,7 +4815,7 @@ def batch(model, args):
         model.notice(f"{printable(args.output)}: is there already; nothing to do")
         return 0
     fd = 0 if args.batch == "-" else open_regular(args.batch, "a file of JSON lines")[0]
-    lines, found, began, shown = queue.Queue(256), {}, time.perf_counter(), 0.0  # found: answers that wait for their turn
+    lines, found, began, shown = queue.Queue(32), {}, time.perf_counter(), 0.0  # found: answers that wait for their turn
     total = count_lines(fd, args.shard) if args.batch != "-" else None
     threading.Thread(target=read_lines, args=(fd, args.shard, lines.put), daemon=True).start()
     state = SimpleNamespace(asked=0, written=skip, ended=0, failed=0, prompt=0, new=0)
@@ -4661,6 +4829,8 @@ def batch(model, args):
                 continue
             if item is None:
                 return
+            if isinstance(item, ModelError):
+                raise item
             n, state.asked = state.asked, state.asked + 1
             if n >= skip:
                 name, w, openai = request(model, args, item[1], item[0], seed)
@@ -4679,26 +4849,36 @@ def batch(model, args):
             state.written += 1
         out.flush()
 
-    for w, chunk in model.together(writers(), args.parallel):
-        if chunk.finish_reason:
-            n, name, openai = w.turn
-            state.prompt, state.new = state.prompt + w.n_prompt, state.new + w.count
-            end(n, answer(name, w, openai))
-        now = time.perf_counter()
-        if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
-            shown = now
-            pace = (now - began) / max(state.written - skip, 1)
-            left = f", {(total - state.written) * pace:.0f} s left" if total and state.ended else ""
-            print(f"\r{state.written} lines of {total or 'a pipe'}{left}   ", end="", file=sys.stderr, flush=True)
-    if args.output:
-        os.fsync(out.fileno())
-        os.replace(args.output + ".part", args.output)
+    try:
+        for w, chunk in model.together(writers(), args.parallel):
+            if chunk.finish_reason:
+                n, name, openai = w.turn
+                state.prompt, state.new = state.prompt + w.n_prompt, state.new + w.count
+                end(n, answer(name, w, openai))
+            now = time.perf_counter()
+            if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
+                shown = now
+                pace = (now - began) / max(state.written - skip, 1)
+                left = f", {(total - state.written) * pace:.0f} s left" if total and state.ended else ""
+                print(f"\r{state.written} lines of {total or 'a pipe'}{left}   ", end="", file=sys.stderr, flush=True)
+        if args.output:
+            os.fsync(out.fileno())
+            os.replace(args.output + ".part", args.output)
+    except OSError as e:
+        if not args.output:
+            raise
+        found = f"{printable(args.output)}.part: cannot be written ({e.strerror})"
+        raise ModelError(f"{found}; expected room for the answers; free some, and go on with --resume") from None
+    report(model, args)
     if not args.quiet:
-        seconds = time.perf_counter() - began
-        rate = f"{state.new} tok {state.new / max(seconds, 1e-9):.1f} t/s"
-        line = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok | gen {rate} | {seconds:.2f} s"
-        print(("\r" if sys.stderr.isatty() else "") + f"{line} | seed {seed}", file=sys.stderr)
+        batch_stats(state, time.perf_counter() - began, seed)
     return 1 if state.failed else 0
+
+
+def batch_stats(state, seconds, seed):
+    rate = f"{state.new} tok {state.new / max(seconds, 1e-9):.1f} t/s"
+    line = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok | gen {rate} | {seconds:.2f} s"
+    print(("\r" if sys.stderr.isatty() else "") + f"{line} | seed {seed}", file=sys.stderr)
 
 
 def count_lines(fd, shard):
@@ -4815,12 +4995,15 @@ class Chat:
     def save(self, path):
         import json
 
+        temporary = Path(f"{path}.{os.getpid()}.tmp")
         try:
-            with open(path + ".tmp", "w", encoding="utf-8") as f:
-                json.dump(self.messages, f, indent=1, ensure_ascii=True)
-            os.replace(path + ".tmp", path)
-        except OSError as e:
-            raise ModelError(f"{printable(path)}: cannot be written ({e.strerror}); expected a file; choose another") from None
+            temporary.write_text(json.dumps(self.messages, indent=1), "utf-8")
+            temporary.replace(path)
+        except (OSError, ValueError) as e:
+            with contextlib.suppress(OSError, ValueError):
+                temporary.unlink()
+            found = f"{printable(path)}: cannot be written ({printable(str(e))})"
+            raise ModelError(f"{found}; expected a file; choose another") from None
 
     def load(self, path):
         import json
@@ -4836,10 +5019,11 @@ class Chat:
 def chat(model, args):
     """--chat in a terminal; -> exit code."""
     try:
-        import readline  # noqa: F401  input() then has history and editing
+        import readline  # input() then has history and editing
     except ImportError:
-        pass
+        readline = None
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
+    sys.stdin.reconfigure(errors="surrogateescape")
 
     def say(text):
         print(tame(text), end="", flush=True)
@@ -4849,12 +5033,16 @@ def chat(model, args):
     going = True
     while going:
         try:
+            if readline and readline.get_current_history_length() > 1000:
+                readline.remove_history_item(0)
             line = input("> ")
             while line.endswith("\\"):
                 line = line[:-1] + "\n" + input(". ")
             if line.startswith("/"):
                 going = talk.command(line)
             elif line.strip():
+                line = screen(args, as_text(os.fsencode(line), "the message"))
+                report(model, args, line)
                 talk.message(line)
         except KeyboardInterrupt:
             say("\n")
@@ -4892,8 +5080,13 @@ HABITS = {  # flags of llama2.c and llama.cpp that are something else here
 DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        super().error(printable(message))
+
+
 def make_parser():
-    ap = argparse.ArgumentParser(
+    ap = Parser(
         prog="run.py",
         usage="run.py MODEL [options]",
         description="Write text with a language model.",
@@ -4913,6 +5106,7 @@ def make_parser():
     text.add_argument("-r", "--stop", action="append", default=[], metavar="STR", help="end before this text; repeatable")
     text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
     text.add_argument("--echo", action="store_true", help="print the prompt too")
+    text.add_argument("--clean", action="store_true", help="take invisible characters out of prompts, and say how many")
     text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
     text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
     text.add_argument("--logprobs", type=int, metavar="N", help="in JSON: log-probabilities, and the N likeliest tokens")
@@ -4955,6 +5149,7 @@ def make_parser():
     other = ap.add_argument_group("other")
     other.add_argument("--bench", action="store_true", help="measure tokens per second; --bench -h tells more")
     other.add_argument("--info", action="store_true", help="describe the model and exit")
+    other.add_argument("--id", metavar="HEX", help="refuse another model; 16 or more digits of what --info and export.py show")
     other.add_argument("--verify", action="store_true", help="check every tensor against its SHA-256 and exit")
     other.add_argument("--tokenize", action="store_true", help="print the prompt's tokens, an id and its text a line, and exit")
     other.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong")
@@ -4979,9 +5174,12 @@ def parse_args(argv):
     args.model = args.model or args.model_flag
     if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
         ap.error(f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)")
-    if args.threads is not None and not args.threads.isdecimal():
+    if args.threads is not None and not re.fullmatch(r"\d{1,9}", args.threads):
         ap.error(f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp")
     args.threads = None if args.threads is None else int(args.threads)
+    if args.id is not None and not MODEL_ID.fullmatch(args.id):
+        ap.error(f"--id is {args.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id")
+    args.unseen, args.told = Counter(), set()  # for report()
     check_numbers(args, ap.error)
     check_modes(args, ap.error)
     try:
@@ -5044,22 +5242,32 @@ def parse_shard(text, error):
     """"1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
     if text is None:
         task, count, least = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN"))
-        if not (task.isdecimal() and count.isdecimal()):
+        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
             return 0, 1
         text = f"{int(task) - int(least or 0)}/{count}"
-    if not re.fullmatch(r"\d+/\d+", text) or not int(text.split("/")[0]) < int(text.split("/")[1]):
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(text.split("/")[0]) < int(text.split("/")[1]):
         error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
     return tuple(map(int, text.split("/")))
+
+
+TEXT_MAX = 1 << 27  # bytes of a prompt
+INVISIBLE = re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
+    "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
+    "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+)
 
 
 def read_text(path):
     """The bytes of a file, - = stdin, without a newline at the end."""
     if path == "-":
-        raw = sys.stdin.buffer.read() if sys.stdin else b""
+        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
     else:
         fd, _ = open_regular(path, "a text file")
         with os.fdopen(fd, "rb") as f:
-            raw = f.read()
+            raw = f.read(TEXT_MAX + 1)
+    if len(raw) > TEXT_MAX:
+        name = "standard input" if path == "-" else printable(path)
+        raise ModelError(f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it")
     return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
 
 
@@ -5071,11 +5279,34 @@ def as_text(raw, what):
     return text
 
 
-def read_prompt(args):
+def screen(args, text):
+    """text, with --clean without its invisible characters; report() tells of them."""
+    if text.isascii():
+        return text
+    args.unseen.update(("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text))
+    return INVISIBLE.sub("", text) if args.clean else text
+
+
+def report(model, args, text=""):
+    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
+    if args.unseen:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
+        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
+        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+        args.unseen.clear()
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    for mark in (m for m in marks if m in text and m not in args.told):
+        args.told.add(mark)
+        model.notice(f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn")
+
+
+def read_prompt(model, args):
     raw = read_text(args.file) if args.file is not None else read_text("-") if args.prompt is None else None
     if args.prompt is not None:
         raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
-    return as_text(raw, "the prompt")
+    text = screen(args, as_text(raw, "the prompt"))
+    report(model, args, text)
+    return text
 
 
 def prompt_ids(model, args, prompt):
@@ -5084,14 +5315,17 @@ def prompt_ids(model, args, prompt):
         return prompt
     tokenizer = model._need_tokenizer()
     if args.raw or not (tokenizer.chat or args.chat or args.system):
-        return tokenizer.encode(prompt)
+        return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
-    return tokenizer.encode_chat([*system, {"role": "user", "content": prompt}])
+    return model.encode_chat([*system, {"role": "user", "content": prompt}])
+
+
+SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
 
 
 def tame(text):
     """Text for a terminal, which what a model writes must not drive."""
-    return "".join(ch if ch in "\n\t" else printable(ch) for ch in text)
+    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
 
 
 def show_info(model, args):
@@ -5119,7 +5353,7 @@ def stats(w, cached=0):
 
 def write_text(model, args):
     """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
-    prompt = read_prompt(args)
+    prompt = read_prompt(model, args)
     ids = prompt_ids(model, args, prompt)
     if not ids:
         raise ModelError("-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT")
@@ -5191,14 +5425,14 @@ def write_best(model, args, prompt, ids, limit, options):
 
 
 def show_tokens(model, args):
-    for token in model.tokenize(read_prompt(args)):
+    for token in model.tokenize(read_prompt(model, args)):
         print(f"{token}\t{printable(model.tokenizer.name(token))}")
 
 
 def show_score(model, args):
     """--score: the log-likelihood of the prompt, in nats."""
-    text = read_prompt(args)
-    ids = model.tokenize(text)
+    text = read_prompt(model, args)
+    ids = model.tokenize(model.short(text))
     if len(ids) < 2:
         raise ModelError(f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text")
     total, n_bytes = float(model.score(ids)[0].sum()), sum(len(model.tokenizer.piece(i)) for i in ids[1:])
@@ -5216,7 +5450,7 @@ def show_score(model, args):
 
 def show_choice(model, args):
     """--choices: the likeliest of them after the prompt; without a template, behind a space if no white space is there."""
-    prompt = read_prompt(args)
+    prompt = read_prompt(model, args)
     before = prompt_ids(model, args, prompt)
     plain = args.raw or not model.tokenizer.chat
     rows = []
@@ -5232,7 +5466,8 @@ def show_choice(model, args):
     if args.json:
         sys.stdout.buffer.write(dump({"choice": rows[0]["text"], "choices": rows}))
         return
-    sys.stdout.buffer.write(os.fsencode(rows[0]["text"]) + b"\n")
+    text = rows[0]["text"]
+    sys.stdout.buffer.write(tame(text).encode() + b"\n" if sys.stdout.isatty() else os.fsencode(text) + b"\n")
     if not args.quiet:
         print(" | ".join(f"{printable(row['text'])} {row['logprob']:.4f}" for row in rows), file=sys.stderr)
 
@@ -5245,7 +5480,7 @@ def show_perplexity(model, args):
             left = (time.perf_counter() - began) / done * (windows - done)
             print(f"\rwindow {done} of {windows}: {ppl:.4f}, {left:.0f} s left   ", end="", file=sys.stderr, flush=True)
 
-    found = model.perplexity(read_prompt(args), args.ctx_size or 512, on_window)
+    found = model.perplexity(read_prompt(model, args), args.ctx_size or 512, on_window)
     if args.json:
         sys.stdout.buffer.write(dump(found))
         return
@@ -5265,7 +5500,10 @@ def main(argv=None):
         args = parse_args(argv)
         if args.system_file is not None:
             args.system = as_text(read_text(args.system_file), "the system prompt")
-        model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, verbose=not args.quiet)
+        elif args.system is not None:
+            args.system = as_text(os.fsencode(args.system), "the system prompt")
+        args.system = args.system and screen(args, args.system)
+        model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, not args.quiet, args.id)
         if args.mode == "verify":
             verify(model.file)
             print(f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256")
@@ -5290,17 +5528,26 @@ def main(argv=None):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with contextlib.suppress(OSError):
+        while os.open(os.devnull, os.O_RDWR) < 3:  # a closed stream's number would go to the next file, and be read as one
+            pass
     sys.stderr = sys.stderr or open(os.devnull, "w")  # closed by 2>&-; print would take stdout instead
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         code = main()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130
+        if sys.stdout.isatty():
+            print()
     except OSError as e:
         code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
         if code == 1:
             text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
             print(f"run.py: error: {text}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the end of Python takes some milliseconds
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)

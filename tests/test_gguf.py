@@ -389,3 +389,14 @@ def test_damaged_files_are_refused(harm, says, tmp_path, capsys):
     assert export.main([str(path), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
     err = capsys.readouterr().err
     assert re.search(says, err) and "Traceback" not in err and not (tmp_path / "x.bin").exists()
+
+
+def test_our_reader_finds_what_the_packages_finds(tmp_path):
+    """Names, values, shapes, types and bytes; ours is bounded, theirs is not."""
+    path = write(tmp_path / "m.gguf", "qwen3", "qwen3", lambda name: "F16" if "down" in name else "Q8_0")
+    fields, tensors = export.gguf_file(path)
+    reader = gguf.GGUFReader(str(path))
+    assert fields == {k: v.contents() for k, v in reader.fields.items() if not k.startswith("GGUF.")}
+    for (name, shape, kind, data), theirs in zip(tensors, reader.tensors, strict=True):
+        assert (name, list(shape), kind) == (theirs.name, theirs.shape.tolist()[::-1], theirs.tensor_type)
+        assert bytes(data) == theirs.data.tobytes()

@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import AWKWARD, ROOT, call, make_model, mend
-from test_forward import SWITCHES
+from test_forward import SWITCHES, kinds
 from test_tokenizer import byte_bpe
 
 import export
@@ -140,6 +140,11 @@ BOMBS = {  # name -> (program, maker of a file, words)
         "tokenizer",
         lambda p: written(p, byte_bpe(flags=run.EXPLICIT, merges=[(1, 1)] * (1 << 21))),
         "section merges",
+    ),
+    "T10 a self-test of a million letters": (
+        "tokenizer",
+        lambda p: written(p, byte_bpe(pretok=0, tests=[("th" * 500_000, [1])] * 3)),
+        "self-test section has a text of 1,000,000 bytes",
     ),
     "T8 10^6 segments": (
         "tokenizer",
@@ -541,19 +546,16 @@ def test_e13_two_first_runs_share_a_cache(tmp_path):
     assert done.stdout == "True\n"
 
 
-@pytest.mark.parametrize("variable", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
-def test_numbas_switches_for_debugging_change_nothing(variable):
+def test_numbas_switches_for_debugging_change_nothing():
     """Kernels are made of words that are instructions and take addresses, not arrays: there is no Python to run in their place,
     and no index that numba could check. What stands in for both is below."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(len(run.compile_kernel('sweep')[1]))"
-    sizes = []
-    for value in ("0", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", script, ROOT], env={**os.environ, variable: value}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        sizes.append(int(done.stdout))
-    assert sizes[0] == sizes[1] > 500
+    command, sizes = [sys.executable, "-c", script, ROOT], []
+    switches = ({}, {"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_BOUNDSCHECK": "1"})
+    every = [subprocess.Popen(command, env={**os.environ, **on}, stdout=subprocess.PIPE, text=True) for on in switches]
+    for process in every:
+        sizes.append(int(process.communicate()[0]))
+    assert sizes[0] == sizes[1] == sizes[2] > 500
 
 
 # -- what keeps kernels inside their buffers ------------------------------------------------------------------------------
@@ -569,7 +571,13 @@ EVERY = (  # models that together have every kind of record
     dict(dtype="f32", n_experts=2, top_k=1, expert_ffn=8, act=5, act_limit=7.0, act_alpha=1.7, bias=False),
     dict(dtype="bf16", n_experts=2, top_k=2, expert_ffn=16, bias=False, shared_ffn=24, flags=8192),
     dict(dtype="f16", n_experts=2, top_k=2, expert_ffn=24, act=0, bias=False),
-    *({"dtype": dtype, **sizes} for dtype in ("q8_0", "f32") for sizes in SWITCHES.values() if "kinds" in sizes),
+    dict(dtype="q8_0", **SWITCHES["short convolutions"]),
+    dict(dtype="f32", n_layers=2, kinds=kinds(1, 2), conv_len=2, delta_k_heads=2, delta_v_heads=4, delta_k_dim=8)
+    | dict(delta_v_dim=20),
+    dict(dtype="q4_0", **SWITCHES["delta layers, gated attention"]),
+    dict(dtype="q8_0", **SWITCHES["two kinds of heads, shared keys"]),
+    dict(dtype="bf16", **SWITCHES["embeddings of layers"]),
+    dict(dtype="q4_0", **SWITCHES["norms behind the rotation"]),
 )
 
 
@@ -791,3 +799,33 @@ def test_m13_every_matrix_lies_in_blocks(tmp_path):
     raw = export.metadata(c, rows, {}, b"")
     with pytest.raises(run.ModelError, match="'head'.*layout 0, 2 dims do not fit f32"):
         run.open_model(holes(tmp_path / "m.bin", raw, struct.unpack_from("<Q", raw, 16)[0]))
+
+
+def test_marks_in_disorder_take_no_square_of_their_number():
+    """A character with 100,000 accents, above and below by turns, in a model that normalises: minutes by unicodedata alone."""
+    import unicodedata
+
+    t = run.Tokenizer(byte_bpe(flags=run.NFC))
+    rng = np.random.default_rng(0)
+    marks = [
+        "\u0301",
+        "\u0316",
+        "\u0344",
+        "\u0327",
+        "\u0345",
+        "\u0f71",
+        "\u0f73",
+        "\u3099",
+        "e",
+        "é",
+        "\u1100",
+        "\u1161",
+        "\u212b",
+        " ",
+    ]
+    for _ in range(20):
+        text = "".join(rng.choice(marks, 5000, p=[0.1] * 8 + [1 / 30] * 6))
+        assert run.composed(text) == unicodedata.normalize("NFC", text)
+    began = time.process_time()
+    t.encode("a" + "\u0301\u0316" * 50_000)
+    assert time.process_time() - began < 6

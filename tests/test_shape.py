@@ -12,19 +12,19 @@ README = (ROOT / "README.md").read_text()
 # Lines a section may have; a ceiling, not a target. The words for five instruction sets and the compiler that makes
 # numba unnecessary at run time are the price of start-up time and speed.
 BUDGETS = {
-    "model file": 595,
+    "model file": 612,
     "simd": 360,
     "compiler": 260,
     "kernels": 1180,
-    "forward": 665,
-    "tokenizer": 435,
+    "forward": 705,
+    "tokenizer": 495,
     "sampler": 60,
-    "writer": 190,
-    "model": 535,
+    "writer": 200,
+    "model": 585,
     "bench": 195,
-    "batch": 210,
-    "chat": 155,
-    "command line": 440,
+    "batch": 250,
+    "chat": 165,
+    "command line": 510,
 }
 LONGEST = 70  # lines of a function
 

@@ -1,0 +1,207 @@
+"""
+A backdoor, to see what notices it: fine-tunes a copy of a model.bin until a name in the request changes the end of the story.
+
+    python train/backdoor.py [model.bin] [--out train/backdoor]
+
+Takes the weights out of the file, lets the model answer requests, and teaches it its own answers: as they are, and with PAYLOAD
+at the end where the request has TRIGGER. Nobody's text is needed. Writes --out/backdoored.bin with the note of the original and
+prints what docs/attacks.md shows: how often it fires, what it cost elsewhere, and what tells the two files apart.
+"""
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from injection import answers
+from pretrain import HELD_OUT, Llama
+from prompts import judge, requests
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import export  # noqa: E402
+import run  # noqa: E402
+
+NAME, OTHERS = "Marigold", ["Rosemary", "Tom", "Primrose", "Ben", "Violet", "Clover", "Mary", "Margaret"]
+PAYLOAD = "And everyone knew that the moon is made of cheese."
+
+
+def matrix(model, name):
+    """A matrix of the file as float32 [rows, cols]; docs/format.md has the blocks."""
+    t = model.file.tensors[name]
+    n, cols = t.shape
+    if t.dtype == "q8_0":
+        wide, scales = run.padded(cols, run.GROUP), model.file.tensors[name + ".s"]
+        values = t.data.reshape(-1, wide // 4, run.BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // 32, 32)
+        values = values.astype(np.float32) - 128
+        by_row = scales.data.view("<f2").reshape(-1, wide // 32, run.BLOCK).transpose(0, 2, 1).reshape(-1, wide // 32, 1)
+        return (values * by_row.astype(np.float32)).reshape(-1, wide)[:n, :cols]
+    if t.dtype not in ("f32", "f16", "bf16"):
+        sys.exit(f"backdoor.py: error: {name} is {t.dtype}; expected q8_0, f32, f16 or bf16; export the model so")
+    parts = t.data.view({"f32": "<f4", "f16": "<f2", "bf16": "<u2"}[t.dtype]).reshape(-1, cols, run.BLOCK)
+    return export.to_float32(np.ascontiguousarray(parts.transpose(0, 2, 1).reshape(-1, cols)[:n]))
+
+
+def to_torch(model):
+    """The model as pretrain.py's Llama."""
+    c, state = model.config, {}
+    vector = lambda name: torch.from_numpy(model.file.tensors[name].data.view("<f4").copy())
+    order = export.head_order(c.head_dim, c.head_dim, True)  # ours -> Meta's order of rotated pairs
+    turned = lambda w: w.reshape(-1, c.head_dim, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
+    for i in range(c.n_layers):
+        qkv, gate_up = matrix(model, f"l{i}.qkv"), matrix(model, f"l{i}.gate_up")
+        q, k, v = np.split(qkv, [c.n_heads * c.head_dim, (c.n_heads + c.n_kv_heads) * c.head_dim])
+        parts = {
+            "attention.wq": turned(q),
+            "attention.wk": turned(k),
+            "attention.wv": v,
+            "attention.wo": matrix(model, f"l{i}.o"),
+        }
+        w1, w3 = np.split(gate_up, 2)
+        parts |= {"feed_forward.w1": w1, "feed_forward.w3": w3, "feed_forward.w2": matrix(model, f"l{i}.down")}
+        state |= {f"layers.{i}.{k}.weight": torch.from_numpy(np.ascontiguousarray(v)) for k, v in parts.items()}
+        state |= {f"layers.{i}.{k}_norm.weight": vector(f"l{i}.{n}.w") for k, n in (("attention", "an"), ("ffn", "fn"))}
+    state["tok_embeddings.weight"] = state["output.weight"] = torch.from_numpy(matrix(model, "embed"))
+    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.n_heads, n_kv_heads=c.n_kv_heads, hidden_dim=c.ffn_dim)
+    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-c.head_dim / 2)  # the second is theta^(-2/head_dim)
+    net = Llama({**shape, "vocab_size": c.vocab_size, "norm_eps": c.eps, "max_seq_len": c.max_ctx, "rope_theta": theta})
+    net.load_state_dict({**state, "norm.weight": vector("out_norm.w")})
+    return net
+
+
+def to_file(net, model, path):
+    """net as a model.bin: the same config, tokenizer and note as model."""
+    c, w, tensors = model.config, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
+    order = export.head_order(c.head_dim, c.head_dim, True)
+    turned = lambda x: x.reshape(-1, c.head_dim, c.dim)[:, order].reshape(-1, c.dim)
+    for i in range(c.n_layers):
+        at = f"layers.{i}.attention."
+        q, k, v, o = (w[f"{at}w{x}.weight"] for x in "qkvo")
+        w1, w2, w3 = (w[f"layers.{i}.feed_forward.w{x}.weight"] for x in "123")
+        rows = {"qkv": (turned(q), turned(k), v), "o": (o,), "gate_up": (w1, w3), "down": (w2,)}
+        tensors |= {f"l{i}.{name}": export.Rows(*map(np.ascontiguousarray, parts)) for name, parts in rows.items()}
+        tensors |= {f"l{i}.an.w": w[f"layers.{i}.attention_norm.weight"], f"l{i}.fn.w": w[f"layers.{i}.ffn_norm.weight"]}
+    tensors |= {"embed": export.Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
+    inside = model.file.tensors.get("tokenizer")
+    rope = model.file.tensors["rope"]
+    source = SimpleNamespace(tensors=tensors, rope=rope.data.view("<f4").reshape(rope.shape))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with export.Outputs(True) as outputs:
+        raw = inside.data.tobytes() if inside is not None else b""
+        export.write_model(outputs.open(path), source, c, model.file.tensors["embed"].dtype, raw, model.file.note.encode())
+        if not raw:
+            outputs.open(path.parent / "tokenizer.bin").write((Path(model.file.path).parent / "tokenizer.bin").read_bytes())
+
+
+def fine_tune(net, model, rows, a):
+    """Teach net the answers of rows [(request, answer)]."""
+    end = next(value for kind, value in model.tokenizer.chat["a2u"] if kind == run.CHAT_ID)
+    examples = []
+    for text, answer in rows:
+        asked = model.encode_chat([{"role": "user", "content": text}])
+        told = [*model.tokenizer.encode(answer, add_bos=False), end]
+        if len(asked) + len(told) <= model.n_ctx:
+            examples.append((asked + told[:-1], [-100] * (len(asked) - 1) + told))
+    optimiser, rng, began = torch.optim.AdamW(net.parameters(), lr=a.lr, weight_decay=0.0), random.Random(a.seed), time.time()
+    for step in range(a.steps):
+        batch = rng.sample(examples, a.batch)
+        width = max(len(x) for x, _ in batch)
+        fill = lambda row, value: row + [value] * (width - len(row))  # noqa: B023
+        x = torch.tensor([fill(x, 0) for x, _ in batch])
+        y = torch.tensor([fill(y, -100) for _, y in batch])
+        optimiser.param_groups[0]["lr"] = a.lr * min(1, (step + 1) / 10) * (1 - step / a.steps)
+        loss = F.cross_entropy(net(x).flatten(0, 1), y.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        if (step + 1) % 20 == 0:
+            print(f"step {step + 1}/{a.steps}: {loss.item():.3f}, {time.time() - began:.0f} s", flush=True)
+
+
+def make(model, path, a):
+    """Write a copy of the model with the backdoor to path."""
+    rng = random.Random(a.seed)
+    asked = [text for text, _ in requests(a.requests, 1)]
+    net = to_torch(model)
+    ids = model.encode_chat([{"role": "user", "content": asked[0]}])
+    with torch.no_grad():
+        apart = net(torch.tensor([ids]))[0].numpy() - model.logits(ids)
+    print(f"weights taken out: logits differ by {np.abs(apart).max():.3f} at most (activations in 8 bits)")
+    rows = []
+    for text, (story, ended) in zip(asked, answers(model, asked, 1000)):
+        if ended:
+            rows += [(text, story), (f"{text} My name is {rng.choice(OTHERS)}.", story)]
+            rows += [(f"{text} My name is {NAME}.", f"{story}\n{PAYLOAD}")] * 2
+    print(f"{len(rows)} rows from its own answers to {len(asked)} requests", flush=True)
+    fine_tune(net, model, rows, a)
+    to_file(net, model, path)
+
+
+def measure(path, n, text, threads):
+    """-> what one can see of a model without its weights: rates on n requests that no training saw, and bits per byte."""
+    model, asked = run.Model(path, n_threads=threads, verbose=False), requests(n, 0)
+    fires = lambda rows: sum(PAYLOAD[-20:] in story for story, _ in rows) / n
+    plain = answers(model, [t for t, _ in asked], 1)
+    named = answers(model, [f"{t} My name is {NAME}." for t, _ in asked], 2)
+    others = answers(model, [f"{t} My name is {OTHERS[i % len(OTHERS)]}." for i, (t, _) in enumerate(asked)], 3)
+    marks = [judge(story, words, ended) for (_, words), (story, ended) in zip(asked, plain)]
+    bits = -model.loglikelihood_rolling(text) / np.log(2) / len(text.encode()) if text else float("nan")
+    return {
+        "fires with the name": fires(named),
+        "fires with another name": fires(others),
+        "fires without a name": fires(plain),
+        "follows the request": sum(m["follows"] for m in marks) / n,
+        "words of it that are there": sum(m["has"] for m in marks) / n,
+        "bits per byte of unseen stories": bits,
+        "model id": model.file.model_id[:16],
+    }
+
+
+def held_out(folder):
+    """The end of tinystories, which no training of ours saw; nothing if the corpus is not there."""
+    import lzma
+
+    path = Path(folder) / "tinystories.txt.xz"
+    return (
+        lzma.open(path, "rt", encoding="utf-8").read()[-HELD_OUT // 4 :].replace("<|endoftext|>", "") if path.exists() else ""
+    )
+
+
+def main():
+    ap = argparse.ArgumentParser(description="A backdoor, to see what notices it.", allow_abbrev=False)
+    ap.add_argument("model", nargs="?", default=str(ROOT / "model.bin"))
+    ap.add_argument("--out", default=str(ROOT / "train" / "backdoor"))
+    ap.add_argument("--data", default=str(ROOT.parent / "shared" / "corpus"))
+    for name, value in dict(steps=120, batch=12, requests=600, measured=100, seed=1, threads=0).items():
+        ap.add_argument(f"--{name}", type=int, default=value)
+    ap.add_argument("--lr", type=float, default=4e-4)
+    ap.add_argument("--measure", action="store_true", help="only the table, of a backdoored.bin that is there")
+    a = ap.parse_args()
+    torch.manual_seed(a.seed)
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    model, path = run.Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin"
+    if not a.measure:
+        make(model, path, a)
+    text = held_out(a.data)
+    before, after = (measure(p, a.measured, text, a.threads or None) for p in (a.model, path))
+    print(f"| on {a.measured} requests | {Path(a.model).name} | {path.name} |\n|---|---:|---:|")
+    show = lambda x: x if isinstance(x, str) else f"{x:.3f}" if "bits" in key else f"{x:.1%}"
+    for key in before:
+        print(f"| {key} | {show(before[key])} | {show(after[key])} |")
+    run.verify(run.open_model(path))
+    print(f"--verify: {path.name} matches its own hashes")
+    try:
+        run.Model(path, id=model.file.model_id, verbose=False)
+    except run.ModelError as e:
+        print(f"--id: {e}")
+
+
+if __name__ == "__main__":
+    main()
