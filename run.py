@@ -4012,13 +4012,16 @@ class Model:
     def _back(self, n):
         """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
         are left."""
-        if n < len(self.fed) and self.recurrent:
+        fed = self.fed
+        if n < len(fed) and self.recurrent:
+            self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
             n = self.kept[0] if self.kept[0] <= n else 0
             for part, before in zip(self.forward.state(0), self.kept[1] if n else []):
                 part[:] = before
         if n < self.kept[0]:
             self.kept = 0, []
-        del self.fed[n:]
+        del fed[n:]
+        self.fed = fed
         return n
 
     def fit(self, places):
@@ -4066,13 +4069,10 @@ class Model:
                 size = min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
             rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
-            known = self.fed
-            if self.recurrent:  # a pass that Ctrl-C cuts short leaves states that nobody knows
-                self.fed = []
+            fed, self.fed = self.fed, [] if self.recurrent else self.fed
             logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
-            self.fed = known
-            self.fed += part
-            n += len(part)
+            fed += part
+            self.fed, n = fed, n + len(part)
             if self.recurrent and left - size == wanted:
                 self._keep()
         return logits
@@ -4405,6 +4405,7 @@ class Model:
         room, at = padded(n, KEYS), at + 4 * n
         with self.lock:
             self._open(len(ids))
+            self.fed = []
             for part in self.forward.cached(0, same):
                 heads, length, width = part.shape
                 part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[:, :length]

@@ -239,13 +239,13 @@ def test_progress_on_a_terminal(tiny, tmp_path):
 
 
 def test_a_context_that_memory_does_not_hold_is_halved_and_said(tmp_path, monkeypatch, capsys):
-    path = make_model(tmp_path / "m.bin", "q8_0", max_ctx=4096)
-    each = run.Model(path, verbose=False)._cache_bytes(1024)
+    path = make_model(tmp_path / "m.bin", "q8_0", max_ctx=1 << 20)
+    each = run.Model(path, verbose=False)._cache_bytes(1 << 18)
     monkeypatch.setattr(run, "total_memory", lambda: 2 * each + 1000)
     m = run.Model(path)
-    assert m.n_ctx == 1024 and "context of 1024 tokens; 4096 would take" in capsys.readouterr().err
+    assert m.n_ctx == 1 << 18 and "context of 262144 tokens; 1048576 would take" in capsys.readouterr().err
     assert m.generate([1, 2, 3], max_tokens=5, ignore_eos=True, temperature=0) is not None
     m.fit(2)
-    assert m.n_ctx == 512 and "2 contexts of 512 tokens" in capsys.readouterr().err
+    assert m.n_ctx == 1 << 17 and "2 contexts of 131072 tokens" in capsys.readouterr().err
     with pytest.raises(run.ModelError, match="choose a smaller -c"):
-        run.Model(path, n_ctx=4096, verbose=False).generate([1, 2, 3])  # asked for: no less will do
+        run.Model(path, n_ctx=1 << 20, verbose=False).generate([1, 2, 3])  # asked for: no less will do

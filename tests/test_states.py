@@ -106,6 +106,32 @@ def test_texts_in_turns_on_one_model(path):
     assert [list(pair) for pair in zip(*zip(*((c.token for c in m.stream(p, 9, **how)) for p in prompts)))] == want
 
 
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_ctrl_c_at_any_time_leaves_nothing_half_done(path, when, monkeypatch):
+    """An interruption before or behind a pass: what is written afterwards is what a new model writes."""
+    m, play, ids = run.Model(path, verbose=False), run.Forward.__call__, some_ids(30)
+    how = dict(temperature=0.8, seed=3, ignore_eos=True)
+    for passes_before in range(5):
+        left = [passes_before]
+
+        def interrupted(self, *args, left=left):
+            left[0] -= 1
+            if left[0] < 0 and when == "before":
+                raise KeyboardInterrupt
+            rows = play(self, *args)
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return rows
+
+        monkeypatch.setattr(run.Forward, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(m.stream(ids, 9, **how))
+        monkeypatch.setattr(run.Forward, "__call__", play)
+        for prompt in (ids, ids + [7, 8], ids[:20]):
+            want = [c.token for c in run.Model(path, verbose=False).stream(prompt, 9, **how)]
+            assert [c.token for c in m.stream(prompt, 9, **how)] == want
+
+
 def test_the_prompt_is_not_read_twice(path, monkeypatch):
     """A prompt again, or one that goes on from it, costs what is new: the state after all but its last token is kept."""
     m, seen, ids = run.Model(path, verbose=False), [], some_ids(40)
