@@ -53,6 +53,31 @@ def test_sequences_share_a_pass_without_a_trace(path):
     forward.close()
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_in_a_pass_leaves_no_state_behind(path, when):
+    """Cut short before or after its part of a pass was played: what is read next is read as if nothing had been."""
+    m, ids, calls = run.Model(path, n_threads=2, verbose=False), some_ids(30), []
+    want = m.generate(ids, 3, temperature=0, ignore_eos=True), m.fed[:]
+    real = m.forward.play
+
+    def play(*args):
+        calls.append(1)
+        if when == "after" or len(calls) < 3:
+            real(*args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    m.fed, m.owner, m.forward.play = [], None, play
+    with pytest.raises(KeyboardInterrupt):
+        m.generate(ids, 9, temperature=0, ignore_eos=True)
+    m.forward.play = real
+    longer = want[1] + some_ids(10)  # goes on where the cache ends, if it does
+    assert [c.token for c in m.stream(longer, 9, temperature=0)] == [
+        c.token for c in run.Model(path, verbose=False).stream(longer, 9, temperature=0)
+    ]
+    assert np.array_equal(m._step(m.owner, m.owner, 0, 1), fresh(path, m.owner)[-1:])
+
+
 def test_a_cache_that_is_taken_back_goes_on_or_begins_again(path):
     """One model reads texts that begin alike, go on, stop short, are scored and written: as a new model would."""
     m, rng, ids = run.Model(path, n_ctx=160, verbose=False), random.Random(1), some_ids(100)

@@ -31,10 +31,10 @@ FORMS = {  # what `cat data | run.py -f - -p REQUEST` makes of data and request,
 }
 
 
-def answers(model, asked, seed):
+def answers(model, asked, seed, max_tokens=400, **how):
     """[(text, whether it ended)] of each request, written 16 at once."""
     chats = [model.encode_chat([{"role": "user", "content": text}]) for text in asked]
-    writers = [run.Writer(model, ids, min(400, model.n_ctx - len(ids)), seed=seed + i) for i, ids in enumerate(chats)]
+    writers = [run.Writer(model, ids, max_tokens, seed=seed + i, **how) for i, ids in enumerate(chats)]
     for _ in model.together(writers, 16):
         pass
     return [(w.written.strip(), w.reason == "eos") for w in writers]
