@@ -4080,6 +4080,7 @@ class Model:
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.playing.where_not_finite()
+        self.fed = [] if self.recurrent else self.fed  # states have seen the pass twice
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
         return ModelError(f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again")
 

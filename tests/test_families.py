@@ -1,7 +1,12 @@
-"""Every architecture that export.py knows, against transformers' logits of a tiny model (made by make_families.py)."""
+"""Every architecture that export.py knows, against transformers' logits of a tiny model (made by make_families.py).
+`python tests/test_families.py` prints the README's table of them."""
 
+import contextlib
+import io
 import json
 import struct
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +48,7 @@ def check(name, case, tmp_path, folder=None):
     model = run.Model(out, verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
     assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
+    return rms, largest
 
 
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
@@ -235,3 +241,20 @@ def test_a_model_that_sees_pictures_gives_its_text_part(name, label, form, tmp_p
     folder = write_folder(tmp_path / "hf", {"config": both, "tensors": {}}, more={**made, eye: np.zeros((3, 3), np.float32)})
     check(name, case, tmp_path, folder)
     assert "1 tensors of pictures are left out" in capsys.readouterr().err
+
+
+def table():
+    """A row for each architecture: its cases, the worst root mean square and the worst difference, of logits' spread."""
+    rows = {}
+    for name, case in FAMILIES.items():
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            found = check(name, case, Path(folder))
+        rows.setdefault(case["config"]["architectures"][0], []).append((name, *found))
+    print("| class of transformers | cases | worst rms / spread | worst difference / spread |\n|---|---|---:|---:|")
+    for label, cases in rows.items():
+        names, rms, largest = zip(*cases)
+        print(f"| {label} | {', '.join(names)} | {max(rms):.1e} | {max(largest):.1e} |")
+
+
+if __name__ == "__main__":
+    table()

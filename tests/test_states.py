@@ -145,6 +145,24 @@ def test_the_prompt_is_not_read_twice(path, monkeypatch):
     assert texts[0] == texts[1]
 
 
+def test_after_a_nan_a_model_begins_again(path, tmp_path):
+    """A token whose row of embed is no number spoils the texts that it is in, and no others."""
+    kinds = run.open_model(path).config.kinds
+    plain = make_model(tmp_path / "m.bin", "f32", **next(sizes for sizes in SIZES.values() if sizes["kinds"] == kinds))
+    raw, t = bytearray(plain.read_bytes()), run.open_model(plain).tensors["embed"]
+    for k in range(48):  # row 92: block 5, lane 12
+        at = t.off + 4 * ((5 * 48 + k) * 16 + 12)
+        raw[at : at + 4] = np.array(np.nan, "<f4").tobytes()
+    (tmp_path / "n.bin").write_bytes(raw)
+    m, how = run.Model(tmp_path / "n.bin", verbose=False), dict(seed=1, ignore_eos=True, logprobs=5)
+    ids = [i % 92 for i in some_ids(30)]
+    want = [(c.token, c.top) for c in m.stream(ids, 1, **how)]
+    with pytest.raises(run.ModelError, match="position 31"):
+        list(m.stream(ids + [92], 6, **how))
+    assert [(c.token, c.top) for c in m.stream(ids, 1, **how)] == want
+    assert [(c.token, c.top) for c in run.Model(tmp_path / "n.bin", verbose=False).stream(ids, 1, **how)] == want
+
+
 def test_guesses_are_not_made_where_they_could_not_be_taken_back(path):
     ids = [5, 6, 7, 8, 9] * 8 + [5, 6]
     tokens = [
