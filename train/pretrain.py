@@ -1,7 +1,7 @@
 """
 Pretrain the bundled model: a small Llama on English stories.
 
-    python train/pretrain.py --data DIR --out train/out --steps 9000
+    python train/pretrain.py --data DIR --out train/out --steps 2400
 
 DIR holds *.txt.xz files of documents separated by lines "<|endoftext|>". Picks a GPU if there is one. Interrupted, the same
 command goes on where it stopped and ends with the same weights. Writes into --out: tokenizer.json, ckpt.pt (what export.py
@@ -30,10 +30,10 @@ SEPARATOR = "<|endoftext|>"
 MARKS = [f"<|{name}|>" for name in "user assistant end system tool result think".split()]  # for what comes after pretraining
 # share of each text in a batch while the rate is constant and while it falls: simplest English last
 MIX = {
-    "tinystories": (0.35, 0.70),
-    "fairytales": (0.15, 0.12),
-    "storybooks": (0.10, 0.10),
-    "childrens_books": (0.40, 0.08),
+    "tinystories": (0.28, 0.66),
+    "fairytales": (0.17, 0.13),
+    "storybooks": (0.10, 0.11),
+    "childrens_books": (0.45, 0.10),
 }
 TALK = (0.3, 0.6)  # share of the windows of short stories that is conversations, early and late
 FALLS = 0.6  # of the steps, until the learning rate falls to zero in a line
@@ -382,9 +382,9 @@ def parse_args():
     ap = argparse.ArgumentParser(description="Pretrain the bundled model.", allow_abbrev=False)
     ap.add_argument("--data", default=str(Path(__file__).resolve().parents[2] / "shared" / "corpus"))
     ap.add_argument("--out", default=str(Path(__file__).resolve().parent / "out"))
-    for name, value in dict(dim=256, layers=8, heads=4, kv_heads=4, ffn=704, vocab=4096, ctx=512).items():
+    for name, value in dict(dim=192, layers=6, heads=3, kv_heads=3, ffn=768, vocab=4096, ctx=512).items():
         ap.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    for name, value in dict(steps=3000, batch=16, window=512, seed=1, threads=0, every=250).items():
+    for name, value in dict(steps=2400, batch=16, window=512, seed=1, threads=0, every=250).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=3e-3)
     ap.add_argument("--weight-decay", type=float, default=0.5)
