@@ -30,10 +30,10 @@ SEPARATOR = "<|endoftext|>"
 MARKS = [f"<|{name}|>" for name in "user assistant end system tool result think".split()]  # for what comes after pretraining
 # share of each text in a batch while the rate is constant and while it falls: simplest English last
 MIX = {
-    "tinystories": (0.28, 0.66),
-    "fairytales": (0.17, 0.13),
-    "storybooks": (0.10, 0.11),
-    "childrens_books": (0.45, 0.10),
+    "tinystories": (0.28, 0.80),
+    "fairytales": (0.17, 0.06),
+    "storybooks": (0.10, 0.09),
+    "childrens_books": (0.45, 0.05),
 }
 TALK = (0.3, 0.6)  # share of the windows of short stories that is conversations, early and late
 FALLS = 0.6  # of the steps, until the learning rate falls to zero in a line
