@@ -48,10 +48,12 @@ def batch_of(conversations, plain, tokenizer, seed, size, window, rank=0, ranks=
 
 @torch.no_grad()
 def loss_on(model, batches, bf16):
+    model.eval()
     losses = []
     for x, y in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             losses.append(F.cross_entropy(model(x).float().flatten(0, 1), y.flatten()).item())
+    model.train()
     return sum(losses) / len(losses)
 
 
@@ -73,6 +75,7 @@ def main():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=1e-3)
     ap.add_argument("--weight-decay", type=float, default=0.5)
+    ap.add_argument("--dropout", type=float, default=0.1)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")
@@ -87,6 +90,8 @@ def main():
     texts = made_up_text() if a.smoke else read_corpus(a.data)
     held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
     a.steps, a.every = (20, 10) if a.smoke else (a.steps, a.every)
+    for layer in model.layers:
+        layer.drop.p = a.dropout
     conversations = Conversations(texts["tinystories"] + texts["storybooks"], a.seed)
     limit = value["model_args"]["max_seq_len"]
     unseen = Conversations(held, 2)
@@ -103,6 +108,7 @@ def main():
     for step in range(first, a.steps):
         seed = f"{a.seed} {step}"
         x, y = batch_of(conversations, plain, tokenizer, seed, a.batch, limit, trainer.rank, trainer.ranks)
+        torch.manual_seed(a.seed + step + trainer.rank * 1_000_003)  # a resumed run drops the same
         trainer.step(x, y, min(1, (step + 1) / 20) * (1 - step / a.steps))
         if rank == 0 and ((step + 1) % a.every == 0 or step + 1 == a.steps):
             loss, left = loss_on(model, tests, a.bf16), progress.left(step + 1, first, a.steps)

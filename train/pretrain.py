@@ -94,10 +94,11 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.feed_forward = Attention(c), FeedForward(c)
         self.attention_norm, self.ffn_norm = Norm(c["dim"], c["norm_eps"]), Norm(c["dim"], c["norm_eps"])
+        self.drop = nn.Dropout(0.0)  # fine-tuning raises it
 
     def forward(self, x, cos, sin):
-        x = x + self.attention(self.attention_norm(x), cos, sin)
-        return x + self.feed_forward(self.ffn_norm(x))
+        x = x + self.drop(self.attention(self.attention_norm(x), cos, sin))
+        return x + self.drop(self.feed_forward(self.ffn_norm(x)))
 
 
 class Llama(nn.Module):
@@ -310,11 +311,13 @@ def bits_per_byte(model, ids, n_bytes, window, device):
 
 @torch.no_grad()
 def sample(model, tokenizer, window, device, text="Once upon a time", n=80):
+    model.eval()
     ids = torch.tensor([tokenizer.encode(SEPARATOR + text).ids], device=device)
     generator = torch.Generator(device).manual_seed(0)
     for _ in range(n):
         chances = F.softmax(model(ids[:, -window:])[0, -1] / 0.7, -1)
         ids = torch.cat((ids, torch.multinomial(chances, 1, generator=generator)[None]), 1)
+    model.train()
     return tokenizer.decode(ids[0].tolist())
 
 
