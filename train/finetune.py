@@ -3,23 +3,34 @@ Fine-tune the base model into an assistant that tells the story it was asked for
 
     python train/finetune.py --base train/out/ckpt.pt --data DIR --out train/chat
 
-Conversations are made by a program from the same stories (prompts.py) and from exchanges.txt; the loss is on the assistant's
-words alone. A fifth of each batch is plain text as in pretraining, so that completing does not suffer. Interrupted, the same
-command goes on. Writes --out/ckpt.pt with a chat template, log.csv and loss.png. `--smoke` does all of it in a minute on a
-made-up text. Conversation format, each mark one token:
-
-    <|endoftext|><|user|>Tell me a story about a fox.<|end|><|assistant|>Once upon a time …<|end|>
+Conversations as pretraining has them (conversations.py), but the loss is on the assistant's words alone. A fifth of each batch
+is plain text, so that completing does not suffer. Interrupted, the same command goes on. Writes --out/ckpt.pt with a chat
+template, log.csv and loss.png. `--smoke` does all of it in a minute on a made-up text.
 """
 
 import argparse
-import random
 import sys
 import time
 from pathlib import Path
 
 import torch
-from pretrain import HELD_OUT, Batches, Llama, Progress, encode, made_up_text, optimisers, plot, read_corpus, sample, save
-from prompts import fresh, notes, request
+from conversations import Conversations, window_of
+from pretrain import (
+    HELD_OUT,
+    Batches,
+    Llama,
+    Progress,
+    Trainer,
+    encode,
+    hold_out,
+    made_up_text,
+    plot,
+    read_corpus,
+    sample,
+    save,
+    workers,
+)
+from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 TEMPLATE = (
@@ -27,120 +38,27 @@ TEMPLATE = (
     "{{ '<|' + m['role'] + '|>' + m['content'] | trim + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-EXCHANGES = Path(__file__).resolve().parent / "exchanges.txt"
-
-
-def exchanges():
-    """[(ways to ask, ways to answer)]"""
-    rows = []
-    for block in EXCHANGES.read_text("utf-8").split("\n\n"):
-        lines = [line for line in block.split("\n") if line[:3] in ("U: ", "A: ")]
-        if lines:
-            rows.append(tuple([line[3:] for line in lines if line[0] == side] for side in "UA"))
-    return rows
-
-
-class Conversations:
-    """Endless conversations as lists of turns, user first; seeded."""
-
-    def __init__(self, stories, seed):
-        self.rng, self.talk = random.Random(seed), exchanges()
-        self.stories = [(story, notes(story), len(story.split())) for story in stories]
-        self.by_who = {}
-        for row in self.stories:
-            for who in row[1]["who"]:
-                self.by_who.setdefault(who.split()[-1], []).append(row)
-
-    def small_talk(self):
-        ask, answer = self.rng.choice(self.talk)
-        return [self.rng.choice(ask), self.rng.choice(answer)]
-
-    def told(self, row=None):
-        """A request and its story."""
-        rng = self.rng
-        while True:
-            story, about, length = row or rng.choice(self.stories)
-            asked = request(about, length, rng)
-            if asked:
-                return [asked, story]
-            if rng.random() < 0.1 or row:
-                return [rng.choice(["Tell me a story.", "Tell me a story, please.", "I want a story.", "A story!"]), story]
-
-    def begun(self):
-        """The first words of a story: the answer is the story, from its first word on."""
-        story = self.rng.choice(self.stories)[0]
-        words = story.split(" ")
-        known = 4 if story.startswith("Once upon a time") and self.rng.random() < 0.5 else self.rng.randint(2, 10)
-        return [" ".join(words[:known]).rstrip(","), story]
-
-    def go_on(self):
-        """The beginning of a story, to be continued."""
-        story = self.rng.choice(self.stories)[0]
-        sentences = story.replace("\n", " ").split(". ")
-        cut = self.rng.randint(1, max(1, min(3, len(sentences) - 2)))
-        begin = ". ".join(sentences[:cut]) + "."
-        ask = self.rng.choice(["Continue this story: {}", "Go on: {}", "Finish this story: {}", "What happens next? {}"])
-        return [ask.format(begin), ". ".join(sentences[cut:])]
-
-    def shorter(self):
-        """A story, then a shorter one about the same one."""
-        rows = self.rng.choice([r for r in self.by_who.values() if len(r) > 1] or [self.stories])
-        long, short = sorted(self.rng.sample(rows, 2) if len(rows) > 1 else rows * 2, key=lambda r: -r[2])
-        ask = self.rng.choice(["Shorter, please.", "Make it shorter.", "A shorter one, please.", "That was too long."])
-        return [*self.told(long), ask, short[0]]
-
-    def next(self):
-        dice = self.rng.random()
-        if dice < 0.54:
-            return self.told()
-        if dice < 0.62:
-            return self.begun()
-        if dice < 0.70:
-            return self.go_on()
-        if dice < 0.76:
-            return self.shorter()
-        if dice < 0.82:
-            return self.small_talk() + self.told()
-        if dice < 0.86:
-            return self.told() + self.small_talk()
-        return self.small_talk()
-
-
-def to_ids(turns, tokenizer):
-    """-> ids, and for each the id to predict next, or -100 where the loss does not look."""
-    mark = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("user", "assistant", "end")}
-    ids, heard = [0], [False]
-    for i, text in enumerate(turns):
-        said = tokenizer.encode(text.strip()).ids + [mark["end"]]
-        ids += [mark["assistant" if i % 2 else "user"], *said]
-        heard += [False] + [i % 2 == 1] * len(said)
-    return ids[:-1], [t if h else -100 for t, h in zip(ids[1:], heard[1:])]
-
-
-def batch_of(conversations, tokenizer, size, limit):
-    """-> ids and targets int64 [size, longest], padded; conversations longer than limit are not used."""
-    rows = []
-    while len(rows) < size:
-        x, y = to_ids(conversations.next(), tokenizer)
-        if len(x) <= limit:
-            rows.append((x, y))
-    width = -(-max(len(x) for x, _ in rows) // 64) * 64
-    fill = lambda row, value: row + [value] * (width - len(row))
-    return torch.tensor([fill(x, 0) for x, _ in rows]), torch.tensor([fill(y, -100) for _, y in rows])
+def batch_of(conversations, plain, tokenizer, seed, size, window, rank=0, ranks=1):
+    """-> ids and targets int64 [5/4 size / ranks, window]: conversations, and a fifth of plain text."""
+    rows = [window_of(conversations, tokenizer, f"{seed} {row}", window) for row in range(rank, size, ranks)]
+    x, y = zip(*rows)
+    text, after = plain.next(1.0, rank, ranks)
+    return torch.cat((torch.tensor(x), text)), torch.cat((torch.tensor(y), after))
 
 
 @torch.no_grad()
-def loss_on(model, batches):
+def loss_on(model, batches, bf16):
     model.eval()
-    losses = [F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item() for x, y in batches]
+    losses = []
+    for x, y in batches:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses.append(F.cross_entropy(model(x).float().flatten(0, 1), y.flatten()).item())
     model.train()
     return sum(losses) / len(losses)
 
 
 def load(path):
     """A checkpoint of pretrain.py or of this program -> (model, tokenizer, the whole dict)."""
-    from tokenizers import Tokenizer
-
     value = torch.load(path, map_location="cpu", weights_only=True)
     model = Llama(value["model_args"])
     model.load_state_dict(value["model"])
@@ -153,59 +71,57 @@ def main():
     ap.add_argument("--base", default=str(here.parent / "out" / "ckpt.pt"))
     ap.add_argument("--data", default=str(here.parents[2] / "shared" / "corpus"))
     ap.add_argument("--out", default=str(here.parent / "chat"))
-    for name, value in dict(steps=1500, batch=16, every=100, seed=1, threads=0).items():
+    for name, value in dict(steps=400, batch=16, every=50, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=1e-3)
+    ap.add_argument("--weight-decay", type=float, default=0.5)
+    ap.add_argument("--dropout", type=float, default=0.1)
+    ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
+    ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")
     a = ap.parse_args()
     if not Path(a.base).exists():
         sys.exit(f"finetune.py: error: {a.base}: not found; expected a base model; run train/pretrain.py, or give --base")
     if a.threads:
         torch.set_num_threads(a.threads)
+    rank = workers()
     torch.manual_seed(a.seed)
     model, tokenizer, value = load(a.base)
     texts = made_up_text() if a.smoke else read_corpus(a.data)
-    held, size = [], 0
-    while size < (2000 if a.smoke else HELD_OUT):  # the same stories that pretraining held out
-        held.append(texts["tinystories"].pop())
-        size += len(held[-1])
+    held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
     a.steps, a.every = (20, 10) if a.smoke else (a.steps, a.every)
+    for layer in model.layers:
+        layer.drop.p = a.dropout
     conversations = Conversations(texts["tinystories"] + texts["storybooks"], a.seed)
     limit = value["model_args"]["max_seq_len"]
     unseen = Conversations(held, 2)
-    tests = [batch_of(unseen, tokenizer, 16, limit) for _ in range(8)]
-    plain = Batches({k: encode(tokenizer, docs) for k, docs in texts.items()}, a.batch // 4, min(256, limit), a.seed)
-    pair, out, first = optimisers(model, a.lr), Path(a.out), 0
+    tests = [[torch.tensor([row]) for row in window_of(unseen, tokenizer, f"test {n}", limit)] for n in range(32)]
+    plain = Batches({k: encode(tokenizer, docs) for k, docs in texts.items()}, max(1, a.batch // 4), limit, a.seed)
+    trainer, out, first = Trainer(model, a.lr, a.weight_decay, a.bf16, a.compile), Path(a.out), 0
     progress = Progress(out, ("step", "seconds", "nats_a_token"))
-    if state := progress.resume(model, pair):
+    if state := progress.resume(model, trainer.pair):
         first, plain.rng.bit_generator.state = state["step"], state["plain"]
-        conversations.rng.setstate(state["conversations"])
-    else:
-        progress.log(0, 0, f"{loss_on(model, tests):.4f}")
+    elif rank == 0:
+        progress.log(0, 0, f"{loss_on(model, tests, a.bf16):.4f}")
     ask = "<|user|>Tell me a story about a fox and a lost shoe.<|end|><|assistant|>"
     progress.began = time.perf_counter()
     for step in range(first, a.steps):
-        for group in (group for optimiser in pair for group in optimiser.param_groups):
-            group["lr"] = a.lr * min(1, (step + 1) / 50) * (1 - step / a.steps)
-        for x, y in (batch_of(conversations, tokenizer, a.batch, limit), plain.next(1.0, "cpu")):
-            part = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
-            (part * (0.8 if len(x) == a.batch else 0.2)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in pair:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % a.every == 0 or step + 1 == a.steps:
-            loss, left = loss_on(model, tests), progress.left(step + 1, first, a.steps)
+        seed = f"{a.seed} {step}"
+        x, y = batch_of(conversations, plain, tokenizer, seed, a.batch, limit, trainer.rank, trainer.ranks)
+        torch.manual_seed(a.seed + step + trainer.rank * 1_000_003)  # a resumed run drops the same
+        trainer.step(x, y, min(1, (step + 1) / 20) * (1 - step / a.steps))
+        if rank == 0 and ((step + 1) % a.every == 0 or step + 1 == a.steps):
+            loss, left = loss_on(model, tests, a.bf16), progress.left(step + 1, first, a.steps)
             print(f"step {step + 1}/{a.steps}: {loss:.4f} nats a token of unseen answers, {left:.0f} min left", flush=True)
             print(sample(model, tokenizer, limit, "cpu", ask), flush=True)
             progress.log(step + 1, f"{time.perf_counter() - progress.began:.0f}", f"{loss:.4f}")
-            states = {"plain": plain.rng.bit_generator.state, "conversations": conversations.rng.getstate()}
-            progress.keep(model, pair, step + 1, **states)
+            progress.keep(model, trainer.pair, step + 1, plain=plain.rng.bit_generator.state)
+    if rank:
+        return
     plot(out / "log.csv", out / "loss.png", "step", "nats_a_token", "Fine-tuning: answers to unseen requests")
     weights = {k: v.detach().float() for k, v in model.state_dict().items()}
-    note = f"{value['note']}; finetune.py seed {a.seed}, {a.steps} steps of {a.batch} conversations"
+    note = f"{value['note']}; finetune.py seed {a.seed}, {a.steps} steps of {a.batch} windows of conversations"
     save({**value, "model": weights, "note": note, "chat_template": TEMPLATE}, out / "ckpt.pt")
-    print("a request that no story answered: " + fresh(random.Random(a.seed), set())[0])
 
 
 if __name__ == "__main__":

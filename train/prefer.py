@@ -3,10 +3,11 @@ Comparisons: the assistant writes several answers to a request, a program says w
 
     python train/prefer.py --chat train/chat/ckpt.pt --out train/preferred
 
-Direct preference optimisation (Rafailov et al. 2023). Answers are sampled with run.py from the exported checkpoint, which is
-two orders of magnitude faster than sampling here. judge() of prompts.py ranks them: has what was asked for, ends, does not
-repeat itself. Interrupted, the same command goes on. Writes --out/ckpt.pt, pairs.json, log.csv and loss.png. `--measure
-MODEL.bin …` only prints the rates of exported models on requests that no training saw; `--smoke` does all of it in a minute.
+Direct preference optimisation (Rafailov et al. 2023), with the likelihood of the better answer (Pang et al. 2024) and of the
+small talk of exchanges.txt added to the loss, so that neither is unlearned. Answers are sampled with run.py from the exported
+checkpoint, which is much faster than sampling here. judge() of prompts.py ranks them: has what was asked for, ends, does not
+repeat itself. Interrupted, the same command goes on. Writes --out/ckpt.pt, pairs.json, log.csv and loss.png.
+`--measure MODEL.bin …` only prints the rates of exported models on requests that no training saw; `--smoke` does all of it.
 """
 
 import argparse
@@ -18,9 +19,11 @@ import time
 from pathlib import Path
 
 import torch
-from finetune import load, to_ids
-from pretrain import Progress, optimisers, plot, save
+from conversations import Conversations, to_ids
+from finetune import load
+from pretrain import Progress, Trainer, plot, save, workers
 from prompts import judge, requests
+from torch import distributed as dist
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,22 +60,25 @@ def pairs_of(asked, told):
         worth = []
         for story, ended in rows:
             m = judge(story, words, ended)
-            worth.append((m["has"] + 0.5 * ended - 2 * max(0, m["repeats"] - 0.05) - 0.5 * (len(story) < 200), story, ended))
+            worse = 2 * max(0, m["repeats"] - 0.05) + 0.5 * (len(story) < 200)
+            worth.append((m["has"] + 0.5 * m["dwells"] + 0.5 * ended - worse, story, ended))
         worth.sort(key=lambda w: w[0])
         if worth[-1][0] > worth[0][0] + 0.2 and worth[-1][2]:
             pairs.append((text, worth[-1][1], worth[0][1]))
     return pairs
 
 
-def log_chances(model, turns, tokenizer, limit):
-    """Sum of the log-probabilities of the answers; turns: [[request, answer]] -> float32 [n]."""
+def log_chances(model, turns, tokenizer, limit, bf16):
+    """-> the sum of the log-probabilities of each answer, float32 [n], and of how many tokens; turns: [[request, answer]]."""
     rows = [to_ids(t, tokenizer) for t in turns]
     width = min(limit, max(len(x) for x, _ in rows))
     fill = lambda row, value: (row + [value] * width)[:width]
     x = torch.tensor([fill(x, 0) for x, _ in rows])
     y = torch.tensor([fill(y, -100) for _, y in rows])
-    chances = -F.cross_entropy(model(x).transpose(1, 2), y.clamp(min=0), reduction="none")
-    return (chances * (y >= 0)).sum(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = model(x)
+    chances = -F.cross_entropy(logits.float().transpose(1, 2), y.clamp(min=0), reduction="none")
+    return (chances * (y >= 0)).sum(1), (y >= 0).sum().item()
 
 
 def main():
@@ -84,6 +90,8 @@ def main():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=1e-4)
     ap.add_argument("--beta", type=float, default=0.1, help="how near to stay to the fine-tuned model (default 0.1)")
+    ap.add_argument("--keep", type=float, default=1.0, help="weight of the likelihood of what should stay (default 1)")
+    ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a processor with AMX")
     ap.add_argument("--measure", nargs="+", metavar="MODEL", help="print the rates of these model.bin files and stop")
     ap.add_argument("--smoke", action="store_true")
     a = ap.parse_args()
@@ -95,11 +103,12 @@ def main():
     a.requests = 6 if a.smoke else a.requests
     if a.threads:
         torch.set_num_threads(a.threads)
+    rank = workers()
     torch.manual_seed(a.seed)
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
     progress, chosen = Progress(out, ("step", "seconds", "loss", "share_moved_right")), out / "pairs.json"
-    if not chosen.exists():
+    if rank == 0 and not chosen.exists():
         exported = out / "chat.bin"
         command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
         subprocess.run(list(map(str, command)), check=True)
@@ -110,6 +119,8 @@ def main():
             pairs = [(text, rows[0][0], rows[1][0]) for (text, _), rows in zip(asked, told)]
         chosen.with_suffix(".tmp").write_text(json.dumps(pairs))
         chosen.with_suffix(".tmp").replace(chosen)
+    if dist.is_initialized():
+        dist.barrier()
     pairs, a.batch = json.loads(chosen.read_text()), 2 if a.smoke else a.batch
     if len(pairs) < a.batch:
         sys.exit(f"prefer.py: error: {len(pairs)} pairs, expected {a.batch} or more; give more --requests, or a better model")
@@ -117,30 +128,36 @@ def main():
     model, tokenizer, value = load(a.chat)
     start, _, _ = load(a.chat)
     limit, rng, first = value["model_args"]["max_seq_len"], random.Random(a.seed), 0
-    pair, steps = optimisers(model, a.lr), a.epochs * (len(pairs) // a.batch)
-    if state := progress.resume(model, pair):
+    trainer, talk = Trainer(model, a.lr, bf16=a.bf16), Conversations([], a.seed)
+    steps = a.epochs * (len(pairs) // a.batch)
+    if state := progress.resume(model, trainer.pair):
         first = state["step"]
         rng.setstate(state["rng"])
     progress.began = time.perf_counter()
     for step in range(first, steps):
-        rows = rng.sample(pairs, a.batch)
+        rows = rng.sample(pairs, a.batch)[trainer.rank :: trainer.ranks]
         good, bad = ([[text, row[side]] for text, *row in rows] for side in (0, 1))
+        score = lambda of, turns: log_chances(of, turns, tokenizer, limit, a.bf16)
         with torch.no_grad():
-            before = log_chances(start, good, tokenizer, limit) - log_chances(start, bad, tokenizer, limit)
-        after = log_chances(model, good, tokenizer, limit) - log_chances(model, bad, tokenizer, limit)
+            before = score(start, good)[0] - score(start, bad)[0]
+        better, words = score(model, good)
+        after = better - score(model, bad)[0]
+        talk.rng.seed(f"{a.seed} {step} {trainer.rank}")
+        said, said_words = score(model, [talk.small_talk() for _ in good])
+        stay = -better.sum() / words - said.sum() / said_words
         loss = -F.logsigmoid(a.beta * (after - before)).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in pair:
-            for group in optimiser.param_groups:
-                group["lr"] = a.lr * min(1, (step + 1) / 5) * (1 - step / steps)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        (loss + a.keep * stay).backward()
+        trainer.update(min(1, (step + 1) / 5) * (1 - step / steps))
+        if rank:
+            continue
         share, left = (after > before).float().mean().item(), progress.left(step + 1, first, steps)
         progress.log(step + 1, f"{time.perf_counter() - progress.began:.0f}", f"{loss.item():.4f}", f"{share:.3f}")
-        print(f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {left:.0f} min left", flush=True)
+        told = f"step {step + 1}/{steps}: loss {loss.item():.4f}, {share:.0%} moved right, {stay.item():.2f} nats to stay"
+        print(f"{told}, {left:.0f} min left", flush=True)
         if (step + 1) % 10 == 0 or step + 1 == steps:
-            progress.keep(model, pair, step + 1, rng=rng.getstate())
+            progress.keep(model, trainer.pair, step + 1, rng=rng.getstate())
+    if rank:
+        return
     plot(out / "log.csv", out / "loss.png", "step", "loss", "Comparisons")
     weights = {k: v.detach().float() for k, v in model.state_dict().items()}
     note = f"{value['note']}; prefer.py seed {a.seed}, {steps} steps of {a.batch} pairs"

@@ -1,7 +1,7 @@
 """
 Pretrain the bundled model: a small Llama on English stories.
 
-    python train/pretrain.py --data DIR --out train/out --steps 9000
+    python train/pretrain.py --data DIR --out train/out --steps 2400
 
 DIR holds *.txt.xz files of documents separated by lines "<|endoftext|>". Picks a GPU if there is one. Interrupted, the same
 command goes on where it stopped and ends with the same weights. Writes into --out: tokenizer.json, ckpt.pt (what export.py
@@ -20,18 +20,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conversations import Conversations, window_of
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
 SEPARATOR = "<|endoftext|>"
 MARKS = [f"<|{name}|>" for name in "user assistant end system tool result think".split()]  # for what comes after pretraining
-# share of each text in a batch, for the first part of the steps and for the last 30 %: simplest English last
+# share of each text in a batch while the rate is constant and while it falls: simplest English last
 MIX = {
-    "tinystories": (0.45, 0.75),
-    "fairytales": (0.20, 0.12),
-    "storybooks": (0.10, 0.08),
-    "childrens_books": (0.25, 0.05),
+    "tinystories": (0.28, 0.80),
+    "fairytales": (0.17, 0.06),
+    "storybooks": (0.10, 0.09),
+    "childrens_books": (0.45, 0.05),
 }
+TALK = (0.3, 0.6)  # share of the windows of short stories that is conversations, early and late
+FALLS = 0.6  # of the steps, until the learning rate falls to zero in a line
 HELD_OUT = 200_000  # characters at the end of tinystories that no training sees
 
 
@@ -54,18 +59,23 @@ class Attention(nn.Module):
         self.wo = nn.Linear(c["dim"], c["dim"], bias=False)
 
     def forward(self, x, cos, sin):  # [batch, time, dim] -> same
-        split = lambda y, n: y.unflatten(-1, (n, self.head_dim)).transpose(1, 2)
-        q, k, v = split(self.wq(x), self.heads), split(self.wk(x), self.kv_heads), split(self.wv(x), self.kv_heads)
+        split = lambda y: y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        q, k, v = split(F.linear(x, self.halves(self.wq))), split(F.linear(x, self.halves(self.wk))), split(self.wv(x))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k, v = (y.repeat_interleave(self.heads // self.kv_heads, dim=1) for y in (k, v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.wo(y.transpose(1, 2).flatten(2))
 
+    def halves(self, linear):
+        """Its weight with the even rows of each head before the odd ones: llama2.c rotates neighbouring pairs, and two halves
+        far apart do it in long vectors."""
+        return linear.weight.unflatten(0, (-1, self.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+
 
 def rotate(x, cos, sin):
-    """Rotary embedding of neighbouring pairs (Su et al. 2021), as llama2.c checkpoints have it."""
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    """Rotary embedding (Su et al. 2021)."""
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1).type_as(x)
 
 
 class FeedForward(nn.Module):
@@ -84,10 +94,11 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.feed_forward = Attention(c), FeedForward(c)
         self.attention_norm, self.ffn_norm = Norm(c["dim"], c["norm_eps"]), Norm(c["dim"], c["norm_eps"])
+        self.drop = nn.Dropout(0.0)  # fine-tuning raises it
 
     def forward(self, x, cos, sin):
-        x = x + self.attention(self.attention_norm(x), cos, sin)
-        return x + self.feed_forward(self.ffn_norm(x))
+        x = x + self.drop(self.attention(self.attention_norm(x), cos, sin))
+        return x + self.drop(self.feed_forward(self.ffn_norm(x)))
 
 
 class Llama(nn.Module):
@@ -119,11 +130,11 @@ class Llama(nn.Module):
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is made orthogonal by five Newton-Schulz steps (Jordan et al. 2024), scaled so that AdamW's
-    learning rate serves (Liu et al. 2025). Matrices of one shape go together, in float32: on a CPU that is faster than
-    torch's own, which goes one by one in bfloat16."""
+    learning rate serves (Liu et al. 2025). Matrices of one shape go together."""
 
-    def __init__(self, params, lr, momentum=0.95, weight_decay=0.1):
+    def __init__(self, params, lr, weight_decay, dtype, momentum=0.95):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self):
@@ -135,21 +146,22 @@ class Muon(torch.optim.Optimizer):
                 update = p.grad.lerp(mean, keep)  # Nesterov's look ahead
                 alike.setdefault(tuple(sorted(p.shape)), []).append((p, flat, update if flat else update.T))
             for (_, long), rows in alike.items():
-                x = torch.stack([update for _, _, update in rows])
+                x = torch.stack([update for _, _, update in rows]).to(self.dtype)
                 x /= x.norm(dim=(1, 2), keepdim=True) + 1e-7
                 for _ in range(5):
                     a = x @ x.mT
                     x = 3.4445 * x + (2.0315 * a @ a - 4.7750 * a) @ x
                 for (p, flat, _), update in zip(rows, x):
                     p.mul_(1 - lr * group["weight_decay"])
-                    p.add_(update if flat else update.T, alpha=-0.2 * lr * math.sqrt(long))
+                    p.add_((update if flat else update.T).type_as(p), alpha=-0.2 * lr * math.sqrt(long))
 
 
-def optimisers(model, lr):
+def optimisers(model, lr, weight_decay=0.1, bf16=False):
     """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
     inner = [p for name, p in model.named_parameters() if name.startswith("layers") and p.ndim == 2]
     rest = [p for name, p in model.named_parameters() if not (name.startswith("layers") and p.ndim == 2)]
-    return Muon(inner, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    muon = Muon(inner, lr, weight_decay, torch.bfloat16 if bf16 else torch.float32)
+    return muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
 
 
 def made_up_text():
@@ -178,9 +190,15 @@ def read_corpus(folder):
     return texts
 
 
-def train_tokenizer(texts, size, path):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def hold_out(texts, size):
+    """Take documents of so many characters away from the end of the stories, so that no training sees them -> the documents."""
+    held = []
+    while sum(map(len, held)) < size:
+        held.append(texts["tinystories"].pop())
+    return held
 
+
+def train_tokenizer(texts, size, path):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -204,20 +222,79 @@ def encode(tokenizer, docs):
 
 
 class Batches:
-    """Random windows of the texts by MIX; its state is one generator, so that a resumed run sees the same batches."""
+    """Windows of the texts by MIX, and of conversations; its state is one generator, so that a resumed run sees the same."""
 
-    def __init__(self, data, batch, window, seed):
-        self.data, self.batch, self.window, self.rng = data, batch, window, np.random.default_rng(seed)
+    def __init__(self, data, batch, window, seed, talk=None):
+        self.data, self.batch, self.window, self.rng, self.talk = data, batch, window, np.random.default_rng(seed), talk
+        self.starts = {name: np.flatnonzero(ids == 0) for name, ids in data.items()}
 
-    def next(self, progress, device):
-        shares = np.array([MIX[name][progress >= 0.7] for name in self.data])
-        names = self.rng.choice(list(self.data), self.batch, p=shares / shares.sum())
-        rows = []
-        for name in names:
-            at = self.rng.integers(0, len(self.data[name]) - self.window)
-            rows.append(self.data[name][at : at + self.window + 1].astype(np.int64))
-        both = torch.from_numpy(np.stack(rows)).to(device)
-        return both[:, :-1], both[:, 1:]
+    def next(self, progress, rank=0, ranks=1):
+        """-> ids, targets int64 [batch / ranks, window]. All ranks draw alike, and each makes its part of the rows. Until the
+        rate falls, windows are half as long and twice as many."""
+        late = progress >= FALLS
+        rows, window, size = [], self.window // (2 - late), self.batch * (2 - late)
+        shares = np.array([MIX[name][late] for name in self.data])
+        names = self.rng.choice(list(self.data), size, p=shares / shares.sum())
+        drawn = self.rng.random(size), self.rng.random(size), self.rng.integers(2**31, size=size)
+        for name, where, dice, seed in zip(names, *drawn):
+            ids = self.data[name]
+            at = int(where * (len(ids) - window))
+            start = self.starts[name][np.searchsorted(self.starts[name], at, "right") - 1]
+            if at - start < window // 2:  # near enough to begin where the story does
+                at = min(start, len(ids) - window - 1)
+            if len(rows) % ranks != rank:
+                rows.append(None)
+            elif self.talk and name in ("tinystories", "storybooks") and dice < TALK[late]:
+                ids, targets = window_of(*self.talk, int(seed), window)
+                rows.append((ids, [t if t >= 0 else i for t, i in zip(targets, [*ids[1:], 0])]))
+            else:
+                rows.append((ids[at : at + window].astype(np.int64), ids[at + 1 : at + window + 1].astype(np.int64)))
+        x, y = zip(*rows[rank::ranks])
+        return torch.from_numpy(np.array(x)), torch.from_numpy(np.array(y))
+
+
+class Trainer:
+    """A model, its optimisers and one step of them; one of several processes where torchrun started several."""
+
+    def __init__(self, model, lr, weight_decay=0.1, bf16=False, compiled=False):
+        self.model, self.lr, self.pair = model, lr, optimisers(model, lr, weight_decay, bf16)
+        self.device = next(model.parameters()).device
+        self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+        def loss_of(x, y):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                logits = model(x)
+            return F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
+
+        self.loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
+    def step(self, x, y, rate):
+        loss = self.loss_of(x.to(self.device), y.to(self.device))
+        loss.backward()
+        self.update(rate)
+        return loss.item()
+
+    def update(self, rate):
+        """Move by the gradients that the parameters have. rate: share of the learning rate."""
+        if self.ranks > 1:
+            flat = torch.cat([p.grad.flatten() for p in self.model.parameters()])
+            dist.all_reduce(flat)
+            for p, part in zip(self.model.parameters(), flat.split([p.numel() for p in self.model.parameters()])):
+                p.grad.copy_(part.view_as(p) / self.ranks)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.pair:
+            for group in optimiser.param_groups:
+                group["lr"] = self.lr * rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+
+def workers():
+    """Join the other processes where torchrun started several -> this one's number."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        dist.init_process_group("gloo")
+        torch.set_num_threads(1)
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 @torch.no_grad()
@@ -234,11 +311,13 @@ def bits_per_byte(model, ids, n_bytes, window, device):
 
 @torch.no_grad()
 def sample(model, tokenizer, window, device, text="Once upon a time", n=80):
+    model.eval()
     ids = torch.tensor([tokenizer.encode(SEPARATOR + text).ids], device=device)
     generator = torch.Generator(device).manual_seed(0)
     for _ in range(n):
         chances = F.softmax(model(ids[:, -window:])[0, -1] / 0.7, -1)
         ids = torch.cat((ids, torch.multinomial(chances, 1, generator=generator)[None]), 1)
+    model.train()
     return tokenizer.decode(ids[0].tolist())
 
 
@@ -306,12 +385,14 @@ def parse_args():
     ap = argparse.ArgumentParser(description="Pretrain the bundled model.", allow_abbrev=False)
     ap.add_argument("--data", default=str(Path(__file__).resolve().parents[2] / "shared" / "corpus"))
     ap.add_argument("--out", default=str(Path(__file__).resolve().parent / "out"))
-    for name, value in dict(dim=160, layers=6, heads=5, kv_heads=5, ffn=432, vocab=2048, ctx=512).items():
+    for name, value in dict(dim=192, layers=6, heads=3, kv_heads=3, ffn=768, vocab=4096, ctx=512).items():
         ap.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    for name, value in dict(steps=16000, batch=8, window=512, seed=1, threads=0, every=500).items():
+    for name, value in dict(steps=2400, batch=16, window=512, seed=1, threads=0, every=250).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=3e-3)
+    ap.add_argument("--weight-decay", type=float, default=0.5)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
+    ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a GPU, or a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")
     a = ap.parse_args()
     if a.smoke:
@@ -324,21 +405,18 @@ def main():
     a = parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
+    rank = workers()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out = Path(a.out)
     progress = Progress(out, ("step", "tokens", "seconds", "bits_per_byte"), device)
     torch.manual_seed(a.seed)
     texts = made_up_text() if a.smoke else read_corpus(a.data)
-    held, size = [], 0
-    while size < (2000 if a.smoke else HELD_OUT):
-        held.append(texts["tinystories"].pop())
-        size += len(held[-1])
-    if (out / "tokenizer.json").exists():
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    else:
-        tokenizer = train_tokenizer(texts, a.vocab, out / "tokenizer.json")
+    held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
+    if rank == 0 and not (out / "tokenizer.json").exists():
+        train_tokenizer(texts, a.vocab, out / "tokenizer.json")
+    if dist.is_initialized():
+        dist.barrier()
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     data = {name: encode(tokenizer, docs) for name, docs in texts.items()}
     held_ids, held_bytes = encode(tokenizer, held), sum(len(d.encode()) for d in held)
     print({name: f"{len(ids) / 1e6:.2f}M tokens" for name, ids in data.items()}, flush=True)
@@ -349,36 +427,31 @@ def main():
     shape |= dict(hidden_dim=a.ffn, max_seq_len=a.ctx, norm_eps=1e-5, rope_theta=10000.0)
     model = Llama(shape).to(device)
     count = sum(p.numel() for p in model.parameters())
-    pair = optimisers(model, a.lr)
-    batches, first = Batches(data, a.batch, a.window, a.seed), 0
-    if state := progress.resume(model, pair):
+    trainer = Trainer(model, a.lr, a.weight_decay, a.bf16, a.compile)
+    talk = (Conversations(texts["tinystories"] + texts["storybooks"], a.seed), tokenizer)
+    batches, first = Batches(data, a.batch, a.window, a.seed, talk), 0
+    if state := progress.resume(model, trainer.pair):
         batches.rng.bit_generator.state, first = state["batches"], state["step"]
-    step_model = torch.compile(model) if a.compile else model
-    print(f"{count:,} parameters on {device}, {torch.get_num_threads()} threads", flush=True)
+    print(f"{count:,} parameters on {device}, {trainer.ranks} x {torch.get_num_threads()} threads", flush=True)
 
     def checkpoint(step):
         note = f"pretrain.py seed {a.seed}, {step} of {a.steps} steps of {a.batch} x {a.window} tokens"
         weights = {k: v.detach().cpu().float() for k, v in model.state_dict().items()}
         text = (out / "tokenizer.json").read_text()
         save({"model_args": shape, "model": weights, "tokenizer": text, "note": note}, out / "ckpt.pt")
-        progress.keep(model, pair, step, batches=batches.rng.bit_generator.state)
+        progress.keep(model, trainer.pair, step, batches=batches.rng.bit_generator.state)
 
     began = progress.began = time.perf_counter()
     for step in range(first, a.steps):
-        warm, decay = min(1, (step + 1) / 100), min(1, (a.steps - step) / (0.4 * a.steps))
-        for group in (group for optimiser in pair for group in optimiser.param_groups):
-            group["lr"] = a.lr * warm * max(decay, 0.01)  # constant to 60 %, then down in a line
-        x, y = batches.next(step / a.steps, device)
-        loss = F.cross_entropy(step_model(x).flatten(0, 1), y.flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in pair:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        warm, decay = min(1, (step + 1) / 100), min(1, (1 - step / a.steps) / (1 - FALLS))
+        x, y = batches.next(step / a.steps, trainer.rank, trainer.ranks)
+        loss = trainer.step(x, y, warm * max(decay, 0.01))
+        if rank:
+            continue
         if (step + 1) % 20 == 0:
             took = (time.perf_counter() - began) / (step + 1 - first)
             rate, left = a.batch * a.window / took, progress.left(step + 1, first, a.steps)
-            print(f"step {step + 1}/{a.steps} loss {loss.item():.3f} {rate:.0f} tok/s, {left:.0f} min left", flush=True)
+            print(f"step {step + 1}/{a.steps} loss {loss:.3f} {rate:.0f} tok/s, {left:.0f} min left", flush=True)
         if (step + 1) % a.every == 0 or step + 1 == a.steps:
             bpb = bits_per_byte(model, held_ids, held_bytes, a.window, device)
             spent, tokens = time.perf_counter() - began, (step + 1) * a.batch * a.window
@@ -386,7 +459,8 @@ def main():
             print(f"step {step + 1}: {bpb:.4f} bits per byte held out", flush=True)
             print(sample(model, tokenizer, a.window, device) + "\n", flush=True)
             checkpoint(step + 1)
-    plot(out / "log.csv", out / "loss.png", "tokens", "bits_per_byte", "Pretraining: held-out TinyStories", 1e6)
+    if rank == 0:
+        plot(out / "log.csv", out / "loss.png", "tokens", "bits_per_byte", "Pretraining: held-out TinyStories", 1e6)
 
 
 if __name__ == "__main__":

@@ -132,11 +132,12 @@ def requests(n, seed):
 
 
 def judge(story, asked, ended):
-    """-> dict: follows (all asked words are there, and it ends), has (share of them), ended, repeats (share of its groups of
-    four words that it has said before)."""
+    """-> dict: follows (all asked words are there, and it ends), has (share of them), dwells (share of them that are
+    there twice or more), ended, repeats (share of its groups of four words that it has said before)."""
     words = words_of(story)
-    have = {base(w) for w in words}
+    have = Counter(base(w) for w in words)
     groups = list(zip(words, words[1:], words[2:], words[3:]))
     has = sum(w in have for w in asked) / max(1, len(asked))
     repeats = 1 - len(set(groups)) / len(groups) if groups else 1.0
-    return dict(follows=has == 1 and ended, has=has, ended=ended, repeats=repeats)
+    dwells = sum(have[w] > 1 for w in asked) / max(1, len(asked))
+    return dict(follows=has == 1 and ended, has=has, dwells=dwells, ended=ended, repeats=repeats)
