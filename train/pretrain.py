@@ -1,7 +1,8 @@
 """
 Pretrain the bundled model: a small Llama on English stories.
 
-    python train/pretrain.py --data DIR --out train/out --steps 2400
+    python train/pretrain.py --data DIR --out train/out --steps 1600
+    torchrun --nproc-per-node 2 train/pretrain.py …         (the same on two processes)
 
 DIR holds *.txt.xz files of documents separated by lines "<|endoftext|>". Picks a GPU if there is one. Interrupted, the same
 command goes on where it stopped and ends with the same weights. Writes into --out: tokenizer.json, ckpt.pt (what export.py
@@ -387,9 +388,9 @@ def parse_args():
     ap.add_argument("--out", default=str(Path(__file__).resolve().parent / "out"))
     for name, value in dict(dim=192, layers=6, heads=3, kv_heads=3, ffn=768, vocab=4096, ctx=512).items():
         ap.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    for name, value in dict(steps=2400, batch=16, window=512, seed=1, threads=0, every=250).items():
+    for name, value in dict(steps=1600, batch=16, window=512, seed=1, threads=0, every=250).items():
         ap.add_argument(f"--{name}", type=int, default=value)
-    ap.add_argument("--lr", type=float, default=3e-3)
+    ap.add_argument("--lr", type=float, default=5e-3)
     ap.add_argument("--weight-decay", type=float, default=0.5)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a GPU, or a processor with AMX")

@@ -44,7 +44,7 @@ def train(shape, data, held, held_bytes, batch, window, lr, seed=1):
         for step in range(first, last):
             for group in (group for optimiser in pair for group in optimiser.param_groups):
                 group["lr"] = lr * min(1, (step + 1) / 50) * (1 if end is None else (end - step) / (end - first))
-            x, y = batches.next(0.0 if end is None else 1.0, "cpu")  # simplest English last, as in pretrain.py
+            x, y = batches.next(0.0 if end is None else 1.0)  # simplest English last, as in pretrain.py
             F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimiser in pair:
