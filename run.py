@@ -5527,8 +5527,17 @@ def main(argv=None):
     return 0
 
 
+def come_again(swallowed):
+    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is sent once more, soon."""
+    number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
+    if number is None:
+        return sys.__unraisablehook__(swallowed)
+    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
         while os.open(os.devnull, os.O_RDWR) < 3:  # a closed stream's number would go to the next file, and be read as one
             pass

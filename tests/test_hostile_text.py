@@ -725,6 +725,35 @@ def mapped(p, path, seconds=30):
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+FREED = """
+import os, runpy, signal, sys
+
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), int(os.environ["SENT"]))
+        for _ in range(1000):
+            pass
+
+signal.signal(signal.SIGUSR1, lambda *_: [Freed()].clear())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("sig, code", SIGNALS)
+def test_a_signal_that_comes_while_something_is_freed(tiny, sig, code):
+    """E8: Python swallows what a signal raises there; it comes again."""
+    command = [sys.executable, "-c", FREED, str(ROOT / "run.py"), str(tiny), "--batch", "-", "-q"]
+    env, pipe = {**os.environ, "SENT": str(int(sig))}, subprocess.PIPE
+    p = subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    mapped(p, tiny)
+    time.sleep(0.5)  # it waits for a line
+    p.send_signal(signal.SIGUSR1)
+    p.wait(30)
+    _, err = p.communicate()
+    assert p.returncode == code and err == b""
+
+
 @pytest.mark.parametrize("sig, code", SIGNALS)
 def test_signals_at_any_moment(tiny, sig, code):
     """E8: 8 moments between the opening of the file and the end, two threads: the right code, no traceback, no hang."""
