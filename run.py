@@ -3973,7 +3973,7 @@ class Model:
         c, t = self.config, self.file.tensors
         shapes = {"dim": c.dim, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads, "head_dim": c.head_dim}
         matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
-        weights = [x for x in t.values() if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s"]
+        weights = [x for x in t.values() if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"]
         return {
             "file": self.file.path,
             "bytes": self.file.size,

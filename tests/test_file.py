@@ -395,3 +395,10 @@ def tmp_path_tokenizer(folder, raw):
     path = folder / "t.bin"
     path.write_bytes(raw)
     return path
+
+
+def test_info_counts_what_was_learned(models):
+    """Matrices, norms and biases, of the shapes that the model has, not the padded ones; no tables."""
+    m = run.Model(models["q8_0"], verbose=False)
+    learned = [shape for name, shape, role in run.tensor_plan(m.config) if role in ("matrix", "f32") and name != "rope"]
+    assert m.info["parameters"] == sum(int(np.prod(shape)) for shape in learned)
