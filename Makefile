@@ -12,7 +12,7 @@ install:
 story:
 	python run.py model.bin -p "Once upon a time"
 
-# all tests; the first time about six minutes, since every kernel is compiled
+# all tests; the first time about eight minutes, since every kernel is compiled
 test:
 	python -m pytest -q tests
 
