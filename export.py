@@ -1840,10 +1840,11 @@ KNOWN_SPLITS = {  # the regular expressions of tokenizer.json, one after the oth
     (CASE_FREE + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*" + BLANKS,): 7,
     (r"\p{N}{1,3}", KANA + "+", DEEPSEEK): 8,
     ("digits", "bytes"): 4,
+    ("punctuation", "bytes", "numbers", "[0-9][0-9][0-9]"): 9,
     ("bytes",): 1,
     (): 0,
 }
-SPLIT_NAMES = "known: GPT-2, Llama 3, Qwen 2 and 3.5, SmolLM, StarCoder 2, tekken, o200k, DeepSeek V3"
+SPLIT_NAMES = "known: GPT-2, Llama 3, Qwen 2 and 3.5, SmolLM, StarCoder 2, tekken, o200k, DeepSeek V3, Falcon"
 OLD_CLASSES = [(r"\p{L}+", run.LETTER), (r"\p{N}+", run.NUMBER), (r"\s+", run.SPACE)]
 BASE = [(r"\p{L}+", "x"), (r"\p{N}+", "0"), (r"\s+", "\t"), (r"[\r\n]+", "\n"), (" +", " "), ("'+", "'")]
 LETTERS = [(f"{ch}+", ch) for ch in "stmdlverSTMDLVER"] + [("\u017f+", "z")]
@@ -1856,6 +1857,7 @@ CLASSES = {  # pattern -> [(what the engine finds, the letter it gets)], the lat
     8: [(r"[\p{P}\p{S}]+", "#"), (PUNCTUATION + "+", "!"), (r"\p{M}+", "~"), *BASE[:5], ("[A-Za-z]+", "a")]
     + [(f"{KANA}+", "q")]
     + [(f"(?:(?={KANA}){kind})+", ch) for kind, ch in ((r"\p{L}", "k"), (r"\p{M}", "m"), (r"[\p{P}\p{S}]", "K"))],
+    9: [("punctuation", "!"), *BASE, *LETTERS],
 }
 TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens behind the ranks
     128000: (
@@ -2054,8 +2056,10 @@ def _text_rules(j, steps, hints):
         plain = step.get("behavior") == "Isolated" and not step.get("invert")
         if step["type"] == "Split" and plain and "Regex" in step["pattern"]:
             cuts.append(step["pattern"]["Regex"])
-        elif step["type"] == "Digits" and step.get("individual_digits"):
-            cuts.append("digits")
+        elif step["type"] == "Digits":
+            cuts.append("digits" if step.get("individual_digits") else "numbers")
+        elif step == {"type": "Punctuation", "behavior": "Contiguous"}:
+            cuts.append("punctuation")
         elif step["type"] == "ByteLevel" and not step.get("add_prefix_space"):
             cuts += ["bytes"] if step.get("use_regex", True) else []
         elif step["type"] == "Metaspace" and step["replacement"] == "\u2581" and not step.get("split", True):
@@ -2117,10 +2121,19 @@ def _tokenizer_json(j, model, added, hints, text):
     fields |= dict(bos=bos, eos=eos, unk=unk, stops=stops)
     engine, T = None, need("tokenizers") if byte_level else None
     if byte_level:
-        found = lambda p, s: T.pre_tokenizers.Split(T.Regex(p), "removed", invert=True).pre_tokenize_str(s)
-        fields["classes"] = class_runs(lambda p, s: "".join(m for m, _ in found(p, s)), pretok)
+        fields["classes"] = class_runs(lambda p, s: find_with(T, p, s), pretok)
         engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
     return explicit_if_needed(fields, rows), engine
+
+
+def find_with(T, pattern, text):
+    """The characters of text that a pattern, or "punctuation", matches as the package tokenizers (T) sees them."""
+    P = T.pre_tokenizers
+    joined = lambda step: "".join(part for part, _ in step.pre_tokenize_str(text))
+    if pattern != "punctuation":
+        return joined(P.Split(T.Regex(pattern), "removed", invert=True))
+    others = set(joined(P.Punctuation("removed")))
+    return "".join(ch for ch in text if ch not in others)
 
 
 def explicit_if_needed(fields, rows):
@@ -2149,6 +2162,7 @@ GGUF_SPLITS = {  # what the converter calls a way to split text: which of KNOWN_
         6: "gpt-4o llama4",
         7: "qwen35",
         8: "deepseek-v3 hunyuan-dense",
+        9: "falcon",
     }.items()
     for name in names.split()
 }
@@ -2188,16 +2202,17 @@ def gguf_tokenizer(fields):
         raise ModelError(f"tokenizer {printable(found)} is not supported; known: {known}")
     cuts = {v: k for k, v in KNOWN_SPLITS.items()}[GGUF_SPLITS[pre]]
     isolated = lambda cut: {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
-    digits = {"type": "Digits", "individual_digits": True}
-    splits = [digits if cut == "digits" else isolated(cut) for cut in cuts if cut != "bytes"]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": "bytes" in cuts}
+    steps = {"digits": {"type": "Digits", "individual_digits": True}, "numbers": {"type": "Digits", "individual_digits": False}}
+    steps |= {"punctuation": {"type": "Punctuation", "behavior": "Contiguous"}, "bytes": level}
+    splits = [steps.get(cut) or isolated(cut) for cut in cuts] + [level] * ("bytes" not in cuts)
     vocab = {t: i for i, (t, k) in rows if k not in (3, 4)}
     model = {"type": "BPE", "vocab": vocab, "merges": list(get("merges"))}
     llama3 = pre in ("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2")
     model = {**model, "ignore_merges": llama3 or pre in ("tekken", "glm4")}
     nfc = {"type": "NFC"} if pre in ("qwen2", "qwen35") else None
     j = {"version": "1.0", "model": model, "added_tokens": added, "normalizer": nfc, "decoder": {**level, "use_regex": True}}
-    j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*splits, level]}
+    j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splits}
     bos = get("bos_token_id")
     begins = bool(get("add_bos_token", llama3 or pre == "tekken") and bos is not None)
     return read_tokenizer_json(json.dumps(j), dict(bos=bos, eos=eos, stops=sorted(stops), add_bos=begins))

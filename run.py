@@ -3187,7 +3187,7 @@ LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 # How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
 # classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
-# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! ASCII
+# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
 # punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
@@ -3204,7 +3204,10 @@ SPLITS = {
     6: (CASED.format(f"(?:{CONTRACTIONS})?", "{1,3}") + ENDS,),  # o200k: Phi-4-mini, gpt-oss
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
+    9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then
 }
+# its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
+BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
 
 
 class Tokenizer:
@@ -3406,11 +3409,20 @@ class Tokenizer:
         spans = [(0, len(text))]
         for pattern in SPLITS[self.pretok]:
             spans = _cut(re.compile(pattern), classes, spans)
+        if self.pretok in BYTE_SPLITS and self.kind == BYTE_BPE:
+            for first, last in spans:
+                raw = text[first:last].encode("utf-8", "replace")
+                parts = [(0, len(raw))]
+                for pattern in BYTE_SPLITS[self.pretok]:
+                    parts = _cut(re.compile(pattern), raw, parts)
+                for a, b in parts:
+                    yield raw[a:b]
+            return
         for first, last in spans:
             yield text[first:last]
 
     def _word(self, word):
-        """ids of a word, remembered if it is short."""
+        """ids of a word (str or bytes), remembered if it is short."""
         ids = self.cache.get(word)
         if ids is None:
             ids = self._merge(word)
@@ -3423,7 +3435,7 @@ class Tokenizer:
     def _merge(self, word):
         """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged (Sennrich et al. 2016;
         the order is SentencePiece's). A heap, so that the time is n log n in the length of the word."""
-        raw = word.encode("utf-8", "replace")
+        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
         if self.flags & IGNORE_MERGES and raw in self.ids:
             return [self.ids[raw]]
         part = [bytes([b]) for b in raw] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]

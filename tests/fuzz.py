@@ -294,7 +294,7 @@ class TokenizerFile(Target):
         seeds = [byte_bpe(), spm(), byte_bpe(**fields, chat=chat), byte_bpe(types=user, pretok=0)]
         seeds += [byte_bpe(flags=run.EXPLICIT | run.NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
         return seeds + [
-            byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8)
+            byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8, 9)
         ]
 
     def change(self, rng, raw):

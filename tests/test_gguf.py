@@ -400,3 +400,41 @@ def test_our_reader_finds_what_the_packages_finds(tmp_path):
     for (name, shape, kind, data), theirs in zip(tensors, reader.tensors, strict=True):
         assert (name, list(shape), kind) == (theirs.name, theirs.shape.tolist()[::-1], theirs.tensor_type)
         assert bytes(data) == theirs.data.tobytes()
+
+
+def test_the_tokenizer_of_falcon(tmp_path):
+    """Punctuation apart, digits by three, cut among bytes: ids of the engine, from tokenizer.json and from GGUF alike."""
+    T = pytest.importorskip("tokenizers")
+    P = T.pre_tokenizers
+    whole = T.Tokenizer(T.models.BPE())
+    whole.pre_tokenizer = P.Sequence(
+        [P.Punctuation("contiguous"), P.ByteLevel(False), P.Digits(False), P.Split(T.Regex("[0-9][0-9][0-9]"), "isolated")]
+    )
+    whole.decoder = T.decoders.ByteLevel()
+    texts = ["the fox, però! 1234567 apples.", "x² + y³ = 10000; ½ più ¼", "don't... it's 2026, «déjà» òò ٣٤"] * 20
+    special = ["<|endoftext|>"]
+    trainer = T.trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=P.ByteLevel.alphabet())
+    whole.train_from_iterator(texts, trainer)
+    (tmp_path / "tokenizer.json").write_text(whole.to_str())
+    j, names = json.loads(whole.to_str()), sorted(whole.get_vocab(), key=whole.get_vocab().get)
+    w = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "falcon")
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("falcon")
+    w.add_token_list(names)
+    w.add_token_types([3 if name in special else 1 for name in names])
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]])
+    w.add_eos_token_id(0)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+    rng = np.random.default_rng(0)
+    bits = [*"the fox però ò²³¹½¼ 0123456789 ,.!'$+<=>^`|~ «»٣ \n\t漢é", "123", "'s", " the", "  "]
+    for source in ("tokenizer.json", "v.gguf"):
+        out = tmp_path / f"{source}.bin"
+        assert export.main([str(tmp_path / source), "--tokenizer-only", "-o", str(out)]) == 0
+        t = run.Tokenizer(out)
+        t.selftest()
+        for _ in range(1500):
+            text = "".join(rng.choice(bits, rng.integers(1, 14)))
+            assert t.encode(text, add_bos=False) == whole.encode(text, add_special_tokens=False).ids, text
+            assert t.decode(t.encode(text, add_bos=False)) == text
