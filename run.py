@@ -5,8 +5,8 @@ The file, top to bottom:
     model file    header -> Config, tensor plan, memory map; after it, sizes are trusted
     simd          vectors of 16 floats and dot products of bytes, as words that each machine says in its way
     compiler      words and kernels -> object code by numba, once; kept, and loaded without numba
-    kernels       what is compiled: matmul, norm, rotation, attention, gate, barrier, the choice of a token
-    forward       buffers, KV cache, the model recorded as a list of kernels; tokens in, logits out
+    kernels       what is compiled: matmul, norm, rotation, attention, convolution, delta rule, the choice of a token
+    forward       buffers, KV cache, the model recorded as a list of kernels, their reach checked; tokens in, logits out
     tokenizer     text <-> ids, from tokenizer.bin
     sampler       logits -> the next id
     writer        one text in the making: which token, which characters, when it ends
@@ -1565,15 +1565,23 @@ def clamped_gated(record, pas, t, threads):
     return 0
 
 
-@kernel
-def softcap(record, pas, t, threads):
-    """X = cap * tanh(X / cap), in place; A columns, GAIN = cap."""
-    blocks = (peek(record + A) + 15) // 16
-    first, last = share(peek(peek(record + COUNT)) * blocks, t, threads)
-    for item in range(first, last):
-        x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
-        store(x, capped(load(x), peek_f32(record + GAIN)))
-    return 0
+def in_place(function):
+    """X = function(X, GAIN), in place; A columns."""
+
+    def in_place(record, pas, t, threads):
+        blocks = (peek(record + A) + 15) // 16
+        first, last = share(peek(peek(record + COUNT)) * blocks, t, threads)
+        for item in range(first, last):
+            x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
+            store(x, function(load(x), peek_f32(record + GAIN)))
+        return 0
+
+    return in_place
+
+
+@inline
+def times(v, gain):
+    return mul(v, splat(gain))
 
 
 @inline
@@ -2320,17 +2328,6 @@ def delta(record, pas, t, threads):
 
 
 @kernel
-def scale(record, pas, t, threads):
-    """X = GAIN * X, in place; A columns."""
-    blocks = (peek(record + A) + 15) // 16
-    first, last = share(peek(pas + N_TOKENS) * blocks, t, threads)
-    for item in range(first, last):
-        x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
-        store(x, mul(load(x), splat(peek_f32(record + GAIN))))
-    return 0
-
-
-@kernel
 def sweep(record, pas, t, threads):
     """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
     first, last = share(peek(record + ROWS) // 256, t, threads)
@@ -2463,6 +2460,8 @@ KERNELS.update(
         "rmsnorm_add": lambda: norm(False, True),
         "layernorm": lambda: norm(True, False),
         "layernorm_add": lambda: norm(True, True),
+        "softcap": lambda: in_place(capped),
+        "scale": lambda: in_place(times),
         "convolution": lambda: convolution(False),
         "convolution_gated": lambda: convolution(True),
         "sigmoid_gated": lambda: activation(sigmoid, True),
@@ -3095,7 +3094,6 @@ class Forward:
         record must wait: then no thread is still at work when this returns."""
         assert program[-1, WAIT // 8]
         self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = at, len(program)
-        self.settle()
         if self.workers:
             self.workers.post()
         self.play(at, self.pas.address, 0, self.threads)
@@ -3518,15 +3516,17 @@ class TextStream:
 
 
 def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks; sorted before, it does
-    not, and the result is the same."""
-    import unicodedata
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks: in a long text they are
+    put in order first, which changes nothing."""
+    from unicodedata import combining, normalize
 
-    if not hasattr(composed, "marks"):
-        marks = (c for c in map(chr, range(0x300, 0x20000)) if unicodedata.combining(unicodedata.normalize("NFD", c)[0]))
-        composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
-    ordered = lambda m: "".join(sorted("".join(unicodedata.normalize("NFD", c) for c in m[0]), key=unicodedata.combining))
-    return unicodedata.normalize("NFC", composed.marks.sub(ordered, text)) if not text.isascii() else text
+    if len(text) > 4096 and not text.isascii():
+        if not hasattr(composed, "marks"):
+            marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+            composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
+        ordered = lambda m: "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+        text = composed.marks.sub(ordered, text)
+    return normalize("NFC", text)
 
 
 def _cut(pattern, text, spans):
@@ -4047,20 +4047,27 @@ class Model:
             self.notice(f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more")
             self.n_ctx = n
 
+    def _build(self, n_ctx, places):
+        """A new Forward of so many contexts, or a ModelError that says what they take."""
+        need, have = places * self._cache_bytes(n_ctx), total_memory()
+        try:
+            if need > have:
+                raise MemoryError
+            forward = Forward(self.file, n_ctx, places, self.kv, self.n_threads, self.notice)
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
+            what = f"{places} contexts of {n_ctx} tokens take" if places > 1 else f"a context of {n_ctx} tokens takes"
+            less = "-c or -np" if places > 1 else "-c or -n"
+            raise ModelError(f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}") from None
+        self.code = forward.code
+        return forward
+
     def _open(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
         if self.forward is None or self.forward.n_ctx < n_ctx:
             n_ctx = min(self.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
-            need, have = self._cache_bytes(n_ctx), total_memory()
-            try:
-                if need > have:
-                    raise MemoryError
-                self.forward, self.fed = Forward(self.file, n_ctx, 1, self.kv, self.n_threads, self.notice), []
-                self.code, self.owner, self.kept = self.forward.code, None, (0, [])
-            except MemoryError as e:
-                need = next((n for n in e.args if isinstance(n, int)), need)
-                text = f"a context of {n_ctx} tokens takes {need:,} bytes, this machine has {have:,}; choose a smaller -c or -n"
-                raise ModelError(text) from None
+            self.forward, self.fed = self._build(n_ctx, 1), []
+            self.owner, self.kept = None, (0, [])
         return self.forward
 
     def _step(self, text, ids, position, wanted):
@@ -4202,17 +4209,7 @@ class Model:
         for n, forward in enumerate(self.spare):
             if forward.n_slots == places:
                 return self.spare.pop(n)
-        need, have = places * self._cache_bytes(self.n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            forward = Forward(self.file, self.n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            text = f"{places} contexts of {self.n_ctx} tokens take {need:,} bytes, this machine has {have:,}"
-            raise ModelError(f"{text}; choose a smaller -c or -np") from None
-        self.code = forward.code
-        return forward
+        return self._build(self.n_ctx, places)
 
     def together(self, writers, places=8):
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they come. writers: any iterable
@@ -4397,11 +4394,8 @@ class Model:
         or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
         if not os.path.exists(path) or not os.path.getsize(path):
             return 0
-        where, most = printable(str(path)), CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
-        try:
-            raw = np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8)
-        except ModelError as e:
-            raise ModelError(f"{e}" if where in f"{e}" else f"{where}: {e}") from None
+        most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
+        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8)
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
             raise ModelError(f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost")

@@ -249,3 +249,6 @@ def test_a_context_that_memory_does_not_hold_is_halved_and_said(tmp_path, monkey
     assert m.n_ctx == 1 << 17 and "2 contexts of 131072 tokens" in capsys.readouterr().err
     with pytest.raises(run.ModelError, match="choose a smaller -c"):
         run.Model(path, n_ctx=1 << 20, verbose=False).generate([1, 2, 3])  # asked for: no less will do
+    (tmp_path / "lines").write_text("[1]\n")
+    assert run.main([str(path), "--batch", str(tmp_path / "lines"), "-o", str(tmp_path / "out"), "-np", "4"]) == 1
+    assert "4 contexts of 65536 tokens" in capsys.readouterr().err

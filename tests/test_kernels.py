@@ -252,3 +252,26 @@ def test_dot_selects_the_instruction(isa, triple, cpu, features, wants, monkeypa
     machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
     assembly = machine.emit_assembly(parsed)
     assert assembly.count(wants) >= 2
+
+
+def test_amx_multiplies_on_its_tiles(monkeypatch):
+    """The words compile, from here, to the tile instructions; with AMX the quantised matmuls are made of them."""
+    from llvmlite import binding, ir
+
+    run._prepare()
+    if not run._LL.x86:
+        pytest.skip("not an x86 processor")
+    module, i64 = ir.Module(), ir.IntType(64)
+    b = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * 4), "dot").append_basic_block())
+    run._tile_config(b)
+    run._tile_dot(0)(b, *b.function.args)
+    b.ret_void()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple("x86_64-linux-gnu").create_target_machine(cpu="sapphirerapids")
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    assert all(assembly.count(name) == n for name, n in {"ldtilecfg": 1, "tileloadd": 2, "tdpbssd": 1, "tilestored": 1}.items())
+    for isa, maker in (("amx", "matmul_tiles"), ("avx512", "matmul_quantised")):
+        monkeypatch.setattr(run._LL, "isa", isa)
+        for kind in ("q8_0", "q4_0"):
+            assert run.KERNELS[f"matmul_{kind}"]().__qualname__.startswith(maker)
