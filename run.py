@@ -22,6 +22,7 @@ import bisect
 import codecs
 import contextlib
 import ctypes
+import functools
 import hashlib
 import heapq
 import importlib.util
@@ -3178,6 +3179,7 @@ CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
 WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
 # a section's unit in bytes, and the most bytes it may have
 LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
@@ -3255,7 +3257,7 @@ class Tokenizer:
             raise ModelError("the class runs overlap, expected each character in one; export it again")
         self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
-        self._index(prio.tolist(), sections["merges"])
+        self._index(prio, sections["merges"])
 
     def _index(self, prio, merges):
         """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
@@ -3278,8 +3280,8 @@ class Tokenizer:
         single = self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
         if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(bytes([b]) not in single for b in range(256)):
             raise ModelError("not all of the 256 byte tokens are there; export it again")
-        order = {p: rank for rank, p in enumerate(sorted(set(prio), reverse=True))}
-        self.ranks = {piece: order[prio[i]] for piece, i in self.ids.items()}  # 0 is merged first
+        ranks = np.unique(-prio, return_inverse=True)[1].tolist()
+        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}  # 0 is merged first
         self.pairs = None
         if self.flags & EXPLICIT:
             rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
@@ -3297,14 +3299,10 @@ class Tokenizer:
             lengths.setdefault(text[0], set()).add(len(text))
         self.user_lengths = {ch: sorted(found, reverse=True) for ch, found in lengths.items()}  # the longest first
         self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-        known = self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE  # else a run of unknown characters is one token
-        self.apart = None  # places that no merge crosses: no token spells a space, or a line end, behind something else
-        if known and self.pairs is None and not SPLITS[self.pretok]:
-            cuts = [c for c in " \n" if not any(c in piece.decode("utf-8", "replace").lstrip(c) for piece in self.ids)]
-            self.apart = re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
-        longest = max((len(p) for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)), default=1)
+        self.complete = self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE  # else a run of unknown characters is one token
+        longest = max(map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1)
         longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
-        self.longest = longest if known and not any(self.types & (LSTRIP | RSTRIP)) else None
+        self.longest = longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
 
     def _check(self, count):
         for text, ids in self.tests[:count]:
@@ -3384,11 +3382,20 @@ class Tokenizer:
             i = max(i + 1, at)
         return [*parts, text[at:]]
 
+    @functools.cached_property
+    def apart(self):
+        """A pattern for places that no merge crosses: no token spells a space, or a line end, behind something else. None if
+        there are none. Long texts are cut there, to save time."""
+        if self.pairs is None and self.complete:
+            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
+            cuts = [c for c in " \n" if not inside(c.encode())]
+            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
+
     def _words(self, text):
         """Yield text cut by the model's patterns, which run on a string of character classes instead of the text."""
         if not SPLITS[self.pretok]:
             at = 0
-            for m in self.apart.finditer(text) if self.apart else ():
+            for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
                 yield text[at : m.start()]
                 at = m.start()
             if at < len(text):
@@ -3520,7 +3527,7 @@ def composed(text):
     put in order first, which changes nothing."""
     from unicodedata import combining, normalize
 
-    if len(text) > 4096 and not text.isascii():
+    if len(text) > LONG and not text.isascii():
         if not hasattr(composed, "marks"):
             marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
             composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")

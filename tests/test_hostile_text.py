@@ -132,9 +132,10 @@ def test_a_word_that_would_fill_the_memory_is_refused():
         run.Tokenizer(byte_bpe()).encode("x" * 5_000_000)
 
 
-def test_sorting_marks_first_changes_no_text():
+def test_sorting_marks_first_changes_no_text(monkeypatch):
     import unicodedata
 
+    monkeypatch.setattr(run, "LONG", 0)  # what is done to long texts is done to all
     rng = random.Random(4)
     letters = "aeo\u1100\u1161\u11a8\u0344\u0f71\u0f73\u0f81\u0327\u0301\u0308\u0345\u05b0\u3099カ\u212b🙂"
     for _ in range(300):
@@ -142,10 +143,11 @@ def test_sorting_marks_first_changes_no_text():
         assert run.composed(text) == unicodedata.normalize("NFC", text)
 
 
-def test_long_texts_of_sentencepiece_are_cut_where_nothing_merges():
+def test_long_texts_of_sentencepiece_are_cut_where_nothing_merges(monkeypatch):
     """As one word, by the naive merging of the whole, for pieces that do and do not hold a space inside."""
     from test_tokenizer import naive_merge
 
+    monkeypatch.setattr(run, "LONG", 0)
     rng = random.Random(2)
     extra = {"inside": [b"a b", b"a\n"], "before": [b"  ", b"  a"]}
     for name, pieces in extra.items():
