@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from conversations import Conversations, window_of
 from pretrain import (
+    COPIES,
     HELD_OUT,
     Batches,
     Llama,
@@ -26,6 +27,7 @@ from pretrain import (
     made_up_text,
     plot,
     read_corpus,
+    renamed,
     sample,
     save,
     workers,
@@ -89,6 +91,7 @@ def main():
     model, tokenizer, value = load(a.base)
     texts = made_up_text() if a.smoke else read_corpus(a.data)
     held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
+    texts["tinystories"] = renamed(texts["tinystories"], COPIES, a.seed)
     a.steps, a.every = (20, 10) if a.smoke else (a.steps, a.every)
     for layer in model.layers:
         layer.drop.p = a.dropout

@@ -3,10 +3,11 @@ Comparisons: the assistant writes several answers to a request, a program says w
 
     python train/prefer.py --chat train/chat/ckpt.pt --out train/preferred
 
-Direct preference optimisation (Rafailov et al. 2023), with the likelihood of the better answer (Pang et al. 2024) and of the
-small talk of exchanges.txt added to the loss, so that neither is unlearned. Answers are sampled with run.py from the exported
-checkpoint, which is much faster than sampling here. judge() of prompts.py ranks them: has what was asked for, ends, does not
-repeat itself. Interrupted, the same command goes on. Writes --out/ckpt.pt, pairs.json, log.csv and loss.png.
+Direct preference optimisation (Rafailov et al. 2023), with the likelihood of the better answer (Pang et al. 2024), of the
+small talk of exchanges.txt and of the stories of pretraining added to the loss, so that none is unlearned. Answers are sampled
+with run.py from the exported checkpoint, which is much faster than sampling here. judge() of prompts.py ranks them: has what
+was asked for, but not in each breath, ends, does not repeat itself. Interrupted, the same command goes on. Writes
+--out/ckpt.pt, pairs.json, log.csv and loss.png.
 `--measure MODEL.bin …` only prints the rates of exported models on requests that no training saw; `--smoke` does all of it.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from conversations import Conversations, to_ids
 from finetune import load
-from pretrain import Progress, Trainer, plot, save, workers
+from pretrain import HELD_OUT, Progress, Trainer, hold_out, made_up_text, plot, read_corpus, save, workers
 from prompts import judge, requests
 from torch import distributed as dist
 from torch.nn import functional as F
@@ -61,16 +62,15 @@ def pairs_of(asked, told):
         for story, ended in rows:
             m = judge(story, words, ended)
             worse = 2 * max(0, m["repeats"] - 0.05) + 0.5 * (len(story) < 200)
-            worth.append((m["has"] + 0.5 * m["dwells"] + 0.5 * ended - worse, story, ended))
+            worth.append((m["has"] + 0.5 * m["dwells"] - 0.5 * m["clings"] + 0.5 * ended - worse, story, ended))
         worth.sort(key=lambda w: w[0])
         if worth[-1][0] > worth[0][0] + 0.2 and worth[-1][2]:
             pairs.append((text, worth[-1][1], worth[0][1]))
     return pairs
 
 
-def log_chances(model, turns, tokenizer, limit, bf16):
-    """-> the sum of the log-probabilities of each answer, float32 [n], and of how many tokens; turns: [[request, answer]]."""
-    rows = [to_ids(t, tokenizer) for t in turns]
+def log_chances(model, rows, limit, bf16):
+    """-> the sum of the log-probabilities of each row's targets, float32 [n], and how many; rows: [(ids, targets)]."""
     width = min(limit, max(len(x) for x, _ in rows))
     fill = lambda row, value: (row + [value] * width)[:width]
     x = torch.tensor([fill(x, 0) for x, _ in rows])
@@ -85,6 +85,7 @@ def main():
     ap = argparse.ArgumentParser(description="Improve the assistant by comparisons of its own answers.", allow_abbrev=False)
     here = Path(__file__).resolve().parent
     ap.add_argument("--chat", default=str(here / "chat" / "ckpt.pt"))
+    ap.add_argument("--data", default=str(here.parents[1] / "shared" / "corpus"))
     ap.add_argument("--out", default=str(here / "preferred"))
     for name, value in dict(requests=1200, each=4, batch=16, epochs=1, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
@@ -128,7 +129,14 @@ def main():
     model, tokenizer, value = load(a.chat)
     start, _, _ = load(a.chat)
     limit, rng, first = value["model_args"]["max_seq_len"], random.Random(a.seed), 0
-    trainer, talk = Trainer(model, a.lr, bf16=a.bf16), Conversations([], a.seed)
+    texts = made_up_text() if a.smoke else read_corpus(a.data)
+    hold_out(texts, 2000 if a.smoke else HELD_OUT)
+    trainer, talk = Trainer(model, a.lr, bf16=a.bf16), Conversations(texts["tinystories"], a.seed)
+
+    def plain(story):
+        ids = tokenizer.encode(story).ids
+        return [0, *ids], [*ids, 0]
+
     steps = a.epochs * (len(pairs) // a.batch)
     if state := progress.resume(model, trainer.pair):
         first = state["step"]
@@ -137,14 +145,19 @@ def main():
     for step in range(first, steps):
         rows = rng.sample(pairs, a.batch)[trainer.rank :: trainer.ranks]
         good, bad = ([[text, row[side]] for text, *row in rows] for side in (0, 1))
-        score = lambda of, turns: log_chances(of, turns, tokenizer, limit, a.bf16)
+        good, bad = ([to_ids(t, tokenizer) for t in turns] for turns in (good, bad))
+        score = lambda of, rows: log_chances(of, rows, limit, a.bf16)
         with torch.no_grad():
             before = score(start, good)[0] - score(start, bad)[0]
         better, words = score(model, good)
         after = better - score(model, bad)[0]
         talk.rng.seed(f"{a.seed} {step} {trainer.rank}")
-        said, said_words = score(model, [talk.small_talk() for _ in good])
-        stay = -better.sum() / words - said.sum() / said_words
+        stay = -better.sum() / words
+        small = [to_ids(talk.small_talk(), tokenizer) for _ in good]
+        stories = [plain(talk.rng.choice(talk.stories)[0]) for _ in good]
+        for rows in (small, stories):
+            said, words = score(model, rows)
+            stay = stay - said.sum() / words
         loss = -F.logsigmoid(a.beta * (after - before)).mean()
         (loss + a.keep * stay).backward()
         trainer.update(min(1, (step + 1) / 5) * (1 - step / steps))

@@ -15,8 +15,10 @@ import lzma
 import math
 import os
 import random
+import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +33,19 @@ SEPARATOR = "<|endoftext|>"
 MARKS = [f"<|{name}|>" for name in "user assistant end system tool result think".split()]  # for what comes after pretraining
 # share of each text in a batch while the rate is constant and while it falls: simplest English last
 MIX = {
-    "tinystories": (0.28, 0.80),
-    "fairytales": (0.17, 0.06),
+    "tinystories": (0.30, 0.75),
+    "fairytales": (0.15, 0.08),
     "storybooks": (0.10, 0.09),
-    "childrens_books": (0.45, 0.05),
+    "childrens_books": (0.45, 0.08),
 }
-TALK = (0.3, 0.6)  # share of the windows of short stories that is conversations, early and late
+TALK = (0.3, 0.5)  # share of the windows of short stories that is conversations, early and late
 FALLS = 0.6  # of the steps, until the learning rate falls to zero in a line
+GIRLS, BOYS = (
+    "Lily Sue Mia Lucy Anna Sara Sally Jane Sarah Amy Molly Daisy Lila Jill Mary Emma Jen Bella Jenny Grace Lisa Ella".split(),
+    "Tim Tom Ben Sam Max Jack Timmy Bob John Joe Tommy Billy Jimmy Jake Jim Andy Bobby Benny Leo Fred Peter George".split(),
+)
+NAME = re.compile(r"\b(?:" + "|".join(GIRLS + BOYS) + r")\b")
+COPIES = 4  # of each of those stories, three of them with other names
 HELD_OUT = 200_000  # characters at the end of tinystories that no training sees
 
 
@@ -95,7 +103,7 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.feed_forward = Attention(c), FeedForward(c)
         self.attention_norm, self.ffn_norm = Norm(c["dim"], c["norm_eps"]), Norm(c["dim"], c["norm_eps"])
-        self.drop = nn.Dropout(0.0)  # fine-tuning raises it
+        self.drop = nn.Dropout(c.get("dropout", 0.0))
 
     def forward(self, x, cos, sin):
         x = x + self.drop(self.attention(self.attention_norm(x), cos, sin))
@@ -197,6 +205,22 @@ def hold_out(texts, size):
     while sum(map(len, held)) < size:
         held.append(texts["tinystories"].pop())
     return held
+
+
+def renamed(stories, copies, seed):
+    """Each story so many times, behind the first with other names, drawn as often as the stories have them: little text,
+    read often, is learned by heart later when nothing in it says at once which story it is."""
+    rng, seen = random.Random(seed), Counter(word for s in stories for word in NAME.findall(s))
+    of = {name: names for names in (GIRLS, BOYS) for name in names if name in seen}
+    out = list(stories)
+    for story in stories * (copies - 1):
+        new = {}
+        for name in dict.fromkeys(NAME.findall(story)):
+            free = [n for n in of.get(name, ()) if n in seen and n not in new.values()]
+            if free:
+                new[name] = rng.choices(free, [seen[n] for n in free])[0]
+        out.append(NAME.sub(lambda m, new=new: new.get(m[0], m[0]), story))
+    return out
 
 
 def train_tokenizer(texts, size, path):
@@ -392,6 +416,7 @@ def parse_args():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=5e-3)
     ap.add_argument("--weight-decay", type=float, default=0.5)
+    ap.add_argument("--dropout", type=float, default=0.1)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a GPU, or a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")
@@ -418,6 +443,7 @@ def main():
     if dist.is_initialized():
         dist.barrier()
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    texts["tinystories"] = renamed(texts["tinystories"], COPIES, a.seed)
     data = {name: encode(tokenizer, docs) for name, docs in texts.items()}
     held_ids, held_bytes = encode(tokenizer, held), sum(len(d.encode()) for d in held)
     print({name: f"{len(ids) / 1e6:.2f}M tokens" for name, ids in data.items()}, flush=True)
@@ -426,7 +452,7 @@ def main():
         dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size()
     )
     shape |= dict(hidden_dim=a.ffn, max_seq_len=a.ctx, norm_eps=1e-5, rope_theta=10000.0)
-    model = Llama(shape).to(device)
+    model = Llama(shape | {"dropout": a.dropout}).to(device)
     count = sum(p.numel() for p in model.parameters())
     trainer = Trainer(model, a.lr, a.weight_decay, a.bf16, a.compile)
     talk = (Conversations(texts["tinystories"] + texts["storybooks"], a.seed), tokenizer)
@@ -446,6 +472,7 @@ def main():
     for step in range(first, a.steps):
         warm, decay = min(1, (step + 1) / 100), min(1, (1 - step / a.steps) / (1 - FALLS))
         x, y = batches.next(step / a.steps, trainer.rank, trainer.ranks)
+        torch.manual_seed(a.seed + step + trainer.rank * 1_000_003)  # a resumed run drops the same
         loss = trainer.step(x, y, warm * max(decay, 0.01))
         if rank:
             continue

@@ -132,12 +132,14 @@ def requests(n, seed):
 
 
 def judge(story, asked, ended):
-    """-> dict: follows (all asked words are there, and it ends), has (share of them), dwells (share of them that are
-    there twice or more), ended, repeats (share of its groups of four words that it has said before)."""
+    """-> dict: follows (all asked words are there, and it ends), has (share of them), dwells (share of them that are there
+    twice or more, and are not more than a sixteenth of all words, as in 95 % of TinyStories), clings (share that are more),
+    ended, repeats (share of its groups of four words that it has said before)."""
     words = words_of(story)
     have = Counter(base(w) for w in words)
     groups = list(zip(words, words[1:], words[2:], words[3:]))
-    has = sum(w in have for w in asked) / max(1, len(asked))
-    repeats = 1 - len(set(groups)) / len(groups) if groups else 1.0
-    dwells = sum(have[w] > 1 for w in asked) / max(1, len(asked))
-    return dict(follows=has == 1 and ended, has=has, dwells=dwells, ended=ended, repeats=repeats)
+    share = lambda fits: sum(fits(have[w]) for w in asked) / max(1, len(asked))
+    most = max(2, len(words) / 16)
+    has, repeats = share(lambda n: n > 0), 1 - len(set(groups)) / len(groups) if groups else 1.0
+    dwells, clings = share(lambda n: 2 <= n <= most), share(lambda n: n > most)
+    return dict(follows=has == 1 and ended, has=has, dwells=dwells, clings=clings, ended=ended, repeats=repeats)
