@@ -3189,6 +3189,7 @@ LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
 # ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
 # punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
+# From 10 on they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of them or three.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
 ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
@@ -3204,7 +3205,9 @@ SPLITS = {
     6: (CASED.format(f"(?:{CONTRACTIONS})?", "{1,3}") + ENDS,),  # o200k: Phi-4-mini, gpt-oss
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
-    9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then
+    9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
+    10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),  # DeepSeek LLM
+    11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
 }
 # its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
 BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}

@@ -402,14 +402,20 @@ def test_our_reader_finds_what_the_packages_finds(tmp_path):
         assert bytes(data) == theirs.data.tobytes()
 
 
-def test_the_tokenizer_of_falcon(tmp_path):
-    """Punctuation apart, digits by three, cut among bytes: ids of the engine, from tokenizer.json and from GGUF alike."""
+@pytest.mark.parametrize("name", ["falcon", "deepseek-llm", "deepseek-coder"])
+def test_tokenizers_of_several_steps(name, tmp_path):
+    """Falcon: punctuation apart, digits by three, cut among bytes; DeepSeek: sets that overlap, digits one by one. The ids of
+    the engine, from tokenizer.json and from GGUF alike."""
     T = pytest.importorskip("tokenizers")
     P = T.pre_tokenizers
-    whole = T.Tokenizer(T.models.BPE())
-    whole.pre_tokenizer = P.Sequence(
-        [P.Punctuation("contiguous"), P.ByteLevel(False), P.Digits(False), P.Split(T.Regex("[0-9][0-9][0-9]"), "isolated")]
-    )
+    whole, split = T.Tokenizer(T.models.BPE()), lambda pattern: P.Split(T.Regex(pattern), "isolated")
+    if name == "falcon":
+        steps = [P.Punctuation("contiguous"), P.ByteLevel(False), P.Digits(False), split("[0-9][0-9][0-9]")]
+    else:
+        sets = (f"[{export.CASED_LETTERS}]", export.LISTED_PUNCTUATION) if name == "deepseek-llm" else (r"\p{L}", r"\p{P}")
+        steps = [split("[\r\n]"), *(split(rf"\s?{s}+") for s in sets), *[split(r"\s+$")] * (name == "deepseek-llm")]
+        steps += [split("[一-龥ࠀ-一가-\ud7ff]+"), P.Digits(True), P.ByteLevel(False, use_regex=False)]
+    whole.pre_tokenizer = P.Sequence(steps)
     whole.decoder = T.decoders.ByteLevel()
     texts = ["the fox, però! 1234567 apples.", "x² + y³ = 10000; ½ più ¼", "don't... it's 2026, «déjà» òò ٣٤"] * 20
     special = ["<|endoftext|>"]
@@ -417,9 +423,9 @@ def test_the_tokenizer_of_falcon(tmp_path):
     whole.train_from_iterator(texts, trainer)
     (tmp_path / "tokenizer.json").write_text(whole.to_str())
     j, names = json.loads(whole.to_str()), sorted(whole.get_vocab(), key=whole.get_vocab().get)
-    w = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "falcon")
+    w = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "falcon" if name == "falcon" else "llama")
     w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("falcon")
+    w.add_tokenizer_pre(name)
     w.add_token_list(names)
     w.add_token_types([3 if name in special else 1 for name in names])
     w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]])

@@ -335,6 +335,7 @@ def test_text_is_cut_as_the_reference_cuts_it(cuts):
     rng = random.Random(pretok)
     bits = list("aAzZ 's'S'T'reVE'llD\u017f'\u017f0123٣²½ \t\n\r\n\u00a0\u3000.,;!?/\\-_$+<=>^`|~#\u2014«éÉǅʰªßñмИрнमस्ते\u0301")
     bits += list("\u093f漢字かなカナー・한국어ไทย🙂👨\u200d👩\u200b\u0085\u2028\x00\x1c\x7f٠१\u3099゠")
+    bits += list("ＡｚÀ～‘”。、ᴀႠḁΩℂ०߀\u1680\u2003\ud7a3\ud7ff")  # in two of DeepSeek's sets, or at their edges
     bits += ["'s", "'LL", "'\u017f", "  ", "\n\n", "HTTPServer", "don't", "1234567"]
     for _ in range(4000):
         text = "".join(rng.choice(bits) for _ in range(rng.randint(1, 14)))
