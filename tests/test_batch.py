@@ -172,6 +172,7 @@ def test_killed_and_resumed(tiny, tmp_path):
     while not (tmp_path / "out.part").exists() or (tmp_path / "out.part").stat().st_size < 2000:
         time.sleep(0.01)
         assert p.poll() is None
+    p.send_signal(signal.SIGSTOP)
     assert call(*args, "--resume").returncode == 1  # the other one is at it
     p.send_signal(signal.SIGKILL)
     p.communicate()

@@ -896,9 +896,12 @@ def test_fifty_kills(source, tmp_path):
     shown = forks(
         """
 path, out = sys.argv[1:]
-rng, began = random.Random(1), time.perf_counter()
-os.waitpid(child(path, "-o", out, "--tokenizer", "none", "--overwrite", "--type", "f32"), 0)
-span, seen = time.perf_counter() - began, 0
+rng, seen, spans = random.Random(1), 0, []
+for _ in range(3):
+    began = time.perf_counter()
+    os.waitpid(child(path, "-o", out, "--tokenizer", "none", "--overwrite", "--type", "f32"), 0)
+    spans.append(time.perf_counter() - began)
+span = min(spans)
 for i in range(50):
     pid = child(path, "-o", out, "--tokenizer", "none", "--overwrite", "--type", ("q8_0", "f32")[i % 2])
     time.sleep(1.1 * span * rng.random())
@@ -1019,18 +1022,19 @@ def test_two_exports_at_once(source, tmp_path):
     assert (tmp_path / "m.bin").read_bytes() in whole and os.listdir(tmp_path) == ["m.bin"]
 
 
-def test_a_terminated_export_cleans_up(tmp_path):
-    """E8: SIGTERM and Ctrl-C, in the middle of an export that takes seconds: one of a fraction may end before the signal."""
-    for sig, code in SIGNALS:
-        p = subprocess.Popen(
-            [sys.executable, ROOT / "export.py", "--random", "1.1B", "-o", tmp_path / "m.bin"], stderr=subprocess.PIPE
-        )
-        while not list(tmp_path.glob("m.bin.tmp*")):
-            time.sleep(0.01)
-            assert p.poll() is None
-        p.send_signal(sig)
-        _, err = p.communicate(timeout=60)
-        assert p.returncode == code and b"Traceback" not in err and list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("freed", [False, True])
+@pytest.mark.parametrize("sig, code", SIGNALS)
+def test_a_terminated_export_cleans_up(tmp_path, sig, code, freed):
+    """E8: in the middle of an export that takes seconds (one of a fraction may end before the signal); also where
+    Python swallows what a signal raises."""
+    program = [sys.executable, *["-c", FREED] * freed, ROOT / "export.py", "--random", "1.1B", "-o", tmp_path / "m.bin"]
+    p = subprocess.Popen(program, cwd=ROOT, env={**os.environ, "SENT": str(int(sig))}, stderr=subprocess.PIPE)
+    while not list(tmp_path.glob("m.bin.tmp*")):
+        time.sleep(0.01)
+        assert p.poll() is None
+    p.send_signal(signal.SIGUSR1 if freed else sig)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == code and b"Traceback" not in err and list(tmp_path.iterdir()) == []
 
 
 def test_many_processes_on_one_file(tiny):

@@ -95,9 +95,12 @@ def test_user_defined_tokens_are_matched_in_text():
 def test_a_million_letters_take_a_linear_time():
     t, times = Tokenizer(spm()), []
     for n in (50_000, 200_000):
-        began = time.perf_counter()
-        ids = t.encode("a" * n)
-        times.append(time.perf_counter() - began)
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            ids = t.encode("a" * n)
+            took.append(time.perf_counter() - began)
+        times.append(min(took))
         assert t.decode(ids) == "a" * n
     assert times[1] < 12 * times[0]  # four times as long; quadratic would be 16
     long = Tokenizer(byte_bpe())
