@@ -458,7 +458,9 @@ def main():
     talk = (Conversations(texts["tinystories"] + texts["storybooks"], a.seed), tokenizer)
     batches, first = Batches(data, a.batch, a.window, a.seed, talk), 0
     if state := progress.resume(model, trainer.pair):
-        batches.rng.bit_generator.state, first = state["batches"], state["step"]
+        first = state["step"]
+        if state["seed"] == a.seed:  # with another seed, a copy of the folder goes on as a branch, with other batches
+            batches.rng.bit_generator.state = state["batches"]
     print(f"{count:,} parameters on {device}, {trainer.ranks} x {torch.get_num_threads()} threads", flush=True)
 
     def checkpoint(step):
@@ -466,7 +468,7 @@ def main():
         weights = {k: v.detach().cpu().float() for k, v in model.state_dict().items()}
         text = (out / "tokenizer.json").read_text()
         save({"model_args": shape, "model": weights, "tokenizer": text, "note": note}, out / "ckpt.pt")
-        progress.keep(model, trainer.pair, step, batches=batches.rng.bit_generator.state)
+        progress.keep(model, trainer.pair, step, batches=batches.rng.bit_generator.state, seed=a.seed)
 
     began = progress.began = time.perf_counter()
     for step in range(first, a.steps):
