@@ -746,27 +746,6 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path):
         assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one), program
 
 
-def test_average_of_checkpoints(tmp_path):
-    """train/average.py: each weight of the result is the mean; what does not fit together is refused."""
-    torch = pytest.importorskip("torch")
-    args = dict(dim=48, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=64)
-    models, paths = [weights(seed=seed) for seed in (1, 2, 3)], []
-    for i, w in enumerate(models):
-        tensors = {k: torch.from_numpy(v) for k, v in w.items()}
-        torch.save({"model": tensors, "model_args": args, "tokenizer": "{}", "note": f"no. {i}"}, tmp_path / f"{i}.pt")
-        paths.append(str(tmp_path / f"{i}.pt"))
-    program = [sys.executable, str(ROOT / "train" / "average.py"), "--out", str(tmp_path / "mean")]
-    assert subprocess.run([*program, *paths]).returncode == 0
-    mean = torch.load(tmp_path / "mean" / "ckpt.pt", weights_only=True)
-    assert mean["model"].keys() == models[0].keys() and mean["note"] == "average of: no. 0; no. 1; no. 2"
-    for name, array in mean["model"].items():
-        np.testing.assert_allclose(array.numpy(), np.mean([w[name] for w in models], 0, np.float64), atol=1e-6)
-    torch.save({**mean, "tokenizer": "{1}"}, tmp_path / "other.pt")
-    for path, says in ((tmp_path / "none.pt", "not found"), (tmp_path / "other.pt", "differ")):
-        done = subprocess.run([*program, *paths, str(path)], capture_output=True, text=True)
-        assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
-
-
 def test_hf_llama_from_shared(tmp_path):
     assert export.main([str(shared("checkpoints/tinystories-656k")), "-o", str(tmp_path / "m.bin")]) == 0
     m = run.Model(tmp_path / "m.bin", verbose=False)

@@ -73,11 +73,11 @@ def main():
     ap.add_argument("--base", default=str(here.parent / "out" / "ckpt.pt"))
     ap.add_argument("--data", default=str(here.parents[2] / "shared" / "corpus"))
     ap.add_argument("--out", default=str(here.parent / "chat"))
-    for name, value in dict(steps=400, batch=16, every=50, seed=1, threads=0).items():
+    for name, value in dict(steps=130, batch=16, every=50, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
-    ap.add_argument("--lr", type=float, default=1e-3)
+    ap.add_argument("--lr", type=float, default=3e-4)
     ap.add_argument("--weight-decay", type=float, default=0.5)
-    ap.add_argument("--dropout", type=float, default=0.1)
+    ap.add_argument("--dropout", type=float, default=0.2)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")

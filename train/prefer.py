@@ -89,7 +89,7 @@ def main():
     ap.add_argument("--out", default=str(here / "preferred"))
     for name, value in dict(requests=1200, each=4, batch=16, epochs=1, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
-    ap.add_argument("--lr", type=float, default=1e-4)
+    ap.add_argument("--lr", type=float, default=3e-4)
     ap.add_argument("--beta", type=float, default=0.1, help="how near to stay to the fine-tuned model (default 0.1)")
     ap.add_argument("--keep", type=float, default=1.0, help="weight of the likelihood of what should stay (default 1)")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a processor with AMX")

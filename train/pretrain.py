@@ -1,7 +1,7 @@
 """
 Pretrain the bundled model: a small Llama on English stories.
 
-    python train/pretrain.py --data DIR --out train/out --steps 1600
+    python train/pretrain.py --data DIR --out train/out --steps 3600
     torchrun --nproc-per-node 2 train/pretrain.py …         (the same on two processes)
 
 DIR holds *.txt.xz files of documents separated by lines "<|endoftext|>". Picks a GPU if there is one. Interrupted, the same
@@ -412,11 +412,11 @@ def parse_args():
     ap.add_argument("--out", default=str(Path(__file__).resolve().parent / "out"))
     for name, value in dict(dim=192, layers=6, heads=3, kv_heads=3, ffn=768, vocab=4096, ctx=512).items():
         ap.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    for name, value in dict(steps=1600, batch=16, window=512, seed=1, threads=0, every=250).items():
+    for name, value in dict(steps=3600, batch=16, window=512, seed=1, threads=0, every=250).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=5e-3)
     ap.add_argument("--weight-decay", type=float, default=0.5)
-    ap.add_argument("--dropout", type=float, default=0.1)
+    ap.add_argument("--dropout", type=float, default=0.2)
     ap.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute")
     ap.add_argument("--bf16", action="store_true", help="multiply in bfloat16: for a GPU, or a processor with AMX")
     ap.add_argument("--smoke", action="store_true", help="all of it in a minute, on a made-up text")
@@ -458,9 +458,7 @@ def main():
     talk = (Conversations(texts["tinystories"] + texts["storybooks"], a.seed), tokenizer)
     batches, first = Batches(data, a.batch, a.window, a.seed, talk), 0
     if state := progress.resume(model, trainer.pair):
-        first = state["step"]
-        if state["seed"] == a.seed:  # with another seed, a copy of the folder goes on as a branch, with other batches
-            batches.rng.bit_generator.state = state["batches"]
+        batches.rng.bit_generator.state, first = state["batches"], state["step"]
     print(f"{count:,} parameters on {device}, {trainer.ranks} x {torch.get_num_threads()} threads", flush=True)
 
     def checkpoint(step):
@@ -468,7 +466,7 @@ def main():
         weights = {k: v.detach().cpu().float() for k, v in model.state_dict().items()}
         text = (out / "tokenizer.json").read_text()
         save({"model_args": shape, "model": weights, "tokenizer": text, "note": note}, out / "ckpt.pt")
-        progress.keep(model, trainer.pair, step, batches=batches.rng.bit_generator.state, seed=a.seed)
+        progress.keep(model, trainer.pair, step, batches=batches.rng.bit_generator.state)
 
     began = progress.began = time.perf_counter()
     for step in range(first, a.steps):
