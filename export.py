@@ -2189,9 +2189,9 @@ GGUF_SPLITS = {  # what the converter calls a way to split text: which of KNOWN_
         6: "gpt-4o llama4",
         7: "qwen35",
         8: "deepseek-v3 hunyuan-dense",
+        9: "falcon",
         10: "deepseek-llm",
         11: "deepseek-coder",
-        9: "falcon",
     }.items()
     for name in names.split()
 }
@@ -2910,7 +2910,7 @@ def export(args):
             raise ModelError(str(e) if str(e).startswith(str(path)) else f"{printable(args.source)}: {e}") from None
         except (OSError, *DAMAGED) as e:
             raise ModelError(f"{printable(args.source)}: cannot be read ({printable(str(e))[:100]}); is it whole?") from None
-    say(f"{source.kind}, {printable(label)}: {source.config.n_layers} layers of {source.config.dim}")
+    say(f"{source.kind}, {label}: {source.config.n_layers} layers of {source.config.dim}")
     if args.type:
         source.types = None
     elif getattr(source, "notice", ""):
@@ -2927,7 +2927,7 @@ def export(args):
         c = replace(c, flags=c.flags | FLAGS["tokenizer"]) if args.embed_tokenizer else c
     elif args.embed_tokenizer:
         raise ModelError("--embed-tokenizer: there is no tokenizer to embed; expected one; choose with --tokenizer FILE")
-    made = f"{source.kind}, {printable(label)} as {args.type or stored_types(source)}"
+    made = f"{source.kind}, {label} as {args.type or stored_types(source)}"
     note = "; ".join(filter(None, (made, printable(getattr(source, "note", ""))[:4096])))
     embedded = tokenizer if args.embed_tokenizer else b""
     try:

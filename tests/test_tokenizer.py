@@ -1,11 +1,12 @@
 """The tokenizer: ids against the reference programs and their test texts, round trips, attacks, refusals."""
 
 import random
+import re
 import struct
 import time
 
 import pytest
-from conftest import shared
+from conftest import ROOT, shared
 
 import export
 import run
@@ -322,6 +323,12 @@ def test_real_vocabularies_survive_a_round_trip(name):
         text = text.replace("\ufffd", "")
         want = unicodedata.normalize("NFC", text) if t.flags & run.NFC else text
         assert t.decode(t.encode(text)) == (want.replace("\u2581", " ") if t.kind == run.SPM else want)
+
+
+def test_ways_to_cut_are_described():
+    """Each number of run.SPLITS has a name in docs/format.md, and export.py writes each."""
+    said = re.search(r"how text is split before merging \((.*?);", (ROOT / "docs" / "format.md").read_text()).group(1)
+    assert [int(n) for n in re.findall(r"(?:^|, )(\d+) ", said)] == list(run.SPLITS) == sorted(export.KNOWN_SPLITS.values())
 
 
 @pytest.mark.parametrize("cuts", [c for c in export.KNOWN_SPLITS if c], ids=lambda c: str(export.KNOWN_SPLITS[c]))

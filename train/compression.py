@@ -17,7 +17,7 @@ import math
 import sys
 from pathlib import Path
 
-from pretrain import HELD_OUT, SEPARATOR, read_corpus
+from pretrain import SEPARATOR, corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -26,12 +26,8 @@ import run  # noqa: E402
 
 def held_out(folder):
     """-> {name: list of documents}"""
-    stories, size, kept = read_corpus(folder)["tinystories"], 0, []
-    while size < HELD_OUT:
-        kept.append(stories.pop())
-        size += len(kept[-1])
     classics = lzma.open(Path(folder) / "classics.txt.xz", "rt", encoding="utf-8").read().split(SEPARATOR)
-    return {"stories": kept, "classic": [classics[0].strip()[:200_000]]}
+    return {"stories": corpus(folder)[1], "classic": [classics[0].strip()[:200_000]]}
 
 
 def packers():

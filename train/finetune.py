@@ -17,16 +17,13 @@ import torch
 from conversations import Conversations, window_of
 from pretrain import (
     COPIES,
-    HELD_OUT,
     Batches,
     Llama,
     Progress,
     Trainer,
+    corpus,
     encode,
-    hold_out,
-    made_up_text,
     plot,
-    read_corpus,
     renamed,
     sample,
     save,
@@ -59,10 +56,10 @@ def loss_on(model, batches, bf16):
     return sum(losses) / len(losses)
 
 
-def load(path):
+def load(path, dropout=0.0):
     """A checkpoint of pretrain.py or of this program -> (model, tokenizer, the whole dict)."""
     value = torch.load(path, map_location="cpu", weights_only=True)
-    model = Llama(value["model_args"])
+    model = Llama(value["model_args"], dropout)
     model.load_state_dict(value["model"])
     return model, Tokenizer.from_str(value["tokenizer"]), value
 
@@ -88,13 +85,10 @@ def main():
         torch.set_num_threads(a.threads)
     rank = workers()
     torch.manual_seed(a.seed)
-    model, tokenizer, value = load(a.base)
-    texts = made_up_text() if a.smoke else read_corpus(a.data)
-    held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
+    model, tokenizer, value = load(a.base, a.dropout)
+    texts, held = corpus(a.data, a.smoke)
     texts["tinystories"] = renamed(texts["tinystories"], COPIES, a.seed)
     a.steps, a.every = (20, 10) if a.smoke else (a.steps, a.every)
-    for layer in model.layers:
-        layer.drop.p = a.dropout
     conversations = Conversations(texts["tinystories"] + texts["storybooks"], a.seed)
     limit = value["model_args"]["max_seq_len"]
     unseen = Conversations(held, 2)
@@ -111,8 +105,7 @@ def main():
     for step in range(first, a.steps):
         seed = f"{a.seed} {step}"
         x, y = batch_of(conversations, plain, tokenizer, seed, a.batch, limit, trainer.rank, trainer.ranks)
-        torch.manual_seed(a.seed + step + trainer.rank * 1_000_003)  # a resumed run drops the same
-        trainer.step(x, y, min(1, (step + 1) / 20) * (1 - step / a.steps))
+        trainer.step(x, y, min(1, (step + 1) / 20) * (1 - step / a.steps), a.seed + step)
         if rank == 0 and ((step + 1) % a.every == 0 or step + 1 == a.steps):
             loss, left = loss_on(model, tests, a.bf16), progress.left(step + 1, first, a.steps)
             print(f"step {step + 1}/{a.steps}: {loss:.4f} nats a token of unseen answers, {left:.0f} min left", flush=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from conversations import Conversations, to_ids
 from finetune import load
-from pretrain import HELD_OUT, Progress, Trainer, hold_out, made_up_text, plot, read_corpus, save, workers
+from pretrain import Progress, Trainer, corpus, plot, save, workers
 from prompts import judge, requests
 from torch import distributed as dist
 from torch.nn import functional as F
@@ -129,9 +129,8 @@ def main():
     model, tokenizer, value = load(a.chat)
     start, _, _ = load(a.chat)
     limit, rng, first = value["model_args"]["max_seq_len"], random.Random(a.seed), 0
-    texts = made_up_text() if a.smoke else read_corpus(a.data)
-    hold_out(texts, 2000 if a.smoke else HELD_OUT)
-    trainer, talk = Trainer(model, a.lr, bf16=a.bf16), Conversations(texts["tinystories"], a.seed)
+    trainer, talk = Trainer(model, a.lr, bf16=a.bf16), Conversations([], a.seed)
+    tales = corpus(a.data, a.smoke)[0]["tinystories"]
 
     def plain(story):
         ids = tokenizer.encode(story).ids
@@ -154,7 +153,7 @@ def main():
         talk.rng.seed(f"{a.seed} {step} {trainer.rank}")
         stay = -better.sum() / words
         small = [to_ids(talk.small_talk(), tokenizer) for _ in good]
-        stories = [plain(talk.rng.choice(talk.stories)[0]) for _ in good]
+        stories = [plain(talk.rng.choice(tales)) for _ in good]
         for rows in (small, stories):
             said, words = score(model, rows)
             stay = stay - said.sum() / words

@@ -99,11 +99,11 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, c):
+    def __init__(self, c, dropout):
         super().__init__()
         self.attention, self.feed_forward = Attention(c), FeedForward(c)
         self.attention_norm, self.ffn_norm = Norm(c["dim"], c["norm_eps"]), Norm(c["dim"], c["norm_eps"])
-        self.drop = nn.Dropout(c.get("dropout", 0.0))
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x, cos, sin):
         x = x + self.drop(self.attention(self.attention_norm(x), cos, sin))
@@ -113,10 +113,10 @@ class Layer(nn.Module):
 class Llama(nn.Module):
     """Parameter names are those of a llama2.c checkpoint, so that one reader serves both."""
 
-    def __init__(self, c):
+    def __init__(self, c, dropout=0.0):
         super().__init__()
         self.tok_embeddings = nn.Embedding(c["vocab_size"], c["dim"])
-        self.layers = nn.ModuleList(Layer(c) for _ in range(c["n_layers"]))
+        self.layers = nn.ModuleList(Layer(c, dropout) for _ in range(c["n_layers"]))
         self.norm = Norm(c["dim"], c["norm_eps"])
         self.output = nn.Linear(c["dim"], c["vocab_size"], bias=False)
         for name, p in self.named_parameters():
@@ -199,12 +199,12 @@ def read_corpus(folder):
     return texts
 
 
-def hold_out(texts, size):
-    """Take documents of so many characters away from the end of the stories, so that no training sees them -> the documents."""
-    held = []
+def corpus(folder, smoke=False):
+    """-> {name: documents} to train on, and the documents at the end of the stories that no training sees."""
+    texts, held, size = made_up_text() if smoke else read_corpus(folder), [], 2000 if smoke else HELD_OUT
     while sum(map(len, held)) < size:
         held.append(texts["tinystories"].pop())
-    return held
+    return texts, held
 
 
 def renamed(stories, copies, seed):
@@ -293,7 +293,8 @@ class Trainer:
 
         self.loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
 
-    def step(self, x, y, rate):
+    def step(self, x, y, rate, seed):
+        torch.manual_seed(seed + self.rank * 1_000_003)  # a resumed run drops the same
         loss = self.loss_of(x.to(self.device), y.to(self.device))
         loss.backward()
         self.update(rate)
@@ -436,8 +437,7 @@ def main():
     out = Path(a.out)
     progress = Progress(out, ("step", "tokens", "seconds", "bits_per_byte"), device)
     torch.manual_seed(a.seed)
-    texts = made_up_text() if a.smoke else read_corpus(a.data)
-    held = hold_out(texts, 2000 if a.smoke else HELD_OUT)
+    texts, held = corpus(a.data, a.smoke)
     if rank == 0 and not (out / "tokenizer.json").exists():
         train_tokenizer(texts, a.vocab, out / "tokenizer.json")
     if dist.is_initialized():
@@ -452,7 +452,7 @@ def main():
         dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size()
     )
     shape |= dict(hidden_dim=a.ffn, max_seq_len=a.ctx, norm_eps=1e-5, rope_theta=10000.0)
-    model = Llama(shape | {"dropout": a.dropout}).to(device)
+    model = Llama(shape, a.dropout).to(device)
     count = sum(p.numel() for p in model.parameters())
     trainer = Trainer(model, a.lr, a.weight_decay, a.bf16, a.compile)
     talk = (Conversations(texts["tinystories"] + texts["storybooks"], a.seed), tokenizer)
@@ -472,8 +472,7 @@ def main():
     for step in range(first, a.steps):
         warm, decay = min(1, (step + 1) / 100), min(1, (1 - step / a.steps) / (1 - FALLS))
         x, y = batches.next(step / a.steps, trainer.rank, trainer.ranks)
-        torch.manual_seed(a.seed + step + trainer.rank * 1_000_003)  # a resumed run drops the same
-        loss = trainer.step(x, y, warm * max(decay, 0.01))
+        loss = trainer.step(x, y, warm * max(decay, 0.01), a.seed + step)
         if rank:
             continue
         if (step + 1) % 20 == 0:

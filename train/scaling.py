@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pretrain import HELD_OUT, Batches, Llama, bits_per_byte, encode, optimisers, read_corpus, train_tokenizer
+from pretrain import Batches, Llama, bits_per_byte, corpus, encode, optimisers, train_tokenizer
 from torch.nn import functional as F
 
 SIZES = {  # name: dim, layers, heads, ffn
@@ -124,11 +124,7 @@ def main():
     if a.threads:
         torch.set_num_threads(a.threads)
     out.mkdir(parents=True, exist_ok=True)
-    texts = read_corpus(a.data)
-    held, size = [], 0
-    while size < HELD_OUT:
-        held.append(texts["tinystories"].pop())
-        size += len(held[-1])
+    texts, held = corpus(a.data)
     tokenizer = train_tokenizer(texts, 2048, out / "tokenizer.json")
     data = {name: encode(tokenizer, docs) for name, docs in texts.items()}
     held_ids, held_bytes = encode(tokenizer, held), sum(len(d.encode()) for d in held)
