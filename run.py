@@ -676,7 +676,7 @@ def verify(model):
 # simd: the words that kernels are written in; each knows how this machine says it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -692,6 +692,10 @@ class Word:
 
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
+
+    @functools.cached_property
+    def compiled(self):
+        return _intrinsic(self)
 
 
 class _LL:
@@ -1036,20 +1040,27 @@ call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, 
 # -----------------------------------------------------------------------------
 # compiler: kernels become object code once; later runs load it without importing numba
 
-INLINES, KERNELS = [], {}
+KERNELS = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Inline:
+    """A function of words that is compiled into every kernel that calls it."""
+
+    function: object
+
+    def __call__(self, *args):
+        raise RuntimeError("inline functions exist only inside compiled kernels")
+
+    @functools.cached_property
+    def compiled(self):
+        import numba
+
+        return numba.njit(error_model="numpy", forceinline=True)(self.function)
 
 
 def inline(function):
-    """A function of words that is compiled into every kernel that calls it."""
-    INLINES.append(function)
-    return function
-
-
-def inline_now(function):
-    """An inline function made while a kernel is being compiled."""
-    import numba
-
-    return numba.njit(error_model="numpy", forceinline=True)(function)
+    return Inline(function)
 
 
 def kernel(function):
@@ -1087,14 +1098,14 @@ def _may_use_tiles():
 
 
 def _prepare():
-    """Import numba and turn every Word and every inline function into what it compiles. Once, and only if needed."""
+    """Import numba and tell it what a Word and an inline function compile to. Once, and only if needed."""
     if hasattr(_LL, "ir"):
         return
     _LL.isa, cpu, features = host_isa()
     import numba
     from llvmlite import binding, ir
-    from numba.core import cgutils
-    from numba.extending import models, register_model
+    from numba.core import cgutils, registry
+    from numba.extending import models, register_model, typeof_impl
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
     numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
@@ -1115,15 +1126,22 @@ def _prepare():
             vector = getattr(_LL, tile.letter)
             super().__init__(dmm, tile, ir.ArrayType(vector, tile.width) if tile.width else vector)
 
-    for name, value in list(globals().items()):
-        if isinstance(value, Word):
-            globals()[name] = _intrinsic(value, Tile, numba)
-    for function in INLINES:
-        globals()[function.__name__] = inline_now(function)
+    _LL.Tile, context = Tile, registry.cpu_target.typing_context
+
+    def kind_of_value(value, c):
+        compiled = value.compiled
+        context.refresh()  # an intrinsic is known from the next refresh on
+        return context.resolve_value_type(compiled)
+
+    typeof_impl.register(Word)(kind_of_value)
+    typeof_impl.register(Inline)(kind_of_value)
 
 
-def _intrinsic(word, Tile, numba):
+def _intrinsic(word):
     """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
+    import numba
+
+    Tile = _LL.Tile
     letters, result = word.signature.split("->")
     scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64, "v": numba.void, "B": Tile("B", 0)}
     count = len(letters) + letters.count("a")
@@ -1814,7 +1832,7 @@ def experts_quantised(tile):
     def four(record, i, block, steps):
         return tile(zeros4(), record, i, block, steps)
 
-    return matmul_experts(inline_now(one), inline_now(four))
+    return matmul_experts(inline(one), inline(four))
 
 
 @kernel
@@ -1865,7 +1883,7 @@ def sums_float(loads, size):
             acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
         return acc
 
-    return inline_now(one), inline_now(four)
+    return inline(one), inline(four)
 
 
 def matmul_float(loads, size):
@@ -1932,7 +1950,7 @@ def weight_float(peek_weight, size):
     def weight(record, row, k):
         return peek_weight(peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size)
 
-    return inline_now(weight)
+    return inline(weight)
 
 
 def embed(weight):
@@ -2150,7 +2168,7 @@ def score(loads, size):
                 acc = fma(loads(zeros1(), k + (j * 64 + c) * size, 0), spreads(acc, q + 4 * j, 4 * wide), acc)
             stores(scores + 4 * c, 256, acc)
 
-    return inline_now(one), inline_now(four)
+    return inline(one), inline(four)
 
 
 @inline
@@ -2197,7 +2215,7 @@ def blend(loads, size):
                 acc = fma(loads(acc, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), acc)
             store(state + 4 * c, acc)
 
-    one = inline_now(one)
+    one = inline(one)
 
     def four(v, scores, states, wide, base):
         step, first, last = 4 * wide + VALUES, 0, 64  # [first, last): the keys that all four see
@@ -2220,7 +2238,7 @@ def blend(loads, size):
             if end > last:
                 one(v, scores + 256 * h, states + step * h, wide, last, end)
 
-    return one, inline_now(four)
+    return one, inline(four)
 
 
 @inline
