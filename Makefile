@@ -1,23 +1,27 @@
-.PHONY: help install story test bench scaling lint clean
+.PHONY: help install story test bench scaling lint clean run.py
 
 # what this file can do (the default)
 help:
-	@awk '/^# /{d=substr($$0,3)} /^[a-z]+:/{split($$1,a,":"); printf "  make %-8s %s\n",a[1],d}' Makefile
+	@awk '/^# /{d=substr($$0,3)} /^[a-z.]+:/{split($$1,a,":"); printf "  make %-8s %s\n",a[1],d}' Makefile
+
+# bind the rooms of twofile/ into run.py
+run.py:
+	python tools/bind.py
 
 # the two packages that run.py needs, and pytest
 install:
 	pip install -r requirements.txt
 
 # the main job
-story:
+story: run.py
 	python run.py model.bin -p "Once upon a time"
 
 # all tests; the first time about eight minutes, since every kernel is compiled
-test:
+test: run.py
 	python -m pytest -q tests
 
 # tokens per second of the bundled model, beside what the machine could do
-bench:
+bench: run.py
 	python run.py --bench model.bin
 
 # measure a scaling law: two hours of two cores, after `pip install -r train/requirements.txt`; goes on if interrupted

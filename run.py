@@ -1,20 +1,81 @@
-"""
-Run a language model from one flat file.        python run.py model.bin -p "Once upon a time"
+"""Bound from the rooms of twofile/ by `make run.py`: edit there, not here.
 
-The file, top to bottom:
-    model file    header -> Config, tensor plan, memory map; after it, sizes are trusted
-    simd          vectors of 16 floats and dot products of bytes, as words that each machine says in its way
-    compiler      words and kernels -> object code by numba, once; kept, and loaded without numba
-    kernels       what is compiled: matmul, norm, rotation, attention, convolution, delta rule, the choice of a token
-    forward       buffers, KV cache, the model recorded as a list of kernels, their reach checked; tokens in, logits out
-    tokenizer     text <-> ids, from tokenizer.bin
-    sampler       logits -> the next id
-    writer        one text in the making: which token, which characters, when it ends
-    model         what a program imports: Model, to write one text or many, and to score given ones
-    bench         tokens per second, and the machine's ceilings beside them
-    batch         JSON lines in, JSON lines out
-    chat          a conversation in a terminal
-    command line  flags, stdin and stdout, exit codes
+    python run.py model.bin -p "Once upon a time"
+
+the ground
+    needs                What must be there before anything else: Python and numpy, new enough.
+    errors               The error that everything raises: four parts on one line.
+    files                Opening what a user names.
+    machine              What this machine has: memory, cores, a name.
+
+what stands in a file
+    format/types         How the elements of a tensor stand in the file.
+    format/config        The numbers a model is made of.
+    format/table         The header page and the table of tensors: read, refuse.
+
+what kernels are written in
+    words/word           Words that kernels are written in, and what writes their instructions.
+    words/numbers        Words of arithmetic, lane by lane; the same bits on every machine.
+    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
+    words/memory         Words that read and write memory.
+    words/threads        Words for what threads do to each other.
+    machines/amx         Intel's matrix unit.
+    machines/host        Which instruction set this machine has.
+
+from words to machine code
+    compiler/kernel      What is compiled: kernels, and functions inlined into them.
+    compiler/compile     A kernel becomes object code, by numba.
+    compiler/kept        Object code kept between runs, in a folder that is ours alone.
+    compiler/code        Object code becomes addresses and functions.
+
+a forward as data
+    program/buffers      Memory that kernels work in.
+    program/passes       The words of a record and of a pass.
+    program/player       The threads that play a program.
+
+what is compiled
+    kernels/play         The kernel that plays the others, and what threads share and wait for.
+    kernels/rows         Rows of results: as float32, or quantised for a matmul.
+    kernels/activation   Functions of the feed-forward part, number by number.
+    kernels/attention    Attention over the cache.
+    kernels/convolution  Short convolutions over the tokens.
+    kernels/exact        e^x in float64 of + and * alone.
+    kernels/delta        The gated delta rule.
+    kernels/embed        Rows of a matrix, by their numbers.
+    kernels/experts      Mixtures of experts: who is asked, what they say, by what weight.
+    kernels/matmul       Matrices times rows.
+    kernels/norm         Norms of rows and of heads.
+    kernels/pick         The choice of a token.
+    kernels/rotation     Positions as angles, and what goes into the cache of keys and values.
+    kernels/table        Kernels that are made of a template, by name.
+
+the parts of a model
+    layers/plan          The tensors of a file, in order.
+
+a model that runs, and text
+    modelfile            A model file, checked and mapped.
+    forward              The model recorded once as a program, played for every pass.
+    tokenizer/file       A tokenizer.bin, section by section.
+    tokenizer/splits     How text is cut before merging.
+    tokenizer/template   A conversation as a chat template writes it.
+    tokenizer/tokenizer  Text to ids and back.
+
+writing
+    sampler              Logits and one number in [0, 1) become the next id.
+    writer               One text in the making.
+    guess                Guesses of what comes, and the loop that tries them.
+    model                What a program imports: text in, text out.
+
+the program
+    front/text           Text from outside, and text for a terminal.
+    front/prompt         The prompt, from flags, files and pipes.
+    front/batch          JSON lines in, JSON lines out, many texts written together.
+    front/flags          The command line's flags.
+    front/bench          Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+    front/chat           A conversation in a terminal.
+    front/show           What is printed about a model or a given text.
+    front/write          Writing one text to stdout.
+    front/main           The program: flags, modes, signals, exit codes.
 """
 
 import argparse
@@ -44,34 +105,185 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-try:
-    import numpy as np
-except ImportError:
-    if __name__ != "__main__":
-        raise
-    sys.exit("run.py: error: the package numpy is not installed; expected numpy and numba; pip install numpy numba")
-except KeyboardInterrupt:
-    if __name__ != "__main__":
-        raise
-    sys.exit(130)
-if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
-    found = f"Python {sys.version.split()[0]} with numpy {np.__version__}; expected 3.10 and 2.0, or newer; update them"
-    if __name__ != "__main__":
+# ===== the ground
+
+# -----------------------------------------------------------------------------
+# twofile/needs.py
+# What must be there before anything else: Python and numpy, new enough.
+
+import sys
+
+STARTED = __name__ == "__main__" or sys.argv[:1] == ["-m"]  # run as a program, not imported by one
+
+
+def lacking(found):
+    """End the program with what is missing, in one line; an import with an ImportError."""
+    if not STARTED:
         raise ImportError(found)
     sys.exit(f"run.py: error: {found}")
 
-IMPORT_SECONDS = time.process_time()  # processor time since the process began
+
+try:
+    import numpy as np
+except ImportError:
+    lacking("the package numpy is not installed; expected numpy and numba; pip install numpy numba")
+except KeyboardInterrupt:
+    if not STARTED:
+        raise
+    sys.exit(130)
+if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
+    lacking(
+        f"Python {sys.version.split()[0]} with numpy {np.__version__}; "
+        "expected 3.10 and 2.0, or newer; update them"
+    )
+
 
 # -----------------------------------------------------------------------------
-# model file: every size is checked here, once; what leaves this section is trusted
+# twofile/errors.py
+# The error that everything raises: four parts on one line.
 
-MAGIC = b"\x89LMB\r\n\x1a\n"
-VERSION = 1
-ENDIAN = 0x01020304
-PAGE, RECORD = 4096, 192
-NONE = 0xFFFFFFFF  # an absent token id
+class ModelError(Exception):
+    """The file or the request is not one this program can serve; the message says why and what to do."""
+
+
+def printable(text):
+    """text with everything that could drive a terminal escaped."""
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+# -----------------------------------------------------------------------------
+# twofile/files.py
+# Opening what a user names.
+
+def padded(n, multiple):
+    """n rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+def open_regular(path, what):
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    name = printable(str(path))
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        make = ", or make one with export.py" if ".bin" in what else ""
+        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
+        raise ModelError(
+            f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
+        ) from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
+    return fd, info.st_size
+
+
+def _read_small(path, what, most):
+    fd, size = open_regular(path, what)
+    with os.fdopen(fd, "rb") as f:
+        if size > most:
+            found = f"{printable(str(path))}: {size:,} bytes"
+            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
+        return f.read(most)
+
+
+# -----------------------------------------------------------------------------
+# twofile/machine.py
+# What this machine has: memory, cores, a name.
+
+IMPORT_SECONDS = time.process_time()  # processor time since the process began
+
+
+def total_memory():
+    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = Path("/sys/fs/cgroup/memory.max")
+        return (
+            min(memory, int(limit.read_text()))
+            if limit.exists() and limit.read_text().strip() != "max"
+            else memory
+        )
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
+
+
+def available_cores():
+    """Physical cores, of those this process may run on, within its control group's quota."""
+    try:
+        cpus = os.sched_getaffinity(0)
+    except AttributeError:
+        cpus = range(os.cpu_count() or 1)
+    cores = set()
+    for cpu in cpus:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text() if siblings.exists() else cpu)
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        most, period = quota.read_text().split()
+        if most != "max":
+            return max(1, min(len(cores), -(-int(most) // int(period))))
+    return max(1, len(cores))
+
+
+def cpu_name():
+    try:
+        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+def peak_rss():
+    """Most memory that this process has held, in bytes; 0 where it cannot be known."""
+    try:  # not getrusage, which counts what the parent held when it started this program
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+    except (OSError, TypeError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+# ===== what stands in a file
+
+# -----------------------------------------------------------------------------
+# twofile/format/types.py
+# How the elements of a tensor stand in the file.
+
 GROUP = 32  # columns that share a scale in q8_0 and q4_0
 BLOCK = 16  # rows of a block; see pack_matrix in export.py
+DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
+BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
+MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+
+
+def tensor_bytes(dtype, shape, layout):
+    """Bytes a tensor takes in the file, as an exact Python int; layout 1 counts the padding of its blocks."""
+    if layout:
+        shape = (
+            padded(shape[0], BLOCK),
+            padded(shape[1], GROUP) if dtype in ("q8_0", "q4_0") else shape[1],
+        )
+    return math.prod(shape) * BITS[dtype] // 8
+
+
+def scale_shape(shape):
+    """Shape of W.s for a quantised matrix of this shape: [blocks, groups, rows of a block]."""
+    return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+
+
+# -----------------------------------------------------------------------------
+# twofile/format/config.py
+# The numbers a model is made of.
+
+NONE = 0xFFFFFFFF  # an absent token id
 CONFIG_U32 = (
     "dim n_layers n_heads n_kv_heads head_dim ffn_dim vocab_size max_ctx norm act qk_norm qk_after parallel "
     "router norm_topk n_experts top_k expert_ffn shared_ffn n_rope flags"
@@ -84,19 +296,24 @@ CONFIG_LAST = "rope_long sample_temperature sample_top_p sample_top_k".split()
 CONFIG_MIX = "conv_len delta_k_heads delta_v_heads delta_k_dim delta_v_dim head_dim2 n_kv_heads2 kv_shared".split()
 CONFIG_MIX += "ffn_dim2 ple_dim".split()
 CONFIG_F32_USED = set(CONFIG_F32) - {"post_eps", "clip_qkv", "route_scale"}
-CONFIG = struct.Struct(f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI{len(CONFIG_MIX)}I224s")  # 476 of the 512 bytes
-HEADER = struct.Struct("<8sIIQIIQQQQ32s")
-RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
+CONFIG = struct.Struct(
+    f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI{len(CONFIG_MIX)}I224s"
+)  # 476 of the 512 bytes
 FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
+
 # no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
-FLAGS |= {"ungated": 64, "post_norm": 128, "no_pre_norm": 256, "positions": 512, "head_bias": 1024, "embed_norm": 2048}
+FLAGS |= {
+    "ungated": 64,
+    "post_norm": 128,
+    "no_pre_norm": 256,
+    "positions": 512,
+    "head_bias": 1024,
+    "embed_norm": 2048,
+}
 FLAGS |= {"norm_bias": 4096, "shared_gate": 8192, "expert_bias": 16384, "sinks": 32768}
 FLAGS |= {"attn_gate": 1 << 16, "v_norm": 1 << 17, "layer_scale": 1 << 18, "delta_turns": 1 << 19}
 ATTENTION, CONV, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens learn of each other
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")
-DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
-BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
-MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 RANGES = {  # field -> (least, most) that this version runs; what is not listed must be zero
     "dim": (1, 1 << 20),
     "n_layers": (1, 1024),
@@ -129,21 +346,6 @@ RANGES = {  # field -> (least, most) that this version runs; what is not listed 
     "ffn_dim2": (0, 1 << 22),
     "ple_dim": (0, 1 << 14),
 }
-FOREIGN = [  # what people pass by mistake, by its first bytes
-    (b"GGUF", "a GGUF file"),
-    (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"version https://git-lfs", "a git-lfs pointer, not the file it points to (git lfs pull)"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-    (b"24ka", "a llama2.c checkpoint"),
-    (b"\x89LMT", "a tokenizer.bin"),
-    (b"\x89LMB", "a model.bin that was transferred in text mode"),
-]
-
-
-class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +368,9 @@ class Config:
     parallel: int = 0  # 1 = attention and feed-forward read the same input
     router: int = 0
     norm_topk: int = 0  # 1 = the weights of the chosen experts sum to 1
-    n_experts: int = 0  # 0 = no mixture of experts; else the feed-forward part of every layer is one
+    n_experts: int = (
+        0  # 0 = no mixture of experts; else the feed-forward part of every layer is one
+    )
     top_k: int = 0  # experts of a token
     expert_ffn: int = 0
     shared_ffn: int = 0  # width of an expert that every token goes to, 0 = none
@@ -189,7 +393,9 @@ class Config:
     bos: int = NONE
     eos: int = NONE
     tokenizer_sha256: bytes = bytes(32)  # of the whole tokenizer.bin; zeros = exported without one
-    rope_long: int = 0  # a context longer than this uses the second half of the rope tables; 0 = there is none
+    rope_long: int = (
+        0  # a context longer than this uses the second half of the rope tables; 0 = there is none
+    )
     sample_temperature: float = 0.0  # how the model's makers sample; 0 = they do not say
     sample_top_p: float = 0.0
     sample_top_k: int = 0
@@ -200,7 +406,9 @@ class Config:
     delta_v_dim: int = 0
     head_dim2: int = 0  # of layers of kind ATTENTION2
     n_kv_heads2: int = 0
-    kv_shared: int = 0  # so many last layers use the keys and values of the last layer of their kind before them
+    kv_shared: int = (
+        0  # so many last layers use the keys and values of the last layer of their kind before them
+    )
     ffn_dim2: int = 0  # hidden width in those layers, 0 = ffn_dim
     ple_dim: int = 0  # width of what each layer gets of a token's own embedding for it, 0 = nothing
     kinds: bytes = bytes(224)  # of each layer; beyond the 224th all are ATTENTION
@@ -218,16 +426,28 @@ class Config:
 
     def state_floats(self, layer):
         """Numbers that a layer of kind CONV or DELTA keeps of a sequence: of its convolution's inputs, of its heads' states."""
-        state = self.delta_v_heads * self.delta_k_dim * padded(self.delta_v_dim, BLOCK) if self.kind(layer) == DELTA else 0
+        state = (
+            self.delta_v_heads * self.delta_k_dim * padded(self.delta_v_dim, BLOCK)
+            if self.kind(layer) == DELTA
+            else 0
+        )
         return max(self.conv_len - 1, 1) * padded(self.mixed(layer)[0], GROUP), state
 
     def kv_layer(self, layer):
         """The layer whose keys and values an attention layer sees: its own, or an earlier one's; None if there is none."""
         own = self.n_layers - self.kv_shared
-        return layer if layer < own else max((i for i in range(own) if self.kind(i) == self.kind(layer)), default=None)
+        return (
+            layer
+            if layer < own
+            else max((i for i in range(own) if self.kind(i) == self.kind(layer)), default=None)
+        )
 
     def ffn(self, layer):
-        return self.ffn_dim2 or self.ffn_dim if layer >= self.n_layers - self.kv_shared else self.ffn_dim
+        return (
+            self.ffn_dim2 or self.ffn_dim
+            if layer >= self.n_layers - self.kv_shared
+            else self.ffn_dim
+        )
 
     def mixed(self, layer):
         """Of what comes from a layer's matrix qkv: the columns convolved, those in all, and those of what goes to matrix o."""
@@ -239,7 +459,11 @@ class Config:
             convolved = 2 * c.delta_k_heads * c.delta_k_dim + values
             return convolved, convolved + values, values
         kv, size = c.heads(layer)
-        rows = c.n_heads + (2 * kv if c.kv_layer(layer) == layer else 0) + (c.n_heads if c.has("attn_gate") else 0)
+        rows = (
+            c.n_heads
+            + (2 * kv if c.kv_layer(layer) == layer else 0)
+            + (c.n_heads if c.has("attn_gate") else 0)
+        )
         return 0, rows * size, c.n_heads * size
 
     def has(self, flag):
@@ -270,116 +494,149 @@ class Config:
         return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **named)
 
 
-def tensor_plan(c):
-    """[(name, shape, role)] of every tensor in file order; export.py writes exactly this list.
-
-    Roles: "matrix" (rows = outputs; any of MATRIX_TYPES, q8_0 and q4_0 followed by NAME.s), "f32", "i32", "u8".
-    The length of "tokenizer" is not known from the config: its shape is (0,).
-    """
-    plan = [
-        ("rope", (c.n_rope, 2, c.head_dim // 2), "f32"),  # inverse frequency, amplitude
-        ("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
-        ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
-        *([("rope2", (1, 2, c.head_dim2 // 2), "f32")] if c.head_dim2 else []),  # of layers of kind ATTENTION2
-        ("embed", (c.vocab_size, c.dim), "matrix"),
-    ]
-    plan += [("positions", (c.max_ctx, c.dim), "matrix")] if c.has("positions") else []
-    plan += _norm(c, "embed_norm", c.has("embed_norm"))
-    if c.ple_dim:  # every layer's part of a token's embedding for it
-        wide = c.n_layers * c.ple_dim
-        plan += [("ple_embed", (c.vocab_size, wide), "matrix"), ("ple_proj", (wide, c.dim), "matrix")]
-        plan += [("ple_norm.w", (c.ple_dim,), "f32")]
-    for i in range(c.n_layers):
-        plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
-        plan += _mixer(c, i)
-        plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
-        plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
-        if c.n_experts:  # the rows of expert after expert
-            plan += _linear(c, f"l{i}.router", (c.n_experts, c.dim), "expert_bias")
-            plan += _linear(c, f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "expert_bias")
-            plan += _linear(c, f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "expert_bias")
-            plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
-        if c.shared_ffn or not c.n_experts:
-            ffn = c.shared_ffn or c.ffn(i)
-            plan += _linear(c, f"l{i}.gate_up", (ffn if c.has("ungated") else 2 * ffn, c.dim), "gate_up_bias")
-            plan += _linear(c, f"l{i}.down", (c.dim, ffn), "down_bias")
-        plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
-        if c.ple_dim:
-            plan += [(f"l{i}.ple_gate", (c.ple_dim, c.dim), "matrix"), (f"l{i}.ple_up", (c.dim, c.ple_dim), "matrix")]
-            plan += _norm(c, f"l{i}.pn", True)
-        plan += [(f"l{i}.scale", (1,), "f32")] if c.has("layer_scale") else []
-    plan += _norm(c, "out_norm", True)
-    if c.has("head"):
-        plan += _linear(c, "head", (c.vocab_size, c.dim), "head_bias")
-    if c.has("tokenizer"):
-        plan += [("tokenizer", (0,), "u8")]
-    return plan
-
-
-def _mixer(c, i):
-    """The part of the plan of layer i where tokens learn of each other."""
-    convolved, rows, wide = c.mixed(i)
-    plan = _linear(c, f"l{i}.qkv", (rows, c.dim), "qkv_bias")
-    if c.attends(i):
-        kv, size = c.heads(i)
-        normed = c.n_heads + (kv if c.kv_layer(i) == i else 0)
-        plan += [(f"l{i}.qk.w", (normed * size,), "f32")] if c.qk_norm else []
-        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
-    else:
-        plan += [(f"l{i}.conv", (c.conv_len * convolved,), "f32")]  # tap after tap, the last for the token itself
-    if c.kind(i) == DELTA:
-        plan += [(f"l{i}.ab", (2 * c.delta_v_heads, c.dim), "matrix"), (f"l{i}.decay", (2 * c.delta_v_heads,), "f32")]
-        plan += [(f"l{i}.dn.w", (c.delta_v_dim,), "f32")]
-    return plan + _linear(c, f"l{i}.o", (c.dim, wide), "o_bias")
-
-
-def _norm(c, name, there):
-    parts = ("w", "b") if c.has("norm_bias") else ("w",)
-    return [(f"{name}.{part}", (c.dim,), "f32") for part in parts if there]
-
-
-def _linear(c, name, shape, bias_flag):
-    bias = [(f"{name}.b", shape[:1], "f32")] if c.has(bias_flag) else []
-    return [(name, shape, "matrix")] + bias
+def _check_config(c):
+    for name in CONFIG_U32 + CONFIG_MIX:
+        low, high = RANGES.get(name, (0, 0))
+        if not low <= getattr(c, name) <= high:
+            hint = "" if name in RANGES else "; it needs a newer run.py"
+            raise ModelError(
+                f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again"
+            )
+    for name in CONFIG_F32:
+        value = getattr(c, name)
+        if not math.isfinite(value) or value < 0:
+            raise ModelError(
+                f"{name} is {value}, expected a finite number, not negative; export again"
+            )
+        if value and name not in CONFIG_F32_USED:
+            raise ModelError(
+                f"{name} is {value}, expected 0 in this version; it needs a newer run.py"
+            )
+    if not (0 <= c.sample_temperature <= 100 and 0 <= c.sample_top_p <= 1):
+        found = f"temperature {c.sample_temperature}, top_p {c.sample_top_p}"
+        raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
+    if c.temp_len % 1 or c.temp_len > 1 << 30 or bool(c.temp_beta) > bool(c.temp_len):
+        raise ModelError(
+            f"temp_len is {c.temp_len}, expected a whole number of positions to 2^30; export again"
+        )
+    if c.n_heads % c.n_kv_heads or c.head_dim % 2:
+        heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
+        raise ModelError(f"{heads}, expected a divisor and an even size; export again")
+    if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
+        raise ModelError("flags or rope tables that cannot be together; export again")
+    mixed = c.n_experts and (
+        c.top_k < 1 or c.top_k > c.n_experts or c.expert_ffn < 8 or c.expert_ffn % 8 or c.dim % 16
+    )
+    other = c.parallel or c.has("ungated") or c.has("post_norm") or c.has("no_pre_norm")
+    if mixed or c.n_experts and other or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
+        text = f"{c.n_experts} experts of {c.expert_ffn}, {c.top_k} a token"
+        wants = "widths of whole blocks, a gate, norms before and not behind, and no more a token than there are"
+        raise ModelError(f"{text}; expected {wants}; export again")
+    if not c.n_experts and (
+        c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")
+    ):
+        raise ModelError("parts of a mixture of experts without experts; export again")
+    clamped = ACTIVATIONS[c.act] == "clamped"
+    if (
+        c.has("expert_bias") > bool(c.n_experts)
+        or clamped != (c.act_limit > 0)
+        or clamped
+        and c.has("ungated")
+    ):
+        raise ModelError(
+            "biases of experts without experts, or a limit without its activation and gate; export again"
+        )
+    if c.qk_after > bool(c.qk_norm):
+        raise ModelError("qk_after is 1 without a norm of queries and keys; export again")
+    if c.has("shared_gate") > bool(c.shared_ffn):
+        raise ModelError("a gate of a shared expert without one; export again")
+    if c.n_heads * c.head_dim > 1 << 20:
+        raise ModelError(
+            f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again"
+        )
+    if not 0 < c.eps < 1:
+        raise ModelError(f"eps is {c.eps}, expected a number between 0 and 1; export again")
+    for name in ("bos", "eos"):
+        if getattr(c, name) != NONE and getattr(c, name) >= c.vocab_size:
+            raise ModelError(
+                f"{name} is {getattr(c, name)}, expected an id below {c.vocab_size}; export again"
+            )
+    if any(c.kinds) or c.flags >> 16 or any(getattr(c, name) for name in CONFIG_MIX):
+        _check_kinds(c)
 
 
-def padded(n, multiple):
-    """n rounded up to a multiple."""
-    return -(-n // multiple) * multiple
+def _check_kinds(c):
+    """Layers of several kinds: each has what it needs, and nothing is there for a kind that is not."""
+    found = set(c.kinds[: c.n_layers])
+    if any(c.kinds[c.n_layers :]) or max(found) > ATTENTION2:
+        raise ModelError(
+            f"kinds of layers {sorted(found)}, expected 0..{ATTENTION2} and zeros behind them; use a newer run.py"
+        )
+    if bool(c.conv_len) != bool(found & {CONV, DELTA}):
+        raise ModelError(
+            f"conv_len is {c.conv_len}, expected taps for layers that convolve and for no others; export again"
+        )
+    sizes = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim, c.delta_v_dim
+    wide = max(c.delta_k_heads * c.delta_k_dim, c.delta_v_heads * c.delta_v_dim)
+    wrong = any(sizes) and (not all(sizes) or c.delta_v_heads % c.delta_k_heads or wide > 1 << 20)
+    if any(sizes) != (DELTA in found) or wrong or c.has("delta_turns") > any(sizes):
+        text = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
+        raise ModelError(
+            f"{text}, expected sizes for such layers, the first a divisor of the second; export again"
+        )
+    if c.delta_k_dim % 4:
+        raise ModelError(f"delta_k_dim is {c.delta_k_dim}, expected a multiple of 4; export again")
+    second = c.head_dim2, c.n_kv_heads2
+    odd = c.head_dim2 % 2 or c.n_heads * c.head_dim2 > 1 << 20 or c.rope_long
+    wrong = any(second) and (not all(second) or c.n_heads % c.n_kv_heads2 or odd)
+    if any(second) != (ATTENTION2 in found) or wrong:
+        text = f"a second kind of attention of {c.n_kv_heads2} heads of {c.head_dim2}"
+        raise ModelError(
+            f"{text}, expected a divisor of {c.n_heads} and an even size, for such layers; export again"
+        )
+    shared = range(c.n_layers - c.kv_shared, c.n_layers)
+    if c.kv_shared >= c.n_layers or any(not c.attends(i) or c.kv_layer(i) is None for i in shared):
+        text = f"kv_shared is {c.kv_shared}"
+        raise ModelError(
+            f"{text}, expected attention layers, each with one of its kind before them; export again"
+        )
+    if c.ffn_dim2 and not c.kv_shared or c.ple_dim % 16 or c.n_layers * c.ple_dim > 1 << 22:
+        raise ModelError(
+            f"ffn_dim2 is {c.ffn_dim2}, ple_dim {c.ple_dim}, expected shared layers, whole blocks; export again"
+        )
+    if c.ple_dim and (c.n_experts or ACTIVATIONS[c.act] == "clamped"):
+        raise ModelError(
+            "embeddings of layers beside experts are not run by this version; use a newer run.py"
+        )
+    if c.parallel or any(
+        c.has(flag) for flag in ("qkv_bias", "o_bias", "ungated", "no_pre_norm", "positions")
+    ):
+        raise ModelError(
+            "layers of several kinds with biases, or in parallel, or without norms or gates; use a newer run.py"
+        )
 
 
-def tensor_bytes(dtype, shape, layout):
-    """Bytes a tensor takes in the file, as an exact Python int; layout 1 counts the padding of its blocks."""
-    if layout:
-        shape = (padded(shape[0], BLOCK), padded(shape[1], GROUP) if dtype in ("q8_0", "q4_0") else shape[1])
-    return math.prod(shape) * BITS[dtype] // 8
+# -----------------------------------------------------------------------------
+# twofile/format/table.py
+# The header page and the table of tensors: read, refuse.
 
-
-def scale_shape(shape):
-    """Shape of W.s for a quantised matrix of this shape: [blocks, groups, rows of a block]."""
-    return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
-
-
-def printable(text):
-    """text with everything that could drive a terminal escaped."""
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
-
-
-def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
-    name = printable(str(path))
-    try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        make = ", or make one with export.py" if ".bin" in what else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError) as e:
-        raise ModelError(f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions") from None
-    info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(fd)
-        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
-    return fd, info.st_size
+MAGIC = b"\x89LMB\r\n\x1a\n"
+VERSION = 1
+ENDIAN = 0x01020304
+PAGE, RECORD = 4096, 192
+HEADER = struct.Struct("<8sIIQIIQQQQ32s")
+RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
+FOREIGN = [  # what people pass by mistake, by its first bytes
+    (b"GGUF", "a GGUF file"),
+    (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"version https://git-lfs", "a git-lfs pointer, not the file it points to (git lfs pull)"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+    (b"24ka", "a llama2.c checkpoint"),
+    (b"\x89LMT", "a tokenizer.bin"),
+    (b"\x89LMB", "a model.bin that was transferred in text mode"),
+]
 
 
 @dataclass(frozen=True)
@@ -395,174 +652,61 @@ class Tensor:
     data: np.ndarray = None
 
 
-def open_model(path):
-    """Check the whole description of a model file, then map it.
-
-    -> SimpleNamespace(path, config, tensors {name: Tensor}, model_id (hex), note, size (bytes)). Nothing but the header
-    pages and the small tensors is read. Raises ModelError for every file this program could not run safely.
-    """
-    name = printable(str(path))
-    fd, size = open_regular(path, "a model.bin")
-    with os.fdopen(fd, "rb") as f:
-        try:
-            meta = _read_meta(f, size)
-            model = _parse_meta(meta, size)
-            # numpy slices of a memmap are slow, so the subclass is dropped once, here
-            raw = np.asarray(np.memmap(f, np.uint8, "r"))
-            if len(raw) != size:
-                raise ModelError("changed while it was being opened; expected a file at rest; try again")
-            model.tensors = {t.name: _with_data(t, raw) for t in model.tensors}
-            _check_values(model, fd)
-        except ModelError as e:
-            raise ModelError(f"{name}: {e}") from None
-        except (OSError, ValueError) as e:
-            raise ModelError(f"{name}: cannot be mapped ({e}); expected a readable file; check the disk") from None
-    model.path, model.size = str(path), size
-    return model
-
-
-def _with_data(t, raw):
-    return Tensor(t.name, t.dtype, t.shape, t.off, t.nbytes, t.sha256, raw[t.off : t.off + t.nbytes])
-
-
 def _read_meta(f, size):
     """The bytes [0, data_off) of the file; checks what must hold before anything is allocated."""
     head = f.read(PAGE)
     if not head.startswith(MAGIC):
         _refuse_magic(head)
     if size < 2 * PAGE or len(head) < PAGE:
-        raise ModelError(f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model; download or export it again")
+        raise ModelError(
+            f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model; download or export it again"
+        )
     _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
     if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
-        raise ModelError("a big-endian file; expected little-endian; export it again with this export.py")
+        raise ModelError(
+            "a big-endian file; expected little-endian; export it again with this export.py"
+        )
     if version != VERSION:
-        raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
+        raise ModelError(
+            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
+        )
     if endian != ENDIAN:
-        raise ModelError(f"byte order mark {endian:#x}, expected {ENDIAN:#x}; the header is damaged, copy it again")
+        raise ModelError(
+            f"byte order mark {endian:#x}, expected {ENDIAN:#x}; the header is damaged, copy it again"
+        )
     if file_size != size:
-        raise ModelError(f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again")
+        raise ModelError(
+            f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again"
+        )
     if not 1 <= n <= 65536 or record != RECORD or table_off != PAGE:
-        raise ModelError(f"{n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again")
-    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(size, PAGE + n * RECORD + (1 << 20) + PAGE):
-        raise ModelError(f"header puts the data at {data_off:,}, expected a page after the tensor table; export again")
+        raise ModelError(
+            f"{n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again"
+        )
+    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(
+        size, PAGE + n * RECORD + (1 << 20) + PAGE
+    ):
+        raise ModelError(
+            f"header puts the data at {data_off:,}, expected a page after the tensor table; export again"
+        )
     return head + f.read(data_off - PAGE)
 
 
 def _refuse_magic(head):
     for magic, what in FOREIGN:
         if head.startswith(magic):
-            raise ModelError(f"this is {what}; expected a model.bin; convert the model with export.py")
-    if head[8:16] and struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27 and head[8:9] == b"{":
-        raise ModelError("this is a safetensors file; expected a model.bin; convert its folder with export.py")
+            raise ModelError(
+                f"this is {what}; expected a model.bin; convert the model with export.py"
+            )
+    if (
+        head[8:16]
+        and struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
+        and head[8:9] == b"{"
+    ):
+        raise ModelError(
+            "this is a safetensors file; expected a model.bin; convert its folder with export.py"
+        )
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
-
-
-def _parse_meta(meta, size):
-    """Header, config, table and note against each other and against the plan -> namespace without data."""
-    _, _, _, _, n, _, _, data_off, note_off, note_len, digest = HEADER.unpack_from(meta)
-    if len(meta) != data_off or hashlib.sha256(meta[0x60:]).digest() != digest:
-        raise ModelError("metadata checksum does not match: the header is damaged; copy or export the file again")
-    if any(meta[0x60 + CONFIG.size : PAGE]):
-        raise ModelError("reserved header bytes are set, expected zeros; use a newer run.py")
-    end = PAGE + n * RECORD
-    last = note_off + note_len
-    ends_well = padded(last, PAGE) == data_off and not any(meta[last:]) and (meta[last - 1] or not note_len)
-    if note_off != end or note_len > 1 << 20 or not ends_well:
-        raise ModelError(f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again")
-    c = Config.unpack(meta[0x60:PAGE])
-    _check_config(c)
-    tensors = _read_table(meta, n, data_off)
-    if padded(tensors[-1].off + tensors[-1].nbytes, 64) != size:
-        raise ModelError(f"tensors end at {tensors[-1].off + tensors[-1].nbytes:,} of {size:,} bytes; export again")
-    _check_plan(c, tensors)
-    return SimpleNamespace(
-        config=c,
-        tensors=tensors,
-        model_id=digest.hex(),
-        note=meta[note_off : note_off + note_len].decode("utf-8", "replace"),
-    )
-
-
-def _check_config(c):
-    for name in CONFIG_U32 + CONFIG_MIX:
-        low, high = RANGES.get(name, (0, 0))
-        if not low <= getattr(c, name) <= high:
-            hint = "" if name in RANGES else "; it needs a newer run.py"
-            raise ModelError(f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again")
-    for name in CONFIG_F32:
-        value = getattr(c, name)
-        if not math.isfinite(value) or value < 0:
-            raise ModelError(f"{name} is {value}, expected a finite number, not negative; export again")
-        if value and name not in CONFIG_F32_USED:
-            raise ModelError(f"{name} is {value}, expected 0 in this version; it needs a newer run.py")
-    if not (0 <= c.sample_temperature <= 100 and 0 <= c.sample_top_p <= 1):
-        found = f"temperature {c.sample_temperature}, top_p {c.sample_top_p}"
-        raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
-    if c.temp_len % 1 or c.temp_len > 1 << 30 or bool(c.temp_beta) > bool(c.temp_len):
-        raise ModelError(f"temp_len is {c.temp_len}, expected a whole number of positions to 2^30; export again")
-    if c.n_heads % c.n_kv_heads or c.head_dim % 2:
-        heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
-        raise ModelError(f"{heads}, expected a divisor and an even size; export again")
-    if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
-        raise ModelError("flags or rope tables that cannot be together; export again")
-    mixed = c.n_experts and (c.top_k < 1 or c.top_k > c.n_experts or c.expert_ffn < 8 or c.expert_ffn % 8 or c.dim % 16)
-    other = c.parallel or c.has("ungated") or c.has("post_norm") or c.has("no_pre_norm")
-    if mixed or c.n_experts and other or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
-        text = f"{c.n_experts} experts of {c.expert_ffn}, {c.top_k} a token"
-        wants = "widths of whole blocks, a gate, norms before and not behind, and no more a token than there are"
-        raise ModelError(f"{text}; expected {wants}; export again")
-    if not c.n_experts and (c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")):
-        raise ModelError("parts of a mixture of experts without experts; export again")
-    clamped = ACTIVATIONS[c.act] == "clamped"
-    if c.has("expert_bias") > bool(c.n_experts) or clamped != (c.act_limit > 0) or clamped and c.has("ungated"):
-        raise ModelError("biases of experts without experts, or a limit without its activation and gate; export again")
-    if c.qk_after > bool(c.qk_norm):
-        raise ModelError("qk_after is 1 without a norm of queries and keys; export again")
-    if c.has("shared_gate") > bool(c.shared_ffn):
-        raise ModelError("a gate of a shared expert without one; export again")
-    if c.n_heads * c.head_dim > 1 << 20:
-        raise ModelError(f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again")
-    if not 0 < c.eps < 1:
-        raise ModelError(f"eps is {c.eps}, expected a number between 0 and 1; export again")
-    for name in ("bos", "eos"):
-        if getattr(c, name) != NONE and getattr(c, name) >= c.vocab_size:
-            raise ModelError(f"{name} is {getattr(c, name)}, expected an id below {c.vocab_size}; export again")
-    if any(c.kinds) or c.flags >> 16 or any(getattr(c, name) for name in CONFIG_MIX):
-        _check_kinds(c)
-
-
-def _check_kinds(c):
-    """Layers of several kinds: each has what it needs, and nothing is there for a kind that is not."""
-    found = set(c.kinds[: c.n_layers])
-    if any(c.kinds[c.n_layers :]) or max(found) > ATTENTION2:
-        raise ModelError(f"kinds of layers {sorted(found)}, expected 0..{ATTENTION2} and zeros behind them; use a newer run.py")
-    if bool(c.conv_len) != bool(found & {CONV, DELTA}):
-        raise ModelError(f"conv_len is {c.conv_len}, expected taps for layers that convolve and for no others; export again")
-    sizes = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim, c.delta_v_dim
-    wide = max(c.delta_k_heads * c.delta_k_dim, c.delta_v_heads * c.delta_v_dim)
-    wrong = any(sizes) and (not all(sizes) or c.delta_v_heads % c.delta_k_heads or wide > 1 << 20)
-    if any(sizes) != (DELTA in found) or wrong or c.has("delta_turns") > any(sizes):
-        text = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
-        raise ModelError(f"{text}, expected sizes for such layers, the first a divisor of the second; export again")
-    if c.delta_k_dim % 4:
-        raise ModelError(f"delta_k_dim is {c.delta_k_dim}, expected a multiple of 4; export again")
-    second = c.head_dim2, c.n_kv_heads2
-    odd = c.head_dim2 % 2 or c.n_heads * c.head_dim2 > 1 << 20 or c.rope_long
-    wrong = any(second) and (not all(second) or c.n_heads % c.n_kv_heads2 or odd)
-    if any(second) != (ATTENTION2 in found) or wrong:
-        text = f"a second kind of attention of {c.n_kv_heads2} heads of {c.head_dim2}"
-        raise ModelError(f"{text}, expected a divisor of {c.n_heads} and an even size, for such layers; export again")
-    shared = range(c.n_layers - c.kv_shared, c.n_layers)
-    if c.kv_shared >= c.n_layers or any(not c.attends(i) or c.kv_layer(i) is None for i in shared):
-        text = f"kv_shared is {c.kv_shared}"
-        raise ModelError(f"{text}, expected attention layers, each with one of its kind before them; export again")
-    if c.ffn_dim2 and not c.kv_shared or c.ple_dim % 16 or c.n_layers * c.ple_dim > 1 << 22:
-        raise ModelError(f"ffn_dim2 is {c.ffn_dim2}, ple_dim {c.ple_dim}, expected shared layers, whole blocks; export again")
-    if c.ple_dim and (c.n_experts or ACTIVATIONS[c.act] == "clamped"):
-        raise ModelError("embeddings of layers beside experts are not run by this version; use a newer run.py")
-    if c.parallel or any(c.has(flag) for flag in ("qkv_bias", "o_bias", "ungated", "no_pre_norm", "positions")):
-        raise ModelError("layers of several kinds with biases, or in parallel, or without norms or gates; use a newer run.py")
 
 
 def _read_table(meta, n, data_off):
@@ -581,13 +725,19 @@ def _read_table(meta, n, data_off):
         if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
             refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
         if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            refuse(f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py")
+            refuse(
+                f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py"
+            )
         shape = tuple(dims[:ndim])
         if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
             refuse(f"dims {dims}, expected 1..2^31 and zeros after")
         kind = names[dtype]
         quantised = kind in ("q8_0", "q4_0")
-        if group != (GROUP if quantised else 0) or layout != (ndim == 2) or (quantised and not layout):
+        if (
+            group != (GROUP if quantised else 0)
+            or layout != (ndim == 2)
+            or (quantised and not layout)
+        ):
             refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
         if off != expected_off or off % 64:
             refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
@@ -599,82 +749,11 @@ def _read_table(meta, n, data_off):
     return tensors
 
 
-def _check_plan(c, tensors):
-    """The table must be what the config calls for: nothing missing, nothing more, in order."""
-    found = [(t.name, t.shape, t.dtype) for t in tensors]
-    kinds, want = {t.name: t.dtype for t in tensors}, []
-    for name, shape, role in tensor_plan(c):
-        dtype = kinds.get(name) if role == "matrix" and kinds.get(name) in MATRIX_TYPES else "f32" if role == "matrix" else role
-        if role == "u8":
-            shape = next((t.shape for t in tensors if t.name == name and len(t.shape) == 1), shape)
-        want.append((name, shape, dtype))
-        if dtype in ("q8_0", "q4_0"):
-            want.append((name + ".s", scale_shape(shape), "f16"))
-    if found != want:
-        known, there = set(want), set(found)
-        extra, missing = [t for t in found if t not in known], [t for t in want if t not in there]
-        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
-        raise ModelError(f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again")
-
-
-def _check_values(model, fd):
-    """The tensors that steer the others, or multiply everything, must be finite and in range."""
-    c, t = model.config, model.tensors
-    # read, not mapped: the kernel reads far ahead at a page fault, which in a huge file takes seconds
-    read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
-    window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
-    if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
-        raise ModelError(f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again")
-    scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
-    # reading more would take longer than opening should, and a file with holes can promise any number: verify() reads all
-    scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
-    for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
-        left -= tensor.nbytes
-        if left < 0:
-            break
-        if not np.isfinite(np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")).all():
-            raise ModelError(f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again")
-
-
-MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
-
-
-def check_id(model, wanted):
-    """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins with wanted, and every tensor
-    as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        raise ModelError(f"--id: {printable(wanted)[:80]!r}, expected 16 to 64 digits of what --info shows")
-    path = printable(model.path)
-    if not model.model_id.startswith(wanted.lower()):
-        raise ModelError(f"{path}: model id {model.model_id}, expected {wanted.lower()}; get the file that has it")
-    for t in model.tensors.values():
-        if hashlib.sha256(t.data).digest() != t.sha256:
-            raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
-
-
-def verify(model):
-    """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
-    path = printable(model.path)
-    with open(model.path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in this process's memory
-        for t in model.tensors.values():
-            f.seek(t.off)
-            digest, finite = hashlib.sha256(), True
-            for at in range(0, t.nbytes, 1 << 22):
-                part = f.read(min(1 << 22, t.nbytes - at))
-                if len(part) < min(1 << 22, t.nbytes - at):
-                    raise ModelError(f"{path}: was cut short while {t.name} was read; expected a file at rest; try again")
-                digest.update(part)
-                if t.dtype in ("f32", "f16"):
-                    finite &= bool(np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all())
-            if digest.digest() != t.sha256:
-                raise ModelError(f"{path}: checksum of {t.name} does not match its data; copy or export the file again")
-            if not finite:
-                raise ModelError(f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again")
-
+# ===== what kernels are written in
 
 # -----------------------------------------------------------------------------
-# simd: the words that kernels are written in; each knows how this machine says it
-
+# twofile/words/word.py
+# Words that kernels are written in, and what writes their instructions.
 
 @dataclass(frozen=True, eq=False)
 class Word:
@@ -721,7 +800,9 @@ def _as(kind, element):
 
 
 def _const(kind, value):
-    return _LL.ir.Constant(kind, [value] * kind.count if isinstance(kind, _LL.ir.VectorType) else value)
+    return _LL.ir.Constant(
+        kind, [value] * kind.count if isinstance(kind, _LL.ir.VectorType) else value
+    )
 
 
 def _shuffle(b, v, lanes, w=None):
@@ -729,7 +810,9 @@ def _shuffle(b, v, lanes, w=None):
 
 
 def _splat(b, value, n=16):
-    one = b.insert_element(_LL.ir.Constant(_vec(value.type, n), _LL.ir.Undefined), value, _const(_LL.i32, 0))
+    one = b.insert_element(
+        _LL.ir.Constant(_vec(value.type, n), _LL.ir.Undefined), value, _const(_LL.i32, 0)
+    )
     return _shuffle(b, one, [0] * n)
 
 
@@ -754,63 +837,68 @@ def _put(b, p, value):
     b.store(value, _ptr(b, p, value.type), align=1)
 
 
-def _widen(b, h):
-    """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
-    f32, i32 = _as(h.type, _LL.f32), _as(h.type, _LL.i32)
-    if _LL.isa != "generic":
-        return b.fpext(b.bitcast(h, _as(h.type, _LL.half)), f32)
-    bits = b.shl(b.and_(b.zext(h, i32), _const(i32, 0x7FFF)), _const(i32, 13))
-    scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), _const(f32, 2.0**112)), i32)
-    special = b.or_(bits, _const(i32, 0x7F800000))
-    value = b.select(b.icmp_unsigned(">=", bits, _const(i32, 0x7C00 << 13)), special, scaled)
-    return b.bitcast(b.or_(value, b.shl(b.and_(b.zext(h, i32), _const(i32, 0x8000)), _const(i32, 16))), f32)
+def _intrinsic(word):
+    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
+    import numba
+
+    Tile = _LL.Tile
+    letters, result = word.signature.split("->")
+    scalars = {
+        "p": numba.int64,
+        "i": numba.int32,
+        "f": numba.float32,
+        "d": numba.float64,
+        "v": numba.void,
+        "B": Tile("B", 0),
+    }
+    count = len(letters) + letters.count("a")
+
+    def typing(context, *given):
+        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
+        flat = [kind for letter in letters for kind in ("pp" if letter == "a" else letter)]
+        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
+        returns = scalars[result] if result in scalars else Tile(result[0], width)
+        return returns(*kinds), lambda cx, b, sig, args: _emit(
+            word, letters, result, width, cx, b, args
+        )
+
+    parameters = [
+        inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(1 + count)
+    ]
+    typing.__signature__ = inspect.Signature(parameters)
+    return numba.extending.intrinsic(typing)
 
 
-def _narrow(b, f):
-    """float32 -> i16 holding the nearest binary16, ties to even."""
-    i32, i16 = _as(f.type, _LL.i32), _as(f.type, _LL.i16)
-    if _LL.isa != "generic":
-        return b.bitcast(b.fptrunc(f, _as(f.type, _LL.half)), i16)
-    u = b.and_(b.bitcast(f, i32), _const(i32, 0x7FFFFFFF))
-    sign = b.lshr(b.xor(b.bitcast(f, i32), u), _const(i32, 16))
-    odd = b.and_(b.lshr(u, _const(i32, 13)), _const(i32, 1))
-    normal = b.lshr(b.add(b.add(u, _const(i32, 0xFFF - (112 << 23))), odd), _const(i32, 13))
-    tiny = b.sub(b.bitcast(b.fadd(b.bitcast(u, f.type), _const(f.type, 0.5)), i32), _const(i32, 126 << 23))
-    special = b.select(b.icmp_unsigned(">", u, _const(i32, 255 << 23)), _const(i32, 0x7E00), _const(i32, 0x7C00))
-    value = b.select(b.icmp_unsigned("<", u, _const(i32, 113 << 23)), tiny, normal)
-    value = b.select(b.icmp_unsigned(">=", u, _const(i32, 143 << 23)), special, value)
-    return b.trunc(b.or_(value, sign), i16)
+def _emit(word, letters, result, width, context, b, args):
+    """Write a word's instructions: once, or once for each of the width vectors of its tiles."""
+    ir, args, operands = _LL.ir, list(args), []
+    for letter in letters:
+        value = args.pop(0)
+        if letter == "a":
+            step = args.pop(0)
+            operands.append([b.add(value, b.mul(step, _const(_LL.i64, i))) for i in range(width)])
+        elif letter in "FIN":
+            n = value.type.count
+            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
+        else:
+            operands.append([value] * max(width, 1))
+    out = [
+        word.emit(b, *(o[i] for o in operands))
+        for i in range(max(width, 1) if result[0] in "vFIN" else 1)
+    ]
+    if result == "v":
+        return context.get_dummy_value()
+    if result[0] not in "FIN":
+        return out[0]
+    tile = ir.Constant(ir.ArrayType(out[0].type, width), ir.Undefined)
+    for i, vector in enumerate(out):
+        tile = b.insert_value(tile, vector, i)
+    return tile
 
 
-def _brain(b, h):
-    """i16 holding bfloat16 -> float32."""
-    i32 = _as(h.type, _LL.i32)
-    return b.bitcast(b.shl(b.zext(h, i32), _const(i32, 16)), _as(h.type, _LL.f32))
-
-
-# memory: peek and poke one value; load and store vectors, the plural a tile (as wide as the first argument)
-peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
-peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
-peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
-peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
-peek_f64 = Word("p->d", lambda b, p: _get(b, p, _LL.f64))
-peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
-peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
-poke = Word("pp->v", _put)
-poke_i32 = Word("pi->v", _put)
-poke_f32 = Word("pf->v", _put)
-poke_f64 = Word("pd->v", _put)
-poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
-load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
-load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
-load_bytes = Word("p->B", lambda b, p: _get(b, p, _LL.B))
-loads_f32 = Word("Fa->F", lambda b, like, p: _get(b, p, _LL.F))
-loads_f16 = Word("Fa->F", lambda b, like, p: _widen(b, _get(b, p, _LL.H)))
-loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, _get(b, p, _LL.H)))
-spreads = Word("Fa->F", lambda b, like, p: _splat(b, _get(b, p, _LL.f32)))  # one value, in all lanes
-stores = Word("aF->v", _put)
-store = Word("pF->v", _put)
-store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
+# -----------------------------------------------------------------------------
+# twofile/words/numbers.py
+# Words of arithmetic, lane by lane; the same bits on every machine.
 
 # arithmetic, lane by lane
 zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
@@ -822,7 +910,9 @@ sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
 mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
 div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
 fma = Word("FFF->F", lambda b, x, y, z: _fma(b, x, y, z))
-larger = Word("FF->F", lambda b, x, y: _call(b, "llvm.maximum.v16f32", _LL.F, x, y))  # NaN if either is
+larger = Word(
+    "FF->F", lambda b, x, y: _call(b, "llvm.maximum.v16f32", _LL.F, x, y)
+)  # NaN if either is
 magnitude = Word("F->F", lambda b, x: _call(b, "llvm.fabs.v16f32", _LL.F, x))
 root = Word("f->f", lambda b, x: _call(b, "llvm.sqrt.f32", _LL.f32, x))
 
@@ -832,12 +922,22 @@ def _fma(b, x, y, z):
 
 
 def _lanes(b, relation, n):
-    return b.icmp_signed(relation, _LL.ir.Constant(_vec(_LL.i64, 16), list(range(16))), _splat(b, n))
+    return b.icmp_signed(
+        relation, _LL.ir.Constant(_vec(_LL.i64, 16), list(range(16))), _splat(b, n)
+    )
 
 
 def _store_first(b, p, v, n):
     mask = _lanes(b, "<", n)
-    _call(b, "llvm.masked.store.v16f32.p0", _LL.ir.VoidType(), v, _ptr(b, p, _LL.F), _const(_LL.i32, 4), mask)
+    _call(
+        b,
+        "llvm.masked.store.v16f32.p0",
+        _LL.ir.VoidType(),
+        v,
+        _ptr(b, p, _LL.F),
+        _const(_LL.i32, 4),
+        mask,
+    )
 
 
 def _keep(b, v, first, last, other):
@@ -858,7 +958,9 @@ def _fold(emit):
 def _exp(b, x):
     low = b.fcmp_ordered("<", x, _const(_LL.F, -87.0))
     x = b.select(b.fcmp_ordered(">", x, _const(_LL.F, 88.0)), _const(_LL.F, 88.0), x)
-    magic = _fma(b, x, _const(_LL.F, 1 / math.log(2)), _const(_LL.F, 1.5 * 2**23))  # its low bits are round(x / ln 2)
+    magic = _fma(
+        b, x, _const(_LL.F, 1 / math.log(2)), _const(_LL.F, 1.5 * 2**23)
+    )  # its low bits are round(x / ln 2)
     n = b.fsub(magic, _const(_LL.F, 1.5 * 2**23))
     r = _fma(b, n, _const(_LL.F, -0.693145751953125), x)  # ln 2 in two parts
     r = _fma(b, n, _const(_LL.F, -1.428606820309417e-06), r)
@@ -871,19 +973,47 @@ def _exp(b, x):
 
 def _quantise(b, p, v, inverse):
     v = _call(b, "llvm.rint.v16f32", _LL.F, b.fmul(v, _splat(b, inverse)))
-    v = _call(b, "llvm.maxnum.v16f32", _LL.F, v, _const(_LL.F, -127.0))  # also turns NaN into a number
+    v = _call(
+        b, "llvm.maxnum.v16f32", _LL.F, v, _const(_LL.F, -127.0)
+    )  # also turns NaN into a number
     v = b.fptosi(_call(b, "llvm.minnum.v16f32", _LL.F, v, _const(_LL.F, 127.0)), _LL.I)
     _put(b, p, b.trunc(v, _vec(_LL.i8, 16)))
     return _call(b, "llvm.vector.reduce.add.v16i32", _LL.i32, v)
 
 
-power_of_two = Word("p->d", lambda b, n: b.bitcast(b.shl(b.add(n, _const(_LL.i64, 1023)), _const(_LL.i64, 52)), _LL.f64))
+power_of_two = Word(
+    "p->d",
+    lambda b, n: b.bitcast(b.shl(b.add(n, _const(_LL.i64, 1023)), _const(_LL.i64, 52)), _LL.f64),
+)
 store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
 keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
 total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
 largest = Word("F->f", _fold(lambda b, x, y, n: _call(b, f"llvm.maximum.v{n}f32", x.type, x, y)))
-exp = Word("F->F", _exp)  # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
-quantise = Word("pFf->i", _quantise)  # write round(v * inverse) as 16 int8 in -127..127; -> their sum
+exp = Word(
+    "F->F", _exp
+)  # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
+quantise = Word(
+    "pFf->i", _quantise
+)  # write round(v * inverse) as 16 int8 in -127..127; -> their sum
+lowered = Word(
+    "Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64))
+)  # every byte less n
+low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
+high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+
+
+def _opaque(b, n):
+    return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
+
+
+opaque = Word(
+    "p->p", _opaque
+)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
+
+
+# -----------------------------------------------------------------------------
+# twofile/words/dots.py
+# Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
 
 # integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
 
@@ -928,9 +1058,13 @@ def _dot(b, acc, w, p):
     if _LL.isa != "avx2":
         return _dot_unsigned(b, acc, w, _four(b, p))
 
-    def half(acc, w, x):  # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
+    def half(
+        acc, w, x
+    ):  # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
         x = _call(b, "llvm.x86.avx2.psign.b", x.type, x, w)
-        return b.add(acc, _pairs(b, _maddubs(b, _call(b, "llvm.abs.v32i8", w.type, w, _const(_LL.i1, 0)), x)))
+        return b.add(
+            acc, _pairs(b, _maddubs(b, _call(b, "llvm.abs.v32i8", w.type, w, _const(_LL.i1, 0)), x))
+        )
 
     return _split(b, 2, half, acc, w, _four(b, p))
 
@@ -959,18 +1093,136 @@ def _scaled(b, acc, sums, scales, p):
     return _fma(b, b.sitofp(sums, _LL.F), b.fmul(scales, _splat(b, _get(b, p, _LL.f32))), acc)
 
 
-start = Word("Fa->I", _start)  # sums before the first dot, from the group's sum of activations (int32)
-dot = Word("IBa->I", _dot)  # sums + (weights - 128) * activations, once start has corrected for the 128
+start = Word(
+    "Fa->I", _start
+)  # sums before the first dot, from the group's sum of activations (int32)
+dot = Word(
+    "IBa->I", _dot
+)  # sums + (weights - 128) * activations, once start has corrected for the 128
 start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
 dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
-finish4 = Word("Na->I", _finish4)  # what the group's dot4 add up to, less 8 times its sum of activations
+finish4 = Word(
+    "Na->I", _finish4
+)  # what the group's dot4 add up to, less 8 times its sum of activations
 scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+
+
+# -----------------------------------------------------------------------------
+# twofile/words/memory.py
+# Words that read and write memory.
+
+def _widen(b, h):
+    """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
+    f32, i32 = _as(h.type, _LL.f32), _as(h.type, _LL.i32)
+    if _LL.isa != "generic":
+        return b.fpext(b.bitcast(h, _as(h.type, _LL.half)), f32)
+    bits = b.shl(b.and_(b.zext(h, i32), _const(i32, 0x7FFF)), _const(i32, 13))
+    scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), _const(f32, 2.0**112)), i32)
+    special = b.or_(bits, _const(i32, 0x7F800000))
+    value = b.select(b.icmp_unsigned(">=", bits, _const(i32, 0x7C00 << 13)), special, scaled)
+    return b.bitcast(
+        b.or_(value, b.shl(b.and_(b.zext(h, i32), _const(i32, 0x8000)), _const(i32, 16))), f32
+    )
+
+
+def _narrow(b, f):
+    """float32 -> i16 holding the nearest binary16, ties to even."""
+    i32, i16 = _as(f.type, _LL.i32), _as(f.type, _LL.i16)
+    if _LL.isa != "generic":
+        return b.bitcast(b.fptrunc(f, _as(f.type, _LL.half)), i16)
+    u = b.and_(b.bitcast(f, i32), _const(i32, 0x7FFFFFFF))
+    sign = b.lshr(b.xor(b.bitcast(f, i32), u), _const(i32, 16))
+    odd = b.and_(b.lshr(u, _const(i32, 13)), _const(i32, 1))
+    normal = b.lshr(b.add(b.add(u, _const(i32, 0xFFF - (112 << 23))), odd), _const(i32, 13))
+    tiny = b.sub(
+        b.bitcast(b.fadd(b.bitcast(u, f.type), _const(f.type, 0.5)), i32), _const(i32, 126 << 23)
+    )
+    special = b.select(
+        b.icmp_unsigned(">", u, _const(i32, 255 << 23)), _const(i32, 0x7E00), _const(i32, 0x7C00)
+    )
+    value = b.select(b.icmp_unsigned("<", u, _const(i32, 113 << 23)), tiny, normal)
+    value = b.select(b.icmp_unsigned(">=", u, _const(i32, 143 << 23)), special, value)
+    return b.trunc(b.or_(value, sign), i16)
+
+
+def _brain(b, h):
+    """i16 holding bfloat16 -> float32."""
+    i32 = _as(h.type, _LL.i32)
+    return b.bitcast(b.shl(b.zext(h, i32), _const(i32, 16)), _as(h.type, _LL.f32))
+
+
+# memory: peek and poke one value; load and store vectors, the plural a tile (as wide as the first argument)
+peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
+peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
+peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
+peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
+peek_f64 = Word("p->d", lambda b, p: _get(b, p, _LL.f64))
+peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
+peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
+poke = Word("pp->v", _put)
+poke_i32 = Word("pi->v", _put)
+poke_f32 = Word("pf->v", _put)
+poke_f64 = Word("pd->v", _put)
+poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
+load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
+load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
+load_bytes = Word("p->B", lambda b, p: _get(b, p, _LL.B))
+loads_f32 = Word("Fa->F", lambda b, like, p: _get(b, p, _LL.F))
+loads_f16 = Word("Fa->F", lambda b, like, p: _widen(b, _get(b, p, _LL.H)))
+loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, _get(b, p, _LL.H)))
+spreads = Word(
+    "Fa->F", lambda b, like, p: _splat(b, _get(b, p, _LL.f32))
+)  # one value, in all lanes
+stores = Word("aF->v", _put)
+store = Word("pF->v", _put)
+store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
 loads_i32 = Word("Fa->I", lambda b, like, p: _get(b, p, _LL.I))
 store_bytes = Word("pB->v", _put)
-lowered = Word("Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64)))  # every byte less n
-low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
-high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
 
+
+def _prefetch(b, p):
+    read, near, data = (_const(_LL.i32, n) for n in (0, 3, 1))
+    _call(b, "llvm.prefetch.p0", _LL.ir.VoidType(), _ptr(b, p, _LL.i8), read, near, data)
+
+
+prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
+
+
+# -----------------------------------------------------------------------------
+# twofile/words/threads.py
+# Words for what threads do to each other.
+
+def _pause(b):
+    if _LL.x86:
+        _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
+
+
+def _call_kernel(b, function, *args):
+    """Numba's own convention: where to put the result, where to put an exception, the arguments; -> a status."""
+    where = _LL.i64.as_pointer()
+    kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
+    b.call(
+        _ptr(b, function, kind),
+        [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args],
+    )
+
+
+# threads
+atomic_add = Word(
+    "pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel")
+)  # -> value before
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(_ptr(b, p, _LL.i64), "acquire", 8))
+atomic_store = Word("pp->v", lambda b, p, n: b.store_atomic(n, _ptr(b, p, _LL.i64), "release", 8))
+pause = Word("->v", _pause)  # tells the core that this is a waiting loop
+yield_core = Word(
+    "->v", lambda b: _call(b, "SwitchToThread" if os.name == "nt" else "sched_yield", _LL.i32)
+)
+call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+
+
+# -----------------------------------------------------------------------------
+# twofile/machines/amx.py
+# Intel's matrix unit.
 
 # Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16 tokens by 32 bytes of
 # activations, 32 columns by 16 rows of weights, and their 16 by 16 sums; numbers 3 to 5 are a second such set.
@@ -999,46 +1251,52 @@ def _tile_dot(first):
 
 
 tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
-tile_dot = Word("pppp->v", _tile_dot(0))  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+tile_dot = Word(
+    "pppp->v", _tile_dot(0)
+)  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
 tile_dot_too = Word("pppp->v", _tile_dot(3))
-tile_release = Word("->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType()))  # after the last
+tile_release = Word(
+    "->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType())
+)  # after the last
 
 
-def _prefetch(b, p):
-    read, near, data = (_const(_LL.i32, n) for n in (0, 3, 1))
-    _call(b, "llvm.prefetch.p0", _LL.ir.VoidType(), _ptr(b, p, _LL.i8), read, near, data)
-
-
-def _opaque(b, n):
-    return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
-
-
-def _pause(b):
-    if _LL.x86:
-        _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
-
-
-def _call_kernel(b, function, *args):
-    """Numba's own convention: where to put the result, where to put an exception, the arguments; -> a status."""
-    where = _LL.i64.as_pointer()
-    kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
-    b.call(_ptr(b, function, kind), [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args])
-
-
-prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
-opaque = Word("p->p", _opaque)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
-
-# threads
-atomic_add = Word("pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel"))  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(_ptr(b, p, _LL.i64), "acquire", 8))
-atomic_store = Word("pp->v", lambda b, p, n: b.store_atomic(n, _ptr(b, p, _LL.i64), "release", 8))
-pause = Word("->v", _pause)  # tells the core that this is a waiting loop
-yield_core = Word("->v", lambda b: _call(b, "SwitchToThread" if os.name == "nt" else "sched_yield", _LL.i32))
-call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+def _may_use_tiles():
+    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
+    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
 # -----------------------------------------------------------------------------
-# compiler: kernels become object code once; later runs load it without importing numba
+# twofile/machines/host.py
+# Which instruction set this machine has.
+
+def host_isa():
+    """-> (the instruction set of the words, LLVM's cpu name, its features). NUMBA_CPU_NAME and _FEATURES override the host."""
+    from llvmlite import binding
+
+    cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    narrow = {"haswell": "avx2", "x86-64-v3": "avx2", "x86-64": "generic", "generic": "generic"}
+    if cpu in narrow and not features:
+        return narrow[cpu], cpu, ""
+    cpu = cpu or binding.get_host_cpu_name()
+    features = binding.get_host_cpu_features().flatten() if features is None else features
+    has = {f[1:] for f in features.split(",") if f.startswith("+")}
+    for isa, needs in (
+        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
+        ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
+        ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
+        ("avx2", {"avx2", "fma", "f16c"}),
+        ("neon", {"dotprod"}),
+    ):
+        if needs <= has and (isa != "amx" or _may_use_tiles()):
+            return isa, cpu, features
+    return "generic", cpu, features
+
+
+# ===== from words to machine code
+
+# -----------------------------------------------------------------------------
+# twofile/compiler/kernel.py
+# What is compiled: kernels, and functions inlined into them.
 
 KERNELS = {}
 
@@ -1069,33 +1327,9 @@ def kernel(function):
     return function
 
 
-def host_isa():
-    """-> (the instruction set of the words, LLVM's cpu name, its features). NUMBA_CPU_NAME and _FEATURES override the host."""
-    from llvmlite import binding
-
-    cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    narrow = {"haswell": "avx2", "x86-64-v3": "avx2", "x86-64": "generic", "generic": "generic"}
-    if cpu in narrow and not features:
-        return narrow[cpu], cpu, ""
-    cpu = cpu or binding.get_host_cpu_name()
-    features = binding.get_host_cpu_features().flatten() if features is None else features
-    has = {f[1:] for f in features.split(",") if f.startswith("+")}
-    for isa, needs in (
-        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
-        ("avx2", {"avx2", "fma", "f16c"}),
-        ("neon", {"dotprod"}),
-    ):
-        if needs <= has and (isa != "amx" or _may_use_tiles()):
-            return isa, cpu, features
-    return "generic", cpu, features
-
-
-def _may_use_tiles():
-    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
-    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
-
+# -----------------------------------------------------------------------------
+# twofile/compiler/compile.py
+# A kernel becomes object code, by numba.
 
 def _prepare():
     """Import numba and tell it what a Word and an inline function compile to. Once, and only if needed."""
@@ -1109,10 +1343,19 @@ def _prepare():
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
     numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
-    _LL.ir, _LL.cgutils, _LL.x86 = ir, cgutils, binding.get_process_triple().startswith(("x86", "i686", "amd64"))
+    _LL.ir, _LL.cgutils, _LL.x86 = (
+        ir,
+        cgutils,
+        binding.get_process_triple().startswith(("x86", "i686", "amd64")),
+    )
     _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
     _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-    _LL.F, _LL.I, _LL.H, _LL.B = _vec(_LL.f32, 16), _vec(_LL.i32, 16), _vec(_LL.i16, 16), _vec(_LL.i8, 64)
+    _LL.F, _LL.I, _LL.H, _LL.B = (
+        _vec(_LL.f32, 16),
+        _vec(_LL.i32, 16),
+        _vec(_LL.i16, 16),
+        _vec(_LL.i8, 64),
+    )
     _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
 
     class Tile(numba.types.Type):
@@ -1137,51 +1380,6 @@ def _prepare():
     typeof_impl.register(Inline)(kind_of_value)
 
 
-def _intrinsic(word):
-    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
-    import numba
-
-    Tile = _LL.Tile
-    letters, result = word.signature.split("->")
-    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64, "v": numba.void, "B": Tile("B", 0)}
-    count = len(letters) + letters.count("a")
-
-    def typing(context, *given):
-        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
-        flat = [kind for letter in letters for kind in ("pp" if letter == "a" else letter)]
-        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
-        returns = scalars[result] if result in scalars else Tile(result[0], width)
-        return returns(*kinds), lambda cx, b, sig, args: _emit(word, letters, result, width, cx, b, args)
-
-    parameters = [inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(1 + count)]
-    typing.__signature__ = inspect.Signature(parameters)
-    return numba.extending.intrinsic(typing)
-
-
-def _emit(word, letters, result, width, context, b, args):
-    """Write a word's instructions: once, or once for each of the width vectors of its tiles."""
-    ir, args, operands = _LL.ir, list(args), []
-    for letter in letters:
-        value = args.pop(0)
-        if letter == "a":
-            step = args.pop(0)
-            operands.append([b.add(value, b.mul(step, _const(_LL.i64, i))) for i in range(width)])
-        elif letter in "FIN":
-            n = value.type.count
-            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
-        else:
-            operands.append([value] * max(width, 1))
-    out = [word.emit(b, *(o[i] for o in operands)) for i in range(max(width, 1) if result[0] in "vFIN" else 1)]
-    if result == "v":
-        return context.get_dummy_value()
-    if result[0] not in "FIN":
-        return out[0]
-    tile = ir.Constant(ir.ArrayType(out[0].type, width), ir.Undefined)
-    for i, vector in enumerate(out):
-        tile = b.insert_value(tile, vector, i)
-    return tile
-
-
 def compile_kernel(name):
     """-> (symbol, object code) of one kernel. Takes numba about a second."""
     _prepare()
@@ -1197,52 +1395,37 @@ def compile_kernel(name):
     return compiled.fndesc.llvm_func_name, compiled.library._get_compiled_object()
 
 
-class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
+# -----------------------------------------------------------------------------
+# twofile/compiler/kept.py
+# Object code kept between runs, in a folder that is ours alone.
 
-    def __init__(self, names, notice):
-        try:
-            from llvmlite import binding
-        except ImportError as e:
-            raise ModelError(f"numba cannot be imported ({e}); expected it beside numpy; pip install numba") from None
-        if binding.llvm_version_info < (20,):  # older ones stop the process at what they cannot compile
-            found = ".".join(map(str, binding.llvm_version_info))
-            raise ModelError(f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; pip install -U numba")
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
-        isa, cpu, features = host_isa()
-        machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, jit=True)
-        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
-        for name in names:
-            found[name] = _read_cached(folder, name, notice)
-        missing = [name for name in names if found[name] is None]
-        if missing:
-            notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
-        for name in missing:
-            found[name] = compile_kernel(name)
-            _write_cached(folder, name, found[name], notice)
-        self.compile_seconds = time.perf_counter() - began if missing else 0.0
-        if missing:
-            kept = f"kept in {folder}" if folder else "not kept"
-            notice(f"compiled in {self.compile_seconds:.1f} s, {kept}")
-        for _, code in found.values():
-            self.engine.add_object_file(binding.ObjectFileRef.from_data(code))
-        self.engine.finalize_object()
-        self.address = {name: self.engine.get_function_address(symbol) for name, (symbol, _) in found.items()}
+COMPILED = "words/ machines/ compiler/ program/ kernels/".split()  # whose rooms kernels are made of
+IMPORT = re.compile(r"^ *(?:from \.|import |from [a-z]).*?(?:\([^)]*\))?\n", re.M)
 
-    def function(self, name):
-        """A kernel as a Python function of four ints; it runs without the interpreter lock."""
-        i64, pointer = ctypes.c_int64, ctypes.c_void_p
-        compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(self.address[name])
 
-        def call(a, b, c, d, byref=ctypes.byref):
-            result = i64()
-            compiled(byref(result), None, a, b, c, d)
-            return result.value
-
-        call.engine = self.engine  # the code lives as long as its callers
-        return call
+def _sources():
+    """The text that kernels are compiled from: a room's without its docstring, imports and blank lines, so that the package
+    and the bound file share what they keep."""
+    here = Path(__file__)
+    if here.parent.name == "compiler":
+        house = here.parent.parent
+        found = {
+            path.relative_to(house).as_posix(): path.read_text()
+            for part in COMPILED
+            for path in house.glob(f"{part}[a-z]*.py")
+        }
+        rooms = {name: text.split('"""', 2)[-1] for name, text in found.items()}
+    else:
+        parts = re.split(r"^# -{77}\n# twofile/(\S+)\n(?:#.*\n)*", here.read_text(), flags=re.M)[1:]
+        rooms = {
+            name: text
+            for name, text in zip(parts[::2], parts[1::2])
+            if name.startswith(tuple(COMPILED))
+        }
+    bare = lambda text: "\n".join(
+        line for line in IMPORT.sub("", text).split("\n") if line and line[:7] != "# ====="
+    )
+    return "\n".join(f"# {name}\n{bare(text)}" for name, text in sorted(rooms.items())).encode()
 
 
 def _cache_folder(host, notice):
@@ -1250,24 +1433,38 @@ def _cache_folder(host, notice):
     import llvmlite
 
     spec = importlib.util.find_spec("numba")
-    parts = [Path(__file__).read_bytes(), llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
+    parts = [_sources(), llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
     if spec and spec.origin:
         parts.append((Path(spec.origin).parent / "_version.py").read_bytes())
     key = hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
     home = {"win32": "LOCALAPPDATA"}.get(sys.platform, "XDG_CACHE_HOME")
     default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     try:
-        top = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home) or os.path.expanduser(default)) / "twofile"
+        top = (
+            Path(
+                os.environ.get("NUMBA_CACHE_DIR")
+                or os.environ.get(home)
+                or os.path.expanduser(default)
+            )
+            / "twofile"
+        )
         if not top.is_absolute():
             raise OSError(f"{top} is not an absolute path")
-        for folder in (top, top / key):  # whoever can write here can make this program run their code
+        for folder in (
+            top,
+            top / key,
+        ):  # whoever can write here can make this program run their code
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.lstat()
             if not stat.S_ISDIR(info.st_mode) or not _only_ours(info):
-                raise OSError(f"{folder} is no folder, belongs to somebody else, or others can write it")
+                raise OSError(
+                    f"{folder} is no folder, belongs to somebody else, or others can write it"
+                )
         return top / key
     except (OSError, RuntimeError) as e:
-        notice(f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster")
+        notice(
+            f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster"
+        )
         return None
 
 
@@ -1280,7 +1477,10 @@ def _read_cached(folder, name, notice):
     """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
     if folder is None:
         return None
-    raw, how = b"", os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY"))
+    raw, how = (
+        b"",
+        os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")),
+    )
     try:
         with open(folder / name, "rb", opener=lambda path, _: os.open(path, how)) as f:
             info = os.fstat(f.fileno())
@@ -1291,7 +1491,9 @@ def _read_cached(folder, name, notice):
     except OSError:  # a link, a folder
         pass
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-        notice(f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again")
+        notice(
+            f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again"
+        )
         return None
     symbol, _, code = raw[32:].partition(b"\n")
     return symbol.decode(), code
@@ -1312,23 +1514,219 @@ def _write_cached(folder, name, compiled, notice):
 
 
 # -----------------------------------------------------------------------------
-# kernels: all that is compiled; each does its thread's share of one record for all tokens of a pass
+# twofile/compiler/code.py
+# Object code becomes addresses and functions.
+
+class Code:
+    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
+
+    def __init__(self, names, notice):
+        try:
+            from llvmlite import binding
+        except ImportError as e:
+            raise ModelError(
+                f"numba cannot be imported ({e}); expected it beside numpy; pip install numba"
+            ) from None
+        if binding.llvm_version_info < (
+            20,
+        ):  # older ones stop the process at what they cannot compile
+            found = ".".join(map(str, binding.llvm_version_info))
+            raise ModelError(
+                f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; pip install -U numba"
+            )
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        isa, cpu, features = host_isa()
+        machine = binding.Target.from_default_triple().create_target_machine(
+            cpu=cpu, features=features, jit=True
+        )
+        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+        folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
+        for name in names:
+            found[name] = _read_cached(folder, name, notice)
+        missing = [name for name in names if found[name] is None]
+        if missing:
+            notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
+        for name in missing:
+            found[name] = compile_kernel(name)
+            _write_cached(folder, name, found[name], notice)
+        self.compile_seconds = time.perf_counter() - began if missing else 0.0
+        if missing:
+            kept = f"kept in {folder}" if folder else "not kept"
+            notice(f"compiled in {self.compile_seconds:.1f} s, {kept}")
+        for _, code in found.values():
+            self.engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        self.engine.finalize_object()
+        self.address = {
+            name: self.engine.get_function_address(symbol) for name, (symbol, _) in found.items()
+        }
+
+    def function(self, name):
+        """A kernel as a Python function of four ints; it runs without the interpreter lock."""
+        i64, pointer = ctypes.c_int64, ctypes.c_void_p
+        compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(
+            self.address[name]
+        )
+
+        def call(a, b, c, d, byref=ctypes.byref):
+            result = i64()
+            compiled(byref(result), None, a, b, c, d)
+            return result.value
+
+        call.engine = self.engine  # the code lives as long as its callers
+        return call
+
+
+# ===== a forward as data
+
+# -----------------------------------------------------------------------------
+# twofile/program/buffers.py
+# Memory that kernels work in.
+
+SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row; Forward.extents() has who reads how far
+
+
+class Buffer:
+    """Zeroed bytes at a 64-byte boundary, with SPARE more behind them."""
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+        self.raw = np.zeros(nbytes + 64 + SPARE, np.uint8)
+        self.address = padded(self.raw.ctypes.data, 64)
+
+    def view(self, dtype, *shape):
+        start = self.address - self.raw.ctypes.data
+        return (
+            self.raw[start : start + np.dtype(dtype).itemsize * math.prod(shape)]
+            .view(dtype)
+            .reshape(shape)
+        )
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/passes.py
+# The words of a record and of a pass.
 
 # A record is 24 int64 fields; these are their byte offsets. A step is the number of bytes from one token to the next.
-FN, WAIT, COUNT, OUT, OUT_STEP, X, X_STEP, W, S, ROWS, COLS, Q, QS, QC, Q_STEP, G_STEP, BIAS, GAIN, ADD, A, B, C, D, E = range(
-    0, 192, 8
-)
+(
+    FN,
+    WAIT,
+    COUNT,
+    OUT,
+    OUT_STEP,
+    X,
+    X_STEP,
+    W,
+    S,
+    ROWS,
+    COLS,
+    Q,
+    QS,
+    QC,
+    Q_STEP,
+    G_STEP,
+    BIAS,
+    GAIN,
+    ADD,
+    A,
+    B,
+    C,
+    D,
+    E,
+) = range(0, 192, 8)
 RECORD_BYTES = 192
+
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
 # tokens' logits are wanted). A job for the worker threads begins with its number.
-N_TOKENS, N_WANTED, TOKENS, POSITIONS, SLOTS, WANTED, PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP, N_PAIRS = range(0, 88, 8)
-PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_DONE, PASS_OWN = 128, 256, 264, 272, 320  # the barrier: arrived, 64 bytes on the round
+(
+    N_TOKENS,
+    N_WANTED,
+    TOKENS,
+    POSITIONS,
+    SLOTS,
+    WANTED,
+    PROGRAM,
+    N_RECORDS,
+    SCRATCH,
+    SCRATCH_STEP,
+    N_PAIRS,
+) = range(0, 88, 8)
+PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_DONE, PASS_OWN = (
+    128,
+    256,
+    264,
+    272,
+    320,
+)  # the barrier: arrived, 64 bytes on the round
+
 # From PASS_OWN on, 64 bytes for each thread: the last job it saw, its patience.
 LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a waiting thread lets others run
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
 AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own guesses stop at every page
 KEYS = 64  # keys of a block: attention takes its sums in these, so that any chunking gives the same bits
+CHUNK = 128  # tokens of a pass at most
+WANTED_MAX = 16  # of which this many can have their logits taken
 
+
+# -----------------------------------------------------------------------------
+# twofile/program/player.py
+# The threads that play a program.
+
+class Workers:
+    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until the next is posted."""
+
+    def __init__(self, code, pas, threads):
+        self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
+        self.post_kernel, self.serve, self.play = (
+            code.function(name) for name in ("post", "serve", "play")
+        )
+        self.wake, self.asleep, self.count = threading.Condition(), 0, threads
+        self.threads = [
+            threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)
+        ]
+        try:
+            for thread in self.threads:
+                thread.start()
+        except RuntimeError as e:
+            raise ModelError(
+                f"{threads} threads: cannot be started ({e}), expected as many as cores; lower -t"
+            ) from None
+
+    def _live(self, t):
+        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
+        while not self.serve(play, self.pas.address, t, self.count):
+            with self.wake:
+                while self.words[job] == self.words[seen]:
+                    self.asleep += 1
+                    self.wake.wait()
+                    self.asleep -= 1
+
+    def post(self):
+        with self.wake:
+            self.post_kernel(self.pas.address, 0, 0, 0)
+            if self.asleep:
+                self.wake.notify_all()
+
+    def settle(self):
+        if self.words[PASS_DONE // 8] != self.words[PASS_JOB // 8]:
+            with self.wake:
+                self.wake.notify_all()
+            self.play(int(self.words[PROGRAM // 8]), self.pas.address, 0, self.count)
+
+    def stop(self):
+        """End the threads; they are idle, since a pass ends on all threads at once."""
+        self.settle()
+        self.words[PASS_STOP // 8] = 1
+        self.post()
+        for thread in self.threads:
+            thread.join()
+
+
+# ===== what is compiled
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/play.py
+# The kernel that plays the others, and what threads share and wait for.
 
 @inline
 def share(n, t, threads):
@@ -1400,6 +1798,21 @@ def serve(play_address, pas, t, threads):
     return 0
 
 
+@kernel
+def sweep(record, pas, t, threads):
+    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
+    first, last = share(peek(record + ROWS) // 256, t, threads)
+    acc = zeros4()
+    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
+        acc = add(acc, loads_f32(acc, at, 64))
+    stores(peek(record + OUT) + 256 * t, 64, acc)
+    return 0
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/rows.py
+# Rows of results: as float32, or quantised for a matmul.
+
 @inline
 def put_group(record, i, g, v0, v1):
     """32 values of token i, group g of its columns: as float32 to OUT, or quantised to Q, whichever is there."""
@@ -1431,67 +1844,38 @@ def convert(record, pas, t, threads):
     return 0
 
 
-def norm(centred, adding):
-    """OUT or Q = X / sqrt(mean(X^2) + eps) * W, or, adding, OUT += that; A = true columns, B = eps, C = address of the tokens
-    to take, or 0. Centred is the layer norm (Ba et al. 2016): of X less its mean, plus BIAS if there is one."""
-
-    def norm(record, pas, t, threads):
-        groups, n = peek(record + COLS) // 32, peek(record + A)
-        item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
-        while item < last:
-            i, g = item // groups, item % groups
-            stop = min(groups, g + last - item)
-            item += stop - g
-            token = i
-            if peek(record + C) != 0:
-                token = peek(peek(record + C) + 8 * i)
-            x = peek(record + X) + token * peek(record + X_STEP)
-            mean, sums = zeros1(), zeros1()
-            if centred:
-                for k in range(0, groups * 128, 64):
-                    sums = add(sums, load(x + k))
-                mean = splat(total(sums) / np.float32(n))
-            squares = zeros1()
-            for k in range(0, groups * 128, 64):
-                v = load(x + k)
-                if centred:
-                    v = keep(sub(v, mean), 0, n - k // 4, np.float32(0))
-                squares = fma(v, v, squares)
-            scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
-            w, bias = peek(record + W), peek(record + BIAS)
-            for k in range(128 * g, 128 * stop, 128):
-                v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
-                if centred:
-                    v0, v1 = mul(sub(load(x + k), mean), scale), mul(sub(load(x + k + 64), mean), scale)
-                v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
-                if centred and bias != 0:
-                    v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
-                if adding:
-                    out = peek(record + OUT) + i * peek(record + OUT_STEP) + k
-                    v0, v1 = add(v0, load(out)), add(v1, load(out + 64))
-                put_group(record, i, k // 128, v0, v1)
-        return 0
-
-    return norm
+@inline
+def put_rows(record, i, block, acc):
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times GAIN, plus BIAS, plus what stands there if ADD."""
+    step = peek(record + OUT_STEP)
+    out = peek(record + OUT) + i * step + 64 * block
+    if peek(record + BIAS) != 0:
+        acc = add(acc, load(peek(record + BIAS) + 64 * block))
+    gain = splat(peek_f32(record + GAIN))
+    if peek(record + ADD) != 0:
+        acc = fma(acc, gain, loads_f32(acc, out, step))
+    else:
+        acc = mul(acc, gain)
+    stores(out, step, acc)
 
 
-@kernel
-def headnorm(record, pas, t, threads):
-    """X = X / sqrt(mean(X^2) + eps) * W, in place, for each of A heads of C columns; B = eps."""
-    heads, n = peek(record + A), peek(record + C)
-    first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
-    for item in range(first, last):
-        at = item % heads * n * 4
-        x, w = peek(record + X) + item // heads * peek(record + X_STEP) + at, peek(record + W) + at
-        squares = zeros1()
-        for j in range(0, n, 16):
-            v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
-            squares = fma(v, v, squares)
-        scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
-        for j in range(0, n, 16):
-            store_first(x + 4 * j, mul(mul(load(x + 4 * j), scale), load(w + 4 * j)), n - j)
-    return 0
+@inline
+def put_blocks(record, i, block, acc):
+    """As put_rows, for a tile of four blocks of rows of one token."""
+    out = peek(record + OUT) + i * peek(record + OUT_STEP) + 64 * block
+    if peek(record + BIAS) != 0:
+        acc = add(acc, loads_f32(acc, peek(record + BIAS) + 64 * block, 64))
+    gain = splat(peek_f32(record + GAIN))
+    if peek(record + ADD) != 0:
+        acc = fma(acc, gain, loads_f32(acc, out, 64))
+    else:
+        acc = mul(acc, gain)
+    stores(out, 64, acc)
 
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/activation.py
+# Functions of the feed-forward part, number by number.
 
 @inline
 def silu(v):
@@ -1507,7 +1891,10 @@ def tanh(v):
 @inline
 def gelu_tanh(v):
     """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it: v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
-    inner = mul(v, fma(mul(v, v), splat(np.float32(0.07135481282553)), splat(np.float32(1.5957691216057308))))
+    inner = mul(
+        v,
+        fma(mul(v, v), splat(np.float32(0.07135481282553)), splat(np.float32(1.5957691216057308))),
+    )
     return div(v, add(splat(np.float32(1)), exp(sub(zeros1(), inner))))
 
 
@@ -1555,7 +1942,9 @@ def activation(function, gated):
             v0, v1 = function(load(x)), function(load(x + 64))
             if gated:
                 v0, v1 = mul(v0, load(x + 4 * n)), mul(v1, load(x + 4 * n + 64))
-            put_group(record, i, g, keep(v0, 0, n - 32 * g, zero), keep(v1, 0, n - 32 * g - 16, zero))
+            put_group(
+                record, i, g, keep(v0, 0, n - 32 * g, zero), keep(v1, 0, n - 32 * g - 16, zero)
+            )
         return 0
 
     return activation
@@ -1608,20 +1997,577 @@ def capped(v, cap):
     return mul(splat(cap), tanh(div(v, splat(cap))))
 
 
-@inline
-def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times GAIN, plus BIAS, plus what stands there if ADD."""
-    step = peek(record + OUT_STEP)
-    out = peek(record + OUT) + i * step + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, load(peek(record + BIAS) + 64 * block))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
-        acc = fma(acc, gain, loads_f32(acc, out, step))
-    else:
-        acc = mul(acc, gain)
-    stores(out, step, acc)
+# -----------------------------------------------------------------------------
+# twofile/kernels/attention.py
+# Attention over the cache.
 
+# A query's state in scratch: largest score so far and fade (float32: what becomes of what was summed before), its keys
+# [begin, end) (int64), 16 partial sums of weights, the weighted values. Before the states: 4 queries, 4 * 64 scores.
+FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
+
+
+def attention(loads, size):
+    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
+    GAIN = cap of the scores or 0, W = a score of each head that takes weight and has no value (a sink; Xiao et al. 2024) or 0.
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
+    are several heads' or several tokens', share the reading of their keys.
+    """
+    scores_one, scores_four = score(loads, size)
+    values_one, values_four = blend(loads, size)
+
+    def attention(record, pas, t, threads):
+        heads, group, dim, room = (
+            peek(record + A),
+            peek(record + B),
+            peek(record + C),
+            peek(record + D),
+        )
+        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
+        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
+        n, slots, cap = peek(pas + N_TOKENS) * group, peek(pas + SLOTS), peek_f32(record + GAIN)
+        tiles = (n + 3) // 4
+        first, last = share(heads * tiles, t, threads)
+        for item in range(first, last):
+            head, at = item // tiles, item % tiles * 4
+            count = min(4, n - at)
+            begin, end = prepare(record, pas, head, at, q, states)
+            together = count == 4
+            for h in range(1, count):
+                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
+                begin, end = min(begin, low), max(end, high)
+                together = together and peek(slots + 8 * ((at + h) // group)) == peek(
+                    slots + 8 * (at // group)
+                )
+            if together:
+                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
+                for base in range(begin // 64 * 64, end, 64):
+                    scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
+                    for h in range(opaque(4)):
+                        soften(scores + 256 * h, states + step * h, base, cap)
+                    values_four(
+                        peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base
+                    )
+            else:
+                for h in range(count):
+                    lane, state = (
+                        (peek(slots + 8 * ((at + h) // group)) * heads + head) * room,
+                        states + step * h,
+                    )
+                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
+                        scores_one(
+                            peek(record + Q) + (lane + base) * dim * size,
+                            q + 4 * wide * h,
+                            scores,
+                            dim,
+                        )
+                        soften(scores, state, base, cap)
+                        v, begin = (
+                            peek(record + QS) + (lane + base) * wide * size,
+                            max(0, peek(state + BEGIN) - base),
+                        )
+                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
+            for h in range(count):
+                i, state = (at + h) // group, states + step * h
+                out = (
+                    peek(record + OUT)
+                    + i * peek(record + OUT_STEP)
+                    + 4 * dim * (head * group + (at + h) % group)
+                )
+                weight = splat(total(load(state + SUMS)))
+                if peek(record + W) != 0:
+                    sink = splat(peek_f32(peek(record + W) + 4 * (head * group + (at + h) % group)))
+                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
+                for j in range(0, dim, 16):
+                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
+        return 0
+
+    return attention
+
+
+@inline
+def prepare(record, pas, head, at, q, state):
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state. -> its keys [begin, end)."""
+    group, dim = peek(record + B), peek(record + C)
+    x = (
+        peek(record + X)
+        + at // group * peek(record + X_STEP)
+        + 4 * dim * (head * group + at % group)
+    )
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
+        store(state + VALUES + 4 * j, zeros1())
+    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+    if peek(record + E) > 0:
+        begin = max(0, end - peek(record + E))
+    poke_f32(state, np.float32(-np.inf))
+    poke(state + BEGIN, begin)
+    poke(state + END, end)
+    store(state + SUMS, zeros1())
+    return begin, end
+
+
+def score(loads, size):
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are 4 * wide apart."""
+
+    def one(k, q, scores, dim):
+        acc = zeros4()
+        for j in range(dim):
+            acc = fma(loads(acc, k + j * 64 * size, 16 * size), splat(peek_f32(q + 4 * j)), acc)
+        stores(scores, 64, acc)
+
+    def four(k, q, scores, dim, wide):
+        for c in range(0, 64, 16):
+            acc = zeros4()
+            for j in range(dim):
+                acc = fma(
+                    loads(zeros1(), k + (j * 64 + c) * size, 0),
+                    spreads(acc, q + 4 * j, 4 * wide),
+                    acc,
+                )
+            stores(scores + 4 * c, 256, acc)
+
+    return inline(one), inline(four)
+
+
+@inline
+def soften(scores, state, base, cap):
+    """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
+    first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
+    poke_f32(state + FADE, np.float32(1))
+    if first < 64 and last > 0:
+        if cap != np.float32(0):
+            for c in range(0, 256, 64):
+                store(scores + c, capped(load(scores + c), cap))
+        if first > 0 or last < 64:
+            for c in range(0, 64, 16):
+                store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
+        s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
+        old = splat(peek_f32(state))
+        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
+        fade = exp(sub(old, new))
+        store_first(state, new, 1)
+        store_first(state + FADE, fade, 1)
+        store(state + SUMS, fma(load(state + SUMS), fade, add(add(s0, s1), add(s2, s3))))
+        store(scores, s0)
+        store(scores + 64, s1)
+        store(scores + 128, s2)
+        store(scores + 192, s3)
+
+
+def blend(loads, size):
+    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys [first, last); for four."""
+
+    def one(v, scores, state, wide, first, last):
+        fade = splat(peek_f32(state + FADE))
+        poke_f32(state + FADE, np.float32(1))
+        state += VALUES
+        for c in range(0, wide - 63, 64):
+            acc = mul(loads_f32(zeros4(), state + 4 * c, 64), fade)
+            for j in range(first, last):
+                acc = fma(
+                    loads(acc, v + (j * wide + c) * size, 16 * size),
+                    splat(peek_f32(scores + 4 * j)),
+                    acc,
+                )
+            stores(state + 4 * c, 64, acc)
+        for c in range(wide // 64 * 64, wide, 16):
+            acc = mul(load(state + 4 * c), fade)
+            for j in range(first, last):
+                acc = fma(
+                    loads(acc, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), acc
+                )
+            store(state + 4 * c, acc)
+
+    one = inline(one)
+
+    def four(v, scores, states, wide, base):
+        step, first, last = 4 * wide + VALUES, 0, 64  # [first, last): the keys that all four see
+        for h in range(opaque(4)):  # unrolled, it would only take longer to compile
+            first = max(first, min(64, peek(states + step * h + BEGIN) - base))
+            last = min(last, peek(states + step * h + END) - base)
+        last = max(first, last)
+        for h in range(opaque(4)):
+            begin, end = (
+                peek(states + step * h + BEGIN) - base,
+                peek(states + step * h + END) - base,
+            )
+            if begin < first and end > 0:
+                one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
+        for c in range(0, wide, 16):
+            acc = mul(
+                loads_f32(zeros4(), states + VALUES + 4 * c, step),
+                spreads(zeros4(), states + FADE, step),
+            )
+            for j in range(first, last):
+                acc = fma(
+                    loads(zeros1(), v + (j * wide + c) * size, 0),
+                    spreads(acc, scores + 4 * j, 256),
+                    acc,
+                )
+            stores(states + VALUES + 4 * c, step, acc)
+        for h in range(opaque(4)):
+            poke_f32(states + step * h + FADE, np.float32(1))
+            end = min(64, peek(states + step * h + END) - base)
+            if end > last:
+                one(v, scores + 256 * h, states + step * h, wide, last, end)
+
+    return one, inline(four)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/convolution.py
+# Short convolutions over the tokens.
+
+@inline
+def convolved(record, state, position, at, u):
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for the next positions."""
+    taps, row = peek(record + B), 4 * peek(record + COLS)
+    ring, w = max(1, taps - 1), peek(record + W) + at + (taps - 1) * row
+    acc = mul(u, load(w))
+    for j in range(1, min(taps - 1, position) + 1):
+        acc = fma(load(state + (position - j) % ring * row + at), load(w - j * row), acc)
+    store(state + position % ring * row + at, u)
+    return acc
+
+
+def convolution(gated):
+    """Each of A columns of X by itself as the sum of its last B inputs, weighted by the taps W [B, COLS]: silu(that) in place,
+    or, gated, X holding b [A], c [A], x [A]: OUT or Q = c * that of b * x. C: the last inputs, [slot, B - 1 (or 1), COLS], E
+    bytes a slot. A thread has some of the columns, and takes the tokens in turn: a sequence's must stand in its order."""
+
+    def convolution(record, pas, t, threads):
+        n, wide = peek(record + A), 4 * peek(record + A)
+        first, last = share(peek(record + COLS) // 32, t, threads)
+        for i in range(peek(pas + N_TOKENS)):
+            state = peek(record + C) + peek(peek(pas + SLOTS) + 8 * i) * peek(record + E)
+            position = peek(peek(pas + POSITIONS) + 8 * i)
+            for g in range(first, last):
+                x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+                v0, v1 = load(x), load(x + 64)
+                if gated:
+                    v0, v1 = mul(v0, load(x + 2 * wide)), mul(v1, load(x + 2 * wide + 64))
+                v0 = convolved(record, state, position, 128 * g, v0)
+                v1 = convolved(record, state, position, 128 * g + 64, v1)
+                if gated:  # beyond the columns the taps are 0
+                    put_group(record, i, g, mul(v0, load(x + wide)), mul(v1, load(x + wide + 64)))
+                else:
+                    store_first(x, silu(v0), n - 32 * g)
+                    store_first(x + 64, silu(v1), n - 32 * g - 16)
+        return 0
+
+    return convolution
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/exact.py
+# e^x in float64 of + and * alone.
+
+EXP = tuple(1 / math.factorial(k) for k in range(14, -1, -1))
+
+
+@inline
+def exp64(x):
+    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
+    x = max(x, -700.0)
+    n = np.int64(math.floor(x * 1.4426950408889634 + 0.5))
+    r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    y = 0.0
+    for c in EXP:
+        y = y * r + c
+    return y * power_of_two(n)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/delta.py
+# The gated delta rule.
+
+@kernel
+def decays(record, pas, t, threads):
+    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
+    n = peek(record + A)
+    first, last = share(peek(pas + N_TOKENS) * n, t, threads)
+    for item in range(first, last):
+        x, w = (
+            peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n),
+            peek(record + W) + 4 * (item % n),
+        )
+        b, a = (
+            np.float64(peek_f32(x)),
+            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
+        )
+        e = exp64(-abs(b))
+        poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
+        e = exp64(-abs(a))
+        s, sums = e / (2.0 + e), 0.0  # log(1 + e) = 2 (s + s^3 / 3 + ...), s at most 1/3
+        for k in range(33, 0, -2):
+            sums = sums * s * s + 1.0 / k
+        poke_f32(
+            x + 4 * n,
+            np.float32(exp64(min(0.0, np.float64(peek_f32(w)) * (max(a, 0.0) + 2.0 * s * sums)))),
+        )
+    return 0
+
+
+@inline
+def four_rows(acc, scratch):
+    """The sum of the vectors of a tile of four."""
+    stores(scratch, 64, acc)
+    return add(
+        add(load(scratch), load(scratch + 64)), add(load(scratch + 128), load(scratch + 192))
+    )
+
+
+@kernel
+def delta(record, pas, t, threads):
+    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
+    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
+    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
+    anew at position 0.
+
+    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
+    """
+    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
+    pairs, blocks, scratch = (
+        heads // group,
+        (dim + 15) // 16,
+        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
+    )
+    first, last = share(heads * blocks, t, threads)
+    for item in range(first, last):
+        head, at = item // blocks, item % blocks * 16
+        pair = head % pairs if peek(record + E) != 0 else head // group
+        for i in range(peek(pas + N_TOKENS)):
+            x, w = (
+                peek(record + X) + i * peek(record + X_STEP),
+                peek(record + W) + i * peek(record + S) + 4 * head,
+            )
+            q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
+            v = load(x + 4 * (2 * keys * pairs + dim * head + at))
+            rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
+            s = (
+                peek(record + Q)
+                + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
+            )
+            acc = zeros4()
+            if peek(peek(pas + POSITIONS) + 8 * i) == 0:
+                for j in range(0, keys, 4):
+                    stores(s + 64 * j, 64, acc)
+            for j in range(0, keys, 4):
+                rows = mul(loads_f32(acc, s + 64 * j, 64), decay)
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, k + 4 * j, 4), acc)
+            change = mul(sub(v, four_rows(acc, scratch)), rate)
+            acc = zeros4()
+            for j in range(0, keys, 4):
+                rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
+            store_first(out, four_rows(acc, scratch), dim - at)
+    return 0
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/embed.py
+# Rows of a matrix, by their numbers.
+
+@inline
+def weight_q8(record, row, k):
+    """Element [row, k] of W."""
+    groups, lane = peek(record + COLS) // 32, row % 16
+    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
+    w = peek(record + W) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
+    return np.float32(peek_u8(w) - 128) * scale
+
+
+@inline
+def weight_q4(record, row, k):
+    groups, lane = peek(record + COLS) // 32, row % 16
+    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
+    w = peek(record + W) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
+    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
+
+
+def weight_float(peek_weight, size):
+    def weight(record, row, k):
+        return peek_weight(
+            peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size
+        )
+
+    return inline(weight)
+
+
+def embed(weight):
+    """OUT [tokens, A] = the rows of W that the ids at B of the pass name, times GAIN; added to OUT if ADD."""
+
+    def embed(record, pas, t, threads):
+        cols = peek(record + A)
+        gain = peek_f32(record + GAIN)
+        for i in range(peek(pas + N_TOKENS)):
+            row = peek(peek(pas + peek(record + B)) + 8 * i)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP)
+            first, last = share(cols, t, threads)
+            for k in range(first, last):
+                before = np.float32(0)
+                if peek(record + ADD) != 0:
+                    before = peek_f32(out + 4 * k)
+                poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
+        return 0
+
+    return embed
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/experts.py
+# Mixtures of experts: who is asked, what they say, by what weight.
+
+@kernel
+def route(record, pas, t, threads):
+    """The router's logits X [tokens, A experts] -> B experts for each token. At OUT, tables of C pairs of token and expert, by
+    expert: the token of each pair; for token i, choice j, at i * B + j: the pair, and (float32) its weight; then a count for
+    each expert, and the runs: how many, and for each the expert, its first pair, how many pairs. D: the weights sum to 1."""
+    experts, k, n, room = (
+        peek(record + A),
+        peek(record + B),
+        peek(pas + N_TOKENS),
+        8 * peek(record + C),
+    )
+    tokens = peek(record + OUT)
+    pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
+    runs = counts + 8 * experts
+    if t != 0:
+        return 0
+    for e in range(experts):
+        poke(counts + 8 * e, 0)
+    for i in range(n):
+        x = peek(record + X) + i * peek(record + X_STEP)
+        top, total, sum_ = np.float64(peek_f32(x)), 0.0, 0.0
+        for e in range(experts):
+            top = max(top, np.float64(peek_f32(x + 4 * e)))
+        for e in range(experts):
+            total += exp64(np.float64(peek_f32(x + 4 * e)) - top)
+        for j in range(i * k, i * k + k):
+            best = 0
+            for e in range(1, experts):
+                if peek_f32(x + 4 * e) > peek_f32(x + 4 * best):
+                    best = e
+            weight = exp64(np.float64(peek_f32(x + 4 * best)) - top) / total
+            sum_ += weight
+            poke_f32(x + 4 * best, np.float32(-np.inf))
+            poke(pairs + 8 * j, best)
+            poke_f32(weights + 8 * j, np.float32(weight))
+            poke(counts + 8 * best, peek(counts + 8 * best) + 1)
+        if peek(record + D) != 0:
+            for j in range(i * k, i * k + k):
+                poke_f32(weights + 8 * j, np.float32(np.float64(peek_f32(weights + 8 * j)) / sum_))
+    at, found = 0, 0
+    for e in range(experts):
+        count = peek(counts + 8 * e)
+        poke(counts + 8 * e, at)
+        if count > 0:
+            poke(runs + 8 + 24 * found, e)
+            poke(runs + 16 + 24 * found, at)
+            poke(runs + 24 + 24 * found, count)
+            found += 1
+        at += count
+    poke(runs, found)
+    for j in range(n * k):
+        e = peek(pairs + 8 * j)
+        pair = peek(counts + 8 * e)
+        poke(counts + 8 * e, pair + 1)
+        poke(pairs + 8 * j, pair)
+        poke(tokens + 8 * pair, j // k)
+    return 0
+
+
+@kernel
+def gather(record, pas, t, threads):
+    """OUT [pairs] = the rows X of their tokens, at C; COLS bytes each."""
+    first, last = share(peek(pas + N_PAIRS), t, threads)
+    for pair in range(first, last):
+        x = peek(record + X) + peek(peek(record + C) + 8 * pair) * peek(record + X_STEP)
+        out = peek(record + OUT) + pair * peek(record + OUT_STEP)
+        for at in range(0, peek(record + COLS), 4):
+            poke_i32(out + at, peek_i32(x + at))
+    return 0
+
+
+def matmul_experts(one, four):
+    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert, E = all experts' biases or
+    0. one and four: the sums of a block of rows for one token and for four."""
+
+    def matmul(record, pas, t, threads):
+        runs, blocks = peek(record + C), peek(record + ROWS) // 16
+        first, last = share(blocks, t, threads)
+        steps, bias = opaque(8), peek(record + E)
+        for r in range(peek(runs)):
+            expert, i, left = (
+                peek(runs + 8 + 24 * r),
+                peek(runs + 16 + 24 * r),
+                peek(runs + 24 + 24 * r),
+            )
+            for block in range(first, last):
+                w = expert * blocks + block
+                begin = zeros1()
+                if bias != 0:
+                    begin = load(bias + 64 * w)
+                for at in range(i, i + left - 3, 4):
+                    put_rows(record, at, block, add(four(record, at, w, steps), begin))
+                for at in range(i + left - left % 4, i + left):
+                    put_rows(record, at, block, add(one(record, at, w), begin))
+        return 0
+
+    return matmul
+
+
+def experts_quantised(tile):
+    def one(record, i, block):
+        return tile(zeros1(), record, i, block, 8)
+
+    def four(record, i, block, steps):
+        return tile(zeros4(), record, i, block, steps)
+
+    return matmul_experts(inline(one), inline(four))
+
+
+@kernel
+def combine(record, pas, t, threads):
+    """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
+    groups, k = (peek(record + A) + 15) // 16, peek(record + B)
+    pairs, weights = (
+        peek(record + W) + 8 * peek(record + C),
+        peek(record + W) + 16 * peek(record + C),
+    )
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, acc = item // groups, item % groups * 64, zeros1()
+        for j in range(i * k, i * k + k):
+            x = peek(record + X) + peek(pairs + 8 * j) * peek(record + X_STEP) + at
+            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
+        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
+        store(out, fma(acc, splat(peek_f32(record + GAIN)), load(out)))
+    return 0
+
+
+@kernel
+def gated_add(record, pas, t, threads):
+    """OUT [tokens, A] += GAIN * sigmoid(W [tokens, 1]) * X [tokens, A]; S is the step of W."""
+    groups = (peek(record + A) + 15) // 16
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
+        gate = splat(peek_f32(peek(record + W) + i * peek(record + S)))
+        gate = mul(div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GAIN)))
+        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
+        store(out, fma(load(peek(record + X) + i * peek(record + X_STEP) + at), gate, load(out)))
+    return 0
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/matmul.py
+# Matrices times rows.
 
 @inline
 def tile_q8(acc, record, i, block, steps):
@@ -1712,14 +2658,20 @@ def matmul_tiles(signed, width, rest):
                 q, qs = peek(record + Q) + i * q_step, peek(record + QS) + i * g_step
                 tile_dot(q, q_step, w, sums)
                 later = peek(record + W) + (block + 1) * groups * width + i // 16 * width // 2
-                for g in range(0, groups - 1, 2):  # the next group's products are on their way while these are scaled
-                    for k in range(0, width // 2, 64):  # and the next block's weights, a quarter with each of the first tokens
+                for g in range(
+                    0, groups - 1, 2
+                ):  # the next group's products are on their way while these are scaled
+                    for k in range(
+                        0, width // 2, 64
+                    ):  # and the next block's weights, a quarter with each of the first tokens
                         prefetch(later + g * width + k)
                     tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
                     acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
                     after = min(g + 2, groups - 1)
                     tile_dot(q + 32 * after, q_step, w + 512 * after, sums)
-                    acc = scaled(acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step)
+                    acc = scaled(
+                        acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step
+                    )
                     s, qs = s + 64, qs + 8
                 if groups % 2:
                     acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
@@ -1733,136 +2685,6 @@ def matmul_tiles(signed, width, rest):
         return 0
 
     return matmul
-
-
-@kernel
-def route(record, pas, t, threads):
-    """The router's logits X [tokens, A experts] -> B experts for each token. At OUT, tables of C pairs of token and expert, by
-    expert: the token of each pair; for token i, choice j, at i * B + j: the pair, and (float32) its weight; then a count for
-    each expert, and the runs: how many, and for each the expert, its first pair, how many pairs. D: the weights sum to 1."""
-    experts, k, n, room = peek(record + A), peek(record + B), peek(pas + N_TOKENS), 8 * peek(record + C)
-    tokens = peek(record + OUT)
-    pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
-    runs = counts + 8 * experts
-    if t != 0:
-        return 0
-    for e in range(experts):
-        poke(counts + 8 * e, 0)
-    for i in range(n):
-        x = peek(record + X) + i * peek(record + X_STEP)
-        top, total, sum_ = np.float64(peek_f32(x)), 0.0, 0.0
-        for e in range(experts):
-            top = max(top, np.float64(peek_f32(x + 4 * e)))
-        for e in range(experts):
-            total += exp64(np.float64(peek_f32(x + 4 * e)) - top)
-        for j in range(i * k, i * k + k):
-            best = 0
-            for e in range(1, experts):
-                if peek_f32(x + 4 * e) > peek_f32(x + 4 * best):
-                    best = e
-            weight = exp64(np.float64(peek_f32(x + 4 * best)) - top) / total
-            sum_ += weight
-            poke_f32(x + 4 * best, np.float32(-np.inf))
-            poke(pairs + 8 * j, best)
-            poke_f32(weights + 8 * j, np.float32(weight))
-            poke(counts + 8 * best, peek(counts + 8 * best) + 1)
-        if peek(record + D) != 0:
-            for j in range(i * k, i * k + k):
-                poke_f32(weights + 8 * j, np.float32(np.float64(peek_f32(weights + 8 * j)) / sum_))
-    at, found = 0, 0
-    for e in range(experts):
-        count = peek(counts + 8 * e)
-        poke(counts + 8 * e, at)
-        if count > 0:
-            poke(runs + 8 + 24 * found, e)
-            poke(runs + 16 + 24 * found, at)
-            poke(runs + 24 + 24 * found, count)
-            found += 1
-        at += count
-    poke(runs, found)
-    for j in range(n * k):
-        e = peek(pairs + 8 * j)
-        pair = peek(counts + 8 * e)
-        poke(counts + 8 * e, pair + 1)
-        poke(pairs + 8 * j, pair)
-        poke(tokens + 8 * pair, j // k)
-    return 0
-
-
-@kernel
-def gather(record, pas, t, threads):
-    """OUT [pairs] = the rows X of their tokens, at C; COLS bytes each."""
-    first, last = share(peek(pas + N_PAIRS), t, threads)
-    for pair in range(first, last):
-        x = peek(record + X) + peek(peek(record + C) + 8 * pair) * peek(record + X_STEP)
-        out = peek(record + OUT) + pair * peek(record + OUT_STEP)
-        for at in range(0, peek(record + COLS), 4):
-            poke_i32(out + at, peek_i32(x + at))
-    return 0
-
-
-def matmul_experts(one, four):
-    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert, E = all experts' biases or
-    0. one and four: the sums of a block of rows for one token and for four."""
-
-    def matmul(record, pas, t, threads):
-        runs, blocks = peek(record + C), peek(record + ROWS) // 16
-        first, last = share(blocks, t, threads)
-        steps, bias = opaque(8), peek(record + E)
-        for r in range(peek(runs)):
-            expert, i, left = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r), peek(runs + 24 + 24 * r)
-            for block in range(first, last):
-                w = expert * blocks + block
-                begin = zeros1()
-                if bias != 0:
-                    begin = load(bias + 64 * w)
-                for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, add(four(record, at, w, steps), begin))
-                for at in range(i + left - left % 4, i + left):
-                    put_rows(record, at, block, add(one(record, at, w), begin))
-        return 0
-
-    return matmul
-
-
-def experts_quantised(tile):
-    def one(record, i, block):
-        return tile(zeros1(), record, i, block, 8)
-
-    def four(record, i, block, steps):
-        return tile(zeros4(), record, i, block, steps)
-
-    return matmul_experts(inline(one), inline(four))
-
-
-@kernel
-def combine(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
-    groups, k = (peek(record + A) + 15) // 16, peek(record + B)
-    pairs, weights = peek(record + W) + 8 * peek(record + C), peek(record + W) + 16 * peek(record + C)
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, acc = item // groups, item % groups * 64, zeros1()
-        for j in range(i * k, i * k + k):
-            x = peek(record + X) + peek(pairs + 8 * j) * peek(record + X_STEP) + at
-            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(acc, splat(peek_f32(record + GAIN)), load(out)))
-    return 0
-
-
-@kernel
-def gated_add(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * sigmoid(W [tokens, 1]) * X [tokens, A]; S is the step of W."""
-    groups = (peek(record + A) + 15) // 16
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
-        gate = splat(peek_f32(peek(record + W) + i * peek(record + S)))
-        gate = mul(div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GAIN)))
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(load(peek(record + X) + i * peek(record + X_STEP) + at), gate, load(out)))
-    return 0
 
 
 def sums_float(loads, size):
@@ -1896,12 +2718,16 @@ def matmul_float(loads, size):
         out_step, many = 16 * size, cols * 16 * size
         block = first
         while block < last:
-            if n < 4 and last - block >= 4:  # few tokens: four blocks of rows at once, to hide the latency of fma
+            if (
+                n < 4 and last - block >= 4
+            ):  # few tokens: four blocks of rows at once, to hide the latency of fma
                 w = peek(record + W) + block * many
                 for i in range(n):
                     acc, x = zeros4(), peek(record + X) + i * peek(record + X_STEP)
                     for k in range(cols):
-                        acc = fma(loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc)
+                        acc = fma(
+                            loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc
+                        )
                     put_blocks(record, i, block, acc)
                 block += 4
                 continue
@@ -1915,463 +2741,83 @@ def matmul_float(loads, size):
     return matmul
 
 
-@inline
-def put_blocks(record, i, block, acc):
-    """As put_rows, for a tile of four blocks of rows of one token."""
-    out = peek(record + OUT) + i * peek(record + OUT_STEP) + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, loads_f32(acc, peek(record + BIAS) + 64 * block, 64))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
-        acc = fma(acc, gain, loads_f32(acc, out, 64))
-    else:
-        acc = mul(acc, gain)
-    stores(out, 64, acc)
+# -----------------------------------------------------------------------------
+# twofile/kernels/norm.py
+# Norms of rows and of heads.
 
+def norm(centred, adding):
+    """OUT or Q = X / sqrt(mean(X^2) + eps) * W, or, adding, OUT += that; A = true columns, B = eps, C = address of the tokens
+    to take, or 0. Centred is the layer norm (Ba et al. 2016): of X less its mean, plus BIAS if there is one."""
 
-@inline
-def weight_q8(record, row, k):
-    """Element [row, k] of W."""
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
-    return np.float32(peek_u8(w) - 128) * scale
-
-
-@inline
-def weight_q4(record, row, k):
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
-    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
-
-
-def weight_float(peek_weight, size):
-    def weight(record, row, k):
-        return peek_weight(peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size)
-
-    return inline(weight)
-
-
-def embed(weight):
-    """OUT [tokens, A] = the rows of W that the ids at B of the pass name, times GAIN; added to OUT if ADD."""
-
-    def embed(record, pas, t, threads):
-        cols = peek(record + A)
-        gain = peek_f32(record + GAIN)
-        for i in range(peek(pas + N_TOKENS)):
-            row = peek(peek(pas + peek(record + B)) + 8 * i)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP)
-            first, last = share(cols, t, threads)
-            for k in range(first, last):
-                before = np.float32(0)
-                if peek(record + ADD) != 0:
-                    before = peek_f32(out + 4 * k)
-                poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
+    def norm(record, pas, t, threads):
+        groups, n = peek(record + COLS) // 32, peek(record + A)
+        item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
+        while item < last:
+            i, g = item // groups, item % groups
+            stop = min(groups, g + last - item)
+            item += stop - g
+            token = i
+            if peek(record + C) != 0:
+                token = peek(peek(record + C) + 8 * i)
+            x = peek(record + X) + token * peek(record + X_STEP)
+            mean, sums = zeros1(), zeros1()
+            if centred:
+                for k in range(0, groups * 128, 64):
+                    sums = add(sums, load(x + k))
+                mean = splat(total(sums) / np.float32(n))
+            squares = zeros1()
+            for k in range(0, groups * 128, 64):
+                v = load(x + k)
+                if centred:
+                    v = keep(sub(v, mean), 0, n - k // 4, np.float32(0))
+                squares = fma(v, v, squares)
+            scale = splat(
+                np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B))
+            )
+            w, bias = peek(record + W), peek(record + BIAS)
+            for k in range(128 * g, 128 * stop, 128):
+                v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
+                if centred:
+                    v0, v1 = (
+                        mul(sub(load(x + k), mean), scale),
+                        mul(sub(load(x + k + 64), mean), scale),
+                    )
+                v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
+                if centred and bias != 0:
+                    v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
+                if adding:
+                    out = peek(record + OUT) + i * peek(record + OUT_STEP) + k
+                    v0, v1 = add(v0, load(out)), add(v1, load(out + 64))
+                put_group(record, i, k // 128, v0, v1)
         return 0
 
-    return embed
-
-
-@inline
-def sine(r):
-    """sin(r) for |r| <= pi / 4, float64, by its series."""
-    y, square = 0.0, r * r
-    for k in range(16, 0, -2):
-        y = (1.0 - y) * square / (k * (k + 1))
-    return r * (1.0 - y)
-
-
-@inline
-def cosine(r):
-    y, square = 0.0, r * r
-    for k in range(15, 0, -2):
-        y = (1.0 - y) * square / (k * (k + 1))
-    return 1.0 - y
+    return norm
 
 
 @kernel
-def angles(record, pas, t, threads):
-    """OUT: for each token and rope table, cos [A], sin [A] of position * frequency (W), times the amplitude. B = tables.
-
-    The angle is the float32 product, as in the reference programs; its cosine and sine are our own, in float64.
-    """
-    half = peek(record + A)
-    for i in range(peek(pas + N_TOKENS)):
-        position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
-        for table in range(peek(record + B)):
-            w = peek(record + W) + table * half * 8
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + table * half * 8
-            first, last = share(half, t, threads)
-            for j in range(first, last):
-                angle = np.float64(position * peek_f32(w + 4 * j))
-                amplitude = np.float64(peek_f32(w + 4 * (half + j)))
-                turns = math.floor(angle * 0.6366197723675814 + 0.5)
-                r = angle - turns * 1.5707963267341256  # pi / 2 in two parts: the first product is exact
-                r = r - turns * 6.077100506506192e-11
-                quarter = np.int64(turns) & 3
-                s, c = sine(r), cosine(r)
-                if quarter & 1 == 1:
-                    s, c = c, -s
-                if quarter & 2 == 2:
-                    s, c = -s, -c
-                poke_f32(out + 4 * j, np.float32(c * amplitude))
-                poke_f32(out + 4 * (half + j), np.float32(s * amplitude))
-    return 0
-
-
-@inline
-def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all), times gain."""
-    scale = splat(gain)
-    for j in range(0, half, 16):
-        x, y = load(p + 4 * j), load(p + 4 * (half + j))
-        a, b = x, y
-        if cs != 0:
-            c, s = load(cs + 4 * j), load(cs + 4 * (half + j))
-            a, b = sub(mul(x, c), mul(y, s)), add(mul(y, c), mul(x, s))
-        store_first(p + 4 * j, mul(a, scale), half - j)
-        store_first(p + 4 * (half + j), mul(b, scale), half - j)
-
-
-def rope(poke_kv, store_kv, size):
-    """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
-
-    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
-    one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
-    head, position, head_dim padded to 16]; or Q = 0: there are no k and v, another layer's are seen.
-    """
-
-    def rope(record, pas, t, threads):
-        heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-        wide = (dim + 15) // 16 * 16
-        first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
-        for item in range(first, last):
-            i, head = item // heads, item % heads
-            x = peek(record + X) + i * peek(record + X_STEP)
-            k, v = x + 4 * dim * (heads * group + head), x + 4 * dim * (heads * group + heads + head)
-            cs = peek(record + W)
-            if cs != 0:
-                cs += i * peek(record + S)
-            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + GAIN)
-            if peek(record + E) != 0:
-                gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
-            for j in range(head * group, (head + 1) * group):
-                rotate(x + 4 * dim * j, cs, dim // 2, gain)
-            if peek(record + Q) == 0:
-                continue
-            if cs != 0:
-                rotate(k, cs, dim // 2, np.float32(1))
-            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
-            values = peek(record + QS) + (lane + position) * wide * size
-            for j in range(dim):
-                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
-            for j in range(0, dim, 16):
-                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
-        return 0
-
-    return rope
-
-
-# A query's state in scratch: largest score so far and fade (float32: what becomes of what was summed before), its keys
-# [begin, end) (int64), 16 partial sums of weights, the weighted values. Before the states: 4 queries, 4 * 64 scores.
-FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
-
-
-def attention(loads, size):
-    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
-    GAIN = cap of the scores or 0, W = a score of each head that takes weight and has no value (a sink; Xiao et al. 2024) or 0.
-
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
-    are several heads' or several tokens', share the reading of their keys.
-    """
-    scores_one, scores_four = score(loads, size)
-    values_one, values_four = blend(loads, size)
-
-    def attention(record, pas, t, threads):
-        heads, group, dim, room = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots, cap = peek(pas + N_TOKENS) * group, peek(pas + SLOTS), peek_f32(record + GAIN)
-        tiles = (n + 3) // 4
-        first, last = share(heads * tiles, t, threads)
-        for item in range(first, last):
-            head, at = item // tiles, item % tiles * 4
-            count = min(4, n - at)
-            begin, end = prepare(record, pas, head, at, q, states)
-            together = count == 4
-            for h in range(1, count):
-                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
-                begin, end = min(begin, low), max(end, high)
-                together = together and peek(slots + 8 * ((at + h) // group)) == peek(slots + 8 * (at // group))
-            if together:
-                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
-                for base in range(begin // 64 * 64, end, 64):
-                    scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
-                    for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base, cap)
-                    values_four(peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base)
-            else:
-                for h in range(count):
-                    lane, state = (peek(slots + 8 * ((at + h) // group)) * heads + head) * room, states + step * h
-                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-                        scores_one(peek(record + Q) + (lane + base) * dim * size, q + 4 * wide * h, scores, dim)
-                        soften(scores, state, base, cap)
-                        v, begin = peek(record + QS) + (lane + base) * wide * size, max(0, peek(state + BEGIN) - base)
-                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
-            for h in range(count):
-                i, state = (at + h) // group, states + step * h
-                out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * dim * (head * group + (at + h) % group)
-                weight = splat(total(load(state + SUMS)))
-                if peek(record + W) != 0:
-                    sink = splat(peek_f32(peek(record + W) + 4 * (head * group + (at + h) % group)))
-                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
-                for j in range(0, dim, 16):
-                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
-        return 0
-
-    return attention
-
-
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state. -> its keys [begin, end)."""
-    group, dim = peek(record + B), peek(record + C)
-    x = peek(record + X) + at // group * peek(record + X_STEP) + 4 * dim * (head * group + at % group)
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + E) > 0:
-        begin = max(0, end - peek(record + E))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
-
-
-def score(loads, size):
-    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are 4 * wide apart."""
-
-    def one(k, q, scores, dim):
-        acc = zeros4()
-        for j in range(dim):
-            acc = fma(loads(acc, k + j * 64 * size, 16 * size), splat(peek_f32(q + 4 * j)), acc)
-        stores(scores, 64, acc)
-
-    def four(k, q, scores, dim, wide):
-        for c in range(0, 64, 16):
-            acc = zeros4()
-            for j in range(dim):
-                acc = fma(loads(zeros1(), k + (j * 64 + c) * size, 0), spreads(acc, q + 4 * j, 4 * wide), acc)
-            stores(scores + 4 * c, 256, acc)
-
-    return inline(one), inline(four)
-
-
-@inline
-def soften(scores, state, base, cap):
-    """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
-    first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
-    poke_f32(state + FADE, np.float32(1))
-    if first < 64 and last > 0:
-        if cap != np.float32(0):
-            for c in range(0, 256, 64):
-                store(scores + c, capped(load(scores + c), cap))
-        if first > 0 or last < 64:
-            for c in range(0, 64, 16):
-                store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
-        s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
-        old = splat(peek_f32(state))
-        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
-        s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
-        fade = exp(sub(old, new))
-        store_first(state, new, 1)
-        store_first(state + FADE, fade, 1)
-        store(state + SUMS, fma(load(state + SUMS), fade, add(add(s0, s1), add(s2, s3))))
-        store(scores, s0)
-        store(scores + 64, s1)
-        store(scores + 128, s2)
-        store(scores + 192, s3)
-
-
-def blend(loads, size):
-    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys [first, last); for four."""
-
-    def one(v, scores, state, wide, first, last):
-        fade = splat(peek_f32(state + FADE))
-        poke_f32(state + FADE, np.float32(1))
-        state += VALUES
-        for c in range(0, wide - 63, 64):
-            acc = mul(loads_f32(zeros4(), state + 4 * c, 64), fade)
-            for j in range(first, last):
-                acc = fma(loads(acc, v + (j * wide + c) * size, 16 * size), splat(peek_f32(scores + 4 * j)), acc)
-            stores(state + 4 * c, 64, acc)
-        for c in range(wide // 64 * 64, wide, 16):
-            acc = mul(load(state + 4 * c), fade)
-            for j in range(first, last):
-                acc = fma(loads(acc, v + (j * wide + c) * size, 0), splat(peek_f32(scores + 4 * j)), acc)
-            store(state + 4 * c, acc)
-
-    one = inline(one)
-
-    def four(v, scores, states, wide, base):
-        step, first, last = 4 * wide + VALUES, 0, 64  # [first, last): the keys that all four see
-        for h in range(opaque(4)):  # unrolled, it would only take longer to compile
-            first = max(first, min(64, peek(states + step * h + BEGIN) - base))
-            last = min(last, peek(states + step * h + END) - base)
-        last = max(first, last)
-        for h in range(opaque(4)):
-            begin, end = peek(states + step * h + BEGIN) - base, peek(states + step * h + END) - base
-            if begin < first and end > 0:
-                one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
-        for c in range(0, wide, 16):
-            acc = mul(loads_f32(zeros4(), states + VALUES + 4 * c, step), spreads(zeros4(), states + FADE, step))
-            for j in range(first, last):
-                acc = fma(loads(zeros1(), v + (j * wide + c) * size, 0), spreads(acc, scores + 4 * j, 256), acc)
-            stores(states + VALUES + 4 * c, step, acc)
-        for h in range(opaque(4)):
-            poke_f32(states + step * h + FADE, np.float32(1))
-            end = min(64, peek(states + step * h + END) - base)
-            if end > last:
-                one(v, scores + 256 * h, states + step * h, wide, last, end)
-
-    return one, inline(four)
-
-
-@inline
-def convolved(record, state, position, at, u):
-    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for the next positions."""
-    taps, row = peek(record + B), 4 * peek(record + COLS)
-    ring, w = max(1, taps - 1), peek(record + W) + at + (taps - 1) * row
-    acc = mul(u, load(w))
-    for j in range(1, min(taps - 1, position) + 1):
-        acc = fma(load(state + (position - j) % ring * row + at), load(w - j * row), acc)
-    store(state + position % ring * row + at, u)
-    return acc
-
-
-def convolution(gated):
-    """Each of A columns of X by itself as the sum of its last B inputs, weighted by the taps W [B, COLS]: silu(that) in place,
-    or, gated, X holding b [A], c [A], x [A]: OUT or Q = c * that of b * x. C: the last inputs, [slot, B - 1 (or 1), COLS], E
-    bytes a slot. A thread has some of the columns, and takes the tokens in turn: a sequence's must stand in its order."""
-
-    def convolution(record, pas, t, threads):
-        n, wide = peek(record + A), 4 * peek(record + A)
-        first, last = share(peek(record + COLS) // 32, t, threads)
-        for i in range(peek(pas + N_TOKENS)):
-            state = peek(record + C) + peek(peek(pas + SLOTS) + 8 * i) * peek(record + E)
-            position = peek(peek(pas + POSITIONS) + 8 * i)
-            for g in range(first, last):
-                x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
-                v0, v1 = load(x), load(x + 64)
-                if gated:
-                    v0, v1 = mul(v0, load(x + 2 * wide)), mul(v1, load(x + 2 * wide + 64))
-                v0 = convolved(record, state, position, 128 * g, v0)
-                v1 = convolved(record, state, position, 128 * g + 64, v1)
-                if gated:  # beyond the columns the taps are 0
-                    put_group(record, i, g, mul(v0, load(x + wide)), mul(v1, load(x + wide + 64)))
-                else:
-                    store_first(x, silu(v0), n - 32 * g)
-                    store_first(x + 64, silu(v1), n - 32 * g - 16)
-        return 0
-
-    return convolution
-
-
-@kernel
-def decays(record, pas, t, threads):
-    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
-    n = peek(record + A)
-    first, last = share(peek(pas + N_TOKENS) * n, t, threads)
+def headnorm(record, pas, t, threads):
+    """X = X / sqrt(mean(X^2) + eps) * W, in place, for each of A heads of C columns; B = eps."""
+    heads, n = peek(record + A), peek(record + C)
+    first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
     for item in range(first, last):
-        x, w = peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n), peek(record + W) + 4 * (item % n)
-        b, a = np.float64(peek_f32(x)), np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
-        e = exp64(-abs(b))
-        poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
-        e = exp64(-abs(a))
-        s, sums = e / (2.0 + e), 0.0  # log(1 + e) = 2 (s + s^3 / 3 + ...), s at most 1/3
-        for k in range(33, 0, -2):
-            sums = sums * s * s + 1.0 / k
-        poke_f32(x + 4 * n, np.float32(exp64(min(0.0, np.float64(peek_f32(w)) * (max(a, 0.0) + 2.0 * s * sums)))))
+        at = item % heads * n * 4
+        x, w = peek(record + X) + item // heads * peek(record + X_STEP) + at, peek(record + W) + at
+        squares = zeros1()
+        for j in range(0, n, 16):
+            v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
+            squares = fma(v, v, squares)
+        scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
+        for j in range(0, n, 16):
+            store_first(x + 4 * j, mul(mul(load(x + 4 * j), scale), load(w + 4 * j)), n - j)
     return 0
 
 
-@inline
-def four_rows(acc, scratch):
-    """The sum of the vectors of a tile of four."""
-    stores(scratch, 64, acc)
-    return add(add(load(scratch), load(scratch + 64)), add(load(scratch + 128), load(scratch + 192)))
-
-
-@kernel
-def delta(record, pas, t, threads):
-    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
-    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
-    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
-    anew at position 0.
-
-    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
-    """
-    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-    pairs, blocks, scratch = heads // group, (dim + 15) // 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-    first, last = share(heads * blocks, t, threads)
-    for item in range(first, last):
-        head, at = item // blocks, item % blocks * 16
-        pair = head % pairs if peek(record + E) != 0 else head // group
-        for i in range(peek(pas + N_TOKENS)):
-            x, w = peek(record + X) + i * peek(record + X_STEP), peek(record + W) + i * peek(record + S) + 4 * head
-            q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
-            v = load(x + 4 * (2 * keys * pairs + dim * head + at))
-            rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
-            s = peek(record + Q) + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
-            acc = zeros4()
-            if peek(peek(pas + POSITIONS) + 8 * i) == 0:
-                for j in range(0, keys, 4):
-                    stores(s + 64 * j, 64, acc)
-            for j in range(0, keys, 4):
-                rows = mul(loads_f32(acc, s + 64 * j, 64), decay)
-                stores(s + 64 * j, 64, rows)
-                acc = fma(rows, spreads(acc, k + 4 * j, 4), acc)
-            change = mul(sub(v, four_rows(acc, scratch)), rate)
-            acc = zeros4()
-            for j in range(0, keys, 4):
-                rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
-                stores(s + 64 * j, 64, rows)
-                acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
-            store_first(out, four_rows(acc, scratch), dim - at)
-    return 0
-
-
-@kernel
-def sweep(record, pas, t, threads):
-    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
-    first, last = share(peek(record + ROWS) // 256, t, threads)
-    acc = zeros4()
-    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
-        acc = add(acc, loads_f32(acc, at, 64))
-    stores(peek(record + OUT) + 256 * t, 64, acc)
-    return 0
-
+# -----------------------------------------------------------------------------
+# twofile/kernels/pick.py
+# The choice of a token.
 
 # What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
 TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
-EXP = tuple(1 / math.factorial(k) for k in range(14, -1, -1))
-
-
-@inline
-def exp64(x):
-    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
-    x = max(x, -700.0)
-    n = np.int64(math.floor(x * 1.4426950408889634 + 0.5))
-    r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
-    y = 0.0
-    for c in EXP:
-        y = y * r + c
-    return y * power_of_two(n)
 
 
 @inline
@@ -2408,7 +2854,11 @@ def best(logits, n, k, values, ids):
     start = 0
     while start < n:
         end = min(start + 64, n)
-        if end - start < 64 or found < k or four_largest(logits + 4 * start) > peek_f32(values + 4 * (k - 1)):
+        if (
+            end - start < 64
+            or found < k
+            or four_largest(logits + 4 * start) > peek_f32(values + 4 * (k - 1))
+        ):
             for i in range(start, end):
                 found = insert(values, ids, found, k, peek_f32(logits + 4 * i), i)
         start = end
@@ -2454,10 +2904,133 @@ def pick(logits, n, block, ready):
     return np.int64(peek_i32(ids + 4 * at))
 
 
+# -----------------------------------------------------------------------------
+# twofile/kernels/rotation.py
+# Positions as angles, and what goes into the cache of keys and values.
+
+@inline
+def sine(r):
+    """sin(r) for |r| <= pi / 4, float64, by its series."""
+    y, square = 0.0, r * r
+    for k in range(16, 0, -2):
+        y = (1.0 - y) * square / (k * (k + 1))
+    return r * (1.0 - y)
+
+
+@inline
+def cosine(r):
+    y, square = 0.0, r * r
+    for k in range(15, 0, -2):
+        y = (1.0 - y) * square / (k * (k + 1))
+    return 1.0 - y
+
+
+@kernel
+def angles(record, pas, t, threads):
+    """OUT: for each token and rope table, cos [A], sin [A] of position * frequency (W), times the amplitude. B = tables.
+
+    The angle is the float32 product, as in the reference programs; its cosine and sine are our own, in float64.
+    """
+    half = peek(record + A)
+    for i in range(peek(pas + N_TOKENS)):
+        position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
+        for table in range(peek(record + B)):
+            w = peek(record + W) + table * half * 8
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + table * half * 8
+            first, last = share(half, t, threads)
+            for j in range(first, last):
+                angle = np.float64(position * peek_f32(w + 4 * j))
+                amplitude = np.float64(peek_f32(w + 4 * (half + j)))
+                turns = math.floor(angle * 0.6366197723675814 + 0.5)
+                r = (
+                    angle - turns * 1.5707963267341256
+                )  # pi / 2 in two parts: the first product is exact
+                r = r - turns * 6.077100506506192e-11
+                quarter = np.int64(turns) & 3
+                s, c = sine(r), cosine(r)
+                if quarter & 1 == 1:
+                    s, c = c, -s
+                if quarter & 2 == 2:
+                    s, c = -s, -c
+                poke_f32(out + 4 * j, np.float32(c * amplitude))
+                poke_f32(out + 4 * (half + j), np.float32(s * amplitude))
+    return 0
+
+
+@inline
+def rotate(p, cs, half, gain):
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all), times gain."""
+    scale = splat(gain)
+    for j in range(0, half, 16):
+        x, y = load(p + 4 * j), load(p + 4 * (half + j))
+        a, b = x, y
+        if cs != 0:
+            c, s = load(cs + 4 * j), load(cs + 4 * (half + j))
+            a, b = sub(mul(x, c), mul(y, s)), add(mul(y, c), mul(x, s))
+        store_first(p + 4 * j, mul(a, scale), half - j)
+        store_first(p + 4 * (half + j), mul(b, scale), half - j)
+
+
+def rope(poke_kv, store_kv, size):
+    """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
+
+    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
+    one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
+    head, position, head_dim padded to 16]; or Q = 0: there are no k and v, another layer's are seen.
+    """
+
+    def rope(record, pas, t, threads):
+        heads, group, dim, room = (
+            peek(record + A),
+            peek(record + B),
+            peek(record + C),
+            peek(record + D),
+        )
+        wide = (dim + 15) // 16 * 16
+        first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
+        for item in range(first, last):
+            i, head = item // heads, item % heads
+            x = peek(record + X) + i * peek(record + X_STEP)
+            k, v = (
+                x + 4 * dim * (heads * group + head),
+                x + 4 * dim * (heads * group + heads + head),
+            )
+            cs = peek(record + W)
+            if cs != 0:
+                cs += i * peek(record + S)
+            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + GAIN)
+            if peek(record + E) != 0:
+                gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
+            for j in range(head * group, (head + 1) * group):
+                rotate(x + 4 * dim * j, cs, dim // 2, gain)
+            if peek(record + Q) == 0:
+                continue
+            if cs != 0:
+                rotate(k, cs, dim // 2, np.float32(1))
+            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
+            keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
+            values = peek(record + QS) + (lane + position) * wide * size
+            for j in range(dim):
+                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
+            for j in range(0, dim, 16):
+                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+        return 0
+
+    return rope
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/table.py
+# Kernels that are made of a template, by name.
+
 KERNELS.update(
     {
-        "matmul_q8_0": lambda: matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8),
-        "matmul_q4_0": lambda: matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4),
+        "matmul_q8_0": lambda: (
+            matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8)
+        ),
+        "matmul_q4_0": lambda: (
+            matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4)
+        ),
         "matmul_f32": lambda: matmul_float(loads_f32, 4),
         "matmul_f16": lambda: matmul_float(loads_f16, 2),
         "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
@@ -2486,33 +3059,292 @@ KERNELS.update(
         "sigmoid_gated": lambda: activation(sigmoid, True),
     }
 )
-for _name in ACTIVATIONS[:-1]:
-    KERNELS[f"{_name}_gated"] = lambda name=_name: activation(globals()[name], True)
-    KERNELS[f"{_name}_plain"] = lambda name=_name: activation(globals()[name], False)
+for _function in (silu, gelu_tanh, gelu_erf, relu, relu2):
+    _name = _function.function.__name__
+    KERNELS[f"{_name}_gated"] = lambda function=_function: activation(function, True)
+    KERNELS[f"{_name}_plain"] = lambda function=_function: activation(function, False)
+
+
+# ===== the parts of a model
+
+# -----------------------------------------------------------------------------
+# twofile/layers/plan.py
+# The tensors of a file, in order.
+
+def tensor_plan(c):
+    """[(name, shape, role)] of every tensor in file order; export.py writes exactly this list.
+
+    Roles: "matrix" (rows = outputs; any of MATRIX_TYPES, q8_0 and q4_0 followed by NAME.s), "f32", "i32", "u8".
+    The length of "tokenizer" is not known from the config: its shape is (0,).
+    """
+    plan = [
+        ("rope", (c.n_rope, 2, c.head_dim // 2), "f32"),  # inverse frequency, amplitude
+        ("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
+        ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
+        *(
+            [("rope2", (1, 2, c.head_dim2 // 2), "f32")] if c.head_dim2 else []
+        ),  # of layers of kind ATTENTION2
+        ("embed", (c.vocab_size, c.dim), "matrix"),
+    ]
+    plan += [("positions", (c.max_ctx, c.dim), "matrix")] if c.has("positions") else []
+    plan += _norm(c, "embed_norm", c.has("embed_norm"))
+    if c.ple_dim:  # every layer's part of a token's embedding for it
+        wide = c.n_layers * c.ple_dim
+        plan += [
+            ("ple_embed", (c.vocab_size, wide), "matrix"),
+            ("ple_proj", (wide, c.dim), "matrix"),
+        ]
+        plan += [("ple_norm.w", (c.ple_dim,), "f32")]
+    for i in range(c.n_layers):
+        plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
+        plan += _mixer(c, i)
+        plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
+        plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
+        if c.n_experts:  # the rows of expert after expert
+            plan += _linear(c, f"l{i}.router", (c.n_experts, c.dim), "expert_bias")
+            plan += _linear(
+                c, f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "expert_bias"
+            )
+            plan += _linear(
+                c, f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "expert_bias"
+            )
+            plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
+        if c.shared_ffn or not c.n_experts:
+            ffn = c.shared_ffn or c.ffn(i)
+            plan += _linear(
+                c, f"l{i}.gate_up", (ffn if c.has("ungated") else 2 * ffn, c.dim), "gate_up_bias"
+            )
+            plan += _linear(c, f"l{i}.down", (c.dim, ffn), "down_bias")
+        plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
+        if c.ple_dim:
+            plan += [
+                (f"l{i}.ple_gate", (c.ple_dim, c.dim), "matrix"),
+                (f"l{i}.ple_up", (c.dim, c.ple_dim), "matrix"),
+            ]
+            plan += _norm(c, f"l{i}.pn", True)
+        plan += [(f"l{i}.scale", (1,), "f32")] if c.has("layer_scale") else []
+    plan += _norm(c, "out_norm", True)
+    if c.has("head"):
+        plan += _linear(c, "head", (c.vocab_size, c.dim), "head_bias")
+    if c.has("tokenizer"):
+        plan += [("tokenizer", (0,), "u8")]
+    return plan
+
+
+def _mixer(c, i):
+    """The part of the plan of layer i where tokens learn of each other."""
+    convolved, rows, wide = c.mixed(i)
+    plan = _linear(c, f"l{i}.qkv", (rows, c.dim), "qkv_bias")
+    if c.attends(i):
+        kv, size = c.heads(i)
+        normed = c.n_heads + (kv if c.kv_layer(i) == i else 0)
+        plan += [(f"l{i}.qk.w", (normed * size,), "f32")] if c.qk_norm else []
+        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
+    else:
+        plan += [
+            (f"l{i}.conv", (c.conv_len * convolved,), "f32")
+        ]  # tap after tap, the last for the token itself
+    if c.kind(i) == DELTA:
+        plan += [
+            (f"l{i}.ab", (2 * c.delta_v_heads, c.dim), "matrix"),
+            (f"l{i}.decay", (2 * c.delta_v_heads,), "f32"),
+        ]
+        plan += [(f"l{i}.dn.w", (c.delta_v_dim,), "f32")]
+    return plan + _linear(c, f"l{i}.o", (c.dim, wide), "o_bias")
+
+
+def _norm(c, name, there):
+    parts = ("w", "b") if c.has("norm_bias") else ("w",)
+    return [(f"{name}.{part}", (c.dim,), "f32") for part in parts if there]
+
+
+def _linear(c, name, shape, bias_flag):
+    bias = [(f"{name}.b", shape[:1], "f32")] if c.has(bias_flag) else []
+    return [(name, shape, "matrix")] + bias
+
+
+# ===== a model that runs, and text
+
+# -----------------------------------------------------------------------------
+# twofile/modelfile.py
+# A model file, checked and mapped.
+
+def open_model(path):
+    """Check the whole description of a model file, then map it.
+
+    -> SimpleNamespace(path, config, tensors {name: Tensor}, model_id (hex), note, size (bytes)). Nothing but the header
+    pages and the small tensors is read. Raises ModelError for every file this program could not run safely.
+    """
+    name = printable(str(path))
+    fd, size = open_regular(path, "a model.bin")
+    with os.fdopen(fd, "rb") as f:
+        try:
+            meta = _read_meta(f, size)
+            model = _parse_meta(meta, size)
+            # numpy slices of a memmap are slow, so the subclass is dropped once, here
+            raw = np.asarray(np.memmap(f, np.uint8, "r"))
+            if len(raw) != size:
+                raise ModelError(
+                    "changed while it was being opened; expected a file at rest; try again"
+                )
+            model.tensors = {t.name: _with_data(t, raw) for t in model.tensors}
+            _check_values(model, fd)
+        except ModelError as e:
+            raise ModelError(f"{name}: {e}") from None
+        except (OSError, ValueError) as e:
+            raise ModelError(
+                f"{name}: cannot be mapped ({e}); expected a readable file; check the disk"
+            ) from None
+    model.path, model.size = str(path), size
+    return model
+
+
+def _with_data(t, raw):
+    return Tensor(
+        t.name, t.dtype, t.shape, t.off, t.nbytes, t.sha256, raw[t.off : t.off + t.nbytes]
+    )
+
+
+def _parse_meta(meta, size):
+    """Header, config, table and note against each other and against the plan -> namespace without data."""
+    _, _, _, _, n, _, _, data_off, note_off, note_len, digest = HEADER.unpack_from(meta)
+    if len(meta) != data_off or hashlib.sha256(meta[0x60:]).digest() != digest:
+        raise ModelError(
+            "metadata checksum does not match: the header is damaged; copy or export the file again"
+        )
+    if any(meta[0x60 + CONFIG.size : PAGE]):
+        raise ModelError("reserved header bytes are set, expected zeros; use a newer run.py")
+    end = PAGE + n * RECORD
+    last = note_off + note_len
+    ends_well = (
+        padded(last, PAGE) == data_off and not any(meta[last:]) and (meta[last - 1] or not note_len)
+    )
+    if note_off != end or note_len > 1 << 20 or not ends_well:
+        raise ModelError(
+            f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again"
+        )
+    c = Config.unpack(meta[0x60:PAGE])
+    _check_config(c)
+    tensors = _read_table(meta, n, data_off)
+    if padded(tensors[-1].off + tensors[-1].nbytes, 64) != size:
+        raise ModelError(
+            f"tensors end at {tensors[-1].off + tensors[-1].nbytes:,} of {size:,} bytes; export again"
+        )
+    _check_plan(c, tensors)
+    return SimpleNamespace(
+        config=c,
+        tensors=tensors,
+        model_id=digest.hex(),
+        note=meta[note_off : note_off + note_len].decode("utf-8", "replace"),
+    )
+
+
+def _check_plan(c, tensors):
+    """The table must be what the config calls for: nothing missing, nothing more, in order."""
+    found = [(t.name, t.shape, t.dtype) for t in tensors]
+    kinds, want = {t.name: t.dtype for t in tensors}, []
+    for name, shape, role in tensor_plan(c):
+        dtype = (
+            kinds.get(name)
+            if role == "matrix" and kinds.get(name) in MATRIX_TYPES
+            else "f32"
+            if role == "matrix"
+            else role
+        )
+        if role == "u8":
+            shape = next((t.shape for t in tensors if t.name == name and len(t.shape) == 1), shape)
+        want.append((name, shape, dtype))
+        if dtype in ("q8_0", "q4_0"):
+            want.append((name + ".s", scale_shape(shape), "f16"))
+    if found != want:
+        known, there = set(want), set(found)
+        extra, missing = [t for t in found if t not in known], [t for t in want if t not in there]
+        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
+        raise ModelError(
+            f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again"
+        )
+
+
+def _check_values(model, fd):
+    """The tensors that steer the others, or multiply everything, must be finite and in range."""
+    c, t = model.config, model.tensors
+    # read, not mapped: the kernel reads far ahead at a page fault, which in a huge file takes seconds
+    read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
+    window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
+    if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
+        raise ModelError(
+            f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again"
+        )
+    scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
+    # reading more would take longer than opening should, and a file with holes can promise any number: verify() reads all
+    scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
+    for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
+        left -= tensor.nbytes
+        if left < 0:
+            break
+        if not np.isfinite(
+            np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")
+        ).all():
+            raise ModelError(
+                f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again"
+            )
+
+
+MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
+
+
+def check_id(model, wanted):
+    """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins with wanted, and every tensor
+    as it is mapped has its hash."""
+    if not MODEL_ID.fullmatch(wanted):
+        raise ModelError(
+            f"--id: {printable(wanted)[:80]!r}, expected 16 to 64 digits of what --info shows"
+        )
+    path = printable(model.path)
+    if not model.model_id.startswith(wanted.lower()):
+        raise ModelError(
+            f"{path}: model id {model.model_id}, expected {wanted.lower()}; get the file that has it"
+        )
+    for t in model.tensors.values():
+        if hashlib.sha256(t.data).digest() != t.sha256:
+            raise ModelError(
+                f"{path}: checksum of {t.name} does not match its data; copy or export the file again"
+            )
+
+
+def verify(model):
+    """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
+    path = printable(model.path)
+    with open(
+        model.path, "rb"
+    ) as f:  # read, not mapped: a check of a file leaves no trace in this process's memory
+        for t in model.tensors.values():
+            f.seek(t.off)
+            digest, finite = hashlib.sha256(), True
+            for at in range(0, t.nbytes, 1 << 22):
+                part = f.read(min(1 << 22, t.nbytes - at))
+                if len(part) < min(1 << 22, t.nbytes - at):
+                    raise ModelError(
+                        f"{path}: was cut short while {t.name} was read; expected a file at rest; try again"
+                    )
+                digest.update(part)
+                if t.dtype in ("f32", "f16"):
+                    finite &= bool(
+                        np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all()
+                    )
+            if digest.digest() != t.sha256:
+                raise ModelError(
+                    f"{path}: checksum of {t.name} does not match its data; copy or export the file again"
+                )
+            if not finite:
+                raise ModelError(
+                    f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again"
+                )
 
 
 # -----------------------------------------------------------------------------
-# forward: the model recorded once as a program, played for every pass; tokens in, logits out
-
-CHUNK = 128  # tokens of a pass at most
-WANTED_MAX = 16  # of which this many can have their logits taken
-
-
-SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row; Forward.extents() has who reads how far
-
-
-class Buffer:
-    """Zeroed bytes at a 64-byte boundary, with SPARE more behind them."""
-
-    def __init__(self, nbytes):
-        self.nbytes = nbytes
-        self.raw = np.zeros(nbytes + 64 + SPARE, np.uint8)
-        self.address = padded(self.raw.ctypes.data, 64)
-
-    def view(self, dtype, *shape):
-        start = self.address - self.raw.ctypes.data
-        return self.raw[start : start + np.dtype(dtype).itemsize * math.prod(shape)].view(dtype).reshape(shape)
-
+# twofile/forward.py
+# The model recorded once as a program, played for every pass.
 
 class Forward:
     """One model ready to run: buffers, KV cache, recorded program, worker threads.
@@ -2527,28 +3359,45 @@ class Forward:
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.room, self.kv = padded(n_ctx, KEYS), kv
-        head_dim, size, every = max(c.head_dim, c.head_dim2), 4 if kv == "f32" else 2, range(c.n_layers)
+        head_dim, size, every = (
+            max(c.head_dim, c.head_dim2),
+            4 if kv == "f32" else 2,
+            range(c.n_layers),
+        )
         self.buffers, self.nbytes, self.most = [], 0, total_memory()
         f32 = lambda n: self.buffer(4 * CHUNK * padded(n, GROUP))
         self.x = f32(c.dim)  # the residual stream
         # what the matrix qkv of a layer makes; behind that, where a gate comes before matrix o, what it is for
         widths = [c.mixed(i)[1] + (c.mixed(i)[2] if self.gated(i) else 0) for i in every]
         self.qkv, self.qkv_step = f32(max(widths)), 4 * padded(max(widths), GROUP)
-        self.att, self.att2 = f32(c.n_heads * c.head_dim), f32(c.n_heads * c.head_dim2)  # what pads their rows stays zero
+        self.att, self.att2 = (
+            f32(c.n_heads * c.head_dim),
+            f32(c.n_heads * c.head_dim2),
+        )  # what pads their rows stays zero
         self.gate_up = f32(2 * max(c.ffn_dim, c.ffn_dim2, c.shared_ffn))
         self.ab = f32(2 * c.delta_v_heads)  # of delta layers: the rates and decays of a token
-        self.ple, self.ple_step = f32((c.n_layers + 1) * c.ple_dim), 4 * padded((c.n_layers + 1) * c.ple_dim, GROUP)
+        self.ple, self.ple_step = (
+            f32((c.n_layers + 1) * c.ple_dim),
+            4 * padded((c.n_layers + 1) * c.ple_dim, GROUP),
+        )
         self.branch = f32(c.dim)  # what is normed before it joins the stream
         pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
         self.routes = self.buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
         self.router = f32(max(c.n_experts, 1))
         each = lambda n: self.buffer(4 * pairs * padded(n, GROUP))
-        self.pair_x, self.pair_xb = each(max(2 * c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
+        self.pair_x, self.pair_xb = (
+            each(max(2 * c.expert_ffn, c.dim)),
+            each(max(c.expert_ffn, c.dim)),
+        )
         self.pair_q = self.buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
         self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
-        widest = max(c.dim, c.ffn_dim, c.ffn_dim2, c.shared_ffn, c.ple_dim, *(c.mixed(i)[2] for i in every))
+        widest = max(
+            c.dim, c.ffn_dim, c.ffn_dim2, c.shared_ffn, c.ple_dim, *(c.mixed(i)[2] for i in every)
+        )
         self.xb = f32(widest)  # a matmul's input, if in float32
-        self.q = self.buffer(CHUNK * padded(widest, GROUP))  # a matmul's input, quantised: int8, and for each group of 32
+        self.q = self.buffer(
+            CHUNK * padded(widest, GROUP)
+        )  # a matmul's input, quantised: int8, and for each group of 32
         self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
         self.cs, self.cs2 = f32(c.n_rope * c.head_dim), f32(c.head_dim2)
         self.logits = self.buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
@@ -2561,12 +3410,20 @@ class Forward:
                 self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
                 self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
             elif not c.attends(i):
-                self.inputs[i], self.states[i] = (self.buffer(4 * n_slots * n) for n in c.state_floats(i))
+                self.inputs[i], self.states[i] = (
+                    self.buffer(4 * n_slots * n) for n in c.state_floats(i)
+                )
         wide, tiles = padded(head_dim, 16), 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
-        self.scratch_step = padded(max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128)
+        self.scratch_step = padded(
+            max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128
+        )
         self.scratch = self.buffer(threads * self.scratch_step)
         self.ids = self.buffer(8 * CHUNK * 4)
-        self.records, self.places, self.place = [], [], "embedding"  # a place: where in the model a record stands
+        self.records, self.places, self.place = (
+            [],
+            [],
+            "embedding",
+        )  # a place: where in the model a record stands
         self.record()
         self.check_extents()
         names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
@@ -2629,7 +3486,12 @@ class Forward:
         self.matmul(self.logits, head, wanted=True)
         if c.final_cap:
             step = 4 * padded(c.vocab_size, 16)
-            cap = {X: (self.logits, WANTED_MAX * step), X_STEP: step, A: c.vocab_size, GAIN: float(c.final_cap)}
+            cap = {
+                X: (self.logits, WANTED_MAX * step),
+                X_STEP: step,
+                A: c.vocab_size,
+                GAIN: float(c.final_cap),
+            }
             self.emit("softcap", cap, wanted=True)
 
     def mixture(self, x, i):
@@ -2641,18 +3503,40 @@ class Forward:
         sizes = {A: c.n_experts, B: c.top_k, C: self.n_pairs, D: c.norm_topk}
         self.emit("route", {**sizes, X: (self.router, CHUNK * step), X_STEP: step, OUT: table})
         there, here = self._input(up), self._input(up, pairs=True)
-        for to, step, width in ((OUT, OUT_STEP, 4), (Q, Q_STEP, 1), (QS, G_STEP, 1 / 8), (QC, G_STEP, 1 / 8)):
+        for to, step, width in (
+            (OUT, OUT_STEP, 4),
+            (Q, Q_STEP, 1),
+            (QS, G_STEP, 1 / 8),
+            (QC, G_STEP, 1 / 8),
+        ):
             if to in here:
-                fields = {X: there[to], X_STEP: there[step], OUT: here[to], OUT_STEP: here[step], C: table}
+                fields = {
+                    X: there[to],
+                    X_STEP: there[step],
+                    OUT: here[to],
+                    OUT_STEP: here[step],
+                    C: table,
+                }
                 self.emit("gather", {**fields, COLS: int(here[COLS] * width)}, wait=to in (OUT, QC))
         self.experts(self.pair_x, up, 2 * c.expert_ffn)
         step = 4 * padded(2 * c.expert_ffn, GROUP)
-        gate = {**self._input(down, pairs=True), X: (self.pair_x, self.n_pairs * step), X_STEP: step, A: c.expert_ffn}
+        gate = {
+            **self._input(down, pairs=True),
+            X: (self.pair_x, self.n_pairs * step),
+            X_STEP: step,
+            A: c.expert_ffn,
+        }
         self.emit(f"{ACTIVATIONS[c.act]}_gated", {**gate, **self._clamp()}, count=N_PAIRS)
         self.experts(self.pair_x, down, c.dim)
         step, gain = 4 * padded(c.dim, GROUP), float(c.resid_scale or 1.0)
         out = {OUT: (x, CHUNK * step), OUT_STEP: step, A: c.dim, GAIN: gain}
-        pairs = {B: c.top_k, C: self.n_pairs, W: table, X: (self.pair_x, self.n_pairs * step), X_STEP: step}
+        pairs = {
+            B: c.top_k,
+            C: self.n_pairs,
+            W: table,
+            X: (self.pair_x, self.n_pairs * step),
+            X_STEP: step,
+        }
         if c.has("shared_gate"):
             self.matmul(self.router, f"l{i}.shared_gate")
         if c.shared_ffn:
@@ -2660,9 +3544,18 @@ class Forward:
         self.emit("combine", {**out, **pairs})
         if c.shared_ffn:
             self.activation(self.gate_up, f"l{i}.down")
-            self.matmul(self.branch if c.has("shared_gate") else x, f"l{i}.down", add=not c.has("shared_gate"))
+            self.matmul(
+                self.branch if c.has("shared_gate") else x,
+                f"l{i}.down",
+                add=not c.has("shared_gate"),
+            )
         if c.has("shared_gate"):
-            gate = {W: self.router.address, S: 4 * GROUP, X: (self.branch, CHUNK * step), X_STEP: step}
+            gate = {
+                W: self.router.address,
+                S: 4 * GROUP,
+                X: (self.branch, CHUNK * step),
+                X_STEP: step,
+            }
             self.emit("gated_add", {**out, **gate})
 
     def experts(self, out, name, rows):
@@ -2672,7 +3565,15 @@ class Forward:
         if OUT in given:
             given = {X: given[OUT], X_STEP: given[OUT_STEP]}
         runs = self.routes.address + 8 * (3 * self.n_pairs + self.config.n_experts)
-        fields = {**given, **fields, OUT: (out, self.n_pairs * step), OUT_STEP: step, GAIN: 1.0, C: runs, ROWS: rows}
+        fields = {
+            **given,
+            **fields,
+            OUT: (out, self.n_pairs * step),
+            OUT_STEP: step,
+            GAIN: 1.0,
+            C: runs,
+            ROWS: rows,
+        }
         if name + ".b" in self.model.tensors:
             fields[E] = self._vector(name + ".b", BLOCK)
         self.emit(f"experts_{dtype}", fields, count=N_PAIRS)
@@ -2692,7 +3593,11 @@ class Forward:
             return lambda _, name: self.convolution(x, i, self._input(name), "_gated")
         _, rows, wide = c.mixed(i)
         fields = {X: x.address + 4 * (rows - wide), X_STEP: self.qkv_step, A: wide}
-        return (lambda _, name: self.emit(kernel, {**self._input(name), **fields})) if self.gated(i) else None
+        return (
+            (lambda _, name: self.emit(kernel, {**self._input(name), **fields}))
+            if self.gated(i)
+            else None
+        )
 
     def convolution(self, x, i, to, kind=""):
         """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
@@ -2701,8 +3606,18 @@ class Forward:
         copy = self.buffer(4 * taps * wide)
         copy.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
         floats, _ = self.config.state_floats(i)
-        fields = {X: (x, CHUNK * self.qkv_step), X_STEP: self.qkv_step, W: copy.address, A: n, B: taps, COLS: wide}
-        self.emit("convolution" + kind, {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats})
+        fields = {
+            X: (x, CHUNK * self.qkv_step),
+            X_STEP: self.qkv_step,
+            W: copy.address,
+            A: n,
+            B: taps,
+            COLS: wide,
+        }
+        self.emit(
+            "convolution" + kind,
+            {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats},
+        )
 
     def delta(self, x, i):
         """A layer of the gated delta rule: q, k, v convolved, q and k of length 1, the states of its heads, their norm."""
@@ -2710,18 +3625,41 @@ class Forward:
         keys, values, each = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim
         step = 4 * padded(2 * values, GROUP)
         self.matmul(self.ab, f"l{i}.ab")
-        rates = {X: (self.ab, CHUNK * step), X_STEP: step, A: values, W: self._vector(f"l{i}.decay", 16)}
+        rates = {
+            X: (self.ab, CHUNK * step),
+            X_STEP: step,
+            A: values,
+            W: self._vector(f"l{i}.decay", 16),
+        }
         self.emit("decays", rates, wait=False)
         self.convolution(x, i, {})
-        row = {X: x.address, X_STEP: self.qkv_step}  # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
+        row = {
+            X: x.address,
+            X_STEP: self.qkv_step,
+        }  # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
         ones = self._constant(np.repeat([1 / each, each**-0.5], keys * each))
         self.emit("headnorm", {**row, W: ones, A: 2 * keys, B: 1e-6 / each, C: each})
-        sizes = {A: values, B: values // keys, C: each, D: c.delta_v_dim, E: int(c.has("delta_turns"))}
+        sizes = {
+            A: values,
+            B: values // keys,
+            C: each,
+            D: c.delta_v_dim,
+            E: int(c.has("delta_turns")),
+        }
         sizes |= {W: self.ab.address, S: step}
         state = (self.states[i], 4 * self.n_slots * c.state_floats(i)[1])
-        self.emit("delta", {**row, **sizes, Q: state, OUT: x.address + 4 * at, OUT_STEP: self.qkv_step})
+        self.emit(
+            "delta", {**row, **sizes, Q: state, OUT: x.address + 4 * at, OUT_STEP: self.qkv_step}
+        )
         weight = self._constant(np.tile(self._floats(f"l{i}.dn.w"), values))
-        out = {X: x.address + 4 * at, X_STEP: self.qkv_step, W: weight, A: values, B: float(c.eps), C: c.delta_v_dim}
+        out = {
+            X: x.address + 4 * at,
+            X_STEP: self.qkv_step,
+            W: weight,
+            A: values,
+            B: float(c.eps),
+            C: c.delta_v_dim,
+        }
         self.emit("headnorm", out)
 
     def layers_embeddings(self, out):
@@ -2731,10 +3669,24 @@ class Forward:
         self.convert(self.x, "ple_proj")
         self.matmul(to, "ple_proj", step=self.ple_step, gain=c.dim**-0.5)
         weight = self._constant(np.tile(self._floats("ple_norm.w") * 0.5**0.5, c.n_layers))
-        norm = {X: to, X_STEP: self.ple_step, W: weight, A: c.n_layers, B: float(c.eps), C: c.ple_dim}
+        norm = {
+            X: to,
+            X_STEP: self.ple_step,
+            W: weight,
+            A: c.n_layers,
+            B: float(c.eps),
+            C: c.ple_dim,
+        }
         self.emit("headnorm", norm)
         dtype, _, _, fields = self._weights("ple_embed")
-        rows = {A: wide, B: TOKENS, ADD: 1, OUT: to, OUT_STEP: self.ple_step, GAIN: (c.ple_dim / 2) ** 0.5}
+        rows = {
+            A: wide,
+            B: TOKENS,
+            ADD: 1,
+            OUT: to,
+            OUT_STEP: self.ple_step,
+            GAIN: (c.ple_dim / 2) ** 0.5,
+        }
         self.emit(f"embed_{dtype}", {**fields, **rows})
 
     def layer_embedding(self, ple, i):
@@ -2743,7 +3695,9 @@ class Forward:
         self.convert(self.x, f"l{i}.ple_gate")
         self.matmul(at, f"l{i}.ple_gate", step=self.ple_step)
         fields = {X: at, X_STEP: self.ple_step, A: c.ple_dim}
-        prepare = lambda _, name: self.emit(f"{ACTIVATIONS[c.act]}_gated", {**self._input(name), **fields})
+        prepare = lambda _, name: self.emit(
+            f"{ACTIVATIONS[c.act]}_gated", {**self._input(name), **fields}
+        )
         self.join(None, f"l{i}.ple_up", f"l{i}.pn", prepare)
 
     def scale(self, x, name):
@@ -2768,9 +3722,15 @@ class Forward:
             if isinstance(value, tuple):
                 buffer, reach = value
                 if reach > buffer.nbytes:
-                    raise ModelError(f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it")
+                    raise ModelError(
+                        f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it"
+                    )
                 value = buffer.address
-            row[offset // 8] = struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
+            row[offset // 8] = (
+                struct.unpack("<i", struct.pack("<f", value))[0]
+                if isinstance(value, float)
+                else int(value)
+            )
         row[COUNT // 8] = N_WANTED if wanted else count
         self.records.append((kernel, row))
         self.places.append(self.place)
@@ -2780,12 +3740,17 @@ class Forward:
         tensor, scales = self.model.tensors[name], self.model.tensors.get(name + ".s")
         rows, cols = tensor.shape
         quantised = tensor.dtype in ("q8_0", "q4_0")
-        return tensor.dtype, rows, padded(cols, GROUP) if quantised else cols, {
-            W: tensor.data.ctypes.data,
-            S: scales.data.ctypes.data if scales else 0,
-            ROWS: padded(rows, BLOCK),
-            COLS: padded(cols, GROUP) if quantised else cols,
-        }
+        return (
+            tensor.dtype,
+            rows,
+            padded(cols, GROUP) if quantised else cols,
+            {
+                W: tensor.data.ctypes.data,
+                S: scales.data.ctypes.data if scales else 0,
+                ROWS: padded(rows, BLOCK),
+                COLS: padded(cols, GROUP) if quantised else cols,
+            },
+        )
 
     def _vector(self, name, multiple):
         """Address of a padded copy of a float32 vector of the file."""
@@ -2803,10 +3768,17 @@ class Forward:
     def _input(self, name, pairs=False):
         """Where the input of matrix name goes: fields OUT, or Q QS QC, with their steps; and the padded columns. pairs: of
         experts, by pair."""
-        dtype, cols = self.model.tensors[name].dtype, padded(self.model.tensors[name].shape[1], GROUP)
+        dtype, cols = (
+            self.model.tensors[name].dtype,
+            padded(self.model.tensors[name].shape[1], GROUP),
+        )
         rows = self.n_pairs if pairs else CHUNK
         if dtype not in ("q8_0", "q4_0"):
-            return {OUT: (self.pair_xb if pairs else self.xb, 4 * rows * cols), OUT_STEP: 4 * cols, COLS: cols}
+            return {
+                OUT: (self.pair_xb if pairs else self.xb, 4 * rows * cols),
+                OUT_STEP: 4 * cols,
+                COLS: cols,
+            }
         step, q = cols // GROUP * 4, self.pair_q if pairs else self.q
         qs, qc = (self.pair_qs, self.pair_qc) if pairs else (self.qs, self.qc)
         places = {Q: (q, rows * cols), QS: (qs, rows * step), QC: (qc, rows * step)}
@@ -2817,12 +3789,28 @@ class Forward:
         dtype, _, _, fields = self._weights(name)
         dim, step = self.config.dim, 4 * padded(self.config.dim, GROUP)
         gain = float(self.config.embed_scale or 1.0) if ids == TOKENS else 1.0
-        fields = {**fields, A: dim, B: ids, ADD: int(ids != TOKENS), OUT: (out, CHUNK * step), OUT_STEP: step, GAIN: gain}
-        self.emit(f"embed_{dtype}", fields, wait=False)  # each thread has its columns, in both; angles() waits
+        fields = {
+            **fields,
+            A: dim,
+            B: ids,
+            ADD: int(ids != TOKENS),
+            OUT: (out, CHUNK * step),
+            OUT_STEP: step,
+            GAIN: gain,
+        }
+        self.emit(
+            f"embed_{dtype}", fields, wait=False
+        )  # each thread has its columns, in both; angles() waits
 
     def angles(self, out, name, tables, head_dim):
         step = 4 * tables * head_dim
-        fields = {OUT: (out, CHUNK * step), OUT_STEP: step, W: self._vector(name, 1), A: head_dim // 2, B: tables}
+        fields = {
+            OUT: (out, CHUNK * step),
+            OUT_STEP: step,
+            W: self._vector(name, 1),
+            A: head_dim // 2,
+            B: tables,
+        }
         self.emit("angles", fields)
 
     def norm(self, x, weight, name=None, wanted=False, out=None, kind=""):
@@ -2833,7 +3821,14 @@ class Forward:
         if weight + ".w" not in there:
             return self.convert(x, name)
         take = self.ids.address + 8 * CHUNK * 3 if wanted else 0
-        fields = {X: (x, CHUNK * step), X_STEP: step, W: self._vector(weight + ".w", GROUP), A: c.dim, B: float(c.eps), C: take}
+        fields = {
+            X: (x, CHUNK * step),
+            X_STEP: step,
+            W: self._vector(weight + ".w", GROUP),
+            A: c.dim,
+            B: float(c.eps),
+            C: take,
+        }
         if weight + ".b" in there:
             fields[BIAS] = self._vector(weight + ".b", GROUP)
         to = {} if name else {OUT: (out, CHUNK * step), OUT_STEP: step, COLS: step // 4}
@@ -2854,7 +3849,14 @@ class Forward:
             parts.append((queries + keys, keys, self._constant(np.ones(keys)), dim))
         for part in parts:
             at, wide, w, width = part
-            fields = {X: x.address + 4 * at, X_STEP: self.qkv_step, W: w, B: float(c.eps), C: width, A: wide // width}
+            fields = {
+                X: x.address + 4 * at,
+                X_STEP: self.qkv_step,
+                W: w,
+                B: float(c.eps),
+                C: width,
+                A: wide // width,
+            }
             self.emit("headnorm", fields, wait=part is parts[-1])
 
     def convert(self, x, name):
@@ -2870,7 +3872,10 @@ class Forward:
         c, plain, ffn = self.config, self.config.has("ungated"), self.model.tensors[name].shape[1]
         step = 4 * padded((1 if plain else 2) * ffn, GROUP)
         kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
-        self.emit(kernel, {**self._input(name), **self._clamp(), X: (x, CHUNK * step), X_STEP: step, A: ffn})
+        self.emit(
+            kernel,
+            {**self._input(name), **self._clamp(), X: (x, CHUNK * step), X_STEP: step, A: ffn},
+        )
 
     def _clamp(self):
         return {GAIN: float(self.config.act_alpha), B: float(self.config.act_limit)}
@@ -2911,11 +3916,18 @@ class Forward:
         if c.kind(layer) == ATTENTION2:
             return {W: self.cs2.address if table >= 0 else 0, S: 4 * c.head_dim2}
         table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
-        return {W: self.cs.address + 4 * c.head_dim * table if table >= 0 else 0, S: 4 * c.n_rope * c.head_dim}
+        return {
+            W: self.cs.address + 4 * c.head_dim * table if table >= 0 else 0,
+            S: 4 * c.n_rope * c.head_dim,
+        }
 
     def turn(self, x, layer, table):
         """Rotate queries and keys, and no more."""
-        c, (heads, _), own = self.config, self.config.heads(layer), self.config.kv_layer(layer) == layer
+        c, (heads, _), own = (
+            self.config,
+            self.config.heads(layer),
+            self.config.kv_layer(layer) == layer,
+        )
         fields = {**self._heads(x, layer), **self._angles(layer, table), GAIN: 1.0, Q: 0, QS: 0}
         self.emit(f"rope_{self.kv}", {**fields, A: c.n_heads + heads * own, B: 1})
 
@@ -2950,7 +3962,9 @@ class Forward:
         for i, keys in self.keys.items():
             heads, dim = c.heads(i)
             for buffer, width in ((keys, dim), (self.values[i], padded(dim, 16))):
-                yield buffer.view(np.uint8, self.n_slots, heads, self.room, width * size)[slot, :, : padded(n, KEYS)]
+                yield buffer.view(np.uint8, self.n_slots, heads, self.room, width * size)[
+                    slot, :, : padded(n, KEYS)
+                ]
 
     def state(self, slot):
         """What layers know that cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are attention."""
@@ -2974,34 +3988,64 @@ class Forward:
         get = lambda field: row[field // 8]
         many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: self.n_pairs}[get(COUNT)]
         at = lambda field, nbytes, writes=False: (field, get(field), nbytes, writes)
-        rows = lambda field, step, last, writes=False, n=many: at(field, (n - 1) * get(step) + last, writes)
+        rows = lambda field, step, last, writes=False, n=many: at(
+            field, (n - 1) * get(step) + last, writes
+        )
         cols, a, wide = get(COLS), get(A), 4 * padded(get(A), 16)
         given = ((Q, Q_STEP, cols), (QS, G_STEP, cols // 8), (QC, G_STEP, cols // 8))
         if kind in ("matmul", "experts", "embed"):
-            lines = padded(c.vocab_size if get(B) == TOKENS else self.n_ctx, BLOCK) if kind == "embed" else get(ROWS)
+            lines = (
+                padded(c.vocab_size if get(B) == TOKENS else self.n_ctx, BLOCK)
+                if kind == "embed"
+                else get(ROWS)
+            )
             lines *= c.n_experts if kind == "experts" else 1
             quantised = dtype in ("q8_0", "q4_0")
             yield at(W, lines * cols * BITS[dtype] // 8)
             yield from [at(S, lines * cols // GROUP * 2)] if quantised else []
             if kind != "embed":
-                yield from [rows(*place) for place in given] if quantised else [rows(X, X_STEP, 4 * cols)]
+                yield from (
+                    [rows(*place) for place in given] if quantised else [rows(X, X_STEP, 4 * cols)]
+                )
             yield rows(OUT, OUT_STEP, 4 * a if kind == "embed" else 4 * get(ROWS), True)
-            yield from [at(E, 4 * lines), at(C, 8 + 24 * c.n_experts)][not get(E) :] if kind == "experts" else []
+            yield from (
+                [at(E, 4 * lines), at(C, 8 + 24 * c.n_experts)][not get(E) :]
+                if kind == "experts"
+                else []
+            )
             yield from [at(BIAS, 4 * lines)] if get(BIAS) else []
             if kind == "matmul" and quantised:  # matmul_tiles
-                yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 2048 + 16 * cols, True
+                yield (
+                    "scratch",
+                    self.scratch.address,
+                    (self.threads - 1) * self.scratch_step + 2048 + 16 * cols,
+                    True,
+                )
         elif kind in ("rope", "attention"):
             size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
             lanes = self.n_slots * get(A) * self.room
-            yield rows(X, X_STEP, head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)), kind == "rope")
+            yield rows(
+                X,
+                X_STEP,
+                head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)),
+                kind == "rope",
+            )
             if get(Q):
                 yield at(Q, lanes * get(C) * size, kind == "rope")
                 yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
             if kind == "attention":
                 yield rows(OUT, OUT_STEP, head * heads, True)
                 yield from [at(W, 4 * heads)] if get(W) else []
-                state, before = 4 * padded(get(C), 16) + VALUES, (self.threads - 1) * self.scratch_step
-                yield "scratch", self.scratch.address, before + 16 * padded(get(C), 16) + 16 * KEYS + 4 * state, True
+                state, before = (
+                    4 * padded(get(C), 16) + VALUES,
+                    (self.threads - 1) * self.scratch_step,
+                )
+                yield (
+                    "scratch",
+                    self.scratch.address,
+                    before + 16 * padded(get(C), 16) + 16 * KEYS + 4 * state,
+                    True,
+                )
             else:
                 yield from [rows(W, S, head)] if get(W) else []
                 yield from [at(E, 4 * ((self.n_ctx - 1) // cols + 1))] if get(E) else []
@@ -3053,13 +4097,21 @@ class Forward:
             yield rows(W, S, 8 * a)
             yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
             yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
-            yield "scratch", self.scratch.address, (self.threads - 1) * self.scratch_step + 256, True
+            yield (
+                "scratch",
+                self.scratch.address,
+                (self.threads - 1) * self.scratch_step + 256,
+                True,
+            )
 
     def check_extents(self):
         """All that the records' kernels may touch lies in a buffer, or is read from a tensor of the file; else ModelError.
         Kernels look at nothing: this arithmetic, once and in Python's exact ints, is what keeps them inside."""
         places = [(b.address, b.address + b.nbytes, True) for b in self.buffers]
-        places += [(t.data.ctypes.data, t.data.ctypes.data + t.nbytes, False) for t in self.model.tensors.values()]
+        places += [
+            (t.data.ctypes.data, t.data.ctypes.data + t.nbytes, False)
+            for t in self.model.tensors.values()
+        ]
         places.sort()
         starts = [place[0] for place in places]
         for kernel, row in self.records:
@@ -3085,7 +4137,10 @@ class Forward:
         self.logit_rows = self.logits.view(np.float32, WANTED_MAX, padded(vocab, 16))[:, :vocab]
         for field, row in zip((TOKENS, POSITIONS, SLOTS, WANTED), range(4)):
             self.pass_words[field // 8] = self.ids.address + 8 * CHUNK * row
-        self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = self.scratch.address, self.scratch_step
+        self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = (
+            self.scratch.address,
+            self.scratch_step,
+        )
         self.play = self.code.function("play")
         self.workers = Workers(self.code, self.pas, self.threads) if self.threads > 1 else None
         self.close = weakref.finalize(self, self.workers.stop if self.workers else int)
@@ -3096,12 +4151,18 @@ class Forward:
         the tokens of a slot stand in their order, each once, from position 0 on."""
         n, c = len(tokens), self.config
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
-            raise ValueError(f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}")
+            raise ValueError(
+                f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}"
+            )
         self.settle()
         limits = c.vocab_size, self.n_ctx, self.n_slots, n
-        for name, row, values, limit in zip(self.NAMES, self.id_rows, (tokens, positions, slots, wanted), limits):
+        for name, row, values, limit in zip(
+            self.NAMES, self.id_rows, (tokens, positions, slots, wanted), limits
+        ):
             if len(values) and not 0 <= min(values) <= max(values) < limit:
-                raise ValueError(f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}")
+                raise ValueError(
+                    f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}"
+                )
             row[: len(values)] = values
         self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
         self.pass_words[N_PAIRS // 8] = n * c.top_k
@@ -3126,7 +4187,9 @@ class Forward:
         """Where in the last pass a number first was none: "layer 3", "embedding" or "output"; None if all are finite. Plays
         it again, record by record: with the same tokens at the same places every pass leaves the same keys and values."""
         n, first = int(self.pass_words[N_TOKENS // 8]), 0
-        stream = self.x.view(np.float32, CHUNK, padded(self.config.dim, GROUP))[:n, : self.config.dim]
+        stream = self.x.view(np.float32, CHUNK, padded(self.config.dim, GROUP))[
+            :n, : self.config.dim
+        ]
         for last in range(len(self.program)):
             if self.program[last, WAIT // 8]:
                 self.run(self.program[first : last + 1], self.program_at + first * RECORD_BYTES)
@@ -3137,71 +4200,138 @@ class Forward:
         return None if np.isfinite(self.logit_rows[:wanted]).all() else "output"
 
 
-class Workers:
-    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until the next is posted."""
-
-    def __init__(self, code, pas, threads):
-        self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
-        self.post_kernel, self.serve, self.play = (code.function(name) for name in ("post", "serve", "play"))
-        self.wake, self.asleep, self.count = threading.Condition(), 0, threads
-        self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)]
-        try:
-            for thread in self.threads:
-                thread.start()
-        except RuntimeError as e:
-            raise ModelError(f"{threads} threads: cannot be started ({e}), expected as many as cores; lower -t") from None
-
-    def _live(self, t):
-        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
-        while not self.serve(play, self.pas.address, t, self.count):
-            with self.wake:
-                while self.words[job] == self.words[seen]:
-                    self.asleep += 1
-                    self.wake.wait()
-                    self.asleep -= 1
-
-    def post(self):
-        with self.wake:
-            self.post_kernel(self.pas.address, 0, 0, 0)
-            if self.asleep:
-                self.wake.notify_all()
-
-    def settle(self):
-        if self.words[PASS_DONE // 8] != self.words[PASS_JOB // 8]:
-            with self.wake:
-                self.wake.notify_all()
-            self.play(int(self.words[PROGRAM // 8]), self.pas.address, 0, self.count)
-
-    def stop(self):
-        """End the threads; they are idle, since a pass ends on all threads at once."""
-        self.settle()
-        self.words[PASS_STOP // 8] = 1
-        self.post()
-        for thread in self.threads:
-            thread.join()
-
-
 # -----------------------------------------------------------------------------
-# tokenizer: text to ids and back; pieces are bytes, and text never becomes a control token
+# twofile/tokenizer/file.py
+# A tokenizer.bin, section by section.
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
 SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".split()
 SPM, BYTE_BPE = 1, 2
-ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (1 << i for i in range(8))
+ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (
+    1 << i for i in range(8)
+)
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
 LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
-LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
-CHAT = "first system after_system u2a a2u gen".split()  # what a chat template writes around contents; see chat_parts()
+CHAT = (
+    "first system after_system u2a a2u gen".split()
+)  # what a chat template writes around contents; see chat_parts()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
-STRIPS = ("", None, "\n")  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
-LONG = 4096  # characters of a text that is worth a search for what makes it quick
-WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
+
 # a section's unit in bytes, and the most bytes it may have
-LIMITS = {"offsets": (4, 8 << 20), "prio": (4, 8 << 20), "stops": (4, 1 << 16), "classes": (12, 12 << 17)}
+LIMITS = {
+    "offsets": (4, 8 << 20),
+    "prio": (4, 8 << 20),
+    "stops": (4, 1 << 16),
+    "classes": (12, 12 << 17),
+}
 LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
+
+
+def _tokenizer_chat(raw, tokenizer):
+    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+    if not raw:
+        return None, {}, True
+    pieces, at = {}, 4
+    try:
+        for name in CHAT:
+            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
+            for _ in range(0 if count == NONE else min(count, len(raw))):
+                kind, length = struct.unpack_from("<II", raw, at)
+                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
+                if kind > CHAT_DATE or len(value) != length:
+                    raise ValueError
+                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+                if kind == CHAT_DATE and not re.fullmatch(
+                    "[%A-Za-z ,./-]{1,32}", value
+                ):  # no width that fills the memory
+                    raise ValueError
+                if kind == CHAT_ID and (
+                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
+                ):
+                    raise ValueError
+                items.append((kind, value))
+            pieces[name] = None if count == NONE else items
+        whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
+        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
+            raise ValueError
+    except (struct.error, ValueError):
+        raise ModelError("the chat section is not what export.py writes; export it again") from None
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
+
+
+def _tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        raise ModelError(
+            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
+        )
+    if size != len(raw):
+        raise ModelError(
+            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
+        )
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            raise ModelError(
+                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
+            )
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        raise ModelError(
+            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
+        )
+    return sections
+
+
+def _tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test."""
+    tests, at = [], 4
+    try:
+        for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
+            n_text, n_ids = struct.unpack_from("<II", raw, at)
+            if n_text > 1 << 15:  # they are encoded at every start
+                raise ModelError(
+                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
+                )
+            ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
+            tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
+            at += 8 + n_text + 4 * n_ids
+    except (struct.error, UnicodeDecodeError):
+        raise ModelError("self-test section is cut short or not text; export it again") from None
+    return tests
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/splits.py
+# How text is cut before merging.
+
+LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
+
 # How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
 # classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
 # space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
@@ -3224,11 +4354,80 @@ SPLITS = {
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
     9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
-    10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),  # DeepSeek LLM
+    10: (
+        "\n",
+        r"[\tq#]?[xXy]+",
+        r"[\tq#]?[!XK#]+",
+        r"[\tq#]+$",
+        "[kyKq#m]+",
+        "[0m]",
+    ),  # DeepSeek LLM
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
 }
+
 # its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
 BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
+
+
+def _cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+    for first, last in spans:
+        part, at = text[first:last], 0
+        for m in pattern.finditer(part):
+            if m.start() > at:
+                yield first + at, first + m.start()
+            yield first + m.start(), first + m.end()
+            at = m.end()
+        if at < len(part):
+            yield first + at, last
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/template.py
+# A conversation as a chat template writes it.
+
+STRIPS = (
+    "",
+    None,
+    "\n",
+)  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+
+
+def chat_parts(messages, pieces, strips):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
+
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
+    """
+    roles = [
+        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
+        for m in messages
+    ]
+    system = roles[:1] == ["system"]
+    if roles[system:] != [
+        ("user", "assistant")[i % 2] for i in range(len(roles) - system)
+    ] or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles[:9])) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        raise ModelError(
+            "messages: this model's template has no system message; expected none; put it into the user's"
+        )
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        right, left = divmod(strips[m["role"]], 3)
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/tokenizer.py
+# Text to ids and back.
+
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
+WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
 
 
 class Tokenizer:
@@ -3241,32 +4440,53 @@ class Tokenizer:
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(source if isinstance(source, bytes) else _read_small(source, "a tokenizer.bin", MOST_BYTES))
+            self._load(
+                source
+                if isinstance(source, bytes)
+                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
+            )
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
 
     def _load(self, raw):
         sections = _tokenizer_sections(raw)
-        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = TOKENIZER_HEADER.unpack_from(raw)
+        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = (
+            TOKENIZER_HEADER.unpack_from(raw)
+        )
         self.sha256, self.n_vocab, self.cache, self.lut = hashlib.sha256(raw).digest(), n, {}, None
         self.bos, self.eos, self.unk, self.pad = (None if i == NONE else i for i in ids[:4])
         offsets, prio, types, stops = (
-            np.frombuffer(sections[k], t) for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
+            np.frombuffer(sections[k], t)
+            for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
         )
         if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
-            raise ModelError(f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again")
+            raise ModelError(
+                f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again"
+            )
         blob = sections["pieces"]
         if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
             raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
         if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
             raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if not np.isfinite(prio).all() or (types & 0xCF).max() > UNUSED or self.kind not in (SPM, BYTE_BPE) or self.flags > 255:
-            raise ModelError("unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?")
-        if any(i is not None and i >= n for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())):
+        if (
+            not np.isfinite(prio).all()
+            or (types & 0xCF).max() > UNUSED
+            or self.kind not in (SPM, BYTE_BPE)
+            or self.flags > 255
+        ):
+            raise ModelError(
+                "unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?"
+            )
+        if any(
+            i is not None and i >= n
+            for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())
+        ):
             raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
         if self.pretok not in SPLITS or sections["reserved"]:
-            raise ModelError(f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one")
+            raise ModelError(
+                f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one"
+            )
         edges = offsets.tolist()
         self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
         self.types, self.stops = types, frozenset(stops.tolist())
@@ -3275,7 +4495,9 @@ class Tokenizer:
         if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
             raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
         if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
-            raise ModelError("the class runs overlap, expected each character in one; export it again")
+            raise ModelError(
+                "the class runs overlap, expected each character in one; export it again"
+            )
         self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
         self._index(prio, sections["merges"])
@@ -3295,11 +4517,19 @@ class Tokenizer:
                 users.append(i)
         if self.kind == SPM:
             try:
-                b"\n".join(p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)).decode()
+                b"\n".join(
+                    p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)
+                ).decode()
             except UnicodeDecodeError:
-                raise ModelError("a piece is not UTF-8, as SentencePiece's are; export it again") from None
-        single = self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
-        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(bytes([b]) not in single for b in range(256)):
+                raise ModelError(
+                    "a piece is not UTF-8, as SentencePiece's are; export it again"
+                ) from None
+        single = (
+            self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
+        )
+        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(
+            bytes([b]) not in single for b in range(256)
+        ):
             raise ModelError("not all of the 256 byte tokens are there; export it again")
         ranks = np.unique(-prio, return_inverse=True)[1].tolist()
         self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}  # 0 is merged first
@@ -3307,28 +4537,42 @@ class Tokenizer:
         if self.flags & EXPLICIT:
             rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
             if len(rows) and rows.max() >= self.n_vocab:
-                raise ModelError(f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again")
+                raise ModelError(
+                    f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again"
+                )
             self.pairs = {}
             for rank, (a, b) in enumerate(rows.tolist()):
                 self.pairs.setdefault((self.pieces[a], self.pieces[b]), rank)
         if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
-            raise ModelError(f"a user-defined token is longer than {USER_MAX} bytes; export it again")
+            raise ModelError(
+                f"a user-defined token is longer than {USER_MAX} bytes; export it again"
+            )
         self.user_ids, lengths = {}, {}
         for i in users:
             text = self.pieces[i].decode("utf-8", "replace")
             self.user_ids.setdefault(text, i)
             lengths.setdefault(text[0], set()).add(len(text))
-        self.user_lengths = {ch: sorted(found, reverse=True) for ch, found in lengths.items()}  # the longest first
+        self.user_lengths = {
+            ch: sorted(found, reverse=True) for ch, found in lengths.items()
+        }  # the longest first
         self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-        self.complete = self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE  # else a run of unknown characters is one token
-        longest = max(map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1)
+        self.complete = (
+            self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE
+        )  # else a run of unknown characters is one token
+        longest = max(
+            map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1
+        )
         longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
-        self.longest = longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
+        self.longest = (
+            longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
+        )
 
     def _check(self, count):
         for text, ids in self.tests[:count]:
             if self.encode(text, add_bos=False) != ids:
-                raise ModelError(f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again")
+                raise ModelError(
+                    f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again"
+                )
 
     def selftest(self):
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
@@ -3338,13 +4582,17 @@ class Tokenizer:
         """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
         ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
         ids += self._run(text, True)
-        return ids + ([self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else [])
+        return ids + (
+            [self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else []
+        )
 
     def encode_chat(self, messages):
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the last a user's -> ids up to
         where the assistant begins. Contents go through encode: they never become control tokens. Raises ModelError."""
         if self.chat is None:
-            raise ModelError("this model was exported without a chat template; expected one to chat; complete text instead")
+            raise ModelError(
+                "this model was exported without a chat template; expected one to chat; complete text instead"
+            )
         ids, text = [], ""
         for part in chat_parts(messages, self.chat, self.strips):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
@@ -3359,12 +4607,25 @@ class Tokenizer:
         """What the chat template writes around contents, as {name: text}; None without one."""
         shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
-        return {name: "".join(shows[kind](value) for kind, value in items) for name, items in chat.items()} or None
+        return {
+            name: "".join(shows[kind](value) for kind, value in items)
+            for name, items in chat.items()
+        } or None
 
     def markers(self):
         """The words that tell turns apart in this model's template and are no control tokens: a user can write them too."""
-        parts = [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")] if self.chat else ()
-        words = {word for part in parts for kind, value in part if kind == CHAT_TEXT for word in value.split()}
+        parts = (
+            [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")]
+            if self.chat
+            else ()
+        )
+        words = {
+            word
+            for part in parts
+            for kind, value in part
+            if kind == CHAT_TEXT
+            for word in value.split()
+        }
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, prefix):
@@ -3374,7 +4635,11 @@ class Tokenizer:
             text = composed(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
-            if text and prefix and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " "):
+            if (
+                text
+                and prefix
+                and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " ")
+            ):
                 text = " " + text
         for part in self._split_users(text) if self.user_starts else [text]:
             ids += [part] if isinstance(part, int) else self._plain(part)
@@ -3431,7 +4696,11 @@ class Tokenizer:
                 for ch in "stmdlverSTMDLVER' ":
                     self.lut[ord(ch)] = ord(ch)
                 self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
-        classes = self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")].tobytes().decode("latin-1")
+        classes = (
+            self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
+            .tobytes()
+            .decode("latin-1")
+        )
         spans = [(0, len(text))]
         for pattern in SPLITS[self.pretok]:
             spans = _cut(re.compile(pattern), classes, spans)
@@ -3464,10 +4733,16 @@ class Tokenizer:
         raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
         if self.flags & IGNORE_MERGES and raw in self.ids:
             return [self.ids[raw]]
-        part = [bytes([b]) for b in raw] if self.kind == BYTE_BPE else [ch.encode("utf-8", "replace") for ch in word]
+        part = (
+            [bytes([b]) for b in raw]
+            if self.kind == BYTE_BPE
+            else [ch.encode("utf-8", "replace") for ch in word]
+        )
         n, heap = len(part), []
         if n > WORD_MAX:
-            raise ModelError(f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between")
+            raise ModelError(
+                f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between"
+            )
         after, before = list(range(1, n + 1)), list(range(-1, n - 1))
         ranks, pairs = self.ranks, self.pairs
 
@@ -3550,137 +4825,22 @@ def composed(text):
 
     if len(text) > LONG and not text.isascii():
         if not hasattr(composed, "marks"):
-            marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+            marks = (
+                c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0])
+            )
             composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
-        ordered = lambda m: "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+        ordered = lambda m: "".join(
+            sorted("".join(normalize("NFD", c) for c in m[0]), key=combining)
+        )
         text = composed.marks.sub(ordered, text)
     return normalize("NFC", text)
 
 
-def _cut(pattern, text, spans):
-    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
-    for first, last in spans:
-        part, at = text[first:last], 0
-        for m in pattern.finditer(part):
-            if m.start() > at:
-                yield first + at, first + m.start()
-            yield first + m.start(), first + m.end()
-            at = m.end()
-        if at < len(part):
-            yield first + at, last
-
-
-def chat_parts(messages, pieces, strips):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
-
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
-    """
-    roles = [m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None for m in messages]
-    system = roles[:1] == ["system"]
-    if roles[system:] != [("user", "assistant")[i % 2] for i in range(len(roles) - system)] or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles[:9])) or "none"
-        wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
-    if system and pieces.get("system") is None:
-        raise ModelError("messages: this model's template has no system message; expected none; put it into the user's")
-    out = [pieces["system" if system else "first"]]
-    for i, m in enumerate(messages):
-        right, left = divmod(strips[m["role"]], 3)
-        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
-        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
-    return out
-
-
-def _tokenizer_chat(raw, tokenizer):
-    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
-    if not raw:
-        return None, {}, True
-    pieces, at = {}, 4
-    try:
-        for name in CHAT:
-            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
-            for _ in range(0 if count == NONE else min(count, len(raw))):
-                kind, length = struct.unpack_from("<II", raw, at)
-                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
-                if kind > CHAT_DATE or len(value) != length:
-                    raise ValueError
-                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not re.fullmatch("[%A-Za-z ,./-]{1,32}", value):  # no width that fills the memory
-                    raise ValueError
-                if kind == CHAT_ID and (value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL):
-                    raise ValueError
-                items.append((kind, value))
-            pieces[name] = None if count == NONE else items
-        whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
-        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
-            raise ValueError
-    except (struct.error, ValueError):
-        raise ModelError("the chat section is not what export.py writes; export it again") from None
-    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
-
-
-def _read_small(path, what, most):
-    fd, size = open_regular(path, what)
-    with os.fdopen(fd, "rb") as f:
-        if size > most:
-            found = f"{printable(str(path))}: {size:,} bytes"
-            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
-        return f.read(most)
-
-
-def _tokenizer_sections(raw):
-    """name -> bytes of each section, after everything that can be checked without looking inside."""
-    if raw[:8] != TOKENIZER_MAGIC:
-        known = next((what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what), None)
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
-    if len(raw) < 256:
-        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
-    if len(raw) > MOST_BYTES:
-        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
-    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
-    if version != VERSION or endian != ENDIAN:
-        raise ModelError(f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py")
-    if size != len(raw):
-        raise ModelError(f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again")
-    found = hashlib.sha256(raw[:0x40] + bytes(32))
-    found.update(memoryview(raw)[0x60:])
-    if found.digest() != digest:
-        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
-    table = struct.unpack_from("<20Q", raw, 0x60)
-    sections, expected = {}, 256
-    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
-        if off != expected or off + length > len(raw):
-            raise ModelError(f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again")
-        unit, most = LIMITS.get(name, (1, MOST_BYTES))
-        if length % unit or length > most:
-            raise ModelError(f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again")
-        sections[name], expected = raw[off : off + length], padded(off + length, 64)
-    if expected != len(raw) or zero:
-        raise ModelError(f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again")
-    return sections
-
-
-def _tokenizer_tests(raw):
-    """[(text, ids)] of the stored self-test."""
-    tests, at = [], 4
-    try:
-        for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
-            n_text, n_ids = struct.unpack_from("<II", raw, at)
-            if n_text > 1 << 15:  # they are encoded at every start
-                raise ModelError(f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again")
-            ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
-            tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
-            at += 8 + n_text + 4 * n_ids
-    except (struct.error, UnicodeDecodeError):
-        raise ModelError("self-test section is cut short or not text; export it again") from None
-    return tests
-
+# ===== writing
 
 # -----------------------------------------------------------------------------
-# sampler: logits and one number in [0, 1) -> the next id; nothing else is random
-
+# twofile/sampler.py
+# Logits and one number in [0, 1) become the next id.
 
 @dataclass(frozen=True)
 class Sampling:
@@ -3722,7 +4882,9 @@ class Sampler:
         """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
         logits, how = logits[: self.n], self.how
         if how.repeat_penalty != 1.0 and how.repeat_last_n:
-            seen = np.unique(recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]).astype(np.int64)
+            seen = np.unique(
+                recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
+            ).astype(np.int64)
             seen = seen[seen < self.n]
             logits = logits.copy()
             was, penalty = logits[seen], np.float32(how.repeat_penalty)
@@ -3730,15 +4892,17 @@ class Sampler:
         self.settings[COIN // 8] = coin
         if self.k <= 1024:
             return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
-        order = np.argsort(-logits, kind="stable")[: self.k]  # so many are faster sorted than inserted
+        order = np.argsort(-logits, kind="stable")[
+            : self.k
+        ]  # so many are faster sorted than inserted
         words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
 
 
 # -----------------------------------------------------------------------------
-# writer: one text in the making, token by token, and guesses of what comes
-
+# twofile/writer.py
+# One text in the making.
 
 @dataclass(frozen=True)
 class Chunk:
@@ -3762,15 +4926,11 @@ def log_softmax(logits):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def alike(a, b):
-    """How many first entries two lists have in common."""
-    n = min(len(a), len(b))
-    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
-
-
 def begun(text, stop):
     """How many characters at the end of text may be the beginning of stop."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+    return next(
+        (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
+    )
 
 
 class Writer:
@@ -3783,23 +4943,56 @@ class Writer:
     (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
     """
 
-    def __init__(self, model, prompt, max_tokens=None, stop=(), seed=None, ignore_eos=False, logprobs=None, **how):
+    def __init__(
+        self,
+        model,
+        prompt,
+        max_tokens=None,
+        stop=(),
+        seed=None,
+        ignore_eos=False,
+        logprobs=None,
+        **how,
+    ):
         self.how = Sampling(**{**model.sampling, **how})
         self.stops = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
         if len(self.stops) > 64 or (logprobs or 0) > 100:
             found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
             raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
-        self.model, self.tokenizer, self.logprobs, self.sampler = model, model.tokenizer, logprobs, None
-        ids = self.ids = model._check(model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt)
-        self.n_prompt, self.count, self.reason, self.chunks, room = len(ids), 0, None, [], model.n_ctx - len(ids)
+        self.model, self.tokenizer, self.logprobs, self.sampler = (
+            model,
+            model.tokenizer,
+            logprobs,
+            None,
+        )
+        ids = self.ids = model._check(
+            model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt
+        )
+        self.n_prompt, self.count, self.reason, self.chunks, room = (
+            len(ids),
+            0,
+            None,
+            [],
+            model.n_ctx - len(ids),
+        )
         if room < 1 and max_tokens != 0:
-            raise ModelError(f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c")
+            raise ModelError(
+                f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c"
+            )
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
-        self.ends = set() if ignore_eos else set(self.tokenizer.stops) if self.tokenizer else {model.config.eos}
-        self.text = TextStream(self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids)))
+        self.ends = (
+            set()
+            if ignore_eos
+            else set(self.tokenizer.stops)
+            if self.tokenizer
+            else {model.config.eos}
+        )
+        self.text = TextStream(
+            self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        )
         self.held = ""
         self.said = ()  # logprob and top of the token chosen last
 
@@ -3816,7 +5009,11 @@ class Writer:
             raise self.model.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
-            best = np.argsort(-chances, kind="stable")[: self.logprobs].tolist() if self.logprobs else []
+            best = (
+                np.argsort(-chances, kind="stable")[: self.logprobs].tolist()
+                if self.logprobs
+                else []
+            )
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
@@ -3849,22 +5046,34 @@ class Writer:
     def completion(self, echo=""):
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
         began, first, last = self.clock
-        reading, writing, name = first - began, last - first, self.tokenizer.name if self.tokenizer else str
+        reading, writing, name = (
+            first - began,
+            last - first,
+            self.tokenizer.name if self.tokenizer else str,
+        )
         choice = {"text": echo + self.written, "index": 0, "logprobs": None}
         if self.logprobs is not None:
-            said, at = [c for c in self.chunks if c.token is not None], len(self.tokenizer.decode(self.ids[: self.n_prompt]))
+            said, at = (
+                [c for c in self.chunks if c.token is not None],
+                len(self.tokenizer.decode(self.ids[: self.n_prompt])),
+            )
             choice["logprobs"] = {
                 "tokens": [name(c.token) for c in said],
                 "token_logprobs": [c.logprob for c in said],
                 "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-                "text_offset": [at + n for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)][: len(said)],
+                "text_offset": [
+                    at + n
+                    for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)
+                ][: len(said)],
             }
         return {
             "id": f"cmpl-{random.getrandbits(64):016x}",
             "object": "text_completion",
             "created": int(time.time()),
             "model": os.path.basename(self.model.file.path),
-            "choices": [{**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}],
+            "choices": [
+                {**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}
+            ],
             "usage": {
                 "prompt_tokens": self.n_prompt,
                 "completion_tokens": self.count,
@@ -3881,6 +5090,16 @@ class Writer:
             "seed": self.seed,
             "stop_reason": self.reason,
         }
+
+
+# -----------------------------------------------------------------------------
+# twofile/guess.py
+# Guesses of what comes, and the loop that tries them.
+
+def alike(a, b):
+    """How many first entries two lists have in common."""
+    n = min(len(a), len(b))
+    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
 
 
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
@@ -3931,11 +5150,20 @@ class Lookup:
         return self.last
 
 
+def line_seed(seed, name):
+    """The seed of one text of many."""
+    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
+
+
 # -----------------------------------------------------------------------------
-# model: what a program imports; text in, text out
+# twofile/model.py
+# What a program imports: text in, text out.
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-CACHE_HEADER = struct.Struct("<8sIIQ32s32s")  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+CACHE_HEADER = struct.Struct(
+    "<8sIIQ32s32s"
+)  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
 
 
 class Model:
@@ -3948,32 +5176,53 @@ class Model:
     Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
     """
 
-    def __init__(self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None):
+    def __init__(
+        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+    ):
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.file, self.name = open_model(path), printable(str(path))  # the name is for messages
         if id is not None:
             check_id(self.file, id)
         c = self.config = self.file.config
         if not 0 <= n_ctx <= c.max_ctx:
-            raise ModelError(f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less")
+            raise ModelError(
+                f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less"
+            )
         self.n_ctx = n_ctx or c.max_ctx
         self.n_threads = available_cores() if n_threads is None else n_threads
         if not 1 <= self.n_threads <= 1024:
-            raise ModelError(f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}")
+            raise ModelError(
+                f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}"
+            )
         f32 = self.file.tensors["embed"].dtype == "f32"
         self.kv = kv or ("f32" if f32 else "f16")
-        self.notice = (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True)) if verbose else (lambda text: None)
+        self.notice = (
+            (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True))
+            if verbose
+            else (lambda text: None)
+        )
         self.tokenizer = self._find_tokenizer(tokenizer)
-        said = {"temperature": c.sample_temperature, "top_p": c.sample_top_p, "top_k": c.sample_top_k}
-        self.sampling = {name: round(value, 6) for name, value in said.items() if value}  # what the file says of it
+        said = {
+            "temperature": c.sample_temperature,
+            "top_p": c.sample_top_p,
+            "top_k": c.sample_top_k,
+        }
+        self.sampling = {
+            name: round(value, 6) for name, value in said.items() if value
+        }  # what the file says of it
         self.forward, self.spare, self.lock = None, [], threading.RLock()
         self.playing = None  # the Forward of the last pass
-        self.fed, self.owner = [], None  # the ids whose keys and values are in the cache, and the list they were taken from
+        self.fed, self.owner = (
+            [],
+            None,
+        )  # the ids whose keys and values are in the cache, and the list they were taken from
         # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
         self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
         self.fit(1)
         if self.file.size > total_memory():
-            self.notice(f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk")
+            self.notice(
+                f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk"
+            )
 
     def __getstate__(self):
         return self.settings
@@ -3992,28 +5241,46 @@ class Model:
             tokenizer = Tokenizer(path or beside)
         else:
             where = printable(str(beside))
-            raise ModelError(f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z")
+            raise ModelError(
+                f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z"
+            )
         if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
             found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
             where = printable(str(path or (self.file.path if inside else beside)))
-            raise ModelError(f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it")
+            raise ModelError(
+                f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it"
+            )
         if tokenizer.n_vocab > c.vocab_size:
             n = tokenizer.n_vocab
-            raise ModelError(f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it")
+            raise ModelError(
+                f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it"
+            )
         return tokenizer
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            raise ModelError(f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE")
+            raise ModelError(
+                f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE"
+            )
         return self.tokenizer
 
     @property
     def info(self):
         """What the file says of itself, as a dict of plain values."""
         c, t = self.config, self.file.tensors
-        shapes = {"dim": c.dim, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads, "head_dim": c.head_dim}
+        shapes = {
+            "dim": c.dim,
+            "layers": c.n_layers,
+            "heads": c.n_heads,
+            "kv_heads": c.n_kv_heads,
+            "head_dim": c.head_dim,
+        }
         matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
-        weights = [x for x in t.values() if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"]
+        weights = [
+            x
+            for x in t.values()
+            if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
+        ]
         return {
             "file": self.file.path,
             "bytes": self.file.size,
@@ -4067,12 +5334,18 @@ class Model:
     def fit(self, places):
         """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
         n = self.n_ctx
-        while not self.settings["n_ctx"] and n > 512 and places * self._cache_bytes(n) > total_memory() // 2:
+        while (
+            not self.settings["n_ctx"]
+            and n > 512
+            and places * self._cache_bytes(n) > total_memory() // 2
+        ):
             n //= 2
         if n < self.n_ctx:
             need = places * self._cache_bytes(self.n_ctx)
             many = f"{places} contexts" if places > 1 else "the context"
-            self.notice(f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more")
+            self.notice(
+                f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more"
+            )
             self.n_ctx = n
 
     def _build(self, n_ctx, places):
@@ -4084,9 +5357,15 @@ class Model:
             forward = Forward(self.file, n_ctx, places, self.kv, self.n_threads, self.notice)
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
-            what = f"{places} contexts of {n_ctx} tokens take" if places > 1 else f"a context of {n_ctx} tokens takes"
+            what = (
+                f"{places} contexts of {n_ctx} tokens take"
+                if places > 1
+                else f"a context of {n_ctx} tokens takes"
+            )
             less = "-c or -np" if places > 1 else "-c or -n"
-            raise ModelError(f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}") from None
+            raise ModelError(
+                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
+            ) from None
         self.code = forward.code
         return forward
 
@@ -4104,15 +5383,23 @@ class Model:
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
         n, self.playing = position, self.forward
-        while n < position + len(ids) - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
+        while (
+            n < position + len(ids) - wanted
+            and n < len(self.fed)
+            and self.fed[n] == ids[n - position]
+        ):
             n += 1
         n = self._back(n)
         if n < position:
             ids, position = text[:position] + ids, 0
         while n < position + len(ids):
             left = position + len(ids) - n
-            size = left if left <= CHUNK else min(CHUNK, left - wanted)  # those wanted are all in the last pass
-            if self.recurrent and left > wanted:  # and alone there: what comes before them may be wanted again
+            size = (
+                left if left <= CHUNK else min(CHUNK, left - wanted)
+            )  # those wanted are all in the last pass
+            if (
+                self.recurrent and left > wanted
+            ):  # and alone there: what comes before them may be wanted again
                 size = min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
             rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
@@ -4129,7 +5416,9 @@ class Model:
         where = self.playing.where_not_finite()
         self.fed = [] if self.recurrent else self.fed  # states have seen the pass twice
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again")
+        return ModelError(
+            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
+        )
 
     def short(self, text):
         """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
@@ -4137,7 +5426,9 @@ class Model:
         least = -(-len(text) // longest) if longest else 1
         if least > self.n_ctx:
             found = f"{len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c")
+            raise ModelError(
+                f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c"
+            )
         return text
 
     def tokenize(self, text, add_bos=True):
@@ -4161,7 +5452,9 @@ class Model:
         with self.lock:
             self._open(len(ids))
             ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
-            return np.concatenate([self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends])
+            return np.concatenate(
+                [self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
+            )
 
     def _check(self, ids):
         ids = [int(i) for i in ids]
@@ -4182,7 +5475,9 @@ class Model:
             rows = self._step(w.ids, ids, position, n)
             return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        guess = Lookup() if lookup and not self.recurrent else lambda ids: []  # states could not forget what was guessed wrong
+        guess = (
+            Lookup() if lookup and not self.recurrent else lambda ids: []
+        )  # states could not forget what was guessed wrong
         tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
         while w.reason is None:
             with self.lock:
@@ -4211,13 +5506,19 @@ class Model:
 
     def _echo(self, ids, lists, n_top):
         """Put the prompt's tokens before those of legacy logprobs lists. The first has nothing before it, so no chance."""
-        name, chances = self.tokenizer.name, log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab])
+        name, chances = (
+            self.tokenizer.name,
+            log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab]),
+        )
         best = np.argsort(-chances, kind="stable")[:, :n_top]
         stream = TextStream(self.tokenizer, start=True)
         starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
         lists["tokens"][:0] = map(name, ids)
         lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-        rows = [{name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())]
+        rows = [
+            {name(i): float(row[i]) for i in order}
+            for row, order in zip(chances[:-1], best.tolist())
+        ]
         lists["top_logprobs"][:0] = [None] + rows
         lists["text_offset"][:0] = starts
 
@@ -4233,7 +5534,9 @@ class Model:
     def _places(self, places):
         """A Forward of so many slots, each of the whole context: a spare one, or new."""
         if not 1 <= places <= WANTED_MAX:
-            raise ModelError(f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait")
+            raise ModelError(
+                f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait"
+            )
         for n, forward in enumerate(self.spare):
             if forward.n_slots == places:
                 return self.spare.pop(n)
@@ -4254,8 +5557,15 @@ class Model:
                         more, coming = coming is None, None
                         break
                     known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [(w, self._end(w)) for slot, w in active.items() if len(fed[slot]) < self._end(w)]
-                    if any(self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS for w, end in reading):
+                    reading = [
+                        (w, self._end(w))
+                        for slot, w in active.items()
+                        if len(fed[slot]) < self._end(w)
+                    ]
+                    if any(
+                        self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS
+                        for w, end in reading
+                    ):
                         break
                     slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
                     source = max(range(places), key=known.__getitem__)
@@ -4279,7 +5589,9 @@ class Model:
     def _pass(self, forward, active, fed):
         """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
-        for slot, w in sorted(active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])):  # those who write first
+        for slot, w in sorted(
+            active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])
+        ):  # those who write first
             at = len(fed[slot])
             end = self._end(w) if at < self._end(w) else len(w.ids)
             part = w.ids[at : min(end, at + CHUNK - len(tokens))]
@@ -4304,7 +5616,10 @@ class Model:
         """The texts that follow prompts (str or ids each), in their order, written together; options as in Writer. The seed of
         each derives from seed and its number."""
         seed = random.getrandbits(32) if seed is None else seed
-        writers = [Writer(self, p, max_tokens, seed=line_seed(seed, n), **options) for n, p in enumerate(prompts)]
+        writers = [
+            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
+            for n, p in enumerate(prompts)
+        ]
         for _ in self.together(writers, max(1, min(places, len(writers)))):
             pass
         return [w.written for w in writers]
@@ -4314,7 +5629,10 @@ class Model:
         says, or else the mean log-probability of its tokens."""
         options["logprobs"] = options.get("logprobs") or 0
         seed = random.getrandbits(32) if seed is None else seed
-        writers = [Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options) for i in range(n)]
+        writers = [
+            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
+            for i in range(n)
+        ]
         for _ in self.together(writers, min(places, n)):
             pass
         for w in writers:
@@ -4338,14 +5656,19 @@ class Model:
                     raise self.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
                 chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
                 greedy.append(rows.argmax(1) == part)
-        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(greedy or [np.zeros(0, bool)])
+        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(
+            greedy or [np.zeros(0, bool)]
+        )
 
     def loglikelihood(self, context, continuation):
         """-> (log-probability of continuation after context, whether greedy sampling would write it). str or ids both. White
         space at the end of context counts to the continuation, as in lm-evaluation-harness."""
         if isinstance(context, str):
             text = context.rstrip()
-            whole, first = self.tokenize(self.short(context + continuation)), len(self.tokenize(text))
+            whole, first = (
+                self.tokenize(self.short(context + continuation)),
+                len(self.tokenize(text)),
+            )
             if not text and not first:
                 whole, first = [self._begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
@@ -4360,23 +5683,34 @@ class Model:
         t = self._need_tokenizer()
         found = t.bos if t.bos is not None else t.eos
         if found is None:
-            raise ModelError(f"{self.name}: no begin and no end token, expected one; give a context")
+            raise ModelError(
+                f"{self.name}: no begin and no end token, expected one; give a context"
+            )
         return found
 
     def loglikelihood_rolling(self, text):
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
         full too, as in lm-evaluation-harness."""
-        ids = [self._begin(), *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text)]
+        ids = [
+            self._begin(),
+            *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text),
+        ]
         ends = range(self.n_ctx + 1, len(ids) + self.n_ctx, self.n_ctx)
-        spans = [(max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends]
-        return sum(float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans)
+        spans = [
+            (max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends
+        ]
+        return sum(
+            float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans
+        )
 
     def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of
         perplexity, error (its standard error), bits_per_byte, tokens (scored), windows, n_ctx."""
         ids, n, t = self.tokenize(text), min(n_ctx, self.n_ctx), self.tokenizer
         if len(ids) < 2 * n:
-            raise ModelError(f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c")
+            raise ModelError(
+                f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c"
+            )
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -4387,7 +5721,13 @@ class Model:
             on_window(i + 1, windows, math.exp(np.mean(nats)))
         mean, count = np.mean(nats), len(nats)
         error = math.sqrt(max(0.0, (np.mean(np.square(nats)) - mean**2) / (count - 1)))
-        found = {"perplexity": math.exp(mean), "error": error * math.exp(mean), "tokens": count, "windows": windows, "n_ctx": n}
+        found = {
+            "perplexity": math.exp(mean),
+            "error": error * math.exp(mean),
+            "tokens": count,
+            "windows": windows,
+            "n_ctx": n,
+        }
         return {**found, "bits_per_byte": sum(nats) / math.log(2) / n_bytes}
 
     # the cache on disk
@@ -4395,7 +5735,9 @@ class Model:
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written, or of its first n ids, in a file, for load_cache; where there are
         states, of as many ids as they were kept for."""
-        fed, states = (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
+        fed, states = (
+            (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
+        )
         states = states or list(self.forward.state(0))
         parts = [np.array(fed, "<u4"), *self.forward.cached(0, len(fed)), *states]
         parts = [part.tobytes() for part in parts]
@@ -4403,7 +5745,9 @@ class Model:
         for part in parts:
             digest.update(part)
         kind = 4 if self.kv == "f32" else 2
-        head = CACHE_HEADER.pack(CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest())
+        head = CACHE_HEADER.pack(
+            CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest()
+        )
         temporary = f"{path}.{os.getpid()}.tmp"
         try:
             with open(temporary, "wb") as f:
@@ -4412,7 +5756,9 @@ class Model:
             os.replace(temporary, path)
         except OSError as e:
             where = printable(str(path))
-            raise ModelError(f"{where}: cannot be written ({e.strerror}); expected room for it; choose another") from None
+            raise ModelError(
+                f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
+            ) from None
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)
@@ -4423,27 +5769,39 @@ class Model:
         if not os.path.exists(path) or not os.path.getsize(path):
             return 0
         most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
-        where, raw = printable(str(path)), np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8)
+        where, raw = (
+            printable(str(path)),
+            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
+        )
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
-            raise ModelError(f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost")
+            raise ModelError(
+                f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost"
+            )
         kind, at, n, digest = 4 if self.kv == "f32" else 2, CACHE_HEADER.size, 0, b""
         if len(head) == at:
             _, version, found_kind, n, model_id, digest = CACHE_HEADER.unpack(head)
-        if len(raw) != at + 4 * n + self._cache_bytes(n) or hashlib.sha256(raw[at:]).digest() != digest:
+        if (
+            len(raw) != at + 4 * n + self._cache_bytes(n)
+            or hashlib.sha256(raw[at:]).digest() != digest
+        ):
             self.notice(f"{where}: cut short or damaged; the prompt is read again")
             return 0
         if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
             self.notice(f"{where}: of another model or type of cache; the prompt is read again")
             return 0
-        same = self._alike(raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids)
+        same = self._alike(
+            raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids
+        )
         room, at = padded(n, KEYS), at + 4 * n
         with self.lock:
             self._open(len(ids))
             self.fed = []
             for part in self.forward.cached(0, same):
                 heads, length, width = part.shape
-                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[:, :length]
+                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[
+                    :, :length
+                ]
                 at += heads * room * width
             for part in self.forward.state(0):
                 part[:] = raw[at : at + len(part)]
@@ -4453,244 +5811,12 @@ class Model:
         return same
 
 
-def line_seed(seed, name):
-    """The seed of one text of many."""
-    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
-
-
-def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = Path("/sys/fs/cgroup/memory.max")
-        return min(memory, int(limit.read_text())) if limit.exists() and limit.read_text().strip() != "max" else memory
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
-
-
-def available_cores():
-    """Physical cores, of those this process may run on, within its control group's quota."""
-    try:
-        cpus = os.sched_getaffinity(0)
-    except AttributeError:
-        cpus = range(os.cpu_count() or 1)
-    cores = set()
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.exists() else cpu)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        most, period = quota.read_text().split()
-        if most != "max":
-            return max(1, min(len(cores), -(-int(most) // int(period))))
-    return max(1, len(cores))
-
+# ===== the program
 
 # -----------------------------------------------------------------------------
-# bench: llama-bench's tests, names and columns; then what such a table hides
+# twofile/front/text.py
+# Text from outside, and text for a terminal.
 
-
-def numbers(text):
-    """"128,512" -> [128, 512]"""
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{printable(text)!r}, expected whole numbers, separated by commas")
-    return [int(n) for n in text.split(",")]
-
-
-def bench(argv):
-    """The command line behind --bench; -> exit code."""
-    ap = Parser(
-        prog="run.py --bench",
-        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
-        allow_abbrev=False,
-    )
-    ap.add_argument("--bench", action="store_true", help=argparse.SUPPRESS)
-    ap.add_argument("models", nargs="+", metavar="MODEL", help="one or more model.bin")
-    ap.add_argument("-p", type=numbers, default=[512], metavar="N,…", help="prompt lengths, 0 = none (default 512)")
-    ap.add_argument("-n", type=numbers, default=[128], metavar="N,…", help="tokens to generate, 0 = none (default 128)")
-    ap.add_argument("-d", type=numbers, default=[0], metavar="N,…", help="tokens in the context before (default 0)")
-    ap.add_argument("-t", type=numbers, default=[available_cores()], metavar="N,…", help="threads (default: the cores)")
-    ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
-    ap.add_argument("-o", choices=("md", "csv", "json", "jsonl"), default="md", help="output format (default md)")
-    ap.add_argument("--id", metavar="HEX", help="the model id that every MODEL must have")
-    a = ap.parse_args(argv)
-    if a.r < 1:
-        ap.error(f"-r is {a.r}, expected 1 or more")
-    rows = []
-    for path in a.models:
-        for threads in a.t:
-            rows += bench_model(Model(path, n_threads=threads, id=a.id), a, lambda row: print_row(row, a.o))
-    if a.o == "json":
-        import json
-
-        print(json.dumps(rows, indent=2))
-    return 0
-
-
-def bench_model(model, a, show):
-    """Every test on one model -> rows as dicts, each shown as soon as it is there."""
-    c, began = model.config, time.perf_counter()
-    plan = [(n, 0, d) for d in a.d for n in a.p if n] + [(0, n, d) for d in a.d for n in a.n if n]
-    plan = [(min(p, c.max_ctx - d), min(n, c.max_ctx - d), d) for p, n, d in plan]
-    if any(p + n < 1 for p, n, d in plan):
-        raise ModelError(f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less")
-    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
-    load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
-    ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
-
-    def decode(first, last, step):
-        for n in range(first, last, step):
-            part = ids[n : min(n + step, last)]
-            forward(part, range(n, n + len(part)), [0] * len(part), [len(part) - 1] if n + step >= last or step == 1 else [])
-
-    read, tile = ceilings(forward, model.notice)
-    unread = {"rope", "rope2", "positions", "positions.s", "ple_embed", "ple_embed.s"}  # of which a row is read
-    unread |= {"embed", "embed.s"} if c.has("head") else set()
-    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
-    part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
-    head = 2 * c.vocab_size * c.dim
-    ops = 2 * sum(math.prod(t.shape) * part(t) for t in matrices if t.name[-2:] != ".s") - head  # for a token without logits
-    for p, n, d in plan:
-        decode(0, d, CHUNK)
-        nanoseconds = []
-        for _ in range(a.r + 1):
-            start = time.perf_counter_ns()
-            decode(d, d + p + n, CHUNK if p else 1)
-            nanoseconds.append(time.perf_counter_ns() - start)
-        nanoseconds = nanoseconds[1:]
-        speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
-        cache = model._cache_bytes(d + n // 2) if n else 0
-        spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-        mean = float(np.mean(speeds))
-        rows.append(
-            {
-                "cpu_info": cpu_name(),
-                "backends": f"CPU {host_isa()[0]}",
-                "model_filename": model.file.path,
-                "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
-                "model_size": model.file.size,
-                "model_n_params": model.info["parameters"],
-                "n_batch": CHUNK,
-                "n_threads": model.n_threads,
-                "type_k": model.kv,
-                "type_v": model.kv,
-                "n_prompt": p,
-                "n_gen": n,
-                "n_depth": d,
-                "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "avg_ns": round(np.mean(nanoseconds)),
-                "stddev_ns": round(spread(nanoseconds)),
-                "avg_ts": mean,
-                "stddev_ts": spread(speeds),
-                "samples_ns": nanoseconds,
-                "samples_ts": speeds,
-                "bytes_per_token": round(sum(t.nbytes * part(t) for t in matrices)) + cache if n else 0,
-                "read_gbps": read / 1e9,
-                "gops": mean * (ops + head / (p or 1)) / 1e9,
-                "tile_gops": tile / 1e9,
-                "compile_s": forward.code.compile_seconds,
-                "import_s": IMPORT_SECONDS,
-                "load_s": load,
-                "peak_rss": peak_rss(),
-            }
-        )
-        show(rows[-1])
-    return rows
-
-
-def ceilings(forward, notice):
-    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
-    block = Buffer(1 << 28)
-    block.raw[::4096] = 1  # pages that were never written are all the same one
-    record = np.zeros(RECORD_BYTES // 8, np.int64)
-    fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
-    code = Code(["sweep"], notice)
-    record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
-    small = next(row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")).copy()
-    small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
-    forward.pass_words[N_TOKENS // 8] = CHUNK
-    times = []
-    for program, work in (
-        (np.stack([record]), block.nbytes),
-        (np.stack([small] * 64), 128 * CHUNK * int(small[ROWS // 8] * small[COLS // 8])),
-    ):
-        best, spent = math.inf, 0.0
-        while spent < 0.3:
-            start = time.perf_counter()
-            forward.run(program, program.ctypes.data)
-            seconds = time.perf_counter() - start
-            best, spent = min(best, seconds), spent + seconds
-        times.append(work / best)
-    return times
-
-
-def print_row(row, form):
-    """One row in that form on stdout, and its background on stderr."""
-    if form == "md":
-        columns = "model size params backend threads test t/s".split()
-        if not getattr(print_row, "header", False):
-            print("| " + " | ".join(columns) + " |\n| --- | ---: | ---: | --- | ---: | --- | ---: |")
-        size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
-        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-        speed = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
-        cells = [row["model_type"], f"{size:.2f} MiB", f"{params:.2f} M", row["backends"], row["n_threads"], test, speed]
-        print("| " + " | ".join(map(str, cells)) + " |")
-    elif form == "csv":
-        if not getattr(print_row, "header", False):
-            print(",".join(row))
-        print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
-    elif form == "jsonl":
-        import json
-
-        print(json.dumps(row))
-    print_row.header = True
-    sys.stdout.flush()
-    if row["n_gen"]:
-        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
-        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
-    else:
-        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's {row['tile_gops']:.0f}"
-    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s, compile {row['compile_s']:.1f} s"
-    print(f"run.py: {work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}", file=sys.stderr)
-
-
-def cpu_name():
-    try:
-        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    except (OSError, TypeError):
-        import platform
-
-        return platform.processor() or platform.machine()
-
-
-def peak_rss():
-    """Most memory that this process has held, in bytes; 0 where it cannot be known."""
-    try:  # not getrusage, which counts what the parent held when it started this program
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
-    except (OSError, TypeError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-# -----------------------------------------------------------------------------
-# batch: JSON lines in, JSON lines out, in their order, many texts written together
-
-LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
-    **dict.fromkeys("temperature top_p min_p repeat_penalty".split(), (int, float)),
-    **dict.fromkeys("max_tokens max_completion_tokens n_predict top_k repeat_last_n seed logprobs".split(), int),
-    **{"prompt": (str, list), "messages": list, "stop": (str, list), "ignore_eos": bool, "id": object},
-    **dict.fromkeys("model user metadata".split(), object),  # which change nothing
-}
-
-
-LINE_MAX = 1 << 24  # bytes
 UNSEEN = re.compile(
     "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
@@ -4702,6 +5828,126 @@ def dump(value):
 
     escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
     return UNSEEN.sub(escaped, json.dumps(value, ensure_ascii=False)).encode() + b"\n"
+
+
+TEXT_MAX = 1 << 27  # bytes of a prompt
+INVISIBLE = (
+    re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
+        "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
+        "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+    )
+)
+
+
+def read_text(path):
+    """The bytes of a file, - = stdin, without a newline at the end."""
+    if path == "-":
+        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
+    else:
+        fd, _ = open_regular(path, "a text file")
+        with os.fdopen(fd, "rb") as f:
+            raw = f.read(TEXT_MAX + 1)
+    if len(raw) > TEXT_MAX:
+        name = "standard input" if path == "-" else printable(path)
+        raise ModelError(
+            f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
+        )
+    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def as_text(raw, what):
+    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        print(
+            f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD",
+            file=sys.stderr,
+        )
+    return text
+
+
+def screen(args, text):
+    """text, with --clean without its invisible characters; report() tells of them."""
+    if text.isascii():
+        return text
+    args.unseen.update(
+        ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
+    )
+    return INVISIBLE.sub("", text) if args.clean else text
+
+
+def report(model, args, text=""):
+    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
+    if args.unseen:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
+        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
+        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+        args.unseen.clear()
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    for mark in (m for m in marks if m in text and m not in args.told):
+        args.told.add(mark)
+        model.notice(
+            f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn"
+        )
+
+
+SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
+
+
+def tame(text):
+    """Text for a terminal, which what a model writes must not drive."""
+    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/prompt.py
+# The prompt, from flags, files and pipes.
+
+def read_prompt(model, args):
+    raw = (
+        read_text(args.file)
+        if args.file is not None
+        else read_text("-")
+        if args.prompt is None
+        else None
+    )
+    if args.prompt is not None:
+        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+    text = screen(args, as_text(raw, "the prompt"))
+    report(model, args, text)
+    return text
+
+
+def prompt_ids(model, args, prompt):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
+    if isinstance(prompt, list):
+        return prompt
+    tokenizer = model._need_tokenizer()
+    if args.raw or not (tokenizer.chat or args.chat or args.system):
+        return tokenizer.encode(model.short(prompt))
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return model.encode_chat([*system, {"role": "user", "content": prompt}])
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/batch.py
+# JSON lines in, JSON lines out, many texts written together.
+
+LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
+    **dict.fromkeys("temperature top_p min_p repeat_penalty".split(), (int, float)),
+    **dict.fromkeys(
+        "max_tokens max_completion_tokens n_predict top_k repeat_last_n seed logprobs".split(), int
+    ),
+    **{
+        "prompt": (str, list),
+        "messages": list,
+        "stop": (str, list),
+        "ignore_eos": bool,
+        "id": object,
+    },
+    **dict.fromkeys("model user metadata".split(), object),  # which change nothing
+}
+LINE_MAX = 1 << 24  # bytes
 
 
 def request(model, args, line, number, seed):
@@ -4718,9 +5964,17 @@ def request(model, args, line, number, seed):
             raise ModelError("expected a string or an object; write one a line")
         name = value.get("custom_id", value.get("id", number))
         openai = "body" in value
-        return name, Writer(model, **line_options(model, args, value["body"] if openai else value, name, seed)), openai
+        return (
+            name,
+            Writer(
+                model, **line_options(model, args, value["body"] if openai else value, name, seed)
+            ),
+            openai,
+        )
     except (ValueError, RecursionError):
-        error = ModelError(f"{line[:40].decode('utf-8', 'replace')!r} is no JSON, expected a string or an object")
+        error = ModelError(
+            f"{line[:40].decode('utf-8', 'replace')!r} is no JSON, expected a string or an object"
+        )
     except ModelError as e:
         error = e
     return name, ModelError(f"line {number}: {error}"), openai
@@ -4734,22 +5988,37 @@ def line_options(model, args, value, name, seed):
         if key in ("n", "stream") and given in (1, False, None):
             continue
         if key not in LINE_FIELDS:
-            raise ModelError(f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}")
+            raise ModelError(
+                f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
+            )
         kind = LINE_FIELDS[key]
-        if kind is not object and (not isinstance(given, kind) or isinstance(given, bool) and kind is not bool):
-            raise ModelError(f"field {key}: {type(given).__name__}, not as expected; see the README")
+        if kind is not object and (
+            not isinstance(given, kind) or isinstance(given, bool) and kind is not bool
+        ):
+            raise ModelError(
+                f"field {key}: {type(given).__name__}, not as expected; see the README"
+            )
     if ("prompt" in value) == ("messages" in value):
         raise ModelError("expected one of prompt and messages")
     if isinstance(value.get("prompt"), list) and not all(type(i) is int for i in value["prompt"]):
         raise ModelError("field prompt: expected text, or token ids")
     if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
         raise ModelError("field stop: expected strings")
-    limits = [value[k] for k in ("max_tokens", "max_completion_tokens", "n_predict") if k in value] or [args.n_predict]
+    limits = [
+        value[k] for k in ("max_tokens", "max_completion_tokens", "n_predict") if k in value
+    ] or [args.n_predict]
     if limits[0] < -1 or value.get("logprobs", 0) < 0:
-        raise ModelError(f"max_tokens is {limits[0]}, expected -1 (until the end) or more, and logprobs 0 or more")
+        raise ModelError(
+            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, and logprobs 0 or more"
+        )
     taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
     return {
-        **{"stop": args.stop, "ignore_eos": args.ignore_eos, "seed": line_seed(seed, name), **args.how},
+        **{
+            "stop": args.stop,
+            "ignore_eos": args.ignore_eos,
+            "seed": line_seed(seed, name),
+            **args.how,
+        },
         **{key: value[key] for key in taken & value.keys()},
         "max_tokens": None if limits[0] < 0 else limits[0],
         "prompt": asked_ids(model, args, value),
@@ -4762,14 +6031,20 @@ def asked_ids(model, args, value):
         asked = value["prompt"]
         return prompt_ids(model, args, screen(args, asked) if isinstance(asked, str) else asked)
     text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
-    return model.encode_chat([{**m, "content": screen(args, m["content"])} if text(m) else m for m in value["messages"]])
+    return model.encode_chat(
+        [{**m, "content": screen(args, m["content"])} if text(m) else m for m in value["messages"]]
+    )
 
 
 def answer(name, found, openai):
     """What becomes of a request: found is its finished Writer, or its error -> dict."""
     failed = isinstance(found, ModelError)
     if openai:
-        response = None if failed else {"status_code": 200, "request_id": f"{name}", "body": found.completion()}
+        response = (
+            None
+            if failed
+            else {"status_code": 200, "request_id": f"{name}", "body": found.completion()}
+        )
         error = {"code": "bad_request", "message": str(found)} if failed else None
         return {"custom_id": name, "response": response, "error": error}
     if failed:
@@ -4778,7 +6053,13 @@ def answer(name, found, openai):
     (choice,) = whole["choices"]
     kept = {key: whole[key] for key in ("stop_reason", "seed", "usage")}
     said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
-    return {"id": name, "text": choice["text"], "finish_reason": choice["finish_reason"], **kept, **said}
+    return {
+        "id": name,
+        "text": choice["text"],
+        "finish_reason": choice["finish_reason"],
+        **kept,
+        **said,
+    }
 
 
 def read_lines(fd, shard, put):
@@ -4790,7 +6071,11 @@ def read_lines(fd, shard, put):
         try:
             block = os.read(fd, 1 << 16)
         except OSError as e:
-            return put(ModelError(f"--batch: cannot be read ({e.strerror}); expected lines of JSON; check the file or pipe"))
+            return put(
+                ModelError(
+                    f"--batch: cannot be read ({e.strerror}); expected lines of JSON; check the file or pipe"
+                )
+            )
         *lines, rest = block.split(b"\n") if block else [b"", b""]
         for line in lines:
             whole = size + len(line) <= LINE_MAX
@@ -4817,11 +6102,15 @@ def open_output(path, resume):
     if os.path.exists(path):
         return None, 0
     if os.path.exists(part) and not resume:
-        raise ModelError(f"{name}.part: of a run that was interrupted; expected none; go on with --resume, or remove it")
+        raise ModelError(
+            f"{name}.part: of a run that was interrupted; expected none; go on with --resume, or remove it"
+        )
     try:
         f = open(part, "a+b")
     except OSError as e:
-        raise ModelError(f"{name}.part: cannot be written ({e.strerror}); expected room there; choose another") from None
+        raise ModelError(
+            f"{name}.part: cannot be written ({e.strerror}); expected room there; choose another"
+        ) from None
     try:
         import fcntl
 
@@ -4829,7 +6118,9 @@ def open_output(path, resume):
     except ImportError:
         pass
     except OSError:
-        raise ModelError(f"{name}.part: another run is writing it, expected none; wait, or choose another") from None
+        raise ModelError(
+            f"{name}.part: another run is writing it, expected none; wait, or choose another"
+        ) from None
     f.seek(0)
     whole = done = 0
     for line in f:
@@ -4850,7 +6141,12 @@ def batch(model, args):
         model.notice(f"{printable(args.output)}: is there already; nothing to do")
         return 0
     fd = 0 if args.batch == "-" else open_regular(args.batch, "a file of JSON lines")[0]
-    lines, found, began, shown = queue.Queue(32), {}, time.perf_counter(), 0.0  # found: answers that wait for their turn
+    lines, found, began, shown = (
+        queue.Queue(32),
+        {},
+        time.perf_counter(),
+        0.0,
+    )  # found: answers that wait for their turn
     total = count_lines(fd, args.shard) if args.batch != "-" else None
     threading.Thread(target=read_lines, args=(fd, args.shard, lines.put), daemon=True).start()
     state = SimpleNamespace(asked=0, written=skip, ended=0, failed=0, prompt=0, new=0)
@@ -4894,8 +6190,17 @@ def batch(model, args):
             if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
                 shown = now
                 pace = (now - began) / max(state.written - skip, 1)
-                left = f", {(total - state.written) * pace:.0f} s left" if total and state.ended else ""
-                print(f"\r{state.written} lines of {total or 'a pipe'}{left}   ", end="", file=sys.stderr, flush=True)
+                left = (
+                    f", {(total - state.written) * pace:.0f} s left"
+                    if total and state.ended
+                    else ""
+                )
+                print(
+                    f"\r{state.written} lines of {total or 'a pipe'}{left}   ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
         if args.output:
             os.fsync(out.fileno())
             os.replace(args.output + ".part", args.output)
@@ -4903,7 +6208,9 @@ def batch(model, args):
         if not args.output:
             raise
         found = f"{printable(args.output)}.part: cannot be written ({e.strerror})"
-        raise ModelError(f"{found}; expected room for the answers; free some, and go on with --resume") from None
+        raise ModelError(
+            f"{found}; expected room for the answers; free some, and go on with --resume"
+        ) from None
     report(model, args)
     if not args.quiet:
         batch_stats(state, time.perf_counter() - began, seed)
@@ -4927,7 +6234,615 @@ def count_lines(fd, shard):
 
 
 # -----------------------------------------------------------------------------
-# chat: a conversation in a terminal
+# twofile/front/flags.py
+# The command line's flags.
+
+def numbers(text):
+    """ "128,512" -> [128, 512]"""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)!r}, expected whole numbers, separated by commas"
+        )
+    return [int(n) for n in text.split(",")]
+
+
+EXAMPLES = """\
+examples:
+  python run.py model.bin -p "Once upon a time"
+  python run.py model.bin --chat
+  python run.py model.bin -f notes.txt -n 100 --temp 0
+  echo "The fox said" | python run.py model.bin -q > story.txt
+  python run.py model.bin -p "Is a fox red?" --choices yes no
+  python run.py model.bin --batch requests.jsonl -o answers.jsonl
+  python run.py model.bin --perplexity -f book.txt
+  python run.py model.bin -p "A story, please" --json | jq .usage
+
+exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
+the pipe has gone. stdout carries the text and nothing else.
+"""
+HABITS = {  # flags of llama2.c and llama.cpp that are something else here
+    "-i": "the prompt is -p TEXT",
+    "-y": "the system prompt is -sys TEXT",
+    "-b": "give the model file as it is; the context is -c N",
+    "--chat-template": "a template is compiled when a model is made: export.py SOURCE --chat-template FILE",
+}
+DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        super().error(printable(message))
+
+
+def make_parser():
+    ap = Parser(
+        prog="run.py",
+        usage="run.py MODEL [options]",
+        description="Write text with a language model.",
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
+        allow_abbrev=False,
+    )
+    ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
+    ap.add_argument("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
+    ap.add_argument(
+        "-z",
+        "--tokenizer",
+        metavar="FILE",
+        help="default: inside the model, or tokenizer.bin beside it",
+    )
+    ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
+
+    text = ap.add_argument_group("text")
+    text.add_argument(
+        "-p", "--prompt", metavar="TEXT", help="what to answer or continue; may begin with a dash"
+    )
+    text.add_argument(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="read the prompt from a file, - = stdin; before -p if both",
+    )
+    text.add_argument(
+        "-n",
+        "--n-predict",
+        "--max-tokens",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="new tokens (default: all)",
+    )
+    text.add_argument(
+        "-r",
+        "--stop",
+        action="append",
+        default=[],
+        metavar="STR",
+        help="end before this text; repeatable",
+    )
+    text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
+    text.add_argument("--echo", action="store_true", help="print the prompt too")
+    text.add_argument(
+        "--clean",
+        action="store_true",
+        help="take invisible characters out of prompts, and say how many",
+    )
+    text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
+    text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
+    text.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="N",
+        help="in JSON: log-probabilities, and the N likeliest tokens",
+    )
+
+    talk = ap.add_argument_group("conversation (of a model with a chat template)")
+    talk.add_argument(
+        "--chat",
+        "-cnv",
+        action="store_true",
+        help="a conversation in the terminal; in a pipe one turn",
+    )
+    talk.add_argument(
+        "--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template"
+    )
+    talk.add_argument(
+        "-sys",
+        "--system-prompt",
+        dest="system",
+        metavar="TEXT",
+        help="what the model is told first",
+    )
+    talk.add_argument(
+        "-sysf",
+        "--system-prompt-file",
+        dest="system_file",
+        metavar="FILE",
+        help="the same, from a file",
+    )
+
+    how = ap.add_argument_group("sampling")
+    how.add_argument(
+        "--temp",
+        type=float,
+        metavar="X",
+        help="temperature, 0 = most likely (default the model's, or 0.8)",
+    )
+    how.add_argument(
+        "--top-k",
+        type=int,
+        metavar="N",
+        help="of the N likeliest, 0 = all (default the model's, or 40)",
+    )
+    how.add_argument(
+        "--top-p",
+        type=float,
+        metavar="X",
+        help="of the likeliest with this share (the model's, or 0.95)",
+    )
+    how.add_argument(
+        "--min-p", type=float, metavar="X", help="at least X times the best chance (default 0.05)"
+    )
+    how.add_argument(
+        "--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)"
+    )
+    how.add_argument(
+        "--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)"
+    )
+    how.add_argument(
+        "-s",
+        "--seed",
+        type=int,
+        metavar="N",
+        help="same seed, same text (default: random, and reported)",
+    )
+    how.add_argument(
+        "--best-of",
+        type=int,
+        metavar="N",
+        help="write N texts at once, print the one the model finds likeliest",
+    )
+    how.add_argument(
+        "--judge",
+        metavar="CMD",
+        help="... for which this command, given it on stdin, prints the largest number",
+    )
+
+    given = ap.add_argument_group("given texts")
+    given.add_argument("--score", action="store_true", help="log-likelihood of the prompt itself")
+    given.add_argument(
+        "--choices",
+        nargs="+",
+        metavar="TEXT",
+        help="print the likeliest answer to the prompt of these",
+    )
+    given.add_argument(
+        "--perplexity",
+        action="store_true",
+        help="of a long prompt, as llama-perplexity's; -c sets windows",
+    )
+
+    many = ap.add_argument_group("many texts")
+    many.add_argument(
+        "--batch",
+        metavar="FILE",
+        help="JSON lines in (- = stdin), JSON lines out, many written at once",
+    )
+    many.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="of --batch; FILE.part until it is whole (default stdout)",
+    )
+    many.add_argument(
+        "-np", "--parallel", type=int, default=8, metavar="N", help="at once, 1 to 16 (default 8)"
+    )
+    many.add_argument("--resume", action="store_true", help="go on with FILE.part")
+    many.add_argument(
+        "--shard", metavar="I/N", help="of N parts the I-th, from 0 (default: Slurm's array task)"
+    )
+
+    machine = ap.add_argument_group("machine")
+    machine.add_argument(
+        "-t", "--threads", metavar="N", help="default: the cores this process may use"
+    )
+    machine.add_argument(
+        "-c",
+        "--ctx-size",
+        type=int,
+        default=0,
+        metavar="N",
+        help="context in tokens (default: the model's)",
+    )
+    machine.add_argument(
+        "--kv",
+        choices=("f16", "f32"),
+        help="type of the KV cache (default f16; f32 for f32 models)",
+    )
+    machine.add_argument(
+        "--prompt-cache",
+        metavar="FILE",
+        help="keep what was computed of the prompt, and use it next time",
+    )
+
+    other = ap.add_argument_group("other")
+    other.add_argument(
+        "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
+    )
+    other.add_argument("--info", action="store_true", help="describe the model and exit")
+    other.add_argument(
+        "--id",
+        metavar="HEX",
+        help="refuse another model; 16 or more digits of what --info and export.py show",
+    )
+    other.add_argument(
+        "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
+    )
+    other.add_argument(
+        "--tokenize",
+        action="store_true",
+        help="print the prompt's tokens, an id and its text a line, and exit",
+    )
+    other.add_argument(
+        "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
+    )
+    other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    return ap
+
+
+def parse_args(argv):
+    ap, glued = make_parser(), []
+    for arg in argv:  # a value may begin with a dash, which argparse only takes behind an =
+        if glued and glued[-1] in DASHED:
+            glued[-1] = (
+                {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(
+                    glued[-1], glued[-1]
+                )
+                + "="
+                + arg
+            )
+        elif arg in HABITS:
+            ap.error(f"{arg} is {'llama.cpp' if arg[:2] == '--' else 'llama2.c'}'s; {HABITS[arg]}")
+        else:
+            glued.append(arg)
+    args = ap.parse_args(glued)
+    if args.model_flag in ("chat", "generate"):
+        ap.error(
+            f"-m {args.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
+        )
+    if (args.model is None) == (args.model_flag is None):
+        ap.error("give one model file: run.py model.bin -p TEXT")
+    args.model = args.model or args.model_flag
+    if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
+        ap.error(
+            f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)"
+        )
+    if args.threads is not None and not re.fullmatch(r"\d{1,9}", args.threads):
+        ap.error(
+            f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp"
+        )
+    args.threads = None if args.threads is None else int(args.threads)
+    if args.id is not None and not MODEL_ID.fullmatch(args.id):
+        ap.error(
+            f"--id is {args.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
+        )
+    args.unseen, args.told = Counter(), set()  # for report()
+    check_numbers(args, ap.error)
+    check_modes(args, ap.error)
+    try:
+        given = {
+            name: getattr(args, name.replace("temperature", "temp"))
+            for name in Sampling.__dataclass_fields__
+        }
+        args.how = {name: value for name, value in given.items() if value is not None}
+        Sampling(**args.how)  # raises for a value out of range
+    except ModelError as e:
+        ap.error(str(e))
+    return args
+
+
+def check_numbers(args, error):
+    for flag, value, low, means in (
+        ("-n", args.n_predict, -1, "-1 (until the end), 0 (the prompt only) or more"),
+        ("-c", args.ctx_size, 0, "0 (the model's) or more"),
+        ("-np", args.parallel, 1, "1 to 16"),
+        ("--logprobs", args.logprobs, 0, "0 or more"),
+        ("--best-of", args.best_of, 1, "1 or more"),
+    ):
+        if value is not None and (value < low or flag == "-np" and value > WANTED_MAX):
+            error(f"{flag} is {value}, expected {means}")
+
+
+def check_modes(args, error):
+    """One thing at a time, and flags only where they do something; where the prompt comes from."""
+    modes = {
+        name: getattr(args, name)
+        for name in "batch chat score choices perplexity best_of info verify tokenize".split()
+    }
+    args.mode, *more = [name for name, value in modes.items() if value not in (None, False)] or [
+        "text"
+    ]
+    flag = "--" + args.mode.replace("_", "-")
+    if more:
+        error(
+            f"{flag} and --{more[0].replace('_', '-')}: expected one of them; run them one after the other"
+        )
+    for name, fits in (
+        ("judge", ["best_of"]),
+        ("output", ["batch"]),
+        ("resume", ["batch"]),
+        ("shard", ["batch"]),
+        ("json", "text best_of score choices perplexity info".split()),
+        ("jsonl", ["text"]),
+        ("logprobs", "text best_of score".split()),
+        ("prompt_cache", ["text"]),
+        ("echo", ["text", "best_of"]),
+    ):
+        if getattr(args, name) not in (None, False) and args.mode not in fits:
+            error(
+                f"--{name.replace('_', '-')} does nothing with {flag if args.mode != 'text' else 'plain text'}; leave it out"
+            )
+    if args.logprobs is not None and not (args.json or args.jsonl):
+        error("--logprobs needs --json or --jsonl, which have a place for them")
+    if args.resume and not args.output:
+        error("--resume goes on with a file; name it with -o")
+    if args.raw and (args.chat or args.system or args.system_file):
+        error("--raw continues text without a template; leave out --chat and the system prompt")
+    if args.mode == "batch":
+        args.shard = parse_shard(args.shard, error)
+    terminal = sys.stdin and sys.stdin.isatty()
+    no_prompt = args.prompt is None and args.file is None and terminal
+    args.repl = args.chat and no_prompt and sys.stdout.isatty()
+    if no_prompt and not args.repl and args.mode not in ("batch", "info", "verify"):
+        error("no prompt; give -p TEXT, -f FILE, or a pipe")
+
+
+def parse_shard(text, error):
+    """ "1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
+    if text is None:
+        task, count, least = (
+            os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN")
+        )
+        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
+            return 0, 1
+        text = f"{int(task) - int(least or 0)}/{count}"
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(text.split("/")[0]) < int(
+        text.split("/")[1]
+    ):
+        error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
+    return tuple(map(int, text.split("/")))
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/bench.py
+# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+
+def bench(argv):
+    """The command line behind --bench; -> exit code."""
+    ap = Parser(
+        prog="run.py --bench",
+        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
+        allow_abbrev=False,
+    )
+    ap.add_argument("--bench", action="store_true", help=argparse.SUPPRESS)
+    ap.add_argument("models", nargs="+", metavar="MODEL", help="one or more model.bin")
+    ap.add_argument(
+        "-p",
+        type=numbers,
+        default=[512],
+        metavar="N,…",
+        help="prompt lengths, 0 = none (default 512)",
+    )
+    ap.add_argument(
+        "-n",
+        type=numbers,
+        default=[128],
+        metavar="N,…",
+        help="tokens to generate, 0 = none (default 128)",
+    )
+    ap.add_argument(
+        "-d",
+        type=numbers,
+        default=[0],
+        metavar="N,…",
+        help="tokens in the context before (default 0)",
+    )
+    ap.add_argument(
+        "-t",
+        type=numbers,
+        default=[available_cores()],
+        metavar="N,…",
+        help="threads (default: the cores)",
+    )
+    ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
+    ap.add_argument(
+        "-o",
+        choices=("md", "csv", "json", "jsonl"),
+        default="md",
+        help="output format (default md)",
+    )
+    ap.add_argument("--id", metavar="HEX", help="the model id that every MODEL must have")
+    a = ap.parse_args(argv)
+    if a.r < 1:
+        ap.error(f"-r is {a.r}, expected 1 or more")
+    rows = []
+    for path in a.models:
+        for threads in a.t:
+            rows += bench_model(
+                Model(path, n_threads=threads, id=a.id), a, lambda row: print_row(row, a.o)
+            )
+    if a.o == "json":
+        import json
+
+        print(json.dumps(rows, indent=2))
+    return 0
+
+
+def bench_model(model, a, show):
+    """Every test on one model -> rows as dicts, each shown as soon as it is there."""
+    c, began = model.config, time.perf_counter()
+    plan = [(n, 0, d) for d in a.d for n in a.p if n] + [(0, n, d) for d in a.d for n in a.n if n]
+    plan = [(min(p, c.max_ctx - d), min(n, c.max_ctx - d), d) for p, n, d in plan]
+    if any(p + n < 1 for p, n, d in plan):
+        raise ModelError(
+            f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
+        )
+    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
+    load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
+    ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
+
+    def decode(first, last, step):
+        for n in range(first, last, step):
+            part = ids[n : min(n + step, last)]
+            forward(
+                part,
+                range(n, n + len(part)),
+                [0] * len(part),
+                [len(part) - 1] if n + step >= last or step == 1 else [],
+            )
+
+    read, tile = ceilings(forward, model.notice)
+    unread = {
+        "rope",
+        "rope2",
+        "positions",
+        "positions.s",
+        "ple_embed",
+        "ple_embed.s",
+    }  # of which a row is read
+    unread |= {"embed", "embed.s"} if c.has("head") else set()
+    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
+    part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
+    head = 2 * c.vocab_size * c.dim
+    ops = (
+        2 * sum(math.prod(t.shape) * part(t) for t in matrices if t.name[-2:] != ".s") - head
+    )  # for a token without logits
+    for p, n, d in plan:
+        decode(0, d, CHUNK)
+        nanoseconds = []
+        for _ in range(a.r + 1):
+            start = time.perf_counter_ns()
+            decode(d, d + p + n, CHUNK if p else 1)
+            nanoseconds.append(time.perf_counter_ns() - start)
+        nanoseconds = nanoseconds[1:]
+        speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
+        cache = model._cache_bytes(d + n // 2) if n else 0
+        spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+        mean = float(np.mean(speeds))
+        rows.append(
+            {
+                "cpu_info": cpu_name(),
+                "backends": f"CPU {host_isa()[0]}",
+                "model_filename": model.file.path,
+                "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
+                "model_size": model.file.size,
+                "model_n_params": model.info["parameters"],
+                "n_batch": CHUNK,
+                "n_threads": model.n_threads,
+                "type_k": model.kv,
+                "type_v": model.kv,
+                "n_prompt": p,
+                "n_gen": n,
+                "n_depth": d,
+                "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "avg_ns": round(np.mean(nanoseconds)),
+                "stddev_ns": round(spread(nanoseconds)),
+                "avg_ts": mean,
+                "stddev_ts": spread(speeds),
+                "samples_ns": nanoseconds,
+                "samples_ts": speeds,
+                "bytes_per_token": round(sum(t.nbytes * part(t) for t in matrices)) + cache
+                if n
+                else 0,
+                "read_gbps": read / 1e9,
+                "gops": mean * (ops + head / (p or 1)) / 1e9,
+                "tile_gops": tile / 1e9,
+                "compile_s": forward.code.compile_seconds,
+                "import_s": IMPORT_SECONDS,
+                "load_s": load,
+                "peak_rss": peak_rss(),
+            }
+        )
+        show(rows[-1])
+    return rows
+
+
+def ceilings(forward, notice):
+    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
+    block = Buffer(1 << 28)
+    block.raw[::4096] = 1  # pages that were never written are all the same one
+    record = np.zeros(RECORD_BYTES // 8, np.int64)
+    fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
+    code = Code(["sweep"], notice)
+    record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
+    small = next(
+        row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")
+    ).copy()
+    small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
+    forward.pass_words[N_TOKENS // 8] = CHUNK
+    times = []
+    for program, work in (
+        (np.stack([record]), block.nbytes),
+        (np.stack([small] * 64), 128 * CHUNK * int(small[ROWS // 8] * small[COLS // 8])),
+    ):
+        best, spent = math.inf, 0.0
+        while spent < 0.3:
+            start = time.perf_counter()
+            forward.run(program, program.ctypes.data)
+            seconds = time.perf_counter() - start
+            best, spent = min(best, seconds), spent + seconds
+        times.append(work / best)
+    return times
+
+
+def print_row(row, form):
+    """One row in that form on stdout, and its background on stderr."""
+    if form == "md":
+        columns = "model size params backend threads test t/s".split()
+        if not getattr(print_row, "header", False):
+            print(
+                "| " + " | ".join(columns) + " |\n| --- | ---: | ---: | --- | ---: | --- | ---: |"
+            )
+        size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
+        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+        speed = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
+        cells = [
+            row["model_type"],
+            f"{size:.2f} MiB",
+            f"{params:.2f} M",
+            row["backends"],
+            row["n_threads"],
+            test,
+            speed,
+        ]
+        print("| " + " | ".join(map(str, cells)) + " |")
+    elif form == "csv":
+        if not getattr(print_row, "header", False):
+            print(",".join(row))
+        print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
+    elif form == "jsonl":
+        import json
+
+        print(json.dumps(row))
+    print_row.header = True
+    sys.stdout.flush()
+    if row["n_gen"]:
+        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+    else:
+        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's {row['tile_gops']:.0f}"
+    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s, compile {row['compile_s']:.1f} s"
+    print(
+        f"run.py: {work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}",
+        file=sys.stderr,
+    )
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/chat.py
+# A conversation in a terminal.
 
 CHAT_HELP = """\
 /help          this
@@ -4957,7 +6872,11 @@ class Chat:
     def ids(self):
         """The conversation as ids, without its oldest turns if it has outgrown the context."""
         dropped, limit = 0, self.model.n_ctx
-        room = min(limit // 4, 256) if self.args.n_predict < 0 else min(self.args.n_predict, limit // 2)
+        room = (
+            min(limit // 4, 256)
+            if self.args.n_predict < 0
+            else min(self.args.n_predict, limit // 2)
+        )
         while True:
             ids = self.model.encode_chat(self.messages)
             oldest = self.messages[:1] and self.messages[0]["role"] == "system"
@@ -4966,9 +6885,13 @@ class Chat:
             del self.messages[oldest : oldest + 2]
             dropped += 1
         if dropped:
-            self.say(f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n")
+            self.say(
+                f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n"
+            )
         if len(ids) >= limit:
-            raise ModelError(f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter")
+            raise ModelError(
+                f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter"
+            )
         return ids
 
     def answer(self):
@@ -5009,22 +6932,32 @@ class Chat:
         elif name == "system":
             self.begin(rest)
         elif name == "reset":
-            self.begin(self.messages[0]["content"] if self.messages[:1] and self.messages[0]["role"] == "system" else None)
+            self.begin(
+                self.messages[0]["content"]
+                if self.messages[:1] and self.messages[0]["role"] == "system"
+                else None
+            )
         elif name == "regen":
             if self.messages[-1:] and self.messages[-1]["role"] == "assistant":
                 self.messages.pop()
                 self.answer()
             else:
-                raise ModelError("/regen: there is no answer yet; expected one; say something first")
+                raise ModelError(
+                    "/regen: there is no answer yet; expected one; say something first"
+                )
         elif name == "save" and rest:
             self.save(rest)
         elif name == "load" and rest:
             self.load(rest)
         elif name == "stats":
             written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
-            self.say(f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n")
+            self.say(
+                f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n"
+            )
         else:
-            raise ModelError(f"/{printable(name)}: not a command, or it lacks something; expected one of /help")
+            raise ModelError(
+                f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
+            )
         return True
 
     def save(self, path):
@@ -5045,9 +6978,13 @@ class Chat:
 
         try:
             messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
-            self.model.encode_chat([*messages, {"role": "user", "content": ""}])  # raises if it is none
+            self.model.encode_chat(
+                [*messages, {"role": "user", "content": ""}]
+            )  # raises if it is none
         except (ValueError, TypeError, RecursionError):
-            raise ModelError(f"{printable(path)}: not JSON, expected what /save wrote; give such a file") from None
+            raise ModelError(
+                f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
+            ) from None
         self.messages = messages
 
 
@@ -5090,278 +7027,8 @@ def chat(model, args):
 
 
 # -----------------------------------------------------------------------------
-# command line: stdout carries the text and nothing else
-
-EXAMPLES = """\
-examples:
-  python run.py model.bin -p "Once upon a time"
-  python run.py model.bin --chat
-  python run.py model.bin -f notes.txt -n 100 --temp 0
-  echo "The fox said" | python run.py model.bin -q > story.txt
-  python run.py model.bin -p "Is a fox red?" --choices yes no
-  python run.py model.bin --batch requests.jsonl -o answers.jsonl
-  python run.py model.bin --perplexity -f book.txt
-  python run.py model.bin -p "A story, please" --json | jq .usage
-
-exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
-the pipe has gone. stdout carries the text and nothing else.
-"""
-HABITS = {  # flags of llama2.c and llama.cpp that are something else here
-    "-i": "the prompt is -p TEXT",
-    "-y": "the system prompt is -sys TEXT",
-    "-b": "give the model file as it is; the context is -c N",
-    "--chat-template": "a template is compiled when a model is made: export.py SOURCE --chat-template FILE",
-}
-DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        super().error(printable(message))
-
-
-def make_parser():
-    ap = Parser(
-        prog="run.py",
-        usage="run.py MODEL [options]",
-        description="Write text with a language model.",
-        epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
-        allow_abbrev=False,
-    )
-    ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
-    ap.add_argument("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
-    ap.add_argument("-z", "--tokenizer", metavar="FILE", help="default: inside the model, or tokenizer.bin beside it")
-    ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
-
-    text = ap.add_argument_group("text")
-    text.add_argument("-p", "--prompt", metavar="TEXT", help="what to answer or continue; may begin with a dash")
-    text.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file, - = stdin; before -p if both")
-    text.add_argument("-n", "--n-predict", "--max-tokens", type=int, default=-1, metavar="N", help="new tokens (default: all)")
-    text.add_argument("-r", "--stop", action="append", default=[], metavar="STR", help="end before this text; repeatable")
-    text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
-    text.add_argument("--echo", action="store_true", help="print the prompt too")
-    text.add_argument("--clean", action="store_true", help="take invisible characters out of prompts, and say how many")
-    text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
-    text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
-    text.add_argument("--logprobs", type=int, metavar="N", help="in JSON: log-probabilities, and the N likeliest tokens")
-
-    talk = ap.add_argument_group("conversation (of a model with a chat template)")
-    talk.add_argument("--chat", "-cnv", action="store_true", help="a conversation in the terminal; in a pipe one turn")
-    talk.add_argument("--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template")
-    talk.add_argument("-sys", "--system-prompt", dest="system", metavar="TEXT", help="what the model is told first")
-    talk.add_argument("-sysf", "--system-prompt-file", dest="system_file", metavar="FILE", help="the same, from a file")
-
-    how = ap.add_argument_group("sampling")
-    how.add_argument("--temp", type=float, metavar="X", help="temperature, 0 = most likely (default the model's, or 0.8)")
-    how.add_argument("--top-k", type=int, metavar="N", help="of the N likeliest, 0 = all (default the model's, or 40)")
-    how.add_argument("--top-p", type=float, metavar="X", help="of the likeliest with this share (the model's, or 0.95)")
-    how.add_argument("--min-p", type=float, metavar="X", help="at least X times the best chance (default 0.05)")
-    how.add_argument("--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)")
-    how.add_argument("--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)")
-    how.add_argument("-s", "--seed", type=int, metavar="N", help="same seed, same text (default: random, and reported)")
-    how.add_argument("--best-of", type=int, metavar="N", help="write N texts at once, print the one the model finds likeliest")
-    how.add_argument("--judge", metavar="CMD", help="... for which this command, given it on stdin, prints the largest number")
-
-    given = ap.add_argument_group("given texts")
-    given.add_argument("--score", action="store_true", help="log-likelihood of the prompt itself")
-    given.add_argument("--choices", nargs="+", metavar="TEXT", help="print the likeliest answer to the prompt of these")
-    given.add_argument("--perplexity", action="store_true", help="of a long prompt, as llama-perplexity's; -c sets windows")
-
-    many = ap.add_argument_group("many texts")
-    many.add_argument("--batch", metavar="FILE", help="JSON lines in (- = stdin), JSON lines out, many written at once")
-    many.add_argument("-o", "--output", metavar="FILE", help="of --batch; FILE.part until it is whole (default stdout)")
-    many.add_argument("-np", "--parallel", type=int, default=8, metavar="N", help="at once, 1 to 16 (default 8)")
-    many.add_argument("--resume", action="store_true", help="go on with FILE.part")
-    many.add_argument("--shard", metavar="I/N", help="of N parts the I-th, from 0 (default: Slurm's array task)")
-
-    machine = ap.add_argument_group("machine")
-    machine.add_argument("-t", "--threads", metavar="N", help="default: the cores this process may use")
-    machine.add_argument("-c", "--ctx-size", type=int, default=0, metavar="N", help="context in tokens (default: the model's)")
-    machine.add_argument("--kv", choices=("f16", "f32"), help="type of the KV cache (default f16; f32 for f32 models)")
-    machine.add_argument("--prompt-cache", metavar="FILE", help="keep what was computed of the prompt, and use it next time")
-
-    other = ap.add_argument_group("other")
-    other.add_argument("--bench", action="store_true", help="measure tokens per second; --bench -h tells more")
-    other.add_argument("--info", action="store_true", help="describe the model and exit")
-    other.add_argument("--id", metavar="HEX", help="refuse another model; 16 or more digits of what --info and export.py show")
-    other.add_argument("--verify", action="store_true", help="check every tensor against its SHA-256 and exit")
-    other.add_argument("--tokenize", action="store_true", help="print the prompt's tokens, an id and its text a line, and exit")
-    other.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong")
-    other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
-    return ap
-
-
-def parse_args(argv):
-    ap, glued = make_parser(), []
-    for arg in argv:  # a value may begin with a dash, which argparse only takes behind an =
-        if glued and glued[-1] in DASHED:
-            glued[-1] = {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(glued[-1], glued[-1]) + "=" + arg
-        elif arg in HABITS:
-            ap.error(f"{arg} is {'llama.cpp' if arg[:2] == '--' else 'llama2.c'}'s; {HABITS[arg]}")
-        else:
-            glued.append(arg)
-    args = ap.parse_args(glued)
-    if args.model_flag in ("chat", "generate"):
-        ap.error(f"-m {args.model_flag} is llama2.c's; -m is the model file, a conversation is --chat")
-    if (args.model is None) == (args.model_flag is None):
-        ap.error("give one model file: run.py model.bin -p TEXT")
-    args.model = args.model or args.model_flag
-    if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
-        ap.error(f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)")
-    if args.threads is not None and not re.fullmatch(r"\d{1,9}", args.threads):
-        ap.error(f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp")
-    args.threads = None if args.threads is None else int(args.threads)
-    if args.id is not None and not MODEL_ID.fullmatch(args.id):
-        ap.error(f"--id is {args.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id")
-    args.unseen, args.told = Counter(), set()  # for report()
-    check_numbers(args, ap.error)
-    check_modes(args, ap.error)
-    try:
-        given = {name: getattr(args, name.replace("temperature", "temp")) for name in Sampling.__dataclass_fields__}
-        args.how = {name: value for name, value in given.items() if value is not None}
-        Sampling(**args.how)  # raises for a value out of range
-    except ModelError as e:
-        ap.error(str(e))
-    return args
-
-
-def check_numbers(args, error):
-    for flag, value, low, means in (
-        ("-n", args.n_predict, -1, "-1 (until the end), 0 (the prompt only) or more"),
-        ("-c", args.ctx_size, 0, "0 (the model's) or more"),
-        ("-np", args.parallel, 1, "1 to 16"),
-        ("--logprobs", args.logprobs, 0, "0 or more"),
-        ("--best-of", args.best_of, 1, "1 or more"),
-    ):
-        if value is not None and (value < low or flag == "-np" and value > WANTED_MAX):
-            error(f"{flag} is {value}, expected {means}")
-
-
-def check_modes(args, error):
-    """One thing at a time, and flags only where they do something; where the prompt comes from."""
-    modes = {name: getattr(args, name) for name in "batch chat score choices perplexity best_of info verify tokenize".split()}
-    args.mode, *more = [name for name, value in modes.items() if value not in (None, False)] or ["text"]
-    flag = "--" + args.mode.replace("_", "-")
-    if more:
-        error(f"{flag} and --{more[0].replace('_', '-')}: expected one of them; run them one after the other")
-    for name, fits in (
-        ("judge", ["best_of"]),
-        ("output", ["batch"]),
-        ("resume", ["batch"]),
-        ("shard", ["batch"]),
-        ("json", "text best_of score choices perplexity info".split()),
-        ("jsonl", ["text"]),
-        ("logprobs", "text best_of score".split()),
-        ("prompt_cache", ["text"]),
-        ("echo", ["text", "best_of"]),
-    ):
-        if getattr(args, name) not in (None, False) and args.mode not in fits:
-            error(f"--{name.replace('_', '-')} does nothing with {flag if args.mode != 'text' else 'plain text'}; leave it out")
-    if args.logprobs is not None and not (args.json or args.jsonl):
-        error("--logprobs needs --json or --jsonl, which have a place for them")
-    if args.resume and not args.output:
-        error("--resume goes on with a file; name it with -o")
-    if args.raw and (args.chat or args.system or args.system_file):
-        error("--raw continues text without a template; leave out --chat and the system prompt")
-    if args.mode == "batch":
-        args.shard = parse_shard(args.shard, error)
-    terminal = sys.stdin and sys.stdin.isatty()
-    no_prompt = args.prompt is None and args.file is None and terminal
-    args.repl = args.chat and no_prompt and sys.stdout.isatty()
-    if no_prompt and not args.repl and args.mode not in ("batch", "info", "verify"):
-        error("no prompt; give -p TEXT, -f FILE, or a pipe")
-
-
-def parse_shard(text, error):
-    """"1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
-    if text is None:
-        task, count, least = (os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN"))
-        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
-            return 0, 1
-        text = f"{int(task) - int(least or 0)}/{count}"
-    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(text.split("/")[0]) < int(text.split("/")[1]):
-        error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
-    return tuple(map(int, text.split("/")))
-
-
-TEXT_MAX = 1 << 27  # bytes of a prompt
-INVISIBLE = re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
-    "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
-    "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
-)
-
-
-def read_text(path):
-    """The bytes of a file, - = stdin, without a newline at the end."""
-    if path == "-":
-        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
-    else:
-        fd, _ = open_regular(path, "a text file")
-        with os.fdopen(fd, "rb") as f:
-            raw = f.read(TEXT_MAX + 1)
-    if len(raw) > TEXT_MAX:
-        name = "standard input" if path == "-" else printable(path)
-        raise ModelError(f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it")
-    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
-
-
-def as_text(raw, what):
-    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
-    text = raw.decode("utf-8", "replace")
-    if "\ufffd" in text and text.encode() != raw:
-        print(f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD", file=sys.stderr)
-    return text
-
-
-def screen(args, text):
-    """text, with --clean without its invisible characters; report() tells of them."""
-    if text.isascii():
-        return text
-    args.unseen.update(("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text))
-    return INVISIBLE.sub("", text) if args.clean else text
-
-
-def report(model, args, text=""):
-    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
-    if args.unseen:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
-        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
-        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
-        args.unseen.clear()
-    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
-    for mark in (m for m in marks if m in text and m not in args.told):
-        args.told.add(mark)
-        model.notice(f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn")
-
-
-def read_prompt(model, args):
-    raw = read_text(args.file) if args.file is not None else read_text("-") if args.prompt is None else None
-    if args.prompt is not None:
-        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
-    text = screen(args, as_text(raw, "the prompt"))
-    report(model, args, text)
-    return text
-
-
-def prompt_ids(model, args, prompt):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
-    if isinstance(prompt, list):
-        return prompt
-    tokenizer = model._need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.chat or args.system):
-        return tokenizer.encode(model.short(prompt))
-    system = [{"role": "system", "content": args.system}] if args.system else []
-    return model.encode_chat([*system, {"role": "user", "content": prompt}])
-
-
-SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
-
-
-def tame(text):
-    """Text for a terminal, which what a model writes must not drive."""
-    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
-
+# twofile/front/show.py
+# What is printed about a model or a given text.
 
 def show_info(model, args):
     if args.json:
@@ -5373,90 +7040,14 @@ def show_info(model, args):
         rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        value = f"{value:,}" if isinstance(value, int) and value > 99999 else "none" if value is None else printable(str(value))
+        value = (
+            f"{value:,}"
+            if isinstance(value, int) and value > 99999
+            else "none"
+            if value is None
+            else printable(str(value))
+        )
         print(f"{key:{width}}  {value}")
-
-
-def stats(w, cached=0):
-    """The line at the end, of a finished Writer."""
-    began, first, last = w.clock
-    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-    known = f" ({cached} cached)" if cached else ""
-    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
-    return f"{line} | stop: {w.reason} | seed {w.seed}"
-
-
-def write_text(model, args):
-    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
-    prompt = read_prompt(model, args)
-    ids = prompt_ids(model, args, prompt)
-    if not ids:
-        raise ModelError("-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT")
-    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    limit = None if args.n_predict < 0 else args.n_predict
-    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
-    if args.mode == "best_of":
-        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
-
-    def write(text):
-        out.write((tame(text) if terminal else text).encode())
-        out.flush()
-
-    forward = model._open(min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx)))
-    if args.verbose:
-        isa, cpu, _ = host_isa()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
-    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
-    w = Writer(model, ids, limit, **options, **args.how)
-    text = not (args.json or args.jsonl)
-    if args.echo and text:
-        write(prompt)
-    for chunk in model.write(w):
-        if text:
-            write(chunk.text)
-        elif args.jsonl and chunk.token is not None:
-            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-            top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
-            out.write(dump({**row, "top": top} if top else row))
-            out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
-        out.write(dump(w.completion(prompt if args.echo else "")))
-    if args.prompt_cache and cached < w.n_prompt - 1:
-        model.save_cache(args.prompt_cache, w.n_prompt)
-    if not args.quiet:
-        print(stats(w, cached), file=sys.stderr)
-
-
-def write_best(model, args, prompt, ids, limit, options):
-    """--best-of: the best of N texts."""
-    import subprocess
-
-    def ask(text):
-        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
-        try:
-            return float(done.stdout)
-        except ValueError:
-            said = printable(done.stdout[:40].decode("utf-8", "replace"))
-            raise ModelError(f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it") from None
-
-    judge = ask if args.judge else None
-    places = min(args.parallel, args.best_of)
-    model.fit(places)
-    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
-    best, echo = found[0], prompt if args.echo else ""
-    if args.json:
-        rows = [{"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed} for w in found]
-        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
-    else:
-        text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
-    if not args.quiet:
-        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
-        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
 
 
 def show_tokens(model, args):
@@ -5469,8 +7060,13 @@ def show_score(model, args):
     text = read_prompt(model, args)
     ids = model.tokenize(model.short(text))
     if len(ids) < 2:
-        raise ModelError(f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text")
-    total, n_bytes = float(model.score(ids)[0].sum()), sum(len(model.tokenizer.piece(i)) for i in ids[1:])
+        raise ModelError(
+            f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text"
+        )
+    total, n_bytes = (
+        float(model.score(ids)[0].sum()),
+        sum(len(model.tokenizer.piece(i)) for i in ids[1:]),
+    )
     found = {"logprob": total, "tokens": len(ids) - 1, "bytes": n_bytes}
     found["bits_per_byte"] = -total / math.log(2) / max(n_bytes, 1)
     if args.json:
@@ -5479,7 +7075,9 @@ def show_score(model, args):
         return
     print(f"{total:.4f}")
     if not args.quiet:
-        line = f"{found['tokens']} tokens, {n_bytes} bytes, {found['bits_per_byte']:.4f} bits per byte"
+        line = (
+            f"{found['tokens']} tokens, {n_bytes} bytes, {found['bits_per_byte']:.4f} bits per byte"
+        )
         print(line, file=sys.stderr)
 
 
@@ -5502,9 +7100,14 @@ def show_choice(model, args):
         sys.stdout.buffer.write(dump({"choice": rows[0]["text"], "choices": rows}))
         return
     text = rows[0]["text"]
-    sys.stdout.buffer.write(tame(text).encode() + b"\n" if sys.stdout.isatty() else os.fsencode(text) + b"\n")
+    sys.stdout.buffer.write(
+        tame(text).encode() + b"\n" if sys.stdout.isatty() else os.fsencode(text) + b"\n"
+    )
     if not args.quiet:
-        print(" | ".join(f"{printable(row['text'])} {row['logprob']:.4f}" for row in rows), file=sys.stderr)
+        print(
+            " | ".join(f"{printable(row['text'])} {row['logprob']:.4f}" for row in rows),
+            file=sys.stderr,
+        )
 
 
 def show_perplexity(model, args):
@@ -5513,7 +7116,12 @@ def show_perplexity(model, args):
     def on_window(done, windows, ppl):
         if not args.quiet and sys.stderr.isatty():
             left = (time.perf_counter() - began) / done * (windows - done)
-            print(f"\rwindow {done} of {windows}: {ppl:.4f}, {left:.0f} s left   ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rwindow {done} of {windows}: {ppl:.4f}, {left:.0f} s left   ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     found = model.perplexity(read_prompt(model, args), args.ctx_size or 512, on_window)
     if args.json:
@@ -5523,8 +7131,112 @@ def show_perplexity(model, args):
     if not args.quiet:
         where = f"{found['tokens']} tokens of {found['windows']} windows of {found['n_ctx']}"
         end = "\r" if sys.stderr.isatty() else ""
-        print(f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s", file=sys.stderr)
+        print(
+            f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s",
+            file=sys.stderr,
+        )
 
+
+# -----------------------------------------------------------------------------
+# twofile/front/write.py
+# Writing one text to stdout.
+
+def stats(w, cached=0):
+    """The line at the end, of a finished Writer."""
+    began, first, last = w.clock
+    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
+    known = f" ({cached} cached)" if cached else ""
+    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
+    return f"{line} | stop: {w.reason} | seed {w.seed}"
+
+
+def write_text(model, args):
+    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+    prompt = read_prompt(model, args)
+    ids = prompt_ids(model, args, prompt)
+    if not ids:
+        raise ModelError(
+            "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
+        )
+    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
+    limit = None if args.n_predict < 0 else args.n_predict
+    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
+    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
+    if args.mode == "best_of":
+        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
+
+    def write(text):
+        out.write((tame(text) if terminal else text).encode())
+        out.flush()
+
+    forward = model._open(
+        min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
+    )
+    if args.verbose:
+        isa, cpu, _ = host_isa()
+        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
+    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
+    w = Writer(model, ids, limit, **options, **args.how)
+    text = not (args.json or args.jsonl)
+    if args.echo and text:
+        write(prompt)
+    for chunk in model.write(w):
+        if text:
+            write(chunk.text)
+        elif args.jsonl and chunk.token is not None:
+            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
+            top = [
+                {"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top
+            ]
+            out.write(dump({**row, "top": top} if top else row))
+            out.flush()
+    if text and terminal:
+        write("\n")
+    elif not text:
+        out.write(dump(w.completion(prompt if args.echo else "")))
+    if args.prompt_cache and cached < w.n_prompt - 1:
+        model.save_cache(args.prompt_cache, w.n_prompt)
+    if not args.quiet:
+        print(stats(w, cached), file=sys.stderr)
+
+
+def write_best(model, args, prompt, ids, limit, options):
+    """--best-of: the best of N texts."""
+    import subprocess
+
+    def ask(text):
+        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
+        try:
+            return float(done.stdout)
+        except ValueError:
+            said = printable(done.stdout[:40].decode("utf-8", "replace"))
+            raise ModelError(
+                f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
+            ) from None
+
+    judge = ask if args.judge else None
+    places = min(args.parallel, args.best_of)
+    model.fit(places)
+    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
+    best, echo = found[0], prompt if args.echo else ""
+    if args.json:
+        rows = [
+            {"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed}
+            for w in found
+        ]
+        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
+    else:
+        text = echo + best.written
+        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+    if not args.quiet:
+        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
+        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/main.py
+# The program: flags, modes, signals, exit codes.
 
 def main(argv=None):
     """Run the command line; -> exit code."""
@@ -5538,16 +7250,31 @@ def main(argv=None):
         elif args.system is not None:
             args.system = as_text(os.fsencode(args.system), "the system prompt")
         args.system = args.system and screen(args, args.system)
-        model = Model(args.model, args.tokenizer, args.ctx_size, args.threads, args.kv, not args.quiet, args.id)
+        model = Model(
+            args.model,
+            args.tokenizer,
+            args.ctx_size,
+            args.threads,
+            args.kv,
+            not args.quiet,
+            args.id,
+        )
         if args.mode == "verify":
             verify(model.file)
-            print(f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256")
+            print(
+                f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256"
+            )
         elif args.mode == "batch":
             return batch(model, args)
         elif args.repl:
             return chat(model, args)
         else:
-            modes = {"info": show_info, "tokenize": show_tokens, "score": show_score, "choices": show_choice}
+            modes = {
+                "info": show_info,
+                "tokenize": show_tokens,
+                "score": show_score,
+                "choices": show_choice,
+            }
             {**modes, "perplexity": show_perplexity}.get(args.mode, write_text)(model, args)
         sys.stdout.flush()
     except ModelError as e:
@@ -5569,13 +7296,18 @@ def come_again(swallowed):
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
 
 
-if __name__ == "__main__":
+def launch():
+    """The program: streams, signals, then main(); never returns."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
-        while os.open(os.devnull, os.O_RDWR) < 3:  # a closed stream's number would go to the next file, and be read as one
+        while (
+            os.open(os.devnull, os.O_RDWR) < 3
+        ):  # a closed stream's number would go to the next file, and be read as one
             pass
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # closed by 2>&-; print would take stdout instead
+    sys.stderr = sys.stderr or open(
+        os.devnull, "w"
+    )  # closed by 2>&-; print would take stdout instead
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
@@ -5592,6 +7324,12 @@ if __name__ == "__main__":
             text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
             print(f"run.py: error: {text}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the end of Python takes some milliseconds
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    launch()

@@ -1,0 +1,22 @@
+"""A language model is two files: parameters, and a program that runs them."""
+
+from . import needs  # noqa: F401
+from .errors import ModelError
+from .model import Model
+from .modelfile import open_model, verify
+from .sampler import Sampling
+from .tokenizer.tokenizer import Tokenizer
+from .writer import Chunk, Writer
+
+__version__ = "0.1.0"
+__all__ = [
+    "Chunk",
+    "Model",
+    "ModelError",
+    "Sampling",
+    "Tokenizer",
+    "Writer",
+    "__version__",
+    "open_model",
+    "verify",
+]

@@ -1,0 +1,1 @@
+"""Kernels become object code once; later runs load it without importing numba."""

@@ -1,0 +1,39 @@
+"""Opening what a user names."""
+
+import os
+import stat
+
+from .errors import ModelError, printable
+
+
+def padded(n, multiple):
+    """n rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+def open_regular(path, what):
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    name = printable(str(path))
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        make = ", or make one with export.py" if ".bin" in what else ""
+        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
+        raise ModelError(
+            f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
+        ) from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
+    return fd, info.st_size
+
+
+def _read_small(path, what, most):
+    fd, size = open_regular(path, what)
+    with os.fdopen(fd, "rb") as f:
+        if size > most:
+            found = f"{printable(str(path))}: {size:,} bytes"
+            raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
+        return f.read(most)

@@ -1,0 +1,1 @@
+"""The program: flags in, text out."""

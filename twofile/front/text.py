@@ -1,0 +1,89 @@
+"""Text from outside, and text for a terminal."""
+
+import os
+import re
+import sys
+
+from ..errors import ModelError, printable
+from ..files import open_regular
+
+UNSEEN = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def dump(value):
+    """One line of JSON as bytes; what could drive a terminal is escaped, which to JSON is the same."""
+    import json
+
+    escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
+    return UNSEEN.sub(escaped, json.dumps(value, ensure_ascii=False)).encode() + b"\n"
+
+
+TEXT_MAX = 1 << 27  # bytes of a prompt
+INVISIBLE = (
+    re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
+        "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
+        "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+    )
+)
+
+
+def read_text(path):
+    """The bytes of a file, - = stdin, without a newline at the end."""
+    if path == "-":
+        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
+    else:
+        fd, _ = open_regular(path, "a text file")
+        with os.fdopen(fd, "rb") as f:
+            raw = f.read(TEXT_MAX + 1)
+    if len(raw) > TEXT_MAX:
+        name = "standard input" if path == "-" else printable(path)
+        raise ModelError(
+            f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
+        )
+    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def as_text(raw, what):
+    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        print(
+            f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD",
+            file=sys.stderr,
+        )
+    return text
+
+
+def screen(args, text):
+    """text, with --clean without its invisible characters; report() tells of them."""
+    if text.isascii():
+        return text
+    args.unseen.update(
+        ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
+    )
+    return INVISIBLE.sub("", text) if args.clean else text
+
+
+def report(model, args, text=""):
+    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
+    if args.unseen:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
+        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
+        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+        args.unseen.clear()
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    for mark in (m for m in marks if m in text and m not in args.told):
+        args.told.add(mark)
+        model.notice(
+            f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn"
+        )
+
+
+SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
+
+
+def tame(text):
+    """Text for a terminal, which what a model writes must not drive."""
+    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)

@@ -1,0 +1,114 @@
+"""The gated delta rule."""
+
+import numpy as np
+
+from ..compiler.kernel import inline, kernel
+from ..program.passes import (
+    N_TOKENS,
+    OUT,
+    OUT_STEP,
+    POSITIONS,
+    SCRATCH,
+    SCRATCH_STEP,
+    SLOTS,
+    X_STEP,
+    A,
+    B,
+    C,
+    D,
+    E,
+    Q,
+    S,
+    W,
+    X,
+)
+from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, spreads, stores
+from ..words.numbers import add, fma, mul, splat, store_first, sub, zeros4
+from .exact import exp64
+from .play import share
+
+
+@kernel
+def decays(record, pas, t, threads):
+    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
+    n = peek(record + A)
+    first, last = share(peek(pas + N_TOKENS) * n, t, threads)
+    for item in range(first, last):
+        x, w = (
+            peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n),
+            peek(record + W) + 4 * (item % n),
+        )
+        b, a = (
+            np.float64(peek_f32(x)),
+            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
+        )
+        e = exp64(-abs(b))
+        poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
+        e = exp64(-abs(a))
+        s, sums = e / (2.0 + e), 0.0  # log(1 + e) = 2 (s + s^3 / 3 + ...), s at most 1/3
+        for k in range(33, 0, -2):
+            sums = sums * s * s + 1.0 / k
+        poke_f32(
+            x + 4 * n,
+            np.float32(exp64(min(0.0, np.float64(peek_f32(w)) * (max(a, 0.0) + 2.0 * s * sums)))),
+        )
+    return 0
+
+
+@inline
+def four_rows(acc, scratch):
+    """The sum of the vectors of a tile of four."""
+    stores(scratch, 64, acc)
+    return add(
+        add(load(scratch), load(scratch + 64)), add(load(scratch + 128), load(scratch + 192))
+    )
+
+
+@kernel
+def delta(record, pas, t, threads):
+    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
+    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
+    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
+    anew at position 0.
+
+    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
+    """
+    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
+    pairs, blocks, scratch = (
+        heads // group,
+        (dim + 15) // 16,
+        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
+    )
+    first, last = share(heads * blocks, t, threads)
+    for item in range(first, last):
+        head, at = item // blocks, item % blocks * 16
+        pair = head % pairs if peek(record + E) != 0 else head // group
+        for i in range(peek(pas + N_TOKENS)):
+            x, w = (
+                peek(record + X) + i * peek(record + X_STEP),
+                peek(record + W) + i * peek(record + S) + 4 * head,
+            )
+            q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
+            v = load(x + 4 * (2 * keys * pairs + dim * head + at))
+            rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
+            s = (
+                peek(record + Q)
+                + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
+            )
+            acc = zeros4()
+            if peek(peek(pas + POSITIONS) + 8 * i) == 0:
+                for j in range(0, keys, 4):
+                    stores(s + 64 * j, 64, acc)
+            for j in range(0, keys, 4):
+                rows = mul(loads_f32(acc, s + 64 * j, 64), decay)
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, k + 4 * j, 4), acc)
+            change = mul(sub(v, four_rows(acc, scratch)), rate)
+            acc = zeros4()
+            for j in range(0, keys, 4):
+                rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
+                stores(s + 64 * j, 64, rows)
+                acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
+            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
+            store_first(out, four_rows(acc, scratch), dim - at)
+    return 0

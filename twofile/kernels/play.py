@@ -1,0 +1,105 @@
+"""The kernel that plays the others, and what threads share and wait for."""
+
+from ..compiler.kernel import inline, kernel
+from ..program.passes import (
+    FN,
+    IDLE,
+    LEAST,
+    MOST,
+    N_RECORDS,
+    OUT,
+    PASS_BARRIER,
+    PASS_DONE,
+    PASS_JOB,
+    PASS_OWN,
+    PASS_STOP,
+    PROGRAM,
+    RECORD_BYTES,
+    ROWS,
+    WAIT,
+    X,
+)
+from ..words.memory import loads_f32, peek, poke, stores
+from ..words.numbers import add, zeros4
+from ..words.threads import atomic_add, atomic_load, atomic_store, call_kernel, pause, yield_core
+
+
+@inline
+def share(n, t, threads):
+    return n * t // threads, n * (t + 1) // threads
+
+
+@inline
+def barrier(p, own, threads):
+    """Wait until all threads are here; what they wrote before is then visible to all.
+
+    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
+    they share this core, and doubles when the wait was shorter.
+    """
+    if threads > 1:
+        round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
+        if atomic_add(p, 1) == threads - 1:
+            atomic_store(p, 0)
+            atomic_store(p + 64, round_ + 1)
+            return
+        while atomic_load(p + 64) == round_:
+            if spins < patience:
+                pause()
+            else:
+                yield_core()
+            spins += 1
+        if spins <= patience:
+            poke(own, min(MOST, 2 * patience))
+        elif spins == patience + 1:
+            poke(own, patience // 2)
+
+
+@kernel
+def play(program, pas, t, threads):
+    """The whole forward: every record in turn, all threads in each."""
+    for i in range(peek(pas + N_RECORDS)):
+        record = program + i * RECORD_BYTES
+        call_kernel(peek(record + FN), record, pas, t, threads)
+        if peek(record + WAIT) != 0:
+            barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
+    if t == 0:
+        poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
+    return 0
+
+
+@kernel
+def post(pas, unused, t, threads):
+    """Announce the pass to the workers."""
+    return atomic_add(pas + PASS_JOB, 1)
+
+
+@kernel
+def serve(play_address, pas, t, threads):
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told to stop."""
+    quiet = 0
+    while quiet < IDLE:
+        job = atomic_load(pas + PASS_JOB)
+        if job == peek(pas + PASS_OWN + 64 * t):
+            quiet += 1
+            if quiet < MOST:
+                pause()
+            else:
+                yield_core()
+        else:
+            poke(pas + PASS_OWN + 64 * t, job)
+            if peek(pas + PASS_STOP) != 0:
+                return 1
+            call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
+            quiet = 0
+    return 0
+
+
+@kernel
+def sweep(record, pas, t, threads):
+    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
+    first, last = share(peek(record + ROWS) // 256, t, threads)
+    acc = zeros4()
+    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
+        acc = add(acc, loads_f32(acc, at, 64))
+    stores(peek(record + OUT) + 256 * t, 64, acc)
+    return 0

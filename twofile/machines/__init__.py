@@ -1,0 +1,1 @@
+"""How each instruction set says the words."""

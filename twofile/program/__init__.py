@@ -1,0 +1,1 @@
+"""A forward as data: records, buffers, the threads that play them."""

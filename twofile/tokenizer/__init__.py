@@ -1,0 +1,1 @@
+"""Text to ids and back; text never becomes a control token."""

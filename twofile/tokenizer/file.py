@@ -1,0 +1,131 @@
+"""A tokenizer.bin, section by section."""
+
+import hashlib
+import re
+import struct
+
+from ..errors import ModelError
+from ..files import padded
+from ..format.config import NONE
+from ..format.table import ENDIAN, FOREIGN, VERSION
+
+TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
+TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
+SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".split()
+SPM, BYTE_BPE = 1, 2
+ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (
+    1 << i for i in range(8)
+)
+NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
+LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
+CHAT = (
+    "first system after_system u2a a2u gen".split()
+)  # what a chat template writes around contents; see chat_parts()
+CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
+MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+
+# a section's unit in bytes, and the most bytes it may have
+LIMITS = {
+    "offsets": (4, 8 << 20),
+    "prio": (4, 8 << 20),
+    "stops": (4, 1 << 16),
+    "classes": (12, 12 << 17),
+}
+LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
+
+
+def _tokenizer_chat(raw, tokenizer):
+    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+    if not raw:
+        return None, {}, True
+    pieces, at = {}, 4
+    try:
+        for name in CHAT:
+            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
+            for _ in range(0 if count == NONE else min(count, len(raw))):
+                kind, length = struct.unpack_from("<II", raw, at)
+                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
+                if kind > CHAT_DATE or len(value) != length:
+                    raise ValueError
+                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+                if kind == CHAT_DATE and not re.fullmatch(
+                    "[%A-Za-z ,./-]{1,32}", value
+                ):  # no width that fills the memory
+                    raise ValueError
+                if kind == CHAT_ID and (
+                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
+                ):
+                    raise ValueError
+                items.append((kind, value))
+            pieces[name] = None if count == NONE else items
+        whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
+        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
+            raise ValueError
+    except (struct.error, ValueError):
+        raise ModelError("the chat section is not what export.py writes; export it again") from None
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
+
+
+def _tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        raise ModelError(
+            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
+        )
+    if size != len(raw):
+        raise ModelError(
+            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
+        )
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            raise ModelError(
+                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
+            )
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        raise ModelError(
+            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
+        )
+    return sections
+
+
+def _tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test."""
+    tests, at = [], 4
+    try:
+        for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
+            n_text, n_ids = struct.unpack_from("<II", raw, at)
+            if n_text > 1 << 15:  # they are encoded at every start
+                raise ModelError(
+                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
+                )
+            ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
+            tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
+            at += 8 + n_text + 4 * n_ids
+    except (struct.error, UnicodeDecodeError):
+        raise ModelError("self-test section is cut short or not text; export it again") from None
+    return tests

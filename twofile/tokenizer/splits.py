@@ -1,0 +1,52 @@
+"""How text is cut before merging."""
+
+LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
+
+# How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
+# classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
+# space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
+# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
+# punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
+# From 10 on they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of them or three.
+CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
+LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
+ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
+GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+"
+CASED = r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+SPLITS = {
+    0: (),  # the whole text is one piece
+    1: (GPT2,),
+    2: (CONTRACTIONS + LATER % 3,),  # Llama 3
+    3: (CONTRACTIONS + LATER % 1,),  # Qwen 2
+    4: ("0", GPT2),  # SmolLM, StarCoder 2: digits one by one
+    5: (CASED.format("", "") + ENDS,),  # tekken: Mistral Nemo and later
+    6: (CASED.format(f"(?:{CONTRACTIONS})?", "{1,3}") + ENDS,),  # o200k: Phi-4-mini, gpt-oss
+    7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
+    8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
+    9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
+    10: (
+        "\n",
+        r"[\tq#]?[xXy]+",
+        r"[\tq#]?[!XK#]+",
+        r"[\tq#]+$",
+        "[kyKq#m]+",
+        "[0m]",
+    ),  # DeepSeek LLM
+    11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
+}
+
+# its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
+BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
+
+
+def _cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+    for first, last in spans:
+        part, at = text[first:last], 0
+        for m in pattern.finditer(part):
+            if m.start() > at:
+                yield first + at, first + m.start()
+            yield first + m.start(), first + m.end()
+            at = m.end()
+        if at < len(part):
+            yield first + at, last
