@@ -9,7 +9,7 @@ the ground
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
-    format/fields        The numbers of the config, each once: its name, its place in the file and in memory, its range.
+    format/fields        The numbers of the config, each once: name, place, range, meaning.
     format/config        A model's numbers in memory, part by part; a part that a model lacks is None.
     format/types         How the elements of a tensor stand in the file: bits, and what scales them.
     format/table         The header page and the table of tensors: read, refuse.
@@ -41,6 +41,7 @@ what is compiled
     kernels/play         The kernel that plays the others, and what threads share and wait for.
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
+    kernels/blocks       A block of 64 keys: scores, what softmax makes of them, the values by their weights.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
@@ -159,7 +160,8 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 # The error that everything raises: four parts on one line.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
+    """The file or the request is not one this program can serve; the message says why and what to
+    do."""
 
 
 def printable(text):
@@ -177,7 +179,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises
+    ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -212,7 +215,7 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -271,7 +274,7 @@ def peak_rss():
 
 # -----------------------------------------------------------------------------
 # twofile/format/fields.py
-# The numbers of the config, each once: its name, its place in the file and in memory, its range.
+# The numbers of the config, each once: name, place, range, meaning.
 
 NONE = 0xFFFFFFFF  # an absent token id
 ATTENTION, CONVOLUTION, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens meet
@@ -548,7 +551,7 @@ class Type:
         return padded(n, GROUP) if self.quantised else n
 
     def nbytes(self, shape, blocked):
-        """Bytes of a tensor in the file, an exact Python int; blocked: with its blocks filled up."""
+        """Bytes of a tensor in the file, an exact int; blocked: with its blocks filled up."""
         if blocked:
             shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
         return math.prod(shape) * self.bits // 8
@@ -1746,7 +1749,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Flat:
-    """One piece of memory, whatever the tokens. reach(r) -> bytes of it that the kernel may touch."""
+    """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
     writes: bool = False
@@ -2103,8 +2106,8 @@ def share(n, t, threads):
 def barrier(p, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
-    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
-    they share this core, and doubles when the wait was shorter.
+    own: address of this thread's patience. It halves when letting others run was what ended the
+    wait, because then they share this core, and doubles when the wait was shorter.
     """
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
@@ -2145,8 +2148,8 @@ def post(pas, unused, t, threads):
 
 @kernel()
 def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told
-    to stop."""
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
+    told to stop."""
     quiet = 0
     while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)
@@ -2231,8 +2234,8 @@ def convert(record, pas, t, threads):
 
 @inline
 def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands there
-    if add."""
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands
+    there if add."""
     step = peek(record + RESULT.out_step)
     out = peek(record + RESULT.out) + i * step + 64 * block
     if peek(record + RESULT.bias) != 0:
@@ -2313,7 +2316,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -2366,15 +2369,10 @@ def activation(function, gated):
 @kernel(CLAMPED_GATED)
 def clamped_gated(record, pas, t, threads):
     """GATED as gpt-oss has it."""
-    groups, n, zero = (
-        peek(record + CLAMPED_GATED.cols) // 32,
-        peek(record + CLAMPED_GATED.width),
-        np.float32(0),
-    )
-    alpha, limit = (
-        splat(peek_f32(record + CLAMPED_GATED.alpha)),
-        splat(peek_f32(record + CLAMPED_GATED.limit)),
-    )
+    groups, n = peek(record + CLAMPED_GATED.cols) // 32, peek(record + CLAMPED_GATED.width)
+    zero = np.float32(0)
+    alpha = splat(peek_f32(record + CLAMPED_GATED.alpha))
+    limit = splat(peek_f32(record + CLAMPED_GATED.limit))
     one, low = splat(np.float32(1)), sub(zeros1(), limit)
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
@@ -2443,50 +2441,8 @@ scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
 
 
 # -----------------------------------------------------------------------------
-# twofile/kernels/cache.py
-# Types of the cache of keys and values, and where a head's are.
-
-@dataclass(frozen=True, eq=False)
-class CacheType:
-    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
-    write 16, and read a tile of 16."""
-
-    name: str
-    bytes: int
-    poke: object
-    store: object
-    loads: object
-
-
-CACHE_TYPES = (
-    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
-    CacheType("f32", 4, poke_f32, store, loads_f32),
-)
-
-
-def cache_type(name):
-    """The CacheType of that name; KeyError for others."""
-    return {kind.name: kind for kind in CACHE_TYPES}[name]
-
-
-def lanes(r):
-    """Positions that the cache has of all heads of all slots."""
-    return r.slots * r.heads * r.room
-
-
-def key_bytes(r):
-    """Of keys [slot, head, position / 64, size, 64]."""
-    return lanes(r) * r.size * r.type.bytes
-
-
-def value_bytes(r):
-    """Of values [slot, head, position, size filled up to 16s]."""
-    return lanes(r) * padded(r.size, 16) * r.type.bytes
-
-
-# -----------------------------------------------------------------------------
-# twofile/kernels/attention.py
-# Attention over the cache.
+# twofile/kernels/blocks.py
+# A block of 64 keys: scores, what softmax makes of them, the values by their weights.
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
@@ -2500,146 +2456,9 @@ def queries_bytes(r):
     return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
 
 
-ATTEND = operands(
-    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
-    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
-    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
-    keys=Flat(key_bytes),
-    values=Flat(value_bytes),
-    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
-    heads=Number("heads of keys"),
-    group=Number("queries of each"),
-    size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
-    window=Number("keys that a query sees, 0 = all"),
-    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
-    queries=Scratch(queries_bytes),
-)
-
-
-def attention(loads, size):
-    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
-    (Xiao et al. 2024).
-
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
-    head of the cache, which are several heads' or several tokens', share the reading of their keys.
-    """
-    scores_one, scores_four = score(loads, size)
-    values_one, values_four = blend(loads, size)
-
-    def attention(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + ATTEND.heads),
-            peek(record + ATTEND.group),
-            peek(record + ATTEND.size),
-            peek(record + ATTEND.room),
-        )
-        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots, cap = (
-            peek(pas + N_TOKENS) * group,
-            peek(pas + SLOTS),
-            peek_f32(record + ATTEND.cap),
-        )
-        tiles = (n + 3) // 4
-        first, last = share(heads * tiles, t, threads)
-        for item in range(first, last):
-            head, at = item // tiles, item % tiles * 4
-            count = min(4, n - at)
-            begin, end = prepare(record, pas, head, at, q, states)
-            together = count == 4
-            for h in range(1, count):
-                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
-                begin, end = min(begin, low), max(end, high)
-                together = together and peek(slots + 8 * ((at + h) // group)) == peek(
-                    slots + 8 * (at // group)
-                )
-            if together:
-                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
-                for base in range(begin // 64 * 64, end, 64):
-                    scores_four(
-                        peek(record + ATTEND.keys) + (lane + base) * dim * size,
-                        q,
-                        scores,
-                        dim,
-                        wide,
-                    )
-                    for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base, cap)
-                    values_four(
-                        peek(record + ATTEND.values) + (lane + base) * wide * size,
-                        scores,
-                        states,
-                        wide,
-                        base,
-                    )
-            else:
-                for h in range(count):
-                    lane, state = (
-                        (peek(slots + 8 * ((at + h) // group)) * heads + head) * room,
-                        states + step * h,
-                    )
-                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-                        scores_one(
-                            peek(record + ATTEND.keys) + (lane + base) * dim * size,
-                            q + 4 * wide * h,
-                            scores,
-                            dim,
-                        )
-                        soften(scores, state, base, cap)
-                        v, begin = (
-                            peek(record + ATTEND.values) + (lane + base) * wide * size,
-                            max(0, peek(state + BEGIN) - base),
-                        )
-                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
-            for h in range(count):
-                i, state = (at + h) // group, states + step * h
-                out = (
-                    peek(record + ATTEND.out)
-                    + i * peek(record + ATTEND.out_step)
-                    + 4 * dim * (head * group + (at + h) % group)
-                )
-                weight = splat(total(load(state + SUMS)))
-                if peek(record + ATTEND.sinks) != 0:
-                    sink = splat(
-                        peek_f32(
-                            peek(record + ATTEND.sinks) + 4 * (head * group + (at + h) % group)
-                        )
-                    )
-                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
-                for j in range(0, dim, 16):
-                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
-        return 0
-
-    return attention
-
-
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
-    -> its keys [begin, end)."""
-    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
-    x = (
-        peek(record + ATTEND.x)
-        + at // group * peek(record + ATTEND.x_step)
-        + 4 * dim * (head * group + at % group)
-    )
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + ATTEND.window) > 0:
-        begin = max(0, end - peek(record + ATTEND.window))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
-
-
 def score(loads, size):
-    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are
-    4 * wide apart."""
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that
+    are 4 * wide apart."""
 
     def one(k, q, scores, dim):
         acc = zeros4()
@@ -2722,10 +2541,8 @@ def blend(loads, size):
             last = min(last, peek(states + step * h + END) - base)
         last = max(first, last)
         for h in range(opaque(4)):
-            begin, end = (
-                peek(states + step * h + BEGIN) - base,
-                peek(states + step * h + END) - base,
-            )
+            begin = peek(states + step * h + BEGIN) - base
+            end = peek(states + step * h + END) - base
             if begin < first and end > 0:
                 one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
         for c in range(0, wide, 16):
@@ -2747,6 +2564,180 @@ def blend(loads, size):
                 one(v, scores + 256 * h, states + step * h, wide, last, end)
 
     return one, inline(four)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/cache.py
+# Types of the cache of keys and values, and where a head's are.
+
+@dataclass(frozen=True, eq=False)
+class CacheType:
+    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
+    write 16, and read a tile of 16."""
+
+    name: str
+    bytes: int
+    poke: object
+    store: object
+    loads: object
+
+
+CACHE_TYPES = (
+    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
+    CacheType("f32", 4, poke_f32, store, loads_f32),
+)
+
+
+def cache_type(name):
+    """The CacheType of that name; KeyError for others."""
+    return {kind.name: kind for kind in CACHE_TYPES}[name]
+
+
+def lanes(r):
+    """Positions that the cache has of all heads of all slots."""
+    return r.slots * r.heads * r.room
+
+
+def key_bytes(r):
+    """Of keys [slot, head, position / 64, size, 64]."""
+    return lanes(r) * r.size * r.type.bytes
+
+
+def value_bytes(r):
+    """Of values [slot, head, position, size filled up to 16s]."""
+    return lanes(r) * padded(r.size, 16) * r.type.bytes
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/attention.py
+# Attention over the cache.
+
+ATTEND = operands(
+    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
+    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
+    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
+    keys=Flat(key_bytes),
+    values=Flat(value_bytes),
+    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    window=Number("keys that a query sees, 0 = all"),
+    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
+    queries=Scratch(queries_bytes),
+)
+
+
+def attention(loads, size):
+    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
+    (Xiao et al. 2024).
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
+    head of the cache, which are several heads' or several tokens', share the reading of their keys.
+    """
+    together, apart = together_of(loads, size), apart_of(loads, size)
+
+    def attention(record, pas, t, threads):
+        heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
+        wide = (peek(record + ATTEND.size) + 15) // 16 * 16
+        q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
+        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        n = peek(pas + N_TOKENS) * group
+        tiles = (n + 3) // 4
+        first, last = share(heads * tiles, t, threads)
+        for item in range(first, last):
+            head, at = item // tiles, item % tiles * 4
+            count, slot = min(4, n - at), peek(slots + 8 * (item % tiles * 4 // group))
+            begin, end = prepare(record, pas, head, at, q, states)
+            alike = count == 4
+            for h in range(1, count):
+                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
+                begin, end = min(begin, low), max(end, high)
+                alike = alike and peek(slots + 8 * ((at + h) // group)) == slot
+            if alike:
+                together(record, slot * heads + head, begin, end, q)
+            else:
+                for h in range(count):
+                    slot = peek(slots + 8 * ((at + h) // group))
+                    state = states + step * h
+                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+            for h in range(count):
+                conclude(record, head, at + h, states + step * h)
+        return 0
+
+    return attention
+
+
+def together_of(loads, size):
+    """-> all keys from begin to end of a lane of the cache for the four queries at q."""
+    _, scores_four = score(loads, size)
+    _, values_four = blend(loads, size)
+
+    def together(record, lane, begin, end, q):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(begin // 64 * 64, end, 64):
+            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            for h in range(opaque(4)):
+                soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
+            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+
+    return inline(together)
+
+
+def apart_of(loads, size):
+    """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
+    scores_one, _ = score(loads, size)
+    values_one, _ = blend(loads, size)
+
+    def apart(record, lane, q, scores, state):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
+            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            soften(scores, state, base, cap)
+            first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
+            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+
+    return inline(apart)
+
+
+@inline
+def conclude(record, head, at, state):
+    """The values of query at by their weights, divided by what these sum to."""
+    dim, group = peek(record + ATTEND.size), peek(record + ATTEND.group)
+    query = head * group + at % group
+    out = peek(record + ATTEND.out) + at // group * peek(record + ATTEND.out_step) + 4 * dim * query
+    weight = splat(total(load(state + SUMS)))
+    if peek(record + ATTEND.sinks) != 0:
+        sink = splat(peek_f32(peek(record + ATTEND.sinks) + 4 * query))
+        weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
+    for j in range(0, dim, 16):
+        store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
+
+
+@inline
+def prepare(record, pas, head, at, q, state):
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
+    -> its keys [begin, end)."""
+    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+    x += 4 * dim * (head * group + at % group)
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
+        store(state + VALUES + 4 * j, zeros1())
+    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+    if peek(record + ATTEND.window) > 0:
+        begin = max(0, end - peek(record + ATTEND.window))
+    poke_f32(state, np.float32(-np.inf))
+    poke(state + BEGIN, begin)
+    poke(state + END, end)
+    store(state + SUMS, zeros1())
+    return begin, end
 
 
 def attention_of(kind):
@@ -2784,8 +2775,8 @@ CONVOLVE_GATED = convolve("out or q = c * that of b * x, of x [b, c, x; width ea
 
 @inline
 def convolved(record, state, position, at, u):
-    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for
-    the next positions."""
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept
+    for the next positions."""
     taps, row = peek(record + CONVOLVE.taps), 4 * peek(record + CONVOLVE.cols)
     ring, w = max(1, taps - 1), peek(record + CONVOLVE.weight) + at + (taps - 1) * row
     acc = mul(u, load(w))
@@ -2852,7 +2843,7 @@ def exp64(x):
 # The gated delta rule.
 
 DECAYS = operands(
-    "x [b, a; heads each], in place: b becomes sigmoid(b), a becomes exp(rate log(1 + e^(a + bias))).",
+    "x [b, a; heads each], in place: b becomes sigmoid(b), a exp(rate log(1 + e^(a + bias))).",
     x=Rows(lambda r: 8 * r.heads, writes=True),
     rates=Flat(lambda r: 8 * r.heads),  # rates, then biases
     heads=Number("heads of values"),
@@ -2881,14 +2872,10 @@ def decays(record, pas, t, threads):
     n = peek(record + DECAYS.heads)
     first, last = share(peek(pas + N_TOKENS) * n, t, threads)
     for item in range(first, last):
-        x, w = (
-            peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n),
-            peek(record + DECAYS.rates) + 4 * (item % n),
-        )
-        b, a = (
-            np.float64(peek_f32(x)),
-            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
-        )
+        x = peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n)
+        w = peek(record + DECAYS.rates) + 4 * (item % n)
+        b = np.float64(peek_f32(x))
+        a = np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
         e = exp64(-abs(b))
         poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
         e = exp64(-abs(a))
@@ -2913,29 +2900,22 @@ def four_rows(acc, scratch):
 
 @kernel(DELTA_RULE)
 def delta(record, pas, t, threads):
-    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens in
-    turn: a sequence's must stand in its order."""
-    heads, group, keys, dim = (
-        peek(record + DELTA_RULE.heads),
-        peek(record + DELTA_RULE.group),
-        peek(record + DELTA_RULE.keys),
-        peek(record + DELTA_RULE.values),
-    )
-    pairs, blocks, scratch = (
-        heads // group,
-        (dim + 15) // 16,
-        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
-    )
+    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens
+    in turn: a sequence's must stand in its order."""
+    heads, group = peek(record + DELTA_RULE.heads), peek(record + DELTA_RULE.group)
+    keys, dim = peek(record + DELTA_RULE.keys), peek(record + DELTA_RULE.values)
+    pairs, blocks = heads // group, (dim + 15) // 16
+    scratch = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
         pair = head % pairs if peek(record + DELTA_RULE.turns) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
-            x, w = (
-                peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step),
+            x = peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step)
+            w = (
                 peek(record + DELTA_RULE.rates)
                 + i * peek(record + DELTA_RULE.rates_step)
-                + 4 * head,
+                + 4 * head
             )
             q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
             v = load(x + 4 * (2 * keys * pairs + dim * head + at))
@@ -3004,16 +2984,12 @@ ELEMENTS = operands(
 
 @inline
 def tile_q8(acc, record, i, block, steps):
-    """16 rows of weights times a tile of tokens from i on. steps: 8, for the 8 * 4 columns of a group."""
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 512,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    """16 rows of weights times a tile of tokens from i on. steps: 8, of 4 columns of a group
+    each."""
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 512
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -3028,15 +3004,10 @@ def tile_q8(acc, record, i, block, steps):
 
 @inline
 def tile_q4(acc, record, i, block, steps):
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 256,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 256
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -3090,15 +3061,12 @@ def weight_q4(record, row, k):
 
 
 def sums_float(loads, size):
-    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token and for four from i on.
-    Rows are summed column by column."""
+    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token
+    and for four from i on. Rows are summed column by column."""
 
     def one(record, i, block):
-        cols, x, acc = (
-            peek(record + FLOATS.cols),
-            peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step),
-            zeros1(),
-        )
+        cols = peek(record + FLOATS.cols)
+        x, acc = peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step), zeros1()
         w = peek(record + FLOATS.w) + block * cols * 16 * size
         for k in range(cols):
             acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
@@ -3106,10 +3074,8 @@ def sums_float(loads, size):
 
     def four(record, i, block, steps):
         cols, x_step, acc = peek(record + FLOATS.cols), peek(record + FLOATS.x_step), zeros4()
-        w, x = (
-            peek(record + FLOATS.w) + block * cols * 16 * size,
-            peek(record + FLOATS.x) + i * x_step,
-        )
+        w = peek(record + FLOATS.w) + block * cols * 16 * size
+        x = peek(record + FLOATS.x) + i * x_step
         for k in range(cols):
             acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
         return acc
@@ -3242,9 +3208,8 @@ def asked(group):
     return operands(
         group.about,
         group,
-        runs=Flat(
-            lambda r: 8 + 24 * r.experts
-        ),  # route's: how many, then expert, first pair, pairs
+        # route's: how many, and for each its expert, its first pair, how many pairs
+        runs=Flat(lambda r: 8 + 24 * r.experts),
         biases=Flat(lambda r: 4 * r.n_rows * r.experts, optional=True),  # all experts'
         experts=Number("matrices of n_rows, one below the other"),
     )
@@ -3258,12 +3223,8 @@ def route(record, pas, t, threads):
     """At tables, of room pairs each, by expert: the token of each pair; for token i, choice j, at
     i * chosen + j: the pair, and (float32) its weight; then a count for each expert, and the runs:
     how many, and for each the expert, its first pair, how many pairs."""
-    experts, k, n, room = (
-        peek(record + ROUTE.experts),
-        peek(record + ROUTE.chosen),
-        peek(pas + N_TOKENS),
-        8 * peek(record + ROUTE.room),
-    )
+    experts, k = peek(record + ROUTE.experts), peek(record + ROUTE.chosen)
+    n, room = peek(pas + N_TOKENS), 8 * peek(record + ROUTE.room)
     tokens = peek(record + ROUTE.tables)
     pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
     runs = counts + 8 * experts
@@ -3326,19 +3287,16 @@ def gather(record, pas, t, threads):
 
 
 def matmul_experts(taken, one, four):
-    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and four:
-    the sums of a block of rows for one token and for four."""
+    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+    four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
         steps, bias = opaque(8), peek(record + taken.biases)
         for r in range(peek(runs)):
-            expert, i, left = (
-                peek(runs + 8 + 24 * r),
-                peek(runs + 16 + 24 * r),
-                peek(runs + 24 + 24 * r),
-            )
+            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
+            left = peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
                 begin = zeros1()
@@ -3356,10 +3314,8 @@ def matmul_experts(taken, one, four):
 @kernel(COMBINE)
 def combine(record, pas, t, threads):
     groups, k = (peek(record + COMBINE.width) + 15) // 16, peek(record + COMBINE.chosen)
-    pairs, weights = (
-        peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room),
-        peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room),
-    )
+    pairs = peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room)
+    weights = peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room)
     first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
     for item in range(first, last):
         i, at, acc = item // groups, item % groups * 64, zeros1()
@@ -3428,8 +3384,8 @@ MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 
 
 
 def matmul_quantised(tile):
-    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there are
-    four."""
+    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
+    are four."""
 
     def matmul(record, pas, t, threads):
         n = peek(peek(record + COUNT))
@@ -3447,7 +3403,8 @@ def matmul_quantised(tile):
 
 def matmul_tiles(signed, width, rest):
     """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
-    same sums, so the same bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
+    matmul_quantised."""
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
@@ -3462,10 +3419,8 @@ def matmul_tiles(signed, width, rest):
                 signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
             for i in range(0, n - 15, 16):
                 acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
-                q, qs = (
-                    peek(record + QUANTISED.q) + i * q_step,
-                    peek(record + QUANTISED.qs) + i * g_step,
-                )
+                q = peek(record + QUANTISED.q) + i * q_step
+                qs = peek(record + QUANTISED.qs) + i * g_step
                 tile_dot(q, q_step, w, sums)
                 later = (
                     peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
@@ -3606,10 +3561,8 @@ def norm(centred, adding):
             for k in range(128 * g, 128 * stop, 128):
                 v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
                 if centred:
-                    v0, v1 = (
-                        mul(sub(load(x + k), mean), scale),
-                        mul(sub(load(x + k + 64), mean), scale),
-                    )
+                    v0 = mul(sub(load(x + k), mean), scale)
+                    v1 = mul(sub(load(x + k + 64), mean), scale)
                 v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
                 if centred and bias != 0:
                     v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
@@ -3628,10 +3581,8 @@ def headnorm(record, pas, t, threads):
     first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
     for item in range(first, last):
         at = item % heads * n * 4
-        x, w = (
-            peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at,
-            peek(record + HEADNORM.weight) + at,
-        )
+        x = peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at
+        w = peek(record + HEADNORM.weight) + at
         squares = zeros1()
         for j in range(0, n, 16):
             v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
@@ -3795,8 +3746,8 @@ def cosine(r):
 
 @kernel(ANGLES)
 def angles(record, pas, t, threads):
-    """The angle is the float32 product, as in the reference programs; its cosine and sine are our own,
-    in float64."""
+    """The angle is the float32 product, as in the reference programs; its cosine and sine are our
+    own, in float64."""
     half = peek(record + ANGLES.half)
     for i in range(peek(pas + N_TOKENS)):
         position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
@@ -3825,8 +3776,8 @@ def angles(record, pas, t, threads):
 
 @inline
 def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all),
-    times gain."""
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at
+    all), times gain."""
     scale = splat(gain)
     for j in range(0, half, 16):
         x, y = load(p + 4 * j), load(p + 4 * (half + j))
@@ -3842,21 +3793,15 @@ def rope(poke_kv, store_kv, size):
     """ROPE for a type of cache."""
 
     def rope(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + ROPE.heads),
-            peek(record + ROPE.group),
-            peek(record + ROPE.size),
-            peek(record + ROPE.room),
-        )
+        heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
+        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
             x = peek(record + ROPE.x) + i * peek(record + ROPE.x_step)
-            k, v = (
-                x + 4 * dim * (heads * group + head),
-                x + 4 * dim * (heads * group + heads + head),
-            )
+            k = x + 4 * dim * (heads * group + head)
+            v = x + 4 * dim * (heads * group + heads + head)
             cs = peek(record + ROPE.angles)
             if cs != 0:
                 cs += i * peek(record + ROPE.angles_step)
@@ -4937,7 +4882,8 @@ def check_plan(c, tensors):
 
 def check_values(c, t, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
-    # read, not mapped: the kernel reads far ahead at a page fault, which takes seconds in a huge file
+    # read, not mapped: at a page fault the kernel reads far ahead, which in a huge file takes
+    # seconds
     read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
     window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:

@@ -1,4 +1,4 @@
-"""The numbers of the config, each once: its name, its place in the file and in memory, its range."""
+"""The numbers of the config, each once: name, place, range, meaning."""
 
 import math
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Flat:
-    """One piece of memory, whatever the tokens. reach(r) -> bytes of it that the kernel may touch."""
+    """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
     writes: bool = False
