@@ -1,7 +1,7 @@
 """
-Write the tables of docs/format.md that the program's own tables say.  python tools/tables.py [--check]
+Write the tables of docs/format.md from the program's own.       python tools/tables.py [--check]
 
-Between <!-- NAME --> and <!-- end of NAME --> stands what table NAME makes of FIELDS, FLAGS, TYPES.
+Between <!-- NAME --> and <!-- end of NAME --> stands what NAME makes of FIELDS, FLAGS, TYPES.
 """
 
 import re
@@ -21,7 +21,8 @@ CODES = {"I": "u32", "f": "f32"}
 
 def number(value):
     """A whole number as people write it."""
-    return f"2^{value.bit_length() - 1}" if value > 4096 and value & (value - 1) == 0 else f"{value}"
+    power = value > 4096 and value & (value - 1) == 0
+    return f"2^{value.bit_length() - 1}" if power else str(value)
 
 
 def fields():
