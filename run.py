@@ -34,6 +34,7 @@ a forward as data
     program/passes       The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
     program/operands     What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+    program/listing      A program as text: a line a record, by name.
     program/player       A pass is played by all threads: the words that it goes by, and who waits for whom.
     program/program      A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
@@ -93,6 +94,7 @@ the program
     front/show           What is printed about a model or a given text.
     front/write          Writing one text to stdout.
     front/main           The program: flags, modes, signals, exit codes.
+    front/program        --program: what was recorded for a model, a line a record.
 """
 
 import argparse
@@ -281,6 +283,7 @@ ATTENTION, CONVOLUTION, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tok
 MANY_KINDS = 224  # layers whose kind is told; those behind are ATTENTION
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")  # by their number
 CLAMPED = ACTIVATIONS.index("clamped")
+BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIONS))
 ANY = math.inf
 
 
@@ -317,7 +320,7 @@ FIELDS = (  # in the order of the file
     whole("vocab_size", "vocab_size", 1, 1 << 22, "tokens"),
     whole("max_ctx", "max_ctx", 1, 1 << 24, "positions the model was made for"),
     whole("norm", "norms.centred", 0, 1, "0 RMS, 1 layer norm"),
-    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, ", ".join(ACTIVATIONS)),
+    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, BY_NUMBER),
     whole("qk_norm", "heads.norm", 0, 2, "norm of q and k: 1 each head, 2 all heads together"),
     whole("qk_after", "heads.norm_after", 0, 1, "1 = that norm comes behind the rotation"),
     whole("parallel", "parallel", 0, 1, "1 = attention and feed-forward read the same"),
@@ -1828,6 +1831,54 @@ def operands(about, *groups, **given):
     offsets = namedtuple("Operands", names)
     kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
     return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/listing.py
+# A program as text: a line a record, by name.
+
+def listing(program):
+    """[(place, kernel, operands)] of every record, as text. Of an operand in a room: its name, the
+    byte where it begins if not 0, [bytes from row to row]; of a tensor: name, type, shape."""
+    return [(r.place, r.kernel.name, " ".join(operand_texts(r))) for r in program.records]
+
+
+def operand_texts(record):
+    """name=value of what a record gives its kernel; what is absent is left out."""
+    for name, operand in record.kernel.operands.declared.items():
+        value = record.given.get(name)
+        if isinstance(operand, Real):
+            yield f"{name}={value:.6g}"
+        elif isinstance(operand, Number):
+            yield f"{name}={int(value)}"
+        elif value is not None:
+            yield f"{name}={place_text(operand, value)}"
+
+
+def place_text(operand, place):
+    room, at = place.room, f"+{place.at}" if place.at else ""
+    if isinstance(room, Mapped):
+        tensor = room.tensor
+        return f"{room.name}{at}({tensor.dtype} {'x'.join(map(str, tensor.shape))})"
+    if isinstance(room, Constant):
+        return f"{room.name}{at}(f32 {len(room.data)})"
+    return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
+
+
+def record_times(forward, n, seconds=0.3):
+    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
+    several passes: float64 [records]."""
+    player = forward.player
+    rows = player.program.copy()
+    rows[:, WAIT // 8] = 1  # so that each can be played by itself
+    forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
+    best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
+    while not np.isfinite(best).all() or time.perf_counter() < end:
+        for i in range(len(rows)):
+            start = time.perf_counter()
+            player.run(rows[i : i + 1])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
 
 
 # -----------------------------------------------------------------------------
@@ -8181,6 +8232,29 @@ def launch():
     )  # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/program.py
+# --program: what was recorded for a model, a line a record.
+
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in measured(forward, args)]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
+
+
+def measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """--program: what was recorded for a model, a line a record."""
 
-from ..program.listing import listing, times
+from ..program.listing import listing, record_times
 
 
 def show_program(model, args):
@@ -19,4 +19,4 @@ def show_program(model, args):
 
 def measured(forward, args):
     """With -v: seconds of each record, for one token and for 128 (or a full context)."""
-    return [times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []

@@ -37,7 +37,7 @@ def place_text(operand, place):
     return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
 
 
-def times(forward, n, seconds=0.3):
+def record_times(forward, n, seconds=0.3):
     """Seconds that each record takes in a pass of n tokens, one after the other, the best of
     several passes: float64 [records]."""
     player = forward.player
