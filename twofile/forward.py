@@ -13,7 +13,7 @@ from .files import padded
 from .format.config import ACTIVATIONS, ATTENTION2, CONV, DELTA
 from .format.types import BITS, BLOCK, GROUP
 from .kernels.attention import VALUES
-from .kernels.table import KERNELS  # noqa: F401
+from .kernels.table import KERNELS
 from .machine import total_memory
 from .program.buffers import Buffer
 from .program.passes import (
@@ -142,7 +142,7 @@ class Forward:
         self.record()
         self.check_extents()
         names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
-        self.code = Code(sorted(names), notice)
+        self.code = Code([KERNELS[name] for name in sorted(names)], notice)
         self._ready()
 
     def buffer(self, nbytes):

@@ -1,9 +1,16 @@
 """What is compiled: kernels, and functions inlined into them."""
 
-import functools
 from dataclasses import dataclass
 
-KERNELS = {}
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A compiled entry point. make(machine) -> its function of words (record, pass, thread,
+    threads), all int64."""
+
+    name: str
+    make: object
+    operands: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,18 +22,15 @@ class Inline:
     def __call__(self, *args):
         raise RuntimeError("inline functions exist only inside compiled kernels")
 
-    @functools.cached_property
-    def compiled(self):
-        import numba
-
-        return numba.njit(error_model="numpy", forceinline=True)(self.function)
-
 
 def inline(function):
     return Inline(function)
 
 
+KERNELS = {}  # by name
+
+
 def kernel(function):
-    """A compiled entry point (record, pass, thread, threads); all int64."""
-    KERNELS[function.__name__] = lambda: function
+    """A kernel that is the same function on every machine."""
+    KERNELS[function.__name__] = Kernel(function.__name__, lambda machine: function)
     return function

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..compiler.code import Code
 from ..errors import ModelError, printable
+from ..kernels.table import KERNELS
 from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
-from ..machines.host import host_isa
+from ..machines.host import host
 from ..model import Model
 from ..program.buffers import Buffer
 from ..program.passes import CHUNK, COLS, FN, N_TOKENS, OUT, RECORD_BYTES, ROWS, WAIT, X
@@ -133,7 +134,7 @@ def bench_model(model, a, show):
         rows.append(
             {
                 "cpu_info": cpu_name(),
-                "backends": f"CPU {host_isa()[0]}",
+                "backends": f"CPU {host().machine.name}",
                 "model_filename": model.file.path,
                 "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
                 "model_size": model.file.size,
@@ -174,7 +175,7 @@ def ceilings(forward, notice):
     block.raw[::4096] = 1  # pages that were never written are all the same one
     record = np.zeros(RECORD_BYTES // 8, np.int64)
     fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
-    code = Code(["sweep"], notice)
+    code = Code([KERNELS["sweep"]], notice)
     record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
     small = next(
         row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")

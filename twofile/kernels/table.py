@@ -1,6 +1,6 @@
 """Kernels that are made of a template, by name."""
 
-from ..compiler.kernel import KERNELS
+from ..compiler.kernel import KERNELS, Kernel
 from ..words.memory import (
     loads_bf16,
     loads_f16,
@@ -13,7 +13,6 @@ from ..words.memory import (
     store,
     store_f16,
 )
-from ..words.word import _LL
 from .activation import (  # noqa: F401
     activation,
     capped,
@@ -55,43 +54,42 @@ from .play import play, post, serve, sweep  # noqa: F401
 from .rotation import angles, rope  # noqa: F401
 from .rows import convert  # noqa: F401
 
-KERNELS.update(
-    {
-        "matmul_q8_0": lambda: (
-            matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8)
-        ),
-        "matmul_q4_0": lambda: (
-            matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4)
-        ),
-        "matmul_f32": lambda: matmul_float(loads_f32, 4),
-        "matmul_f16": lambda: matmul_float(loads_f16, 2),
-        "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
-        "experts_q8_0": lambda: experts_quantised(tile_q8),
-        "experts_q4_0": lambda: experts_quantised(tile_q4),
-        "experts_f32": lambda: matmul_experts(*sums_float(loads_f32, 4)),
-        "experts_f16": lambda: matmul_experts(*sums_float(loads_f16, 2)),
-        "experts_bf16": lambda: matmul_experts(*sums_float(loads_bf16, 2)),
-        "embed_q8_0": lambda: embed(weight_q8),
-        "embed_q4_0": lambda: embed(weight_q4),
-        "embed_f32": lambda: embed(weight_float(peek_f32, 4)),
-        "embed_f16": lambda: embed(weight_float(peek_f16, 2)),
-        "embed_bf16": lambda: embed(weight_float(peek_bf16, 2)),
-        "rope_f32": lambda: rope(poke_f32, store, 4),
-        "rope_f16": lambda: rope(poke_f16, store_f16, 2),
-        "attention_f32": lambda: attention(loads_f32, 4),
-        "attention_f16": lambda: attention(loads_f16, 2),
-        "rmsnorm": lambda: norm(False, False),
-        "rmsnorm_add": lambda: norm(False, True),
-        "layernorm": lambda: norm(True, False),
-        "layernorm_add": lambda: norm(True, True),
-        "softcap": lambda: in_place(capped),
-        "scale": lambda: in_place(times),
-        "convolution": lambda: convolution(False),
-        "convolution_gated": lambda: convolution(True),
-        "sigmoid_gated": lambda: activation(sigmoid, True),
-    }
-)
+MADE = {
+    "matmul_q8_0": lambda machine: (
+        matmul_tiles(signed_q8, 512, tile_q8) if machine.tiles else matmul_quantised(tile_q8)
+    ),
+    "matmul_q4_0": lambda machine: (
+        matmul_tiles(signed_q4, 256, tile_q4) if machine.tiles else matmul_quantised(tile_q4)
+    ),
+    "matmul_f32": lambda machine: matmul_float(loads_f32, 4),
+    "matmul_f16": lambda machine: matmul_float(loads_f16, 2),
+    "matmul_bf16": lambda machine: matmul_float(loads_bf16, 2),
+    "experts_q8_0": lambda machine: experts_quantised(tile_q8),
+    "experts_q4_0": lambda machine: experts_quantised(tile_q4),
+    "experts_f32": lambda machine: matmul_experts(*sums_float(loads_f32, 4)),
+    "experts_f16": lambda machine: matmul_experts(*sums_float(loads_f16, 2)),
+    "experts_bf16": lambda machine: matmul_experts(*sums_float(loads_bf16, 2)),
+    "embed_q8_0": lambda machine: embed(weight_q8),
+    "embed_q4_0": lambda machine: embed(weight_q4),
+    "embed_f32": lambda machine: embed(weight_float(peek_f32, 4)),
+    "embed_f16": lambda machine: embed(weight_float(peek_f16, 2)),
+    "embed_bf16": lambda machine: embed(weight_float(peek_bf16, 2)),
+    "rope_f32": lambda machine: rope(poke_f32, store, 4),
+    "rope_f16": lambda machine: rope(poke_f16, store_f16, 2),
+    "attention_f32": lambda machine: attention(loads_f32, 4),
+    "attention_f16": lambda machine: attention(loads_f16, 2),
+    "rmsnorm": lambda machine: norm(False, False),
+    "rmsnorm_add": lambda machine: norm(False, True),
+    "layernorm": lambda machine: norm(True, False),
+    "layernorm_add": lambda machine: norm(True, True),
+    "softcap": lambda machine: in_place(capped),
+    "scale": lambda machine: in_place(times),
+    "convolution": lambda machine: convolution(False),
+    "convolution_gated": lambda machine: convolution(True),
+    "sigmoid_gated": lambda machine: activation(sigmoid, True),
+}
 for _function in (silu, gelu_tanh, gelu_erf, relu, relu2):
     _name = _function.function.__name__
-    KERNELS[f"{_name}_gated"] = lambda function=_function: activation(function, True)
-    KERNELS[f"{_name}_plain"] = lambda function=_function: activation(function, False)
+    MADE[f"{_name}_gated"] = lambda machine, function=_function: activation(function, True)
+    MADE[f"{_name}_plain"] = lambda machine, function=_function: activation(function, False)
+KERNELS.update({name: Kernel(name, make) for name, make in MADE.items()})
