@@ -1007,23 +1007,18 @@ opaque = Word("p->p", _opaque)
 #
 # The sums are exact, so every machine gets the same.
 
-def _four(b, p):
-    """The 4 bytes at p in all 16 lanes."""
-    return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
-
-
 def _scaled(b, acc, sums, scales, p):
-    both = b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32)))
-    return fused(b, b.sitofp(sums, LL.F), both, acc)
+    sums = b.sitofp(sums, LL.F)
+    return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
 
 
 # sums before the first dot, from the group's sum of activations (int32)
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
-dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, _four(b, p)))
+dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
 start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
 # as dot, for weights 0..15
-dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, _four(b, p)))
+dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
 # what the group's dot4 add up to, less 8 times its sum of activations
 finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
 # acc + sums * (the rows' scales * the activations' scale)
@@ -1143,13 +1138,13 @@ class Machine:
     def widen(self, b, h):
         """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
         f32, i32 = with_element(h.type, LL.f32), with_element(h.type, LL.i32)
-        wide = b.zext(h, i32)
-        bits = b.shl(b.and_(wide, constant(i32, 0x7FFF)), constant(i32, 13))
+        bits = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x7FFF)), constant(i32, 13))
         scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), constant(f32, 2.0**112)), i32)
         special = b.or_(bits, constant(i32, 0x7F800000))
         large = b.icmp_unsigned(">=", bits, constant(i32, 0x7C00 << 13))
-        sign = b.shl(b.and_(wide, constant(i32, 0x8000)), constant(i32, 16))
-        return b.bitcast(b.or_(b.select(large, special, scaled), sign), f32)
+        value = b.select(large, special, scaled)
+        sign = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x8000)), constant(i32, 16))
+        return b.bitcast(b.or_(value, sign), f32)
 
     def narrow(self, b, f):
         """float32 -> i16 holding the nearest binary16, ties to even; a scalar or a vector."""
@@ -1172,13 +1167,13 @@ class Machine:
         group's sum of activations (int32)."""
         return self.times_sum(b, p, -128)
 
-    def dot(self, b, acc, w, x):
-        """acc + 16 rows of 4 weights, 128 more than they are, times 4 int8 activations."""
-        return self.dot_bytes(b, acc, w, x)
+    def dot(self, b, acc, w, p):
+        """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, x):
+    def dot4(self, b, acc, w, p):
         """As dot, for weights 0..15, into the machine's sums4."""
-        return self.dot_bytes(b, acc, w, x)
+        return self.dot_bytes(b, acc, w, self.four(b, p))
 
     def finish4(self, b, acc, p):
         """What the dot4 of a group add up to, its weights being 8 less."""
@@ -1192,6 +1187,10 @@ class Machine:
             activation = b.ashr(b.shl(x, constant(LL.I, 24 - j)), constant(LL.I, 24))
             acc = b.add(acc, b.mul(weight, activation))
         return acc
+
+    def four(self, b, p):
+        """The 4 bytes at p, in all 16 lanes."""
+        return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
 
     def times_sum(self, b, p, times):
         """The sum of activations at p times a number, in all lanes."""
@@ -1242,18 +1241,20 @@ class Avx2(HalfFloats, X86):
     def start(self, b, p):
         return constant(LL.I, 0)
 
-    def dot(self, b, acc, w, x):
+    def dot(self, b, acc, w, p):
         def half(acc, w, x):
             # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
             x = call_llvm(b, "llvm.x86.avx2.psign.b", x.type, x, w)
             size = call_llvm(b, "llvm.abs.v32i8", w.type, w, constant(LL.i1, 0))
             return b.add(acc, _pairs(b, _maddubs(b, size, x)))
 
-        return in_parts(b, 2, half, acc, b.xor(w, constant(LL.B, -128)), x)
+        w = b.xor(w, constant(LL.B, -128))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, x):
+    def dot4(self, b, acc, w, p):
         # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
-        return in_parts(b, 2, lambda acc, w, x: b.add(acc, _maddubs(b, w, x)), acc, w, x)
+        half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
 
     def finish4(self, b, acc, p):
         return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
@@ -1361,8 +1362,8 @@ class Neon(HalfFloats, Machine):
     def start(self, b, p):
         return constant(LL.I, 0)
 
-    def dot(self, b, acc, w, x):
-        return self.dot_bytes(b, acc, b.xor(w, constant(LL.B, -128)), x)
+    def dot(self, b, acc, w, p):
+        return super().dot(b, acc, b.xor(w, constant(LL.B, -128)), p)
 
     def dot_bytes(self, b, acc, w, x):
         def quarter(acc, w, x):

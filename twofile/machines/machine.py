@@ -30,13 +30,13 @@ class Machine:
     def widen(self, b, h):
         """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
         f32, i32 = with_element(h.type, LL.f32), with_element(h.type, LL.i32)
-        wide = b.zext(h, i32)
-        bits = b.shl(b.and_(wide, constant(i32, 0x7FFF)), constant(i32, 13))
+        bits = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x7FFF)), constant(i32, 13))
         scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), constant(f32, 2.0**112)), i32)
         special = b.or_(bits, constant(i32, 0x7F800000))
         large = b.icmp_unsigned(">=", bits, constant(i32, 0x7C00 << 13))
-        sign = b.shl(b.and_(wide, constant(i32, 0x8000)), constant(i32, 16))
-        return b.bitcast(b.or_(b.select(large, special, scaled), sign), f32)
+        value = b.select(large, special, scaled)
+        sign = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x8000)), constant(i32, 16))
+        return b.bitcast(b.or_(value, sign), f32)
 
     def narrow(self, b, f):
         """float32 -> i16 holding the nearest binary16, ties to even; a scalar or a vector."""
@@ -59,13 +59,13 @@ class Machine:
         group's sum of activations (int32)."""
         return self.times_sum(b, p, -128)
 
-    def dot(self, b, acc, w, x):
-        """acc + 16 rows of 4 weights, 128 more than they are, times 4 int8 activations."""
-        return self.dot_bytes(b, acc, w, x)
+    def dot(self, b, acc, w, p):
+        """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, x):
+    def dot4(self, b, acc, w, p):
         """As dot, for weights 0..15, into the machine's sums4."""
-        return self.dot_bytes(b, acc, w, x)
+        return self.dot_bytes(b, acc, w, self.four(b, p))
 
     def finish4(self, b, acc, p):
         """What the dot4 of a group add up to, its weights being 8 less."""
@@ -79,6 +79,10 @@ class Machine:
             activation = b.ashr(b.shl(x, constant(LL.I, 24 - j)), constant(LL.I, 24))
             acc = b.add(acc, b.mul(weight, activation))
         return acc
+
+    def four(self, b, p):
+        """The 4 bytes at p, in all 16 lanes."""
+        return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
 
     def times_sum(self, b, p, times):
         """The sum of activations at p times a number, in all lanes."""

@@ -13,8 +13,8 @@ class Neon(HalfFloats, Machine):
     def start(self, b, p):
         return constant(LL.I, 0)
 
-    def dot(self, b, acc, w, x):
-        return self.dot_bytes(b, acc, b.xor(w, constant(LL.B, -128)), x)
+    def dot(self, b, acc, w, p):
+        return super().dot(b, acc, b.xor(w, constant(LL.B, -128)), p)
 
     def dot_bytes(self, b, acc, w, x):
         def quarter(acc, w, x):

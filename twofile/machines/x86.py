@@ -29,18 +29,20 @@ class Avx2(HalfFloats, X86):
     def start(self, b, p):
         return constant(LL.I, 0)
 
-    def dot(self, b, acc, w, x):
+    def dot(self, b, acc, w, p):
         def half(acc, w, x):
             # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
             x = call_llvm(b, "llvm.x86.avx2.psign.b", x.type, x, w)
             size = call_llvm(b, "llvm.abs.v32i8", w.type, w, constant(LL.i1, 0))
             return b.add(acc, _pairs(b, _maddubs(b, size, x)))
 
-        return in_parts(b, 2, half, acc, b.xor(w, constant(LL.B, -128)), x)
+        w = b.xor(w, constant(LL.B, -128))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, x):
+    def dot4(self, b, acc, w, p):
         # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
-        return in_parts(b, 2, lambda acc, w, x: b.add(acc, _maddubs(b, w, x)), acc, w, x)
+        half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
 
     def finish4(self, b, acc, p):
         return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
