@@ -1624,31 +1624,41 @@ def compile_kernel(kernel, machine):
 # Object code kept between runs, in a folder that is ours alone.
 
 COMPILED = ("words/", "machines/", "compiler/", "program/", "kernels/", "format/types.py")
-BANNER = re.compile(r"^# -{77}\n# twofile/(\S+)\n(?:#.*\n)*", re.M)  # a room's, in the bound file
-IMPORT = re.compile(r"^ *(?:from [.\w]+ )?import (?:\([^)]*\))?.*$", re.M)
+BANNER = (
+    f"# {'-' * 77}\n# twofile/"  # before a room of the bound file, then its name and what it is for
+)
+# A room's docstring and imports, which the bound file has in another form.
+HEAD = re.compile(r'\A""".*?"""\n(?:\n|(?:from [.\w]+ )?import (?:\([^)]*\))?[^\n]*\n)*', re.S)
 
 
 def sources():
-    """The text of the rooms that kernels are made of (bytes), less what the bound file has in
-    another form (docstrings of rooms, imports, blank lines), so that it and the package share what
-    they keep. Raises OSError where the text cannot be read."""
+    """The text of the rooms that kernels are made of (bytes), from behind their imports: the same
+    in the package and in the bound file, which share what they keep. Raises OSError where it cannot
+    be read."""
     here = Path(globals().get("__file__", ""))
-    if here.name == "kept.py":
-        house = here.parent.parent
-        paths = {path.relative_to(house).as_posix(): path for path in house.rglob("[a-z]*.py")}
-        texts = {name: path for name, path in paths.items() if name.startswith(COMPILED)}
-        texts = {name: path.read_text("utf-8") for name, path in texts.items()}
-        texts = {name: text.split('"""', 2)[-1] for name, text in texts.items()}
-    else:
-        parts = BANNER.split(here.read_text("utf-8"))[1:]
-        texts = dict(zip(parts[::2], parts[1::2]))
-        texts = {name: text for name, text in texts.items() if name.startswith(COMPILED)}
+    texts = _rooms(here.parent.parent) if here.name == "kept.py" else _bound(here)
     if not all(any(name.startswith(part) for name in texts) for part in COMPILED):
         raise OSError(f"{here} is not beside the source of the kernels")
-    lines = []
-    for name, text in sorted(texts.items()):
-        lines += [f"# {name}", *IMPORT.sub("", text).split("\n")]
-    return "\n".join(line for line in lines if line and not line.startswith("# =====")).encode()
+    return "\n".join(f"# {name}\n{text}" for name, text in sorted(texts.items())).encode()
+
+
+def _rooms(house):
+    """{name: text} from the package."""
+    paths = [house / part for part in COMPILED]
+    paths = [p for path in paths for p in ([path] if path.is_file() else path.rglob("[a-z]*.py"))]
+    texts = {path.relative_to(house).as_posix(): path.read_text("utf-8") for path in paths}
+    return {name: HEAD.sub("", text, count=1).strip("\n") for name, text in texts.items()}
+
+
+def _bound(path):
+    """{name: text} from the bound file."""
+    texts = {}
+    for part in path.read_text("utf-8").split(BANNER):
+        name, _, text = part.partition("\n")
+        if name.startswith(COMPILED):
+            text = text.partition("\n\n")[2]  # behind the banner
+            texts[name] = text.partition("\n# =====")[0].strip("\n")  # before that of a floor
+    return texts
 
 
 def _key(host):
