@@ -1417,7 +1417,7 @@ def host():
 # A word becomes LLVM's instructions, for numba or for anybody.
 
 @functools.cache
-def tile_type():
+def _tile_type():
     """Numba's type of a tile: width vectors of LLVM's type vector; of width 0, one alone."""
     from numba import types
     from numba.extending import models, register_model
@@ -1436,7 +1436,7 @@ def tile_type():
     return Tile
 
 
-def vectors(machine):
+def _vectors(machine):
     """LLVM's types of the vectors of a signature, by letter."""
     return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
 
@@ -1446,7 +1446,7 @@ def intrinsic(word, machine):
     """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
     import numba
 
-    Tile, vector = tile_type(), vectors(machine)
+    Tile, vector = _tile_type(), _vectors(machine)
     letters, result = word.signature.split("->")
     scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64}
     scalars.update(v=numba.void, B=Tile(LL.B, 0))
@@ -1456,9 +1456,12 @@ def intrinsic(word, machine):
         width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
         kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
         returns = scalars[result] if result in scalars else Tile(vector[result[0]], width)
-        return returns(
-            *kinds
-        ), lambda cx, b, sig, args: _write(word, machine, width, b, args) or cx.get_dummy_value()
+
+        def emit(context, b, signature, args):
+            value = _write(word, machine, width, b, args)
+            return context.get_dummy_value() if value is None else value
+
+        return returns(*kinds), emit
 
     only = inspect.Parameter.POSITIONAL_ONLY
     names = [inspect.Parameter(f"x{i}", only) for i in range(1 + len(flat))]
@@ -1500,7 +1503,7 @@ def spoken(word, machine):
     addresses; a vector that it gives is written to where its last argument says. Any host can make
     it, and compile it for any processor.
     """
-    vector = vectors(machine)
+    vector = _vectors(machine)
     scalars = {"p": LL.i64, "i": LL.i32, "f": LL.f32, "d": LL.f64, "v": LL.void}
     letters, result = word.signature.split("->")
     kinds = [scalars.get(letter, LL.i64) for letter in letters]
@@ -1624,9 +1627,7 @@ def compile_kernel(kernel, machine):
 # Object code kept between runs, in a folder that is ours alone.
 
 COMPILED = ("words/", "machines/", "compiler/", "program/", "kernels/", "format/types.py")
-BANNER = (
-    f"# {'-' * 77}\n# twofile/"  # before a room of the bound file, then its name and what it is for
-)
+BANNER = f"# {'-' * 77}\n# twofile/"  # of a room in the bound file: its name, what it is for
 # A room's docstring and imports, which the bound file has in another form.
 HEAD = re.compile(r'\A""".*?"""\n(?:\n|(?:from [.\w]+ )?import (?:\([^)]*\))?[^\n]*\n)*', re.S)
 
@@ -1644,10 +1645,13 @@ def sources():
 
 def _rooms(house):
     """{name: text} from the package."""
-    paths = [house / part for part in COMPILED]
-    paths = [p for path in paths for p in ([path] if path.is_file() else path.rglob("[a-z]*.py"))]
-    texts = {path.relative_to(house).as_posix(): path.read_text("utf-8") for path in paths}
-    return {name: HEAD.sub("", text, count=1).strip("\n") for name, text in texts.items()}
+    texts = {}
+    for part in COMPILED:
+        place = house / part
+        for path in place.rglob("[a-z]*.py") if place.is_dir() else [place]:
+            name, text = path.relative_to(house).as_posix(), path.read_text("utf-8")
+            texts[name] = HEAD.sub("", text, count=1).strip("\n")
+    return texts
 
 
 def _bound(path):

@@ -7,7 +7,7 @@ from ..words.emit import LL, constant, read_at, write_at
 
 
 @functools.cache
-def tile_type():
+def _tile_type():
     """Numba's type of a tile: width vectors of LLVM's type vector; of width 0, one alone."""
     from numba import types
     from numba.extending import models, register_model
@@ -26,7 +26,7 @@ def tile_type():
     return Tile
 
 
-def vectors(machine):
+def _vectors(machine):
     """LLVM's types of the vectors of a signature, by letter."""
     return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
 
@@ -36,7 +36,7 @@ def intrinsic(word, machine):
     """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
     import numba
 
-    Tile, vector = tile_type(), vectors(machine)
+    Tile, vector = _tile_type(), _vectors(machine)
     letters, result = word.signature.split("->")
     scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64}
     scalars.update(v=numba.void, B=Tile(LL.B, 0))
@@ -46,9 +46,12 @@ def intrinsic(word, machine):
         width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
         kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
         returns = scalars[result] if result in scalars else Tile(vector[result[0]], width)
-        return returns(
-            *kinds
-        ), lambda cx, b, sig, args: _write(word, machine, width, b, args) or cx.get_dummy_value()
+
+        def emit(context, b, signature, args):
+            value = _write(word, machine, width, b, args)
+            return context.get_dummy_value() if value is None else value
+
+        return returns(*kinds), emit
 
     only = inspect.Parameter.POSITIONAL_ONLY
     names = [inspect.Parameter(f"x{i}", only) for i in range(1 + len(flat))]
@@ -90,7 +93,7 @@ def spoken(word, machine):
     addresses; a vector that it gives is written to where its last argument says. Any host can make
     it, and compile it for any processor.
     """
-    vector = vectors(machine)
+    vector = _vectors(machine)
     scalars = {"p": LL.i64, "i": LL.i32, "f": LL.f32, "d": LL.f64, "v": LL.void}
     letters, result = word.signature.split("->")
     kinds = [scalars.get(letter, LL.i64) for letter in letters]

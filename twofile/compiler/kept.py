@@ -12,9 +12,7 @@ from ..errors import printable
 from ..files import replaced
 
 COMPILED = ("words/", "machines/", "compiler/", "program/", "kernels/", "format/types.py")
-BANNER = (
-    f"# {'-' * 77}\n# twofile/"  # before a room of the bound file, then its name and what it is for
-)
+BANNER = f"# {'-' * 77}\n# twofile/"  # of a room in the bound file: its name, what it is for
 # A room's docstring and imports, which the bound file has in another form.
 HEAD = re.compile(r'\A""".*?"""\n(?:\n|(?:from [.\w]+ )?import (?:\([^)]*\))?[^\n]*\n)*', re.S)
 
@@ -32,10 +30,13 @@ def sources():
 
 def _rooms(house):
     """{name: text} from the package."""
-    paths = [house / part for part in COMPILED]
-    paths = [p for path in paths for p in ([path] if path.is_file() else path.rglob("[a-z]*.py"))]
-    texts = {path.relative_to(house).as_posix(): path.read_text("utf-8") for path in paths}
-    return {name: HEAD.sub("", text, count=1).strip("\n") for name, text in texts.items()}
+    texts = {}
+    for part in COMPILED:
+        place = house / part
+        for path in place.rglob("[a-z]*.py") if place.is_dir() else [place]:
+            name, text = path.relative_to(house).as_posix(), path.read_text("utf-8")
+            texts[name] = HEAD.sub("", text, count=1).strip("\n")
+    return texts
 
 
 def _bound(path):
