@@ -4,7 +4,7 @@
 
 the ground
     needs                What must be there before anything else: Python and numpy, new enough.
-    errors               The error that everything raises: four parts on one line.
+    errors               What goes wrong, in four parts on one line, and what is only said.
     files                Opening what a user names.
     machine              What this machine has: memory, cores, a name.
 
@@ -55,9 +55,14 @@ the parts of a model
 a model that runs, and text
     modelfile            A model file, checked and mapped.
     forward              The model recorded once as a program, played for every pass.
-    tokenizer/file       A tokenizer.bin, section by section.
+    tokenizer/compose    Unicode's form C, in time also for long texts.
+    tokenizer/file       The sections of a tokenizer.bin.
     tokenizer/splits     How text is cut before merging.
+    tokenizer/contents   What a tokenizer.bin says, checked.
+    tokenizer/merges     A word becomes ids, by merging its neighbours.
+    tokenizer/stream     Tokens in, whole characters out.
     tokenizer/template   A conversation as a chat template writes it.
+    tokenizer/users      User-defined tokens, which are searched for in text.
     tokenizer/tokenizer  Text to ids and back.
 
 writing
@@ -140,15 +145,21 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 
 # -----------------------------------------------------------------------------
 # twofile/errors.py
-# The error that everything raises: four parts on one line.
+# What goes wrong, in four parts on one line, and what is only said.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
+    """The file or the request is not one this program can serve; the message says why and what to
+    do."""
 
 
 def printable(text):
     """text with everything that could drive a terminal escaped."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def say(text):
+    """Put a notice on stderr, in the program's name."""
+    print(f"run.py: {text}", file=sys.stderr, flush=True)
 
 
 # -----------------------------------------------------------------------------
@@ -161,7 +172,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
+    what it should be is for messages. Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -179,7 +191,9 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
+    """The bytes of a regular file of at most so many; what it should be is for messages. Raises
+    ModelError."""
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
@@ -4201,8 +4215,41 @@ class Forward:
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/compose.py
+# Unicode's form C, in time also for long texts.
+
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
+
+
+def composed(text):
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
+    marks: in a long text they are put in order first, which changes nothing."""
+    from unicodedata import normalize
+
+    if len(text) > LONG and not text.isascii():
+        text = runs_of_marks().sub(in_order, text)
+    return normalize("NFC", text)
+
+
+@functools.cache
+def runs_of_marks():
+    """A pattern for long runs of combining marks."""
+    from unicodedata import combining, normalize
+
+    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+    return re.compile(f"[{''.join(marks)}]{{64,}}")
+
+
+def in_order(m):
+    """The marks of a match, decomposed, in their canonical order."""
+    from unicodedata import combining, normalize
+
+    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/file.py
-# A tokenizer.bin, section by section.
+# The sections of a tokenizer.bin.
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -4212,11 +4259,11 @@ ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPL
     1 << i for i in range(8)
 )
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
-CHAT = (
-    "first system after_system u2a a2u gen".split()
-)  # what a chat template writes around contents; see chat_parts()
+LSTRIP, RSTRIP = 0x10, 0x20
+# what a chat template writes around contents; see chat_parts()
+CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
 
@@ -4226,12 +4273,67 @@ LIMITS = {
     "prio": (4, 8 << 20),
     "stops": (4, 1 << 16),
     "classes": (12, 12 << 17),
+    "merges": (8, 8 << 20),
+    "chat": (1, 1 << 20),
+    "tests": (1, 4 << 20),
 }
-LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def _tokenizer_chat(raw, tokenizer):
-    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+def check_tokenizer_header(raw):
+    """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
+    checksum."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
+    if size != len(raw):
+        found = f"file is {len(raw):,} bytes, header says {size:,} (truncated?)"
+        raise ModelError(f"{found}; copy it again")
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+
+
+def tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside.
+    Raises ModelError."""
+    check_tokenizer_header(raw)
+    *_, zero, _ = TOKENIZER_HEADER.unpack_from(raw)
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            found = f"section {name} is at {off:,}, {length:,} bytes"
+            raise ModelError(f"{found}, expected at {expected:,}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            wants = f"a multiple of {unit} to {most:,}"
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected {wants}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        found = f"sections end at {expected:,} of {len(raw):,} bytes"
+        raise ModelError(f"{found}, or reserved bytes are set; export it again")
+    return sections
+
+
+def tokenizer_chat(raw, types):
+    """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
+    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
+    None, {}, True if it is empty. Raises ModelError."""
     if not raw:
         return None, {}, True
     pieces, at = {}, 4
@@ -4244,13 +4346,9 @@ def _tokenizer_chat(raw, tokenizer):
                 if kind > CHAT_DATE or len(value) != length:
                     raise ValueError
                 value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not re.fullmatch(
-                    "[%A-Za-z ,./-]{1,32}", value
-                ):  # no width that fills the memory
+                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
                     raise ValueError
-                if kind == CHAT_ID and (
-                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
-                ):
+                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
                     raise ValueError
                 items.append((kind, value))
             pieces[name] = None if count == NONE else items
@@ -4262,62 +4360,15 @@ def _tokenizer_chat(raw, tokenizer):
     return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
 
 
-def _tokenizer_sections(raw):
-    """name -> bytes of each section, after everything that can be checked without looking inside."""
-    if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
-    if len(raw) < 256:
-        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
-    if len(raw) > MOST_BYTES:
-        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
-    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
-    if version != VERSION or endian != ENDIAN:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
-    if size != len(raw):
-        raise ModelError(
-            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
-        )
-    found = hashlib.sha256(raw[:0x40] + bytes(32))
-    found.update(memoryview(raw)[0x60:])
-    if found.digest() != digest:
-        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
-    table = struct.unpack_from("<20Q", raw, 0x60)
-    sections, expected = {}, 256
-    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
-        if off != expected or off + length > len(raw):
-            raise ModelError(
-                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
-            )
-        unit, most = LIMITS.get(name, (1, MOST_BYTES))
-        if length % unit or length > most:
-            raise ModelError(
-                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
-            )
-        sections[name], expected = raw[off : off + length], padded(off + length, 64)
-    if expected != len(raw) or zero:
-        raise ModelError(
-            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
-        )
-    return sections
-
-
-def _tokenizer_tests(raw):
-    """[(text, ids)] of the stored self-test."""
+def tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test. Raises ModelError."""
     tests, at = [], 4
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
             if n_text > 1 << 15:  # they are encoded at every start
-                raise ModelError(
-                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
-                )
+                found = f"self-test section has a text of {n_text:,} bytes"
+                raise ModelError(f"{found}, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids
@@ -4332,17 +4383,22 @@ def _tokenizer_tests(raw):
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
-# How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
-# classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
-# space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
-# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
-# punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
-# From 10 on they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of them or three.
+# Regular expressions, one after the other on what the last one left, over a string of classes, a
+# letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t"
+# other white space; ' and the letters of English contractions stand for themselves, z for the long
+# s, which matches s when case is ignored. From 4 on the file says the letters: A upper case, a
+# lower case, x other letters, ~ marks, / itself, ! (ASCII) punctuation, # other punctuation and
+# symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest. From 10 on
+# they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of
+# them or three.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
 ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
 GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+"
-CASED = r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+CASED = (
+    r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}"
+    r"|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+)
 SPLITS = {
     0: (),  # the whole text is one piece
     1: (GPT2,),
@@ -4354,23 +4410,19 @@ SPLITS = {
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
     9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
-    10: (
-        "\n",
-        r"[\tq#]?[xXy]+",
-        r"[\tq#]?[!XK#]+",
-        r"[\tq#]+$",
-        "[kyKq#m]+",
-        "[0m]",
-    ),  # DeepSeek LLM
+    # DeepSeek LLM
+    10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
 }
 
-# its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
+# its digits are cut among bytes: the reference writes a byte as a character, and some of those
+# count as numbers
 BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
 
 
-def _cut(pattern, text, spans):
-    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+def cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As
+    if each span were alone."""
     for first, last in spans:
         part, at = text[first:last], 0
         for m in pattern.finditer(part):
@@ -4382,37 +4434,336 @@ def _cut(pattern, text, spans):
             yield first + at, last
 
 
+class Cutter:
+    """Cuts text into the words that are merged, by number pretok of SPLITS, not 0.
+
+    classes: u4 [runs, 3], first and last character and class. bytewise: whether words may be bytes.
+    """
+
+    def __init__(self, pretok, classes, bytewise):
+        self.pretok, self.classes = pretok, classes
+        self.patterns = [re.compile(pattern) for pattern in SPLITS[pretok]]
+        found = BYTE_SPLITS.get(pretok, ()) if bytewise else ()
+        self.byte_patterns = [re.compile(pattern) for pattern in found]
+
+    @functools.cached_property
+    def letters(self):
+        """The letter that stands for each character's class in the patterns, u1 [0x110000]."""
+        letters = np.full(0x110000, ord("."), np.uint8)
+        old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
+        for first, last, kind in self.classes.tolist():
+            letters[first : last + 1] = ord(old[kind]) if kind in old else kind
+        if old:
+            for ch in "stmdlverSTMDLVER' ":
+                letters[ord(ch)] = ord(ch)
+            letters[[0x0A, 0x0D]], letters[0x17F] = ord("\n"), ord("z")
+        return letters
+
+    def __call__(self, text):
+        """Yield the words of text, str or bytes; the patterns run on a string of classes."""
+        characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        classes = self.letters[characters].tobytes().decode("latin-1")
+        spans = [(0, len(text))]
+        for pattern in self.patterns:
+            spans = cut(pattern, classes, spans)
+        if not self.byte_patterns:
+            for first, last in spans:
+                yield text[first:last]
+            return
+        for first, last in spans:
+            raw = text[first:last].encode("utf-8", "replace")
+            parts = [(0, len(raw))]
+            for pattern in self.byte_patterns:
+                parts = cut(pattern, raw, parts)
+            for a, b in parts:
+                yield raw[a:b]
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/contents.py
+# What a tokenizer.bin says, checked.
+
+@dataclass(eq=False)
+class TokenizerFile:
+    """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
+
+    sha256: bytes  # of the whole file
+    kind: int  # SPM or BYTE_BPE
+    flags: int  # ADD_BOS and those beside it
+    pretok: int  # a number of SPLITS
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: frozenset  # ids that end a text
+    pieces: list  # bytes of each token
+    prio: np.ndarray  # float32 [n_vocab]: the largest is merged first
+    types: np.ndarray  # u1 [n_vocab]: NORMAL to UNUSED, with LSTRIP and RSTRIP
+    classes: np.ndarray  # u4 [runs, 3]: first and last character, class
+    merges: np.ndarray  # u4 [merges, 2]: two ids each, the best first; used with EXPLICIT
+    chat: dict | None  # see tokenizer_chat()
+    strips: dict
+    prefix_runs: bool
+    tests: list  # [(text, ids)]
+
+
+def read_tokenizer(raw):
+    """The bytes of a tokenizer.bin -> TokenizerFile. Raises ModelError."""
+    sections = tokenizer_sections(raw)
+    _, _, _, _, kind, n, flags, pretok, *ids, _, _ = TOKENIZER_HEADER.unpack_from(raw)
+    bos, eos, unk, pad = (None if i == NONE else i for i in ids[:4])
+    prio, types, stops = (
+        np.frombuffer(sections[name], dtype)
+        for name, dtype in (("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
+    )
+    offsets = np.frombuffer(sections["offsets"], "<u4")
+    if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
+        found = f"{n} tokens, {len(prio)} priorities, {len(types)} types"
+        raise ModelError(f"{found}, expected as many; export it again")
+    pieces = cut_pieces(sections["pieces"], offsets)
+    known = (types & 0xCF).max() <= UNUSED and kind in (SPM, BYTE_BPE) and flags <= 255
+    if not np.isfinite(prio).all() or not known:
+        found = "unknown kind, flag or token type, or a priority that is no number"
+        raise ModelError(f"{found}; does it need a newer run.py?")
+    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist())):
+        raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
+    if pretok not in SPLITS or sections["reserved"]:
+        found = f"pre-tokenizer {pretok} or section is unknown"
+        raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
+    classes = read_classes(sections["classes"])
+    chat, strips, prefix_runs = tokenizer_chat(sections["chat"], types)
+    return TokenizerFile(
+        hashlib.sha256(raw).digest(),
+        kind,
+        flags,
+        pretok,
+        n,
+        bos,
+        eos,
+        unk,
+        pad,
+        frozenset(stops.tolist()),
+        pieces,
+        prio,
+        types,
+        classes,
+        np.frombuffer(sections["merges"], "<u4").reshape(-1, 2),
+        chat,
+        strips,
+        prefix_runs,
+        tokenizer_tests(sections["tests"]),
+    )
+
+
+def cut_pieces(blob, offsets):
+    """The bytes of each token: blob from one of the offsets, u4 [n_vocab + 1], to the next."""
+    sizes = np.diff(offsets.astype(np.int64))
+    if offsets[0] or offsets[-1] != len(blob) or (sizes < 0).any():
+        raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
+    if sizes.max() > PIECE_MAX:
+        raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
+    edges = offsets.tolist()
+    return [blob[a:b] for a, b in zip(edges, edges[1:])]
+
+
+def read_classes(raw):
+    """The runs of characters of a class, u4 [runs, 3]: first, last, class."""
+    classes = np.frombuffer(raw, "<u4").reshape(-1, 3)
+    first, last, kinds = classes.T
+    if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
+        raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
+    if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
+        raise ModelError("the class runs overlap, expected each character in one; export it again")
+    return classes
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/merges.py
+# A word becomes ids, by merging its neighbours.
+
+WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
+
+
+class Merger:
+    """Words to ids, by the pieces of a TokenizerFile. Raises ModelError where a word would have
+    none.
+
+    Attributes: ids {piece: id}, bytes {byte: id}, ranks {piece: rank}, 0 is merged first, pairs
+    {(piece, piece): rank} or None, complete: whether every word has ids, apart: see below.
+    """
+
+    def __init__(self, file):
+        self.kind, self.flags, self.unk, self.words = file.kind, file.flags, file.unk, {}
+        self.ids, self.bytes = {}, {}
+        kinds = (file.types & 15).tolist()
+        for i, (piece, kind) in enumerate(zip(file.pieces, kinds)):
+            if kind == NORMAL:
+                if not piece:
+                    raise ModelError(f"token {i} is an empty piece; export it again")
+                self.ids.setdefault(piece, i)
+            elif kind == BYTE and len(piece) == 1:
+                self.bytes.setdefault(piece[0], i)
+        if self.kind == SPM:
+            said = (p for p, kind in zip(file.pieces, kinds) if kind in (NORMAL, USER))
+            try:
+                b"\n".join(said).decode()
+            except UnicodeDecodeError:
+                raise ModelError(
+                    "a piece is not UTF-8, as SentencePiece's are; export it again"
+                ) from None
+        bytewise = self.kind == BYTE_BPE
+        single = self.ids if bytewise else {bytes([b]) for b in self.bytes}
+        # else a run of unknown characters is one token
+        self.complete = bool(self.flags & BYTE_FALLBACK or bytewise)
+        if self.complete and any(bytes([b]) not in single for b in range(256)):
+            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        ranks = np.unique(-file.prio, return_inverse=True)[1].tolist()
+        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}
+        self.pairs = self.explicit(file) if self.flags & EXPLICIT else None
+
+    def explicit(self, file):
+        """{(piece, piece): rank} of a file that lists its merges."""
+        rows, pairs = file.merges, {}
+        if len(rows) and rows.max() >= file.n_vocab:
+            found = f"a merge names token {rows.max()}"
+            raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
+        for rank, (a, b) in enumerate(rows.tolist()):
+            pairs.setdefault((file.pieces[a], file.pieces[b]), rank)
+        return pairs
+
+    @functools.cached_property
+    def apart(self):
+        """A pattern for places that no merge crosses: no token spells a space, or a line end,
+        behind something else. None if there are none. Long texts are cut there, to save time."""
+        if self.pairs is None and self.complete:
+            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
+            cuts = [c for c in " \n" if not inside(c.encode())]
+            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
+
+    def __call__(self, word):
+        """ids of a word (str or bytes), remembered if it is short."""
+        ids = self.words.get(word)
+        if ids is None:
+            ids = self.merge(word)
+            if len(word) <= 64:
+                if len(self.words) >= 1 << 16:
+                    self.words.clear()
+                self.words[word] = ids
+        return ids
+
+    def merge(self, word):
+        """ids of a word (str or bytes)."""
+        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
+        if self.flags & IGNORE_MERGES and raw in self.ids:
+            return [self.ids[raw]]
+        if self.kind == BYTE_BPE:
+            parts = [bytes([b]) for b in raw]
+        else:
+            parts = [ch.encode("utf-8", "replace") for ch in word]
+        if len(parts) > WORD_MAX:
+            found = f"the text: a word of {len(parts):,} characters"
+            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+        if self.pairs is None:
+            merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
+        else:
+            merge_neighbours(parts, lambda a, b, get=self.pairs.get: get((a, b)))
+        ids = []
+        for piece in parts:
+            if piece is None:
+                continue
+            found = self.ids.get(piece)
+            if found is not None:
+                ids.append(found)
+            elif self.flags & BYTE_FALLBACK:
+                ids += [self.bytes[b] for b in piece]
+            elif self.unk is not None and (not ids or ids[-1] != self.unk):
+                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+        return ids
+
+
+def merge_neighbours(parts, rank):
+    """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged
+    (Sennrich et al. 2016; the order is SentencePiece's): in a list of bytes, in place, where the
+    second of two becomes None. rank(a, b): 0 is merged first, None never. A heap, so that the time
+    is n log n in the length of the list."""
+    n, heap = len(parts), []
+    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+
+    def offer(i, j):
+        best = rank(parts[i], parts[j])
+        if best is not None:
+            heapq.heappush(heap, best << 32 | i)
+
+    for i in range(n - 1):
+        offer(i, i + 1)
+    while heap:
+        best = heapq.heappop(heap)
+        i = best & 0xFFFFFFFF
+        j = after[i]
+        if parts[i] is None or j >= n or rank(parts[i], parts[j]) != best >> 32:
+            continue  # one of the two was merged with another since
+        parts[i], parts[j] = parts[i] + parts[j], None
+        k = after[i] = after[j]
+        if k < n:
+            before[k] = i
+            offer(i, k)
+        if before[i] >= 0:
+            offer(before[i], i)
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/stream.py
+# Tokens in, whole characters out.
+
+class TextStream:
+    """Tokens in, whole characters out: a character may span several tokens. start: drop the space
+    that encode put first. tokenizer: None where nothing is ever pushed."""
+
+    def __init__(self, tokenizer, start=False):
+        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
+        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
+
+    def push(self, token):
+        """The characters that are whole with this token, as str."""
+        raw = self.tokenizer.piece(token)
+        if self.strip and raw:
+            self.strip, raw = False, raw.removeprefix(b" ")
+        return self.decoder.decode(raw)
+
+    def flush(self):
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self.decoder.decode(b"", final=True)
+
+
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/template.py
 # A conversation as a chat template writes it.
 
-STRIPS = (
-    "",
-    None,
-    "\n",
-)  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
 
 
 def chat_parts(messages, pieces, strips):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
 
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
+    another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
         for m in messages
     ]
     system = roles[:1] == ["system"]
-    if roles[system:] != [
-        ("user", "assistant")[i % 2] for i in range(len(roles) - system)
-    ] or roles[-1:] != ["user"]:
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
         raise ModelError(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
-        raise ModelError(
-            "messages: this model's template has no system message; expected none; put it into the user's"
-        )
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         right, left = divmod(strips[m["role"]], 3)
@@ -4423,176 +4774,119 @@ def chat_parts(messages, pieces, strips):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/users.py
+# User-defined tokens, which are searched for in text.
+
+WHITE = re.compile(r"\s*")
+
+
+class UserTokens:
+    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
+
+    def __init__(self, file):
+        kinds, self.types = (file.types & 15).tolist(), file.types
+        found = [i for i, kind in enumerate(kinds) if kind == USER and file.pieces[i]]
+        self.pieces = [file.pieces[i] for i in found]
+        if found and max(map(len, self.pieces)) > USER_MAX:
+            what = f"a user-defined token is longer than {USER_MAX} bytes"
+            raise ModelError(f"{what}; export it again")
+        self.ids, lengths = {}, {}
+        for i, piece in zip(found, self.pieces):
+            text = piece.decode("utf-8", "replace")
+            self.ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        # a dictionary for each length, not one large expression: the time must not grow with their
+        # number; the longest first
+        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
+        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+
+    def split(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place,
+        without the white space that it takes."""
+        parts, at, i = [], 0, 0
+        while self.starts and (m := self.starts.search(text, i)):
+            i = m.start()
+            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
+            if size:
+                token = self.ids[text[i : i + size]]
+                before = text[at:i]
+                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/tokenizer.py
 # Text to ids and back.
-
-LONG = 4096  # characters of a text that is worth a search for what makes it quick
-WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
-
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
-    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format says.
-    Attributes: n_vocab, bos, eos (None if absent), stops (ids that end a text), sha256 (of the whole file).
+    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
+    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
+    pieces and types by id, sha256 (of the whole file), chat (what its template writes, or None),
+    longest (the most characters that one token stands for; None if there is no such number).
     """
 
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(
-                source
-                if isinstance(source, bytes)
-                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
-            )
+            if not isinstance(source, bytes):
+                source = read_small(source, "a tokenizer.bin", MOST_BYTES)
+            self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
 
-    def _load(self, raw):
-        sections = _tokenizer_sections(raw)
-        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = (
-            TOKENIZER_HEADER.unpack_from(raw)
-        )
-        self.sha256, self.n_vocab, self.cache, self.lut = hashlib.sha256(raw).digest(), n, {}, None
-        self.bos, self.eos, self.unk, self.pad = (None if i == NONE else i for i in ids[:4])
-        offsets, prio, types, stops = (
-            np.frombuffer(sections[k], t)
-            for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
-        )
-        if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
-            raise ModelError(
-                f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again"
-            )
-        blob = sections["pieces"]
-        if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
-            raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
-        if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
-            raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if (
-            not np.isfinite(prio).all()
-            or (types & 0xCF).max() > UNUSED
-            or self.kind not in (SPM, BYTE_BPE)
-            or self.flags > 255
-        ):
-            raise ModelError(
-                "unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?"
-            )
-        if any(
-            i is not None and i >= n
-            for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())
-        ):
-            raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-        if self.pretok not in SPLITS or sections["reserved"]:
-            raise ModelError(
-                f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one"
-            )
-        edges = offsets.tolist()
-        self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
-        self.types, self.stops = types, frozenset(stops.tolist())
-        self.classes = np.frombuffer(sections["classes"], "<u4").reshape(-1, 3)
-        first, last, kinds = self.classes.T
-        if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
-            raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
-        if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
-            raise ModelError(
-                "the class runs overlap, expected each character in one; export it again"
-            )
-        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
-        self.tests = _tokenizer_tests(sections["tests"])
-        self._index(prio, sections["merges"])
-
-    def _index(self, prio, merges):
-        """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
-        kinds = (self.types & 15).tolist()
-        self.ids, self.bytes, users = {}, {}, []
-        for i, (piece, kind) in enumerate(zip(self.pieces, kinds)):
-            if kind == NORMAL:
-                if not piece:
-                    raise ModelError(f"token {i} is an empty piece; export it again")
-                self.ids.setdefault(piece, i)
-            elif kind == BYTE and len(piece) == 1:
-                self.bytes.setdefault(piece[0], i)
-            elif kind == USER and piece:
-                users.append(i)
-        if self.kind == SPM:
-            try:
-                b"\n".join(
-                    p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)
-                ).decode()
-            except UnicodeDecodeError:
-                raise ModelError(
-                    "a piece is not UTF-8, as SentencePiece's are; export it again"
-                ) from None
-        single = (
-            self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
-        )
-        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(
-            bytes([b]) not in single for b in range(256)
-        ):
-            raise ModelError("not all of the 256 byte tokens are there; export it again")
-        ranks = np.unique(-prio, return_inverse=True)[1].tolist()
-        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}  # 0 is merged first
-        self.pairs = None
-        if self.flags & EXPLICIT:
-            rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
-            if len(rows) and rows.max() >= self.n_vocab:
-                raise ModelError(
-                    f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again"
-                )
-            self.pairs = {}
-            for rank, (a, b) in enumerate(rows.tolist()):
-                self.pairs.setdefault((self.pieces[a], self.pieces[b]), rank)
-        if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
-            raise ModelError(
-                f"a user-defined token is longer than {USER_MAX} bytes; export it again"
-            )
-        self.user_ids, lengths = {}, {}
-        for i in users:
-            text = self.pieces[i].decode("utf-8", "replace")
-            self.user_ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
-        self.user_lengths = {
-            ch: sorted(found, reverse=True) for ch, found in lengths.items()
-        }  # the longest first
-        self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-        self.complete = (
-            self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE
-        )  # else a run of unknown characters is one token
-        longest = max(
-            map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1
-        )
-        longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
-        self.longest = (
-            longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
-        )
+    def _load(self, file):
+        """Take what a TokenizerFile says."""
+        self.sha256, self.kind, self.flags = file.sha256, file.kind, file.flags
+        self.n_vocab, self.pieces, self.types = file.n_vocab, file.pieces, file.types
+        self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
+        self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
+        self.chat, self.strips, self.prefix_runs = file.chat, file.strips, file.prefix_runs
+        self.stops = file.stops
+        self.merger, self.users = Merger(file), UserTokens(file)
+        self.ids, self.ranks = self.merger.ids, self.merger.ranks
+        self.cutter = None  # without patterns, a text is one word
+        if SPLITS[self.pretok]:
+            self.cutter = Cutter(self.pretok, self.classes, self.kind == BYTE_BPE)
+        self.longest = None
+        if self.merger.complete and not any(self.types & (LSTRIP | RSTRIP)):
+            longest = max(map(len, [*self.ids, *self.users.pieces]), default=1)
+            self.longest = longest * (4 if self.flags & NFC else 1)  # four may be composed to one
 
     def _check(self, count):
+        """Encode the first of the stored test texts; raises ModelError if the ids are others."""
         for text, ids in self.tests[:count]:
             if self.encode(text, add_bos=False) != ids:
-                raise ModelError(
-                    f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again"
-                )
+                found = f"self-test failed on {text[:40]!r}"
+                raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
     def selftest(self):
-        """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
+        """Encode all stored test texts; raises ModelError if one gives other ids than the reference
+        did at export."""
         self._check(len(self.tests))
 
     def encode(self, text, add_bos=True):
-        """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
+        """text -> list of ids, with the begin token if the model has one and add_bos. Control
+        tokens are never matched. Raises ModelError for a word that would fill the memory."""
         ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
         ids += self._run(text, True)
-        return ids + (
-            [self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else []
-        )
+        if add_bos and self.flags & ADD_EOS and self.eos is not None:
+            ids.append(self.eos)
+        return ids
 
     def encode_chat(self, messages):
-        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the last a user's -> ids up to
-        where the assistant begins. Contents go through encode: they never become control tokens. Raises ModelError."""
+        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
+        last a user's -> ids up to where the assistant begins. Contents go through encode: they
+        never become control tokens. Raises ModelError."""
         if self.chat is None:
-            raise ModelError(
-                "this model was exported without a chat template; expected one to chat; complete text instead"
-            )
+            found = "this model was exported without a chat template"
+            raise ModelError(f"{found}; expected one to chat; complete text instead")
         ids, text = [], ""
         for part in chat_parts(messages, self.chat, self.strips):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
@@ -4613,174 +4907,48 @@ class Tokenizer:
         } or None
 
     def markers(self):
-        """The words that tell turns apart in this model's template and are no control tokens: a user can write them too."""
-        parts = (
-            [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")]
-            if self.chat
-            else ()
-        )
-        words = {
-            word
-            for part in parts
-            for kind, value in part
-            if kind == CHAT_TEXT
-            for word in value.split()
-        }
+        """The words that tell turns apart in this model's template and are no control tokens,
+        sorted: a user can write them too."""
+        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
+        items = [item for name in names for item in self.chat[name] or ()]
+        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, prefix):
-        """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
+        """ids of a run of text between control tokens. prefix: whether it may get the space that
+        some models begin with."""
         ids = []
         if self.flags & NFC:
             text = composed(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
-            if (
-                text
-                and prefix
-                and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " ")
-            ):
+            spaced = self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[:1] != " "
+            if text and prefix and spaced:
                 text = " " + text
-        for part in self._split_users(text) if self.user_starts else [text]:
-            ids += [part] if isinstance(part, int) else self._plain(part)
+        for part in self.users.split(text):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                for word in self.words(part):
+                    ids += self.merger(word)
         return ids
 
-    def _plain(self, text):
-        """ids of text without user-defined tokens."""
-        ids = []
-        for word in self._words(text):
-            ids += self._word(word)
-        return ids
+    def words(self, text):
+        """Yield the words, str or bytes, that text without user-defined tokens is merged in."""
+        if self.cutter:
+            yield from self.cutter(text)
+            return
+        at = 0
+        for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
+            yield text[at : m.start()]
+            at = m.start()
+        if at < len(text):
+            yield text[at:] if at else text
 
-    def _split_users(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place, without the white space that it
-        takes. A dictionary for each length, not one large expression: the time must not grow with their number."""
-        parts, at, i = [], 0, 0
-        while m := self.user_starts.search(text, i):
-            i = m.start()
-            size = next((n for n in self.user_lengths[m[0]] if text[i : i + n] in self.user_ids), 0)
-            if size:
-                token = self.user_ids[text[i : i + size]]
-                parts += [text[at:i].rstrip() if self.types[token] & LSTRIP else text[at:i], token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
-        return [*parts, text[at:]]
-
-    @functools.cached_property
+    @property
     def apart(self):
-        """A pattern for places that no merge crosses: no token spells a space, or a line end, behind something else. None if
-        there are none. Long texts are cut there, to save time."""
-        if self.pairs is None and self.complete:
-            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
-            cuts = [c for c in " \n" if not inside(c.encode())]
-            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
-
-    def _words(self, text):
-        """Yield text cut by the model's patterns, which run on a string of character classes instead of the text."""
-        if not SPLITS[self.pretok]:
-            at = 0
-            for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
-                yield text[at : m.start()]
-                at = m.start()
-            if at < len(text):
-                yield text[at:] if at else text
-            return
-        if self.lut is None:
-            self.lut = np.full(0x110000, ord("."), np.uint8)
-            old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
-            for first, last, kind in self.classes.tolist():
-                self.lut[first : last + 1] = ord(old[kind]) if kind in old else kind
-            if old:
-                for ch in "stmdlverSTMDLVER' ":
-                    self.lut[ord(ch)] = ord(ch)
-                self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
-        classes = (
-            self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
-            .tobytes()
-            .decode("latin-1")
-        )
-        spans = [(0, len(text))]
-        for pattern in SPLITS[self.pretok]:
-            spans = _cut(re.compile(pattern), classes, spans)
-        if self.pretok in BYTE_SPLITS and self.kind == BYTE_BPE:
-            for first, last in spans:
-                raw = text[first:last].encode("utf-8", "replace")
-                parts = [(0, len(raw))]
-                for pattern in BYTE_SPLITS[self.pretok]:
-                    parts = _cut(re.compile(pattern), raw, parts)
-                for a, b in parts:
-                    yield raw[a:b]
-            return
-        for first, last in spans:
-            yield text[first:last]
-
-    def _word(self, word):
-        """ids of a word (str or bytes), remembered if it is short."""
-        ids = self.cache.get(word)
-        if ids is None:
-            ids = self._merge(word)
-            if len(word) <= 64:
-                if len(self.cache) >= 1 << 16:
-                    self.cache.clear()
-                self.cache[word] = ids
-        return ids
-
-    def _merge(self, word):
-        """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged (Sennrich et al. 2016;
-        the order is SentencePiece's). A heap, so that the time is n log n in the length of the word."""
-        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
-        if self.flags & IGNORE_MERGES and raw in self.ids:
-            return [self.ids[raw]]
-        part = (
-            [bytes([b]) for b in raw]
-            if self.kind == BYTE_BPE
-            else [ch.encode("utf-8", "replace") for ch in word]
-        )
-        n, heap = len(part), []
-        if n > WORD_MAX:
-            raise ModelError(
-                f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between"
-            )
-        after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-        ranks, pairs = self.ranks, self.pairs
-
-        def rank(i, j):
-            return ranks.get(part[i] + part[j]) if pairs is None else pairs.get((part[i], part[j]))
-
-        def offer(i, j):
-            best = rank(i, j)
-            if best is not None:
-                heapq.heappush(heap, best << 32 | i)
-
-        for i in range(n - 1):
-            offer(i, i + 1)
-        while heap:
-            best = heapq.heappop(heap)
-            i = best & 0xFFFFFFFF
-            j = after[i]
-            if part[i] is None or j >= n or rank(i, j) != best >> 32:
-                continue  # one of the two was merged with another since
-            part[i], part[j] = part[i] + part[j], None
-            k = after[i] = after[j]
-            if k < n:
-                before[k] = i
-                offer(i, k)
-            if before[i] >= 0:
-                offer(before[i], i)
-        ids = []
-        for piece in part:
-            if piece is None:
-                continue
-            found = self.ids.get(piece)
-            if found is not None:
-                ids.append(found)
-            elif self.flags & BYTE_FALLBACK:
-                ids += [self.bytes[b] for b in piece]
-            elif self.unk is not None and (not ids or ids[-1] != self.unk):
-                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
-        return ids
+        """A pattern for places in a text that no merge crosses, or None."""
+        return self.merger.apart
 
     def piece(self, token):
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
@@ -4798,42 +4966,6 @@ class Tokenizer:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
-
-
-class TextStream:
-    """Tokens in, whole characters out: a character may span several tokens. start: drop the space that encode put first."""
-
-    def __init__(self, tokenizer, start=False):
-        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
-        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
-
-    def push(self, token):
-        raw = self.tokenizer.piece(token)
-        if self.strip and raw:
-            self.strip, raw = False, raw.removeprefix(b" ")
-        return self.decoder.decode(raw)
-
-    def flush(self):
-        """What is left at the end: U+FFFD for an unfinished character."""
-        return self.decoder.decode(b"", final=True)
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks: in a long text they are
-    put in order first, which changes nothing."""
-    from unicodedata import combining, normalize
-
-    if len(text) > LONG and not text.isascii():
-        if not hasattr(composed, "marks"):
-            marks = (
-                c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0])
-            )
-            composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
-        ordered = lambda m: "".join(
-            sorted("".join(normalize("NFD", c) for c in m[0]), key=combining)
-        )
-        text = composed.marks.sub(ordered, text)
-    return normalize("NFC", text)
 
 
 # ===== writing
@@ -5771,7 +5903,7 @@ class Model:
         most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
         where, raw = (
             printable(str(path)),
-            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
+            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
         )
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
@@ -6977,7 +7109,7 @@ class Chat:
         import json
 
         try:
-            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             self.model.encode_chat(
                 [*messages, {"role": "user", "content": ""}]
             )  # raises if it is none

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import ModelError
 from .sampler import Sampler, Sampling
-from .tokenizer.tokenizer import TextStream
+from .tokenizer.stream import TextStream
 
 
 @dataclass(frozen=True)
