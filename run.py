@@ -64,11 +64,21 @@ a model that runs, and text
     tokenizer/template   A conversation as a chat template writes it.
     tokenizer/users      User-defined tokens, which are searched for in text.
     tokenizer/tokenizer  Text to ids and back.
+    tokenizer/find       Which tokenizer a model has.
 
 writing
     sampler              Logits and one number in [0, 1) become the next id.
+    chances              Logits become chances.
+    answers              What was written, as OpenAI's objects.
     writer               One text in the making.
     guess                Guesses of what comes, and the loop that tries them.
+    engine               A model file on this machine: what it takes to run, and who runs it.
+    session              One text in the cache.
+    prompts              What a user gives becomes ids that fit.
+    together             Many texts written at once, the weights read once for all.
+    scores               What a model says of given texts.
+    promptcache          A session on disk.
+    about                What a model file says of itself.
     model                What a program imports: text in, text out.
 
 the program
@@ -105,10 +115,11 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, namedtuple
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 # ===== the ground
 
@@ -210,7 +221,8 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if that is
+    less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -242,6 +254,7 @@ def available_cores():
 
 
 def cpu_name():
+    """The processor, as the system names it."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
@@ -2830,8 +2843,13 @@ def headnorm(record, pas, t, threads):
 # twofile/kernels/pick.py
 # The choice of a token.
 
-# What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
-TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
+# The block that pick() needs beside the logits: its settings, then for the k best their values
+# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
+# settings by their names in RULES, float64 each; so is the coin. k is an int64.
+ACTING = "temperature", "top_p", "min_p"
+SETTINGS = *ACTING, "coin", "k"
+OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
+PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
 
 
 @inline
@@ -2856,7 +2874,8 @@ def four_largest(p):
 
 @inline
 def best(logits, n, k, values, ids):
-    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few reach the best so far."""
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
+    reach the best so far."""
     found, most = 0, zeros1()
     for i in range(0, n - 15, 16):
         most = larger(most, magnitude(load(logits + 4 * i)))
@@ -2886,35 +2905,36 @@ def drawn(block, values, sums, n):
     for i in range(n):
         total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
         poke_f64(sums + 8 * i, total)
-    if peek_f64(block + TOP_P) < 1.0:
+    if peek_f64(block + PICK.top_p) < 1.0:
         count = 1
-        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + TOP_P) * total:
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
             count += 1
     total = 0.0
     for i in range(count):
         below = np.float64(peek_f32(values + 4 * i)) - top
-        if exp64(below) < peek_f64(block + MIN_P):
+        if exp64(below) < peek_f64(block + PICK.min_p):
             count = i
             break
-        total += exp64(below / peek_f64(block + TEMPERATURE))
+        total += exp64(below / peek_f64(block + PICK.temperature))
         poke_f64(sums + 8 * i, total)
     for i in range(count):
-        if peek_f64(sums + 8 * i) > peek_f64(block + COIN) * total:
+        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
             return i
     return count - 1
 
 
 @kernel
 def pick(logits, n, block, ready):
-    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
-    k = peek(block + TOP_K)
-    values, ids = block + BEST, block + BEST + 4 * k
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
+    the block already."""
+    k = peek(block + PICK.k)
+    values, ids = block + PICK.best, block + PICK.best + 4 * k
     found = n if ready != 0 else best(logits, n, k, values, ids)
     if found < 0:
         return -1
     at = 0
-    if peek_f64(block + TEMPERATURE) != 0.0:
-        at = drawn(block, values, block + BEST + 8 * k, found)
+    if peek_f64(block + PICK.temperature) != 0.0:
+        at = drawn(block, values, block + PICK.best + 8 * k, found)
     return np.int64(peek_i32(ids + 4 * at))
 
 
@@ -4641,7 +4661,7 @@ class Merger:
             cuts = [c for c in " \n" if not inside(c.encode())]
             return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
 
-    def __call__(self, word):
+    def ids_of(self, word):
         """ids of a word (str or bytes), remembered if it is short."""
         ids = self.words.get(word)
         if ids is None:
@@ -4784,8 +4804,8 @@ class UserTokens:
     """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
 
     def __init__(self, file):
-        kinds, self.types = (file.types & 15).tolist(), file.types
-        found = [i for i, kind in enumerate(kinds) if kind == USER and file.pieces[i]]
+        self.types = file.types
+        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
         self.pieces = [file.pieces[i] for i in found]
         if found and max(map(len, self.pieces)) > USER_MAX:
             what = f"a user-defined token is longer than {USER_MAX} bytes"
@@ -4917,7 +4937,7 @@ class Tokenizer:
     def _run(self, text, prefix):
         """ids of a run of text between control tokens. prefix: whether it may get the space that
         some models begin with."""
-        ids = []
+        ids, ids_of = [], self.merger.ids_of
         if self.flags & NFC:
             text = composed(text)
         if self.kind == SPM:
@@ -4930,14 +4950,15 @@ class Tokenizer:
                 ids.append(part)
             else:
                 for word in self.words(part):
-                    ids += self.merger(word)
+                    ids += ids_of(word)
         return ids
 
     def words(self, text):
-        """Yield the words, str or bytes, that text without user-defined tokens is merged in."""
-        if self.cutter:
-            yield from self.cutter(text)
-            return
+        """The words, str or bytes, that text without user-defined tokens is merged in; an iterator."""
+        return self.cutter(text) if self.cutter else self._whole(text)
+
+    def _whole(self, text):
+        """Yield text as one word, but a long one cut where no merge crosses."""
         at = 0
         for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
             yield text[at : m.start()]
@@ -4968,68 +4989,229 @@ class Tokenizer:
         return "".join([stream.push(i) for i in ids]) + stream.flush()
 
 
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/find.py
+# Which tokenizer a model has.
+
+def find_tokenizer(file, path=None):
+    """The Tokenizer at path, or else the one inside the model file (of open_model), or beside it;
+    None if the model was exported without one. Raises ModelError if it is another model's."""
+    c, inside = file.config, file.tensors.get("tokenizer")
+    beside = Path(file.path).parent / "tokenizer.bin"
+    if path is None and inside is not None:
+        tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
+    elif path is None and not any(c.tokenizer_sha256):
+        return None  # exported without one: what lies beside it is another model's
+    elif path is not None or beside.exists():
+        tokenizer = Tokenizer(path or beside)
+    else:
+        found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
+        raise ModelError(f"{found}; copy it there, or name it with -z")
+    if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
+        found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
+        where = printable(str(path or (file.path if inside else beside)))
+        raise ModelError(
+            f"{where}: tokenizer {found}… is of another model, expected {want}…; "
+            "use the one exported with it"
+        )
+    if tokenizer.n_vocab > c.vocab_size:
+        found = f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}"
+        raise ModelError(f"{found}; use the one exported with it")
+    return tokenizer
+
+
 # ===== writing
 
 # -----------------------------------------------------------------------------
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the most likely."""
+class Rule(NamedTuple):
+    """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
 
-    temperature: float = 0.8
-    top_k: int = 40  # 0 = all
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64  # 0 = none, -1 = the whole context
+    name: str
+    flag: str
+    kind: type
+    default: float
+    least: float
+    most: float
+    metavar: str
+    help: str
+
+
+# In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
+# change logits by what came before, or in kernels/pick.py, for those that choose.
+# fmt: off
+RULES = (
+    Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
+         "temperature, 0 = most likely (default the model's, or 0.8)"),
+    Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
+         "of the N likeliest, 0 = all (default the model's, or 40)"),
+    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+         "of the likeliest with this share (the model's, or 0.95)"),
+    Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
+         "at least X times the best chance (default 0.05)"),
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+         "against recent tokens, 1 = off (default)"),
+    Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
+         "how many are recent, -1 = all (default 64)"),
+)
+# fmt: on
+
+
+class InRange:
+    """A number for each of RULES, by its name; ModelError for one out of its range."""
 
     def __post_init__(self):
-        limits = {
-            "temperature": (0, 100),
-            "top_k": (0, 1 << 31),
-            "top_p": (1e-9, 1),
-            "min_p": (0, 1),
-            "repeat_penalty": (1e-3, 1e3),
-            "repeat_last_n": (-1, 1 << 31),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+        for rule in RULES:
+            value = getattr(self, rule.name)
+            if not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}"
+                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+
+
+# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
+# most likely.
+Sampling = make_dataclass(
+    "Sampling",
+    [(rule.name, rule.kind, rule.default) for rule in RULES],
+    bases=(InRange,),
+    frozen=True,
+    namespace={"__module__": __name__},
+)
 
 
 class Sampler:
-    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel "pick"."""
+    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
+    "pick"."""
 
     def __init__(self, how, n, code):
         self.how, self.n, self.pick = how, n, code.function("pick")
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
-        self.block = Buffer(BEST + 16 * self.k)
-        self.settings = self.block.view(np.float64, BEST // 8)
-        self.settings[:3] = how.temperature, how.top_p, how.min_p
-        self.settings.view(np.int64)[TOP_K // 8] = self.k
+        self.block = Buffer(PICK.best + 16 * self.k)
+        self.settings = self.block.view(np.float64, PICK.best // 8)
+        for name in ACTING:
+            self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin):
-        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
-        logits, how = logits[: self.n], self.how
-        if how.repeat_penalty != 1.0 and how.repeat_last_n:
-            seen = np.unique(
-                recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-            ).astype(np.int64)
-            seen = seen[seen < self.n]
-            logits = logits.copy()
-            was, penalty = logits[seen], np.float32(how.repeat_penalty)
-            logits[seen] = np.where(was > 0, was / penalty, was * penalty)
-        self.settings[COIN // 8] = coin
+        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
+        logit is not finite."""
+        logits = self.penalised(logits[: self.n], recent)
+        self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
             return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
-        order = np.argsort(-logits, kind="stable")[
-            : self.k
-        ]  # so many are faster sorted than inserted
-        words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
+        # so many are faster sorted than inserted
+        order = np.argsort(-logits, kind="stable")[: self.k]
+        words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+
+    def penalised(self, logits, recent):
+        """The logits after the penalties: the same array if there are none, or else a copy."""
+        how = self.how
+        penalty = np.float32(how.repeat_penalty)
+        if penalty == 1 or not how.repeat_last_n:
+            return logits
+        last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
+        seen = np.unique(last).astype(np.int64)
+        seen = seen[seen < self.n]
+        was, logits = logits[seen], logits.copy()
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        return logits
+
+
+# -----------------------------------------------------------------------------
+# twofile/chances.py
+# Logits become chances.
+
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def likeliest(chances, n):
+    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
+    if not n:
+        return np.zeros((*chances.shape[:-1], 0), np.int64)
+    return np.argsort(-chances, kind="stable")[..., :n]
+
+
+# -----------------------------------------------------------------------------
+# twofile/answers.py
+# What was written, as OpenAI's objects.
+
+def completion(w, echo=""):
+    """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
+    text to put before it."""
+    began, first, last = w.clock
+    reading, writing = first - began, last - first
+    choice = {"text": echo + w.written, "index": 0, "logprobs": None}
+    if w.logprobs is not None:
+        choice["logprobs"] = logprob_lists(w)
+    return {
+        "id": f"cmpl-{random.getrandbits(64):016x}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": w.model_name,
+        "choices": [
+            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
+        ],
+        "usage": {
+            "prompt_tokens": w.n_prompt,
+            "completion_tokens": w.count,
+            "total_tokens": w.n_prompt + w.count,
+        },
+        "timings": {
+            "prompt_n": w.n_prompt,
+            "prompt_ms": 1000 * reading,
+            "prompt_per_second": w.n_prompt / max(reading, 1e-9),
+            "predicted_n": w.count,
+            "predicted_ms": 1000 * writing,
+            "predicted_per_second": w.count / max(writing, 1e-9),
+        },
+        "seed": w.seed,
+        "stop_reason": w.reason,
+    }
+
+
+def logprob_lists(w):
+    """OpenAI's legacy lists of the tokens that a Writer wrote."""
+    name = w.tokenizer.name if w.tokenizer else str
+    said = [c for c in w.chunks if c.token is not None]
+    at = len(w.tokenizer.decode(w.ids[: w.n_prompt]))
+    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
+    return {
+        "tokens": [name(c.token) for c in said],
+        "token_logprobs": [c.logprob for c in said],
+        "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
+        "text_offset": list(ends)[: len(said)],
+    }
+
+
+def put_prompt_first(lists, ids, logits, n_top, tokenizer):
+    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
+    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
+    name, chances = tokenizer.name, log_softmax(logits[:, : tokenizer.n_vocab])
+    best = likeliest(chances, n_top)
+    stream = TextStream(tokenizer, start=True)
+    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
+    rows = [
+        {name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())
+    ]
+    lists["tokens"][:0] = map(name, ids)
+    lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
+    lists["top_logprobs"][:0] = [None] + rows
+    lists["text_offset"][:0] = starts
+
+
+def chat_completion(value):
+    """A completion object as a chat completion object."""
+    (choice,) = value["choices"]
+    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+    return value | {"object": "chat.completion"}
 
 
 # -----------------------------------------------------------------------------
@@ -5038,10 +5220,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
+    "context", and no token.
 
-    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top, [(id, logprob)] of the
-    likeliest, best first.
+    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
+    [(id, logprob)] of the likeliest, best first.
     """
 
     text: str
@@ -5049,13 +5232,6 @@ class Chunk:
     finish_reason: str | None = None
     logprob: float | None = None
     top: tuple = ()
-
-
-def log_softmax(logits):
-    """float32 logits [..., vocab] -> float64 log-probabilities."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def begun(text, stop):
@@ -5066,13 +5242,17 @@ def begun(text, stop):
 
 
 class Writer:
-    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
+    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
+    which it keeps.
 
-    prompt: str or ids. max_tokens: None = until the end token or a full context. stop: strings that end the text and are not
-    part of it. seed: int, None = random. logprobs: None, or how many of the likeliest tokens to tell. how: the fields of
-    Sampling; what is left out is as the file says (Model.sampling), or else as there.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None until it ends), chunks, clock
-    (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
+    max_tokens: None = until the end token or a full context. stop: strings that end the text and
+    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
+    tokens to tell. how: the fields of Sampling; what is left out is as the file says
+    (Model.sampling), or else as there.
+    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
+    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
+    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -5091,61 +5271,40 @@ class Writer:
         if len(self.stops) > 64 or (logprobs or 0) > 100:
             found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
             raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
-        self.model, self.tokenizer, self.logprobs, self.sampler = (
-            model,
-            model.tokenizer,
-            logprobs,
-            None,
-        )
-        ids = self.ids = model._check(
-            model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt
-        )
-        self.n_prompt, self.count, self.reason, self.chunks, room = (
-            len(ids),
-            0,
-            None,
-            [],
-            model.n_ctx - len(ids),
-        )
+        ids = self.ids = model.prompt(prompt)
+        room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
-            raise ModelError(
-                f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c"
-            )
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise ModelError(f"{found}; shorten it, or raise -c")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
+        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
-        self.ends = (
-            set()
-            if ignore_eos
-            else set(self.tokenizer.stops)
-            if self.tokenizer
-            else {model.config.eos}
-        )
-        self.text = TextStream(
-            self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        )
-        self.held = ""
-        self.said = ()  # logprob and top of the token chosen last
+        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        # what a model can only give or tell when it has run
+        self.make_sampler, self.sampler = model.sampler, None
+        self.not_finite = model.not_finite
+        self.model_name = os.path.basename(model.file.path)
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
+        self.chunks = []
 
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size]."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
+        if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            n = self.tokenizer.n_vocab if self.tokenizer else self.model.config.vocab_size
-            self.sampler = Sampler(self.how, n, self.model.code)
+            self.sampler = self.make_sampler(self.how)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
-            raise self.model.not_finite(len(self.ids))
+            raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
-            best = (
-                np.argsort(-chances, kind="stable")[: self.logprobs].tolist()
-                if self.logprobs
-                else []
-            )
+            best = likeliest(chances, self.logprobs).tolist()
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
@@ -5158,10 +5317,10 @@ class Writer:
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
-        cut = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
-        if cut >= 0:
+        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        if end >= 0:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:cut], None, "stop"))
+            return self._keep(Chunk(self.held[:end], None, "stop"))
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
@@ -5175,53 +5334,19 @@ class Writer:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
+    def weigh(self, judge=None):
+        """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
+        needs logprobs."""
+        said = [c.logprob for c in self.chunks if c.token is not None]
+        if judge:
+            self.worth = judge(self.written)
+        else:
+            self.worth = sum(said) / len(said) if said else -math.inf
+
     def completion(self, echo=""):
-        """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
-        began, first, last = self.clock
-        reading, writing, name = (
-            first - began,
-            last - first,
-            self.tokenizer.name if self.tokenizer else str,
-        )
-        choice = {"text": echo + self.written, "index": 0, "logprobs": None}
-        if self.logprobs is not None:
-            said, at = (
-                [c for c in self.chunks if c.token is not None],
-                len(self.tokenizer.decode(self.ids[: self.n_prompt])),
-            )
-            choice["logprobs"] = {
-                "tokens": [name(c.token) for c in said],
-                "token_logprobs": [c.logprob for c in said],
-                "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-                "text_offset": [
-                    at + n
-                    for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)
-                ][: len(said)],
-            }
-        return {
-            "id": f"cmpl-{random.getrandbits(64):016x}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": os.path.basename(self.model.file.path),
-            "choices": [
-                {**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}
-            ],
-            "usage": {
-                "prompt_tokens": self.n_prompt,
-                "completion_tokens": self.count,
-                "total_tokens": self.n_prompt + self.count,
-            },
-            "timings": {
-                "prompt_n": self.n_prompt,
-                "prompt_ms": 1000 * reading,
-                "prompt_per_second": self.n_prompt / max(reading, 1e-9),
-                "predicted_n": self.count,
-                "predicted_ms": 1000 * writing,
-                "predicted_per_second": self.count / max(writing, 1e-9),
-            },
-            "seed": self.seed,
-            "stop_reason": self.reason,
-        }
+        """What was written as OpenAI's completion object, with llama-server's timings. echo: text
+        to put before it."""
+        return completion(self, echo)
 
 
 # -----------------------------------------------------------------------------
@@ -5237,10 +5362,11 @@ def alike(a, b):
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
     """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
 
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at position.
-    guess(all ids so far) -> ids that may come next: they are fed along with the next token, and where they prove right
-    their logits save a step. Since a step gives the same bits for many tokens as for one, guesses never change the text.
-    Knows nothing of text, weights or the clock, so a test can drive it with three lines of fake model.
+    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
+    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
+    token, and where they prove right their logits save a step. Since a step gives the same bits for
+    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
+    clock, so a test can drive it with three lines of fake model.
     """
     ids, end = list(prompt), len(prompt) + max_new
     rows, ahead = step(prompt, 0, 1), []
@@ -5258,8 +5384,9 @@ def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
 
 
 class Lookup:
-    """Guesses by looking up what followed the last three tokens when they last stood in the text (prompt lookup decoding,
-    Saxena 2023). It guesses further while it is right, and less and less often while it is wrong."""
+    """Guesses by looking up what followed the last three tokens when they last stood in the text
+    (prompt lookup decoding, Saxena 2023). It guesses further while it is right, and less and less
+    often while it is wrong."""
 
     def __init__(self):
         self.after, self.known, self.last, self.at = {}, 3, [], 0
@@ -5289,168 +5416,152 @@ def line_seed(seed, name):
 
 
 # -----------------------------------------------------------------------------
-# twofile/model.py
-# What a program imports: text in, text out.
+# twofile/engine.py
+# A model file on this machine: what it takes to run, and who runs it.
 
-CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-CACHE_HEADER = struct.Struct(
-    "<8sIIQ32s32s"
-)  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+# the two that know what layers keep of a text: to come from forward.py
 
 
-class Model:
-    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
+def cache_bytes(config, kv, n_ctx):
+    """Of one sequence: keys and values of so many positions, and states."""
+    size, total = 4 if kv == "f32" else 2, 0
+    for i in range(config.n_layers):
+        if not config.attends(i):
+            total += 4 * sum(config.state_floats(i))
+        elif config.kv_layer(i) == i:
+            heads, dim = config.heads(i)
+            total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
+    return total
 
-    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or tokenizer.bin beside it.
-    n_ctx: positions of the KV cache, 0 = the model's. n_threads: None = the cores this process may use.
-    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr. id: the model
-    id that the file must have, 64 hex digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
-    Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
+
+def has_states(config):
+    """Whether layers keep states, which cannot be cut as keys and values can."""
+    return not all(config.attends(i) for i in range(config.n_layers))
+
+
+class Engine:
+    """Makes the Forwards of a model file, as many and as large as this machine has room for.
+
+    file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
+    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
+    said goes there. Raises ModelError for what is out of range.
+    Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
-    def __init__(
-        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
-    ):
-        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.file, self.name = open_model(path), printable(str(path))  # the name is for messages
-        if id is not None:
-            check_id(self.file, id)
-        c = self.config = self.file.config
-        if not 0 <= n_ctx <= c.max_ctx:
+    def __init__(self, file, n_ctx, threads, kv, notice):
+        self.file, self.name, self.notice = file, printable(file.path), notice
+        most, cores = file.config.max_ctx, available_cores() if threads is None else threads
+        if not 0 <= n_ctx <= most:
+            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
+            raise ModelError(f"{found}; choose less")
+        if not 1 <= cores <= 1024:
+            wants = f"expected 1 to 1024; leave it out for {available_cores()}"
+            raise ModelError(f"{cores} threads, {wants}")
+        self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
+        self.kv = kv or ("f32" if file.tensors["embed"].dtype == "f32" else "f16")
+        self.recurrent, self.playing, self.spare = has_states(file.config), None, []
+
+    def cache_bytes(self, n_ctx):
+        """What a cache of so many positions takes."""
+        return cache_bytes(self.file.config, self.kv, n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        n = self.n_ctx
+        while not self.asked and n > 512 and places * self.cache_bytes(n) > total_memory() // 2:
+            n //= 2
+        if n < self.n_ctx:
+            need = places * self.cache_bytes(self.n_ctx)
+            what = f"{places} contexts" if places > 1 else "the context"
+            would = f"{self.n_ctx} would take {need:,} bytes of memory"
+            self.notice(f"{what} of {n} tokens; {would}; -c asks for more")
+            self.n_ctx = n
+
+    def build(self, n_ctx, places):
+        """A new Forward of so many contexts, or a ModelError that says what they take."""
+        need, have = places * self.cache_bytes(n_ctx), total_memory()
+        try:
+            if need > have:
+                raise MemoryError
+            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
+            what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
+            if places > 1:
+                what, less = f"{places} contexts of {n_ctx} tokens take", "-c or -np"
             raise ModelError(
-                f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less"
-            )
-        self.n_ctx = n_ctx or c.max_ctx
-        self.n_threads = available_cores() if n_threads is None else n_threads
-        if not 1 <= self.n_threads <= 1024:
-            raise ModelError(
-                f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}"
-            )
-        f32 = self.file.tensors["embed"].dtype == "f32"
-        self.kv = kv or ("f32" if f32 else "f16")
-        self.notice = (
-            (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True))
-            if verbose
-            else (lambda text: None)
+                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
+            ) from None
+
+    def borrow(self, places):
+        """A Forward of so many slots, each of the whole context: a spare one, or new. It comes back
+        by give_back()."""
+        if not 1 <= places <= WANTED_MAX:
+            found = f"{places} texts at once, expected 1 to {WANTED_MAX}"
+            raise ModelError(f"{found}; choose less, the others wait")
+        for n, forward in enumerate(self.spare):
+            if forward.n_slots == places:
+                return self.spare.pop(n)
+        return self.build(self.n_ctx, places)
+
+    def give_back(self, forward):
+        """Take a Forward of borrow() for the next who wants one."""
+        self.spare.append(forward)
+
+    def play(self, forward, tokens, positions, slots, wanted):
+        """A pass of one of the Forwards -> logits float32 [len(wanted), vocab_size]."""
+        self.playing = forward
+        return forward(tokens, positions, slots, wanted)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        where = self.playing.where_not_finite()
+        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
+        return ModelError(
+            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
         )
-        self.tokenizer = self._find_tokenizer(tokenizer)
-        said = {
-            "temperature": c.sample_temperature,
-            "top_p": c.sample_top_p,
-            "top_k": c.sample_top_k,
-        }
-        self.sampling = {
-            name: round(value, 6) for name, value in said.items() if value
-        }  # what the file says of it
-        self.forward, self.spare, self.lock = None, [], threading.RLock()
-        self.playing = None  # the Forward of the last pass
-        self.fed, self.owner = (
-            [],
-            None,
-        )  # the ids whose keys and values are in the cache, and the list they were taken from
-        # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
-        self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
-        self.fit(1)
-        if self.file.size > total_memory():
-            self.notice(
-                f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk"
-            )
 
-    def __getstate__(self):
-        return self.settings
+    def of_use(self, ids, others):
+        """How many of the ids of a cache are of use for others: all that are alike; of states, all
+        or none."""
+        n = alike(ids, others)
+        return n if not self.recurrent or n == len(ids) else 0
 
-    def __setstate__(self, settings):
-        self.__init__(**settings)
 
-    def _find_tokenizer(self, path):
-        c, inside = self.config, self.file.tensors.get("tokenizer")
-        beside = Path(self.file.path).parent / "tokenizer.bin"
-        if path is None and inside is not None:
-            tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
-        elif path is None and not any(c.tokenizer_sha256):
-            return None  # exported without one: what lies beside it is another model's
-        elif path is not None or beside.exists():
-            tokenizer = Tokenizer(path or beside)
-        else:
-            where = printable(str(beside))
-            raise ModelError(
-                f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z"
-            )
-        if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
-            found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
-            where = printable(str(path or (self.file.path if inside else beside)))
-            raise ModelError(
-                f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it"
-            )
-        if tokenizer.n_vocab > c.vocab_size:
-            n = tokenizer.n_vocab
-            raise ModelError(
-                f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it"
-            )
-        return tokenizer
+# -----------------------------------------------------------------------------
+# twofile/session.py
+# One text in the cache.
 
-    def _need_tokenizer(self):
-        if self.tokenizer is None:
-            raise ModelError(
-                f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE"
-            )
-        return self.tokenizer
+class Session:
+    """One text in the cache of a Forward of an Engine: what is read again is not computed again.
 
-    @property
-    def info(self):
-        """What the file says of itself, as a dict of plain values."""
-        c, t = self.config, self.file.tensors
-        shapes = {
-            "dim": c.dim,
-            "layers": c.n_layers,
-            "heads": c.n_heads,
-            "kv_heads": c.n_kv_heads,
-            "head_dim": c.head_dim,
-        }
-        matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
-        weights = [
-            x
-            for x in t.values()
-            if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
-        ]
-        return {
-            "file": self.file.path,
-            "bytes": self.file.size,
-            "model_id": self.file.model_id,
-            "architecture": printable(c.arch_tag),
-            "parameters": sum(math.prod(x.shape) for x in weights),
-            "type": "/".join(sorted({x.dtype for x in matrices})),
-            **shapes,
-            "ffn_dim": c.ffn_dim,
-            "vocab_size": c.vocab_size,
-            "max_ctx": c.max_ctx,
-            "ctx": self.n_ctx,
-            "memory_at_ctx": self.file.size + self._cache_bytes(self.n_ctx),
-            "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
-            "sampling": self.sampling or None,
-            "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
-            "chat": self.tokenizer and self.tokenizer.chat_form(),
-            "note": printable(self.file.note),
-        }
+    Attributes: forward (None until ready()), fed (the ids whose keys and values are in the cache),
+    owner (the list they were taken from), kept (a number of those ids, and the states after them,
+    since states cannot be cut as keys and values can), lock (held while a text is read on).
+    """
 
-    def _cache_bytes(self, n_ctx):
-        """Of one sequence: keys and values of so many positions, and states."""
-        c, size, total = self.config, 4 if self.kv == "f32" else 2, 0
-        for i in range(c.n_layers):
-            if not c.attends(i):
-                total += 4 * sum(c.state_floats(i))
-            elif c.kv_layer(i) == i:
-                heads, dim = c.heads(i)
-                total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
-        return total
+    def __init__(self, engine):
+        self.engine, self.recurrent = engine, engine.recurrent
+        self.forward, self.lock = None, threading.RLock()
+        self.fed, self.owner, self.kept = [], None, (0, [])
 
-    def _keep(self):
+    def ready(self, n_ctx):
+        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
+        seldom need a new one. Raises ModelError if memory has no room for it."""
+        if self.forward is None or self.forward.n_ctx < n_ctx:
+            n_ctx = min(self.engine.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
+            self.forward, self.fed = self.engine.build(n_ctx, 1), []
+            self.owner, self.kept = None, (0, [])
+        return self.forward
+
+    def keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""
         self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
 
-    def _back(self, n):
-        """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
-        are left."""
+    def back(self, n):
+        """Take the cache back to its first n ids; where there are states, to where they were kept,
+        or to nothing. -> how many are left."""
         fed = self.fed
         if n < len(fed) and self.recurrent:
             self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
@@ -5463,386 +5574,306 @@ class Model:
         self.fed = fed
         return n
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
-        n = self.n_ctx
-        while (
-            not self.settings["n_ctx"]
-            and n > 512
-            and places * self._cache_bytes(n) > total_memory() // 2
-        ):
-            n //= 2
-        if n < self.n_ctx:
-            need = places * self._cache_bytes(self.n_ctx)
-            many = f"{places} contexts" if places > 1 else "the context"
-            self.notice(
-                f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more"
-            )
-            self.n_ctx = n
-
-    def _build(self, n_ctx, places):
-        """A new Forward of so many contexts, or a ModelError that says what they take."""
-        need, have = places * self._cache_bytes(n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            forward = Forward(self.file, n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            what = (
-                f"{places} contexts of {n_ctx} tokens take"
-                if places > 1
-                else f"a context of {n_ctx} tokens takes"
-            )
-            less = "-c or -np" if places > 1 else "-c or -n"
-            raise ModelError(
-                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
-            ) from None
-        self.code = forward.code
-        return forward
-
-    def _open(self, n_ctx):
-        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
-        if self.forward is None or self.forward.n_ctx < n_ctx:
-            n_ctx = min(self.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
-            self.forward, self.fed = self._build(n_ctx, 1), []
-            self.owner, self.kept = None, (0, [])
-        return self.forward
-
-    def _step(self, text, ids, position, wanted):
-        """Logits after each of the last wanted of ids, which begin at position of text (a list of ids, of which those before
-        position count). What the cache holds of them is not computed again."""
+    def step(self, text, ids, position, wanted):
+        """Logits after each of the last wanted of ids, which begin at position of text (a list of
+        ids, of which those before position count). What the cache holds of them is not computed
+        again."""
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
-        n, self.playing = position, self.forward
-        while (
-            n < position + len(ids) - wanted
-            and n < len(self.fed)
-            and self.fed[n] == ids[n - position]
-        ):
+        n, end = position, position + len(ids)
+        while n < end - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
-        n = self._back(n)
+        n = self.back(n)
         if n < position:
             ids, position = text[:position] + ids, 0
-        while n < position + len(ids):
-            left = position + len(ids) - n
-            size = (
-                left if left <= CHUNK else min(CHUNK, left - wanted)
-            )  # those wanted are all in the last pass
-            if (
-                self.recurrent and left > wanted
-            ):  # and alone there: what comes before them may be wanted again
-                size = min(CHUNK, left - wanted)
+        while n < end:
+            left = end - n
+            # those wanted are all in the last pass; with states alone there: what comes before them
+            # may be wanted again
+            whole = left <= CHUNK and not (self.recurrent and left > wanted)
+            size = left if whole else min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
-            rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
+            rows = range(size - wanted, size) if size == left else []
             fed, self.fed = self.fed, [] if self.recurrent else self.fed
-            logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
+            logits = self.engine.play(self.forward, part, range(n, n + size), [0] * size, rows)
             fed += part
-            self.fed, n = fed, n + len(part)
+            self.fed, n = fed, n + size
             if self.recurrent and left - size == wanted:
-                self._keep()
+                self.keep()
         return logits
 
-    def not_finite(self, position):
-        """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        where = self.playing.where_not_finite()
-        self.fed = [] if self.recurrent else self.fed  # states have seen the pass twice
-        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
-
-    def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
-        longest = self._need_tokenizer().longest
-        least = -(-len(text) // longest) if longest else 1
-        if least > self.n_ctx:
-            found = f"{len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c"
-            )
-        return text
-
-    def tokenize(self, text, add_bos=True):
-        """-> ids; with the begin token if the model has one and add_bos."""
-        return self._need_tokenizer().encode(text, add_bos)
-
-    def encode_chat(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins; see Tokenizer.encode_chat."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
-                self.short(m["content"])
-        return self._need_tokenizer().encode_chat(messages)
-
-    def detokenize(self, ids):
-        """-> str"""
-        return self._need_tokenizer().decode(ids)
-
     def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]."""
-        ids = self._check(ids)
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
         with self.lock:
-            self._open(len(ids))
+            self.ready(len(ids))
             ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
             return np.concatenate(
-                [self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
+                [self.step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
             )
-
-    def _check(self, ids):
-        ids = [int(i) for i in ids]
-        wrong = [i for i in ids if not 0 <= i < self.config.vocab_size]
-        if not ids or wrong or len(ids) > self.n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx} ids below {self.config.vocab_size}; shorten it, or raise -c"
-            )
-        return ids
 
     def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the speed, nothing else."""
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
         with self.lock:
-            self._open(len(w.ids) + w.limit)
+            self.ready(len(w.ids) + w.limit)
 
         def step(ids, position, n):
-            rows = self._step(w.ids, ids, position, n)
+            rows = self.step(w.ids, ids, position, n)
             return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        guess = (
-            Lookup() if lookup and not self.recurrent else lambda ids: []
-        )  # states could not forget what was guessed wrong
+        # states could not forget what was guessed wrong
+        guess = Lookup() if lookup and not self.recurrent else lambda ids: []
         tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
         while w.reason is None:
             with self.lock:
                 token = next(tokens, None)
             yield w.push(token)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """Yield Chunks of the text that follows prompt; options as in Writer."""
-        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        error = self.engine.not_finite(position)
+        if self.recurrent:
+            self.forget()  # states have seen the pass twice
+        return error
 
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+    def forget(self):
+        """What is in the cache is of no text."""
+        self.fed = []
 
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
-        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists, for the prompt's tokens too
-        if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
-        for _ in self.write(w):
-            pass
-        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
-        value = w.completion(text)
-        if echo and w.logprobs is not None:
-            self._echo(w.ids[: w.n_prompt], value["choices"][0]["logprobs"], w.logprobs)
-        return value
+    def adopt(self, ids):
+        """What was put into the cache is of these ids."""
+        self.fed, self.owner = ids, None
+        self.keep()
 
-    def _echo(self, ids, lists, n_top):
-        """Put the prompt's tokens before those of legacy logprobs lists. The first has nothing before it, so no chance."""
-        name, chances = (
-            self.tokenizer.name,
-            log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab]),
-        )
-        best = np.argsort(-chances, kind="stable")[:, :n_top]
-        stream = TextStream(self.tokenizer, start=True)
-        starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-        lists["tokens"][:0] = map(name, ids)
-        lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-        rows = [
-            {name(i): float(row[i]) for i in order}
-            for row, order in zip(chances[:-1], best.tolist())
-        ]
-        lists["top_logprobs"][:0] = [None] + rows
-        lists["text_offset"][:0] = starts
+    def known(self, n=None):
+        """-> the ids in the cache, or the first n of them, and the states after them; where there
+        are states, as many ids as they were kept for."""
+        if self.recurrent:
+            fed, states = self.fed[: self.kept[0]], self.kept[1]
+        else:
+            fed, states = self.fed[:n], []
+        return fed, states or list(self.forward.state(0))
 
-    def create_chat_completion(self, messages, max_tokens=None, **options):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in Writer."""
-        value = self(self.encode_chat(messages), max_tokens, **options)
-        (choice,) = value["choices"]
-        choice["message"] = {"role": "assistant", "content": choice.pop("text")}
-        return value | {"object": "chat.completion"}
 
-    # many texts at once
+# -----------------------------------------------------------------------------
+# twofile/prompts.py
+# What a user gives becomes ids that fit.
 
-    def _places(self, places):
-        """A Forward of so many slots, each of the whole context: a spare one, or new."""
-        if not 1 <= places <= WANTED_MAX:
+class Prompts:
+    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
+
+    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+
+    def need_tokenizer(self):
+        """The tokenizer, or a ModelError."""
+        if self.tokenizer is None:
             raise ModelError(
-                f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait"
+                f"{self.engine.name}: exported without a tokenizer; "
+                "expected one to read text; give ids, or -z FILE"
             )
-        for n, forward in enumerate(self.spare):
-            if forward.n_slots == places:
-                return self.spare.pop(n)
-        return self._build(self.n_ctx, places)
+        return self.tokenizer
 
-    def together(self, writers, places=8):
-        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they come. writers: any iterable
-        of Writers of this model, or None for "not yet"; the next one takes the place of one that ends (Yu et al. 2022). Each
-        gets the bits that it would get alone. A beginning that another text has in the cache is copied, and waited for while
-        it is being read."""
-        forward, writers, more, coming = self._places(places), iter(writers), True, None
-        active, fed = {}, [[] for _ in range(places)]
-        try:
-            while active or more:
-                while more and len(active) < places:
-                    coming = coming or next(writers, 0)
-                    if not coming:
-                        more, coming = coming is None, None
-                        break
-                    known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [
-                        (w, self._end(w))
-                        for slot, w in active.items()
-                        if len(fed[slot]) < self._end(w)
-                    ]
-                    if any(
-                        self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS
-                        for w, end in reading
-                    ):
-                        break
-                    slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
-                    source = max(range(places), key=known.__getitem__)
-                    if known[source] > known[slot]:
-                        forward.copy(source, slot, known[source])
-                    fed[slot], active[slot], coming = coming.ids[: known[source]], coming, None
-                if active:
-                    yield from self._pass(forward, active, fed)
-        finally:
-            self.spare.append(forward)
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        least = -(-len(text) // longest) if longest else 1
+        if least > n_ctx:
+            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+        return text
 
-    def _alike(self, ids, others):
-        """How many of the ids of a cache are of use for others: all that are alike; of states, all or none."""
-        n = alike(ids, others)
-        return n if not self.recurrent or n == len(ids) else 0
+    def tokenize(self, text, add_bos=True):
+        """text -> ids, of any length."""
+        return self.need_tokenizer().encode(text, add_bos)
 
-    def _end(self, w):
-        """How much of a text is read before it is of use to others; states, before the last token of its prompt."""
-        return w.n_prompt - self.recurrent
+    def conversation(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins."""
+        for m in messages if isinstance(messages, list) else ():
+            if isinstance(m, dict) and isinstance(m.get("content"), str):
+                self.short(m["content"])
+        return self.need_tokenizer().encode_chat(messages)
 
-    def _pass(self, forward, active, fed):
-        """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
+    def prompt(self, given):
+        """str or ids -> ids, at least one and no more than the context has room for."""
+        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
+
+    def check(self, ids):
+        """ids as a list of int."""
+        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
+        n_vocab = self.engine.file.config.vocab_size
+        wrong = [i for i in ids if not 0 <= i < n_vocab]
+        if not ids or wrong or len(ids) > n_ctx:
+            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
+            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
+            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return ids
+
+    def begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self.need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            what = f"{self.engine.name}: no begin and no end token"
+            raise ModelError(f"{what}, expected one; give a context")
+        return found
+
+
+# -----------------------------------------------------------------------------
+# twofile/together.py
+# Many texts written at once, the weights read once for all.
+
+def write_together(engine, writers, places):
+    """Yield (Writer, Chunk) as they come; see Model.together."""
+    forward, writers, more, coming = engine.borrow(places), iter(writers), True, None
+    slots = Slots(engine, forward)
+    try:
+        while slots.active or more:
+            while more and len(slots.active) < places:
+                coming = coming or next(writers, 0)
+                if not coming:
+                    more, coming = coming is None, None
+                    break
+                if slots.being_read(coming):
+                    break
+                slots.take(coming)
+                coming = None
+            if slots.active:
+                yield from slots.play()
+    finally:
+        engine.give_back(forward)
+
+
+class Slots:
+    """The places of a Forward: which Writer is in each (active, {slot: Writer}), and which ids its
+    cache holds (fed)."""
+
+    def __init__(self, engine, forward):
+        self.engine, self.forward = engine, forward
+        self.active, self.fed = {}, [[] for _ in range(forward.n_slots)]
+
+    def common(self, w):
+        """How many of the ids of each slot's cache a Writer can use."""
+        return [self.engine.of_use(ids, w.ids[:-1]) for ids in self.fed]
+
+    def end(self, w):
+        """How much of a text is read before it is of use to others; states, before the last token
+        of its prompt."""
+        return w.n_prompt - self.engine.recurrent
+
+    def being_read(self, coming):
+        """Whether a beginning of a Writer's text is being read for another: it had better wait."""
+        most = max(self.common(coming)) + KEYS
+        reading = [w for slot, w in self.active.items() if len(self.fed[slot]) < self.end(w)]
+        return any(
+            self.engine.of_use(w.ids[: self.end(w)], coming.ids[:-1]) > most for w in reading
+        )
+
+    def take(self, w):
+        """Give a Writer the free slot that holds most of its text, and what another holds of it."""
+        known, places = self.common(w), range(len(self.fed))
+        slot = max(set(places) - self.active.keys(), key=known.__getitem__)
+        source = max(places, key=known.__getitem__)
+        if known[source] > known[slot]:
+            self.forward.copy(source, slot, known[source])
+        self.fed[slot], self.active[slot] = w.ids[: known[source]], w
+
+    def play(self):
+        """One pass over the active Writers. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
-        for slot, w in sorted(
-            active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])
-        ):  # those who write first
-            at = len(fed[slot])
-            end = self._end(w) if at < self._end(w) else len(w.ids)
+        behind = lambda item: len(item[1].ids) - len(self.fed[item[0]])
+        for slot, w in sorted(self.active.items(), key=behind):  # those who write first
+            at = len(self.fed[slot])
+            end = self.end(w) if at < self.end(w) else len(w.ids)
             part = w.ids[at : min(end, at + CHUNK - len(tokens))]
             tokens += part
             positions += range(at, at + len(part))
             slots += [slot] * len(part)
-            fed[slot] += part
-            if part and len(fed[slot]) == len(w.ids):
+            self.fed[slot] += part
+            if part and len(self.fed[slot]) == len(w.ids):
                 ready[slot] = len(tokens) - 1
-        self.playing = forward
-        logits = forward(tokens, positions, slots, list(ready.values()))
+        logits = self.engine.play(self.forward, tokens, positions, slots, list(ready.values()))
         for slot, row in zip(ready, logits):
-            w = active[slot]
+            w = self.active[slot]
             out.append((w, w.push(w.choose(row) if w.limit else None)))
             if w.reason is None and w.count == w.limit:
                 out.append((w, w.push(None)))
             if w.reason:
-                del active[slot]
+                del self.active[slot]
         return out
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together; options as in Writer. The seed of
-        each derives from seed and its number."""
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(prompts)
-        ]
-        for _ in self.together(writers, max(1, min(places, len(writers)))):
-            pass
-        return [w.written for w in writers]
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with .worth: what judge(text)
-        says, or else the mean log-probability of its tokens."""
-        options["logprobs"] = options.get("logprobs") or 0
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        for _ in self.together(writers, min(places, n)):
-            pass
-        for w in writers:
-            said = [c.logprob for c in w.chunks if c.token is not None]
-            w.worth = judge(w.written) if judge else sum(said) / len(said) if said else -math.inf
-        return sorted(writers, key=lambda w: -w.worth)
+def best_first(writers, judge):
+    """Finished Writers, weighed, the best first; equals stay in their order."""
+    for w in writers:
+        w.weigh(judge)
+    return sorted(writers, key=lambda w: -w.worth)
 
-    # given texts
+
+# -----------------------------------------------------------------------------
+# twofile/scores.py
+# What a model says of given texts.
+
+class Scores:
+    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts."""
+
+    def __init__(self, session, prompts):
+        self.session, self.prompts = session, prompts
 
     def score(self, ids, first=1):
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64 array, bool array: was it the
-        likeliest of all."""
-        ids, chances, greedy = list(ids), [], []
-        self._check(ids[:-1] or ids)  # the last is never read
-        with self.lock:
-            self._open(len(ids))
+        """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
+        likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
+        numbers."""
+        ids, chances, greedy, session = list(ids), [], [], self.session
+        self.prompts.check(ids[:-1] or ids)  # the last is never read
+        with session.lock:
+            session.ready(len(ids))
             for at in range(first, len(ids), WANTED_MAX):
                 part = np.array(ids[at : at + WANTED_MAX])
-                rows = self._step(ids, ids[: at + len(part) - 1], 0, len(part))
+                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))
                 if not np.isfinite(rows).all():
-                    raise self.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
+                    raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
                 chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
                 greedy.append(rows.argmax(1) == part)
-        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(
-            greedy or [np.zeros(0, bool)]
-        )
+        none = np.zeros(0), np.zeros(0, bool)
+        return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
     def loglikelihood(self, context, continuation):
-        """-> (log-probability of continuation after context, whether greedy sampling would write it). str or ids both. White
-        space at the end of context counts to the continuation, as in lm-evaluation-harness."""
+        """See Model.loglikelihood."""
+        tokenize, begin = self.prompts.tokenize, self.prompts.begin
         if isinstance(context, str):
             text = context.rstrip()
-            whole, first = (
-                self.tokenize(self.short(context + continuation)),
-                len(self.tokenize(text)),
-            )
+            whole = tokenize(self.prompts.short(context + continuation))
+            first = len(tokenize(text))
             if not text and not first:
-                whole, first = [self._begin(), *whole], 1
+                whole, first = [begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = list(context) or [self._begin()]
+            context = list(context) or [begin()]
             whole, first = context + list(continuation), len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def _begin(self):
-        """The token that stands before a text's first: begin, or else end."""
-        t = self._need_tokenizer()
-        found = t.bos if t.bos is not None else t.eos
-        if found is None:
-            raise ModelError(
-                f"{self.name}: no begin and no end token, expected one; give a context"
-            )
-        return found
+    def rolling(self, text, n_ctx):
+        """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
+        ids, total = [self.prompts.begin()], 0
+        ids += self.prompts.tokenize(text, add_bos=False) if isinstance(text, str) else text
+        for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
+            start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
+            total += float(self.score(ids[start:end], first - start)[0].sum())
+        return total
 
-    def loglikelihood_rolling(self, text):
-        """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
-        full too, as in lm-evaluation-harness."""
-        ids = [
-            self._begin(),
-            *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text),
-        ]
-        ends = range(self.n_ctx + 1, len(ids) + self.n_ctx, self.n_ctx)
-        spans = [
-            (max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends
-        ]
-        return sum(
-            float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans
-        )
-
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
-        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of
-        perplexity, error (its standard error), bits_per_byte, tokens (scored), windows, n_ctx."""
-        ids, n, t = self.tokenize(text), min(n_ctx, self.n_ctx), self.tokenizer
+    def perplexity(self, text, n, on_window):
+        """In windows of n tokens; see Model.perplexity."""
+        ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
-            raise ModelError(
-                f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c"
-            )
+            found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
+            raise ModelError(f"{found}; give more text, or -c")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -5853,94 +5884,394 @@ class Model:
             on_window(i + 1, windows, math.exp(np.mean(nats)))
         mean, count = np.mean(nats), len(nats)
         error = math.sqrt(max(0.0, (np.mean(np.square(nats)) - mean**2) / (count - 1)))
-        found = {
+        return {
             "perplexity": math.exp(mean),
             "error": error * math.exp(mean),
             "tokens": count,
             "windows": windows,
             "n_ctx": n,
+            "bits_per_byte": sum(nats) / math.log(2) / n_bytes,
         }
-        return {**found, "bits_per_byte": sum(nats) / math.log(2) / n_bytes}
 
-    # the cache on disk
+
+# -----------------------------------------------------------------------------
+# twofile/promptcache.py
+# A session on disk.
+
+CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
+# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
+
+
+def cache_head(engine, n, digest):
+    """The header of a file of n positions, whose other bytes have that SHA-256."""
+    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+
+
+def save_session(session, path, n=None):
+    """Write what a Session holds to a file; see Model.save_cache."""
+    fed, states = session.known(n)
+    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
+    parts = [part.tobytes() for part in parts]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    head = cache_head(session.engine, len(fed), digest.digest())
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            for part in (head, *parts):
+                f.write(part)
+        os.replace(temporary, path)
+    except OSError as e:
+        where = printable(str(path))
+        raise ModelError(
+            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
+        ) from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def load_session(session, path, ids):
+    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return 0
+    engine, at = session.engine, CACHE_HEADER.size
+    n, raw = read_session(engine, path)
+    if n is None:
+        return 0
+    known = raw[at : at + 4 * n].view("<u4").tolist()
+    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
+    room, at = padded(n, KEYS), at + 4 * n
+    with session.lock:
+        forward = session.ready(len(ids))
+        session.forget()
+        for part in forward.cached(0, same):
+            heads, length, width = part.shape
+            size = heads * room * width
+            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
+            at += size
+        for part in forward.state(0):
+            part[:] = raw[at : at + len(part)]
+            at += len(part)
+        session.adopt(ids[:same])
+    return same
+
+
+def read_session(engine, path):
+    """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
+    is cut, changed or another model's. ModelError if it is no prompt cache at all."""
+    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
+    head = raw[:at].tobytes()
+    if head[:8] != CACHE_MAGIC:
+        raise ModelError(
+            f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
+            "give another name, it would be lost"
+        )
+    n, found = 0, b""
+    if len(head) == at:
+        *_, n, _, found = CACHE_HEADER.unpack(head)
+    digest = hashlib.sha256(raw[at:]).digest()
+    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
+        return None, raw
+    if head != cache_head(engine, n, digest):
+        engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    return n, raw
+
+
+# -----------------------------------------------------------------------------
+# twofile/about.py
+# What a model file says of itself.
+
+def sampling_said(config):
+    """The fields of Sampling that a model's makers chose, as {name: number}."""
+    said = {
+        "temperature": config.sample_temperature,
+        "top_p": config.sample_top_p,
+        "top_k": config.sample_top_k,
+    }
+    return {name: round(value, 6) for name, value in said.items() if value}
+
+
+def about(file, n_ctx, kept, tokenizer):
+    """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
+    cache of so many positions. tokenizer: its Tokenizer, or None."""
+    c, t = file.config, file.tensors.values()
+    matrices = [x for x in t if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
+    weights = [
+        x for x in t if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
+    ]
+    return {
+        "file": file.path,
+        "bytes": file.size,
+        "model_id": file.model_id,
+        "architecture": printable(c.arch_tag),
+        "parameters": sum(math.prod(x.shape) for x in weights),
+        "type": "/".join(sorted({x.dtype for x in matrices})),
+        "dim": c.dim,
+        "layers": c.n_layers,
+        "heads": c.n_heads,
+        "kv_heads": c.n_kv_heads,
+        "head_dim": c.head_dim,
+        "ffn_dim": c.ffn_dim,
+        "vocab_size": c.vocab_size,
+        "max_ctx": c.max_ctx,
+        "ctx": n_ctx,
+        "memory_at_ctx": file.size + kept,
+        "kv_bytes_at_ctx": kept,
+        "sampling": sampling_said(c) or None,
+        "tokenizer": tokenizer and tokenizer.sha256.hex(),
+        "chat": tokenizer and tokenizer.chat_form(),
+        "note": printable(file.note),
+    }
+
+
+# -----------------------------------------------------------------------------
+# twofile/model.py
+# What a program imports: text in, text out.
+
+class Model:
+    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
+
+    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
+    tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
+    the cores this process may use. kv: "f16" or "f32" cache; None = f32 for f32 models, else f16.
+    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
+    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    Raises ModelError with a message in four parts: which file, what was found, what was expected,
+    what to do.
+    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
+    (what the file says of it), n_ctx, n_threads, kv, notice, lock (held during a token).
+    """
+
+    def __init__(
+        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+    ):
+        self.settings = {
+            "path": path,
+            "tokenizer": tokenizer,
+            "n_ctx": n_ctx,
+            "n_threads": n_threads,
+            "kv": kv,
+            "verbose": verbose,
+            "id": id,
+        }
+        self.file, self.name = open_model(path), printable(str(path))
+        if id is not None:
+            check_id(self.file, id)
+        self.config, self.sampling = self.file.config, sampling_said(self.file.config)
+        self.notice = say if verbose else lambda text: None
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice)
+        self.n_threads, self.kv = self.engine.threads, self.engine.kv
+        self.tokenizer = find_tokenizer(self.file, tokenizer)
+        self.prompts, self.session = Prompts(self.engine, self.tokenizer), Session(self.engine)
+        self.scores = Scores(self.session, self.prompts)
+        self.fit(1)
+        if self.file.size > total_memory():
+            size = f"({self.file.size:,} bytes)"
+            self.notice(
+                f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
+            )
+
+    def __getstate__(self):
+        return self.settings
+
+    def __setstate__(self, settings):
+        self.__init__(**settings)
+
+    @property
+    def n_ctx(self):
+        """Most positions of a text."""
+        return self.engine.n_ctx
+
+    @property
+    def forward(self):
+        """The Forward of one text, None before it is ready()."""
+        return self.session.forward
+
+    @property
+    def fed(self):
+        """The ids whose keys and values are in the cache."""
+        return self.session.fed
+
+    @property
+    def lock(self):
+        """Held while the cache is read or written: threads take turns, token by token."""
+        return self.session.lock
+
+    @property
+    def info(self):
+        """What the file says of itself, as a dict of plain values."""
+        return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
+
+    @property
+    def ends(self):
+        """The ids that end a text, a set."""
+        return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
+
+    def ready(self, n_ctx):
+        """The Forward of one text, of at least n_ctx positions; loads or compiles the kernels."""
+        return self.session.ready(n_ctx)
+
+    def cache_bytes(self, n_ctx):
+        """What the cache of one text of so many positions takes, in bytes."""
+        return self.engine.cache_bytes(n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        self.engine.fit(places)
+
+    def sampler(self, how):
+        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
+        n = self.tokenizer.n_vocab if self.tokenizer else self.config.vocab_size
+        return Sampler(how, n, self.engine.playing.code)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        return self.session.not_finite(position)
+
+    # text and ids
+
+    def need_tokenizer(self):
+        """The tokenizer; ModelError if there is none."""
+        return self.prompts.need_tokenizer()
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        return self.prompts.short(text)
+
+    def tokenize(self, text, add_bos=True):
+        """-> ids; with the begin token if the model has one and add_bos."""
+        return self.prompts.tokenize(text, add_bos)
+
+    def encode_chat(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins; see
+        Tokenizer.encode_chat."""
+        return self.prompts.conversation(messages)
+
+    def prompt(self, given):
+        """str or ids -> ids; ModelError if they do not fit."""
+        return self.prompts.prompt(given)
+
+    def detokenize(self, ids):
+        """-> str"""
+        return self.need_tokenizer().decode(ids)
+
+    # one text
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        return self.session.logits(self.prompts.check(ids))
+
+    def write(self, w, lookup=True):
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
+        return self.session.write(w, lookup)
+
+    def stream(self, prompt, max_tokens=None, lookup=True, **options):
+        """Yield Chunks of the text that follows prompt; options as in Writer."""
+        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def generate(self, prompt, max_tokens=None, **options):
+        """The text that follows prompt, as one str; options as in Writer."""
+        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+
+    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
+        for the prompt's tokens too if echo."""
+        w = Writer(self, prompt, max_tokens, **options)
+        for _ in self.write(w):
+            pass
+        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
+        value = w.completion(text)
+        if echo and w.logprobs is not None:
+            ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
+            put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
+        return value
+
+    def create_chat_completion(self, messages, max_tokens=None, **options):
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
+        Writer."""
+        return chat_completion(self(self.encode_chat(messages), max_tokens, **options))
 
     def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written, or of its first n ids, in a file, for load_cache; where there are
-        states, of as many ids as they were kept for."""
-        fed, states = (
-            (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
-        )
-        states = states or list(self.forward.state(0))
-        parts = [np.array(fed, "<u4"), *self.forward.cached(0, len(fed)), *states]
-        parts = [part.tobytes() for part in parts]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        kind = 4 if self.kv == "f32" else 2
-        head = CACHE_HEADER.pack(
-            CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest()
-        )
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb") as f:
-                for part in (head, *parts):
-                    f.write(part)
-            os.replace(temporary, path)
-        except OSError as e:
-            where = printable(str(path))
-            raise ModelError(
-                f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-            ) from None
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        """Keep what layers know of what was read and written, or of its first n ids, in a file, for
+        load_cache; where there are states, of as many ids as they were kept for."""
+        save_session(self.session, path, n)
 
     def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions. 0 if there is no such file,
-        or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
-        if not os.path.exists(path) or not os.path.getsize(path):
-            return 0
-        most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
-        where, raw = (
-            printable(str(path)),
-            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
-        )
-        head = raw[: CACHE_HEADER.size].tobytes()
-        if head[:8] != CACHE_MAGIC:
-            raise ModelError(
-                f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost"
-            )
-        kind, at, n, digest = 4 if self.kv == "f32" else 2, CACHE_HEADER.size, 0, b""
-        if len(head) == at:
-            _, version, found_kind, n, model_id, digest = CACHE_HEADER.unpack(head)
-        if (
-            len(raw) != at + 4 * n + self._cache_bytes(n)
-            or hashlib.sha256(raw[at:]).digest() != digest
-        ):
-            self.notice(f"{where}: cut short or damaged; the prompt is read again")
-            return 0
-        if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
-            self.notice(f"{where}: of another model or type of cache; the prompt is read again")
-            return 0
-        same = self._alike(
-            raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids
-        )
-        room, at = padded(n, KEYS), at + 4 * n
-        with self.lock:
-            self._open(len(ids))
-            self.fed = []
-            for part in self.forward.cached(0, same):
-                heads, length, width = part.shape
-                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[
-                    :, :length
-                ]
-                at += heads * room * width
-            for part in self.forward.state(0):
-                part[:] = raw[at : at + len(part)]
-                at += len(part)
-            self.fed, self.owner = ids[:same], None
-            self._keep()
-        return same
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_session(self.session, path, ids)
+
+    # many texts at once
+
+    def together(self, writers, places=8):
+        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
+        come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
+        takes the place of one that ends (Yu et al. 2022). Each gets the bits that it would get
+        alone. A beginning that another text has in the cache is copied, and waited for while it is
+        being read."""
+        return write_together(self.engine, writers, places)
+
+    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
+        """The texts that follow prompts (str or ids each), in their order, written together;
+        options as in Writer. The seed of each derives from seed and its number."""
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
+            for n, p in enumerate(prompts)
+        ]
+        for _ in self.together(writers, max(1, min(places, len(writers)))):
+            pass
+        return [w.written for w in writers]
+
+    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
+        """n texts that follow prompt, written together -> their finished Writers, best first, with
+        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        options["logprobs"] = options.get("logprobs") or 0
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
+            for i in range(n)
+        ]
+        for _ in self.together(writers, min(places, n)):
+            pass
+        return best_first(writers, judge)
+
+    # given texts
+
+    def score(self, ids, first=1):
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
+        array, bool array: was it the likeliest of all."""
+        return self.scores.score(ids, first)
+
+    def loglikelihood(self, context, continuation):
+        """-> (log-probability of continuation after context, whether greedy sampling would write
+        it). str or ids both. White space at the end of context counts to the continuation, as in
+        lm-evaluation-harness."""
+        return self.scores.loglikelihood(context, continuation)
+
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
+        of the context, the last one full too, as in lm-evaluation-harness."""
+        return self.scores.rolling(text, self.n_ctx)
+
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
+        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
+        (scored), windows, n_ctx."""
+        return self.scores.perplexity(text, min(n_ctx, self.n_ctx), on_window)
 
 
 # ===== the program
@@ -6054,7 +6385,7 @@ def prompt_ids(model, args, prompt):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
     if isinstance(prompt, list):
         return prompt
-    tokenizer = model._need_tokenizer()
+    tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.chat or args.system):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
@@ -6819,7 +7150,7 @@ def bench_model(model, a, show):
         raise ModelError(
             f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
         )
-    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
+    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
     load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
     ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
 
@@ -6858,7 +7189,7 @@ def bench_model(model, a, show):
             nanoseconds.append(time.perf_counter_ns() - start)
         nanoseconds = nanoseconds[1:]
         speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
-        cache = model._cache_bytes(d + n // 2) if n else 0
+        cache = model.cache_bytes(d + n // 2) if n else 0
         spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
         mean = float(np.mean(speeds))
         rows.append(
@@ -7301,12 +7632,12 @@ def write_text(model, args):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    forward = model._open(
+    forward = model.ready(
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
         isa, cpu, _ = host_isa()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)

@@ -68,7 +68,7 @@ class Merger:
             cuts = [c for c in " \n" if not inside(c.encode())]
             return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
 
-    def __call__(self, word):
+    def ids_of(self, word):
         """ids of a word (str or bytes), remembered if it is short."""
         ids = self.words.get(word)
         if ids is None:

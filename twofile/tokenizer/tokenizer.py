@@ -125,7 +125,7 @@ class Tokenizer:
     def _run(self, text, prefix):
         """ids of a run of text between control tokens. prefix: whether it may get the space that
         some models begin with."""
-        ids = []
+        ids, ids_of = [], self.merger.ids_of
         if self.flags & NFC:
             text = composed(text)
         if self.kind == SPM:
@@ -138,14 +138,15 @@ class Tokenizer:
                 ids.append(part)
             else:
                 for word in self.words(part):
-                    ids += self.merger(word)
+                    ids += ids_of(word)
         return ids
 
     def words(self, text):
-        """Yield the words, str or bytes, that text without user-defined tokens is merged in."""
-        if self.cutter:
-            yield from self.cutter(text)
-            return
+        """The words, str or bytes, that text without user-defined tokens is merged in; an iterator."""
+        return self.cutter(text) if self.cutter else self._whole(text)
+
+    def _whole(self, text):
+        """Yield text as one word, but a long one cut where no merge crosses."""
         at = 0
         for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
             yield text[at : m.start()]

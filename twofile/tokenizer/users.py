@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 from ..errors import ModelError
 from .file import LSTRIP, RSTRIP, USER, USER_MAX
 
@@ -12,8 +14,8 @@ class UserTokens:
     """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
 
     def __init__(self, file):
-        kinds, self.types = (file.types & 15).tolist(), file.types
-        found = [i for i, kind in enumerate(kinds) if kind == USER and file.pieces[i]]
+        self.types = file.types
+        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
         self.pieces = [file.pieces[i] for i in found]
         if found and max(map(len, self.pieces)) > USER_MAX:
             what = f"a user-defined token is longer than {USER_MAX} bytes"
