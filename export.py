@@ -1642,7 +1642,7 @@ def loads(raw, share=8, **how):
 def read_json(path):
     """A dict."""
     try:
-        value = loads(run._read_small(path, "a Hugging Face folder with it", MOST_JSON))
+        value = loads(run.read_small(path, "a Hugging Face folder with it", MOST_JSON))
         if not isinstance(value, dict):
             raise ValueError("no object")
         return value
@@ -2292,7 +2292,7 @@ def read_tokenizer(source, hints):
     hints: n_vocab of the model; bos, eos, stops, add_bos where something else than the tokenizer's file decides them."""
     name = "tokenizer in the checkpoint" if isinstance(source, str) else printable(str(source))
     try:
-        raw = source.encode() if isinstance(source, str) else run._read_small(source, "a tokenizer", run.MOST_BYTES)
+        raw = source.encode() if isinstance(source, str) else run.read_small(source, "a tokenizer", run.MOST_BYTES)
         if raw.startswith(run.TOKENIZER_MAGIC):
             return raw
         engine = None
@@ -2349,7 +2349,7 @@ def find_tokenizer(args, source):
     """-> the bytes of tokenizer.bin for a source, or None. With --chat-template its chat section is that template's."""
     template = None
     if args.chat_template:
-        template = run._read_small(args.chat_template, "a chat template in Jinja", 1 << 20).decode("utf-8", "replace")
+        template = run.read_small(args.chat_template, "a chat template in Jinja", 1 << 20).decode("utf-8", "replace")
     raw = source_tokenizer(args, source, template)
     if template and not (raw and run.Tokenizer(raw).chat):
         where = printable(args.chat_template)
@@ -2564,7 +2564,7 @@ def find_template(folder):
     if isinstance(template, list):  # several by name
         template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}.get("default")
     if (folder / "chat_template.jinja").exists():
-        template = run._read_small(folder / "chat_template.jinja", "a template", 1 << 20).decode("utf-8", "replace")
+        template = run.read_small(folder / "chat_template.jinja", "a template", 1 << 20).decode("utf-8", "replace")
     return template if isinstance(template, str) else None, special
 
 
@@ -2576,7 +2576,7 @@ def add_chat(fields, template, special, prefix_first):
         say(f"no chat: the template cannot be compiled: {printable(str(e))}; the model completes text")
         return fields
     chat = pack_chat(pieces, strips, fields, prefix_first)
-    after = run._tokenizer_chat(chat, SimpleNamespace(n_vocab=len(fields["pieces"]), types=np.array(fields["types"])))[0]["a2u"]
+    after = run.tokenizer_chat(chat, np.array(fields["types"]))[0]["a2u"]
     ends = [value for kind, value in after if kind == run.CHAT_ID][:1]  # what an answer ends with
     return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
 

@@ -4,7 +4,7 @@
 
 the ground
     needs                What must be there before anything else: Python and numpy, new enough.
-    errors               The error that everything raises: four parts on one line.
+    errors               What goes wrong, in four parts on one line, and what is only said.
     files                Opening what a user names.
     machine              What this machine has: memory, cores, a name.
 
@@ -77,15 +77,30 @@ the parts of a model
 a model that runs, and text
     modelfile            A model file, checked and mapped.
     forward              A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
-    tokenizer/file       A tokenizer.bin, section by section.
+    tokenizer/compose    Unicode's form C, in time also for long texts.
+    tokenizer/file       The sections of a tokenizer.bin.
     tokenizer/splits     How text is cut before merging.
+    tokenizer/contents   What a tokenizer.bin says, checked.
+    tokenizer/merges     A word becomes ids, by merging its neighbours.
+    tokenizer/stream     Tokens in, whole characters out.
     tokenizer/template   A conversation as a chat template writes it.
+    tokenizer/users      User-defined tokens, which are searched for in text.
     tokenizer/tokenizer  Text to ids and back.
+    tokenizer/find       Which tokenizer a model has.
 
 writing
     sampler              Logits and one number in [0, 1) become the next id.
+    chances              Logits become chances.
+    answers              What was written, as OpenAI's objects.
     writer               One text in the making.
     guess                Guesses of what comes, and the loop that tries them.
+    engine               A model file on this machine: what it takes to run, and who runs it.
+    session              One text in the cache.
+    prompts              What a user gives becomes ids that fit.
+    together             Many texts written at once, the weights read once for all.
+    scores               What a model says of given texts.
+    promptcache          A session on disk.
+    about                What a model file says of itself.
     model                What a program imports: text in, text out.
 
 the program
@@ -126,6 +141,7 @@ import time
 import weakref
 from collections import Counter, namedtuple
 from dataclasses import dataclass, make_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -165,7 +181,7 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 
 # -----------------------------------------------------------------------------
 # twofile/errors.py
-# The error that everything raises: four parts on one line.
+# What goes wrong, in four parts on one line, and what is only said.
 
 class ModelError(Exception):
     """The file or the request is not one this program can serve; the message says why and what to
@@ -175,6 +191,11 @@ class ModelError(Exception):
 def printable(text):
     """text with everything that could drive a terminal escaped."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def say(text):
+    """Put a notice on stderr, in the program's name."""
+    print(f"run.py: {text}", file=sys.stderr, flush=True)
 
 
 # -----------------------------------------------------------------------------
@@ -187,8 +208,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
-    Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
+    what it should be is for messages. Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -206,7 +227,9 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
+    """The bytes of a regular file of at most so many; what it should be is for messages. Raises
+    ModelError."""
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
@@ -238,7 +261,8 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if that is
+    less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -270,6 +294,7 @@ def available_cores():
 
 
 def cpu_name():
+    """The processor, as the system names it."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
@@ -3910,8 +3935,13 @@ NORMS = normed("rmsnorm", False), normed("layernorm", True)  # by config.norms.c
 # twofile/kernels/pick.py
 # The choice of a token.
 
-# What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
-TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
+# The block that pick() needs beside the logits: its settings, then for the k best their values
+# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
+# settings by their names in RULES, float64 each; so is the coin. k is an int64.
+ACTING = "temperature", "top_p", "min_p"
+SETTINGS = *ACTING, "coin", "k"
+OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
+PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
 
 
 @inline
@@ -3936,7 +3966,8 @@ def four_largest(p):
 
 @inline
 def best(logits, n, k, values, ids):
-    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few reach the best so far."""
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
+    reach the best so far."""
     found, most = 0, zeros1()
     for i in range(0, n - 15, 16):
         most = larger(most, magnitude(load(logits + 4 * i)))
@@ -3966,35 +3997,36 @@ def drawn(block, values, sums, n):
     for i in range(n):
         total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
         poke_f64(sums + 8 * i, total)
-    if peek_f64(block + TOP_P) < 1.0:
+    if peek_f64(block + PICK.top_p) < 1.0:
         count = 1
-        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + TOP_P) * total:
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
             count += 1
     total = 0.0
     for i in range(count):
         below = np.float64(peek_f32(values + 4 * i)) - top
-        if exp64(below) < peek_f64(block + MIN_P):
+        if exp64(below) < peek_f64(block + PICK.min_p):
             count = i
             break
-        total += exp64(below / peek_f64(block + TEMPERATURE))
+        total += exp64(below / peek_f64(block + PICK.temperature))
         poke_f64(sums + 8 * i, total)
     for i in range(count):
-        if peek_f64(sums + 8 * i) > peek_f64(block + COIN) * total:
+        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
             return i
     return count - 1
 
 
 @kernel()
 def pick(logits, n, block, ready):
-    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
-    k = peek(block + TOP_K)
-    values, ids = block + BEST, block + BEST + 4 * k
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
+    the block already."""
+    k = peek(block + PICK.k)
+    values, ids = block + PICK.best, block + PICK.best + 4 * k
     found = n if ready != 0 else best(logits, n, k, values, ids)
     if found < 0:
         return -1
     at = 0
-    if peek_f64(block + TEMPERATURE) != 0.0:
-        at = drawn(block, values, block + BEST + 8 * k, found)
+    if peek_f64(block + PICK.temperature) != 0.0:
+        at = drawn(block, values, block + PICK.best + 8 * k, found)
     return np.int64(peek_i32(ids + 4 * at))
 
 
@@ -4839,6 +4871,7 @@ KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by 
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
 PARTS_OF_LAYER = (EXPERTS, FEEDFORWARD, PERLAYER)
 NORMS_OF_LAYER = ("an", "an2", "fn", "fn2")  # before and behind the mixer and the feed-forward
+TABLES = ("rope", "rope2")  # of frequencies: nothing that was learned
 WHOLE = "embed positions embed_norm ple_embed ple_proj ple_norm out_norm head".split()
 
 
@@ -5354,8 +5387,41 @@ def has_states(c):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/compose.py
+# Unicode's form C, in time also for long texts.
+
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
+
+
+def composed(text):
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
+    marks: in a long text they are put in order first, which changes nothing."""
+    from unicodedata import normalize
+
+    if len(text) > LONG and not text.isascii():
+        text = runs_of_marks().sub(in_order, text)
+    return normalize("NFC", text)
+
+
+@functools.cache
+def runs_of_marks():
+    """A pattern for long runs of combining marks."""
+    from unicodedata import combining, normalize
+
+    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+    return re.compile(f"[{''.join(marks)}]{{64,}}")
+
+
+def in_order(m):
+    """The marks of a match, decomposed, in their canonical order."""
+    from unicodedata import combining, normalize
+
+    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/file.py
-# A tokenizer.bin, section by section.
+# The sections of a tokenizer.bin.
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -5365,11 +5431,11 @@ ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPL
     1 << i for i in range(8)
 )
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
-CHAT = (
-    "first system after_system u2a a2u gen".split()
-)  # what a chat template writes around contents; see chat_parts()
+LSTRIP, RSTRIP = 0x10, 0x20
+# what a chat template writes around contents; see chat_parts()
+CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
 
@@ -5379,12 +5445,67 @@ LIMITS = {
     "prio": (4, 8 << 20),
     "stops": (4, 1 << 16),
     "classes": (12, 12 << 17),
+    "merges": (8, 8 << 20),
+    "chat": (1, 1 << 20),
+    "tests": (1, 4 << 20),
 }
-LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def _tokenizer_chat(raw, tokenizer):
-    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+def check_tokenizer_header(raw):
+    """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
+    checksum."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
+    if size != len(raw):
+        found = f"file is {len(raw):,} bytes, header says {size:,} (truncated?)"
+        raise ModelError(f"{found}; copy it again")
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+
+
+def tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside.
+    Raises ModelError."""
+    check_tokenizer_header(raw)
+    *_, zero, _ = TOKENIZER_HEADER.unpack_from(raw)
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            found = f"section {name} is at {off:,}, {length:,} bytes"
+            raise ModelError(f"{found}, expected at {expected:,}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            wants = f"a multiple of {unit} to {most:,}"
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected {wants}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        found = f"sections end at {expected:,} of {len(raw):,} bytes"
+        raise ModelError(f"{found}, or reserved bytes are set; export it again")
+    return sections
+
+
+def tokenizer_chat(raw, types):
+    """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
+    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
+    None, {}, True if it is empty. Raises ModelError."""
     if not raw:
         return None, {}, True
     pieces, at = {}, 4
@@ -5397,13 +5518,9 @@ def _tokenizer_chat(raw, tokenizer):
                 if kind > CHAT_DATE or len(value) != length:
                     raise ValueError
                 value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not re.fullmatch(
-                    "[%A-Za-z ,./-]{1,32}", value
-                ):  # no width that fills the memory
+                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
                     raise ValueError
-                if kind == CHAT_ID and (
-                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
-                ):
+                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
                     raise ValueError
                 items.append((kind, value))
             pieces[name] = None if count == NONE else items
@@ -5415,62 +5532,15 @@ def _tokenizer_chat(raw, tokenizer):
     return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
 
 
-def _tokenizer_sections(raw):
-    """name -> bytes of each section, after everything that can be checked without looking inside."""
-    if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
-    if len(raw) < 256:
-        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
-    if len(raw) > MOST_BYTES:
-        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
-    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
-    if version != VERSION or endian != ENDIAN:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
-    if size != len(raw):
-        raise ModelError(
-            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
-        )
-    found = hashlib.sha256(raw[:0x40] + bytes(32))
-    found.update(memoryview(raw)[0x60:])
-    if found.digest() != digest:
-        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
-    table = struct.unpack_from("<20Q", raw, 0x60)
-    sections, expected = {}, 256
-    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
-        if off != expected or off + length > len(raw):
-            raise ModelError(
-                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
-            )
-        unit, most = LIMITS.get(name, (1, MOST_BYTES))
-        if length % unit or length > most:
-            raise ModelError(
-                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
-            )
-        sections[name], expected = raw[off : off + length], padded(off + length, 64)
-    if expected != len(raw) or zero:
-        raise ModelError(
-            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
-        )
-    return sections
-
-
-def _tokenizer_tests(raw):
-    """[(text, ids)] of the stored self-test."""
+def tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test. Raises ModelError."""
     tests, at = [], 4
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
             if n_text > 1 << 15:  # they are encoded at every start
-                raise ModelError(
-                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
-                )
+                found = f"self-test section has a text of {n_text:,} bytes"
+                raise ModelError(f"{found}, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids
@@ -5485,17 +5555,22 @@ def _tokenizer_tests(raw):
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
-# How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
-# classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
-# space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
-# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
-# punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
-# From 10 on they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of them or three.
+# Regular expressions, one after the other on what the last one left, over a string of classes, a
+# letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t"
+# other white space; ' and the letters of English contractions stand for themselves, z for the long
+# s, which matches s when case is ignored. From 4 on the file says the letters: A upper case, a
+# lower case, x other letters, ~ marks, / itself, ! (ASCII) punctuation, # other punctuation and
+# symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest. From 10 on
+# they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of
+# them or three.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
 ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
 GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+"
-CASED = r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+CASED = (
+    r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}"
+    r"|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+)
 SPLITS = {
     0: (),  # the whole text is one piece
     1: (GPT2,),
@@ -5507,23 +5582,19 @@ SPLITS = {
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
     9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
-    10: (
-        "\n",
-        r"[\tq#]?[xXy]+",
-        r"[\tq#]?[!XK#]+",
-        r"[\tq#]+$",
-        "[kyKq#m]+",
-        "[0m]",
-    ),  # DeepSeek LLM
+    # DeepSeek LLM
+    10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
 }
 
-# its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
+# its digits are cut among bytes: the reference writes a byte as a character, and some of those
+# count as numbers
 BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
 
 
-def _cut(pattern, text, spans):
-    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+def cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As
+    if each span were alone."""
     for first, last in spans:
         part, at = text[first:last], 0
         for m in pattern.finditer(part):
@@ -5535,37 +5606,336 @@ def _cut(pattern, text, spans):
             yield first + at, last
 
 
+class Cutter:
+    """Cuts text into the words that are merged, by number pretok of SPLITS, not 0.
+
+    classes: u4 [runs, 3], first and last character and class. bytewise: whether words may be bytes.
+    """
+
+    def __init__(self, pretok, classes, bytewise):
+        self.pretok, self.classes = pretok, classes
+        self.patterns = [re.compile(pattern) for pattern in SPLITS[pretok]]
+        found = BYTE_SPLITS.get(pretok, ()) if bytewise else ()
+        self.byte_patterns = [re.compile(pattern) for pattern in found]
+
+    @functools.cached_property
+    def letters(self):
+        """The letter that stands for each character's class in the patterns, u1 [0x110000]."""
+        letters = np.full(0x110000, ord("."), np.uint8)
+        old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
+        for first, last, kind in self.classes.tolist():
+            letters[first : last + 1] = ord(old[kind]) if kind in old else kind
+        if old:
+            for ch in "stmdlverSTMDLVER' ":
+                letters[ord(ch)] = ord(ch)
+            letters[[0x0A, 0x0D]], letters[0x17F] = ord("\n"), ord("z")
+        return letters
+
+    def __call__(self, text):
+        """Yield the words of text, str or bytes; the patterns run on a string of classes."""
+        characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        classes = self.letters[characters].tobytes().decode("latin-1")
+        spans = [(0, len(text))]
+        for pattern in self.patterns:
+            spans = cut(pattern, classes, spans)
+        if not self.byte_patterns:
+            for first, last in spans:
+                yield text[first:last]
+            return
+        for first, last in spans:
+            raw = text[first:last].encode("utf-8", "replace")
+            parts = [(0, len(raw))]
+            for pattern in self.byte_patterns:
+                parts = cut(pattern, raw, parts)
+            for a, b in parts:
+                yield raw[a:b]
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/contents.py
+# What a tokenizer.bin says, checked.
+
+@dataclass(eq=False)
+class TokenizerFile:
+    """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
+
+    sha256: bytes  # of the whole file
+    kind: int  # SPM or BYTE_BPE
+    flags: int  # ADD_BOS and those beside it
+    pretok: int  # a number of SPLITS
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: frozenset  # ids that end a text
+    pieces: list  # bytes of each token
+    prio: np.ndarray  # float32 [n_vocab]: the largest is merged first
+    types: np.ndarray  # u1 [n_vocab]: NORMAL to UNUSED, with LSTRIP and RSTRIP
+    classes: np.ndarray  # u4 [runs, 3]: first and last character, class
+    merges: np.ndarray  # u4 [merges, 2]: two ids each, the best first; used with EXPLICIT
+    chat: dict | None  # see tokenizer_chat()
+    strips: dict
+    prefix_runs: bool
+    tests: list  # [(text, ids)]
+
+
+def read_tokenizer(raw):
+    """The bytes of a tokenizer.bin -> TokenizerFile. Raises ModelError."""
+    sections = tokenizer_sections(raw)
+    _, _, _, _, kind, n, flags, pretok, *ids, _, _ = TOKENIZER_HEADER.unpack_from(raw)
+    bos, eos, unk, pad = (None if i == NONE else i for i in ids[:4])
+    prio, types, stops = (
+        np.frombuffer(sections[name], dtype)
+        for name, dtype in (("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
+    )
+    offsets = np.frombuffer(sections["offsets"], "<u4")
+    if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
+        found = f"{n} tokens, {len(prio)} priorities, {len(types)} types"
+        raise ModelError(f"{found}, expected as many; export it again")
+    pieces = cut_pieces(sections["pieces"], offsets)
+    known = (types & 0xCF).max() <= UNUSED and kind in (SPM, BYTE_BPE) and flags <= 255
+    if not np.isfinite(prio).all() or not known:
+        found = "unknown kind, flag or token type, or a priority that is no number"
+        raise ModelError(f"{found}; does it need a newer run.py?")
+    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist())):
+        raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
+    if pretok not in SPLITS or sections["reserved"]:
+        found = f"pre-tokenizer {pretok} or section is unknown"
+        raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
+    classes = read_classes(sections["classes"])
+    chat, strips, prefix_runs = tokenizer_chat(sections["chat"], types)
+    return TokenizerFile(
+        hashlib.sha256(raw).digest(),
+        kind,
+        flags,
+        pretok,
+        n,
+        bos,
+        eos,
+        unk,
+        pad,
+        frozenset(stops.tolist()),
+        pieces,
+        prio,
+        types,
+        classes,
+        np.frombuffer(sections["merges"], "<u4").reshape(-1, 2),
+        chat,
+        strips,
+        prefix_runs,
+        tokenizer_tests(sections["tests"]),
+    )
+
+
+def cut_pieces(blob, offsets):
+    """The bytes of each token: blob from one of the offsets, u4 [n_vocab + 1], to the next."""
+    sizes = np.diff(offsets.astype(np.int64))
+    if offsets[0] or offsets[-1] != len(blob) or (sizes < 0).any():
+        raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
+    if sizes.max() > PIECE_MAX:
+        raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
+    edges = offsets.tolist()
+    return [blob[a:b] for a, b in zip(edges, edges[1:])]
+
+
+def read_classes(raw):
+    """The runs of characters of a class, u4 [runs, 3]: first, last, class."""
+    classes = np.frombuffer(raw, "<u4").reshape(-1, 3)
+    first, last, kinds = classes.T
+    if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
+        raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
+    if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
+        raise ModelError("the class runs overlap, expected each character in one; export it again")
+    return classes
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/merges.py
+# A word becomes ids, by merging its neighbours.
+
+WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
+
+
+class Merger:
+    """Words to ids, by the pieces of a TokenizerFile. Raises ModelError where a word would have
+    none.
+
+    Attributes: ids {piece: id}, bytes {byte: id}, ranks {piece: rank}, 0 is merged first, pairs
+    {(piece, piece): rank} or None, complete: whether every word has ids, apart: see below.
+    """
+
+    def __init__(self, file):
+        self.kind, self.flags, self.unk, self.words = file.kind, file.flags, file.unk, {}
+        self.ids, self.bytes = {}, {}
+        kinds = (file.types & 15).tolist()
+        for i, (piece, kind) in enumerate(zip(file.pieces, kinds)):
+            if kind == NORMAL:
+                if not piece:
+                    raise ModelError(f"token {i} is an empty piece; export it again")
+                self.ids.setdefault(piece, i)
+            elif kind == BYTE and len(piece) == 1:
+                self.bytes.setdefault(piece[0], i)
+        if self.kind == SPM:
+            said = (p for p, kind in zip(file.pieces, kinds) if kind in (NORMAL, USER))
+            try:
+                b"\n".join(said).decode()
+            except UnicodeDecodeError:
+                raise ModelError(
+                    "a piece is not UTF-8, as SentencePiece's are; export it again"
+                ) from None
+        bytewise = self.kind == BYTE_BPE
+        single = self.ids if bytewise else {bytes([b]) for b in self.bytes}
+        # else a run of unknown characters is one token
+        self.complete = bool(self.flags & BYTE_FALLBACK or bytewise)
+        if self.complete and any(bytes([b]) not in single for b in range(256)):
+            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        ranks = np.unique(-file.prio, return_inverse=True)[1].tolist()
+        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}
+        self.pairs = self.explicit(file) if self.flags & EXPLICIT else None
+
+    def explicit(self, file):
+        """{(piece, piece): rank} of a file that lists its merges."""
+        rows, pairs = file.merges, {}
+        if len(rows) and rows.max() >= file.n_vocab:
+            found = f"a merge names token {rows.max()}"
+            raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
+        for rank, (a, b) in enumerate(rows.tolist()):
+            pairs.setdefault((file.pieces[a], file.pieces[b]), rank)
+        return pairs
+
+    @functools.cached_property
+    def apart(self):
+        """A pattern for places that no merge crosses: no token spells a space, or a line end,
+        behind something else. None if there are none. Long texts are cut there, to save time."""
+        if self.pairs is None and self.complete:
+            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
+            cuts = [c for c in " \n" if not inside(c.encode())]
+            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
+
+    def ids_of(self, word):
+        """ids of a word (str or bytes), remembered if it is short."""
+        ids = self.words.get(word)
+        if ids is None:
+            ids = self.merge(word)
+            if len(word) <= 64:
+                if len(self.words) >= 1 << 16:
+                    self.words.clear()
+                self.words[word] = ids
+        return ids
+
+    def merge(self, word):
+        """ids of a word (str or bytes)."""
+        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
+        if self.flags & IGNORE_MERGES and raw in self.ids:
+            return [self.ids[raw]]
+        if self.kind == BYTE_BPE:
+            parts = [bytes([b]) for b in raw]
+        else:
+            parts = [ch.encode("utf-8", "replace") for ch in word]
+        if len(parts) > WORD_MAX:
+            found = f"the text: a word of {len(parts):,} characters"
+            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+        if self.pairs is None:
+            merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
+        else:
+            merge_neighbours(parts, lambda a, b, get=self.pairs.get: get((a, b)))
+        ids = []
+        for piece in parts:
+            if piece is None:
+                continue
+            found = self.ids.get(piece)
+            if found is not None:
+                ids.append(found)
+            elif self.flags & BYTE_FALLBACK:
+                ids += [self.bytes[b] for b in piece]
+            elif self.unk is not None and (not ids or ids[-1] != self.unk):
+                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+        return ids
+
+
+def merge_neighbours(parts, rank):
+    """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged
+    (Sennrich et al. 2016; the order is SentencePiece's): in a list of bytes, in place, where the
+    second of two becomes None. rank(a, b): 0 is merged first, None never. A heap, so that the time
+    is n log n in the length of the list."""
+    n, heap = len(parts), []
+    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+
+    def offer(i, j):
+        best = rank(parts[i], parts[j])
+        if best is not None:
+            heapq.heappush(heap, best << 32 | i)
+
+    for i in range(n - 1):
+        offer(i, i + 1)
+    while heap:
+        best = heapq.heappop(heap)
+        i = best & 0xFFFFFFFF
+        j = after[i]
+        if parts[i] is None or j >= n or rank(parts[i], parts[j]) != best >> 32:
+            continue  # one of the two was merged with another since
+        parts[i], parts[j] = parts[i] + parts[j], None
+        k = after[i] = after[j]
+        if k < n:
+            before[k] = i
+            offer(i, k)
+        if before[i] >= 0:
+            offer(before[i], i)
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/stream.py
+# Tokens in, whole characters out.
+
+class TextStream:
+    """Tokens in, whole characters out: a character may span several tokens. start: drop the space
+    that encode put first. tokenizer: None where nothing is ever pushed."""
+
+    def __init__(self, tokenizer, start=False):
+        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
+        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
+
+    def push(self, token):
+        """The characters that are whole with this token, as str."""
+        raw = self.tokenizer.piece(token)
+        if self.strip and raw:
+            self.strip, raw = False, raw.removeprefix(b" ")
+        return self.decoder.decode(raw)
+
+    def flush(self):
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self.decoder.decode(b"", final=True)
+
+
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/template.py
 # A conversation as a chat template writes it.
 
-STRIPS = (
-    "",
-    None,
-    "\n",
-)  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
 
 
 def chat_parts(messages, pieces, strips):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
 
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
+    another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
         for m in messages
     ]
     system = roles[:1] == ["system"]
-    if roles[system:] != [
-        ("user", "assistant")[i % 2] for i in range(len(roles) - system)
-    ] or roles[-1:] != ["user"]:
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
         raise ModelError(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
-        raise ModelError(
-            "messages: this model's template has no system message; expected none; put it into the user's"
-        )
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         right, left = divmod(strips[m["role"]], 3)
@@ -5576,176 +5946,119 @@ def chat_parts(messages, pieces, strips):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/users.py
+# User-defined tokens, which are searched for in text.
+
+WHITE = re.compile(r"\s*")
+
+
+class UserTokens:
+    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
+
+    def __init__(self, file):
+        self.types = file.types
+        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
+        self.pieces = [file.pieces[i] for i in found]
+        if found and max(map(len, self.pieces)) > USER_MAX:
+            what = f"a user-defined token is longer than {USER_MAX} bytes"
+            raise ModelError(f"{what}; export it again")
+        self.ids, lengths = {}, {}
+        for i, piece in zip(found, self.pieces):
+            text = piece.decode("utf-8", "replace")
+            self.ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        # a dictionary for each length, not one large expression: the time must not grow with their
+        # number; the longest first
+        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
+        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+
+    def split(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place,
+        without the white space that it takes."""
+        parts, at, i = [], 0, 0
+        while self.starts and (m := self.starts.search(text, i)):
+            i = m.start()
+            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
+            if size:
+                token = self.ids[text[i : i + size]]
+                before = text[at:i]
+                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/tokenizer.py
 # Text to ids and back.
-
-LONG = 4096  # characters of a text that is worth a search for what makes it quick
-WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
-
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
-    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format says.
-    Attributes: n_vocab, bos, eos (None if absent), stops (ids that end a text), sha256 (of the whole file).
+    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
+    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
+    pieces and types by id, sha256 (of the whole file), chat (what its template writes, or None),
+    longest (the most characters that one token stands for; None if there is no such number).
     """
 
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(
-                source
-                if isinstance(source, bytes)
-                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
-            )
+            if not isinstance(source, bytes):
+                source = read_small(source, "a tokenizer.bin", MOST_BYTES)
+            self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
 
-    def _load(self, raw):
-        sections = _tokenizer_sections(raw)
-        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = (
-            TOKENIZER_HEADER.unpack_from(raw)
-        )
-        self.sha256, self.n_vocab, self.cache, self.lut = hashlib.sha256(raw).digest(), n, {}, None
-        self.bos, self.eos, self.unk, self.pad = (None if i == NONE else i for i in ids[:4])
-        offsets, prio, types, stops = (
-            np.frombuffer(sections[k], t)
-            for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
-        )
-        if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
-            raise ModelError(
-                f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again"
-            )
-        blob = sections["pieces"]
-        if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
-            raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
-        if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
-            raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if (
-            not np.isfinite(prio).all()
-            or (types & 0xCF).max() > UNUSED
-            or self.kind not in (SPM, BYTE_BPE)
-            or self.flags > 255
-        ):
-            raise ModelError(
-                "unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?"
-            )
-        if any(
-            i is not None and i >= n
-            for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())
-        ):
-            raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-        if self.pretok not in SPLITS or sections["reserved"]:
-            raise ModelError(
-                f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one"
-            )
-        edges = offsets.tolist()
-        self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
-        self.types, self.stops = types, frozenset(stops.tolist())
-        self.classes = np.frombuffer(sections["classes"], "<u4").reshape(-1, 3)
-        first, last, kinds = self.classes.T
-        if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
-            raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
-        if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
-            raise ModelError(
-                "the class runs overlap, expected each character in one; export it again"
-            )
-        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
-        self.tests = _tokenizer_tests(sections["tests"])
-        self._index(prio, sections["merges"])
-
-    def _index(self, prio, merges):
-        """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
-        kinds = (self.types & 15).tolist()
-        self.ids, self.bytes, users = {}, {}, []
-        for i, (piece, kind) in enumerate(zip(self.pieces, kinds)):
-            if kind == NORMAL:
-                if not piece:
-                    raise ModelError(f"token {i} is an empty piece; export it again")
-                self.ids.setdefault(piece, i)
-            elif kind == BYTE and len(piece) == 1:
-                self.bytes.setdefault(piece[0], i)
-            elif kind == USER and piece:
-                users.append(i)
-        if self.kind == SPM:
-            try:
-                b"\n".join(
-                    p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)
-                ).decode()
-            except UnicodeDecodeError:
-                raise ModelError(
-                    "a piece is not UTF-8, as SentencePiece's are; export it again"
-                ) from None
-        single = (
-            self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
-        )
-        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(
-            bytes([b]) not in single for b in range(256)
-        ):
-            raise ModelError("not all of the 256 byte tokens are there; export it again")
-        ranks = np.unique(-prio, return_inverse=True)[1].tolist()
-        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}  # 0 is merged first
-        self.pairs = None
-        if self.flags & EXPLICIT:
-            rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
-            if len(rows) and rows.max() >= self.n_vocab:
-                raise ModelError(
-                    f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again"
-                )
-            self.pairs = {}
-            for rank, (a, b) in enumerate(rows.tolist()):
-                self.pairs.setdefault((self.pieces[a], self.pieces[b]), rank)
-        if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
-            raise ModelError(
-                f"a user-defined token is longer than {USER_MAX} bytes; export it again"
-            )
-        self.user_ids, lengths = {}, {}
-        for i in users:
-            text = self.pieces[i].decode("utf-8", "replace")
-            self.user_ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
-        self.user_lengths = {
-            ch: sorted(found, reverse=True) for ch, found in lengths.items()
-        }  # the longest first
-        self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-        self.complete = (
-            self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE
-        )  # else a run of unknown characters is one token
-        longest = max(
-            map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1
-        )
-        longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
-        self.longest = (
-            longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
-        )
+    def _load(self, file):
+        """Take what a TokenizerFile says."""
+        self.sha256, self.kind, self.flags = file.sha256, file.kind, file.flags
+        self.n_vocab, self.pieces, self.types = file.n_vocab, file.pieces, file.types
+        self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
+        self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
+        self.chat, self.strips, self.prefix_runs = file.chat, file.strips, file.prefix_runs
+        self.stops = file.stops
+        self.merger, self.users = Merger(file), UserTokens(file)
+        self.ids, self.ranks = self.merger.ids, self.merger.ranks
+        self.cutter = None  # without patterns, a text is one word
+        if SPLITS[self.pretok]:
+            self.cutter = Cutter(self.pretok, self.classes, self.kind == BYTE_BPE)
+        self.longest = None
+        if self.merger.complete and not any(self.types & (LSTRIP | RSTRIP)):
+            longest = max(map(len, [*self.ids, *self.users.pieces]), default=1)
+            self.longest = longest * (4 if self.flags & NFC else 1)  # four may be composed to one
 
     def _check(self, count):
+        """Encode the first of the stored test texts; raises ModelError if the ids are others."""
         for text, ids in self.tests[:count]:
             if self.encode(text, add_bos=False) != ids:
-                raise ModelError(
-                    f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again"
-                )
+                found = f"self-test failed on {text[:40]!r}"
+                raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
     def selftest(self):
-        """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
+        """Encode all stored test texts; raises ModelError if one gives other ids than the reference
+        did at export."""
         self._check(len(self.tests))
 
     def encode(self, text, add_bos=True):
-        """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
+        """text -> list of ids, with the begin token if the model has one and add_bos. Control
+        tokens are never matched. Raises ModelError for a word that would fill the memory."""
         ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
         ids += self._run(text, True)
-        return ids + (
-            [self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else []
-        )
+        if add_bos and self.flags & ADD_EOS and self.eos is not None:
+            ids.append(self.eos)
+        return ids
 
     def encode_chat(self, messages):
-        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the last a user's -> ids up to
-        where the assistant begins. Contents go through encode: they never become control tokens. Raises ModelError."""
+        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
+        last a user's -> ids up to where the assistant begins. Contents go through encode: they
+        never become control tokens. Raises ModelError."""
         if self.chat is None:
-            raise ModelError(
-                "this model was exported without a chat template; expected one to chat; complete text instead"
-            )
+            found = "this model was exported without a chat template"
+            raise ModelError(f"{found}; expected one to chat; complete text instead")
         ids, text = [], ""
         for part in chat_parts(messages, self.chat, self.strips):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
@@ -5766,174 +6079,49 @@ class Tokenizer:
         } or None
 
     def markers(self):
-        """The words that tell turns apart in this model's template and are no control tokens: a user can write them too."""
-        parts = (
-            [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")]
-            if self.chat
-            else ()
-        )
-        words = {
-            word
-            for part in parts
-            for kind, value in part
-            if kind == CHAT_TEXT
-            for word in value.split()
-        }
+        """The words that tell turns apart in this model's template and are no control tokens,
+        sorted: a user can write them too."""
+        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
+        items = [item for name in names for item in self.chat[name] or ()]
+        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, prefix):
-        """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
-        ids = []
+        """ids of a run of text between control tokens. prefix: whether it may get the space that
+        some models begin with."""
+        ids, ids_of = [], self.merger.ids_of
         if self.flags & NFC:
             text = composed(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
-            if (
-                text
-                and prefix
-                and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " ")
-            ):
+            spaced = self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[:1] != " "
+            if text and prefix and spaced:
                 text = " " + text
-        for part in self._split_users(text) if self.user_starts else [text]:
-            ids += [part] if isinstance(part, int) else self._plain(part)
+        for part in self.users.split(text):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                for word in self.words(part):
+                    ids += ids_of(word)
         return ids
 
-    def _plain(self, text):
-        """ids of text without user-defined tokens."""
-        ids = []
-        for word in self._words(text):
-            ids += self._word(word)
-        return ids
+    def words(self, text):
+        """The words, str or bytes, that text without user-defined tokens is merged in; an iterator."""
+        return self.cutter(text) if self.cutter else self._whole(text)
 
-    def _split_users(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place, without the white space that it
-        takes. A dictionary for each length, not one large expression: the time must not grow with their number."""
-        parts, at, i = [], 0, 0
-        while m := self.user_starts.search(text, i):
-            i = m.start()
-            size = next((n for n in self.user_lengths[m[0]] if text[i : i + n] in self.user_ids), 0)
-            if size:
-                token = self.user_ids[text[i : i + size]]
-                parts += [text[at:i].rstrip() if self.types[token] & LSTRIP else text[at:i], token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
-        return [*parts, text[at:]]
+    def _whole(self, text):
+        """Yield text as one word, but a long one cut where no merge crosses."""
+        at = 0
+        for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
+            yield text[at : m.start()]
+            at = m.start()
+        if at < len(text):
+            yield text[at:] if at else text
 
-    @functools.cached_property
+    @property
     def apart(self):
-        """A pattern for places that no merge crosses: no token spells a space, or a line end, behind something else. None if
-        there are none. Long texts are cut there, to save time."""
-        if self.pairs is None and self.complete:
-            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
-            cuts = [c for c in " \n" if not inside(c.encode())]
-            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
-
-    def _words(self, text):
-        """Yield text cut by the model's patterns, which run on a string of character classes instead of the text."""
-        if not SPLITS[self.pretok]:
-            at = 0
-            for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
-                yield text[at : m.start()]
-                at = m.start()
-            if at < len(text):
-                yield text[at:] if at else text
-            return
-        if self.lut is None:
-            self.lut = np.full(0x110000, ord("."), np.uint8)
-            old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
-            for first, last, kind in self.classes.tolist():
-                self.lut[first : last + 1] = ord(old[kind]) if kind in old else kind
-            if old:
-                for ch in "stmdlverSTMDLVER' ":
-                    self.lut[ord(ch)] = ord(ch)
-                self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
-        classes = (
-            self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
-            .tobytes()
-            .decode("latin-1")
-        )
-        spans = [(0, len(text))]
-        for pattern in SPLITS[self.pretok]:
-            spans = _cut(re.compile(pattern), classes, spans)
-        if self.pretok in BYTE_SPLITS and self.kind == BYTE_BPE:
-            for first, last in spans:
-                raw = text[first:last].encode("utf-8", "replace")
-                parts = [(0, len(raw))]
-                for pattern in BYTE_SPLITS[self.pretok]:
-                    parts = _cut(re.compile(pattern), raw, parts)
-                for a, b in parts:
-                    yield raw[a:b]
-            return
-        for first, last in spans:
-            yield text[first:last]
-
-    def _word(self, word):
-        """ids of a word (str or bytes), remembered if it is short."""
-        ids = self.cache.get(word)
-        if ids is None:
-            ids = self._merge(word)
-            if len(word) <= 64:
-                if len(self.cache) >= 1 << 16:
-                    self.cache.clear()
-                self.cache[word] = ids
-        return ids
-
-    def _merge(self, word):
-        """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged (Sennrich et al. 2016;
-        the order is SentencePiece's). A heap, so that the time is n log n in the length of the word."""
-        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
-        if self.flags & IGNORE_MERGES and raw in self.ids:
-            return [self.ids[raw]]
-        part = (
-            [bytes([b]) for b in raw]
-            if self.kind == BYTE_BPE
-            else [ch.encode("utf-8", "replace") for ch in word]
-        )
-        n, heap = len(part), []
-        if n > WORD_MAX:
-            raise ModelError(
-                f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between"
-            )
-        after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-        ranks, pairs = self.ranks, self.pairs
-
-        def rank(i, j):
-            return ranks.get(part[i] + part[j]) if pairs is None else pairs.get((part[i], part[j]))
-
-        def offer(i, j):
-            best = rank(i, j)
-            if best is not None:
-                heapq.heappush(heap, best << 32 | i)
-
-        for i in range(n - 1):
-            offer(i, i + 1)
-        while heap:
-            best = heapq.heappop(heap)
-            i = best & 0xFFFFFFFF
-            j = after[i]
-            if part[i] is None or j >= n or rank(i, j) != best >> 32:
-                continue  # one of the two was merged with another since
-            part[i], part[j] = part[i] + part[j], None
-            k = after[i] = after[j]
-            if k < n:
-                before[k] = i
-                offer(i, k)
-            if before[i] >= 0:
-                offer(before[i], i)
-        ids = []
-        for piece in part:
-            if piece is None:
-                continue
-            found = self.ids.get(piece)
-            if found is not None:
-                ids.append(found)
-            elif self.flags & BYTE_FALLBACK:
-                ids += [self.bytes[b] for b in piece]
-            elif self.unk is not None and (not ids or ids[-1] != self.unk):
-                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
-        return ids
+        """A pattern for places in a text that no merge crosses, or None."""
+        return self.merger.apart
 
     def piece(self, token):
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
@@ -5953,40 +6141,35 @@ class Tokenizer:
         return "".join([stream.push(i) for i in ids]) + stream.flush()
 
 
-class TextStream:
-    """Tokens in, whole characters out: a character may span several tokens. start: drop the space that encode put first."""
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/find.py
+# Which tokenizer a model has.
 
-    def __init__(self, tokenizer, start=False):
-        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
-        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
-
-    def push(self, token):
-        raw = self.tokenizer.piece(token)
-        if self.strip and raw:
-            self.strip, raw = False, raw.removeprefix(b" ")
-        return self.decoder.decode(raw)
-
-    def flush(self):
-        """What is left at the end: U+FFFD for an unfinished character."""
-        return self.decoder.decode(b"", final=True)
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks: in a long text they are
-    put in order first, which changes nothing."""
-    from unicodedata import combining, normalize
-
-    if len(text) > LONG and not text.isascii():
-        if not hasattr(composed, "marks"):
-            marks = (
-                c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0])
-            )
-            composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
-        ordered = lambda m: "".join(
-            sorted("".join(normalize("NFD", c) for c in m[0]), key=combining)
+def find_tokenizer(file, path=None):
+    """The Tokenizer at path, or else the one inside the model file (of open_model), or beside it;
+    None if the model was exported without one. Raises ModelError if it is another model's."""
+    c, inside = file.config, file.tensors.get("tokenizer")
+    beside = Path(file.path).parent / "tokenizer.bin"
+    if path is None and inside is not None:
+        tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
+    elif path is None and not any(c.tokenizer_sha256):
+        return None  # exported without one: what lies beside it is another model's
+    elif path is not None or beside.exists():
+        tokenizer = Tokenizer(path or beside)
+    else:
+        found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
+        raise ModelError(f"{found}; copy it there, or name it with -z")
+    if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
+        found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
+        where = printable(str(path or (file.path if inside else beside)))
+        raise ModelError(
+            f"{where}: tokenizer {found}… is of another model, expected {want}…; "
+            "use the one exported with it"
         )
-        text = composed.marks.sub(ordered, text)
-    return normalize("NFC", text)
+    if tokenizer.n_vocab > c.vocab_size:
+        found = f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}"
+        raise ModelError(f"{found}; use the one exported with it")
+    return tokenizer
 
 
 # ===== writing
@@ -5995,62 +6178,192 @@ def composed(text):
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the most likely."""
+class Rule(NamedTuple):
+    """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
 
-    temperature: float = 0.8
-    top_k: int = 40  # 0 = all
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64  # 0 = none, -1 = the whole context
+    name: str
+    flag: str
+    kind: type
+    default: float
+    least: float
+    most: float
+    metavar: str
+    help: str
+
+
+# In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
+# change logits by what came before, or in kernels/pick.py, for those that choose.
+# fmt: off
+RULES = (
+    Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
+         "temperature, 0 = most likely (default the model's, or 0.8)"),
+    Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
+         "of the N likeliest, 0 = all (default the model's, or 40)"),
+    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+         "of the likeliest with this share (the model's, or 0.95)"),
+    Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
+         "at least X times the best chance (default 0.05)"),
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+         "against recent tokens, 1 = off (default)"),
+    Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
+         "how many are recent, -1 = all (default 64)"),
+)
+# fmt: on
+
+
+class InRange:
+    """A number for each of RULES, by its name; ModelError for one out of its range."""
 
     def __post_init__(self):
-        limits = {
-            "temperature": (0, 100),
-            "top_k": (0, 1 << 31),
-            "top_p": (1e-9, 1),
-            "min_p": (0, 1),
-            "repeat_penalty": (1e-3, 1e3),
-            "repeat_last_n": (-1, 1 << 31),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+        for rule in RULES:
+            value = getattr(self, rule.name)
+            if not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}"
+                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+
+
+# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
+# most likely.
+Sampling = make_dataclass(
+    "Sampling",
+    [(rule.name, rule.kind, rule.default) for rule in RULES],
+    bases=(InRange,),
+    frozen=True,
+    namespace={"__module__": __name__},
+)
 
 
 class Sampler:
-    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel "pick"."""
+    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
+    "pick"."""
 
     def __init__(self, how, n, code):
         self.how, self.n, self.pick = how, n, code.function("pick")
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
-        self.block = Buffer(BEST + 16 * self.k)
-        self.settings = self.block.view(np.float64, BEST // 8)
-        self.settings[:3] = how.temperature, how.top_p, how.min_p
-        self.settings.view(np.int64)[TOP_K // 8] = self.k
+        self.block = Buffer(PICK.best + 16 * self.k)
+        self.settings = self.block.view(np.float64, PICK.best // 8)
+        for name in ACTING:
+            self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin):
-        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
-        logits, how = logits[: self.n], self.how
-        if how.repeat_penalty != 1.0 and how.repeat_last_n:
-            seen = np.unique(
-                recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-            ).astype(np.int64)
-            seen = seen[seen < self.n]
-            logits = logits.copy()
-            was, penalty = logits[seen], np.float32(how.repeat_penalty)
-            logits[seen] = np.where(was > 0, was / penalty, was * penalty)
-        self.settings[COIN // 8] = coin
+        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
+        logit is not finite."""
+        logits = self.penalised(logits[: self.n], recent)
+        self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
             return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
-        order = np.argsort(-logits, kind="stable")[
-            : self.k
-        ]  # so many are faster sorted than inserted
-        words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
+        # so many are faster sorted than inserted
+        order = np.argsort(-logits, kind="stable")[: self.k]
+        words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+
+    def penalised(self, logits, recent):
+        """The logits after the penalties: the same array if there are none, or else a copy."""
+        how = self.how
+        penalty = np.float32(how.repeat_penalty)
+        if penalty == 1 or not how.repeat_last_n:
+            return logits
+        last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
+        seen = np.unique(last).astype(np.int64)
+        seen = seen[seen < self.n]
+        was, logits = logits[seen], logits.copy()
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        return logits
+
+
+# -----------------------------------------------------------------------------
+# twofile/chances.py
+# Logits become chances.
+
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def likeliest(chances, n):
+    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
+    if not n:
+        return np.zeros((*chances.shape[:-1], 0), np.int64)
+    return np.argsort(-chances, kind="stable")[..., :n]
+
+
+# -----------------------------------------------------------------------------
+# twofile/answers.py
+# What was written, as OpenAI's objects.
+
+def completion(w, echo=""):
+    """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
+    text to put before it."""
+    began, first, last = w.clock
+    reading, writing = first - began, last - first
+    choice = {"text": echo + w.written, "index": 0, "logprobs": None}
+    if w.logprobs is not None:
+        choice["logprobs"] = logprob_lists(w)
+    return {
+        "id": f"cmpl-{random.getrandbits(64):016x}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": w.model_name,
+        "choices": [
+            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
+        ],
+        "usage": {
+            "prompt_tokens": w.n_prompt,
+            "completion_tokens": w.count,
+            "total_tokens": w.n_prompt + w.count,
+        },
+        "timings": {
+            "prompt_n": w.n_prompt,
+            "prompt_ms": 1000 * reading,
+            "prompt_per_second": w.n_prompt / max(reading, 1e-9),
+            "predicted_n": w.count,
+            "predicted_ms": 1000 * writing,
+            "predicted_per_second": w.count / max(writing, 1e-9),
+        },
+        "seed": w.seed,
+        "stop_reason": w.reason,
+    }
+
+
+def logprob_lists(w):
+    """OpenAI's legacy lists of the tokens that a Writer wrote."""
+    name = w.tokenizer.name if w.tokenizer else str
+    said = [c for c in w.chunks if c.token is not None]
+    at = len(w.tokenizer.decode(w.ids[: w.n_prompt]))
+    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
+    return {
+        "tokens": [name(c.token) for c in said],
+        "token_logprobs": [c.logprob for c in said],
+        "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
+        "text_offset": list(ends)[: len(said)],
+    }
+
+
+def put_prompt_first(lists, ids, logits, n_top, tokenizer):
+    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
+    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
+    name, chances = tokenizer.name, log_softmax(logits[:, : tokenizer.n_vocab])
+    best = likeliest(chances, n_top)
+    stream = TextStream(tokenizer, start=True)
+    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
+    rows = [
+        {name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())
+    ]
+    lists["tokens"][:0] = map(name, ids)
+    lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
+    lists["top_logprobs"][:0] = [None] + rows
+    lists["text_offset"][:0] = starts
+
+
+def chat_completion(value):
+    """A completion object as a chat completion object."""
+    (choice,) = value["choices"]
+    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+    return value | {"object": "chat.completion"}
 
 
 # -----------------------------------------------------------------------------
@@ -6059,10 +6372,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
+    "context", and no token.
 
-    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top, [(id, logprob)] of the
-    likeliest, best first.
+    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
+    [(id, logprob)] of the likeliest, best first.
     """
 
     text: str
@@ -6070,13 +6384,6 @@ class Chunk:
     finish_reason: str | None = None
     logprob: float | None = None
     top: tuple = ()
-
-
-def log_softmax(logits):
-    """float32 logits [..., vocab] -> float64 log-probabilities."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def begun(text, stop):
@@ -6087,13 +6394,17 @@ def begun(text, stop):
 
 
 class Writer:
-    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
+    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
+    which it keeps.
 
-    prompt: str or ids. max_tokens: None = until the end token or a full context. stop: strings that end the text and are not
-    part of it. seed: int, None = random. logprobs: None, or how many of the likeliest tokens to tell. how: the fields of
-    Sampling; what is left out is as the file says (Model.sampling), or else as there.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None until it ends), chunks, clock
-    (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
+    max_tokens: None = until the end token or a full context. stop: strings that end the text and
+    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
+    tokens to tell. how: the fields of Sampling; what is left out is as the file says
+    (Model.sampling), or else as there.
+    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
+    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
+    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -6112,61 +6423,40 @@ class Writer:
         if len(self.stops) > 64 or (logprobs or 0) > 100:
             found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
             raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
-        self.model, self.tokenizer, self.logprobs, self.sampler = (
-            model,
-            model.tokenizer,
-            logprobs,
-            None,
-        )
-        ids = self.ids = model._check(
-            model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt
-        )
-        self.n_prompt, self.count, self.reason, self.chunks, room = (
-            len(ids),
-            0,
-            None,
-            [],
-            model.n_ctx - len(ids),
-        )
+        ids = self.ids = model.prompt(prompt)
+        room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
-            raise ModelError(
-                f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c"
-            )
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise ModelError(f"{found}; shorten it, or raise -c")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
+        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
-        self.ends = (
-            set()
-            if ignore_eos
-            else set(self.tokenizer.stops)
-            if self.tokenizer
-            else {model.config.eos}
-        )
-        self.text = TextStream(
-            self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        )
-        self.held = ""
-        self.said = ()  # logprob and top of the token chosen last
+        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        # what a model can only give or tell when it has run
+        self.make_sampler, self.sampler = model.sampler, None
+        self.not_finite = model.not_finite
+        self.model_name = os.path.basename(model.file.path)
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
+        self.chunks = []
 
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size]."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
+        if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            n = self.tokenizer.n_vocab if self.tokenizer else self.model.config.vocab_size
-            self.sampler = Sampler(self.how, n, self.model.code)
+            self.sampler = self.make_sampler(self.how)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
-            raise self.model.not_finite(len(self.ids))
+            raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
-            best = (
-                np.argsort(-chances, kind="stable")[: self.logprobs].tolist()
-                if self.logprobs
-                else []
-            )
+            best = likeliest(chances, self.logprobs).tolist()
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
@@ -6179,10 +6469,10 @@ class Writer:
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
-        cut = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
-        if cut >= 0:
+        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        if end >= 0:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:cut], None, "stop"))
+            return self._keep(Chunk(self.held[:end], None, "stop"))
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
@@ -6196,53 +6486,19 @@ class Writer:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
+    def weigh(self, judge=None):
+        """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
+        needs logprobs."""
+        said = [c.logprob for c in self.chunks if c.token is not None]
+        if judge:
+            self.worth = judge(self.written)
+        else:
+            self.worth = sum(said) / len(said) if said else -math.inf
+
     def completion(self, echo=""):
-        """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
-        began, first, last = self.clock
-        reading, writing, name = (
-            first - began,
-            last - first,
-            self.tokenizer.name if self.tokenizer else str,
-        )
-        choice = {"text": echo + self.written, "index": 0, "logprobs": None}
-        if self.logprobs is not None:
-            said, at = (
-                [c for c in self.chunks if c.token is not None],
-                len(self.tokenizer.decode(self.ids[: self.n_prompt])),
-            )
-            choice["logprobs"] = {
-                "tokens": [name(c.token) for c in said],
-                "token_logprobs": [c.logprob for c in said],
-                "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-                "text_offset": [
-                    at + n
-                    for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)
-                ][: len(said)],
-            }
-        return {
-            "id": f"cmpl-{random.getrandbits(64):016x}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": os.path.basename(self.model.file.path),
-            "choices": [
-                {**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}
-            ],
-            "usage": {
-                "prompt_tokens": self.n_prompt,
-                "completion_tokens": self.count,
-                "total_tokens": self.n_prompt + self.count,
-            },
-            "timings": {
-                "prompt_n": self.n_prompt,
-                "prompt_ms": 1000 * reading,
-                "prompt_per_second": self.n_prompt / max(reading, 1e-9),
-                "predicted_n": self.count,
-                "predicted_ms": 1000 * writing,
-                "predicted_per_second": self.count / max(writing, 1e-9),
-            },
-            "seed": self.seed,
-            "stop_reason": self.reason,
-        }
+        """What was written as OpenAI's completion object, with llama-server's timings. echo: text
+        to put before it."""
+        return completion(self, echo)
 
 
 # -----------------------------------------------------------------------------
@@ -6258,10 +6514,11 @@ def alike(a, b):
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
     """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
 
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at position.
-    guess(all ids so far) -> ids that may come next: they are fed along with the next token, and where they prove right
-    their logits save a step. Since a step gives the same bits for many tokens as for one, guesses never change the text.
-    Knows nothing of text, weights or the clock, so a test can drive it with three lines of fake model.
+    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
+    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
+    token, and where they prove right their logits save a step. Since a step gives the same bits for
+    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
+    clock, so a test can drive it with three lines of fake model.
     """
     ids, end = list(prompt), len(prompt) + max_new
     rows, ahead = step(prompt, 0, 1), []
@@ -6279,8 +6536,9 @@ def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
 
 
 class Lookup:
-    """Guesses by looking up what followed the last three tokens when they last stood in the text (prompt lookup decoding,
-    Saxena 2023). It guesses further while it is right, and less and less often while it is wrong."""
+    """Guesses by looking up what followed the last three tokens when they last stood in the text
+    (prompt lookup decoding, Saxena 2023). It guesses further while it is right, and less and less
+    often while it is wrong."""
 
     def __init__(self):
         self.after, self.known, self.last, self.at = {}, 3, [], 0
@@ -6310,161 +6568,132 @@ def line_seed(seed, name):
 
 
 # -----------------------------------------------------------------------------
-# twofile/model.py
-# What a program imports: text in, text out.
+# twofile/engine.py
+# A model file on this machine: what it takes to run, and who runs it.
 
-CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-CACHE_HEADER = struct.Struct(
-    "<8sIIQ32s32s"
-)  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+class Engine:
+    """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
-
-class Model:
-    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
-
-    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or tokenizer.bin beside it.
-    n_ctx: positions of the KV cache, 0 = the model's. n_threads: None = the cores this process may use.
-    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr. id: the model
-    id that the file must have, 64 hex digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
-    Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
+    file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
+    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
+    said goes there. Raises ModelError for what is out of range.
+    Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
-    def __init__(
-        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
-    ):
-        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.file, self.name = open_model(path), printable(str(path))  # the name is for messages
-        if id is not None:
-            check_id(self.file, id)
-        c = self.config = self.file.config
-        if not 0 <= n_ctx <= c.max_ctx:
+    def __init__(self, file, n_ctx, threads, kv, notice):
+        self.file, self.name, self.notice = file, printable(file.path), notice
+        most, cores = file.config.max_ctx, available_cores() if threads is None else threads
+        if not 0 <= n_ctx <= most:
+            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
+            raise ModelError(f"{found}; choose less")
+        if not 1 <= cores <= 1024:
+            wants = f"expected 1 to 1024; leave it out for {available_cores()}"
+            raise ModelError(f"{cores} threads, {wants}")
+        self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
+        self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
+        self.recurrent, self.playing, self.spare = has_states(file.config), None, []
+
+    def cache_bytes(self, n_ctx):
+        """What a cache of so many positions takes."""
+        return cache_bytes(self.file.config, self.kv, n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        n = self.n_ctx
+        while not self.asked and n > 512 and places * self.cache_bytes(n) > total_memory() // 2:
+            n //= 2
+        if n < self.n_ctx:
+            need = places * self.cache_bytes(self.n_ctx)
+            what = f"{places} contexts" if places > 1 else "the context"
+            would = f"{self.n_ctx} would take {need:,} bytes of memory"
+            self.notice(f"{what} of {n} tokens; {would}; -c asks for more")
+            self.n_ctx = n
+
+    def build(self, n_ctx, places):
+        """A new Forward of so many contexts, or a ModelError that says what they take."""
+        need, have = places * self.cache_bytes(n_ctx), total_memory()
+        try:
+            if need > have:
+                raise MemoryError
+            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
+            what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
+            if places > 1:
+                what, less = f"{places} contexts of {n_ctx} tokens take", "-c or -np"
             raise ModelError(
-                f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less"
-            )
-        self.n_ctx = n_ctx or c.max_ctx
-        self.n_threads = available_cores() if n_threads is None else n_threads
-        if not 1 <= self.n_threads <= 1024:
-            raise ModelError(
-                f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}"
-            )
-        f32 = self.file.tensors["embed"].dtype == "f32"
-        self.kv = kv or ("f32" if f32 else "f16")
-        self.notice = (
-            (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True))
-            if verbose
-            else (lambda text: None)
+                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
+            ) from None
+
+    def borrow(self, places):
+        """A Forward of so many slots, each of the whole context: a spare one, or new. It comes back
+        by give_back()."""
+        if not 1 <= places <= WANTED_MAX:
+            found = f"{places} texts at once, expected 1 to {WANTED_MAX}"
+            raise ModelError(f"{found}; choose less, the others wait")
+        for n, forward in enumerate(self.spare):
+            if forward.n_slots == places:
+                return self.spare.pop(n)
+        return self.build(self.n_ctx, places)
+
+    def give_back(self, forward):
+        """Take a Forward of borrow() for the next who wants one."""
+        self.spare.append(forward)
+
+    def play(self, forward, tokens, positions, slots, wanted):
+        """A pass of one of the Forwards -> logits float32 [len(wanted), vocab_size]."""
+        self.playing = forward
+        return forward(tokens, positions, slots, wanted)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        where = self.playing.where_not_finite()
+        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
+        return ModelError(
+            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
         )
-        self.tokenizer = self._find_tokenizer(tokenizer)
-        said = {
-            "temperature": c.sampling.temperature,
-            "top_p": c.sampling.top_p,
-            "top_k": c.sampling.top_k,
-        }
-        self.sampling = {
-            name: round(value, 6) for name, value in said.items() if value
-        }  # what the file says of it
-        self.forward, self.spare, self.lock = None, [], threading.RLock()
-        self.playing = None  # the Forward of the last pass
-        self.fed, self.owner = (
-            [],
-            None,
-        )  # the ids whose keys and values are in the cache, and the list they were taken from
-        # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
-        self.recurrent, self.kept = has_states(c), (0, [])
-        self.fit(1)
-        if self.file.size > total_memory():
-            self.notice(
-                f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk"
-            )
 
-    def __getstate__(self):
-        return self.settings
+    def of_use(self, ids, others):
+        """How many of the ids of a cache are of use for others: all that are alike; of states, all
+        or none."""
+        n = alike(ids, others)
+        return n if not self.recurrent or n == len(ids) else 0
 
-    def __setstate__(self, settings):
-        self.__init__(**settings)
 
-    def _find_tokenizer(self, path):
-        c, inside = self.config, self.file.tensors.get("tokenizer")
-        beside = Path(self.file.path).parent / "tokenizer.bin"
-        if path is None and inside is not None:
-            tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
-        elif path is None and not any(c.tokenizer_sha256):
-            return None  # exported without one: what lies beside it is another model's
-        elif path is not None or beside.exists():
-            tokenizer = Tokenizer(path or beside)
-        else:
-            where = printable(str(beside))
-            raise ModelError(
-                f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z"
-            )
-        if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
-            found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
-            where = printable(str(path or (self.file.path if inside else beside)))
-            raise ModelError(
-                f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it"
-            )
-        if tokenizer.n_vocab > c.vocab_size:
-            n = tokenizer.n_vocab
-            raise ModelError(
-                f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it"
-            )
-        return tokenizer
+# -----------------------------------------------------------------------------
+# twofile/session.py
+# One text in the cache.
 
-    def _need_tokenizer(self):
-        if self.tokenizer is None:
-            raise ModelError(
-                f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE"
-            )
-        return self.tokenizer
+class Session:
+    """One text in the cache of a Forward of an Engine: what is read again is not computed again.
 
-    @property
-    def info(self):
-        """What the file says of itself, as a dict of plain values."""
-        c, t = self.config, self.file.tensors
-        shapes = {
-            "dim": c.dim,
-            "layers": c.n_layers,
-            "heads": c.heads.n,
-            "kv_heads": c.heads.kv,
-            "head_dim": c.heads.size,
-        }
-        matrices = [x for x in t.values() if x.type in MATRIX_TYPES and len(x.shape) == 2]
-        weights = [
-            x
-            for x in t.values()
-            if x.type in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
-        ]
-        return {
-            "file": self.file.path,
-            "bytes": self.file.size,
-            "model_id": self.file.model_id,
-            "architecture": printable(c.arch_tag),
-            "parameters": sum(math.prod(x.shape) for x in weights),
-            "type": "/".join(sorted({x.dtype for x in matrices})),
-            **shapes,
-            "ffn_dim": c.ffn.width,
-            "vocab_size": c.vocab_size,
-            "max_ctx": c.max_ctx,
-            "ctx": self.n_ctx,
-            "memory_at_ctx": self.file.size + self._cache_bytes(self.n_ctx),
-            "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
-            "sampling": self.sampling or None,
-            "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
-            "chat": self.tokenizer and self.tokenizer.chat_form(),
-            "note": printable(self.file.note),
-        }
+    Attributes: forward (None until ready()), fed (the ids whose keys and values are in the cache),
+    owner (the list they were taken from), kept (a number of those ids, and the states after them,
+    since states cannot be cut as keys and values can), lock (held while a text is read on).
+    """
 
-    def _cache_bytes(self, n_ctx):
-        """Of one sequence: keys and values of so many positions, and states."""
-        return cache_bytes(self.config, self.kv, n_ctx)
+    def __init__(self, engine):
+        self.engine, self.recurrent = engine, engine.recurrent
+        self.forward, self.lock = None, threading.RLock()
+        self.fed, self.owner, self.kept = [], None, (0, [])
 
-    def _keep(self):
+    def ready(self, n_ctx):
+        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
+        seldom need a new one. Raises ModelError if memory has no room for it."""
+        if self.forward is None or self.forward.n_ctx < n_ctx:
+            n_ctx = min(self.engine.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
+            self.forward, self.fed = self.engine.build(n_ctx, 1), []
+            self.owner, self.kept = None, (0, [])
+        return self.forward
+
+    def keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""
         self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
 
-    def _back(self, n):
-        """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
-        are left."""
+    def back(self, n):
+        """Take the cache back to its first n ids; where there are states, to where they were kept,
+        or to nothing. -> how many are left."""
         fed = self.fed
         if n < len(fed) and self.recurrent:
             self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
@@ -6477,386 +6706,306 @@ class Model:
         self.fed = fed
         return n
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
-        n = self.n_ctx
-        while (
-            not self.settings["n_ctx"]
-            and n > 512
-            and places * self._cache_bytes(n) > total_memory() // 2
-        ):
-            n //= 2
-        if n < self.n_ctx:
-            need = places * self._cache_bytes(self.n_ctx)
-            many = f"{places} contexts" if places > 1 else "the context"
-            self.notice(
-                f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more"
-            )
-            self.n_ctx = n
-
-    def _build(self, n_ctx, places):
-        """A new Forward of so many contexts, or a ModelError that says what they take."""
-        need, have = places * self._cache_bytes(n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            forward = Forward(self.file, n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            what = (
-                f"{places} contexts of {n_ctx} tokens take"
-                if places > 1
-                else f"a context of {n_ctx} tokens takes"
-            )
-            less = "-c or -np" if places > 1 else "-c or -n"
-            raise ModelError(
-                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
-            ) from None
-        self.code = forward.code
-        return forward
-
-    def _open(self, n_ctx):
-        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
-        if self.forward is None or self.forward.n_ctx < n_ctx:
-            n_ctx = min(self.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
-            self.forward, self.fed = self._build(n_ctx, 1), []
-            self.owner, self.kept = None, (0, [])
-        return self.forward
-
-    def _step(self, text, ids, position, wanted):
-        """Logits after each of the last wanted of ids, which begin at position of text (a list of ids, of which those before
-        position count). What the cache holds of them is not computed again."""
+    def step(self, text, ids, position, wanted):
+        """Logits after each of the last wanted of ids, which begin at position of text (a list of
+        ids, of which those before position count). What the cache holds of them is not computed
+        again."""
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
-        n, self.playing = position, self.forward
-        while (
-            n < position + len(ids) - wanted
-            and n < len(self.fed)
-            and self.fed[n] == ids[n - position]
-        ):
+        n, end = position, position + len(ids)
+        while n < end - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
-        n = self._back(n)
+        n = self.back(n)
         if n < position:
             ids, position = text[:position] + ids, 0
-        while n < position + len(ids):
-            left = position + len(ids) - n
-            size = (
-                left if left <= CHUNK else min(CHUNK, left - wanted)
-            )  # those wanted are all in the last pass
-            if (
-                self.recurrent and left > wanted
-            ):  # and alone there: what comes before them may be wanted again
-                size = min(CHUNK, left - wanted)
+        while n < end:
+            left = end - n
+            # those wanted are all in the last pass; with states alone there: what comes before them
+            # may be wanted again
+            whole = left <= CHUNK and not (self.recurrent and left > wanted)
+            size = left if whole else min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
-            rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
+            rows = range(size - wanted, size) if size == left else []
             fed, self.fed = self.fed, [] if self.recurrent else self.fed
-            logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
+            logits = self.engine.play(self.forward, part, range(n, n + size), [0] * size, rows)
             fed += part
-            self.fed, n = fed, n + len(part)
+            self.fed, n = fed, n + size
             if self.recurrent and left - size == wanted:
-                self._keep()
+                self.keep()
         return logits
 
-    def not_finite(self, position):
-        """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        where = self.playing.where_not_finite()
-        self.fed = [] if self.recurrent else self.fed  # states have seen the pass twice
-        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
-
-    def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
-        longest = self._need_tokenizer().longest
-        least = -(-len(text) // longest) if longest else 1
-        if least > self.n_ctx:
-            found = f"{len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c"
-            )
-        return text
-
-    def tokenize(self, text, add_bos=True):
-        """-> ids; with the begin token if the model has one and add_bos."""
-        return self._need_tokenizer().encode(text, add_bos)
-
-    def encode_chat(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins; see Tokenizer.encode_chat."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
-                self.short(m["content"])
-        return self._need_tokenizer().encode_chat(messages)
-
-    def detokenize(self, ids):
-        """-> str"""
-        return self._need_tokenizer().decode(ids)
-
     def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]."""
-        ids = self._check(ids)
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
         with self.lock:
-            self._open(len(ids))
+            self.ready(len(ids))
             ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
             return np.concatenate(
-                [self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
+                [self.step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
             )
-
-    def _check(self, ids):
-        ids = [int(i) for i in ids]
-        wrong = [i for i in ids if not 0 <= i < self.config.vocab_size]
-        if not ids or wrong or len(ids) > self.n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx} ids below {self.config.vocab_size}; shorten it, or raise -c"
-            )
-        return ids
 
     def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the speed, nothing else."""
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
         with self.lock:
-            self._open(len(w.ids) + w.limit)
+            self.ready(len(w.ids) + w.limit)
 
         def step(ids, position, n):
-            rows = self._step(w.ids, ids, position, n)
+            rows = self.step(w.ids, ids, position, n)
             return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        guess = (
-            Lookup() if lookup and not self.recurrent else lambda ids: []
-        )  # states could not forget what was guessed wrong
+        # states could not forget what was guessed wrong
+        guess = Lookup() if lookup and not self.recurrent else lambda ids: []
         tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
         while w.reason is None:
             with self.lock:
                 token = next(tokens, None)
             yield w.push(token)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """Yield Chunks of the text that follows prompt; options as in Writer."""
-        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        error = self.engine.not_finite(position)
+        if self.recurrent:
+            self.forget()  # states have seen the pass twice
+        return error
 
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+    def forget(self):
+        """What is in the cache is of no text."""
+        self.fed = []
 
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
-        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists, for the prompt's tokens too
-        if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
-        for _ in self.write(w):
-            pass
-        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
-        value = w.completion(text)
-        if echo and w.logprobs is not None:
-            self._echo(w.ids[: w.n_prompt], value["choices"][0]["logprobs"], w.logprobs)
-        return value
+    def adopt(self, ids):
+        """What was put into the cache is of these ids."""
+        self.fed, self.owner = ids, None
+        self.keep()
 
-    def _echo(self, ids, lists, n_top):
-        """Put the prompt's tokens before those of legacy logprobs lists. The first has nothing before it, so no chance."""
-        name, chances = (
-            self.tokenizer.name,
-            log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab]),
-        )
-        best = np.argsort(-chances, kind="stable")[:, :n_top]
-        stream = TextStream(self.tokenizer, start=True)
-        starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-        lists["tokens"][:0] = map(name, ids)
-        lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-        rows = [
-            {name(i): float(row[i]) for i in order}
-            for row, order in zip(chances[:-1], best.tolist())
-        ]
-        lists["top_logprobs"][:0] = [None] + rows
-        lists["text_offset"][:0] = starts
+    def known(self, n=None):
+        """-> the ids in the cache, or the first n of them, and the states after them; where there
+        are states, as many ids as they were kept for."""
+        if self.recurrent:
+            fed, states = self.fed[: self.kept[0]], self.kept[1]
+        else:
+            fed, states = self.fed[:n], []
+        return fed, states or list(self.forward.state(0))
 
-    def create_chat_completion(self, messages, max_tokens=None, **options):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in Writer."""
-        value = self(self.encode_chat(messages), max_tokens, **options)
-        (choice,) = value["choices"]
-        choice["message"] = {"role": "assistant", "content": choice.pop("text")}
-        return value | {"object": "chat.completion"}
 
-    # many texts at once
+# -----------------------------------------------------------------------------
+# twofile/prompts.py
+# What a user gives becomes ids that fit.
 
-    def _places(self, places):
-        """A Forward of so many slots, each of the whole context: a spare one, or new."""
-        if not 1 <= places <= WANTED_MAX:
+class Prompts:
+    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
+
+    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+
+    def need_tokenizer(self):
+        """The tokenizer, or a ModelError."""
+        if self.tokenizer is None:
             raise ModelError(
-                f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait"
+                f"{self.engine.name}: exported without a tokenizer; "
+                "expected one to read text; give ids, or -z FILE"
             )
-        for n, forward in enumerate(self.spare):
-            if forward.n_slots == places:
-                return self.spare.pop(n)
-        return self._build(self.n_ctx, places)
+        return self.tokenizer
 
-    def together(self, writers, places=8):
-        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they come. writers: any iterable
-        of Writers of this model, or None for "not yet"; the next one takes the place of one that ends (Yu et al. 2022). Each
-        gets the bits that it would get alone. A beginning that another text has in the cache is copied, and waited for while
-        it is being read."""
-        forward, writers, more, coming = self._places(places), iter(writers), True, None
-        active, fed = {}, [[] for _ in range(places)]
-        try:
-            while active or more:
-                while more and len(active) < places:
-                    coming = coming or next(writers, 0)
-                    if not coming:
-                        more, coming = coming is None, None
-                        break
-                    known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [
-                        (w, self._end(w))
-                        for slot, w in active.items()
-                        if len(fed[slot]) < self._end(w)
-                    ]
-                    if any(
-                        self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS
-                        for w, end in reading
-                    ):
-                        break
-                    slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
-                    source = max(range(places), key=known.__getitem__)
-                    if known[source] > known[slot]:
-                        forward.copy(source, slot, known[source])
-                    fed[slot], active[slot], coming = coming.ids[: known[source]], coming, None
-                if active:
-                    yield from self._pass(forward, active, fed)
-        finally:
-            self.spare.append(forward)
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        least = -(-len(text) // longest) if longest else 1
+        if least > n_ctx:
+            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+        return text
 
-    def _alike(self, ids, others):
-        """How many of the ids of a cache are of use for others: all that are alike; of states, all or none."""
-        n = alike(ids, others)
-        return n if not self.recurrent or n == len(ids) else 0
+    def tokenize(self, text, add_bos=True):
+        """text -> ids, of any length."""
+        return self.need_tokenizer().encode(text, add_bos)
 
-    def _end(self, w):
-        """How much of a text is read before it is of use to others; states, before the last token of its prompt."""
-        return w.n_prompt - self.recurrent
+    def conversation(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins."""
+        for m in messages if isinstance(messages, list) else ():
+            if isinstance(m, dict) and isinstance(m.get("content"), str):
+                self.short(m["content"])
+        return self.need_tokenizer().encode_chat(messages)
 
-    def _pass(self, forward, active, fed):
-        """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
+    def prompt(self, given):
+        """str or ids -> ids, at least one and no more than the context has room for."""
+        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
+
+    def check(self, ids):
+        """ids as a list of int."""
+        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
+        n_vocab = self.engine.file.config.vocab_size
+        wrong = [i for i in ids if not 0 <= i < n_vocab]
+        if not ids or wrong or len(ids) > n_ctx:
+            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
+            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
+            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return ids
+
+    def begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self.need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            what = f"{self.engine.name}: no begin and no end token"
+            raise ModelError(f"{what}, expected one; give a context")
+        return found
+
+
+# -----------------------------------------------------------------------------
+# twofile/together.py
+# Many texts written at once, the weights read once for all.
+
+def write_together(engine, writers, places):
+    """Yield (Writer, Chunk) as they come; see Model.together."""
+    forward, writers, more, coming = engine.borrow(places), iter(writers), True, None
+    slots = Slots(engine, forward)
+    try:
+        while slots.active or more:
+            while more and len(slots.active) < places:
+                coming = coming or next(writers, 0)
+                if not coming:
+                    more, coming = coming is None, None
+                    break
+                if slots.being_read(coming):
+                    break
+                slots.take(coming)
+                coming = None
+            if slots.active:
+                yield from slots.play()
+    finally:
+        engine.give_back(forward)
+
+
+class Slots:
+    """The places of a Forward: which Writer is in each (active, {slot: Writer}), and which ids its
+    cache holds (fed)."""
+
+    def __init__(self, engine, forward):
+        self.engine, self.forward = engine, forward
+        self.active, self.fed = {}, [[] for _ in range(forward.n_slots)]
+
+    def common(self, w):
+        """How many of the ids of each slot's cache a Writer can use."""
+        return [self.engine.of_use(ids, w.ids[:-1]) for ids in self.fed]
+
+    def end(self, w):
+        """How much of a text is read before it is of use to others; states, before the last token
+        of its prompt."""
+        return w.n_prompt - self.engine.recurrent
+
+    def being_read(self, coming):
+        """Whether a beginning of a Writer's text is being read for another: it had better wait."""
+        most = max(self.common(coming)) + KEYS
+        reading = [w for slot, w in self.active.items() if len(self.fed[slot]) < self.end(w)]
+        return any(
+            self.engine.of_use(w.ids[: self.end(w)], coming.ids[:-1]) > most for w in reading
+        )
+
+    def take(self, w):
+        """Give a Writer the free slot that holds most of its text, and what another holds of it."""
+        known, places = self.common(w), range(len(self.fed))
+        slot = max(set(places) - self.active.keys(), key=known.__getitem__)
+        source = max(places, key=known.__getitem__)
+        if known[source] > known[slot]:
+            self.forward.copy(source, slot, known[source])
+        self.fed[slot], self.active[slot] = w.ids[: known[source]], w
+
+    def play(self):
+        """One pass over the active Writers. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
-        for slot, w in sorted(
-            active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])
-        ):  # those who write first
-            at = len(fed[slot])
-            end = self._end(w) if at < self._end(w) else len(w.ids)
+        behind = lambda item: len(item[1].ids) - len(self.fed[item[0]])
+        for slot, w in sorted(self.active.items(), key=behind):  # those who write first
+            at = len(self.fed[slot])
+            end = self.end(w) if at < self.end(w) else len(w.ids)
             part = w.ids[at : min(end, at + CHUNK - len(tokens))]
             tokens += part
             positions += range(at, at + len(part))
             slots += [slot] * len(part)
-            fed[slot] += part
-            if part and len(fed[slot]) == len(w.ids):
+            self.fed[slot] += part
+            if part and len(self.fed[slot]) == len(w.ids):
                 ready[slot] = len(tokens) - 1
-        self.playing = forward
-        logits = forward(tokens, positions, slots, list(ready.values()))
+        logits = self.engine.play(self.forward, tokens, positions, slots, list(ready.values()))
         for slot, row in zip(ready, logits):
-            w = active[slot]
+            w = self.active[slot]
             out.append((w, w.push(w.choose(row) if w.limit else None)))
             if w.reason is None and w.count == w.limit:
                 out.append((w, w.push(None)))
             if w.reason:
-                del active[slot]
+                del self.active[slot]
         return out
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together; options as in Writer. The seed of
-        each derives from seed and its number."""
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(prompts)
-        ]
-        for _ in self.together(writers, max(1, min(places, len(writers)))):
-            pass
-        return [w.written for w in writers]
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with .worth: what judge(text)
-        says, or else the mean log-probability of its tokens."""
-        options["logprobs"] = options.get("logprobs") or 0
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        for _ in self.together(writers, min(places, n)):
-            pass
-        for w in writers:
-            said = [c.logprob for c in w.chunks if c.token is not None]
-            w.worth = judge(w.written) if judge else sum(said) / len(said) if said else -math.inf
-        return sorted(writers, key=lambda w: -w.worth)
+def best_first(writers, judge):
+    """Finished Writers, weighed, the best first; equals stay in their order."""
+    for w in writers:
+        w.weigh(judge)
+    return sorted(writers, key=lambda w: -w.worth)
 
-    # given texts
+
+# -----------------------------------------------------------------------------
+# twofile/scores.py
+# What a model says of given texts.
+
+class Scores:
+    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts."""
+
+    def __init__(self, session, prompts):
+        self.session, self.prompts = session, prompts
 
     def score(self, ids, first=1):
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64 array, bool array: was it the
-        likeliest of all."""
-        ids, chances, greedy = list(ids), [], []
-        self._check(ids[:-1] or ids)  # the last is never read
-        with self.lock:
-            self._open(len(ids))
+        """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
+        likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
+        numbers."""
+        ids, chances, greedy, session = list(ids), [], [], self.session
+        self.prompts.check(ids[:-1] or ids)  # the last is never read
+        with session.lock:
+            session.ready(len(ids))
             for at in range(first, len(ids), WANTED_MAX):
                 part = np.array(ids[at : at + WANTED_MAX])
-                rows = self._step(ids, ids[: at + len(part) - 1], 0, len(part))
+                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))
                 if not np.isfinite(rows).all():
-                    raise self.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
+                    raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
                 chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
                 greedy.append(rows.argmax(1) == part)
-        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(
-            greedy or [np.zeros(0, bool)]
-        )
+        none = np.zeros(0), np.zeros(0, bool)
+        return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
     def loglikelihood(self, context, continuation):
-        """-> (log-probability of continuation after context, whether greedy sampling would write it). str or ids both. White
-        space at the end of context counts to the continuation, as in lm-evaluation-harness."""
+        """See Model.loglikelihood."""
+        tokenize, begin = self.prompts.tokenize, self.prompts.begin
         if isinstance(context, str):
             text = context.rstrip()
-            whole, first = (
-                self.tokenize(self.short(context + continuation)),
-                len(self.tokenize(text)),
-            )
+            whole = tokenize(self.prompts.short(context + continuation))
+            first = len(tokenize(text))
             if not text and not first:
-                whole, first = [self._begin(), *whole], 1
+                whole, first = [begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = list(context) or [self._begin()]
+            context = list(context) or [begin()]
             whole, first = context + list(continuation), len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def _begin(self):
-        """The token that stands before a text's first: begin, or else end."""
-        t = self._need_tokenizer()
-        found = t.bos if t.bos is not None else t.eos
-        if found is None:
-            raise ModelError(
-                f"{self.name}: no begin and no end token, expected one; give a context"
-            )
-        return found
+    def rolling(self, text, n_ctx):
+        """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
+        ids, total = [self.prompts.begin()], 0
+        ids += self.prompts.tokenize(text, add_bos=False) if isinstance(text, str) else text
+        for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
+            start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
+            total += float(self.score(ids[start:end], first - start)[0].sum())
+        return total
 
-    def loglikelihood_rolling(self, text):
-        """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
-        full too, as in lm-evaluation-harness."""
-        ids = [
-            self._begin(),
-            *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text),
-        ]
-        ends = range(self.n_ctx + 1, len(ids) + self.n_ctx, self.n_ctx)
-        spans = [
-            (max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends
-        ]
-        return sum(
-            float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans
-        )
-
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
-        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of
-        perplexity, error (its standard error), bits_per_byte, tokens (scored), windows, n_ctx."""
-        ids, n, t = self.tokenize(text), min(n_ctx, self.n_ctx), self.tokenizer
+    def perplexity(self, text, n, on_window):
+        """In windows of n tokens; see Model.perplexity."""
+        ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
-            raise ModelError(
-                f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c"
-            )
+            found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
+            raise ModelError(f"{found}; give more text, or -c")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -6867,94 +7016,393 @@ class Model:
             on_window(i + 1, windows, math.exp(np.mean(nats)))
         mean, count = np.mean(nats), len(nats)
         error = math.sqrt(max(0.0, (np.mean(np.square(nats)) - mean**2) / (count - 1)))
-        found = {
+        return {
             "perplexity": math.exp(mean),
             "error": error * math.exp(mean),
             "tokens": count,
             "windows": windows,
             "n_ctx": n,
+            "bits_per_byte": sum(nats) / math.log(2) / n_bytes,
         }
-        return {**found, "bits_per_byte": sum(nats) / math.log(2) / n_bytes}
 
-    # the cache on disk
+
+# -----------------------------------------------------------------------------
+# twofile/promptcache.py
+# A session on disk.
+
+CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
+# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
+
+
+def cache_head(engine, n, digest):
+    """The header of a file of n positions, whose other bytes have that SHA-256."""
+    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+
+
+def save_session(session, path, n=None):
+    """Write what a Session holds to a file; see Model.save_cache."""
+    fed, states = session.known(n)
+    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
+    parts = [part.tobytes() for part in parts]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    head = cache_head(session.engine, len(fed), digest.digest())
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            for part in (head, *parts):
+                f.write(part)
+        os.replace(temporary, path)
+    except OSError as e:
+        where = printable(str(path))
+        raise ModelError(
+            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
+        ) from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def load_session(session, path, ids):
+    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return 0
+    engine, at = session.engine, CACHE_HEADER.size
+    n, raw = read_session(engine, path)
+    if n is None:
+        return 0
+    known = raw[at : at + 4 * n].view("<u4").tolist()
+    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
+    room, at = padded(n, KEYS), at + 4 * n
+    with session.lock:
+        forward = session.ready(len(ids))
+        session.forget()
+        for part in forward.cached(0, same):
+            heads, length, width = part.shape
+            size = heads * room * width
+            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
+            at += size
+        for part in forward.state(0):
+            part[:] = raw[at : at + len(part)]
+            at += len(part)
+        session.adopt(ids[:same])
+    return same
+
+
+def read_session(engine, path):
+    """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
+    is cut, changed or another model's. ModelError if it is no prompt cache at all."""
+    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
+    head = raw[:at].tobytes()
+    if head[:8] != CACHE_MAGIC:
+        raise ModelError(
+            f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
+            "give another name, it would be lost"
+        )
+    n, found = 0, b""
+    if len(head) == at:
+        *_, n, _, found = CACHE_HEADER.unpack(head)
+    digest = hashlib.sha256(raw[at:]).digest()
+    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
+        return None, raw
+    if head != cache_head(engine, n, digest):
+        engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    return n, raw
+
+
+# -----------------------------------------------------------------------------
+# twofile/about.py
+# What a model file says of itself.
+
+def sampling_said(config):
+    """The fields of Sampling that a model's makers chose, as {name: number}."""
+    said = {
+        "temperature": config.sampling.temperature,
+        "top_p": config.sampling.top_p,
+        "top_k": config.sampling.top_k,
+    }
+    return {name: round(value, 6) for name, value in said.items() if value}
+
+
+def about(file, n_ctx, kept, tokenizer):
+    """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
+    cache of so many positions. tokenizer: its Tokenizer, or None."""
+    c = file.config
+    slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
+    learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
+    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
+    return {
+        "file": file.path,
+        "bytes": file.size,
+        "model_id": file.model_id,
+        "architecture": printable(c.arch_tag),
+        "parameters": sum(math.prod(slot.shape) for slot in learned),
+        "type": "/".join(sorted(types)),
+        "dim": c.dim,
+        "layers": c.n_layers,
+        "heads": c.heads.n,
+        "kv_heads": c.heads.kv,
+        "head_dim": c.heads.size,
+        "ffn_dim": c.ffn.width,
+        "vocab_size": c.vocab_size,
+        "max_ctx": c.max_ctx,
+        "ctx": n_ctx,
+        "memory_at_ctx": file.size + kept,
+        "kv_bytes_at_ctx": kept,
+        "sampling": sampling_said(c) or None,
+        "tokenizer": tokenizer and tokenizer.sha256.hex(),
+        "chat": tokenizer and tokenizer.chat_form(),
+        "note": printable(file.note),
+    }
+
+
+# -----------------------------------------------------------------------------
+# twofile/model.py
+# What a program imports: text in, text out.
+
+class Model:
+    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
+
+    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
+    tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
+    the cores this process may use. kv: "f16" or "f32" cache; None = f32 for f32 models, else f16.
+    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
+    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    Raises ModelError with a message in four parts: which file, what was found, what was expected,
+    what to do.
+    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
+    (what the file says of it), n_ctx, n_threads, kv, notice, lock (held during a token).
+    """
+
+    def __init__(
+        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+    ):
+        self.settings = {
+            "path": path,
+            "tokenizer": tokenizer,
+            "n_ctx": n_ctx,
+            "n_threads": n_threads,
+            "kv": kv,
+            "verbose": verbose,
+            "id": id,
+        }
+        self.file, self.name = open_model(path), printable(str(path))
+        if id is not None:
+            check_id(self.file, id)
+        self.config, self.sampling = self.file.config, sampling_said(self.file.config)
+        self.notice = say if verbose else lambda text: None
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice)
+        self.n_threads, self.kv = self.engine.threads, self.engine.kv
+        self.tokenizer = find_tokenizer(self.file, tokenizer)
+        self.prompts, self.session = Prompts(self.engine, self.tokenizer), Session(self.engine)
+        self.scores = Scores(self.session, self.prompts)
+        self.fit(1)
+        if self.file.size > total_memory():
+            size = f"({self.file.size:,} bytes)"
+            self.notice(
+                f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
+            )
+
+    def __getstate__(self):
+        return self.settings
+
+    def __setstate__(self, settings):
+        self.__init__(**settings)
+
+    @property
+    def n_ctx(self):
+        """Most positions of a text."""
+        return self.engine.n_ctx
+
+    @property
+    def forward(self):
+        """The Forward of one text, None before it is ready()."""
+        return self.session.forward
+
+    @property
+    def fed(self):
+        """The ids whose keys and values are in the cache."""
+        return self.session.fed
+
+    @property
+    def lock(self):
+        """Held while the cache is read or written: threads take turns, token by token."""
+        return self.session.lock
+
+    @property
+    def info(self):
+        """What the file says of itself, as a dict of plain values."""
+        return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
+
+    @property
+    def ends(self):
+        """The ids that end a text, a set."""
+        return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
+
+    def ready(self, n_ctx):
+        """The Forward of one text, of at least n_ctx positions; loads or compiles the kernels."""
+        return self.session.ready(n_ctx)
+
+    def cache_bytes(self, n_ctx):
+        """What the cache of one text of so many positions takes, in bytes."""
+        return self.engine.cache_bytes(n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        self.engine.fit(places)
+
+    def sampler(self, how):
+        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
+        n = self.tokenizer.n_vocab if self.tokenizer else self.config.vocab_size
+        return Sampler(how, n, self.engine.playing.code)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        return self.session.not_finite(position)
+
+    # text and ids
+
+    def need_tokenizer(self):
+        """The tokenizer; ModelError if there is none."""
+        return self.prompts.need_tokenizer()
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        return self.prompts.short(text)
+
+    def tokenize(self, text, add_bos=True):
+        """-> ids; with the begin token if the model has one and add_bos."""
+        return self.prompts.tokenize(text, add_bos)
+
+    def encode_chat(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins; see
+        Tokenizer.encode_chat."""
+        return self.prompts.conversation(messages)
+
+    def prompt(self, given):
+        """str or ids -> ids; ModelError if they do not fit."""
+        return self.prompts.prompt(given)
+
+    def detokenize(self, ids):
+        """-> str"""
+        return self.need_tokenizer().decode(ids)
+
+    # one text
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        return self.session.logits(self.prompts.check(ids))
+
+    def write(self, w, lookup=True):
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
+        return self.session.write(w, lookup)
+
+    def stream(self, prompt, max_tokens=None, lookup=True, **options):
+        """Yield Chunks of the text that follows prompt; options as in Writer."""
+        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def generate(self, prompt, max_tokens=None, **options):
+        """The text that follows prompt, as one str; options as in Writer."""
+        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+
+    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
+        for the prompt's tokens too if echo."""
+        w = Writer(self, prompt, max_tokens, **options)
+        for _ in self.write(w):
+            pass
+        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
+        value = w.completion(text)
+        if echo and w.logprobs is not None:
+            ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
+            put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
+        return value
+
+    def create_chat_completion(self, messages, max_tokens=None, **options):
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
+        Writer."""
+        return chat_completion(self(self.encode_chat(messages), max_tokens, **options))
 
     def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written, or of its first n ids, in a file, for load_cache; where there are
-        states, of as many ids as they were kept for."""
-        fed, states = (
-            (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
-        )
-        states = states or list(self.forward.state(0))
-        parts = [np.array(fed, "<u4"), *self.forward.cached(0, len(fed)), *states]
-        parts = [part.tobytes() for part in parts]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        kind = 4 if self.kv == "f32" else 2
-        head = CACHE_HEADER.pack(
-            CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest()
-        )
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb") as f:
-                for part in (head, *parts):
-                    f.write(part)
-            os.replace(temporary, path)
-        except OSError as e:
-            where = printable(str(path))
-            raise ModelError(
-                f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-            ) from None
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        """Keep what layers know of what was read and written, or of its first n ids, in a file, for
+        load_cache; where there are states, of as many ids as they were kept for."""
+        save_session(self.session, path, n)
 
     def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions. 0 if there is no such file,
-        or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
-        if not os.path.exists(path) or not os.path.getsize(path):
-            return 0
-        most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
-        where, raw = (
-            printable(str(path)),
-            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
-        )
-        head = raw[: CACHE_HEADER.size].tobytes()
-        if head[:8] != CACHE_MAGIC:
-            raise ModelError(
-                f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost"
-            )
-        kind, at, n, digest = 4 if self.kv == "f32" else 2, CACHE_HEADER.size, 0, b""
-        if len(head) == at:
-            _, version, found_kind, n, model_id, digest = CACHE_HEADER.unpack(head)
-        if (
-            len(raw) != at + 4 * n + self._cache_bytes(n)
-            or hashlib.sha256(raw[at:]).digest() != digest
-        ):
-            self.notice(f"{where}: cut short or damaged; the prompt is read again")
-            return 0
-        if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
-            self.notice(f"{where}: of another model or type of cache; the prompt is read again")
-            return 0
-        same = self._alike(
-            raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids
-        )
-        room, at = padded(n, KEYS), at + 4 * n
-        with self.lock:
-            self._open(len(ids))
-            self.fed = []
-            for part in self.forward.cached(0, same):
-                heads, length, width = part.shape
-                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[
-                    :, :length
-                ]
-                at += heads * room * width
-            for part in self.forward.state(0):
-                part[:] = raw[at : at + len(part)]
-                at += len(part)
-            self.fed, self.owner = ids[:same], None
-            self._keep()
-        return same
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_session(self.session, path, ids)
+
+    # many texts at once
+
+    def together(self, writers, places=8):
+        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
+        come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
+        takes the place of one that ends (Yu et al. 2022). Each gets the bits that it would get
+        alone. A beginning that another text has in the cache is copied, and waited for while it is
+        being read."""
+        return write_together(self.engine, writers, places)
+
+    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
+        """The texts that follow prompts (str or ids each), in their order, written together;
+        options as in Writer. The seed of each derives from seed and its number."""
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
+            for n, p in enumerate(prompts)
+        ]
+        for _ in self.together(writers, max(1, min(places, len(writers)))):
+            pass
+        return [w.written for w in writers]
+
+    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
+        """n texts that follow prompt, written together -> their finished Writers, best first, with
+        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        options["logprobs"] = options.get("logprobs") or 0
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
+            for i in range(n)
+        ]
+        for _ in self.together(writers, min(places, n)):
+            pass
+        return best_first(writers, judge)
+
+    # given texts
+
+    def score(self, ids, first=1):
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
+        array, bool array: was it the likeliest of all."""
+        return self.scores.score(ids, first)
+
+    def loglikelihood(self, context, continuation):
+        """-> (log-probability of continuation after context, whether greedy sampling would write
+        it). str or ids both. White space at the end of context counts to the continuation, as in
+        lm-evaluation-harness."""
+        return self.scores.loglikelihood(context, continuation)
+
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
+        of the context, the last one full too, as in lm-evaluation-harness."""
+        return self.scores.rolling(text, self.n_ctx)
+
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
+        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
+        (scored), windows, n_ctx."""
+        return self.scores.perplexity(text, min(n_ctx, self.n_ctx), on_window)
 
 
 # ===== the program
@@ -7068,7 +7516,7 @@ def prompt_ids(model, args, prompt):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
     if isinstance(prompt, list):
         return prompt
-    tokenizer = model._need_tokenizer()
+    tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.chat or args.system):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
@@ -7883,7 +8331,7 @@ def bench_model(model, a, show):
         raise ModelError(
             f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
         )
-    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
+    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
     load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
     ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
 
@@ -7910,7 +8358,7 @@ def bench_model(model, a, show):
             nanoseconds.append(time.perf_counter_ns() - start)
         nanoseconds = nanoseconds[1:]
         speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
-        cache = model._cache_bytes(d + n // 2) if n else 0
+        cache = model.cache_bytes(d + n // 2) if n else 0
         spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
         mean = float(np.mean(speeds))
         rows.append(
@@ -8131,7 +8579,7 @@ class Chat:
         import json
 
         try:
-            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             self.model.encode_chat(
                 [*messages, {"role": "user", "content": ""}]
             )  # raises if it is none
@@ -8323,12 +8771,12 @@ def write_text(model, args):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    forward = model._open(
+    forward = model.ready(
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
         machine, cpu, _ = host()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)

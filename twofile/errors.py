@@ -1,4 +1,6 @@
-"""The error that everything raises: four parts on one line."""
+"""What goes wrong, in four parts on one line, and what is only said."""
+
+import sys
 
 
 class ModelError(Exception):
@@ -9,3 +11,8 @@ class ModelError(Exception):
 def printable(text):
     """text with everything that could drive a terminal escaped."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def say(text):
+    """Put a notice on stderr, in the program's name."""
+    print(f"run.py: {text}", file=sys.stderr, flush=True)

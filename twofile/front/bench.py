@@ -86,7 +86,7 @@ def bench_model(model, a, show):
         raise ModelError(
             f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
         )
-    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
+    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
     load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
     ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
 
@@ -113,7 +113,7 @@ def bench_model(model, a, show):
             nanoseconds.append(time.perf_counter_ns() - start)
         nanoseconds = nanoseconds[1:]
         speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
-        cache = model._cache_bytes(d + n // 2) if n else 0
+        cache = model.cache_bytes(d + n // 2) if n else 0
         spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
         mean = float(np.mean(speeds))
         rows.append(

@@ -24,7 +24,7 @@ def prompt_ids(model, args, prompt):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
     if isinstance(prompt, list):
         return prompt
-    tokenizer = model._need_tokenizer()
+    tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.chat or args.system):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []

@@ -37,12 +37,12 @@ def write_text(model, args):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    forward = model._open(
+    forward = model.ready(
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
         machine, cpu, _ = host()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)
