@@ -37,3 +37,6 @@ def _read_small(path, what, most):
             found = f"{printable(str(path))}: {size:,} bytes"
             raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
         return f.read(most)
+
+
+read_small = _read_small

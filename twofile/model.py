@@ -6,13 +6,12 @@ import math
 import os
 import random
 import struct
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import ModelError, printable, say
 from .files import _read_small, padded
 from .format.table import VERSION
 from .format.types import MATRIX_TYPES
@@ -62,7 +61,7 @@ class Model:
         f32 = self.file.tensors["embed"].dtype == "f32"
         self.kv = kv or ("f32" if f32 else "f16")
         self.notice = (
-            (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True))
+            (lambda text: say(text))
             if verbose
             else (lambda text: None)
         )
@@ -393,6 +392,8 @@ class Model:
         (choice,) = value["choices"]
         choice["message"] = {"role": "assistant", "content": choice.pop("text")}
         return value | {"object": "chat.completion"}
+
+    ready, cache_bytes, need_tokenizer = _open, _cache_bytes, _need_tokenizer
 
     # many texts at once
 

@@ -65,3 +65,81 @@ class Sampler:
         words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of sampling: a field of Sampling, a flag, a field of a request in JSON."""
+
+    name: str
+    flag: str
+    kind: type  # int or float
+    default: float
+    least: float
+    most: float
+    metavar: str
+    help: str
+
+
+RULES = (
+    Rule(
+        "temperature",
+        "--temp",
+        float,
+        0.8,
+        0,
+        100,
+        "X",
+        "temperature, 0 = most likely (default the model's, or 0.8)",
+    ),
+    Rule(
+        "top_k",
+        "--top-k",
+        int,
+        40,
+        0,
+        1 << 31,
+        "N",
+        "of the N likeliest, 0 = all (default the model's, or 40)",
+    ),
+    Rule(
+        "top_p",
+        "--top-p",
+        float,
+        0.95,
+        1e-9,
+        1,
+        "X",
+        "of the likeliest with this share (the model's, or 0.95)",
+    ),
+    Rule(
+        "min_p",
+        "--min-p",
+        float,
+        0.05,
+        0,
+        1,
+        "X",
+        "at least X times the best chance (default 0.05)",
+    ),
+    Rule(
+        "repeat_penalty",
+        "--repeat-penalty",
+        float,
+        1.0,
+        1e-3,
+        1e3,
+        "X",
+        "against recent tokens, 1 = off (default)",
+    ),
+    Rule(
+        "repeat_last_n",
+        "--repeat-last-n",
+        int,
+        64,
+        -1,
+        1 << 31,
+        "N",
+        "how many are recent, -1 = all (default 64)",
+    ),
+)
