@@ -4,7 +4,7 @@
 
 the ground
     needs                What must be there before anything else: Python and numpy, new enough.
-    errors               What goes wrong, in four parts on one line, and what is only said.
+    errors               The error that everything raises: four parts on one line. The one notice.
     files                Opening what a user names.
     machine              What this machine has: memory, cores, a name.
 
@@ -104,17 +104,25 @@ writing
     model                What a program imports: text in, text out.
 
 the program
+    front/mode           What a command line is made of: flags, their groups in --help, modes.
+    front/common         The flags that belong to no mode, and the groups of --help.
+    front/lines          Lines of a file or pipe, of which a shard is taken.
     front/text           Text from outside, and text for a terminal.
     front/prompt         The prompt, from flags, files and pipes.
+    front/requests       A line of JSON becomes a text in the making, and that one an answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
+    front/table          Rows of measurements on stdout, and their background on stderr.
     front/ceilings       What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
-    front/flags          The command line's flags.
     front/bench          Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+    front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
-    front/show           What is printed about a model or a given text.
-    front/write          Writing one text to stdout.
-    front/main           The program: flags, modes, signals, exit codes.
+    front/given          What a model thinks of a given text.
     front/program        --program: what was recorded for a model, a line a record.
+    front/show           What is printed about a model, or about how it reads a prompt.
+    front/modes          The modes of the program, in one tuple.
+    front/settings       What a command line says, in typed fields.
+    front/flags          The command line's flags, read and checked.
+    front/main           The program: a mode, signals, exit codes.
 """
 
 import argparse
@@ -128,6 +136,7 @@ import heapq
 import importlib
 import inspect
 import itertools
+import json
 import math
 import os
 import random
@@ -152,16 +161,22 @@ from typing import NamedTuple
 # twofile/needs.py
 # What must be there before anything else: Python and numpy, new enough.
 
+import os
 import sys
 
-STARTED = __name__ == "__main__" or sys.argv[:1] == ["-m"]  # run as a program, not imported by one
+CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
+STARTED = (  # run as a program, not imported by one
+    __name__ == "__main__"
+    or sys.argv[:1] == ["-m"]
+    or [os.path.basename(path) for path in sys.argv[:1]] == ["twofile"]  # the script of pip install
+)
 
 
 def lacking(found):
     """End the program with what is missing, in one line; an import with an ImportError."""
     if not STARTED:
         raise ImportError(found)
-    sys.exit(f"run.py: error: {found}")
+    sys.exit(f"{CALLED}: error: {found}")
 
 
 try:
@@ -181,11 +196,11 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 
 # -----------------------------------------------------------------------------
 # twofile/errors.py
-# What goes wrong, in four parts on one line, and what is only said.
+# The error that everything raises: four parts on one line. The one notice.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to
-    do."""
+    """The file or the request is not one this program can serve; the message says why and what
+    to do."""
 
 
 def printable(text):
@@ -194,8 +209,8 @@ def printable(text):
 
 
 def say(text):
-    """Put a notice on stderr, in the program's name."""
-    print(f"run.py: {text}", file=sys.stderr, flush=True)
+    """A notice on stderr, behind the program's name."""
+    print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
 
 
 # -----------------------------------------------------------------------------
@@ -414,7 +429,7 @@ FIELDS = (  # in the order of the file
 
 
 @dataclass(frozen=True)
-class Flag:
+class Bit:
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 
@@ -426,26 +441,26 @@ class Flag:
 
 
 FLAGS = (
-    Flag("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
-    Flag("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
-    Flag("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
-    Flag("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
-    Flag("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
-    Flag("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
-    Flag("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
-    Flag("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
-    Flag("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
-    Flag("positions", 1 << 9, "embedding.positions", "a table of positions"),
-    Flag("head_bias", 1 << 10, "output.bias", "bias of head"),
-    Flag("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
-    Flag("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
-    Flag("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
-    Flag("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
-    Flag("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
-    Flag("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
-    Flag("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
-    Flag("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
-    Flag("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
+    Bit("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
+    Bit("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
+    Bit("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
+    Bit("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
+    Bit("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
+    Bit("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
+    Bit("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
+    Bit("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
+    Bit("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
+    Bit("positions", 1 << 9, "embedding.positions", "a table of positions"),
+    Bit("head_bias", 1 << 10, "output.bias", "bias of head"),
+    Bit("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
+    Bit("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
+    Bit("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
+    Bit("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
+    Bit("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
+    Bit("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
+    Bit("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
+    Bit("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
+    Bit("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
 )
 OPTIONAL = ("experts", "second", "shared", "conv", "delta", "perlayer")  # parts: None if all is 0
 
@@ -1548,7 +1563,7 @@ def inline(function):
 # twofile/compiler/compile.py
 # A kernel becomes object code, by numba.
 
-MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
+COMPILED_FOR = contextvars.ContextVar("COMPILED_FOR")  # the one that a kernel is being compiled for
 
 
 @functools.cache
@@ -1565,7 +1580,7 @@ def teach_numba():
 
     def stands_for(meaning):
         def kind_of(thing, _):
-            compiled = meaning(thing, MACHINE.get())
+            compiled = meaning(thing, COMPILED_FOR.get())
             context.refresh()  # an intrinsic is known from the next refresh on
             return context.resolve_value_type(compiled)
 
@@ -1590,11 +1605,11 @@ def compile_kernel(kernel, machine):
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    token = MACHINE.set(machine)
+    token = COMPILED_FOR.set(machine)
     try:
         compiled = jit(kernel.make(machine)).overloads[signature.args]
     finally:
-        MACHINE.reset(token)
+        COMPILED_FOR.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
@@ -7408,6 +7423,310 @@ class Model:
 # ===== the program
 
 # -----------------------------------------------------------------------------
+# twofile/front/mode.py
+# What a command line is made of: flags, their groups in --help, modes.
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose complaints cannot drive a terminal."""
+
+    def error(self, message):
+        super().error(printable(message))
+
+
+class Flag:
+    """A flag: its names, and in how what argparse is told of it.
+
+    some: it goes with some modes only, those that name it in flags or fits.
+    dashed: its value may begin with a dash.
+    least, most, means: of a number, and how the range is said.
+    needs: flags of which one must be there too. lacks: what is said if none is.
+    """
+
+    def __init__(
+        self,
+        *names,
+        some=False,
+        dashed=False,
+        least=-math.inf,
+        most=math.inf,
+        means="",
+        needs=(),
+        lacks="",
+        **how,
+    ):
+        self.names, self.how, self.some, self.dashed = names, how, some, dashed
+        self.least, self.most, self.means = least, most, means
+        self.needs, self.lacks = needs, lacks
+        self.long = next((name for name in names if name.startswith("--")), names[0])
+        self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
+
+    def value(self, given):
+        """What argparse found for it."""
+        return getattr(given, self.field)
+
+    def is_given(self, given):
+        return self.value(given) not in (None, False)
+
+
+class Group:
+    """Flags under a title of --help, in its order; ... stands for those of the group's modes."""
+
+    def __init__(self, title, *flags):
+        self.title, self.flags = title, flags
+
+    def members(self, modes):
+        """The flags of the group, with those of modes in their place -> [Flag]"""
+        theirs = [flag for mode in modes if mode.group is self for flag in mode.flags]
+        return [f for flag in self.flags for f in (theirs if flag is ... else [flag])]
+
+
+class Mode:
+    """A thing that the program does, one at a time.
+
+    run(model, settings) does it; -> exit code, or None for 0.
+    flags: its own, as --help lists them in group; the first one asks for the mode.
+    fits: of the common flags that go with some modes only, those that go with this one.
+    check(settings) raises a ModelError for what it cannot begin with.
+    template: it talks through the model's chat template, or not at all.
+    line: it has a command line of its own: line(argv) -> exit code, instead of run and check.
+    """
+
+    def __init__(
+        self, run=None, group=None, flags=(), fits=(), check=None, template=False, line=None
+    ):
+        self.run, self.group, self.flags, self.fits = run, group, flags, fits
+        self.check, self.template, self.line = check or prompted, template, line
+
+    @property
+    def name(self):
+        return self.flags[0].long if self.flags else "plain text"
+
+    def is_asked_for(self, given):
+        return bool(self.flags) and self.flags[0].is_given(given)
+
+    def takes(self, flag):
+        return not flag.some or flag in self.flags or flag in self.fits
+
+
+def prompted(settings):
+    """The check of a mode that reads a prompt: it is there, or a file or pipe to read it from."""
+    if settings.promptless:
+        raise ModelError("no prompt; give -p TEXT, -f FILE, or a pipe")
+
+
+def unprompted(settings):
+    """The check of a mode that reads no prompt."""
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/common.py
+# The flags that belong to no mode, and the groups of --help.
+
+MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
+TOKENIZER = Flag(
+    "-z",
+    "--tokenizer",
+    metavar="FILE",
+    help="default: inside the model, or tokenizer.bin beside it",
+)
+SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} 0.1, format {VERSION}")
+
+PROMPT = Flag(
+    "-p",
+    "--prompt",
+    dashed=True,
+    metavar="TEXT",
+    help="what to answer or continue; may begin with a dash",
+)
+PROMPT_FILE = Flag(
+    "-f",
+    "--file",
+    metavar="FILE",
+    help="read the prompt from a file, - = stdin; before -p if both",
+)
+N_PREDICT = Flag(
+    "-n",
+    "--n-predict",
+    "--max-tokens",
+    type=int,
+    default=-1,
+    least=-1,
+    means="-1 (until the end), 0 (the prompt only) or more",
+    metavar="N",
+    help="new tokens (default: all)",
+)
+STOP = Flag(
+    "-r",
+    "--stop",
+    dashed=True,
+    action="append",
+    default=[],
+    metavar="STR",
+    help="end before this text; repeatable",
+)
+IGNORE_EOS = Flag("--ignore-eos", action="store_true", help="go on after the end token")
+WITH_PROMPT = Flag("--echo", some=True, action="store_true", help="print the prompt too")
+CLEAN = Flag(
+    "--clean",
+    action="store_true",
+    help="take invisible characters out of prompts, and say how many",
+)
+AS_JSON = Flag(
+    "--json", some=True, action="store_true", help="one object at the end, in OpenAI's form"
+)
+AS_JSONL = Flag("--jsonl", some=True, action="store_true", help="one object a token, then that one")
+LOGPROBS = Flag(
+    "--logprobs",
+    some=True,
+    type=int,
+    least=0,
+    means="0 or more",
+    needs=(AS_JSON, AS_JSONL),
+    lacks="--logprobs needs --json or --jsonl, which have a place for them",
+    metavar="N",
+    help="in JSON: log-probabilities, and the N likeliest tokens",
+)
+
+RAW = Flag("--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template")
+SYSTEM = Flag(
+    "-sys",
+    "--system-prompt",
+    dashed=True,
+    dest="system",
+    metavar="TEXT",
+    help="what the model is told first",
+)
+SYSTEM_FILE = Flag(
+    "-sysf",
+    "--system-prompt-file",
+    dest="system_file",
+    metavar="FILE",
+    help="the same, from a file",
+)
+
+SEED = Flag(
+    "-s",
+    "--seed",
+    type=int,
+    metavar="N",
+    help="same seed, same text (default: random, and reported)",
+)
+
+THREADS = Flag("-t", "--threads", metavar="N", help="default: the cores this process may use")
+CTX_SIZE = Flag(
+    "-c",
+    "--ctx-size",
+    type=int,
+    default=0,
+    least=0,
+    means="0 (the model's) or more",
+    metavar="N",
+    help="context in tokens (default: the model's)",
+)
+KV = Flag(
+    "--kv",
+    choices=("f16", "f32"),
+    help="type of the KV cache (default f16; f32 for f32 models)",
+)
+PROMPT_CACHE = Flag(
+    "--prompt-cache",
+    some=True,
+    metavar="FILE",
+    help="keep what was computed of the prompt, and use it next time",
+)
+
+ONLY_ID = Flag(
+    "--id",
+    metavar="HEX",
+    help="refuse another model; 16 or more digits of what --info and export.py show",
+)
+QUIET = Flag(
+    "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
+)
+VERBOSE = Flag("-v", "--verbose", action="store_true", help="say more on stderr")
+
+# Where a mode's flags stand among the others, a group says by an ellipsis.
+FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
+ABOUT_TEXT = Group(
+    "text",
+    *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *(AS_JSON, AS_JSONL, LOGPROBS),
+)
+TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
+HOW = Group(
+    "sampling",
+    *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
+    *(SEED, ...),
+)
+GIVEN = Group("given texts", ...)
+MANY = Group("many texts", ...)
+MACHINE = Group("machine", THREADS, CTX_SIZE, KV, PROMPT_CACHE)
+OTHER = Group("other", ..., QUIET, VERBOSE)
+GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/lines.py
+# Lines of a file or pipe, of which a shard is taken.
+
+LINE_MAX = 1 << 24  # bytes
+
+
+def parse_shard(text):
+    """ "1/8" -> (1, 8); None: Slurm's array, or (0, 1). Raises ModelError."""
+    if text is None:
+        task, count, least = (
+            os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN")
+        )
+        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
+            return 0, 1
+        text = f"{int(task) - int(least or 0)}/{count}"
+    parts = text.split("/")
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(parts[0]) < int(parts[1]):
+        found = f"--shard is {printable(text)}"
+        raise ModelError(f"{found}, expected I/N with I from 0 to N - 1, such as 0/4")
+    return int(parts[0]), int(parts[1])
+
+
+def read_lines(fd, shard, put):
+    """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that
+    is too long is None. Runs in a thread, so that a slow pipe stops no text; reads the descriptor
+    itself, since a thread that waits inside sys.stdin breaks the end of the program."""
+    number, index, parts, size = 0, 0, [], 0
+    while True:
+        try:
+            block = os.read(fd, 1 << 16)
+        except OSError as e:
+            found = f"--batch: cannot be read ({e.strerror})"
+            return put(ModelError(f"{found}; expected lines of JSON; check the file or pipe"))
+        *lines, rest = block.split(b"\n") if block else [b"", b""]
+        for line in lines:
+            whole = size + len(line) <= LINE_MAX
+            line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
+            number += 1
+            if line is None or line.strip():
+                if index % shard[1] == shard[0]:
+                    put((number, line))
+                index += 1
+        size += len(rest)
+        if size <= LINE_MAX:  # the rest of a longer line is not kept
+            parts.append(rest)
+        if not block:
+            return put(None)
+
+
+def count_lines(fd, shard):
+    """Lines of a shard of an open file."""
+    n, block = 0, b"x"
+    while block:
+        block = os.read(fd, 1 << 20)
+        n += block.count(b"\n")
+    os.lseek(fd, 0, os.SEEK_SET)
+    return -(-(n - shard[0]) // shard[1])
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/text.py
 # Text from outside, and text for a terminal.
 
@@ -7417,7 +7736,7 @@ UNSEEN = re.compile(
 
 
 def dump(value):
-    """One line of JSON as bytes; what could drive a terminal is escaped, which to JSON is the same."""
+    """One line of JSON as bytes; what could drive a terminal is escaped, to JSON the same."""
     import json
 
     escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
@@ -7453,39 +7772,43 @@ def as_text(raw, what):
     """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
     text = raw.decode("utf-8", "replace")
     if "\ufffd" in text and text.encode() != raw:
-        print(
-            f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD",
-            file=sys.stderr,
-        )
+        say(f"{what} is not UTF-8; bytes that are not were replaced by U+FFFD")
     return text
 
 
-def screen(args, text):
-    """text, with --clean without its invisible characters; report() tells of them."""
-    if text.isascii():
-        return text
-    args.unseen.update(
-        ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
-    )
-    return INVISIBLE.sub("", text) if args.clean else text
+class Screen:
+    """Finds invisible characters in texts, with clean takes them out; report() tells of them."""
 
+    def __init__(self, clean=False):
+        self.clean, self.unseen, self.told = clean, Counter(), set()
 
-def report(model, args, text=""):
-    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
-    if args.unseen:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
-        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
-        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
-        args.unseen.clear()
-    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
-    for mark in (m for m in marks if m in text and m not in args.told):
-        args.told.add(mark)
-        model.notice(
-            f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn"
+    def __call__(self, text):
+        """text, with clean without its invisible characters."""
+        if text.isascii():
+            return text
+        self.unseen.update(
+            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
         )
+        return INVISIBLE.sub("", text) if self.clean else text
+
+    def report(self, notice, text="", marks=()):
+        """Say what was found since the last time, and once each which marks stand in text."""
+        if self.unseen:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
+            done = "taken out" if self.clean else "the model reads them; --clean takes them out"
+            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+            self.unseen.clear()
+        for mark in (m for m in marks if m in text and m not in self.told):
+            self.told.add(mark)
+            notice(
+                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
+                "it may pass for a turn"
+            )
 
 
-SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
+SHOWN = (  # spaces of all widths
+    "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
 
 
 def tame(text):
@@ -7498,6 +7821,7 @@ def tame(text):
 # The prompt, from flags, files and pipes.
 
 def read_prompt(model, args):
+    """The prompt as text: a file's or a pipe's, with -p behind it."""
     raw = (
         read_text(args.file)
         if args.file is not None
@@ -7507,31 +7831,54 @@ def read_prompt(model, args):
     )
     if args.prompt is not None:
         raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
-    text = screen(args, as_text(raw, "the prompt"))
+    text = args.screen(as_text(raw, "the prompt"))
     report(model, args, text)
     return text
 
 
+def read_system(args):
+    """What the model is told first, from its flag or file, or None."""
+    if args.system_file is not None:
+        text = as_text(read_text(args.system_file), "the system prompt")
+    elif args.system is not None:
+        text = as_text(os.fsencode(args.system), "the system prompt")
+    else:
+        return None
+    return args.screen(text)
+
+
+def report(model, args, text):
+    """Say what was found in a prompt, also which marks of the model's template stand in it."""
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    args.screen.report(model.notice, text, marks)
+
+
 def prompt_ids(model, args, prompt):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
+    as it is."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.chat or args.system):
+    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
     return model.encode_chat([*system, {"role": "user", "content": prompt}])
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/batch.py
-# JSON lines in, JSON lines out, many texts written together.
+# twofile/front/requests.py
+# A line of JSON becomes a text in the making, and that one an answer.
 
+LIMIT_FIELDS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "n_predict",
+)  # the first that is there counts
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
-    **dict.fromkeys("temperature top_p min_p repeat_penalty".split(), (int, float)),
-    **dict.fromkeys(
-        "max_tokens max_completion_tokens n_predict top_k repeat_last_n seed logprobs".split(), int
-    ),
+    **{rule.name: (int, float) for rule in RULES if rule.kind is float},
+    **dict.fromkeys(LIMIT_FIELDS, int),
+    **{rule.name: int for rule in RULES if rule.kind is int},
+    **dict.fromkeys(("seed", "logprobs"), int),
     **{
         "prompt": (str, list),
         "messages": list,
@@ -7539,13 +7886,47 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "ignore_eos": bool,
         "id": object,
     },
-    **dict.fromkeys("model user metadata".split(), object),  # which change nothing
+    **dict.fromkeys(("model", "user", "metadata"), object),  # which change nothing
 }
-LINE_MAX = 1 << 24  # bytes
 
 
-def request(model, args, line, number, seed):
-    """A line of JSON -> (id, Writer or ModelError, whether it is in OpenAI's form)."""
+class Request:
+    """What a line asks for: its id, whether in OpenAI's form, and its Writer or its ModelError."""
+
+    def __init__(self, name, openai, found):
+        self.name, self.openai, self.found = name, openai, found
+
+    @property
+    def failed(self):
+        return isinstance(self.found, ModelError)
+
+    def answer(self):
+        """What becomes of it, when its Writer is finished -> dict"""
+        if self.openai:
+            body = None if self.failed else self.found.completion()
+            good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
+            error = {"code": "bad_request", "message": str(self.found)} if self.failed else None
+            return {
+                "custom_id": self.name,
+                "response": None if self.failed else good,
+                "error": error,
+            }
+        if self.failed:
+            return {"id": self.name, "error": str(self.found)}
+        whole = self.found.completion()
+        (choice,) = whole["choices"]
+        said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
+        return {
+            "id": self.name,
+            "text": choice["text"],
+            "finish_reason": choice["finish_reason"],
+            **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
+            **said,
+        }
+
+
+def read_request(model, args, line, number, seed):
+    """A line of JSON, or None for one that was too long -> Request"""
     import json
 
     name, openai = number, False
@@ -7558,24 +7939,39 @@ def request(model, args, line, number, seed):
             raise ModelError("expected a string or an object; write one a line")
         name = value.get("custom_id", value.get("id", number))
         openai = "body" in value
-        return (
-            name,
-            Writer(
-                model, **line_options(model, args, value["body"] if openai else value, name, seed)
-            ),
-            openai,
-        )
+        options = line_options(model, args, value["body"] if openai else value, name, seed)
+        return Request(name, openai, Writer(model, **options))
     except (ValueError, RecursionError):
-        error = ModelError(
-            f"{line[:40].decode('utf-8', 'replace')!r} is no JSON, expected a string or an object"
-        )
+        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
+        error = ModelError(f"{found}, expected a string or an object")
     except ModelError as e:
         error = e
-    return name, ModelError(f"line {number}: {error}"), openai
+    return Request(name, openai, ModelError(f"line {number}: {error}"))
 
 
 def line_options(model, args, value, name, seed):
-    """The options of Writer that a request asks for; what it leaves out is as on the command line."""
+    """The options of Writer that a request asks for; else they are as on the command line."""
+    check_fields(value)
+    limits = [value[key] for key in LIMIT_FIELDS if key in value] or [args.n_predict]
+    if limits[0] < -1 or value.get("logprobs", 0) < 0:
+        raise ModelError(
+            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, "
+            "and logprobs 0 or more"
+        )
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
+    return {
+        "stop": args.stop,
+        "ignore_eos": args.ignore_eos,
+        "seed": line_seed(seed, name),
+        **args.how,
+        **{key: value[key] for key in taken & value.keys()},
+        "max_tokens": None if limits[0] < 0 else limits[0],
+        "prompt": asked_ids(model, args, value),
+    }
+
+
+def check_fields(value):
+    """The fields of a request are known, and each what it must be. Raises ModelError."""
     if not isinstance(value, dict):
         raise ModelError("body: expected an object")
     for key, given in value.items():
@@ -7598,96 +7994,125 @@ def line_options(model, args, value, name, seed):
         raise ModelError("field prompt: expected text, or token ids")
     if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
         raise ModelError("field stop: expected strings")
-    limits = [
-        value[k] for k in ("max_tokens", "max_completion_tokens", "n_predict") if k in value
-    ] or [args.n_predict]
-    if limits[0] < -1 or value.get("logprobs", 0) < 0:
-        raise ModelError(
-            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, and logprobs 0 or more"
-        )
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
-    return {
-        **{
-            "stop": args.stop,
-            "ignore_eos": args.ignore_eos,
-            "seed": line_seed(seed, name),
-            **args.how,
-        },
-        **{key: value[key] for key in taken & value.keys()},
-        "max_tokens": None if limits[0] < 0 else limits[0],
-        "prompt": asked_ids(model, args, value),
-    }
 
 
 def asked_ids(model, args, value):
     """The ids of a request's prompt or messages."""
     if "prompt" in value:
         asked = value["prompt"]
-        return prompt_ids(model, args, screen(args, asked) if isinstance(asked, str) else asked)
+        return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
     text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
     return model.encode_chat(
-        [{**m, "content": screen(args, m["content"])} if text(m) else m for m in value["messages"]]
+        [{**m, "content": args.screen(m["content"])} if text(m) else m for m in value["messages"]]
     )
 
 
-def answer(name, found, openai):
-    """What becomes of a request: found is its finished Writer, or its error -> dict."""
-    failed = isinstance(found, ModelError)
-    if openai:
-        response = (
-            None
-            if failed
-            else {"status_code": 200, "request_id": f"{name}", "body": found.completion()}
+# -----------------------------------------------------------------------------
+# twofile/front/batch.py
+# JSON lines in, JSON lines out, many texts written together.
+
+BATCH = Flag(
+    "--batch",
+    metavar="FILE",
+    help="JSON lines in (- = stdin), JSON lines out, many written at once",
+)
+OUTPUT = Flag(
+    "-o",
+    "--output",
+    some=True,
+    metavar="FILE",
+    help="of --batch; FILE.part until it is whole (default stdout)",
+)
+PARALLEL = Flag(
+    "-np",
+    "--parallel",
+    type=int,
+    default=8,
+    least=1,
+    most=WANTED_MAX,
+    means="1 to 16",
+    metavar="N",
+    help="at once, 1 to 16 (default 8)",
+)
+RESUME = Flag(
+    "--resume",
+    some=True,
+    needs=(OUTPUT,),
+    lacks="--resume goes on with a file; name it with -o",
+    action="store_true",
+    help="go on with FILE.part",
+)
+SHARD = Flag(
+    "--shard",
+    some=True,
+    metavar="I/N",
+    help="of N parts the I-th, from 0 (default: Slurm's array task)",
+)
+
+
+class Batch:
+    """Requests in, answers out in their order.
+
+    done: how many answers are there already. Attributes: asked, written (requests, those done
+    before too), ended, failed (without them), prompt, new (tokens).
+    """
+
+    def __init__(self, model, args, out, done):
+        self.model, self.args, self.out, self.done = model, args, out, done
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.asked, self.written, self.ended, self.failed, self.prompt, self.new = (
+            0,
+            done,
+            0,
+            0,
+            0,
+            0,
         )
-        error = {"code": "bad_request", "message": str(found)} if failed else None
-        return {"custom_id": name, "response": response, "error": error}
-    if failed:
-        return {"id": name, "error": str(found)}
-    whole = found.completion()
-    (choice,) = whole["choices"]
-    kept = {key: whole[key] for key in ("stop_reason", "seed", "usage")}
-    said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
-    return {
-        "id": name,
-        "text": choice["text"],
-        "finish_reason": choice["finish_reason"],
-        **kept,
-        **said,
-    }
+        self.turns = {}  # Writer -> (its turn, its Request), while it is being written
+        self.waiting = {}  # turn -> answer that waits for those before it
 
+    def writers(self, lines):
+        """Yield the Writers that the lines of a queue ask for, None while there is no line yet."""
+        import queue
 
-def read_lines(fd, shard, put):
-    """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that is too long is None. Runs
-    in a thread, so that a slow pipe stops no text; reads the descriptor itself, since a thread that waits inside sys.stdin
-    breaks the end of the program."""
-    number, index, parts, size = 0, 0, [], 0
-    while True:
-        try:
-            block = os.read(fd, 1 << 16)
-        except OSError as e:
-            return put(
-                ModelError(
-                    f"--batch: cannot be read ({e.strerror}); expected lines of JSON; check the file or pipe"
-                )
-            )
-        *lines, rest = block.split(b"\n") if block else [b"", b""]
-        for line in lines:
-            whole = size + len(line) <= LINE_MAX
-            line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
-            number += 1
-            if line is None or line.strip():
-                if index % shard[1] == shard[0]:
-                    put((number, line))
-                index += 1
-        size += len(rest)
-        if size <= LINE_MAX:  # the rest of a longer line is not kept
-            parts.append(rest)
-        if not block:
-            return put(None)
+        while True:
+            try:
+                item = lines.get(block=self.asked == self.ended + self.done)
+            except queue.Empty:
+                yield None  # others are being written meanwhile
+                continue
+            if item is None:
+                return
+            if isinstance(item, ModelError):
+                raise item
+            turn, self.asked = self.asked, self.asked + 1
+            if turn < self.done:
+                continue
+            number, line = item
+            request = read_request(self.model, self.args, line, number, self.seed)
+            if request.failed:
+                self.failed += 1
+                self.end(turn, request)
+            else:
+                self.turns[request.found] = turn, request
+                yield request.found
+
+    def finish(self, w):
+        """A Writer has ended: its answer goes out when its turn comes."""
+        self.prompt, self.new = self.prompt + w.n_prompt, self.new + w.count
+        self.end(*self.turns.pop(w))
+
+    def end(self, turn, request):
+        self.waiting[turn] = request.answer()
+        self.ended += 1
+        while self.written in self.waiting:
+            self.out.write(dump(self.waiting.pop(self.written)))
+            self.written += 1
+        self.out.flush()
 
 
 def open_output(path, resume):
-    """-> (binary file, lines that are in it). A file is called FILE.part until it is whole; (None, 0) if it is."""
+    """-> (binary file, lines that are in it), or (None, 0) if it is whole; FILE.part until then."""
     if path is None:
         return sys.stdout.buffer, 0
     name, part = printable(path), path + ".part"
@@ -7697,7 +8122,8 @@ def open_output(path, resume):
         return None, 0
     if os.path.exists(part) and not resume:
         raise ModelError(
-            f"{name}.part: of a run that was interrupted; expected none; go on with --resume, or remove it"
+            f"{name}.part: of a run that was interrupted; expected none; "
+            "go on with --resume, or remove it"
         )
     try:
         f = open(part, "a+b")
@@ -7728,103 +8154,136 @@ def batch(model, args):
     """--batch; -> exit code: 1 if a line failed."""
     import queue
 
-    seed = random.getrandbits(32) if args.seed is None else args.seed
+    source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
     model.fit(args.parallel)
-    out, skip = open_output(args.output, args.resume)
+    out, done = open_output(output, args[RESUME])
     if out is None:
-        model.notice(f"{printable(args.output)}: is there already; nothing to do")
+        model.notice(f"{printable(output)}: is there already; nothing to do")
         return 0
-    fd = 0 if args.batch == "-" else open_regular(args.batch, "a file of JSON lines")[0]
-    lines, found, began, shown = (
-        queue.Queue(32),
-        {},
-        time.perf_counter(),
-        0.0,
-    )  # found: answers that wait for their turn
-    total = count_lines(fd, args.shard) if args.batch != "-" else None
-    threading.Thread(target=read_lines, args=(fd, args.shard, lines.put), daemon=True).start()
-    state = SimpleNamespace(asked=0, written=skip, ended=0, failed=0, prompt=0, new=0)
-
-    def writers():
-        while True:
-            try:
-                item = lines.get(block=state.asked == state.ended + skip)
-            except queue.Empty:
-                yield None  # others are being written meanwhile
-                continue
-            if item is None:
-                return
-            if isinstance(item, ModelError):
-                raise item
-            n, state.asked = state.asked, state.asked + 1
-            if n >= skip:
-                name, w, openai = request(model, args, item[1], item[0], seed)
-                if isinstance(w, ModelError):
-                    end(n, answer(name, w, openai))
-                    state.failed += 1
-                else:
-                    w.turn = n, name, openai
-                    yield w
-
-    def end(n, value):
-        found[n] = value
-        state.ended += 1
-        while state.written in found:
-            out.write(dump(found.pop(state.written)))
-            state.written += 1
-        out.flush()
-
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
+    lines, began = queue.Queue(32), time.perf_counter()
+    total = count_lines(fd, shard) if source != "-" else None
+    threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()
+    state, progress = Batch(model, args, out, done), Progress(total, began, args.quiet)
     try:
-        for w, chunk in model.together(writers(), args.parallel):
+        for w, chunk in model.together(state.writers(lines), args.parallel):
             if chunk.finish_reason:
-                n, name, openai = w.turn
-                state.prompt, state.new = state.prompt + w.n_prompt, state.new + w.count
-                end(n, answer(name, w, openai))
-            now = time.perf_counter()
-            if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
-                shown = now
-                pace = (now - began) / max(state.written - skip, 1)
-                left = (
-                    f", {(total - state.written) * pace:.0f} s left"
-                    if total and state.ended
-                    else ""
-                )
-                print(
-                    f"\r{state.written} lines of {total or 'a pipe'}{left}   ",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        if args.output:
+                state.finish(w)
+            progress.show(state)
+        if output:
             os.fsync(out.fileno())
-            os.replace(args.output + ".part", args.output)
+            os.replace(output + ".part", output)
     except OSError as e:
-        if not args.output:
+        if not output:
             raise
-        found = f"{printable(args.output)}.part: cannot be written ({e.strerror})"
+        found = f"{printable(output)}.part: cannot be written ({e.strerror})"
         raise ModelError(
             f"{found}; expected room for the answers; free some, and go on with --resume"
         ) from None
-    report(model, args)
+    args.screen.report(model.notice)
     if not args.quiet:
-        batch_stats(state, time.perf_counter() - began, seed)
+        batch_stats(state, time.perf_counter() - began)
     return 1 if state.failed else 0
 
 
-def batch_stats(state, seconds, seed):
+class Progress:
+    """The line in a terminal that says how far it is. total: lines, None = not known; began: s."""
+
+    def __init__(self, total, began, quiet):
+        self.total, self.began, self.quiet, self.shown = total, began, quiet, 0.0
+
+    def show(self, state):
+        now = time.perf_counter()
+        if not sys.stderr.isatty() or self.quiet or now - self.shown <= 0.5:
+            return
+        self.shown = now
+        pace = (now - self.began) / max(state.written - state.done, 1)
+        known = self.total and state.ended
+        left = f", {(self.total - state.written) * pace:.0f} s left" if known else ""
+        line = f"\r{state.written} lines of {self.total or 'a pipe'}{left}   "
+        print(line, end="", file=sys.stderr, flush=True)
+
+
+def batch_stats(state, seconds):
+    """The line at the end."""
     rate = f"{state.new} tok {state.new / max(seconds, 1e-9):.1f} t/s"
-    line = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok | gen {rate} | {seconds:.2f} s"
-    print(("\r" if sys.stderr.isatty() else "") + f"{line} | seed {seed}", file=sys.stderr)
+    read = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok"
+    line = f"{read} | gen {rate} | {seconds:.2f} s | seed {state.seed}"
+    print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def count_lines(fd, shard):
-    """Lines of a shard of an open file."""
-    n, block = 0, b"x"
-    while block:
-        block = os.read(fd, 1 << 20)
-        n += block.count(b"\n")
-    os.lseek(fd, 0, os.SEEK_SET)
-    return -(-(n - shard[0]) // shard[1])
+def check_shard(args):
+    """Its shard is one; it reads no prompt."""
+    parse_shard(args[SHARD])
+
+
+BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), check=check_shard)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/table.py
+# Rows of measurements on stdout, and their background on stderr.
+
+COLUMNS = "model size params backend threads test t/s".split()
+
+
+class Table:
+    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
+
+    def __init__(self, form):
+        self.form, self.rows = form, []
+
+    def show(self, row):
+        """One row on stdout, and its background on stderr."""
+        first = not self.rows
+        self.rows.append(row)
+        if self.form == "md":
+            if first:
+                print("| " + " | ".join(COLUMNS) + " |")
+                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
+            print("| " + " | ".join(map(str, cells(row))) + " |")
+        elif self.form == "csv":
+            if first:
+                print(",".join(row))
+            print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
+        elif self.form == "jsonl":
+            print(json.dumps(row))
+        sys.stdout.flush()
+        say(background(row))
+
+    def end(self):
+        if self.form == "json":
+            print(json.dumps(self.rows, indent=2))
+
+
+def cells(row):
+    """What a row has to say under COLUMNS."""
+    size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
+    test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+    test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+    return [
+        row["model_type"],
+        f"{size:.2f} MiB",
+        f"{params:.2f} M",
+        row["backends"],
+        row["n_threads"],
+        test,
+        f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
+    ]
+
+
+def background(row):
+    """How near a row comes to the machine's ceilings, and what it took to get there."""
+    if row["n_gen"]:
+        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+    else:
+        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
+        work += f"{row['tile_gops']:.0f}"
+    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s"
+    times += f", compile {row['compile_s']:.1f} s"
+    return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
 
 
 # -----------------------------------------------------------------------------
@@ -7878,8 +8337,8 @@ def token_work(forward):
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/flags.py
-# The command line's flags.
+# twofile/front/bench.py
+# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""
@@ -7890,502 +8349,99 @@ def numbers(text):
     return [int(n) for n in text.split(",")]
 
 
-EXAMPLES = """\
-examples:
-  python run.py model.bin -p "Once upon a time"
-  python run.py model.bin --chat
-  python run.py model.bin -f notes.txt -n 100 --temp 0
-  echo "The fox said" | python run.py model.bin -q > story.txt
-  python run.py model.bin -p "Is a fox red?" --choices yes no
-  python run.py model.bin --batch requests.jsonl -o answers.jsonl
-  python run.py model.bin --perplexity -f book.txt
-  python run.py model.bin -p "A story, please" --json | jq .usage
-
-exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
-the pipe has gone. stdout carries the text and nothing else.
-"""
-HABITS = {  # flags of llama2.c and llama.cpp that are something else here
-    "-i": "the prompt is -p TEXT",
-    "-y": "the system prompt is -sys TEXT",
-    "-b": "give the model file as it is; the context is -c N",
-    "--chat-template": "a template is compiled when a model is made: export.py SOURCE --chat-template FILE",
-}
-DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        super().error(printable(message))
-
-
-def make_parser():
-    ap = Parser(
-        prog="run.py",
-        usage="run.py MODEL [options]",
-        description="Write text with a language model.",
-        epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
-        allow_abbrev=False,
-    )
-    ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
-    ap.add_argument("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
-    ap.add_argument(
-        "-z",
-        "--tokenizer",
-        metavar="FILE",
-        help="default: inside the model, or tokenizer.bin beside it",
-    )
-    ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
-
-    text = ap.add_argument_group("text")
-    text.add_argument(
-        "-p", "--prompt", metavar="TEXT", help="what to answer or continue; may begin with a dash"
-    )
-    text.add_argument(
-        "-f",
-        "--file",
-        metavar="FILE",
-        help="read the prompt from a file, - = stdin; before -p if both",
-    )
-    text.add_argument(
-        "-n",
-        "--n-predict",
-        "--max-tokens",
-        type=int,
-        default=-1,
-        metavar="N",
-        help="new tokens (default: all)",
-    )
-    text.add_argument(
-        "-r",
-        "--stop",
-        action="append",
-        default=[],
-        metavar="STR",
-        help="end before this text; repeatable",
-    )
-    text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
-    text.add_argument("--echo", action="store_true", help="print the prompt too")
-    text.add_argument(
-        "--clean",
-        action="store_true",
-        help="take invisible characters out of prompts, and say how many",
-    )
-    text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
-    text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
-    text.add_argument(
-        "--logprobs",
-        type=int,
-        metavar="N",
-        help="in JSON: log-probabilities, and the N likeliest tokens",
-    )
-
-    talk = ap.add_argument_group("conversation (of a model with a chat template)")
-    talk.add_argument(
-        "--chat",
-        "-cnv",
-        action="store_true",
-        help="a conversation in the terminal; in a pipe one turn",
-    )
-    talk.add_argument(
-        "--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template"
-    )
-    talk.add_argument(
-        "-sys",
-        "--system-prompt",
-        dest="system",
-        metavar="TEXT",
-        help="what the model is told first",
-    )
-    talk.add_argument(
-        "-sysf",
-        "--system-prompt-file",
-        dest="system_file",
-        metavar="FILE",
-        help="the same, from a file",
-    )
-
-    how = ap.add_argument_group("sampling")
-    how.add_argument(
-        "--temp",
-        type=float,
-        metavar="X",
-        help="temperature, 0 = most likely (default the model's, or 0.8)",
-    )
-    how.add_argument(
-        "--top-k",
-        type=int,
-        metavar="N",
-        help="of the N likeliest, 0 = all (default the model's, or 40)",
-    )
-    how.add_argument(
-        "--top-p",
-        type=float,
-        metavar="X",
-        help="of the likeliest with this share (the model's, or 0.95)",
-    )
-    how.add_argument(
-        "--min-p", type=float, metavar="X", help="at least X times the best chance (default 0.05)"
-    )
-    how.add_argument(
-        "--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)"
-    )
-    how.add_argument(
-        "--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)"
-    )
-    how.add_argument(
-        "-s",
-        "--seed",
-        type=int,
-        metavar="N",
-        help="same seed, same text (default: random, and reported)",
-    )
-    how.add_argument(
-        "--best-of",
-        type=int,
-        metavar="N",
-        help="write N texts at once, print the one the model finds likeliest",
-    )
-    how.add_argument(
-        "--judge",
-        metavar="CMD",
-        help="... for which this command, given it on stdin, prints the largest number",
-    )
-
-    given = ap.add_argument_group("given texts")
-    given.add_argument("--score", action="store_true", help="log-likelihood of the prompt itself")
-    given.add_argument(
-        "--choices",
-        nargs="+",
-        metavar="TEXT",
-        help="print the likeliest answer to the prompt of these",
-    )
-    given.add_argument(
-        "--perplexity",
-        action="store_true",
-        help="of a long prompt, as llama-perplexity's; -c sets windows",
-    )
-
-    many = ap.add_argument_group("many texts")
-    many.add_argument(
-        "--batch",
-        metavar="FILE",
-        help="JSON lines in (- = stdin), JSON lines out, many written at once",
-    )
-    many.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="of --batch; FILE.part until it is whole (default stdout)",
-    )
-    many.add_argument(
-        "-np", "--parallel", type=int, default=8, metavar="N", help="at once, 1 to 16 (default 8)"
-    )
-    many.add_argument("--resume", action="store_true", help="go on with FILE.part")
-    many.add_argument(
-        "--shard", metavar="I/N", help="of N parts the I-th, from 0 (default: Slurm's array task)"
-    )
-
-    machine = ap.add_argument_group("machine")
-    machine.add_argument(
-        "-t", "--threads", metavar="N", help="default: the cores this process may use"
-    )
-    machine.add_argument(
-        "-c",
-        "--ctx-size",
-        type=int,
-        default=0,
-        metavar="N",
-        help="context in tokens (default: the model's)",
-    )
-    machine.add_argument(
-        "--kv",
-        choices=("f16", "f32"),
-        help="type of the KV cache (default f16; f32 for f32 models)",
-    )
-    machine.add_argument(
-        "--prompt-cache",
-        metavar="FILE",
-        help="keep what was computed of the prompt, and use it next time",
-    )
-
-    other = ap.add_argument_group("other")
-    other.add_argument(
-        "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
-    )
-    other.add_argument("--info", action="store_true", help="describe the model and exit")
-    other.add_argument(
-        "--id",
-        metavar="HEX",
-        help="refuse another model; 16 or more digits of what --info and export.py show",
-    )
-    other.add_argument(
-        "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
-    )
-    other.add_argument(
-        "--tokenize",
-        action="store_true",
-        help="print the prompt's tokens, an id and its text a line, and exit",
-    )
-    other.add_argument(
-        "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
-    )
-    other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
-    return ap
-
-
-def parse_args(argv):
-    ap, glued = make_parser(), []
-    for arg in argv:  # a value may begin with a dash, which argparse only takes behind an =
-        if glued and glued[-1] in DASHED:
-            glued[-1] = (
-                {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(
-                    glued[-1], glued[-1]
-                )
-                + "="
-                + arg
-            )
-        elif arg in HABITS:
-            ap.error(f"{arg} is {'llama.cpp' if arg[:2] == '--' else 'llama2.c'}'s; {HABITS[arg]}")
-        else:
-            glued.append(arg)
-    args = ap.parse_args(glued)
-    if args.model_flag in ("chat", "generate"):
-        ap.error(
-            f"-m {args.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
-        )
-    if (args.model is None) == (args.model_flag is None):
-        ap.error("give one model file: run.py model.bin -p TEXT")
-    args.model = args.model or args.model_flag
-    if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
-        ap.error(
-            f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)"
-        )
-    if args.threads is not None and not re.fullmatch(r"\d{1,9}", args.threads):
-        ap.error(
-            f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp"
-        )
-    args.threads = None if args.threads is None else int(args.threads)
-    if args.id is not None and not MODEL_ID.fullmatch(args.id):
-        ap.error(
-            f"--id is {args.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
-        )
-    args.unseen, args.told = Counter(), set()  # for report()
-    check_numbers(args, ap.error)
-    check_modes(args, ap.error)
-    try:
-        given = {
-            name: getattr(args, name.replace("temperature", "temp"))
-            for name in Sampling.__dataclass_fields__
-        }
-        args.how = {name: value for name, value in given.items() if value is not None}
-        Sampling(**args.how)  # raises for a value out of range
-    except ModelError as e:
-        ap.error(str(e))
-    return args
-
-
-def check_numbers(args, error):
-    for flag, value, low, means in (
-        ("-n", args.n_predict, -1, "-1 (until the end), 0 (the prompt only) or more"),
-        ("-c", args.ctx_size, 0, "0 (the model's) or more"),
-        ("-np", args.parallel, 1, "1 to 16"),
-        ("--logprobs", args.logprobs, 0, "0 or more"),
-        ("--best-of", args.best_of, 1, "1 or more"),
-    ):
-        if value is not None and (value < low or flag == "-np" and value > WANTED_MAX):
-            error(f"{flag} is {value}, expected {means}")
-
-
-def check_modes(args, error):
-    """One thing at a time, and flags only where they do something; where the prompt comes from."""
-    modes = {
-        name: getattr(args, name)
-        for name in "batch chat score choices perplexity best_of info verify tokenize".split()
-    }
-    args.mode, *more = [name for name, value in modes.items() if value not in (None, False)] or [
-        "text"
-    ]
-    flag = "--" + args.mode.replace("_", "-")
-    if more:
-        error(
-            f"{flag} and --{more[0].replace('_', '-')}: expected one of them; run them one after the other"
-        )
-    for name, fits in (
-        ("judge", ["best_of"]),
-        ("output", ["batch"]),
-        ("resume", ["batch"]),
-        ("shard", ["batch"]),
-        ("json", "text best_of score choices perplexity info".split()),
-        ("jsonl", ["text"]),
-        ("logprobs", "text best_of score".split()),
-        ("prompt_cache", ["text"]),
-        ("echo", ["text", "best_of"]),
-    ):
-        if getattr(args, name) not in (None, False) and args.mode not in fits:
-            error(
-                f"--{name.replace('_', '-')} does nothing with {flag if args.mode != 'text' else 'plain text'}; leave it out"
-            )
-    if args.logprobs is not None and not (args.json or args.jsonl):
-        error("--logprobs needs --json or --jsonl, which have a place for them")
-    if args.resume and not args.output:
-        error("--resume goes on with a file; name it with -o")
-    if args.raw and (args.chat or args.system or args.system_file):
-        error("--raw continues text without a template; leave out --chat and the system prompt")
-    if args.mode == "batch":
-        args.shard = parse_shard(args.shard, error)
-    terminal = sys.stdin and sys.stdin.isatty()
-    no_prompt = args.prompt is None and args.file is None and terminal
-    args.repl = args.chat and no_prompt and sys.stdout.isatty()
-    if no_prompt and not args.repl and args.mode not in ("batch", "info", "verify"):
-        error("no prompt; give -p TEXT, -f FILE, or a pipe")
-
-
-def parse_shard(text, error):
-    """ "1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
-    if text is None:
-        task, count, least = (
-            os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN")
-        )
-        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
-            return 0, 1
-        text = f"{int(task) - int(least or 0)}/{count}"
-    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(text.split("/")[0]) < int(
-        text.split("/")[1]
-    ):
-        error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
-    return tuple(map(int, text.split("/")))
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/bench.py
-# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
-
-def bench(argv):
-    """The command line behind --bench; -> exit code."""
-    ap = Parser(
-        prog="run.py --bench",
-        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
-        allow_abbrev=False,
-    )
-    ap.add_argument("--bench", action="store_true", help=argparse.SUPPRESS)
-    ap.add_argument("models", nargs="+", metavar="MODEL", help="one or more model.bin")
-    ap.add_argument(
+BENCH = Flag(
+    "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
+)
+BENCH_FLAGS = (  # of the command line behind --bench
+    Flag("--bench", action="store_true", help=argparse.SUPPRESS),
+    Flag("models", nargs="+", metavar="MODEL", help="one or more model.bin"),
+    Flag(
         "-p",
         type=numbers,
         default=[512],
         metavar="N,…",
         help="prompt lengths, 0 = none (default 512)",
-    )
-    ap.add_argument(
+    ),
+    Flag(
         "-n",
         type=numbers,
         default=[128],
         metavar="N,…",
         help="tokens to generate, 0 = none (default 128)",
-    )
-    ap.add_argument(
+    ),
+    Flag(
         "-d",
         type=numbers,
         default=[0],
         metavar="N,…",
         help="tokens in the context before (default 0)",
-    )
-    ap.add_argument(
-        "-t",
-        type=numbers,
-        default=[available_cores()],
-        metavar="N,…",
-        help="threads (default: the cores)",
-    )
-    ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
-    ap.add_argument(
+    ),
+    Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
+    Flag(
         "-o",
         choices=("md", "csv", "json", "jsonl"),
         default="md",
         help="output format (default md)",
+    ),
+    Flag("--id", metavar="HEX", help="the model id that every MODEL must have"),
+)
+
+
+def bench(argv):
+    """The command line behind --bench; -> exit code."""
+
+    ap = Parser(
+        prog=f"{CALLED} --bench",
+        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "
+        "a warm-up before.",
+        allow_abbrev=False,
     )
-    ap.add_argument("--id", metavar="HEX", help="the model id that every MODEL must have")
+    for flag in BENCH_FLAGS:
+        ap.add_argument(*flag.names, **flag.how)
     a = ap.parse_args(argv)
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    rows = []
+    table = Table(a.o)
     for path in a.models:
-        for threads in a.t:
-            rows += bench_model(
-                Model(path, n_threads=threads, id=a.id), a, lambda row: print_row(row, a.o)
-            )
-    if a.o == "json":
-        import json
-
-        print(json.dumps(rows, indent=2))
+        for threads in a.t or [available_cores()]:
+            model = Model(path, n_threads=threads, id=a.id)
+            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table.end()
     return 0
 
 
-def bench_model(model, a, show):
-    """Every test on one model -> rows as dicts, each shown as soon as it is there."""
-    c, began = model.config, time.perf_counter()
+def tests_of(c, a):
+    """The tests that are asked for, in that config -> [(tokens read, tokens generated, depth)]"""
     plan = [(n, 0, d) for d in a.d for n in a.p if n] + [(0, n, d) for d in a.d for n in a.n if n]
     plan = [(min(p, c.max_ctx - d), min(n, c.max_ctx - d), d) for p, n, d in plan]
     if any(p + n < 1 for p, n, d in plan):
         raise ModelError(
             f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
         )
+    return plan
+
+
+def bench_model(model, plan, repetitions, show):
+    """Every test of plan on one model; each is shown, as a dict, as soon as it is there."""
+
+    began = time.perf_counter()
     forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
-    load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
-    ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
-
-    def decode(first, last, step):
-        for n in range(first, last, step):
-            part = ids[n : min(n + step, last)]
-            forward(
-                part,
-                range(n, n + len(part)),
-                [0] * len(part),
-                [len(part) - 1] if n + step >= last or step == 1 else [],
-            )
-
+    load = time.perf_counter() - began - forward.code.compile_seconds
+    ids = [random.Random(0).randrange(model.config.vocab_size) for _ in range(forward.n_ctx)]
     read, tile = ceilings(forward, model.notice)
-    nbytes, ops = token_work(forward)
-    head = 2 * c.vocab_size * c.dim
-    ops -= head  # for a token without logits
+    n_bytes, ops = token_work(forward)
+    head = 2 * model.config.vocab_size * model.config.dim  # the logits of a token
     for p, n, d in plan:
-        decode(0, d, CHUNK)
-        nanoseconds = []
-        for _ in range(a.r + 1):
-            start = time.perf_counter_ns()
-            decode(d, d + p + n, CHUNK if p else 1)
-            nanoseconds.append(time.perf_counter_ns() - start)
-        nanoseconds = nanoseconds[1:]
-        speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
+        nanoseconds = measured(forward, ids, (p, n, d), repetitions)
+        row = {**described(model), **row_of_test(p, n, d, nanoseconds)}
         cache = model.cache_bytes(d + n // 2) if n else 0
-        spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-        mean = float(np.mean(speeds))
-        rows.append(
+        show(
             {
-                "cpu_info": cpu_name(),
-                "backends": f"CPU {host().machine.name}",
-                "model_filename": model.file.path,
-                "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
-                "model_size": model.file.size,
-                "model_n_params": model.info["parameters"],
-                "n_batch": CHUNK,
-                "n_threads": model.n_threads,
-                "type_k": model.kv,
-                "type_v": model.kv,
-                "n_prompt": p,
-                "n_gen": n,
-                "n_depth": d,
-                "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "avg_ns": round(np.mean(nanoseconds)),
-                "stddev_ns": round(spread(nanoseconds)),
-                "avg_ts": mean,
-                "stddev_ts": spread(speeds),
-                "samples_ns": nanoseconds,
-                "samples_ts": speeds,
-                "bytes_per_token": round(nbytes) + cache if n else 0,
+                **row,
+                "bytes_per_token": round(n_bytes) + cache if n else 0,
                 "read_gbps": read / 1e9,
-                "gops": mean * (ops + head / (p or 1)) / 1e9,
+                "gops": row["avg_ts"] * (ops - head + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,
                 "compile_s": forward.code.compile_seconds,
                 "import_s": IMPORT_SECONDS,
@@ -8393,58 +8449,206 @@ def bench_model(model, a, show):
                 "peak_rss": peak_rss(),
             }
         )
-        show(rows[-1])
-    return rows
 
 
-def print_row(row, form):
-    """One row in that form on stdout, and its background on stderr."""
-    if form == "md":
-        columns = "model size params backend threads test t/s".split()
-        if not getattr(print_row, "header", False):
-            print(
-                "| " + " | ".join(columns) + " |\n| --- | ---: | ---: | --- | ---: | --- | ---: |"
-            )
-        size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
-        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-        speed = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
-        cells = [
-            row["model_type"],
-            f"{size:.2f} MiB",
-            f"{params:.2f} M",
-            row["backends"],
-            row["n_threads"],
-            test,
-            speed,
+def measured(forward, ids, test, repetitions):
+    """Nanoseconds of each repetition of a test, (tokens read, tokens generated, depth)."""
+    p, n, d = test
+    feed(forward, ids, 0, d, CHUNK)
+    nanoseconds = []
+    for _ in range(repetitions + 1):  # the first is a warm-up
+        start = time.perf_counter_ns()
+        feed(forward, ids, d, d + p + n, CHUNK if p else 1)
+        nanoseconds.append(time.perf_counter_ns() - start)
+    return nanoseconds[1:]
+
+
+def feed(forward, ids, first, last, step):
+    """Passes over ids[first:last], step at a time; logits after the last, after each of step 1."""
+    for n in range(first, last, step):
+        part = ids[n : min(n + step, last)]
+        wanted = [len(part) - 1] if n + step >= last or step == 1 else []
+        forward(part, range(n, n + len(part)), [0] * len(part), wanted)
+
+
+def described(model):
+    """What a row says of machine and model, by llama-bench's names."""
+    return {
+        "cpu_info": cpu_name(),
+        "backends": f"CPU {host().machine.name}",
+        "model_filename": model.file.path,
+        "model_type": f"{printable(model.config.arch_tag)} {model.info['type']}",
+        "model_size": model.file.size,
+        "model_n_params": model.info["parameters"],
+        "n_batch": CHUNK,
+        "n_threads": model.n_threads,
+        "type_k": model.kv,
+        "type_v": model.kv,
+    }
+
+
+def row_of_test(p, n, d, nanoseconds):
+    """What a row says of a test, by llama-bench's names."""
+    speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
+    spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+    return {
+        "n_prompt": p,
+        "n_gen": n,
+        "n_depth": d,
+        "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "avg_ns": round(np.mean(nanoseconds)),
+        "stddev_ns": round(spread(nanoseconds)),
+        "avg_ts": float(np.mean(speeds)),
+        "stddev_ts": spread(speeds),
+        "samples_ns": nanoseconds,
+        "samples_ts": speeds,
+    }
+
+
+BENCH_MODE = Mode(group=OTHER, flags=(BENCH,), line=bench)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/write.py
+# Writing one text to stdout, or the best of several.
+
+BEST_OF = Flag(
+    "--best-of",
+    type=int,
+    least=1,
+    means="1 or more",
+    metavar="N",
+    help="write N texts at once, print the one the model finds likeliest",
+)
+JUDGE = Flag(
+    "--judge",
+    some=True,
+    metavar="CMD",
+    help="... for which this command, given it on stdin, prints the largest number",
+)
+
+
+def stats(w, cached=0):
+    """The line at the end, of a finished Writer."""
+    began, first, last = w.clock
+    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
+    known = f" ({cached} cached)" if cached else ""
+    read, written = rate(w.n_prompt, first - began), rate(w.count, last - first)
+    line = f"prompt {read}{known} | gen {written} | ttft {first - began:.2f} s"
+    return f"{line} | stop: {w.reason} | seed {w.seed}"
+
+
+def asked_for(model, args):
+    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
+    prompt = read_prompt(model, args)
+    ids = prompt_ids(model, args, prompt)
+    if not ids:
+        raise ModelError(
+            "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
+        )
+    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
+    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
+    limit = None if args.n_predict < 0 else args.n_predict
+    return prompt, ids, limit, {**options, **args.how}
+
+
+def write_text(model, args):
+    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
+    prompt, ids, limit, options = asked_for(model, args)
+
+    def write(text):
+        out.write((tame(text) if terminal else text).encode())
+        out.flush()
+
+    new = model.n_ctx if limit is None else limit
+    forward = model.ready(min(model.n_ctx, len(ids) + new))
+    if args.verbose:
+        machine, cpu, _ = host()
+        size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {size}"
+        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
+    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
+    w = Writer(model, ids, limit, **options)
+    text = not (args.json or args.jsonl)
+    if args.echo and text:
+        write(prompt)
+    for chunk in model.write(w):
+        if text:
+            write(chunk.text)
+        elif args.jsonl and chunk.token is not None:
+            out.write(dump(token_row(model, chunk)))
+            out.flush()
+    if text and terminal:
+        write("\n")
+    elif not text:
+        out.write(dump(w.completion(prompt if args.echo else "")))
+    if args.prompt_cache and cached < w.n_prompt - 1:
+        model.save_cache(args.prompt_cache, w.n_prompt)
+    if not args.quiet:
+        print(stats(w, cached), file=sys.stderr)
+
+
+def token_row(model, chunk):
+    """A Chunk as --jsonl prints it -> dict"""
+    row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
+    top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+    return {**row, "top": top} if top else row
+
+
+def write_best(model, args):
+    """--best-of: the best of N texts."""
+    n, command = args[BEST_OF], args[JUDGE]
+    prompt, ids, limit, options = asked_for(model, args)
+    judge = (lambda text: judged(command, text)) if command else None
+    places = min(args.parallel, n)
+    model.fit(places)
+    found = model.best_of(ids, n, judge, places, max_tokens=limit, **options)
+    best, echo = found[0], prompt if args.echo else ""
+    if args.json:
+        rows = [
+            {"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed}
+            for w in found
         ]
-        print("| " + " | ".join(map(str, cells)) + " |")
-    elif form == "csv":
-        if not getattr(print_row, "header", False):
-            print(",".join(row))
-        print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
-    elif form == "jsonl":
-        import json
-
-        print(json.dumps(row))
-    print_row.header = True
-    sys.stdout.flush()
-    if row["n_gen"]:
-        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
-        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
     else:
-        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's {row['tile_gops']:.0f}"
-    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s, compile {row['compile_s']:.1f} s"
-    print(
-        f"run.py: {work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}",
-        file=sys.stderr,
-    )
+        text = echo + best.written
+        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+    if not args.quiet:
+        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
+        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+
+
+def judged(command, text):
+    """The number that a shell command prints about a text which it is given on stdin."""
+    import subprocess
+
+    done = subprocess.run(command, shell=True, input=text.encode(), stdout=subprocess.PIPE)
+    try:
+        return float(done.stdout)
+    except ValueError:
+        said = printable(done.stdout[:40].decode("utf-8", "replace"))
+        raise ModelError(
+            f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
+        ) from None
+
+
+BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+TEXT_MODE = Mode(  # what is done when no flag asks for another
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+)
 
 
 # -----------------------------------------------------------------------------
 # twofile/front/chat.py
 # A conversation in a terminal.
+
+CHAT_FLAG = Flag(
+    "--chat",
+    "-cnv",
+    action="store_true",
+    help="a conversation in the terminal; in a pipe one turn",
+)
 
 CHAT_HELP = """\
 /help          this
@@ -8487,13 +8691,11 @@ class Chat:
             del self.messages[oldest : oldest + 2]
             dropped += 1
         if dropped:
-            self.say(
-                f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n"
-            )
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.say(f"(the context is full: the oldest {turns} forgotten)\n")
         if len(ids) >= limit:
-            raise ModelError(
-                f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter"
-            )
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
         return ids
 
     def answer(self):
@@ -8553,9 +8755,8 @@ class Chat:
             self.load(rest)
         elif name == "stats":
             written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
-            self.say(
-                f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n"
-            )
+            read = f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context"
+            self.say(f"{read}, {written}, seed {self.seed}\n")
         else:
             raise ModelError(
                 f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
@@ -8580,9 +8781,8 @@ class Chat:
 
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-            self.model.encode_chat(
-                [*messages, {"role": "user", "content": ""}]
-            )  # raises if it is none
+            # raises if it is none
+            self.model.encode_chat([*messages, {"role": "user", "content": ""}])
         except (ValueError, TypeError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
@@ -8590,7 +8790,7 @@ class Chat:
         self.messages = messages
 
 
-def chat(model, args):
+def converse(model, args):
     """--chat in a terminal; -> exit code."""
     try:
         import readline  # input() then has history and editing
@@ -8599,11 +8799,11 @@ def chat(model, args):
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
     sys.stdin.reconfigure(errors="surrogateescape")
 
-    def say(text):
+    def show(text):
         print(tame(text), end="", flush=True)
 
-    talk = Chat(model, args, say)
-    say(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
+    talk = Chat(model, args, show)
+    show(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
     going = True
     while going:
         try:
@@ -8615,46 +8815,53 @@ def chat(model, args):
             if line.startswith("/"):
                 going = talk.command(line)
             elif line.strip():
-                line = screen(args, as_text(os.fsencode(line), "the message"))
+                line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
         except KeyboardInterrupt:
-            say("\n")
+            show("\n")
         except EOFError:
-            say("\n")
+            show("\n")
             return 0
         except ModelError as e:
-            print(f"run.py: error: {e}", file=sys.stderr)
+            say(f"error: {e}")
     return 0
 
 
+def in_terminal(args):
+    return args.promptless and sys.stdout.isatty()
+
+
+def chat(model, args):
+    """--chat: a conversation in a terminal, in a pipe one turn."""
+    return converse(model, args) if in_terminal(args) else write_text(model, args)
+
+
+def check_chat(args):
+    """A conversation asks for what is said to it; one turn reads a prompt."""
+    if not in_terminal(args):
+        prompted(args)
+
+
+CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True)
+
+
 # -----------------------------------------------------------------------------
-# twofile/front/show.py
-# What is printed about a model or a given text.
+# twofile/front/given.py
+# What a model thinks of a given text.
 
-def show_info(model, args):
-    if args.json:
-        print(dump(model.info).decode(), end="")
-        return
-    rows = []
-    for key, value in model.info.items():
-        value = value if isinstance(value, dict) else {"": value}
-        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
-    width = max(len(key) for key, _ in rows)
-    for key, value in rows:
-        value = (
-            f"{value:,}"
-            if isinstance(value, int) and value > 99999
-            else "none"
-            if value is None
-            else printable(str(value))
-        )
-        print(f"{key:{width}}  {value}")
-
-
-def show_tokens(model, args):
-    for token in model.tokenize(read_prompt(model, args)):
-        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+SCORE = Flag("--score", action="store_true", help="log-likelihood of the prompt itself")
+CHOICES = Flag(
+    "--choices",
+    nargs="+",
+    metavar="TEXT",
+    help="print the likeliest answer to the prompt of these",
+)
+PERPLEXITY = Flag(
+    "--perplexity",
+    action="store_true",
+    help="of a long prompt, as llama-perplexity's; -c sets windows",
+)
 
 
 def show_score(model, args):
@@ -8662,13 +8869,12 @@ def show_score(model, args):
     text = read_prompt(model, args)
     ids = model.tokenize(model.short(text))
     if len(ids) < 2:
+        found = f"--score: {len(ids)} tokens"
         raise ModelError(
-            f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text"
+            f"{found}, expected 2 or more (the first has nothing before it); give more text"
         )
-    total, n_bytes = (
-        float(model.score(ids)[0].sum()),
-        sum(len(model.tokenizer.piece(i)) for i in ids[1:]),
-    )
+    total = float(model.score(ids)[0].sum())
+    n_bytes = sum(len(model.tokenizer.piece(i)) for i in ids[1:])
     found = {"logprob": total, "tokens": len(ids) - 1, "bytes": n_bytes}
     found["bits_per_byte"] = -total / math.log(2) / max(n_bytes, 1)
     if args.json:
@@ -8684,12 +8890,13 @@ def show_score(model, args):
 
 
 def show_choice(model, args):
-    """--choices: the likeliest of them after the prompt; without a template, behind a space if no white space is there."""
+    """--choices: the likeliest of them after the prompt; without a template, behind a space if no
+    white space is there."""
     prompt = read_prompt(model, args)
     before = prompt_ids(model, args, prompt)
     plain = args.raw or not model.tokenizer.chat
     rows = []
-    for choice in args.choices:
+    for choice in args[CHOICES]:
         if plain:
             gap = "" if not prompt or prompt[-1:].isspace() or choice[:1].isspace() else " "
             found = model.loglikelihood(prompt, gap + choice)[0]
@@ -8733,125 +8940,319 @@ def show_perplexity(model, args):
     if not args.quiet:
         where = f"{found['tokens']} tokens of {found['windows']} windows of {found['n_ctx']}"
         end = "\r" if sys.stderr.isatty() else ""
-        print(
-            f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s",
-            file=sys.stderr,
-        )
+        line = f"{found['bits_per_byte']:.4f} bits per byte, {where}"
+        print(f"{end}{line}, {time.perf_counter() - began:.1f} s", file=sys.stderr)
+
+
+SCORE_MODE = Mode(show_score, GIVEN, flags=(SCORE,), fits=(AS_JSON, LOGPROBS))
+CHOICES_MODE = Mode(show_choice, GIVEN, flags=(CHOICES,), fits=(AS_JSON,))
+PERPLEXITY_MODE = Mode(show_perplexity, GIVEN, flags=(PERPLEXITY,), fits=(AS_JSON,))
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/write.py
-# Writing one text to stdout.
+# twofile/front/program.py
+# --program: what was recorded for a model, a line a record.
 
-def stats(w, cached=0):
-    """The line at the end, of a finished Writer."""
-    began, first, last = w.clock
-    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-    known = f" ({cached} cached)" if cached else ""
-    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
-    return f"{line} | stop: {w.reason} | seed {w.seed}"
+PROGRAM_FLAG = Flag(
+    "--program",
+    action="store_true",
+    help="list the forward, a kernel a line, and exit; -v: with shares of the time",
+)
 
 
-def write_text(model, args):
-    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
-    prompt = read_prompt(model, args)
-    ids = prompt_ids(model, args, prompt)
-    if not ids:
-        raise ModelError(
-            "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
-        )
-    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    limit = None if args.n_predict < 0 else args.n_predict
-    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
-    if args.mode == "best_of":
-        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
-
-    def write(text):
-        out.write((tame(text) if terminal else text).encode())
-        out.flush()
-
-    forward = model.ready(
-        min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
-    )
-    if args.verbose:
-        machine, cpu, _ = host()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
-    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
-    w = Writer(model, ids, limit, **options, **args.how)
-    text = not (args.json or args.jsonl)
-    if args.echo and text:
-        write(prompt)
-    for chunk in model.write(w):
-        if text:
-            write(chunk.text)
-        elif args.jsonl and chunk.token is not None:
-            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-            top = [
-                {"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top
-            ]
-            out.write(dump({**row, "top": top} if top else row))
-            out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
-        out.write(dump(w.completion(prompt if args.echo else "")))
-    if args.prompt_cache and cached < w.n_prompt - 1:
-        model.save_cache(args.prompt_cache, w.n_prompt)
-    if not args.quiet:
-        print(stats(w, cached), file=sys.stderr)
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
 
 
-def write_best(model, args, prompt, ids, limit, options):
-    """--best-of: the best of N texts."""
-    import subprocess
+def times_measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
-    def ask(text):
-        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
-        try:
-            return float(done.stdout)
-        except ValueError:
-            said = printable(done.stdout[:40].decode("utf-8", "replace"))
-            raise ModelError(
-                f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
-            ) from None
 
-    judge = ask if args.judge else None
-    places = min(args.parallel, args.best_of)
-    model.fit(places)
-    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
-    best, echo = found[0], prompt if args.echo else ""
+PROGRAM_MODE = Mode(show_program, OTHER, flags=(PROGRAM_FLAG,), check=unprompted)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/show.py
+# What is printed about a model, or about how it reads a prompt.
+
+INFO = Flag("--info", action="store_true", help="describe the model and exit")
+VERIFY = Flag(
+    "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
+)
+TOKENIZE = Flag(
+    "--tokenize",
+    action="store_true",
+    help="print the prompt's tokens, an id and its text a line, and exit",
+)
+
+
+def show_info(model, args):
     if args.json:
-        rows = [
-            {"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed}
-            for w in found
-        ]
-        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
-    else:
-        text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
-    if not args.quiet:
-        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
-        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+        print(dump(model.info).decode(), end="")
+        return
+    rows = []
+    for key, value in model.info.items():
+        value = value if isinstance(value, dict) else {"": value}
+        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        value = (
+            f"{value:,}"
+            if isinstance(value, int) and value > 99999
+            else "none"
+            if value is None
+            else printable(str(value))
+        )
+        print(f"{key:{width}}  {value}")
+
+
+def show_tokens(model, args):
+    for token in model.tokenize(read_prompt(model, args)):
+        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+
+
+def show_verified(model, args):
+    verify(model.file)
+    n = len(model.file.tensors)
+    print(f"{printable(args.model)}: all {n} tensors match their SHA-256")
+
+
+INFO_MODE = Mode(show_info, OTHER, flags=(INFO, ONLY_ID), fits=(AS_JSON,), check=unprompted)
+VERIFY_MODE = Mode(show_verified, OTHER, flags=(VERIFY,), check=unprompted)
+TOKENIZE_MODE = Mode(show_tokens, OTHER, flags=(TOKENIZE,))
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/modes.py
+# The modes of the program, in one tuple.
+#
+# Order: of two that are asked for, the one that stands first is named first; modes of one group
+# stand so in --help; the last one has no flag and is what is done without any.
+
+MODES = (
+    BATCH_MODE,
+    CHAT_MODE,
+    SCORE_MODE,
+    CHOICES_MODE,
+    PERPLEXITY_MODE,
+    BEST_OF_MODE,
+    BENCH_MODE,
+    INFO_MODE,
+    PROGRAM_MODE,
+    VERIFY_MODE,
+    TOKENIZE_MODE,
+    TEXT_MODE,
+)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/settings.py
+# What a command line says, in typed fields.
+
+class Settings:
+    """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
+
+    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
+    chosen. how: {a field of Sampling: its value}, of those that were given.
+    """
+
+    def __init__(self, given, model, threads, mode, how):
+        self.given = given
+        self.mode = mode
+        self.how: dict = how
+        self.screen = Screen(given.clean)
+
+        self.model: str = model
+        self.tokenizer: str | None = given.tokenizer
+        self.id: str | None = given.id
+
+        self.prompt: str | None = given.prompt
+        self.file: str | None = given.file
+        self.n_predict: int = given.n_predict  # -1 = until the end
+        self.stop: list = given.stop
+        self.ignore_eos: bool = given.ignore_eos
+        self.echo: bool = given.echo
+        self.json: bool = given.json
+        self.jsonl: bool = given.jsonl
+        self.logprobs: int | None = given.logprobs
+        self.raw: bool = given.raw
+        self.system: str | None = given.system  # the message; main() reads it from system_file
+        self.system_file: str | None = given.system_file
+        self.seed: int | None = given.seed
+        self.parallel: int = given.parallel
+
+        self.threads: int | None = threads
+        self.ctx_size: int = given.ctx_size  # 0 = the model's
+        self.kv: str | None = given.kv
+        self.prompt_cache: str | None = given.prompt_cache
+        self.quiet: bool = given.quiet
+        self.verbose: bool = given.verbose
+
+    def __getitem__(self, flag):
+        return flag.value(self.given)
+
+    @property
+    def promptless(self):
+        """Whether there is nothing to read a prompt from, but a terminal."""
+        return self.prompt is None and self.file is None and sys.stdin and sys.stdin.isatty()
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/flags.py
+# The command line's flags, read and checked.
+
+EXAMPLES = """\
+examples:
+  python run.py model.bin -p "Once upon a time"
+  python run.py model.bin --chat
+  python run.py model.bin -f notes.txt -n 100 --temp 0
+  echo "The fox said" | python run.py model.bin -q > story.txt
+  python run.py model.bin -p "Is a fox red?" --choices yes no
+  python run.py model.bin --batch requests.jsonl -o answers.jsonl
+  python run.py model.bin --perplexity -f book.txt
+  python run.py model.bin -p "A story, please" --json | jq .usage
+
+exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
+the pipe has gone. stdout carries the text and nothing else.
+"""
+COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
+HABITS = {  # flags of llama2.c and llama.cpp that are something else here
+    "-i": "the prompt is -p TEXT",
+    "-y": "the system prompt is -sys TEXT",
+    "-b": "give the model file as it is; the context is -c N",
+    "--chat-template": "a template is compiled when a model is made: "
+    "export.py SOURCE --chat-template FILE",
+}
+
+
+def all_flags():
+    """Every Flag, as --help lists them."""
+    return [flag for group in GROUPS for flag in group.members(MODES)]
+
+
+def make_parser():
+    ap = Parser(
+        prog=CALLED,
+        usage=f"{CALLED} MODEL [options]",
+        description="Write text with a language model.",
+        epilog=EXAMPLES.replace("python run.py", COMMAND),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
+        allow_abbrev=False,
+    )
+    for group in GROUPS:
+        place = ap.add_argument_group(group.title) if group.title else ap
+        for flag in group.members(MODES):
+            place.add_argument(*flag.names, **flag.how)
+    return ap
+
+
+def parse_args(argv):
+    """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
+    ap, flags = make_parser(), all_flags()
+    given = ap.parse_args(glued(argv, flags, ap.error))
+    if given.model_flag in ("chat", "generate"):
+        ap.error(
+            f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
+        )
+    if (given.model is None) == (given.model_flag is None):
+        ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
+    check_habits(given, ap.error)
+    check_numbers(given, flags, ap.error)
+    mode = chosen(given, flags, ap.error)
+    values = {rule.name: getattr(given, rule.name) for rule in RULES}
+    how = {name: value for name, value in values.items() if value is not None}
+    threads = None if given.threads is None else int(given.threads)
+    settings = Settings(given, given.model or given.model_flag, threads, mode, how)
+    try:
+        if settings.raw and (mode.template or settings.system or settings.system_file):
+            raise ModelError(
+                "--raw continues text without a template; leave out --chat and the system prompt"
+            )
+        mode.check(settings)
+        Sampling(**how)  # raises for a value out of range
+    except ModelError as e:
+        ap.error(str(e))
+    return settings
+
+
+def glued(argv, flags, error):
+    """The words for argparse, which takes a value that begins with a dash only behind an =."""
+    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
+    words = []
+    for word in argv:
+        if words and words[-1] in dashed:
+            words[-1] = f"{dashed[words[-1]]}={word}"
+        elif word in HABITS:
+            whose = "llama.cpp" if word[:2] == "--" else "llama2.c"
+            error(f"{word} is {whose}'s; {HABITS[word]}")
+        else:
+            words.append(word)
+    return words
+
+
+def check_habits(given, error):
+    """Values that show a flag was taken for another's."""
+    if re.fullmatch(r"0?\.\d+|1\.0*", given.prompt or ""):
+        error(
+            f"-p {given.prompt}: -p is the prompt, expected text; top-p is --top-p "
+            "(a prompt like this can come from -f)"
+        )
+    if given.threads is not None and not re.fullmatch(r"\d{1,9}", given.threads):
+        found = printable(given.threads)
+        error(f"-t is {found}, expected a number of threads; the temperature is --temp")
+    if given.id is not None and not MODEL_ID.fullmatch(given.id):
+        error(
+            f"--id is {given.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
+        )
+
+
+def check_numbers(given, flags, error):
+    """Numbers within the ranges of their flags."""
+    for flag in (flag for flag in flags if flag.means):
+        value = flag.value(given)
+        if value is not None and not flag.least <= value <= flag.most:
+            error(f"{flag.names[0]} is {value}, expected {flag.means}")
+
+
+def chosen(given, flags, error):
+    """The Mode that is asked for: one thing at a time, and flags only where they do something."""
+    mode, *more = [mode for mode in MODES if mode.is_asked_for(given)] or [MODES[-1]]
+    if more:
+        error(f"{mode.name} and {more[0].name}: expected one of them; run them one after the other")
+    for flag in flags:
+        if flag.some and flag.is_given(given) and not mode.takes(flag):
+            error(f"{flag.long} does nothing with {mode.name}; leave it out")
+    for flag in (flag for flag in flags if flag.needs):
+        asked = flag.value(given) is not None and flag.value(given) is not False  # 0 is asked
+        if asked and not any(need.value(given) for need in flag.needs):
+            error(flag.lacks)
+    return mode
 
 
 # -----------------------------------------------------------------------------
 # twofile/front/main.py
-# The program: flags, modes, signals, exit codes.
+# The program: a mode, signals, exit codes.
 
 def main(argv=None):
     """Run the command line; -> exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if "--bench" in argv:
-            return bench(argv)
+        for mode in MODES:
+            if mode.line and mode.name in argv:
+                return mode.line(argv)
         args = parse_args(argv)
-        if args.system_file is not None:
-            args.system = as_text(read_text(args.system_file), "the system prompt")
-        elif args.system is not None:
-            args.system = as_text(os.fsencode(args.system), "the system prompt")
-        args.system = args.system and screen(args, args.system)
+        args.system = read_system(args)
         model = Model(
             args.model,
             args.tokenizer,
@@ -8861,37 +9262,24 @@ def main(argv=None):
             not args.quiet,
             args.id,
         )
-        if args.mode == "verify":
-            verify(model.file)
-            print(
-                f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256"
-            )
-        elif args.mode == "batch":
-            return batch(model, args)
-        elif args.repl:
-            return chat(model, args)
-        else:
-            modes = {
-                "info": show_info,
-                "tokenize": show_tokens,
-                "score": show_score,
-                "choices": show_choice,
-            }
-            {**modes, "perplexity": show_perplexity}.get(args.mode, write_text)(model, args)
+        code = args.mode.run(model, args)
         sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
-        print(f"run.py: error: {e}", file=sys.stderr)
+        say(f"error: {e}")
         return 1
     except MemoryError:
-        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
-        print(f"run.py: error: {text}", file=sys.stderr)
+        say(
+            "error: -c, -n or -f: what they ask for takes more memory than there is; "
+            "expected room for it; choose less"
+        )
         return 1
-    return 0
+    return code or 0
 
 
 def come_again(swallowed):
-    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is sent once more, soon."""
+    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is
+    sent once more, soon."""
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
     if number is None:
         return sys.__unraisablehook__(swallowed)
@@ -8903,13 +9291,11 @@ def launch():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
-        while (
-            os.open(os.devnull, os.O_RDWR) < 3
-        ):  # a closed stream's number would go to the next file, and be read as one
+        # a closed stream's number would go to the next file, and be read as one
+        while os.open(os.devnull, os.O_RDWR) < 3:
             pass
-    sys.stderr = sys.stderr or open(
-        os.devnull, "w"
-    )  # closed by 2>&-; print would take stdout instead
+    # closed by 2>&-; print would take stdout instead
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
@@ -8923,37 +9309,13 @@ def launch():
     except OSError as e:
         code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
         if code == 1:
-            text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
-            print(f"run.py: error: {text}", file=sys.stderr)
+            found = f"standard output cannot be written ({e.strerror})"
+            say(f"error: {found}; expected room for the text; free some")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # all is said; the end of Python takes some milliseconds
+    # all is said; the end of Python takes some milliseconds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/program.py
-# --program: what was recorded for a model, a line a record.
-
-def show_program(model, args):
-    """A line a record: place, kernel, operands; with -v also its share of the time of one token
-    and of a prompt of 128."""
-    forward = model.ready(min(model.n_ctx, 256))
-    rows = listing(forward.program)
-    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in measured(forward, args)]
-    wide = [max(len(row[i]) for row in rows) for i in range(2)]
-    if shares:
-        print("  one  128  place, kernel, operands")
-    for n, (place, kernel, given) in enumerate(rows):
-        before = "".join(f"{column[n]} " for column in shares)
-        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
-
-
-def measured(forward, args):
-    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
-    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""What goes wrong, in four parts on one line, and what is only said."""
+"""The error that everything raises: four parts on one line. The one notice."""
 
 import sys
 
+from .needs import CALLED
+
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to
-    do."""
+    """The file or the request is not one this program can serve; the message says why and what
+    to do."""
 
 
 def printable(text):
@@ -14,5 +16,5 @@ def printable(text):
 
 
 def say(text):
-    """Put a notice on stderr, in the program's name."""
-    print(f"run.py: {text}", file=sys.stderr, flush=True)
+    """A notice on stderr, behind the program's name."""
+    print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
