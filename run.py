@@ -149,7 +149,7 @@ import threading
 import time
 import weakref
 from collections import Counter, namedtuple
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -348,8 +348,7 @@ BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIO
 ANY = math.inf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
     must be zero), the least and the most that this version runs, what it means, its default."""
 
@@ -428,8 +427,7 @@ FIELDS = (  # in the order of the file
 )
 
 
-@dataclass(frozen=True)
-class Bit:
+class Bit(NamedTuple):
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 
@@ -494,9 +492,9 @@ _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
 def _part(name):
-    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
+    """The class of a part: a named tuple of what FIELDS and FLAGS put there."""
     inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return make_dataclass(name.capitalize(), inside, frozen=True)
+    return namedtuple(name.capitalize(), inside)
 
 
 PARTS = {
@@ -583,8 +581,7 @@ GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
 
 
-@dataclass(frozen=True, eq=False)
-class Type:
+class Type(NamedTuple):
     """A type of elements: how many bits, and what the bits mean.
 
     number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
@@ -665,8 +662,7 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 ]
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
     read-only."""
 
@@ -864,7 +860,6 @@ def in_parts(b, parts, emit, *vectors):
 # twofile/words/word.py
 # A word that kernels are written in.
 
-@dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -876,8 +871,8 @@ class Word:
     of the result.
     """
 
-    signature: str
-    emit: object
+    def __init__(self, signature, emit):
+        self.signature, self.emit = signature, emit
 
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
@@ -1107,7 +1102,6 @@ call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, 
 # twofile/machines/machine.py
 # Machine: how a processor says a word; here the plain way, for any.
 
-@dataclass(frozen=True)  # no fields: two of one class are equal
 class Machine:
     """An instruction set. Its methods write a word's instructions with an LLVM builder b, which
     gives values of LLVM. Others say in another way what they can do better.
@@ -1119,6 +1113,12 @@ class Machine:
     name = "generic"
     needs = frozenset()
     tiles = False
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __hash__(self):
+        return hash(type(self))
 
     def usable(self):
         """Whether this process may use what needs does not tell of."""
@@ -1525,8 +1525,7 @@ def spoken(word, machine):
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(NamedTuple):
     """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
@@ -1545,11 +1544,11 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
-@dataclass(frozen=True, eq=False)
 class Inline:
     """A function of words that is compiled into every kernel that calls it."""
 
-    function: object
+    def __init__(self, function):
+        self.function = function
 
     def __call__(self, *args):
         raise RuntimeError("inline functions exist only inside compiled kernels")
@@ -1904,8 +1903,7 @@ class Mapped:
         return self.tensor.data.ctypes.data
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where something is: bytes into a Room; step: bytes from one token's row to the next."""
 
     room: object
@@ -1918,7 +1916,7 @@ class Place:
 
     def columns(self, first):
         """The same rows, from float32 column first on."""
-        return replace(self, at=self.at + 4 * first)
+        return self._replace(at=self.at + 4 * first)
 
 
 # -----------------------------------------------------------------------------
@@ -2009,8 +2007,7 @@ def part_bytes(part, kind, positions):
 # twofile/program/operands.py
 # What a kernel takes, declared beside its code: names, units, how far it reaches in each.
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
 
     reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
@@ -2040,8 +2037,7 @@ class Rows:
         return (self.many(r) - 1) * place.step + self.reach(r)
 
 
-@dataclass(frozen=True)
-class Flat:
+class Flat(NamedTuple):
     """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
@@ -2062,8 +2058,7 @@ class Flat:
         return self.reach(r)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number."""
 
     meaning: str
@@ -2079,8 +2074,7 @@ class Number:
         return (int(value),)
 
 
-@dataclass(frozen=True)
-class Real:
+class Real(NamedTuple):
     """A float32, in the low half of its word."""
 
     meaning: str
@@ -2096,8 +2090,7 @@ class Real:
         return struct.unpack("<i", struct.pack("<f", value))
 
 
-@dataclass(frozen=True)
-class Scratch:
+class Scratch(NamedTuple):
     """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
 
     reach: object
@@ -2276,8 +2269,7 @@ class Workers:
 # twofile/program/program.py
 # A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
     each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
 
@@ -2288,8 +2280,7 @@ class Sizes:
     pairs: int
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One step of a program: where in the model it stands, its kernel, what the kernel takes.
 
     count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
@@ -2372,7 +2363,7 @@ class Program:
             many=self.many[record.count],
             type=kernel.type,
             limits=self.limits,
-            **vars(self.sizes),
+            **self.sizes._asdict(),
         )
 
     def reaches(self, record):
@@ -2912,8 +2903,7 @@ def blend(loads, size):
 # twofile/kernels/cache.py
 # Types of the cache of keys and values, and where a head's are.
 
-@dataclass(frozen=True, eq=False)
-class CacheType:
+class CacheType(NamedTuple):
     """How the numbers of keys and values are kept: bytes of each, and the words that write one,
     write 16, and read a tile of 16."""
 
@@ -3435,8 +3425,7 @@ def weight_float(peek_weight, size):
     return inline(weight)
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
     quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;
@@ -5140,8 +5129,7 @@ class Recorder(Program):
 # twofile/modelfile.py
 # A model file, checked and mapped.
 
-@dataclass(frozen=True, eq=False)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
 
     path: str
@@ -5168,7 +5156,7 @@ def open_model(path):
             if len(raw) != size:
                 found = "changed while it was being opened"
                 raise ModelError(f"{found}; expected a file at rest; try again")
-            data = {t.name: replace(t, data=raw[t.off : t.off + t.nbytes]) for t in tensors}
+            data = {t.name: t._replace(data=raw[t.off : t.off + t.nbytes]) for t in tensors}
             check_values(config, data, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None
@@ -5670,8 +5658,7 @@ class Cutter:
 # twofile/tokenizer/contents.py
 # What a tokenizer.bin says, checked.
 
-@dataclass(eq=False)
-class TokenizerFile:
+class TokenizerFile(NamedTuple):
     """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
 
     sha256: bytes  # of the whole file
@@ -8965,7 +8952,9 @@ def show_program(model, args):
     and of a prompt of 128."""
     forward = model.ready(min(model.n_ctx, 256))
     rows = listing(forward.program)
-    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)]
+    shares = [
+        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
+    ]
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     if shares:
         print("  one  128  place, kernel, operands")

@@ -1,7 +1,7 @@
 """A model's numbers in memory, part by part; a part that a model lacks is None."""
 
 import struct
-from dataclasses import make_dataclass
+from collections import namedtuple
 
 from .fields import ATTENTION, FIELDS, FLAGS, OPTIONAL
 
@@ -11,9 +11,9 @@ _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
 def _part(name):
-    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
+    """The class of a part: a named tuple of what FIELDS and FLAGS put there."""
     inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return make_dataclass(name.capitalize(), inside, frozen=True)
+    return namedtuple(name.capitalize(), inside)
 
 
 PARTS = {

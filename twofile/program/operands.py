@@ -2,14 +2,13 @@
 
 import struct
 from collections import namedtuple
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .buffers import Place
 from .passes import OPERANDS, RECORD_BYTES
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
 
     reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
@@ -39,8 +38,7 @@ class Rows:
         return (self.many(r) - 1) * place.step + self.reach(r)
 
 
-@dataclass(frozen=True)
-class Flat:
+class Flat(NamedTuple):
     """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
@@ -61,8 +59,7 @@ class Flat:
         return self.reach(r)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number."""
 
     meaning: str
@@ -78,8 +75,7 @@ class Number:
         return (int(value),)
 
 
-@dataclass(frozen=True)
-class Real:
+class Real(NamedTuple):
     """A float32, in the low half of its word."""
 
     meaning: str
@@ -95,8 +91,7 @@ class Real:
         return struct.unpack("<i", struct.pack("<f", value))
 
 
-@dataclass(frozen=True)
-class Scratch:
+class Scratch(NamedTuple):
     """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
 
     reach: object
