@@ -491,18 +491,28 @@ CONFIG_BYTES = 512
 _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
-def _part(name):
-    """The class of a part: a named tuple of what FIELDS and FLAGS put there."""
-    inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return namedtuple(name.capitalize(), inside)
+class Fixed:
+    """Some numbers of a config, by name; they do not change."""
+
+    def __init__(self, **numbers):
+        self.__dict__.update(numbers)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config does not change: {name}")
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-PARTS = {
-    name: _part(name) for name in dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at)
-}
+PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))
 
 
-class Config:
+class Config(Fixed):
     """The numbers a model is made of, by the names of FIELDS: Config("llama", dim=64, ...).
 
     What FIELDS and FLAGS put at "heads.size" is config.heads.size here. flags: their bits, or each
@@ -525,15 +535,7 @@ class Config:
         self.__dict__.update(found.pop(""))
         for part, values in found.items():
             there = part not in OPTIONAL or any(values.values())
-            self.__dict__[part] = PARTS[part](**values) if there else None
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"a config does not change: {name}")
-
-    def __eq__(self, other):
-        return isinstance(other, Config) and self.__dict__ == other.__dict__
-
-    __hash__ = None
+            self.__dict__[part] = Fixed(**values) if there else None
 
     def __repr__(self):
         said = {f.name: f.default for f in FIELDS}
@@ -2099,29 +2101,31 @@ class Scratch(NamedTuple):
         return ()
 
 
-class Declared:
-    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+class Operands(tuple):
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step). To numba it is
+    a named tuple, whose values are constants.
 
     about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
     """
 
-    about = ""
-    declared = {}
+    _fields = ()
+
+    def _asdict(self):
+        return dict(zip(self._fields, self))
 
 
 def operands(about, *groups, **given):
     """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
-    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
-    to numba its attributes are constants."""
+    in every kernel that begins with them. -> Operands"""
     declared = {}
     for part in (*(group.declared for group in groups), given):
         declared |= part
     names = [word for name, operand in declared.items() for word in operand.names(name)]
     if OPERANDS + 8 * len(names) > RECORD_BYTES:
         raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
-    offsets = namedtuple("Operands", names)
-    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
-    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+    offsets = range(OPERANDS, OPERANDS + 8 * len(names), 8)
+    more = {"_fields": tuple(names), "about": about, "declared": declared}
+    return type("Operands", (Operands,), {**dict(zip(names, offsets)), **more})(offsets)
 
 
 # -----------------------------------------------------------------------------

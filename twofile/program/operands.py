@@ -1,7 +1,6 @@
 """What a kernel takes, declared beside its code: names, units, how far it reaches in each."""
 
 import struct
-from collections import namedtuple
 from typing import NamedTuple
 
 from .buffers import Place
@@ -100,26 +99,28 @@ class Scratch(NamedTuple):
         return ()
 
 
-class Declared:
-    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+class Operands(tuple):
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step). To numba it is
+    a named tuple, whose values are constants.
 
     about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
     """
 
-    about = ""
-    declared = {}
+    _fields = ()
+
+    def _asdict(self):
+        return dict(zip(self._fields, self))
 
 
 def operands(about, *groups, **given):
     """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
-    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
-    to numba its attributes are constants."""
+    in every kernel that begins with them. -> Operands"""
     declared = {}
     for part in (*(group.declared for group in groups), given):
         declared |= part
     names = [word for name, operand in declared.items() for word in operand.names(name)]
     if OPERANDS + 8 * len(names) > RECORD_BYTES:
         raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
-    offsets = namedtuple("Operands", names)
-    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
-    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+    offsets = range(OPERANDS, OPERANDS + 8 * len(names), 8)
+    more = {"_fields": tuple(names), "about": about, "declared": declared}
+    return type("Operands", (Operands,), {**dict(zip(names, offsets)), **more})(offsets)
