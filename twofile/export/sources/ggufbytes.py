@@ -1,0 +1,108 @@
+"""A GGUF's bytes: its metadata and its table of tensors."""
+
+import math
+import struct
+
+import numpy as np
+
+from ...errors import ModelError, printable
+from ...files import padded
+from ..arrays import mapped
+from ..say import need
+
+GGUF_NUMBERS = {
+    0: "u1",
+    1: "i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    6: "<f4",
+    7: "?",
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
+
+
+class GgufBytes:
+    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is read: 64 MiB, 4 million
+    values, no arrays of arrays."""
+
+    def __init__(self, raw):
+        self.raw, self.at, self.left = memoryview(raw), 4, 1 << 22
+
+    def take(self, n):
+        if n > len(self.raw) - self.at or self.at + n > 64 << 20:
+            raise ModelError(
+                "not a whole GGUF file: its description is cut short; is the download complete?"
+            )
+        self.at += n
+        return bytes(self.raw[self.at - n : self.at])
+
+    def number(self, form="<Q"):
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    def value(self, kind, n=None):
+        """One value of this type, or a list of n."""
+        self.left -= n or 1
+        if self.left < 0:
+            raise ModelError(
+                "more than 4 million values of metadata; expected a GGUF of llama.cpp; refused"
+            )
+        if kind == 8:
+            texts = [self.take(self.number()).decode() for _ in range(1 if n is None else n)]
+            return texts[0] if n is None else texts
+        if kind == 9 and n is None:
+            return self.value(self.number("<I"), self.number())
+        dtype = np.dtype(GGUF_NUMBERS[kind])
+        found = np.frombuffer(self.take(dtype.itemsize * (1 if n is None else n)), dtype).tolist()
+        return found[0] if n is None else found
+
+
+def gguf_file(path):
+    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is checked, in Python ints."""
+    raw = mapped(path)
+    f = GgufBytes(raw)
+    version, n_tensors, n_fields = f.number("<I"), f.number(), f.number()
+    if version not in (2, 3) or max(n_tensors, n_fields) > 65536:
+        found = f"version {version}, {n_tensors} tensors and {n_fields} fields"
+        raise ModelError(
+            f"not a whole GGUF file: {found}; expected little-endian, version 2 or 3; is the download complete?"
+        )
+    pairs = [(f.value(8), f.value(f.number("<I"))) for _ in range(n_fields)]
+    fields, rows = dict(pairs), []
+    for _ in range(n_tensors):
+        name, shape = f.value(8), [f.number() for _ in range(min(f.number("<I"), 5))]
+        rows.append((name, shape[::-1], f.number("<I"), f.number()))
+    if len(fields) < n_fields or len({row[0] for row in rows}) < n_tensors:
+        raise ModelError("a name stands twice in it; expected each once; convert it again")
+    if not n_tensors:
+        return fields, []
+    align, gguf, tensors, expected = fields.get("general.alignment", 32), need("gguf"), [], 0
+    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
+        raise ModelError(
+            f"alignment of {printable(str(align))[:20]}, expected a power of two; convert it again"
+        )
+    begin = padded(f.at, align)
+    for name, shape, number, off in rows:
+        where = f"tensor {printable(name)[:60]}"
+        if number not in iter(gguf.GGMLQuantizationType):
+            raise ModelError(
+                f"{where} has type {number}, which the package gguf does not know; pip install -U gguf"
+            )
+        kind = gguf.GGMLQuantizationType(number)
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
+            raise ModelError(
+                f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes; convert it again"
+            )
+        nbytes = math.prod(shape) // block * size
+        if off != expected or begin + off + nbytes > len(raw):
+            found = f"{where} is at {off:,}, {nbytes:,} bytes"
+            raise ModelError(
+                f"not a whole GGUF file: {found}, expected at {expected:,}, to {len(raw):,}; download it again"
+            )
+        expected = padded(off + nbytes, align)
+        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
+    return fields, tensors
