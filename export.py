@@ -7,6 +7,8 @@ The program is twofile/export/, a room for each source, family and kind of token
 import sys
 
 try:
+    import numpy  # noqa: F401
+
     from twofile.export.main import launch
 except ImportError as e:
     if __name__ != "__main__":

@@ -1,1 +1,1 @@
-"""From a trained model of anybody's to model.bin and tokenizer.bin; not part of run.py."""
+"""From anybody's trained model to model.bin and tokenizer.bin."""

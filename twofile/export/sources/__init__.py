@@ -1,1 +1,1 @@
-"""Each reader: a path -> config, rope, tensors {canonical name: Rows or vector}, tokenizer, note."""
+"""Each reader: a path -> config, rope, tensors, tokenizer, note."""
