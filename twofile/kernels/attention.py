@@ -2,27 +2,10 @@
 
 import numpy as np
 
-from ..compiler.kernel import inline
-from ..program.passes import (
-    GAIN,
-    N_TOKENS,
-    OUT,
-    OUT_STEP,
-    POSITIONS,
-    QS,
-    SCRATCH,
-    SCRATCH_STEP,
-    SLOTS,
-    X_STEP,
-    A,
-    B,
-    C,
-    D,
-    E,
-    Q,
-    W,
-    X,
-)
+from ..compiler.kernel import Kernel, inline
+from ..files import padded
+from ..program.operands import Flat, Number, Real, Rows, Scratch, operands
+from ..program.passes import KEYS, N_TOKENS, POSITIONS, SCRATCH, SCRATCH_STEP, SLOTS
 from ..words.memory import load, loads_f32, peek, peek_f32, poke, poke_f32, spreads, store, stores
 from ..words.numbers import (
     add,
@@ -42,33 +25,62 @@ from ..words.numbers import (
     zeros4,
 )
 from .activation import capped
+from .cache import CACHE_TYPES, key_bytes, value_bytes
 from .play import share
 
-# A query's state in scratch: largest score so far and fade (float32: what becomes of what was summed before), its keys
-# [begin, end) (int64), 16 partial sums of weights, the weighted values. Before the states: 4 queries, 4 * 64 scores.
+# A query's state in scratch: largest score so far and fade (float32: what becomes of what was
+# summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
+# Before the states: 4 queries, 4 * 64 scores.
 FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
 
 
-def attention(loads, size):
-    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
-    GAIN = cap of the scores or 0, W = a score of each head that takes weight and has no value (a sink; Xiao et al. 2024) or 0.
+def queries_bytes(r):
+    """Scratch of four queries: see above."""
+    wide = padded(r.size, 16)
+    return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
 
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
-    are several heads' or several tokens', share the reading of their keys.
+
+ATTEND = operands(
+    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
+    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
+    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
+    keys=Flat(key_bytes),
+    values=Flat(value_bytes),
+    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    window=Number("keys that a query sees, 0 = all"),
+    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
+    queries=Scratch(queries_bytes),
+)
+
+
+def attention(loads, size):
+    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
+    (Xiao et al. 2024).
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
+    head of the cache, which are several heads' or several tokens', share the reading of their keys.
     """
     scores_one, scores_four = score(loads, size)
     values_one, values_four = blend(loads, size)
 
     def attention(record, pas, t, threads):
         heads, group, dim, room = (
-            peek(record + A),
-            peek(record + B),
-            peek(record + C),
-            peek(record + D),
+            peek(record + ATTEND.heads),
+            peek(record + ATTEND.group),
+            peek(record + ATTEND.size),
+            peek(record + ATTEND.room),
         )
         wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots, cap = peek(pas + N_TOKENS) * group, peek(pas + SLOTS), peek_f32(record + GAIN)
+        n, slots, cap = (
+            peek(pas + N_TOKENS) * group,
+            peek(pas + SLOTS),
+            peek_f32(record + ATTEND.cap),
+        )
         tiles = (n + 3) // 4
         first, last = share(heads * tiles, t, threads)
         for item in range(first, last):
@@ -85,11 +97,21 @@ def attention(loads, size):
             if together:
                 lane = (peek(slots + 8 * (at // group)) * heads + head) * room
                 for base in range(begin // 64 * 64, end, 64):
-                    scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
+                    scores_four(
+                        peek(record + ATTEND.keys) + (lane + base) * dim * size,
+                        q,
+                        scores,
+                        dim,
+                        wide,
+                    )
                     for h in range(opaque(4)):
                         soften(scores + 256 * h, states + step * h, base, cap)
                     values_four(
-                        peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base
+                        peek(record + ATTEND.values) + (lane + base) * wide * size,
+                        scores,
+                        states,
+                        wide,
+                        base,
                     )
             else:
                 for h in range(count):
@@ -99,27 +121,31 @@ def attention(loads, size):
                     )
                     for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
                         scores_one(
-                            peek(record + Q) + (lane + base) * dim * size,
+                            peek(record + ATTEND.keys) + (lane + base) * dim * size,
                             q + 4 * wide * h,
                             scores,
                             dim,
                         )
                         soften(scores, state, base, cap)
                         v, begin = (
-                            peek(record + QS) + (lane + base) * wide * size,
+                            peek(record + ATTEND.values) + (lane + base) * wide * size,
                             max(0, peek(state + BEGIN) - base),
                         )
                         values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
             for h in range(count):
                 i, state = (at + h) // group, states + step * h
                 out = (
-                    peek(record + OUT)
-                    + i * peek(record + OUT_STEP)
+                    peek(record + ATTEND.out)
+                    + i * peek(record + ATTEND.out_step)
                     + 4 * dim * (head * group + (at + h) % group)
                 )
                 weight = splat(total(load(state + SUMS)))
-                if peek(record + W) != 0:
-                    sink = splat(peek_f32(peek(record + W) + 4 * (head * group + (at + h) % group)))
+                if peek(record + ATTEND.sinks) != 0:
+                    sink = splat(
+                        peek_f32(
+                            peek(record + ATTEND.sinks) + 4 * (head * group + (at + h) % group)
+                        )
+                    )
                     weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
                 for j in range(0, dim, 16):
                     store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
@@ -130,19 +156,20 @@ def attention(loads, size):
 
 @inline
 def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state. -> its keys [begin, end)."""
-    group, dim = peek(record + B), peek(record + C)
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
+    -> its keys [begin, end)."""
+    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
     x = (
-        peek(record + X)
-        + at // group * peek(record + X_STEP)
+        peek(record + ATTEND.x)
+        + at // group * peek(record + ATTEND.x_step)
         + 4 * dim * (head * group + at % group)
     )
     for j in range(0, dim, 16):
         store(q + 4 * j, load(x + 4 * j))
         store(state + VALUES + 4 * j, zeros1())
     end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + E) > 0:
-        begin = max(0, end - peek(record + E))
+    if peek(record + ATTEND.window) > 0:
+        begin = max(0, end - peek(record + ATTEND.window))
     poke_f32(state, np.float32(-np.inf))
     poke(state + BEGIN, begin)
     poke(state + END, end)
@@ -151,7 +178,8 @@ def prepare(record, pas, head, at, q, state):
 
 
 def score(loads, size):
-    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are 4 * wide apart."""
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are
+    4 * wide apart."""
 
     def one(k, q, scores, dim):
         acc = zeros4()
@@ -175,7 +203,8 @@ def score(loads, size):
 
 @inline
 def soften(scores, state, base, cap):
-    """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
+    """The scores of the block of keys at base become weights; those of keys that the query does not
+    see, 0."""
     first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
     poke_f32(state + FADE, np.float32(1))
     if first < 64 and last > 0:
@@ -200,7 +229,8 @@ def soften(scores, state, base, cap):
 
 
 def blend(loads, size):
-    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys [first, last); for four."""
+    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys
+    [first, last); for four."""
 
     def one(v, scores, state, wide, first, last):
         fade = splat(peek_f32(state + FADE))
@@ -257,3 +287,12 @@ def blend(loads, size):
                 one(v, scores + 256 * h, states + step * h, wide, last, end)
 
     return one, inline(four)
+
+
+def attention_of(kind):
+    """The attention of a type of cache."""
+    make = lambda machine: attention(kind.loads, kind.bytes)
+    return Kernel(f"attention_{kind.name}", make, ATTEND, kind)
+
+
+ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}
