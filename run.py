@@ -195,7 +195,7 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
@@ -5135,7 +5135,7 @@ LIMITS = {
 LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def _tokenizer_chat(raw, tokenizer):
+def tokenizer_chat(raw, tokenizer):
     """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
     if not raw:
         return None, {}, True
@@ -5348,7 +5348,7 @@ class Tokenizer:
             self._load(
                 source
                 if isinstance(source, bytes)
-                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
+                else read_small(source, "a tokenizer.bin", MOST_BYTES)
             )
             self._check(8)
         except ModelError as e:
@@ -5403,7 +5403,7 @@ class Tokenizer:
             raise ModelError(
                 "the class runs overlap, expected each character in one; export it again"
             )
-        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
+        self.chat, self.strips, self.prefix_runs = tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
         self._index(prio, sections["merges"])
 
@@ -6669,7 +6669,7 @@ class Model:
         most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
         where, raw = (
             printable(str(path)),
-            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
+            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
         )
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
@@ -7883,7 +7883,7 @@ class Chat:
         import json
 
         try:
-            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             self.model.encode_chat(
                 [*messages, {"role": "user", "content": ""}]
             )  # raises if it is none

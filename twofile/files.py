@@ -30,7 +30,7 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.config import ATTENTION, ATTENTION2, CONV, FLAGS
+from ...format.fields import ATTENTION, ATTENTION2
 from ..arrays import Mx, Rows, to_float32
+from ..oldconfig import CONV, FLAGS
 
 
 def head_order(dim, rotated, interleaved):

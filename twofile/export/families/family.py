@@ -1,7 +1,8 @@
 """What tells families apart: names of tensors, kinds of layers, defaults."""
 
 from ...errors import ModelError, printable
-from ...format.config import ATTENTION, CONV, DELTA
+from ...format.fields import ATTENTION, DELTA
+from ..oldconfig import CONV
 
 
 def named(prefix, layer, top, parts, head="lm_head"):

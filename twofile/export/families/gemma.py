@@ -1,7 +1,7 @@
 """Google's Gemmas, to the fourth."""
 
 from ...errors import ModelError
-from ...format.config import ATTENTION2
+from ...format.fields import ATTENTION2
 from .family import FIVE, layer_kinds, like_llama
 
 GEMMA = like_llama(

@@ -1,6 +1,7 @@
 """The families as llama.cpp's files name them."""
 
-from ...format.config import ATTENTION, ATTENTION2, CONV, DELTA
+from ...format.fields import ATTENTION, ATTENTION2, DELTA
+from ..oldconfig import CONV
 from .family import ALL, EVEN, FIVE, FOUR, named, tempered
 
 GGUF_HUB = """an=attn_norm fn=ffn_norm wq=attn_q wk=attn_k wv=attn_v wo=attn_output wqkv=attn_qkv qn=attn_q_norm kn=attn_k_norm

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ...format.config import ACTIVATIONS, NONE, Config
+from ...format.config import Config
+from ...format.fields import ACTIVATIONS, NONE
 from ..families.family import NEEDED, first_of
 from ..rope import rope_table
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.config import ACTIVATIONS, NONE, Config
+from ...format.config import Config
+from ...format.fields import ACTIVATIONS, NONE
 from ..families.family import ACTS, NEEDED, first_of
 from ..families.hub import ROTATED, TIED
 from ..rope import rope_table

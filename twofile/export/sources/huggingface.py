@@ -1,27 +1,46 @@
 """A Hugging Face folder, from config.json to its last shard."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.config import _check_config
+from ..damage import reading, theirs
 from ..families.build import Family
 from ..families.family import NEVER, first_of, slides, window_size
 from ..families.hub import FAMILIES
+from ..oldconfig import Old
 from ..rope import second_rope
-from ..say import DAMAGED, PICKLED, read_json, sampled
+from ..settings import read_json
+from ..source import Source, check_model, sampled
 from .hubconfig import SEEING, hf_config, hf_rope, text_part
 from .meta import read_meta
 from .safetensors import read_safetensors
-from .weights import load_weights
+from .weights import PICKLED, load_weights
+
+WRONG = ("config.json: ", "; expected the sizes of a model; is it complete?")
 
 
 def hf_source(j, arrays):
-    """config.json and the arrays of its folder -> source."""
+    """config.json and the arrays of its folder -> Source."""
+    with theirs(*WRONG):
+        f, j = hf_family(j, arrays)
+        c, rule = hf_config(j, f), f.settings("window") or NEVER
+        check_model(c)
+        size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
+        window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
+        table, rope_id, rotated, long = hf_rope(j, f, Old(c), window)
+        second = {"rope2": second_rope(j, Old(c))} if c.second else {}
+    c = c.changed(n_rope=len(table), rope_long=long)
+    tensors = f.tensors(Old(c), rotated) | second
+    more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
+    return Source("Hugging Face folder", c, table, tensors, **more)
+
+
+def hf_family(j, arrays):
+    """-> the Family that a config.json is of, with the arrays; what it says, with the family's
+    defaults."""
     if (j.get("architectures") or [""])[0] in SEEING and isinstance(j.get("text_config"), dict):
         j, arrays = text_part(j, arrays)
     short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
@@ -40,17 +59,7 @@ def hf_source(j, arrays):
     f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)
     if f.label == "Falcon" and f.has("ln_attn"):
         f.names |= {"an": f.names["ln_attn"], "fn": f.names["ln_mlp"]}
-    c, rule = hf_config(j, f), settings.get("window", NEVER)
-    _check_config(c)
-    size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
-    window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
-    table, rope_id, rotated, long = hf_rope(j, f, c, window)
-    c = replace(c, n_rope=len(table), rope_long=long)
-    more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    tensors = f.tensors(c, rotated)
-    if c.head_dim2:
-        tensors["rope2"] = second_rope(j, c)
-    return SimpleNamespace(config=c, rope=table, tensors=tensors, **more)
+    return f, j
 
 
 def read_folder(path, allow_pickle=False):
@@ -66,13 +75,8 @@ def read_folder(path, allow_pickle=False):
                 f"{printable(shard.name)}: tensor {twice} stands in two shards; refused"
             )
         arrays |= more
-    try:
-        source = hf_source(j, arrays)
-    except DAMAGED as e:
-        raise ModelError(
-            f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?"
-        ) from None
-    source.kind, source.folder = "Hugging Face folder", path
+    source = hf_source(j, arrays)
+    source.folder = path
     if (path / "generation_config.json").exists():
         g = read_json(path / "generation_config.json")
         source.config = sampled(source.config, g.get("temperature"), g.get("top_p"), g.get("top_k"))
@@ -85,7 +89,8 @@ def find_shards(path, allow_pickle):
         index, names = path / f"{stem}.index.json", [stem]
         if index.exists():
             files = read_json(index).get("weight_map", {})
-            names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
+            with reading():
+                names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
         elif not (path / stem).exists():
             continue
         if stem.endswith(".bin") and not allow_pickle:
