@@ -9,21 +9,26 @@ the ground
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
-    format/fields        The numbers of the config, each once: its name, its place in the file and in memory, its range.
+    format/fields        The numbers of the config, each once: name, place, range, meaning.
     format/config        A model's numbers in memory, part by part; a part that a model lacks is None.
     format/types         How the elements of a tensor stand in the file: bits, and what scales them.
     format/table         The header page and the table of tensors: read, refuse.
 
 what kernels are written in
-    words/word           Words that kernels are written in, and what writes their instructions.
+    words/emit           What writes LLVM's instructions: its types, and the few forms that words are made of.
+    words/word           A word that kernels are written in.
     words/numbers        Words of arithmetic, lane by lane; the same bits on every machine.
-    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
+    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations.
     words/memory         Words that read and write memory.
     words/threads        Words for what threads do to each other.
+    machines/machine     Machine: how a processor says a word; here the plain way, for any.
+    machines/x86         Processors of Intel and AMD.
     machines/amx         Intel's matrix unit.
-    machines/host        Which instruction set this machine has.
+    machines/neon        Processors of ARM with dot products of bytes.
+    machines/host        Which machine this is.
 
 from words to machine code
+    compiler/intrinsic   A word becomes LLVM's instructions, for numba or for anybody.
     compiler/kernel      What is compiled: kernels, and functions inlined into them.
     compiler/compile     A kernel becomes object code, by numba.
     compiler/kept        Object code kept between runs, in a folder that is ours alone.
@@ -34,6 +39,7 @@ a forward as data
     program/passes       The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
     program/operands     What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+    program/listing      A program as text: a line a record, by name.
     program/player       A pass is played by all threads: the words that it goes by, and who waits for whom.
     program/program      A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
@@ -41,6 +47,7 @@ what is compiled
     kernels/play         The kernel that plays the others, and what threads share and wait for.
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
+    kernels/blocks       A block of 64 keys: scores, what softmax makes of them, the values by their weights.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
@@ -92,16 +99,18 @@ the program
     front/show           What is printed about a model or a given text.
     front/write          Writing one text to stdout.
     front/main           The program: flags, modes, signals, exit codes.
+    front/program        --program: what was recorded for a model, a line a record.
 """
 
 import argparse
 import codecs
 import contextlib
+import contextvars
 import ctypes
 import functools
 import hashlib
 import heapq
-import importlib.util
+import importlib
 import inspect
 import itertools
 import math
@@ -159,7 +168,8 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 # The error that everything raises: four parts on one line.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
+    """The file or the request is not one this program can serve; the message says why and what to
+    do."""
 
 
 def printable(text):
@@ -177,7 +187,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
+    Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -204,6 +215,21 @@ def read_small(path, what, most):
         return f.read(most)
 
 
+@contextlib.contextmanager
+def replaced(path, mode=0o666):
+    """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
+    with an error, nothing is left of it, and path is what it was. Raises OSError, ValueError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
+            yield f
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            os.unlink(temporary)
+        raise
+
+
 # -----------------------------------------------------------------------------
 # twofile/machine.py
 # What this machine has: memory, cores, a name.
@@ -212,7 +238,7 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -271,13 +297,14 @@ def peak_rss():
 
 # -----------------------------------------------------------------------------
 # twofile/format/fields.py
-# The numbers of the config, each once: its name, its place in the file and in memory, its range.
+# The numbers of the config, each once: name, place, range, meaning.
 
 NONE = 0xFFFFFFFF  # an absent token id
 ATTENTION, CONVOLUTION, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens meet
 MANY_KINDS = 224  # layers whose kind is told; those behind are ATTENTION
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")  # by their number
 CLAMPED = ACTIVATIONS.index("clamped")
+BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIONS))
 ANY = math.inf
 
 
@@ -314,7 +341,7 @@ FIELDS = (  # in the order of the file
     whole("vocab_size", "vocab_size", 1, 1 << 22, "tokens"),
     whole("max_ctx", "max_ctx", 1, 1 << 24, "positions the model was made for"),
     whole("norm", "norms.centred", 0, 1, "0 RMS, 1 layer norm"),
-    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, ", ".join(ACTIVATIONS)),
+    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, BY_NUMBER),
     whole("qk_norm", "heads.norm", 0, 2, "norm of q and k: 1 each head, 2 all heads together"),
     whole("qk_after", "heads.norm_after", 0, 1, "1 = that norm comes behind the rotation"),
     whole("parallel", "parallel", 0, 1, "1 = attention and feed-forward read the same"),
@@ -548,7 +575,7 @@ class Type:
         return padded(n, GROUP) if self.quantised else n
 
     def nbytes(self, shape, blocked):
-        """Bytes of a tensor in the file, an exact Python int; blocked: with its blocks filled up."""
+        """Bytes of a tensor in the file, an exact int; blocked: with its blocks filled up."""
         if blocked:
             shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
         return math.prod(shape) * self.bits // 8
@@ -703,17 +730,109 @@ def read_record(raw, i, expected):
 # ===== what kernels are written in
 
 # -----------------------------------------------------------------------------
+# twofile/words/emit.py
+# What writes LLVM's instructions: its types, and the few forms that words are made of.
+
+class Llvm:
+    """llvmlite's types; it is imported when the first is asked for: most runs compile nothing."""
+
+    f32 = cached_property(lambda ll: ll.ir.FloatType())
+    f64 = cached_property(lambda ll: ll.ir.DoubleType())
+    half = cached_property(lambda ll: ll.ir.HalfType())
+    void = cached_property(lambda ll: ll.ir.VoidType())
+    i1 = cached_property(lambda ll: ll.ir.IntType(1))
+    i8 = cached_property(lambda ll: ll.ir.IntType(8))
+    i16 = cached_property(lambda ll: ll.ir.IntType(16))
+    i32 = cached_property(lambda ll: ll.ir.IntType(32))
+    i64 = cached_property(lambda ll: ll.ir.IntType(64))
+    F = cached_property(lambda ll: ll.ir.VectorType(ll.f32, 16))
+    I = cached_property(lambda ll: ll.ir.VectorType(ll.i32, 16))  # noqa: E741
+    H = cached_property(lambda ll: ll.ir.VectorType(ll.i16, 16))
+    B = cached_property(lambda ll: ll.ir.VectorType(ll.i8, 64))
+
+    @cached_property
+    def ir(self):
+        from llvmlite import ir
+
+        return ir
+
+    @cached_property
+    def cgutils(self):
+        from numba.core import cgutils
+
+        return cgutils
+
+
+LL = Llvm()
+
+
+def pointer_to(b, address, kind):
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def read_at(b, p, kind):
+    return b.load(pointer_to(b, p, kind), align=1)
+
+
+def write_at(b, p, value):
+    b.store(value, pointer_to(b, p, value.type), align=1)
+
+
+def call_llvm(b, name, result, *args):
+    """One of LLVM's intrinsics, or a function of C."""
+    kind = LL.ir.FunctionType(result, [a.type for a in args])
+    return b.call(LL.cgutils.get_or_insert_function(b.module, kind, name), args)
+
+
+def with_element(kind, element):
+    """The scalar or vector type kind with other elements."""
+    return LL.ir.VectorType(element, kind.count) if isinstance(kind, LL.ir.VectorType) else element
+
+
+def constant(kind, value):
+    """The value; in a vector, in all lanes."""
+    many = isinstance(kind, LL.ir.VectorType)
+    return LL.ir.Constant(kind, [value] * kind.count if many else value)
+
+
+def _shuffle(b, v, lanes, w=None):
+    order = LL.ir.Constant(LL.ir.VectorType(LL.i32, len(lanes)), list(lanes))
+    return b.shuffle_vector(v, w or v, order)
+
+
+def spread_lanes(b, value, n=16):
+    """A scalar, in all of n lanes."""
+    nothing = LL.ir.Constant(LL.ir.VectorType(value.type, n), LL.ir.Undefined)
+    return _shuffle(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
+
+
+def some_lanes(b, v, i, n):
+    """Lanes i * n to i * n + n - 1."""
+    return _shuffle(b, v, range(i * n, i * n + n))
+
+
+def in_parts(b, parts, emit, *vectors):
+    """emit on each of 2 or 4 parts of the vectors, joined again: for narrower registers."""
+    part = lambda v, i: some_lanes(b, v, i, v.type.count // parts)
+    out = [emit(*(part(v, i) for v in vectors)) for i in range(parts)]
+    while len(out) > 1:
+        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+    return out[0]
+
+
+# -----------------------------------------------------------------------------
 # twofile/words/word.py
-# Words that kernels are written in, and what writes their instructions.
+# A word that kernels are written in.
 
 @dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
-    The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors of 16 float32, of 16
-    int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d: float64; i: int32; p: int64 or an address; v:
-    nothing; a: an address and a stride in bytes, so that each vector of the tile has its own address. emit sees one vector
-    at a time. T is that of the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
+    The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors
+    of 16 float32, of 16 int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d:
+    float64; i: int32; p: int64 or an address; v: nothing; a: an address and a stride in bytes, so
+    that each vector of the tile has its own address. emit sees one vector at a time. T is that of
+    the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
     of the result.
     """
 
@@ -723,176 +842,41 @@ class Word:
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
 
-    @functools.cached_property
-    def compiled(self):
-        return _intrinsic(self)
+    def write(self, machine, b, *operands):
+        """-> the value that the instructions give, on that machine."""
+        return self.emit(b, *operands)
 
 
-class _LL:
-    """llvmlite's modules and types, and the host's isa; filled in by _prepare when something must be compiled."""
+class MachineWord(Word):
+    """A word that machines say in different ways: emit(machine, builder, operands)."""
 
-
-def _ptr(b, address, kind):
-    return b.inttoptr(address, kind.as_pointer())
-
-
-def _call(b, name, result, *args):
-    kind = _LL.ir.FunctionType(result, [a.type for a in args])
-    return b.call(_LL.cgutils.get_or_insert_function(b.module, kind, name), args)
-
-
-def _vec(element, n):
-    return _LL.ir.VectorType(element, n)
-
-
-def _as(kind, element):
-    """The scalar or vector type kind with other elements."""
-    return _vec(element, kind.count) if isinstance(kind, _LL.ir.VectorType) else element
-
-
-def _const(kind, value):
-    return _LL.ir.Constant(
-        kind, [value] * kind.count if isinstance(kind, _LL.ir.VectorType) else value
-    )
-
-
-def _shuffle(b, v, lanes, w=None):
-    return b.shuffle_vector(v, w or v, _LL.ir.Constant(_vec(_LL.i32, len(lanes)), list(lanes)))
-
-
-def _splat(b, value, n=16):
-    one = b.insert_element(
-        _LL.ir.Constant(_vec(value.type, n), _LL.ir.Undefined), value, _const(_LL.i32, 0)
-    )
-    return _shuffle(b, one, [0] * n)
-
-
-def _piece(b, v, i, n):
-    """Lanes i * n to i * n + n - 1."""
-    return _shuffle(b, v, range(i * n, i * n + n))
-
-
-def _split(b, parts, emit, *vectors):
-    """emit on each of 2 or 4 parts of the vectors, joined again: for machines with narrower registers."""
-    out = [emit(*(_piece(b, v, i, v.type.count // parts) for v in vectors)) for i in range(parts)]
-    while len(out) > 1:
-        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
-    return out[0]
-
-
-def _get(b, p, kind):
-    return b.load(_ptr(b, p, kind), align=1)
-
-
-def _put(b, p, value):
-    b.store(value, _ptr(b, p, value.type), align=1)
-
-
-def _intrinsic(word):
-    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
-    import numba
-
-    Tile = _LL.Tile
-    letters, result = word.signature.split("->")
-    scalars = {
-        "p": numba.int64,
-        "i": numba.int32,
-        "f": numba.float32,
-        "d": numba.float64,
-        "v": numba.void,
-        "B": Tile("B", 0),
-    }
-    count = len(letters) + letters.count("a")
-
-    def typing(context, *given):
-        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
-        flat = [kind for letter in letters for kind in ("pp" if letter == "a" else letter)]
-        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
-        returns = scalars[result] if result in scalars else Tile(result[0], width)
-        return returns(*kinds), lambda cx, b, sig, args: _emit(
-            word, letters, result, width, cx, b, args
-        )
-
-    parameters = [
-        inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(1 + count)
-    ]
-    typing.__signature__ = inspect.Signature(parameters)
-    return numba.extending.intrinsic(typing)
-
-
-def _emit(word, letters, result, width, context, b, args):
-    """Write a word's instructions: once, or once for each of the width vectors of its tiles."""
-    ir, args, operands = _LL.ir, list(args), []
-    for letter in letters:
-        value = args.pop(0)
-        if letter == "a":
-            step = args.pop(0)
-            operands.append([b.add(value, b.mul(step, _const(_LL.i64, i))) for i in range(width)])
-        elif letter in "FIN":
-            n = value.type.count
-            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
-        else:
-            operands.append([value] * max(width, 1))
-    out = [
-        word.emit(b, *(o[i] for o in operands))
-        for i in range(max(width, 1) if result[0] in "vFIN" else 1)
-    ]
-    if result == "v":
-        return context.get_dummy_value()
-    if result[0] not in "FIN":
-        return out[0]
-    tile = ir.Constant(ir.ArrayType(out[0].type, width), ir.Undefined)
-    for i, vector in enumerate(out):
-        tile = b.insert_value(tile, vector, i)
-    return tile
+    def write(self, machine, b, *operands):
+        return self.emit(machine, b, *operands)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/numbers.py
 # Words of arithmetic, lane by lane; the same bits on every machine.
 
-# arithmetic, lane by lane
-zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
-zeros4 = Word("->F4", lambda b: _const(_LL.F, 0.0))
-zeros16 = Word("->F16", lambda b: _const(_LL.F, 0.0))
-splat = Word("f->F1", _splat)
-add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
-sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
-mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
-div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
-fma = Word("FFF->F", lambda b, x, y, z: _fma(b, x, y, z))
-larger = Word(
-    "FF->F", lambda b, x, y: _call(b, "llvm.maximum.v16f32", _LL.F, x, y)
-)  # NaN if either is
-magnitude = Word("F->F", lambda b, x: _call(b, "llvm.fabs.v16f32", _LL.F, x))
-root = Word("f->f", lambda b, x: _call(b, "llvm.sqrt.f32", _LL.f32, x))
+def fused(b, x, y, z):
+    """x * y + z, rounded once."""
+    return call_llvm(b, "llvm.fma.v16f32", LL.F, x, y, z)
 
 
-def _fma(b, x, y, z):
-    return _call(b, "llvm.fma.v16f32", _LL.F, x, y, z)
-
-
-def _lanes(b, relation, n):
-    return b.icmp_signed(
-        relation, _LL.ir.Constant(_vec(_LL.i64, 16), list(range(16))), _splat(b, n)
-    )
+def _between(b, relation, n):
+    numbers = LL.ir.Constant(LL.ir.VectorType(LL.i64, 16), list(range(16)))
+    return b.icmp_signed(relation, numbers, spread_lanes(b, n))
 
 
 def _store_first(b, p, v, n):
-    mask = _lanes(b, "<", n)
-    _call(
-        b,
-        "llvm.masked.store.v16f32.p0",
-        _LL.ir.VoidType(),
-        v,
-        _ptr(b, p, _LL.F),
-        _const(_LL.i32, 4),
-        mask,
-    )
+    mask, where = _between(b, "<", n), pointer_to(b, p, LL.F)
+    align = constant(LL.i32, 4)
+    call_llvm(b, "llvm.masked.store.v16f32.p0", LL.void, v, where, align, mask)
 
 
 def _keep(b, v, first, last, other):
-    return b.select(b.and_(_lanes(b, ">=", first), _lanes(b, "<", last)), v, _splat(b, other))
+    inside = b.and_(_between(b, ">=", first), _between(b, "<", last))
+    return b.select(inside, v, spread_lanes(b, other))
 
 
 def _fold(emit):
@@ -900,242 +884,151 @@ def _fold(emit):
 
     def fold(b, v):
         for n in (8, 4, 2, 1):
-            v = emit(b, _piece(b, v, 0, n), _piece(b, v, 1, n), n)
-        return b.extract_element(v, _const(_LL.i32, 0))
+            v = emit(b, some_lanes(b, v, 0, n), some_lanes(b, v, 1, n), n)
+        return b.extract_element(v, constant(LL.i32, 0))
 
     return fold
 
 
 def _exp(b, x):
-    low = b.fcmp_ordered("<", x, _const(_LL.F, -87.0))
-    x = b.select(b.fcmp_ordered(">", x, _const(_LL.F, 88.0)), _const(_LL.F, 88.0), x)
-    magic = _fma(
-        b, x, _const(_LL.F, 1 / math.log(2)), _const(_LL.F, 1.5 * 2**23)
-    )  # its low bits are round(x / ln 2)
-    n = b.fsub(magic, _const(_LL.F, 1.5 * 2**23))
-    r = _fma(b, n, _const(_LL.F, -0.693145751953125), x)  # ln 2 in two parts
-    r = _fma(b, n, _const(_LL.F, -1.428606820309417e-06), r)
-    y = _const(_LL.F, 1 / math.factorial(7))
+    low = b.fcmp_ordered("<", x, constant(LL.F, -87.0))
+    x = b.select(b.fcmp_ordered(">", x, constant(LL.F, 88.0)), constant(LL.F, 88.0), x)
+    magic = constant(LL.F, 1.5 * 2**23)  # added to it, the low bits are round(x / ln 2)
+    rounded = fused(b, x, constant(LL.F, 1 / math.log(2)), magic)
+    n = b.fsub(rounded, magic)
+    r = fused(b, n, constant(LL.F, -0.693145751953125), x)  # ln 2 in two parts
+    r = fused(b, n, constant(LL.F, -1.428606820309417e-06), r)
+    y = constant(LL.F, 1 / math.factorial(7))
     for k in range(6, -1, -1):
-        y = _fma(b, y, r, _const(_LL.F, 1 / math.factorial(k)))
-    power = b.shl(b.add(b.bitcast(magic, _LL.I), _const(_LL.I, 127)), _const(_LL.I, 23))
-    return b.select(low, _const(_LL.F, 0.0), b.fmul(y, b.bitcast(power, _LL.F)))
+        y = fused(b, y, r, constant(LL.F, 1 / math.factorial(k)))
+    power = b.shl(b.add(b.bitcast(rounded, LL.I), constant(LL.I, 127)), constant(LL.I, 23))
+    return b.select(low, constant(LL.F, 0.0), b.fmul(y, b.bitcast(power, LL.F)))
 
 
 def _quantise(b, p, v, inverse):
-    v = _call(b, "llvm.rint.v16f32", _LL.F, b.fmul(v, _splat(b, inverse)))
-    v = _call(
-        b, "llvm.maxnum.v16f32", _LL.F, v, _const(_LL.F, -127.0)
-    )  # also turns NaN into a number
-    v = b.fptosi(_call(b, "llvm.minnum.v16f32", _LL.F, v, _const(_LL.F, 127.0)), _LL.I)
-    _put(b, p, b.trunc(v, _vec(_LL.i8, 16)))
-    return _call(b, "llvm.vector.reduce.add.v16i32", _LL.i32, v)
+    least, most = constant(LL.F, -127.0), constant(LL.F, 127.0)
+    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
+    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, least)  # also turns NaN into a number
+    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, most), LL.I)
+    write_at(b, p, b.trunc(v, LL.ir.VectorType(LL.i8, 16)))
+    return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
-power_of_two = Word(
-    "p->d",
-    lambda b, n: b.bitcast(b.shl(b.add(n, _const(_LL.i64, 1023)), _const(_LL.i64, 52)), _LL.f64),
-)
-store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
-keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
-total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
-largest = Word("F->f", _fold(lambda b, x, y, n: _call(b, f"llvm.maximum.v{n}f32", x.type, x, y)))
-exp = Word(
-    "F->F", _exp
-)  # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
-quantise = Word(
-    "pFf->i", _quantise
-)  # write round(v * inverse) as 16 int8 in -127..127; -> their sum
-lowered = Word(
-    "Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64))
-)  # every byte less n
-low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
-high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+def _power_of_two(b, n):
+    return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
+
+
+def _larger(b, x, y, n=16):
+    return call_llvm(b, f"llvm.maximum.v{n}f32", x.type, x, y)
 
 
 def _opaque(b, n):
-    return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
+    return b.asm(LL.ir.FunctionType(LL.i64, [LL.i64]), "", "=r,0", [n], side_effect=False)
 
 
-opaque = Word(
-    "p->p", _opaque
-)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
+zeros1 = Word("->F1", lambda b: constant(LL.F, 0.0))
+zeros4 = Word("->F4", lambda b: constant(LL.F, 0.0))
+zeros16 = Word("->F16", lambda b: constant(LL.F, 0.0))
+splat = Word("f->F1", spread_lanes)
+add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
+sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
+mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
+div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
+fma = Word("FFF->F", fused)
+larger = Word("FF->F", _larger)  # NaN if either is
+magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
+root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
+power_of_two = Word("p->d", _power_of_two)
+store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
+keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
+total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
+largest = Word("F->f", _fold(_larger))
+# 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
+exp = Word("F->F", _exp)
+# write round(v * inverse) as 16 int8 in -127..127; -> their sum
+quantise = Word("pFf->i", _quantise)
+# every byte less n
+lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
+low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
+high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
+# the same number, unknown to the compiler: a loop of so many steps is not unrolled
+opaque = Word("p->p", _opaque)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/dots.py
-# Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
-
-# integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
-
-
-def _four(b, p):
-    """The 4 bytes at p in all 16 lanes."""
-    return b.bitcast(_splat(b, _get(b, p, _LL.i32)), _LL.B)
-
-
-def _dot_plain(b, acc, w, x):
-    w, x = b.bitcast(w, _LL.I), b.bitcast(x, _LL.I)
-    for j in (0, 8, 16, 24):
-        weight = b.and_(b.lshr(w, _const(_LL.I, j)), _const(_LL.I, 255))
-        acc = b.add(acc, b.mul(weight, b.ashr(b.shl(x, _const(_LL.I, 24 - j)), _const(_LL.I, 24))))
-    return acc
-
-
-def _dot_unsigned(b, acc, w, x):
-    """Weights 0..255, or for neon -128..127, times int8."""
-    name, parts = {
-        "amx": ("llvm.x86.avx512.vpdpbusd.512", 1),
-        "avx512": ("llvm.x86.avx512.vpdpbusd.512", 1),
-        "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 2),
-        "neon": ("llvm.aarch64.neon.sdot.v4i32.v16i8", 4),
-    }.get(_LL.isa, (None, 1))
-    if not name:
-        return _dot_plain(b, acc, w, x)
-    return _split(b, parts, lambda acc, w, x: _call(b, name, acc.type, acc, w, x), acc, w, x)
-
-
-def _maddubs(b, w, x):
-    return _call(b, "llvm.x86.avx2.pmadd.ub.sw", _vec(_LL.i16, 16), w, x)
-
-
-def _pairs(b, v):
-    return _call(b, "llvm.x86.avx2.pmadd.wd", _vec(_LL.i32, 8), v, _const(_vec(_LL.i16, 16), 1))
-
-
-def _dot(b, acc, w, p):
-    if _LL.isa in ("avx2", "neon"):
-        w = b.xor(w, _const(_LL.B, -128))
-    if _LL.isa != "avx2":
-        return _dot_unsigned(b, acc, w, _four(b, p))
-
-    def half(
-        acc, w, x
-    ):  # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
-        x = _call(b, "llvm.x86.avx2.psign.b", x.type, x, w)
-        return b.add(
-            acc, _pairs(b, _maddubs(b, _call(b, "llvm.abs.v32i8", w.type, w, _const(_LL.i1, 0)), x))
-        )
-
-    return _split(b, 2, half, acc, w, _four(b, p))
-
-
-def _dot4(b, acc, w, p):
-    if _LL.isa != "avx2":
-        return _dot_unsigned(b, acc, w, _four(b, p))
-    # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
-    return _split(b, 2, lambda acc, w, x: b.add(acc, _maddubs(b, w, x)), acc, w, _four(b, p))
-
-
-def _offset(b, p, times):
-    return _splat(b, b.mul(_get(b, p, _LL.i32), _const(_LL.i32, times)))
-
-
-def _start(b, like, p):
-    return _const(_LL.I, 0) if _LL.isa in ("avx2", "neon") else _offset(b, p, -128)
-
-
-def _finish4(b, acc, p):
-    sums = _split(b, 2, lambda v: _pairs(b, v), acc) if _LL.isa == "avx2" else acc
-    return b.add(sums, _offset(b, p, -8))
-
+# Words of integer dot products: 16 rows of 4 weights meet 4 activations.
+#
+# The sums are exact, so every machine gets the same.
 
 def _scaled(b, acc, sums, scales, p):
-    return _fma(b, b.sitofp(sums, _LL.F), b.fmul(scales, _splat(b, _get(b, p, _LL.f32))), acc)
+    sums = b.sitofp(sums, LL.F)
+    return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
 
 
-start = Word(
-    "Fa->I", _start
-)  # sums before the first dot, from the group's sum of activations (int32)
-dot = Word(
-    "IBa->I", _dot
-)  # sums + (weights - 128) * activations, once start has corrected for the 128
-start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
-dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
-finish4 = Word(
-    "Na->I", _finish4
-)  # what the group's dot4 add up to, less 8 times its sum of activations
-scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+# sums before the first dot, from the group's sum of activations (int32)
+start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
+# sums + (weights - 128) * activations, once start has corrected for the 128
+dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
+# as dot, for weights 0..15
+dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
+# what the group's dot4 add up to, less 8 times its sum of activations
+finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
+# acc + sums * (the rows' scales * the activations' scale)
+scaled = Word("FIFa->F", _scaled)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/memory.py
 # Words that read and write memory.
 
-def _widen(b, h):
-    """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
-    f32, i32 = _as(h.type, _LL.f32), _as(h.type, _LL.i32)
-    if _LL.isa != "generic":
-        return b.fpext(b.bitcast(h, _as(h.type, _LL.half)), f32)
-    bits = b.shl(b.and_(b.zext(h, i32), _const(i32, 0x7FFF)), _const(i32, 13))
-    scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), _const(f32, 2.0**112)), i32)
-    special = b.or_(bits, _const(i32, 0x7F800000))
-    value = b.select(b.icmp_unsigned(">=", bits, _const(i32, 0x7C00 << 13)), special, scaled)
-    return b.bitcast(
-        b.or_(value, b.shl(b.and_(b.zext(h, i32), _const(i32, 0x8000)), _const(i32, 16))), f32
-    )
-
-
-def _narrow(b, f):
-    """float32 -> i16 holding the nearest binary16, ties to even."""
-    i32, i16 = _as(f.type, _LL.i32), _as(f.type, _LL.i16)
-    if _LL.isa != "generic":
-        return b.bitcast(b.fptrunc(f, _as(f.type, _LL.half)), i16)
-    u = b.and_(b.bitcast(f, i32), _const(i32, 0x7FFFFFFF))
-    sign = b.lshr(b.xor(b.bitcast(f, i32), u), _const(i32, 16))
-    odd = b.and_(b.lshr(u, _const(i32, 13)), _const(i32, 1))
-    normal = b.lshr(b.add(b.add(u, _const(i32, 0xFFF - (112 << 23))), odd), _const(i32, 13))
-    tiny = b.sub(
-        b.bitcast(b.fadd(b.bitcast(u, f.type), _const(f.type, 0.5)), i32), _const(i32, 126 << 23)
-    )
-    special = b.select(
-        b.icmp_unsigned(">", u, _const(i32, 255 << 23)), _const(i32, 0x7E00), _const(i32, 0x7C00)
-    )
-    value = b.select(b.icmp_unsigned("<", u, _const(i32, 113 << 23)), tiny, normal)
-    value = b.select(b.icmp_unsigned(">=", u, _const(i32, 143 << 23)), special, value)
-    return b.trunc(b.or_(value, sign), i16)
-
-
 def _brain(b, h):
     """i16 holding bfloat16 -> float32."""
-    i32 = _as(h.type, _LL.i32)
-    return b.bitcast(b.shl(b.zext(h, i32), _const(i32, 16)), _as(h.type, _LL.f32))
+    i32 = with_element(h.type, LL.i32)
+    bits = b.shl(b.zext(h, i32), constant(i32, 16))
+    return b.bitcast(bits, with_element(h.type, LL.f32))
 
 
-# memory: peek and poke one value; load and store vectors, the plural a tile (as wide as the first argument)
-peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
-peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
-peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
-peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
-peek_f64 = Word("p->d", lambda b, p: _get(b, p, _LL.f64))
-peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
-peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
-poke = Word("pp->v", _put)
-poke_i32 = Word("pi->v", _put)
-poke_f32 = Word("pf->v", _put)
-poke_f64 = Word("pd->v", _put)
-poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
-load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
-load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
-load_bytes = Word("p->B", lambda b, p: _get(b, p, _LL.B))
-loads_f32 = Word("Fa->F", lambda b, like, p: _get(b, p, _LL.F))
-loads_f16 = Word("Fa->F", lambda b, like, p: _widen(b, _get(b, p, _LL.H)))
-loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, _get(b, p, _LL.H)))
-spreads = Word(
-    "Fa->F", lambda b, like, p: _splat(b, _get(b, p, _LL.f32))
-)  # one value, in all lanes
-stores = Word("aF->v", _put)
-store = Word("pF->v", _put)
-store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
-loads_i32 = Word("Fa->I", lambda b, like, p: _get(b, p, _LL.I))
-store_bytes = Word("pB->v", _put)
+def _read_half(m, b, p, kind):
+    return m.widen(b, read_at(b, p, kind))
+
+
+def _write_half(m, b, p, value):
+    write_at(b, p, m.narrow(b, value))
 
 
 def _prefetch(b, p):
-    read, near, data = (_const(_LL.i32, n) for n in (0, 3, 1))
-    _call(b, "llvm.prefetch.p0", _LL.ir.VoidType(), _ptr(b, p, _LL.i8), read, near, data)
+    read, near, data = (constant(LL.i32, n) for n in (0, 3, 1))
+    call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
 
 
+# peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
+# argument
+peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
+peek_u8 = Word("p->p", lambda b, p: b.zext(read_at(b, p, LL.i8), LL.i64))
+peek_i32 = Word("p->i", lambda b, p: read_at(b, p, LL.i32))
+peek_f32 = Word("p->f", lambda b, p: read_at(b, p, LL.f32))
+peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
+peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
+peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
+poke = Word("pp->v", write_at)
+poke_i32 = Word("pi->v", write_at)
+poke_f32 = Word("pf->v", write_at)
+poke_f64 = Word("pd->v", write_at)
+poke_f16 = MachineWord("pf->v", _write_half)
+load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
+load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
+load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
+loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
+loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))
+loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, read_at(b, p, LL.H)))
+loads_i32 = Word("Fa->I", lambda b, like, p: read_at(b, p, LL.I))
+spreads = Word("Fa->F", lambda b, like, p: spread_lanes(b, read_at(b, p, LL.f32)))  # in all lanes
+stores = Word("aF->v", write_at)
+store = Word("pF->v", write_at)
+store_f16 = MachineWord("pF->v", _write_half)
+store_bytes = Word("pB->v", write_at)
 prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
 
 
@@ -1143,135 +1036,458 @@ prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
 # twofile/words/threads.py
 # Words for what threads do to each other.
 
-def _pause(b):
-    if _LL.x86:
-        _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
-
-
 def _call_kernel(b, function, *args):
-    """Numba's own convention: where to put the result, where to put an exception, the arguments; -> a status."""
-    where = _LL.i64.as_pointer()
-    kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
-    b.call(
-        _ptr(b, function, kind),
-        [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args],
-    )
+    """Numba's own convention: where to put the result, where to put an exception, the arguments;
+    -> a status."""
+    where = LL.i64.as_pointer()
+    kind = LL.ir.FunctionType(LL.i32, [where, where] + [LL.i64] * 4)
+    result, exception = LL.cgutils.alloca_once(b, LL.i64), LL.ir.Constant(where, None)
+    b.call(pointer_to(b, function, kind), [result, exception, *args])
 
 
-# threads
-atomic_add = Word(
-    "pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel")
-)  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(_ptr(b, p, _LL.i64), "acquire", 8))
-atomic_store = Word("pp->v", lambda b, p, n: b.store_atomic(n, _ptr(b, p, _LL.i64), "release", 8))
-pause = Word("->v", _pause)  # tells the core that this is a waiting loop
-yield_core = Word(
-    "->v", lambda b: _call(b, "SwitchToThread" if os.name == "nt" else "sched_yield", _LL.i32)
+def _atomic_add(b, p, n):
+    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
+
+
+def _yield_core(b):
+    call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
+
+
+atomic_add = Word("pp->p", _atomic_add)  # -> value before
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
+atomic_store = Word(
+    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
 )
+pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
+yield_core = Word("->v", _yield_core)
 call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+
+
+# -----------------------------------------------------------------------------
+# twofile/machines/machine.py
+# Machine: how a processor says a word; here the plain way, for any.
+
+@dataclass(frozen=True)  # no fields: two of one class are equal
+class Machine:
+    """An instruction set. Its methods write a word's instructions with an LLVM builder b, which
+    gives values of LLVM. Others say in another way what they can do better.
+
+    name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
+    have. tiles: whether it has the words of machines/amx.py.
+    """
+
+    name = "generic"
+    needs = frozenset()
+    tiles = False
+
+    def usable(self):
+        """Whether this process may use what needs does not tell of."""
+        return True
+
+    @property
+    def sums4(self):
+        """LLVM's type of partial sums of 4-bit products."""
+        return LL.I
+
+    def widen(self, b, h):
+        """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
+        f32, i32 = with_element(h.type, LL.f32), with_element(h.type, LL.i32)
+        bits = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x7FFF)), constant(i32, 13))
+        scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), constant(f32, 2.0**112)), i32)
+        special = b.or_(bits, constant(i32, 0x7F800000))
+        large = b.icmp_unsigned(">=", bits, constant(i32, 0x7C00 << 13))
+        value = b.select(large, special, scaled)
+        sign = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x8000)), constant(i32, 16))
+        return b.bitcast(b.or_(value, sign), f32)
+
+    def narrow(self, b, f):
+        """float32 -> i16 holding the nearest binary16, ties to even; a scalar or a vector."""
+        i32, i16 = with_element(f.type, LL.i32), with_element(f.type, LL.i16)
+        u = b.and_(b.bitcast(f, i32), constant(i32, 0x7FFFFFFF))
+        sign = b.lshr(b.xor(b.bitcast(f, i32), u), constant(i32, 16))
+        odd = b.and_(b.lshr(u, constant(i32, 13)), constant(i32, 1))
+        normal = b.add(b.add(u, constant(i32, 0xFFF - (112 << 23))), odd)
+        normal = b.lshr(normal, constant(i32, 13))
+        tiny = b.bitcast(b.fadd(b.bitcast(u, f.type), constant(f.type, 0.5)), i32)
+        tiny = b.sub(tiny, constant(i32, 126 << 23))
+        nan = b.icmp_unsigned(">", u, constant(i32, 255 << 23))
+        special = b.select(nan, constant(i32, 0x7E00), constant(i32, 0x7C00))
+        value = b.select(b.icmp_unsigned("<", u, constant(i32, 113 << 23)), tiny, normal)
+        value = b.select(b.icmp_unsigned(">=", u, constant(i32, 143 << 23)), special, value)
+        return b.trunc(b.or_(value, sign), i16)
+
+    def start(self, b, p):
+        """Sums before the first dot, which takes weights for 128 more than they are; at p is the
+        group's sum of activations (int32)."""
+        return self.times_sum(b, p, -128)
+
+    def dot(self, b, acc, w, p):
+        """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def dot4(self, b, acc, w, p):
+        """As dot, for weights 0..15, into the machine's sums4."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def finish4(self, b, acc, p):
+        """What the dot4 of a group add up to, its weights being 8 less."""
+        return b.add(acc, self.times_sum(b, p, -8))
+
+    def dot_bytes(self, b, acc, w, x):
+        """acc + the products of unsigned bytes w and int8 x, four in a lane."""
+        w, x = b.bitcast(w, LL.I), b.bitcast(x, LL.I)
+        for j in (0, 8, 16, 24):
+            weight = b.and_(b.lshr(w, constant(LL.I, j)), constant(LL.I, 255))
+            activation = b.ashr(b.shl(x, constant(LL.I, 24 - j)), constant(LL.I, 24))
+            acc = b.add(acc, b.mul(weight, activation))
+        return acc
+
+    def four(self, b, p):
+        """The 4 bytes at p, in all 16 lanes."""
+        return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
+
+    def times_sum(self, b, p, times):
+        """The sum of activations at p times a number, in all lanes."""
+        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), constant(LL.i32, times)))
+
+    def pause(self, b):
+        """Tell the core that this is a waiting loop."""
+
+
+class HalfFloats:
+    """A processor that itself converts between binary16 and float32."""
+
+    def widen(self, b, h):
+        half = b.bitcast(h, with_element(h.type, LL.half))
+        return b.fpext(half, with_element(h.type, LL.f32))
+
+    def narrow(self, b, f):
+        half = b.fptrunc(f, with_element(f.type, LL.half))
+        return b.bitcast(half, with_element(f.type, LL.i16))
+
+
+# -----------------------------------------------------------------------------
+# twofile/machines/x86.py
+# Processors of Intel and AMD.
+
+class X86(Machine):
+    """Any of them, down to SSE2."""
+
+    def usable(self):
+        from llvmlite import binding
+
+        return binding.get_process_triple().startswith(("x86", "i686", "amd64"))
+
+    def pause(self, b):
+        call_llvm(b, "llvm.x86.sse2.pause", LL.void)
+
+
+class Avx2(HalfFloats, X86):
+    """Since 2013. Products of bytes are summed in pairs, in int16: they must not be too large."""
+
+    name = "avx2"
+    needs = frozenset({"avx2", "fma", "f16c"})
+
+    @property
+    def sums4(self):
+        return LL.ir.VectorType(LL.i16, 32)
+
+    def start(self, b, p):
+        return constant(LL.I, 0)
+
+    def dot(self, b, acc, w, p):
+        def half(acc, w, x):
+            # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
+            x = call_llvm(b, "llvm.x86.avx2.psign.b", x.type, x, w)
+            size = call_llvm(b, "llvm.abs.v32i8", w.type, w, constant(LL.i1, 0))
+            return b.add(acc, _pairs(b, _maddubs(b, size, x)))
+
+        w = b.xor(w, constant(LL.B, -128))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def dot4(self, b, acc, w, p):
+        # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
+        half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def finish4(self, b, acc, p):
+        return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
+
+
+def _maddubs(b, w, x):
+    return call_llvm(b, "llvm.x86.avx2.pmadd.ub.sw", LL.H, w, x)
+
+
+def _pairs(b, v):
+    sums = LL.ir.VectorType(LL.i32, 8)
+    return call_llvm(b, "llvm.x86.avx2.pmadd.wd", sums, v, constant(LL.H, 1))
+
+
+class AvxVnni(HalfFloats, X86):
+    """Dot products of bytes in registers of 32: Intel since Alder Lake."""
+
+    name = "avxvnni"
+    needs = frozenset({"avxvnni", "avx2", "fma", "f16c"})
+
+    def dot_bytes(self, b, acc, w, x):
+        def half(acc, w, x):
+            return call_llvm(b, "llvm.x86.avx512.vpdpbusd.256", acc.type, acc, w, x)
+
+        return in_parts(b, 2, half, acc, w, x)
+
+
+class Avx512(HalfFloats, X86):
+    """Dot products of bytes in registers of 64: Intel's servers since 2019, AMD since Zen 4."""
+
+    name = "avx512"
+    needs = frozenset({"avx512vnni", "avx512bw", "avx512vl", "f16c"})
+
+    def dot_bytes(self, b, acc, w, x):
+        return call_llvm(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
 # -----------------------------------------------------------------------------
 # twofile/machines/amx.py
 # Intel's matrix unit.
 
-# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16 tokens by 32 bytes of
-# activations, 32 columns by 16 rows of weights, and their 16 by 16 sums; numbers 3 to 5 are a second such set.
+# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16
+# tokens by 32 bytes of activations, 32 columns by 16 rows of weights, and their 16 by 16 sums;
+# numbers 3 to 5 are a second such set.
+
+
+class Amx(Avx512):
+    """Servers since Sapphire Rapids, and where Linux lends the registers."""
+
+    name = "amx"
+    needs = Avx512.needs | {"amx-int8", "amx-tile"}
+    tiles = True
+
+    def usable(self):
+        """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
+        Once for the process is enough."""
+        return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
 def _tile_config(b):
     rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
     raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
-    where = _LL.cgutils.alloca_once(b, _LL.B)
-    b.store(_LL.ir.Constant(_LL.B, list(raw)), where)
-    _call(b, "llvm.x86.ldtilecfg", _LL.ir.VoidType(), b.bitcast(where, _LL.i8.as_pointer()))
+    where = LL.cgutils.alloca_once(b, LL.B)
+    b.store(LL.ir.Constant(LL.B, list(raw)), where)
+    call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
 
 
 def _tile_dot(first):
     sums, activations, weights = (first + i for i in range(3))
 
     def emit(b, q, q_step, w, out):
-        void, number, row = _LL.ir.VoidType(), lambda n: _const(_LL.i8, n), _const(_LL.i64, 64)
-        _call(b, "llvm.x86.tilezero", void, number(sums))
-        _call(b, "llvm.x86.tileloadd64", void, number(activations), _ptr(b, q, _LL.i8), q_step)
-        _call(b, "llvm.x86.tileloadd64", void, number(weights), _ptr(b, w, _LL.i8), row)
-        _call(b, "llvm.x86.tdpbssd", void, number(sums), number(activations), number(weights))
-        _call(b, "llvm.x86.tilestored64", void, number(sums), _ptr(b, out, _LL.i8), row)
+        number, row = lambda n: constant(LL.i8, n), constant(LL.i64, 64)
+        place = lambda p: pointer_to(b, p, LL.i8)
+        call_llvm(b, "llvm.x86.tilezero", LL.void, number(sums))
+        call_llvm(b, "llvm.x86.tileloadd64", LL.void, number(activations), place(q), q_step)
+        call_llvm(b, "llvm.x86.tileloadd64", LL.void, number(weights), place(w), row)
+        numbers = [number(n) for n in (sums, activations, weights)]
+        call_llvm(b, "llvm.x86.tdpbssd", LL.void, *numbers)
+        call_llvm(b, "llvm.x86.tilestored64", LL.void, number(sums), place(out), row)
 
     return emit
 
 
+def _tile_release(b):
+    call_llvm(b, "llvm.x86.tilerelease", LL.void)
+
+
 tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
-tile_dot = Word(
-    "pppp->v", _tile_dot(0)
-)  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+# (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+tile_dot = Word("pppp->v", _tile_dot(0))
 tile_dot_too = Word("pppp->v", _tile_dot(3))
-tile_release = Word(
-    "->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType())
-)  # after the last
+tile_release = Word("->v", _tile_release)  # after the last
 
 
-def _may_use_tiles():
-    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
-    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+# -----------------------------------------------------------------------------
+# twofile/machines/neon.py
+# Processors of ARM with dot products of bytes.
+
+class Neon(HalfFloats, Machine):
+    """Both weights and activations are signed; registers of 16 bytes."""
+
+    name = "neon"
+    needs = frozenset({"dotprod"})
+
+    def start(self, b, p):
+        return constant(LL.I, 0)
+
+    def dot(self, b, acc, w, p):
+        return super().dot(b, acc, b.xor(w, constant(LL.B, -128)), p)
+
+    def dot_bytes(self, b, acc, w, x):
+        def quarter(acc, w, x):
+            return call_llvm(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, acc, w, x)
+
+        return in_parts(b, 4, quarter, acc, w, x)
 
 
 # -----------------------------------------------------------------------------
 # twofile/machines/host.py
-# Which instruction set this machine has.
+# Which machine this is.
 
-def host_isa():
-    """-> (the instruction set of the words, LLVM's cpu name, its features). NUMBA_CPU_NAME and _FEATURES override the host."""
+MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
+
+# Features of cpus that are named to compile for less than the host has.
+NARROW = {
+    "haswell": Avx2.needs,
+    "x86-64-v3": Avx2.needs,
+    "x86-64": X86.needs,
+    "generic": Machine.needs,
+}
+
+
+class Host(NamedTuple):
+    """The machine that says the words; what LLVM calls the cpu and its features."""
+
+    machine: Machine
+    cpu: str
+    features: str
+
+
+def host():
+    """-> Host. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override what the host is."""
     from llvmlite import binding
 
     cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    narrow = {"haswell": "avx2", "x86-64-v3": "avx2", "x86-64": "generic", "generic": "generic"}
-    if cpu in narrow and not features:
-        return narrow[cpu], cpu, ""
-    cpu = cpu or binding.get_host_cpu_name()
-    features = binding.get_host_cpu_features().flatten() if features is None else features
-    has = {f[1:] for f in features.split(",") if f.startswith("+")}
-    for isa, needs in (
-        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
-        ("avx2", {"avx2", "fma", "f16c"}),
-        ("neon", {"dotprod"}),
-    ):
-        if needs <= has and (isa != "amx" or _may_use_tiles()):
-            return isa, cpu, features
-    return "generic", cpu, features
+    if cpu in NARROW and not features:
+        has, features = NARROW[cpu], ""
+    else:
+        cpu = cpu or binding.get_host_cpu_name()
+        features = binding.get_host_cpu_features().flatten() if features is None else features
+        has = {f[1:] for f in features.split(",") if f.startswith("+")}
+    machine = next(m for m in MACHINES if m.needs <= has and m.usable())
+    return Host(machine, cpu, features)
 
 
 # ===== from words to machine code
+
+# -----------------------------------------------------------------------------
+# twofile/compiler/intrinsic.py
+# A word becomes LLVM's instructions, for numba or for anybody.
+
+@functools.cache
+def _tile_type():
+    """Numba's type of a tile: width vectors of LLVM's type vector; of width 0, one alone."""
+    from numba import types
+    from numba.extending import models, register_model
+
+    class Tile(types.Type):
+        def __init__(self, vector, width):
+            self.vector, self.width = vector, width
+            super().__init__(f"tile of {width} {vector}")
+
+    @register_model(Tile)
+    class TileModel(models.PrimitiveModel):
+        def __init__(self, dmm, tile):
+            whole = LL.ir.ArrayType(tile.vector, tile.width) if tile.width else tile.vector
+            super().__init__(dmm, tile, whole)
+
+    return Tile
+
+
+def _vectors(machine):
+    """LLVM's types of the vectors of a signature, by letter."""
+    return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
+
+
+@functools.cache
+def intrinsic(word, machine):
+    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
+    import numba
+
+    Tile, vector = _tile_type(), _vectors(machine)
+    letters, result = word.signature.split("->")
+    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64}
+    scalars.update(v=numba.void, B=Tile(LL.B, 0))
+    flat = letters.replace("a", "pp")
+
+    def typing(context, *given):
+        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
+        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
+        returns = scalars[result] if result in scalars else Tile(vector[result[0]], width)
+
+        def emit(context, b, signature, args):
+            value = _write(word, machine, width, b, args)
+            return context.get_dummy_value() if value is None else value
+
+        return returns(*kinds), emit
+
+    only = inspect.Parameter.POSITIONAL_ONLY
+    names = [inspect.Parameter(f"x{i}", only) for i in range(1 + len(flat))]
+    typing.__signature__ = inspect.Signature(names)
+    return numba.extending.intrinsic(typing)
+
+
+def _write(word, machine, width, b, args):
+    """Write a word's instructions: once, or once for each of the width vectors of its tiles. -> the
+    value, or None if it gives nothing."""
+    letters, result = word.signature.split("->")
+    args, operands = list(args), []
+    for letter in letters:
+        value = args.pop(0)
+        if letter == "a":
+            step = args.pop(0)
+            operands.append([b.add(value, b.mul(step, constant(LL.i64, i))) for i in range(width)])
+        elif letter in "FIN":
+            n = value.type.count
+            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
+        else:
+            operands.append([value] * max(width, 1))
+    times = max(width, 1) if result[0] in "vFIN" else 1
+    out = [word.write(machine, b, *(o[i] for o in operands)) for i in range(times)]
+    if result == "v":
+        return None
+    if result[0] not in "FIN":
+        return out[0]
+    tile = LL.ir.Constant(LL.ir.ArrayType(out[0].type, width), LL.ir.Undefined)
+    for i, vector in enumerate(out):
+        tile = b.insert_value(tile, vector, i)
+    return tile
+
+
+def spoken(word, machine):
+    """-> LLVM's text of a module in which the function `word` says the word, once, on that machine.
+
+    Its arguments are the word's, addresses (int64) in the place of vectors and of strided
+    addresses; a vector that it gives is written to where its last argument says. Any host can make
+    it, and compile it for any processor.
+    """
+    vector = _vectors(machine)
+    scalars = {"p": LL.i64, "i": LL.i32, "f": LL.f32, "d": LL.f64, "v": LL.void}
+    letters, result = word.signature.split("->")
+    kinds = [scalars.get(letter, LL.i64) for letter in letters]
+    out = vector.get(result[0])
+    returns = LL.void if out else scalars[result]
+    kind = LL.ir.FunctionType(returns, kinds + [LL.i64] * bool(out))
+    module = LL.ir.Module()
+    function = LL.ir.Function(module, kind, "word")
+    b = LL.ir.IRBuilder(function.append_basic_block())
+    operands = [
+        read_at(b, value, vector[letter]) if letter in vector else value
+        for letter, value in zip(letters, function.args)
+    ]
+    value = word.write(machine, b, *operands)
+    if out:
+        write_at(b, function.args[-1], value)
+    if returns == LL.void:
+        b.ret_void()
+    else:
+        b.ret(value)
+    return str(module)
+
 
 # -----------------------------------------------------------------------------
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
 @dataclass(frozen=True, eq=False)
-class Inline:
-    """A function of words that is compiled into every kernel that calls it."""
-
-    function: object
-
-    def __call__(self, *args):
-        raise RuntimeError("inline functions exist only inside compiled kernels")
-
-    @functools.cached_property
-    def compiled(self):
-        import numba
-
-        return numba.njit(error_model="numpy", forceinline=True)(self.function)
-
-
-def inline(function):
-    return Inline(function)
-
-
-@dataclass(frozen=True, eq=False)
 class Kernel:
-    """Compiled code: a function of four int64 (record, pass, thread, threads) -> int64.
+    """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
     record gives it (program/operands.py); None: it is no step of a program. type: what its weights
@@ -1289,67 +1505,71 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
+@dataclass(frozen=True, eq=False)
+class Inline:
+    """A function of words that is compiled into every kernel that calls it."""
+
+    function: object
+
+    def __call__(self, *args):
+        raise RuntimeError("inline functions exist only inside compiled kernels")
+
+
+def inline(function):
+    return Inline(function)
+
+
 # -----------------------------------------------------------------------------
 # twofile/compiler/compile.py
 # A kernel becomes object code, by numba.
 
-def _prepare():
-    """Import numba and tell it what a Word and an inline function compile to. Once, and only if needed."""
-    if hasattr(_LL, "ir"):
-        return
-    _LL.isa, cpu, features = host_isa()
+MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
+
+
+@functools.cache
+def teach_numba():
+    """Import numba and tell it what a Word and an Inline are: not the object that it finds, but
+    what that is on the machine compiled for. Once, and only if something must be compiled."""
     import numba
-    from llvmlite import binding, ir
-    from numba.core import cgutils, registry
-    from numba.extending import models, register_model, typeof_impl
+    from numba.core import registry
+    from numba.extending import typeof_impl
 
-    numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    _, numba.config.CPU_NAME, numba.config.CPU_FEATURES = host()
     numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
-    _LL.ir, _LL.cgutils, _LL.x86 = (
-        ir,
-        cgutils,
-        binding.get_process_triple().startswith(("x86", "i686", "amd64")),
-    )
-    _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
-    _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-    _LL.F, _LL.I, _LL.H, _LL.B = (
-        _vec(_LL.f32, 16),
-        _vec(_LL.i32, 16),
-        _vec(_LL.i16, 16),
-        _vec(_LL.i8, 64),
-    )
-    _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
+    context = registry.cpu_target.typing_context
 
-    class Tile(numba.types.Type):
-        def __init__(self, letter, width):
-            self.letter, self.width = letter, width
-            super().__init__(f"{letter}{width}")
+    def stands_for(meaning):
+        def kind_of(thing, _):
+            compiled = meaning(thing, MACHINE.get())
+            context.refresh()  # an intrinsic is known from the next refresh on
+            return context.resolve_value_type(compiled)
 
-    @register_model(Tile)
-    class TileModel(models.PrimitiveModel):
-        def __init__(self, dmm, tile):
-            vector = getattr(_LL, tile.letter)
-            super().__init__(dmm, tile, ir.ArrayType(vector, tile.width) if tile.width else vector)
+        return kind_of
 
-    _LL.Tile, context = Tile, registry.cpu_target.typing_context
-
-    def kind_of_value(value, c):
-        compiled = value.compiled
-        context.refresh()  # an intrinsic is known from the next refresh on
-        return context.resolve_value_type(compiled)
-
-    typeof_impl.register(Word)(kind_of_value)
-    typeof_impl.register(Inline)(kind_of_value)
+    typeof_impl.register(Word)(stands_for(intrinsic))
+    typeof_impl.register(Inline)(stands_for(_inlined))
 
 
-def compile_kernel(kernel):
-    """-> (symbol, object code) of one kernel. Takes numba about a second."""
-    _prepare()
+@functools.cache
+def _inlined(inline, machine):
+    import numba
+
+    return numba.njit(error_model="numpy", forceinline=True)(inline.function)
+
+
+def compile_kernel(kernel, machine):
+    """-> (symbol, object code) of a kernel, in the words of that machine, for the cpu that host()
+    tells. Takes numba about a second."""
+    teach_numba()
     import numba
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compiled = jit(kernel.make(SimpleNamespace(tiles=_LL.isa == "amx"))).overloads[signature.args]
+    token = MACHINE.set(machine)
+    try:
+        compiled = jit(kernel.make(machine)).overloads[signature.args]
+    finally:
+        MACHINE.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
@@ -1361,71 +1581,97 @@ def compile_kernel(kernel):
 # twofile/compiler/kept.py
 # Object code kept between runs, in a folder that is ours alone.
 
-COMPILED = "words/ machines/ compiler/ program/ kernels/".split()  # whose rooms kernels are made of
-IMPORT = re.compile(r"^ *(?:from \.|import |from [a-z]).*?(?:\([^)]*\))?\n", re.M)
+COMPILED = ("words/", "machines/", "compiler/", "program/", "kernels/", "format/types.py")
+BANNER = f"# {'-' * 77}\n# twofile/"  # of a room in the bound file: its name, what it is for
+# A room's docstring and imports, which the bound file has in another form.
+HEAD = re.compile(r'\A""".*?"""\n(?:\n|(?:from [.\w]+ )?import (?:\([^)]*\))?[^\n]*\n)*', re.S)
 
 
-def _sources():
-    """The text that kernels are compiled from: a room's without its docstring, imports and blank lines, so that the package
-    and the bound file share what they keep."""
-    here = Path(__file__)
-    if here.parent.name == "compiler":
-        house = here.parent.parent
-        found = {
-            path.relative_to(house).as_posix(): path.read_text()
-            for part in COMPILED
-            for path in house.glob(f"{part}[a-z]*.py")
-        }
-        rooms = {name: text.split('"""', 2)[-1] for name, text in found.items()}
-    else:
-        parts = re.split(r"^# -{77}\n# twofile/(\S+)\n(?:#.*\n)*", here.read_text(), flags=re.M)[1:]
-        rooms = {
-            name: text
-            for name, text in zip(parts[::2], parts[1::2])
-            if name.startswith(tuple(COMPILED))
-        }
-    bare = lambda text: "\n".join(
-        line for line in IMPORT.sub("", text).split("\n") if line and line[:7] != "# ====="
-    )
-    return "\n".join(f"# {name}\n{bare(text)}" for name, text in sorted(rooms.items())).encode()
+def sources():
+    """The text of the rooms that kernels are made of (bytes), from behind their imports: the same
+    in the package and in the bound file, which share what they keep. Raises OSError where it cannot
+    be read."""
+    here = Path(globals().get("__file__", ""))
+    texts = _rooms(here.parent.parent) if here.name == "kept.py" else _bound(here)
+    if not all(any(name.startswith(part) for name in texts) for part in COMPILED):
+        raise OSError(f"{here} is not beside the source of the kernels")
+    return "\n".join(f"# {name}\n{text}" for name, text in sorted(texts.items())).encode()
 
 
-def _cache_folder(host, notice):
-    """A folder of ours that nobody else can write, named by all that the code depends on; None if there can be none."""
+def _rooms(house):
+    """{name: text} from the package."""
+    texts = {}
+    for part in COMPILED:
+        place = house / part
+        for path in place.rglob("[a-z]*.py") if place.is_dir() else [place]:
+            name, text = path.relative_to(house).as_posix(), path.read_text("utf-8")
+            texts[name] = HEAD.sub("", text, count=1).strip("\n")
+    return texts
+
+
+def _bound(path):
+    """{name: text} from the bound file."""
+    texts = {}
+    for part in path.read_text("utf-8").split(BANNER):
+        name, _, text = part.partition("\n")
+        if name.startswith(COMPILED):
+            text = text.partition("\n\n")[2]  # behind the banner
+            texts[name] = text.partition("\n# =====")[0].strip("\n")  # before that of a floor
+    return texts
+
+
+def _loaded():
+    try:
+        return sources()
+    except OSError:
+        return None
+
+
+LOADED = _loaded()  # now, not when they are compiled: by then somebody may have edited a room
+
+
+def _key(host):
+    """All that the code depends on, as 24 digits; host: machine, cpu, features. Raises OSError."""
     import llvmlite
 
     spec = importlib.util.find_spec("numba")
-    parts = [_sources(), llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
+    if LOADED is None:
+        raise OSError("the source of the kernels cannot be read")
+    parts = [LOADED, llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
     if spec and spec.origin:
         parts.append((Path(spec.origin).parent / "_version.py").read_bytes())
-    key = hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+    return hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+
+
+def _top():
+    """Where this user keeps what can be made again. Raises OSError, RuntimeError."""
     home = {"win32": "LOCALAPPDATA"}.get(sys.platform, "XDG_CACHE_HOME")
     default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home)
+    top = Path(chosen or os.path.expanduser(default)) / "twofile"
+    if not top.is_absolute():
+        raise OSError(f"{top} is not an absolute path")
+    return top
+
+
+def cache_folder(host, notice):
+    """A folder of ours that nobody else can write, named by all that the code depends on; None if
+    there can be none. host: machine, cpu, features."""
     try:
-        top = (
-            Path(
-                os.environ.get("NUMBA_CACHE_DIR")
-                or os.environ.get(home)
-                or os.path.expanduser(default)
-            )
-            / "twofile"
-        )
-        if not top.is_absolute():
-            raise OSError(f"{top} is not an absolute path")
-        for folder in (
-            top,
-            top / key,
-        ):  # whoever can write here can make this program run their code
+        top = _top()
+        kept = top / _key(host)
+        for folder in (top, kept):  # whoever can write here can make this program run their code
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.lstat()
             if not stat.S_ISDIR(info.st_mode) or not _only_ours(info):
                 raise OSError(
                     f"{folder} is no folder, belongs to somebody else, or others can write it"
                 )
-        return top / key
+        return kept
     except (OSError, RuntimeError) as e:
         notice(
-            f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster"
+            f"kernels cannot be kept ({printable(str(e))}); "
+            "set NUMBA_CACHE_DIR to a private folder to start faster"
         )
         return None
 
@@ -1435,14 +1681,13 @@ def _only_ours(info):
     return os.name != "posix" or info.st_uid == os.getuid() and not info.st_mode & 0o022
 
 
-def _read_cached(folder, name, notice):
-    """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
+def read_cached(folder, name, notice):
+    """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object
+    code."""
     if folder is None:
         return None
-    raw, how = (
-        b"",
-        os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")),
-    )
+    flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
+    raw, how = b"", os.O_RDONLY | sum(flags)
     try:
         with open(folder / name, "rb", opener=lambda path, _: os.open(path, how)) as f:
             info = os.fstat(f.fileno())
@@ -1453,26 +1698,23 @@ def _read_cached(folder, name, notice):
     except OSError:  # a link, a folder
         pass
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-        notice(
-            f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again"
-        )
+        where = printable(str(folder / name))
+        notice(f"{where} is damaged or not ours; compiling that kernel again")
         return None
     symbol, _, code = raw[32:].partition(b"\n")
     return symbol.decode(), code
 
 
-def _write_cached(folder, name, compiled, notice):
+def write_cached(folder, name, compiled, notice):
+    """Keep (symbol, object code) of a kernel; does nothing without a folder."""
     if folder is None:
         return
     body = compiled[0].encode() + b"\n" + compiled[1]
-    temporary = folder / f"{name}.{os.getpid()}"
     try:
-        with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+        with replaced(folder / name, 0o600) as f:
             f.write(hashlib.sha256(body).digest() + body)
-        temporary.replace(folder / name)
     except OSError as e:
         notice(f"kernel {name} cannot be kept ({printable(str(e))})")
-        temporary.unlink(missing_ok=True)
 
 
 # -----------------------------------------------------------------------------
@@ -1480,38 +1722,27 @@ def _write_cached(folder, name, compiled, notice):
 # Object code becomes addresses and functions.
 
 class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
+    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is
+    missing, keeps it there. In the words of the host's machine, or of another that it can be."""
 
-    def __init__(self, kernels, notice):
-        try:
-            from llvmlite import binding
-        except ImportError as e:
-            raise ModelError(
-                f"numba cannot be imported ({e}); expected it beside numpy; pip install numba"
-            ) from None
-        if binding.llvm_version_info < (
-            20,
-        ):  # older ones stop the process at what they cannot compile
-            found = ".".join(map(str, binding.llvm_version_info))
-            raise ModelError(
-                f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; pip install -U numba"
-            )
+    def __init__(self, kernels, notice, machine=None):
+        binding = _llvm()
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-        isa, cpu, features = host_isa()
-        machine = binding.Target.from_default_triple().create_target_machine(
-            cpu=cpu, features=features, jit=True
-        )
-        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
-        for kernel in kernels:
-            found[kernel.name] = _read_cached(folder, kernel.name, notice)
+        usual, cpu, features = host()
+        machine = machine or usual
+        target = binding.Target.from_default_triple()
+        target = target.create_target_machine(cpu=cpu, features=features, jit=True)
+        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
+        folder, began = cache_folder((machine.name, cpu, features), notice), time.perf_counter()
+        kernels = list(kernels)
+        found = {kernel.name: read_cached(folder, kernel.name, notice) for kernel in kernels}
         missing = [kernel for kernel in kernels if found[kernel.name] is None]
         if missing:
-            notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
+            notice(f"compiling {len(missing)} kernels for {cpu} ({machine.name}), once ...")
         for kernel in missing:
-            found[kernel.name] = compile_kernel(kernel)
-            _write_cached(folder, kernel.name, found[kernel.name], notice)
+            found[kernel.name] = compile_kernel(kernel, machine)
+            write_cached(folder, kernel.name, found[kernel.name], notice)
         self.compile_seconds = time.perf_counter() - began if missing else 0.0
         if missing:
             kept = f"kept in {folder}" if folder else "not kept"
@@ -1525,18 +1756,39 @@ class Code:
 
     def function(self, name):
         """A kernel as a Python function of four ints; it runs without the interpreter lock."""
+        return CompiledKernel(self.engine, self.address[name])
+
+
+class CompiledKernel:
+    """What calls a kernel; the code lives as long as its callers."""
+
+    def __init__(self, engine, address):
+        self.engine = engine
         i64, pointer = ctypes.c_int64, ctypes.c_void_p
-        compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(
-            self.address[name]
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)
+        self.compiled = kind(address)
+
+    def __call__(self, a, b, c, d):
+        result = ctypes.c_int64()
+        self.compiled(ctypes.byref(result), None, a, b, c, d)
+        return result.value
+
+
+def _llvm():
+    """llvmlite.binding. Raises ModelError if there is none, or one too old."""
+    try:
+        from llvmlite import binding
+    except ImportError as e:
+        raise ModelError(
+            f"numba cannot be imported ({e}); expected it beside numpy; pip install numba"
+        ) from None
+    if binding.llvm_version_info < (20,):  # older ones stop the process at what they cannot compile
+        found = ".".join(map(str, binding.llvm_version_info))
+        raise ModelError(
+            f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; "
+            "pip install -U numba"
         )
-
-        def call(a, b, c, d, byref=ctypes.byref):
-            result = i64()
-            compiled(byref(result), None, a, b, c, d)
-            return result.value
-
-        call.engine = self.engine  # the code lives as long as its callers
-        return call
+    return binding
 
 
 # ===== a forward as data
@@ -1731,6 +1983,10 @@ class Rows:
     optional: bool = False
     like: str = ""
     many: object = lambda r: r.many
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,) if self.like else (name, name + "_step")
@@ -1746,11 +2002,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Flat:
-    """One piece of memory, whatever the tokens. reach(r) -> bytes of it that the kernel may touch."""
+    """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
     writes: bool = False
     optional: bool = False
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,)
@@ -1769,12 +2029,13 @@ class Number:
     meaning: str
     default: int | None = None
 
+    def fits(self, value):
+        return isinstance(value, int)
+
     def names(self, name):
         return (name,)
 
     def words(self, value):
-        if not isinstance(value, int):
-            raise TypeError(f"{value!r} is no whole number ({self.meaning})")
         return (int(value),)
 
 
@@ -1784,6 +2045,9 @@ class Real:
 
     meaning: str
     default: float | None = None
+
+    def fits(self, value):
+        return isinstance(value, (int, float))
 
     def names(self, name):
         return (name,)
@@ -1825,6 +2089,54 @@ def operands(about, *groups, **given):
     offsets = namedtuple("Operands", names)
     kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
     return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/listing.py
+# A program as text: a line a record, by name.
+
+def listing(program):
+    """[(place, kernel, operands)] of every record, as text. Of an operand in a room: its name, the
+    byte where it begins if not 0, [bytes from row to row]; of a tensor: name, type, shape."""
+    return [(r.place, r.kernel.name, " ".join(operand_texts(r))) for r in program.records]
+
+
+def operand_texts(record):
+    """name=value of what a record gives its kernel; what is absent is left out."""
+    for name, operand in record.kernel.operands.declared.items():
+        value = record.given.get(name)
+        if isinstance(operand, Real):
+            yield f"{name}={value:.6g}"
+        elif isinstance(operand, Number):
+            yield f"{name}={int(value)}"
+        elif value is not None:
+            yield f"{name}={place_text(operand, value)}"
+
+
+def place_text(operand, place):
+    room, at = place.room, f"+{place.at}" if place.at else ""
+    if isinstance(room, Mapped):
+        tensor = room.tensor
+        return f"{room.name}{at}({tensor.dtype} {'x'.join(map(str, tensor.shape))})"
+    if isinstance(room, Constant):
+        return f"{room.name}{at}(f32 {len(room.data)})"
+    return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
+
+
+def record_times(forward, n, seconds=0.3):
+    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
+    several passes: float64 [records]."""
+    player = forward.player
+    rows = player.program.copy()
+    rows[:, WAIT // 8] = 1  # so that each can be played by itself
+    forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
+    best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
+    while not np.isfinite(best).all() or time.perf_counter() < end:
+        for i in range(len(rows)):
+            start = time.perf_counter()
+            player.run(rows[i : i + 1])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
 
 
 # -----------------------------------------------------------------------------
@@ -1977,21 +2289,14 @@ class Program:
     def add(self, kernel, count=N_TOKENS, wait=True, **given):
         """Append a record. given: {operand: a Place (or None), an int, a float}. TypeError for one
         that the kernel does not know, and for one that is missing or of another kind."""
-        declared, full = kernel.operands.declared, {}
-        for name, operand in declared.items():
-            numeric = isinstance(operand, (Number, Real))
-            value = given.pop(name, operand.default if numeric else None)
+        full = {}
+        for name, operand in kernel.operands.declared.items():
             if isinstance(operand, Scratch):
                 continue
-            if numeric and not isinstance(value, (int, float)):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a number")
-            if isinstance(operand, Number) and not isinstance(value, int):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a whole number")
-            if not numeric and not isinstance(
-                value, Place if value or not operand.optional else object
-            ):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a place")
-            full[name] = value
+            full[name] = given.pop(name, operand.default)
+            if not operand.fits(full[name]):
+                wants = f"expected {type(operand).__name__}"
+                raise TypeError(f"{kernel.name}: {name} is {full[name]!r}, {wants}")
         if given:
             raise TypeError(f"{kernel.name} takes no {', '.join(given)}")
         self.records.append(Record(self.place, kernel, full, count, wait))
@@ -2103,8 +2408,8 @@ def share(n, t, threads):
 def barrier(p, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
-    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
-    they share this core, and doubles when the wait was shorter.
+    own: address of this thread's patience. It halves when letting others run was what ended the
+    wait, because then they share this core, and doubles when the wait was shorter.
     """
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
@@ -2145,8 +2450,8 @@ def post(pas, unused, t, threads):
 
 @kernel()
 def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told
-    to stop."""
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
+    told to stop."""
     quiet = 0
     while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)
@@ -2231,8 +2536,8 @@ def convert(record, pas, t, threads):
 
 @inline
 def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands there
-    if add."""
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands
+    there if add."""
     step = peek(record + RESULT.out_step)
     out = peek(record + RESULT.out) + i * step + 64 * block
     if peek(record + RESULT.bias) != 0:
@@ -2313,7 +2618,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -2366,15 +2671,10 @@ def activation(function, gated):
 @kernel(CLAMPED_GATED)
 def clamped_gated(record, pas, t, threads):
     """GATED as gpt-oss has it."""
-    groups, n, zero = (
-        peek(record + CLAMPED_GATED.cols) // 32,
-        peek(record + CLAMPED_GATED.width),
-        np.float32(0),
-    )
-    alpha, limit = (
-        splat(peek_f32(record + CLAMPED_GATED.alpha)),
-        splat(peek_f32(record + CLAMPED_GATED.limit)),
-    )
+    groups, n = peek(record + CLAMPED_GATED.cols) // 32, peek(record + CLAMPED_GATED.width)
+    zero = np.float32(0)
+    alpha = splat(peek_f32(record + CLAMPED_GATED.alpha))
+    limit = splat(peek_f32(record + CLAMPED_GATED.limit))
     one, low = splat(np.float32(1)), sub(zeros1(), limit)
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
@@ -2443,50 +2743,8 @@ scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
 
 
 # -----------------------------------------------------------------------------
-# twofile/kernels/cache.py
-# Types of the cache of keys and values, and where a head's are.
-
-@dataclass(frozen=True, eq=False)
-class CacheType:
-    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
-    write 16, and read a tile of 16."""
-
-    name: str
-    bytes: int
-    poke: object
-    store: object
-    loads: object
-
-
-CACHE_TYPES = (
-    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
-    CacheType("f32", 4, poke_f32, store, loads_f32),
-)
-
-
-def cache_type(name):
-    """The CacheType of that name; KeyError for others."""
-    return {kind.name: kind for kind in CACHE_TYPES}[name]
-
-
-def lanes(r):
-    """Positions that the cache has of all heads of all slots."""
-    return r.slots * r.heads * r.room
-
-
-def key_bytes(r):
-    """Of keys [slot, head, position / 64, size, 64]."""
-    return lanes(r) * r.size * r.type.bytes
-
-
-def value_bytes(r):
-    """Of values [slot, head, position, size filled up to 16s]."""
-    return lanes(r) * padded(r.size, 16) * r.type.bytes
-
-
-# -----------------------------------------------------------------------------
-# twofile/kernels/attention.py
-# Attention over the cache.
+# twofile/kernels/blocks.py
+# A block of 64 keys: scores, what softmax makes of them, the values by their weights.
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
@@ -2500,146 +2758,9 @@ def queries_bytes(r):
     return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
 
 
-ATTEND = operands(
-    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
-    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
-    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
-    keys=Flat(key_bytes),
-    values=Flat(value_bytes),
-    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
-    heads=Number("heads of keys"),
-    group=Number("queries of each"),
-    size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
-    window=Number("keys that a query sees, 0 = all"),
-    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
-    queries=Scratch(queries_bytes),
-)
-
-
-def attention(loads, size):
-    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
-    (Xiao et al. 2024).
-
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
-    head of the cache, which are several heads' or several tokens', share the reading of their keys.
-    """
-    scores_one, scores_four = score(loads, size)
-    values_one, values_four = blend(loads, size)
-
-    def attention(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + ATTEND.heads),
-            peek(record + ATTEND.group),
-            peek(record + ATTEND.size),
-            peek(record + ATTEND.room),
-        )
-        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots, cap = (
-            peek(pas + N_TOKENS) * group,
-            peek(pas + SLOTS),
-            peek_f32(record + ATTEND.cap),
-        )
-        tiles = (n + 3) // 4
-        first, last = share(heads * tiles, t, threads)
-        for item in range(first, last):
-            head, at = item // tiles, item % tiles * 4
-            count = min(4, n - at)
-            begin, end = prepare(record, pas, head, at, q, states)
-            together = count == 4
-            for h in range(1, count):
-                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
-                begin, end = min(begin, low), max(end, high)
-                together = together and peek(slots + 8 * ((at + h) // group)) == peek(
-                    slots + 8 * (at // group)
-                )
-            if together:
-                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
-                for base in range(begin // 64 * 64, end, 64):
-                    scores_four(
-                        peek(record + ATTEND.keys) + (lane + base) * dim * size,
-                        q,
-                        scores,
-                        dim,
-                        wide,
-                    )
-                    for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base, cap)
-                    values_four(
-                        peek(record + ATTEND.values) + (lane + base) * wide * size,
-                        scores,
-                        states,
-                        wide,
-                        base,
-                    )
-            else:
-                for h in range(count):
-                    lane, state = (
-                        (peek(slots + 8 * ((at + h) // group)) * heads + head) * room,
-                        states + step * h,
-                    )
-                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-                        scores_one(
-                            peek(record + ATTEND.keys) + (lane + base) * dim * size,
-                            q + 4 * wide * h,
-                            scores,
-                            dim,
-                        )
-                        soften(scores, state, base, cap)
-                        v, begin = (
-                            peek(record + ATTEND.values) + (lane + base) * wide * size,
-                            max(0, peek(state + BEGIN) - base),
-                        )
-                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
-            for h in range(count):
-                i, state = (at + h) // group, states + step * h
-                out = (
-                    peek(record + ATTEND.out)
-                    + i * peek(record + ATTEND.out_step)
-                    + 4 * dim * (head * group + (at + h) % group)
-                )
-                weight = splat(total(load(state + SUMS)))
-                if peek(record + ATTEND.sinks) != 0:
-                    sink = splat(
-                        peek_f32(
-                            peek(record + ATTEND.sinks) + 4 * (head * group + (at + h) % group)
-                        )
-                    )
-                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
-                for j in range(0, dim, 16):
-                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
-        return 0
-
-    return attention
-
-
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
-    -> its keys [begin, end)."""
-    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
-    x = (
-        peek(record + ATTEND.x)
-        + at // group * peek(record + ATTEND.x_step)
-        + 4 * dim * (head * group + at % group)
-    )
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + ATTEND.window) > 0:
-        begin = max(0, end - peek(record + ATTEND.window))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
-
-
 def score(loads, size):
-    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are
-    4 * wide apart."""
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that
+    are 4 * wide apart."""
 
     def one(k, q, scores, dim):
         acc = zeros4()
@@ -2722,10 +2843,8 @@ def blend(loads, size):
             last = min(last, peek(states + step * h + END) - base)
         last = max(first, last)
         for h in range(opaque(4)):
-            begin, end = (
-                peek(states + step * h + BEGIN) - base,
-                peek(states + step * h + END) - base,
-            )
+            begin = peek(states + step * h + BEGIN) - base
+            end = peek(states + step * h + END) - base
             if begin < first and end > 0:
                 one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
         for c in range(0, wide, 16):
@@ -2747,6 +2866,180 @@ def blend(loads, size):
                 one(v, scores + 256 * h, states + step * h, wide, last, end)
 
     return one, inline(four)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/cache.py
+# Types of the cache of keys and values, and where a head's are.
+
+@dataclass(frozen=True, eq=False)
+class CacheType:
+    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
+    write 16, and read a tile of 16."""
+
+    name: str
+    bytes: int
+    poke: object
+    store: object
+    loads: object
+
+
+CACHE_TYPES = (
+    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
+    CacheType("f32", 4, poke_f32, store, loads_f32),
+)
+
+
+def cache_type(name):
+    """The CacheType of that name; KeyError for others."""
+    return {kind.name: kind for kind in CACHE_TYPES}[name]
+
+
+def lanes(r):
+    """Positions that the cache has of all heads of all slots."""
+    return r.slots * r.heads * r.room
+
+
+def key_bytes(r):
+    """Of keys [slot, head, position / 64, size, 64]."""
+    return lanes(r) * r.size * r.type.bytes
+
+
+def value_bytes(r):
+    """Of values [slot, head, position, size filled up to 16s]."""
+    return lanes(r) * padded(r.size, 16) * r.type.bytes
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/attention.py
+# Attention over the cache.
+
+ATTEND = operands(
+    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
+    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
+    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
+    keys=Flat(key_bytes),
+    values=Flat(value_bytes),
+    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    window=Number("keys that a query sees, 0 = all"),
+    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
+    queries=Scratch(queries_bytes),
+)
+
+
+def attention(loads, size):
+    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
+    (Xiao et al. 2024).
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
+    head of the cache, which are several heads' or several tokens', share the reading of their keys.
+    """
+    together, apart = together_of(loads, size), apart_of(loads, size)
+
+    def attention(record, pas, t, threads):
+        heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
+        wide = (peek(record + ATTEND.size) + 15) // 16 * 16
+        q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
+        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        n = peek(pas + N_TOKENS) * group
+        tiles = (n + 3) // 4
+        first, last = share(heads * tiles, t, threads)
+        for item in range(first, last):
+            head, at = item // tiles, item % tiles * 4
+            count, slot = min(4, n - at), peek(slots + 8 * (item % tiles * 4 // group))
+            begin, end = prepare(record, pas, head, at, q, states)
+            alike = count == 4
+            for h in range(1, count):
+                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
+                begin, end = min(begin, low), max(end, high)
+                alike = alike and peek(slots + 8 * ((at + h) // group)) == slot
+            if alike:
+                together(record, slot * heads + head, begin, end, q)
+            else:
+                for h in range(count):
+                    slot = peek(slots + 8 * ((at + h) // group))
+                    state = states + step * h
+                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+            for h in range(count):
+                conclude(record, head, at + h, states + step * h)
+        return 0
+
+    return attention
+
+
+def together_of(loads, size):
+    """-> all keys from begin to end of a lane of the cache for the four queries at q."""
+    _, scores_four = score(loads, size)
+    _, values_four = blend(loads, size)
+
+    def together(record, lane, begin, end, q):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(begin // 64 * 64, end, 64):
+            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            for h in range(opaque(4)):
+                soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
+            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+
+    return inline(together)
+
+
+def apart_of(loads, size):
+    """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
+    scores_one, _ = score(loads, size)
+    values_one, _ = blend(loads, size)
+
+    def apart(record, lane, q, scores, state):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
+            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            soften(scores, state, base, cap)
+            first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
+            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+
+    return inline(apart)
+
+
+@inline
+def conclude(record, head, at, state):
+    """The values of query at by their weights, divided by what these sum to."""
+    dim, group = peek(record + ATTEND.size), peek(record + ATTEND.group)
+    query = head * group + at % group
+    out = peek(record + ATTEND.out) + at // group * peek(record + ATTEND.out_step) + 4 * dim * query
+    weight = splat(total(load(state + SUMS)))
+    if peek(record + ATTEND.sinks) != 0:
+        sink = splat(peek_f32(peek(record + ATTEND.sinks) + 4 * query))
+        weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
+    for j in range(0, dim, 16):
+        store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
+
+
+@inline
+def prepare(record, pas, head, at, q, state):
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
+    -> its keys [begin, end)."""
+    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+    x += 4 * dim * (head * group + at % group)
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
+        store(state + VALUES + 4 * j, zeros1())
+    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+    if peek(record + ATTEND.window) > 0:
+        begin = max(0, end - peek(record + ATTEND.window))
+    poke_f32(state, np.float32(-np.inf))
+    poke(state + BEGIN, begin)
+    poke(state + END, end)
+    store(state + SUMS, zeros1())
+    return begin, end
 
 
 def attention_of(kind):
@@ -2784,8 +3077,8 @@ CONVOLVE_GATED = convolve("out or q = c * that of b * x, of x [b, c, x; width ea
 
 @inline
 def convolved(record, state, position, at, u):
-    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for
-    the next positions."""
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept
+    for the next positions."""
     taps, row = peek(record + CONVOLVE.taps), 4 * peek(record + CONVOLVE.cols)
     ring, w = max(1, taps - 1), peek(record + CONVOLVE.weight) + at + (taps - 1) * row
     acc = mul(u, load(w))
@@ -2852,7 +3145,7 @@ def exp64(x):
 # The gated delta rule.
 
 DECAYS = operands(
-    "x [b, a; heads each], in place: b becomes sigmoid(b), a becomes exp(rate log(1 + e^(a + bias))).",
+    "x [b, a; heads each], in place: b becomes sigmoid(b), a exp(rate log(1 + e^(a + bias))).",
     x=Rows(lambda r: 8 * r.heads, writes=True),
     rates=Flat(lambda r: 8 * r.heads),  # rates, then biases
     heads=Number("heads of values"),
@@ -2881,14 +3174,10 @@ def decays(record, pas, t, threads):
     n = peek(record + DECAYS.heads)
     first, last = share(peek(pas + N_TOKENS) * n, t, threads)
     for item in range(first, last):
-        x, w = (
-            peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n),
-            peek(record + DECAYS.rates) + 4 * (item % n),
-        )
-        b, a = (
-            np.float64(peek_f32(x)),
-            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
-        )
+        x = peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n)
+        w = peek(record + DECAYS.rates) + 4 * (item % n)
+        b = np.float64(peek_f32(x))
+        a = np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
         e = exp64(-abs(b))
         poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
         e = exp64(-abs(a))
@@ -2913,29 +3202,22 @@ def four_rows(acc, scratch):
 
 @kernel(DELTA_RULE)
 def delta(record, pas, t, threads):
-    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens in
-    turn: a sequence's must stand in its order."""
-    heads, group, keys, dim = (
-        peek(record + DELTA_RULE.heads),
-        peek(record + DELTA_RULE.group),
-        peek(record + DELTA_RULE.keys),
-        peek(record + DELTA_RULE.values),
-    )
-    pairs, blocks, scratch = (
-        heads // group,
-        (dim + 15) // 16,
-        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
-    )
+    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens
+    in turn: a sequence's must stand in its order."""
+    heads, group = peek(record + DELTA_RULE.heads), peek(record + DELTA_RULE.group)
+    keys, dim = peek(record + DELTA_RULE.keys), peek(record + DELTA_RULE.values)
+    pairs, blocks = heads // group, (dim + 15) // 16
+    scratch = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
         pair = head % pairs if peek(record + DELTA_RULE.turns) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
-            x, w = (
-                peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step),
+            x = peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step)
+            w = (
                 peek(record + DELTA_RULE.rates)
                 + i * peek(record + DELTA_RULE.rates_step)
-                + 4 * head,
+                + 4 * head
             )
             q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
             v = load(x + 4 * (2 * keys * pairs + dim * head + at))
@@ -3004,16 +3286,12 @@ ELEMENTS = operands(
 
 @inline
 def tile_q8(acc, record, i, block, steps):
-    """16 rows of weights times a tile of tokens from i on. steps: 8, for the 8 * 4 columns of a group."""
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 512,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    """16 rows of weights times a tile of tokens from i on. steps: 8, of 4 columns of a group
+    each."""
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 512
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -3028,15 +3306,10 @@ def tile_q8(acc, record, i, block, steps):
 
 @inline
 def tile_q4(acc, record, i, block, steps):
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 256,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 256
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -3090,15 +3363,12 @@ def weight_q4(record, row, k):
 
 
 def sums_float(loads, size):
-    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token and for four from i on.
-    Rows are summed column by column."""
+    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token
+    and for four from i on. Rows are summed column by column."""
 
     def one(record, i, block):
-        cols, x, acc = (
-            peek(record + FLOATS.cols),
-            peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step),
-            zeros1(),
-        )
+        cols = peek(record + FLOATS.cols)
+        x, acc = peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step), zeros1()
         w = peek(record + FLOATS.w) + block * cols * 16 * size
         for k in range(cols):
             acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
@@ -3106,10 +3376,8 @@ def sums_float(loads, size):
 
     def four(record, i, block, steps):
         cols, x_step, acc = peek(record + FLOATS.cols), peek(record + FLOATS.x_step), zeros4()
-        w, x = (
-            peek(record + FLOATS.w) + block * cols * 16 * size,
-            peek(record + FLOATS.x) + i * x_step,
-        )
+        w = peek(record + FLOATS.w) + block * cols * 16 * size
+        x = peek(record + FLOATS.x) + i * x_step
         for k in range(cols):
             acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
         return acc
@@ -3242,9 +3510,8 @@ def asked(group):
     return operands(
         group.about,
         group,
-        runs=Flat(
-            lambda r: 8 + 24 * r.experts
-        ),  # route's: how many, then expert, first pair, pairs
+        # route's: how many, and for each its expert, its first pair, how many pairs
+        runs=Flat(lambda r: 8 + 24 * r.experts),
         biases=Flat(lambda r: 4 * r.n_rows * r.experts, optional=True),  # all experts'
         experts=Number("matrices of n_rows, one below the other"),
     )
@@ -3258,12 +3525,8 @@ def route(record, pas, t, threads):
     """At tables, of room pairs each, by expert: the token of each pair; for token i, choice j, at
     i * chosen + j: the pair, and (float32) its weight; then a count for each expert, and the runs:
     how many, and for each the expert, its first pair, how many pairs."""
-    experts, k, n, room = (
-        peek(record + ROUTE.experts),
-        peek(record + ROUTE.chosen),
-        peek(pas + N_TOKENS),
-        8 * peek(record + ROUTE.room),
-    )
+    experts, k = peek(record + ROUTE.experts), peek(record + ROUTE.chosen)
+    n, room = peek(pas + N_TOKENS), 8 * peek(record + ROUTE.room)
     tokens = peek(record + ROUTE.tables)
     pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
     runs = counts + 8 * experts
@@ -3326,19 +3589,16 @@ def gather(record, pas, t, threads):
 
 
 def matmul_experts(taken, one, four):
-    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and four:
-    the sums of a block of rows for one token and for four."""
+    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+    four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
         steps, bias = opaque(8), peek(record + taken.biases)
         for r in range(peek(runs)):
-            expert, i, left = (
-                peek(runs + 8 + 24 * r),
-                peek(runs + 16 + 24 * r),
-                peek(runs + 24 + 24 * r),
-            )
+            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
+            left = peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
                 begin = zeros1()
@@ -3356,10 +3616,8 @@ def matmul_experts(taken, one, four):
 @kernel(COMBINE)
 def combine(record, pas, t, threads):
     groups, k = (peek(record + COMBINE.width) + 15) // 16, peek(record + COMBINE.chosen)
-    pairs, weights = (
-        peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room),
-        peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room),
-    )
+    pairs = peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room)
+    weights = peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room)
     first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
     for item in range(first, last):
         i, at, acc = item // groups, item % groups * 64, zeros1()
@@ -3428,8 +3686,8 @@ MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 
 
 
 def matmul_quantised(tile):
-    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there are
-    four."""
+    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
+    are four."""
 
     def matmul(record, pas, t, threads):
         n = peek(peek(record + COUNT))
@@ -3447,7 +3705,8 @@ def matmul_quantised(tile):
 
 def matmul_tiles(signed, width, rest):
     """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
-    same sums, so the same bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
+    matmul_quantised."""
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
@@ -3462,10 +3721,8 @@ def matmul_tiles(signed, width, rest):
                 signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
             for i in range(0, n - 15, 16):
                 acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
-                q, qs = (
-                    peek(record + QUANTISED.q) + i * q_step,
-                    peek(record + QUANTISED.qs) + i * g_step,
-                )
+                q = peek(record + QUANTISED.q) + i * q_step
+                qs = peek(record + QUANTISED.qs) + i * g_step
                 tile_dot(q, q_step, w, sums)
                 later = (
                     peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
@@ -3606,10 +3863,8 @@ def norm(centred, adding):
             for k in range(128 * g, 128 * stop, 128):
                 v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
                 if centred:
-                    v0, v1 = (
-                        mul(sub(load(x + k), mean), scale),
-                        mul(sub(load(x + k + 64), mean), scale),
-                    )
+                    v0 = mul(sub(load(x + k), mean), scale)
+                    v1 = mul(sub(load(x + k + 64), mean), scale)
                 v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
                 if centred and bias != 0:
                     v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
@@ -3628,10 +3883,8 @@ def headnorm(record, pas, t, threads):
     first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
     for item in range(first, last):
         at = item % heads * n * 4
-        x, w = (
-            peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at,
-            peek(record + HEADNORM.weight) + at,
-        )
+        x = peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at
+        w = peek(record + HEADNORM.weight) + at
         squares = zeros1()
         for j in range(0, n, 16):
             v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
@@ -3795,8 +4048,8 @@ def cosine(r):
 
 @kernel(ANGLES)
 def angles(record, pas, t, threads):
-    """The angle is the float32 product, as in the reference programs; its cosine and sine are our own,
-    in float64."""
+    """The angle is the float32 product, as in the reference programs; its cosine and sine are our
+    own, in float64."""
     half = peek(record + ANGLES.half)
     for i in range(peek(pas + N_TOKENS)):
         position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
@@ -3825,8 +4078,8 @@ def angles(record, pas, t, threads):
 
 @inline
 def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all),
-    times gain."""
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at
+    all), times gain."""
     scale = splat(gain)
     for j in range(0, half, 16):
         x, y = load(p + 4 * j), load(p + 4 * (half + j))
@@ -3842,21 +4095,15 @@ def rope(poke_kv, store_kv, size):
     """ROPE for a type of cache."""
 
     def rope(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + ROPE.heads),
-            peek(record + ROPE.group),
-            peek(record + ROPE.size),
-            peek(record + ROPE.room),
-        )
+        heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
+        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
             x = peek(record + ROPE.x) + i * peek(record + ROPE.x_step)
-            k, v = (
-                x + 4 * dim * (heads * group + head),
-                x + 4 * dim * (heads * group + heads + head),
-            )
+            k = x + 4 * dim * (heads * group + head)
+            v = x + 4 * dim * (heads * group + heads + head)
             cs = peek(record + ROPE.angles)
             if cs != 0:
                 cs += i * peek(record + ROPE.angles_step)
@@ -4937,7 +5184,8 @@ def check_plan(c, tensors):
 
 def check_values(c, t, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
-    # read, not mapped: the kernel reads far ahead at a page fault, which takes seconds in a huge file
+    # read, not mapped: at a page fault the kernel reads far ahead, which in a huge file takes
+    # seconds
     read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
     window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:
@@ -7668,7 +7916,7 @@ def bench_model(model, a, show):
         rows.append(
             {
                 "cpu_info": cpu_name(),
-                "backends": f"CPU {host_isa()[0]}",
+                "backends": f"CPU {host().machine.name}",
                 "model_filename": model.file.path,
                 "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
                 "model_size": model.file.size,
@@ -8079,9 +8327,9 @@ def write_text(model, args):
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
-        isa, cpu, _ = host_isa()
+        machine, cpu, _ = host()
         cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)
     text = not (args.json or args.jsonl)
@@ -8235,6 +8483,29 @@ def launch():
     )  # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/program.py
+# --program: what was recorded for a model, a line a record.
+
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in measured(forward, args)]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
+
+
+def measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def check_plan(c, tensors):
 
 def check_values(c, t, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
-    # read, not mapped: the kernel reads far ahead at a page fault, which takes seconds in a huge file
+    # read, not mapped: at a page fault the kernel reads far ahead, which in a huge file takes
+    # seconds
     read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
     window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:

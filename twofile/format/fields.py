@@ -1,4 +1,4 @@
-"""The numbers of the config, each once: its name, its place in the file and in memory, its range."""
+"""The numbers of the config, each once: name, place, range, meaning."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ ATTENTION, CONVOLUTION, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tok
 MANY_KINDS = 224  # layers whose kind is told; those behind are ATTENTION
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")  # by their number
 CLAMPED = ACTIVATIONS.index("clamped")
+BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIONS))
 ANY = math.inf
 
 
@@ -46,7 +47,7 @@ FIELDS = (  # in the order of the file
     whole("vocab_size", "vocab_size", 1, 1 << 22, "tokens"),
     whole("max_ctx", "max_ctx", 1, 1 << 24, "positions the model was made for"),
     whole("norm", "norms.centred", 0, 1, "0 RMS, 1 layer norm"),
-    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, ", ".join(ACTIVATIONS)),
+    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, BY_NUMBER),
     whole("qk_norm", "heads.norm", 0, 2, "norm of q and k: 1 each head, 2 all heads together"),
     whole("qk_after", "heads.norm_after", 0, 1, "1 = that norm comes behind the rotation"),
     whole("parallel", "parallel", 0, 1, "1 = attention and feed-forward read the same"),

@@ -41,7 +41,7 @@ class Type:
         return padded(n, GROUP) if self.quantised else n
 
     def nbytes(self, shape, blocked):
-        """Bytes of a tensor in the file, an exact Python int; blocked: with its blocks filled up."""
+        """Bytes of a tensor in the file, an exact int; blocked: with its blocks filled up."""
         if blocked:
             shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
         return math.prod(shape) * self.bits // 8

@@ -61,7 +61,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -114,15 +114,10 @@ def activation(function, gated):
 @kernel(CLAMPED_GATED)
 def clamped_gated(record, pas, t, threads):
     """GATED as gpt-oss has it."""
-    groups, n, zero = (
-        peek(record + CLAMPED_GATED.cols) // 32,
-        peek(record + CLAMPED_GATED.width),
-        np.float32(0),
-    )
-    alpha, limit = (
-        splat(peek_f32(record + CLAMPED_GATED.alpha)),
-        splat(peek_f32(record + CLAMPED_GATED.limit)),
-    )
+    groups, n = peek(record + CLAMPED_GATED.cols) // 32, peek(record + CLAMPED_GATED.width)
+    zero = np.float32(0)
+    alpha = splat(peek_f32(record + CLAMPED_GATED.alpha))
+    limit = splat(peek_f32(record + CLAMPED_GATED.limit))
     one, low = splat(np.float32(1)), sub(zeros1(), limit)
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):

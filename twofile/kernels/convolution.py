@@ -32,8 +32,8 @@ CONVOLVE_GATED = convolve("out or q = c * that of b * x, of x [b, c, x; width ea
 
 @inline
 def convolved(record, state, position, at, u):
-    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for
-    the next positions."""
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept
+    for the next positions."""
     taps, row = peek(record + CONVOLVE.taps), 4 * peek(record + CONVOLVE.cols)
     ring, w = max(1, taps - 1), peek(record + CONVOLVE.weight) + at + (taps - 1) * row
     acc = mul(u, load(w))

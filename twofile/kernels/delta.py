@@ -12,7 +12,7 @@ from .exact import exp64
 from .play import share
 
 DECAYS = operands(
-    "x [b, a; heads each], in place: b becomes sigmoid(b), a becomes exp(rate log(1 + e^(a + bias))).",
+    "x [b, a; heads each], in place: b becomes sigmoid(b), a exp(rate log(1 + e^(a + bias))).",
     x=Rows(lambda r: 8 * r.heads, writes=True),
     rates=Flat(lambda r: 8 * r.heads),  # rates, then biases
     heads=Number("heads of values"),
@@ -41,14 +41,10 @@ def decays(record, pas, t, threads):
     n = peek(record + DECAYS.heads)
     first, last = share(peek(pas + N_TOKENS) * n, t, threads)
     for item in range(first, last):
-        x, w = (
-            peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n),
-            peek(record + DECAYS.rates) + 4 * (item % n),
-        )
-        b, a = (
-            np.float64(peek_f32(x)),
-            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
-        )
+        x = peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n)
+        w = peek(record + DECAYS.rates) + 4 * (item % n)
+        b = np.float64(peek_f32(x))
+        a = np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
         e = exp64(-abs(b))
         poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
         e = exp64(-abs(a))
@@ -73,29 +69,22 @@ def four_rows(acc, scratch):
 
 @kernel(DELTA_RULE)
 def delta(record, pas, t, threads):
-    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens in
-    turn: a sequence's must stand in its order."""
-    heads, group, keys, dim = (
-        peek(record + DELTA_RULE.heads),
-        peek(record + DELTA_RULE.group),
-        peek(record + DELTA_RULE.keys),
-        peek(record + DELTA_RULE.values),
-    )
-    pairs, blocks, scratch = (
-        heads // group,
-        (dim + 15) // 16,
-        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
-    )
+    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens
+    in turn: a sequence's must stand in its order."""
+    heads, group = peek(record + DELTA_RULE.heads), peek(record + DELTA_RULE.group)
+    keys, dim = peek(record + DELTA_RULE.keys), peek(record + DELTA_RULE.values)
+    pairs, blocks = heads // group, (dim + 15) // 16
+    scratch = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
         pair = head % pairs if peek(record + DELTA_RULE.turns) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
-            x, w = (
-                peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step),
+            x = peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step)
+            w = (
                 peek(record + DELTA_RULE.rates)
                 + i * peek(record + DELTA_RULE.rates_step)
-                + 4 * head,
+                + 4 * head
             )
             q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
             v = load(x + 4 * (2 * keys * pairs + dim * head + at))

@@ -54,9 +54,8 @@ def asked(group):
     return operands(
         group.about,
         group,
-        runs=Flat(
-            lambda r: 8 + 24 * r.experts
-        ),  # route's: how many, then expert, first pair, pairs
+        # route's: how many, and for each its expert, its first pair, how many pairs
+        runs=Flat(lambda r: 8 + 24 * r.experts),
         biases=Flat(lambda r: 4 * r.n_rows * r.experts, optional=True),  # all experts'
         experts=Number("matrices of n_rows, one below the other"),
     )
@@ -70,12 +69,8 @@ def route(record, pas, t, threads):
     """At tables, of room pairs each, by expert: the token of each pair; for token i, choice j, at
     i * chosen + j: the pair, and (float32) its weight; then a count for each expert, and the runs:
     how many, and for each the expert, its first pair, how many pairs."""
-    experts, k, n, room = (
-        peek(record + ROUTE.experts),
-        peek(record + ROUTE.chosen),
-        peek(pas + N_TOKENS),
-        8 * peek(record + ROUTE.room),
-    )
+    experts, k = peek(record + ROUTE.experts), peek(record + ROUTE.chosen)
+    n, room = peek(pas + N_TOKENS), 8 * peek(record + ROUTE.room)
     tokens = peek(record + ROUTE.tables)
     pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
     runs = counts + 8 * experts
@@ -138,19 +133,16 @@ def gather(record, pas, t, threads):
 
 
 def matmul_experts(taken, one, four):
-    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and four:
-    the sums of a block of rows for one token and for four."""
+    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+    four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
         steps, bias = opaque(8), peek(record + taken.biases)
         for r in range(peek(runs)):
-            expert, i, left = (
-                peek(runs + 8 + 24 * r),
-                peek(runs + 16 + 24 * r),
-                peek(runs + 24 + 24 * r),
-            )
+            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
+            left = peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
                 begin = zeros1()
@@ -168,10 +160,8 @@ def matmul_experts(taken, one, four):
 @kernel(COMBINE)
 def combine(record, pas, t, threads):
     groups, k = (peek(record + COMBINE.width) + 15) // 16, peek(record + COMBINE.chosen)
-    pairs, weights = (
-        peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room),
-        peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room),
-    )
+    pairs = peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room)
+    weights = peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room)
     first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
     for item in range(first, last):
         i, at, acc = item // groups, item % groups * 64, zeros1()

@@ -16,8 +16,8 @@ MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 
 
 
 def matmul_quantised(tile):
-    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there are
-    four."""
+    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
+    are four."""
 
     def matmul(record, pas, t, threads):
         n = peek(peek(record + COUNT))
@@ -35,7 +35,8 @@ def matmul_quantised(tile):
 
 def matmul_tiles(signed, width, rest):
     """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
-    same sums, so the same bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
+    matmul_quantised."""
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
@@ -50,10 +51,8 @@ def matmul_tiles(signed, width, rest):
                 signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
             for i in range(0, n - 15, 16):
                 acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
-                q, qs = (
-                    peek(record + QUANTISED.q) + i * q_step,
-                    peek(record + QUANTISED.qs) + i * g_step,
-                )
+                q = peek(record + QUANTISED.q) + i * q_step
+                qs = peek(record + QUANTISED.qs) + i * g_step
                 tile_dot(q, q_step, w, sums)
                 later = (
                     peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2

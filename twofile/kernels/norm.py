@@ -63,10 +63,8 @@ def norm(centred, adding):
             for k in range(128 * g, 128 * stop, 128):
                 v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
                 if centred:
-                    v0, v1 = (
-                        mul(sub(load(x + k), mean), scale),
-                        mul(sub(load(x + k + 64), mean), scale),
-                    )
+                    v0 = mul(sub(load(x + k), mean), scale)
+                    v1 = mul(sub(load(x + k + 64), mean), scale)
                 v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
                 if centred and bias != 0:
                     v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
@@ -85,10 +83,8 @@ def headnorm(record, pas, t, threads):
     first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
     for item in range(first, last):
         at = item % heads * n * 4
-        x, w = (
-            peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at,
-            peek(record + HEADNORM.weight) + at,
-        )
+        x = peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at
+        w = peek(record + HEADNORM.weight) + at
         squares = zeros1()
         for j in range(0, n, 16):
             v = keep(load(x + 4 * j), 0, n - j, np.float32(0))

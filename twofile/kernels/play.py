@@ -38,8 +38,8 @@ def share(n, t, threads):
 def barrier(p, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
-    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
-    they share this core, and doubles when the wait was shorter.
+    own: address of this thread's patience. It halves when letting others run was what ended the
+    wait, because then they share this core, and doubles when the wait was shorter.
     """
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
@@ -80,8 +80,8 @@ def post(pas, unused, t, threads):
 
 @kernel()
 def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told
-    to stop."""
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
+    told to stop."""
     quiet = 0
     while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)

@@ -58,8 +58,8 @@ def cosine(r):
 
 @kernel(ANGLES)
 def angles(record, pas, t, threads):
-    """The angle is the float32 product, as in the reference programs; its cosine and sine are our own,
-    in float64."""
+    """The angle is the float32 product, as in the reference programs; its cosine and sine are our
+    own, in float64."""
     half = peek(record + ANGLES.half)
     for i in range(peek(pas + N_TOKENS)):
         position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
@@ -88,8 +88,8 @@ def angles(record, pas, t, threads):
 
 @inline
 def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all),
-    times gain."""
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at
+    all), times gain."""
     scale = splat(gain)
     for j in range(0, half, 16):
         x, y = load(p + 4 * j), load(p + 4 * (half + j))
@@ -105,21 +105,15 @@ def rope(poke_kv, store_kv, size):
     """ROPE for a type of cache."""
 
     def rope(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + ROPE.heads),
-            peek(record + ROPE.group),
-            peek(record + ROPE.size),
-            peek(record + ROPE.room),
-        )
+        heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
+        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
             x = peek(record + ROPE.x) + i * peek(record + ROPE.x_step)
-            k, v = (
-                x + 4 * dim * (heads * group + head),
-                x + 4 * dim * (heads * group + heads + head),
-            )
+            k = x + 4 * dim * (heads * group + head)
+            v = x + 4 * dim * (heads * group + heads + head)
             cs = peek(record + ROPE.angles)
             if cs != 0:
                 cs += i * peek(record + ROPE.angles_step)

@@ -61,8 +61,8 @@ def convert(record, pas, t, threads):
 
 @inline
 def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands there
-    if add."""
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands
+    there if add."""
     step = peek(record + RESULT.out_step)
     out = peek(record + RESULT.out) + i * step + 64 * block
     if peek(record + RESULT.bias) != 0:

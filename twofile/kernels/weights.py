@@ -62,16 +62,12 @@ ELEMENTS = operands(
 
 @inline
 def tile_q8(acc, record, i, block, steps):
-    """16 rows of weights times a tile of tokens from i on. steps: 8, for the 8 * 4 columns of a group."""
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 512,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    """16 rows of weights times a tile of tokens from i on. steps: 8, of 4 columns of a group
+    each."""
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 512
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -86,15 +82,10 @@ def tile_q8(acc, record, i, block, steps):
 
 @inline
 def tile_q4(acc, record, i, block, steps):
-    groups, q_step, g_step = (
-        peek(record + QUANTISED.cols) // 32,
-        peek(record + QUANTISED.q_step),
-        peek(record + QUANTISED.qs_step),
-    )
-    w, s = (
-        peek(record + QUANTISED.w) + block * groups * 256,
-        peek(record + QUANTISED.scales) + block * groups * 32,
-    )
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 256
+    s = peek(record + QUANTISED.scales) + block * groups * 32
     q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
     qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
     for _ in range(groups):
@@ -148,15 +139,12 @@ def weight_q4(record, row, k):
 
 
 def sums_float(loads, size):
-    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token and for four from i on.
-    Rows are summed column by column."""
+    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token
+    and for four from i on. Rows are summed column by column."""
 
     def one(record, i, block):
-        cols, x, acc = (
-            peek(record + FLOATS.cols),
-            peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step),
-            zeros1(),
-        )
+        cols = peek(record + FLOATS.cols)
+        x, acc = peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step), zeros1()
         w = peek(record + FLOATS.w) + block * cols * 16 * size
         for k in range(cols):
             acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
@@ -164,10 +152,8 @@ def sums_float(loads, size):
 
     def four(record, i, block, steps):
         cols, x_step, acc = peek(record + FLOATS.cols), peek(record + FLOATS.x_step), zeros4()
-        w, x = (
-            peek(record + FLOATS.w) + block * cols * 16 * size,
-            peek(record + FLOATS.x) + i * x_step,
-        )
+        w = peek(record + FLOATS.w) + block * cols * 16 * size
+        x = peek(record + FLOATS.x) + i * x_step
         for k in range(cols):
             acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
         return acc
