@@ -1,4 +1,4 @@
-.PHONY: help install story test bench scaling lint clean run.py
+.PHONY: help install story test bench scaling lint clean run.py tables
 
 # what this file can do (the default)
 help:
@@ -7,6 +7,10 @@ help:
 # bind the rooms of twofile/ into run.py
 run.py:
 	python tools/bind.py
+
+# write the tables of docs/format.md from the program's own
+tables:
+	python tools/tables.py
 
 # the two packages that run.py needs, and pytest
 install:

@@ -9,8 +9,9 @@ the ground
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
-    format/types         How the elements of a tensor stand in the file.
-    format/config        The numbers a model is made of.
+    format/fields        The numbers of the config, each once: name, place, range, meaning.
+    format/config        A model's numbers in memory, part by part; a part that a model lacks is None.
+    format/types         How the elements of a tensor stand in the file: bits, and what scales them.
     format/table         The header page and the table of tensors: read, refuse.
 
 what kernels are written in
@@ -29,32 +30,48 @@ from words to machine code
     compiler/code        Object code becomes addresses and functions.
 
 a forward as data
-    program/buffers      Memory that kernels work in.
-    program/passes       The words of a record and of a pass.
-    program/player       The threads that play a program.
+    program/buffers      Memory that kernels work in, and places in it.
+    program/passes       The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
+    program/cache        What layers keep of the tokens before: keys and values of all, or states.
+    program/operands     What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+    program/listing      A program as text: a line a record, by name.
+    program/player       A pass is played by all threads: the words that it goes by, and who waits for whom.
+    program/program      A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
 what is compiled
     kernels/play         The kernel that plays the others, and what threads share and wait for.
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
+    kernels/blocks       A block of 64 keys: scores, what softmax makes of them, the values by their weights.
+    kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
     kernels/exact        e^x in float64 of + and * alone.
     kernels/delta        The gated delta rule.
+    kernels/weights      What each type of weights brings to a matmul, to experts and to embeddings.
     kernels/embed        Rows of a matrix, by their numbers.
     kernels/experts      Mixtures of experts: who is asked, what they say, by what weight.
     kernels/matmul       Matrices times rows.
     kernels/norm         Norms of rows and of heads.
     kernels/pick         The choice of a token.
     kernels/rotation     Positions as angles, and what goes into the cache of keys and values.
-    kernels/table        Kernels that are made of a template, by name.
 
 the parts of a model
-    layers/plan          The tensors of a file, in order.
+    layers/kind          What a part of a model is: its tensors in the file, and what stands for them in memory.
+    layers/attention     Attention: heads, their norms and rotation, windows, sinks, gates, keys that layers share.
+    layers/convolution   Short convolutions: b, c, x of each token; c times the convolution of b times x.
+    layers/delta         Layers of the gated delta rule: a state for each head that fades, learns and is read.
+    layers/feedforward   The feed-forward part of a layer: gate and up, an activation, down.
+    layers/perlayer      What each layer gets of a token's own embedding for it (Gemma 3n and 4).
+    layers/ends          Where a forward begins and ends: the embedding, the output.
+    layers/experts       The feed-forward part as a mixture of experts, with perhaps one expert for every token.
+    layers/stack         A whole model: which tensors it has, what its config may say, its forward as a program.
+    layers/bound         Names of tensors become matrices and vectors, once: recorders see no names.
+    layers/recorder      A program that knows what layers are made of: matrices, norms, the stream.
 
 a model that runs, and text
     modelfile            A model file, checked and mapped.
-    forward              The model recorded once as a program, played for every pass.
+    forward              A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
     tokenizer/file       A tokenizer.bin, section by section.
     tokenizer/splits     How text is cut before merging.
     tokenizer/template   A conversation as a chat template writes it.
@@ -70,16 +87,17 @@ the program
     front/text           Text from outside, and text for a terminal.
     front/prompt         The prompt, from flags, files and pipes.
     front/batch          JSON lines in, JSON lines out, many texts written together.
+    front/ceilings       What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
     front/flags          The command line's flags.
     front/bench          Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
     front/chat           A conversation in a terminal.
     front/show           What is printed about a model or a given text.
     front/write          Writing one text to stdout.
     front/main           The program: flags, modes, signals, exit codes.
+    front/program        --program: what was recorded for a model, a line a record.
 """
 
 import argparse
-import bisect
 import codecs
 import contextlib
 import ctypes
@@ -100,10 +118,11 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, namedtuple
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 # ===== the ground
 
@@ -143,7 +162,8 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 # The error that everything raises: four parts on one line.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
+    """The file or the request is not one this program can serve; the message says why and what to
+    do."""
 
 
 def printable(text):
@@ -161,7 +181,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises
+    ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -196,7 +217,7 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -254,366 +275,310 @@ def peak_rss():
 # ===== what stands in a file
 
 # -----------------------------------------------------------------------------
-# twofile/format/types.py
-# How the elements of a tensor stand in the file.
+# twofile/format/fields.py
+# The numbers of the config, each once: name, place, range, meaning.
 
-GROUP = 32  # columns that share a scale in q8_0 and q4_0
-BLOCK = 16  # rows of a block; see pack_matrix in export.py
-DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
-BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
-MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
-
-
-def tensor_bytes(dtype, shape, layout):
-    """Bytes a tensor takes in the file, as an exact Python int; layout 1 counts the padding of its blocks."""
-    if layout:
-        shape = (
-            padded(shape[0], BLOCK),
-            padded(shape[1], GROUP) if dtype in ("q8_0", "q4_0") else shape[1],
-        )
-    return math.prod(shape) * BITS[dtype] // 8
+NONE = 0xFFFFFFFF  # an absent token id
+ATTENTION, CONVOLUTION, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens meet
+MANY_KINDS = 224  # layers whose kind is told; those behind are ATTENTION
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")  # by their number
+CLAMPED = ACTIVATIONS.index("clamped")
+BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIONS))
+ANY = math.inf
 
 
-def scale_shape(shape):
-    """Shape of W.s for a quantised matrix of this shape: [blocks, groups, rows of a block]."""
-    return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+@dataclass(frozen=True)
+class Field:
+    """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
+    must be zero), the least and the most that this version runs, what it means, its default."""
+
+    name: str
+    code: str
+    at: str
+    least: float
+    most: float
+    meaning: str
+    default: object = 0
+
+
+def whole(name, at, least, most, meaning, default=0):
+    return Field(name, "I", at, least, most, meaning, default)
+
+
+def real(name, at, meaning, default=0.0):
+    return Field(name, "f", at, 0, ANY if at else 0, meaning, default)
+
+
+FIELDS = (  # in the order of the file
+    Field("arch_tag", "16s", "arch_tag", 0, 0, "name of the family, for people", ""),
+    whole("dim", "dim", 1, 1 << 20, "width of the residual stream"),
+    whole("n_layers", "n_layers", 1, 1024, "layers"),
+    whole("n_heads", "heads.n", 1, 1 << 16, "heads of queries"),
+    whole("n_kv_heads", "heads.kv", 1, 1 << 16, "heads of keys and values; divides n_heads"),
+    whole("head_dim", "heads.size", 2, 1024, "numbers of a head, even"),
+    whole("ffn_dim", "ffn.width", 1, 1 << 22, "hidden width of the feed-forward part"),
+    whole("vocab_size", "vocab_size", 1, 1 << 22, "tokens"),
+    whole("max_ctx", "max_ctx", 1, 1 << 24, "positions the model was made for"),
+    whole("norm", "norms.centred", 0, 1, "0 RMS, 1 layer norm"),
+    whole("act", "ffn.act", 0, len(ACTIVATIONS) - 1, BY_NUMBER),
+    whole("qk_norm", "heads.norm", 0, 2, "norm of q and k: 1 each head, 2 all heads together"),
+    whole("qk_after", "heads.norm_after", 0, 1, "1 = that norm comes behind the rotation"),
+    whole("parallel", "parallel", 0, 1, "1 = attention and feed-forward read the same"),
+    whole("router", "", 0, 0, "0 = softmax"),
+    whole("norm_topk", "experts.normed", 0, 1, "1 = the weights of a token's experts sum to 1"),
+    whole("n_experts", "experts.n", 0, 1024, "experts of a layer, 0 = no mixture"),
+    whole("top_k", "experts.chosen", 0, 32, "experts of a token"),
+    whole("expert_ffn", "experts.width", 0, 1 << 20, "hidden width of an expert"),
+    whole("shared_ffn", "experts.shared", 0, 1 << 20, "of an expert for every token, 0 = none"),
+    whole("n_rope", "rope.tables", 1, 16, "tables of the tensor rope", 1),
+    whole("flags", "", 0, (1 << 20) - 1, "parts that are there, below"),
+    real("eps", "norms.eps", "of the norms, between 0 and 1", 1e-5),
+    real("post_eps", "", "zero in this version"),
+    real("attn_scale", "heads.scale", "of the scores, 0 = 1 / sqrt(head_dim)"),
+    real("embed_scale", "embedding.scale", "of the embedding, 0 = 1"),
+    real("resid_scale", "resid_scale", "of what joins the stream, 0 = 1"),
+    real("logit_scale", "output.scale", "of the logits, 0 = 1"),
+    real("attn_cap", "heads.cap", "a score x becomes cap tanh(x / cap), 0 = not"),
+    real("final_cap", "output.cap", "likewise a logit"),
+    real("clip_qkv", "", "zero in this version"),
+    real("route_scale", "", "zero in this version"),
+    real("act_alpha", "ffn.alpha", "of the clamped gate"),
+    real("act_limit", "ffn.limit", "of the clamped gate"),
+    real("temp_beta", "rope.beta", "queries times 1 + beta ln(1 + position div temp_len), 0 = not"),
+    real("temp_len", "rope.length", "a whole number of positions"),
+    whole("bos", "bos", 0, ANY, "begin token, 0xFFFFFFFF = none", NONE),
+    whole("eos", "eos", 0, ANY, "end token, 0xFFFFFFFF = none", NONE),
+    Field("tokenizer_sha256", "32s", "tokenizer_sha256", 0, 0, "of the tokenizer.bin", bytes(32)),
+    whole("rope_long", "rope.long", 0, ANY, "beyond this context the second half of the tables"),
+    real("sample_temperature", "sampling.temperature", "its makers' temperature, 0 = not said"),
+    real("sample_top_p", "sampling.top_p", "their top-p, 0 = not said"),
+    whole("sample_top_k", "sampling.top_k", 0, ANY, "their top-k, 0 = not said"),
+    whole("conv_len", "conv.taps", 0, 16, "taps of the convolutions"),
+    whole("delta_k_heads", "delta.k_heads", 0, 1 << 12, "heads of q and k in delta layers"),
+    whole("delta_v_heads", "delta.v_heads", 0, 1 << 12, "heads of v and of the states there"),
+    whole("delta_k_dim", "delta.k_dim", 0, 1024, "numbers of a key there, a multiple of 4"),
+    whole("delta_v_dim", "delta.v_dim", 0, 1024, "numbers of a value there"),
+    whole("head_dim2", "second.size", 0, 1024, "head_dim of the second kind of attention"),
+    whole("n_kv_heads2", "second.kv", 0, 1 << 16, "n_kv_heads of that kind"),
+    whole("kv_shared", "shared.layers", 0, 1023, "last layers that see an earlier one's k and v"),
+    whole("ffn_dim2", "shared.width", 0, 1 << 22, "their ffn_dim, 0 = the same"),
+    whole("ple_dim", "perlayer.width", 0, 1 << 14, "width of embeddings of layers, 0 = none"),
+    Field("kinds", f"{MANY_KINDS}s", "kinds", 0, 0, "kind of each layer", bytes(MANY_KINDS)),
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
+    there is when the bit is set."""
+
+    name: str
+    bit: int
+    at: str
+    meaning: str
+    when: bool = True
+
+
+FLAGS = (
+    Flag("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
+    Flag("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
+    Flag("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
+    Flag("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
+    Flag("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
+    Flag("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
+    Flag("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
+    Flag("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
+    Flag("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
+    Flag("positions", 1 << 9, "embedding.positions", "a table of positions"),
+    Flag("head_bias", 1 << 10, "output.bias", "bias of head"),
+    Flag("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
+    Flag("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
+    Flag("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
+    Flag("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
+    Flag("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
+    Flag("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
+    Flag("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
+    Flag("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
+    Flag("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
+)
+OPTIONAL = ("experts", "second", "shared", "conv", "delta", "perlayer")  # parts: None if all is 0
+
+
+def check_ranges(numbers):
+    """Every number in its range; numbers: {name of a Field: value}. Raises ModelError."""
+    for field in FIELDS:
+        value = numbers[field.name]
+        if field.code == "I" and not field.least <= value <= field.most:
+            hint = "" if field.most else "; it needs a newer run.py"
+            found = f"{field.name} is {str(value)[:40]}, expected {field.least}..{field.most}{hint}"
+            raise ModelError(f"{found}; export again")
+        if field.code != "f" or field.at.startswith("sampling."):
+            continue
+        if not math.isfinite(value) or value < 0:
+            found = f"{field.name} is {value}, expected a finite number, not negative"
+            raise ModelError(f"{found}; export again")
+        if value > field.most:
+            raise ModelError(
+                f"{field.name} is {value}, expected 0 in this version; it needs a newer run.py"
+            )
 
 
 # -----------------------------------------------------------------------------
 # twofile/format/config.py
-# The numbers a model is made of.
+# A model's numbers in memory, part by part; a part that a model lacks is None.
 
-NONE = 0xFFFFFFFF  # an absent token id
-CONFIG_U32 = (
-    "dim n_layers n_heads n_kv_heads head_dim ffn_dim vocab_size max_ctx norm act qk_norm qk_after parallel "
-    "router norm_topk n_experts top_k expert_ffn shared_ffn n_rope flags"
-).split()
-CONFIG_F32 = (
-    "eps post_eps attn_scale embed_scale resid_scale logit_scale attn_cap final_cap clip_qkv route_scale "
-    "act_alpha act_limit temp_beta temp_len"
-).split()
-CONFIG_LAST = "rope_long sample_temperature sample_top_p sample_top_k".split()
-CONFIG_MIX = "conv_len delta_k_heads delta_v_heads delta_k_dim delta_v_dim head_dim2 n_kv_heads2 kv_shared".split()
-CONFIG_MIX += "ffn_dim2 ple_dim".split()
-CONFIG_F32_USED = set(CONFIG_F32) - {"post_eps", "clip_qkv", "route_scale"}
-CONFIG = struct.Struct(
-    f"<16s{len(CONFIG_U32)}I{len(CONFIG_F32)}f2I32sI2fI{len(CONFIG_MIX)}I224s"
-)  # 476 of the 512 bytes
-FLAGS = {"head": 1, "qkv_bias": 2, "o_bias": 4, "gate_up_bias": 8, "down_bias": 16, "tokenizer": 32}
+CONFIG = struct.Struct("<" + "".join(field.code for field in FIELDS))  # 476 of the 512 bytes
+CONFIG_BYTES = 512
+_PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
-# no gate; norms behind attention and feed-forward; no norms before them; table of positions; and so on
-FLAGS |= {
-    "ungated": 64,
-    "post_norm": 128,
-    "no_pre_norm": 256,
-    "positions": 512,
-    "head_bias": 1024,
-    "embed_norm": 2048,
-}
-FLAGS |= {"norm_bias": 4096, "shared_gate": 8192, "expert_bias": 16384, "sinks": 32768}
-FLAGS |= {"attn_gate": 1 << 16, "v_norm": 1 << 17, "layer_scale": 1 << 18, "delta_turns": 1 << 19}
-ATTENTION, CONV, DELTA, ATTENTION2 = range(4)  # kinds of layers: how tokens learn of each other
-ACTIVATIONS = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")
-RANGES = {  # field -> (least, most) that this version runs; what is not listed must be zero
-    "dim": (1, 1 << 20),
-    "n_layers": (1, 1024),
-    "n_heads": (1, 1 << 16),
-    "n_kv_heads": (1, 1 << 16),
-    "head_dim": (2, 1024),
-    "ffn_dim": (1, 1 << 22),
-    "vocab_size": (1, 1 << 22),
-    "max_ctx": (1, 1 << 24),
-    "norm": (0, 1),
-    "act": (0, len(ACTIVATIONS) - 1),
-    "qk_norm": (0, 2),
-    "qk_after": (0, 1),
-    "parallel": (0, 1),
-    "norm_topk": (0, 1),
-    "n_experts": (0, 1024),
-    "top_k": (0, 32),
-    "expert_ffn": (0, 1 << 20),
-    "shared_ffn": (0, 1 << 20),
-    "n_rope": (1, 16),
-    "flags": (0, (1 << 20) - 1),
-    "conv_len": (0, 16),
-    "delta_k_heads": (0, 1 << 12),
-    "delta_v_heads": (0, 1 << 12),
-    "delta_k_dim": (0, 1024),
-    "delta_v_dim": (0, 1024),
-    "head_dim2": (0, 1024),
-    "n_kv_heads2": (0, 1 << 16),
-    "kv_shared": (0, 1023),
-    "ffn_dim2": (0, 1 << 22),
-    "ple_dim": (0, 1 << 14),
+
+def _part(name):
+    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
+    inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
+    return make_dataclass(name.capitalize(), inside, frozen=True)
+
+
+PARTS = {
+    name: _part(name) for name in dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at)
 }
 
 
-@dataclass(frozen=True)
 class Config:
-    """The numbers a model is made of, in the order of the file. Zero means off; docs/format.md has the table."""
+    """The numbers a model is made of, by the names of FIELDS: Config("llama", dim=64, ...).
 
-    arch_tag: str  # the family, for people only: no decision hangs on it
-    dim: int  # width of the residual stream
-    n_layers: int
-    n_heads: int  # query heads
-    n_kv_heads: int  # key/value heads; divides n_heads
-    head_dim: int
-    ffn_dim: int  # hidden width of the feed-forward part
-    vocab_size: int
-    max_ctx: int  # positions the model was made for
-    norm: int = 0  # 0 = RMS, 1 = layer norm
-    act: int = 0  # of ACTIVATIONS
-    qk_norm: int = 0  # norm of queries and keys: 1 = each head by itself, 2 = all heads together
-    qk_after: int = 0  # 1 = that norm comes behind the rotation
-    parallel: int = 0  # 1 = attention and feed-forward read the same input
-    router: int = 0
-    norm_topk: int = 0  # 1 = the weights of the chosen experts sum to 1
-    n_experts: int = (
-        0  # 0 = no mixture of experts; else the feed-forward part of every layer is one
-    )
-    top_k: int = 0  # experts of a token
-    expert_ffn: int = 0
-    shared_ffn: int = 0  # width of an expert that every token goes to, 0 = none
-    n_rope: int = 1  # tables in the tensor "rope"
-    flags: int = 0  # FLAGS, or-ed
-    eps: float = 1e-5  # of the norms
-    post_eps: float = 0.0
-    attn_scale: float = 0.0  # 0 = 1/sqrt(head_dim)
-    embed_scale: float = 0.0
-    resid_scale: float = 0.0
-    logit_scale: float = 0.0
-    attn_cap: float = 0.0
-    final_cap: float = 0.0
-    clip_qkv: float = 0.0
-    route_scale: float = 0.0
-    act_alpha: float = 0.0
-    act_limit: float = 0.0
-    temp_beta: float = 0.0
-    temp_len: float = 0.0
-    bos: int = NONE
-    eos: int = NONE
-    tokenizer_sha256: bytes = bytes(32)  # of the whole tokenizer.bin; zeros = exported without one
-    rope_long: int = (
-        0  # a context longer than this uses the second half of the rope tables; 0 = there is none
-    )
-    sample_temperature: float = 0.0  # how the model's makers sample; 0 = they do not say
-    sample_top_p: float = 0.0
-    sample_top_k: int = 0
-    conv_len: int = 0  # taps of the convolutions of layers of kind CONV and DELTA
-    delta_k_heads: int = 0  # of layers of kind DELTA: heads that queries and keys have,
-    delta_v_heads: int = 0  # heads that values and states have,
-    delta_k_dim: int = 0  # and their sizes: a state is a matrix of these two
-    delta_v_dim: int = 0
-    head_dim2: int = 0  # of layers of kind ATTENTION2
-    n_kv_heads2: int = 0
-    kv_shared: int = (
-        0  # so many last layers use the keys and values of the last layer of their kind before them
-    )
-    ffn_dim2: int = 0  # hidden width in those layers, 0 = ffn_dim
-    ple_dim: int = 0  # width of what each layer gets of a token's own embedding for it, 0 = nothing
-    kinds: bytes = bytes(224)  # of each layer; beyond the 224th all are ATTENTION
+    What FIELDS and FLAGS put at "heads.size" is config.heads.size here. flags: their bits, or each
+    by its own name. The parts of OPTIONAL are None where all their numbers are 0. Unchecked: what a
+    model may be made of is said by layers/.
+    """
+
+    def __init__(self, arch_tag="", flags=0, **numbers):
+        given = {field.name: field.default for field in FIELDS if field.at}
+        bits = {flag.name: bool(flags & flag.bit) for flag in FLAGS}
+        for name, value in {**numbers, "arch_tag": arch_tag}.items():
+            if name not in given and name not in bits and value:
+                raise TypeError(f"no number of a config: {name}")
+            (bits if name in bits else given)[name] = value
+        found = {name: {} for name in ["", *PARTS]}
+        for at, row in _PLACES.items():
+            part, _, name = at.rpartition(".")
+            value = given[row.name] if row.name in given else bool(bits[row.name]) == row.when
+            found[part][name] = value
+        self.__dict__.update(found.pop(""))
+        for part, values in found.items():
+            there = part not in OPTIONAL or any(values.values())
+            self.__dict__[part] = PARTS[part](**values) if there else None
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config does not change: {name}")
+
+    def __eq__(self, other):
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        said = {f.name: f.default for f in FIELDS}
+        shown = [f"{k}={v!r}" for k, v in self.numbers().items() if v != said.get(k)]
+        return f"Config({', '.join(shown)})"
+
+    def numbers(self):
+        """{name of a Field: value}, as in the file."""
+        out = {field.name: self._at(field.at) if field.at else 0 for field in FIELDS}
+        on = [flag.bit for flag in FLAGS if bool(self._at(flag.at)) == flag.when]
+        return {**out, "flags": sum(on)}
+
+    def _at(self, place):
+        part, _, name = place.rpartition(".")
+        holder = getattr(self, part) if part else self
+        return 0 if holder is None else getattr(holder, name)
+
+    def changed(self, **numbers):
+        """As this one, but for these numbers."""
+        flags = {flag.name: numbers.pop(flag.name) for flag in FLAGS if flag.name in numbers}
+        return Config(**{**self.numbers(), **numbers}, **flags)
 
     def kind(self, layer):
+        """How tokens meet in a layer: ATTENTION, CONVOLUTION, DELTA or ATTENTION2."""
         return self.kinds[layer] if layer < len(self.kinds) else ATTENTION
-
-    def heads(self, layer):
-        """Of an attention layer: its kv heads, the size of a head."""
-        second = self.kind(layer) == ATTENTION2
-        return (self.n_kv_heads2, self.head_dim2) if second else (self.n_kv_heads, self.head_dim)
-
-    def attends(self, layer):
-        return self.kind(layer) in (ATTENTION, ATTENTION2)
-
-    def state_floats(self, layer):
-        """Numbers that a layer of kind CONV or DELTA keeps of a sequence: of its convolution's inputs, of its heads' states."""
-        state = (
-            self.delta_v_heads * self.delta_k_dim * padded(self.delta_v_dim, BLOCK)
-            if self.kind(layer) == DELTA
-            else 0
-        )
-        return max(self.conv_len - 1, 1) * padded(self.mixed(layer)[0], GROUP), state
-
-    def kv_layer(self, layer):
-        """The layer whose keys and values an attention layer sees: its own, or an earlier one's; None if there is none."""
-        own = self.n_layers - self.kv_shared
-        return (
-            layer
-            if layer < own
-            else max((i for i in range(own) if self.kind(i) == self.kind(layer)), default=None)
-        )
-
-    def ffn(self, layer):
-        return (
-            self.ffn_dim2 or self.ffn_dim
-            if layer >= self.n_layers - self.kv_shared
-            else self.ffn_dim
-        )
-
-    def mixed(self, layer):
-        """Of what comes from a layer's matrix qkv: the columns convolved, those in all, and those of what goes to matrix o."""
-        c = self
-        if c.kind(layer) == CONV:
-            return c.dim, 3 * c.dim, c.dim
-        if c.kind(layer) == DELTA:
-            values = c.delta_v_heads * c.delta_v_dim
-            convolved = 2 * c.delta_k_heads * c.delta_k_dim + values
-            return convolved, convolved + values, values
-        kv, size = c.heads(layer)
-        rows = (
-            c.n_heads
-            + (2 * kv if c.kv_layer(layer) == layer else 0)
-            + (c.n_heads if c.has("attn_gate") else 0)
-        )
-        return 0, rows * size, c.n_heads * size
-
-    def has(self, flag):
-        """True if the optional part named flag (a key of FLAGS) is in the file."""
-        return bool(self.flags & FLAGS[flag])
 
     def pack(self):
         """-> the 512 bytes of the header page's config."""
-        body = CONFIG.pack(
-            self.arch_tag.encode()[:16],
-            *(getattr(self, name) for name in CONFIG_U32),
-            *(getattr(self, name) for name in CONFIG_F32),
-            self.bos,
-            self.eos,
-            self.tokenizer_sha256,
-            *(getattr(self, name) for name in CONFIG_LAST),
-            *(getattr(self, name) for name in CONFIG_MIX),
-            self.kinds,
-        )
-        return body.ljust(512, b"\0")
-
-    @classmethod
-    def unpack(cls, raw):
-        """512 bytes -> Config, unchecked."""
-        tag, *numbers = CONFIG.unpack_from(raw)
-        last = ("bos", "eos", "tokenizer_sha256", *CONFIG_LAST, *CONFIG_MIX, "kinds")
-        named = dict(zip([*CONFIG_U32, *CONFIG_F32, *last], numbers))
-        return cls(tag.rstrip(b"\0").decode("ascii", "replace"), **named)
+        values = self.numbers()
+        values["arch_tag"] = values["arch_tag"].encode()[:16]
+        return CONFIG.pack(*values.values()).ljust(CONFIG_BYTES, b"\0")
 
 
-def _check_config(c):
-    for name in CONFIG_U32 + CONFIG_MIX:
-        low, high = RANGES.get(name, (0, 0))
-        if not low <= getattr(c, name) <= high:
-            hint = "" if name in RANGES else "; it needs a newer run.py"
-            raise ModelError(
-                f"{name} is {str(getattr(c, name))[:40]}, expected {low}..{high}{hint}; export again"
-            )
-    for name in CONFIG_F32:
-        value = getattr(c, name)
-        if not math.isfinite(value) or value < 0:
-            raise ModelError(
-                f"{name} is {value}, expected a finite number, not negative; export again"
-            )
-        if value and name not in CONFIG_F32_USED:
-            raise ModelError(
-                f"{name} is {value}, expected 0 in this version; it needs a newer run.py"
-            )
-    if not (0 <= c.sample_temperature <= 100 and 0 <= c.sample_top_p <= 1):
-        found = f"temperature {c.sample_temperature}, top_p {c.sample_top_p}"
-        raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
-    if c.temp_len % 1 or c.temp_len > 1 << 30 or bool(c.temp_beta) > bool(c.temp_len):
-        raise ModelError(
-            f"temp_len is {c.temp_len}, expected a whole number of positions to 2^30; export again"
-        )
-    if c.n_heads % c.n_kv_heads or c.head_dim % 2:
-        heads = f"{c.n_heads} heads over {c.n_kv_heads} of size {c.head_dim}"
-        raise ModelError(f"{heads}, expected a divisor and an even size; export again")
-    if c.has("head_bias") > c.has("head") or c.rope_long and c.n_rope % 2:
-        raise ModelError("flags or rope tables that cannot be together; export again")
-    mixed = c.n_experts and (
-        c.top_k < 1 or c.top_k > c.n_experts or c.expert_ffn < 8 or c.expert_ffn % 8 or c.dim % 16
-    )
-    other = c.parallel or c.has("ungated") or c.has("post_norm") or c.has("no_pre_norm")
-    if mixed or c.n_experts and other or c.n_experts * max(2 * c.expert_ffn, c.dim) > 1 << 31:
-        text = f"{c.n_experts} experts of {c.expert_ffn}, {c.top_k} a token"
-        wants = "widths of whole blocks, a gate, norms before and not behind, and no more a token than there are"
-        raise ModelError(f"{text}; expected {wants}; export again")
-    if not c.n_experts and (
-        c.top_k or c.expert_ffn or c.shared_ffn or c.norm_topk or c.has("shared_gate")
-    ):
-        raise ModelError("parts of a mixture of experts without experts; export again")
-    clamped = ACTIVATIONS[c.act] == "clamped"
-    if (
-        c.has("expert_bias") > bool(c.n_experts)
-        or clamped != (c.act_limit > 0)
-        or clamped
-        and c.has("ungated")
-    ):
-        raise ModelError(
-            "biases of experts without experts, or a limit without its activation and gate; export again"
-        )
-    if c.qk_after > bool(c.qk_norm):
-        raise ModelError("qk_after is 1 without a norm of queries and keys; export again")
-    if c.has("shared_gate") > bool(c.shared_ffn):
-        raise ModelError("a gate of a shared expert without one; export again")
-    if c.n_heads * c.head_dim > 1 << 20:
-        raise ModelError(
-            f"{c.n_heads} heads of {c.head_dim} are wider than {1 << 20}; export again"
-        )
-    if not 0 < c.eps < 1:
-        raise ModelError(f"eps is {c.eps}, expected a number between 0 and 1; export again")
-    for name in ("bos", "eos"):
-        if getattr(c, name) != NONE and getattr(c, name) >= c.vocab_size:
-            raise ModelError(
-                f"{name} is {getattr(c, name)}, expected an id below {c.vocab_size}; export again"
-            )
-    if any(c.kinds) or c.flags >> 16 or any(getattr(c, name) for name in CONFIG_MIX):
-        _check_kinds(c)
+def unpack_config(raw):
+    """512 bytes -> {name of a Field: value}, unchecked."""
+    numbers = dict(zip((field.name for field in FIELDS), CONFIG.unpack_from(raw)))
+    return numbers | {"arch_tag": numbers["arch_tag"].rstrip(b"\0").decode("ascii", "replace")}
 
 
-def _check_kinds(c):
-    """Layers of several kinds: each has what it needs, and nothing is there for a kind that is not."""
-    found = set(c.kinds[: c.n_layers])
-    if any(c.kinds[c.n_layers :]) or max(found) > ATTENTION2:
-        raise ModelError(
-            f"kinds of layers {sorted(found)}, expected 0..{ATTENTION2} and zeros behind them; use a newer run.py"
-        )
-    if bool(c.conv_len) != bool(found & {CONV, DELTA}):
-        raise ModelError(
-            f"conv_len is {c.conv_len}, expected taps for layers that convolve and for no others; export again"
-        )
-    sizes = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim, c.delta_v_dim
-    wide = max(c.delta_k_heads * c.delta_k_dim, c.delta_v_heads * c.delta_v_dim)
-    wrong = any(sizes) and (not all(sizes) or c.delta_v_heads % c.delta_k_heads or wide > 1 << 20)
-    if any(sizes) != (DELTA in found) or wrong or c.has("delta_turns") > any(sizes):
-        text = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
-        raise ModelError(
-            f"{text}, expected sizes for such layers, the first a divisor of the second; export again"
-        )
-    if c.delta_k_dim % 4:
-        raise ModelError(f"delta_k_dim is {c.delta_k_dim}, expected a multiple of 4; export again")
-    second = c.head_dim2, c.n_kv_heads2
-    odd = c.head_dim2 % 2 or c.n_heads * c.head_dim2 > 1 << 20 or c.rope_long
-    wrong = any(second) and (not all(second) or c.n_heads % c.n_kv_heads2 or odd)
-    if any(second) != (ATTENTION2 in found) or wrong:
-        text = f"a second kind of attention of {c.n_kv_heads2} heads of {c.head_dim2}"
-        raise ModelError(
-            f"{text}, expected a divisor of {c.n_heads} and an even size, for such layers; export again"
-        )
-    shared = range(c.n_layers - c.kv_shared, c.n_layers)
-    if c.kv_shared >= c.n_layers or any(not c.attends(i) or c.kv_layer(i) is None for i in shared):
-        text = f"kv_shared is {c.kv_shared}"
-        raise ModelError(
-            f"{text}, expected attention layers, each with one of its kind before them; export again"
-        )
-    if c.ffn_dim2 and not c.kv_shared or c.ple_dim % 16 or c.n_layers * c.ple_dim > 1 << 22:
-        raise ModelError(
-            f"ffn_dim2 is {c.ffn_dim2}, ple_dim {c.ple_dim}, expected shared layers, whole blocks; export again"
-        )
-    if c.ple_dim and (c.n_experts or ACTIVATIONS[c.act] == "clamped"):
-        raise ModelError(
-            "embeddings of layers beside experts are not run by this version; use a newer run.py"
-        )
-    if c.parallel or any(
-        c.has(flag) for flag in ("qkv_bias", "o_bias", "ungated", "no_pre_norm", "positions")
-    ):
-        raise ModelError(
-            "layers of several kinds with biases, or in parallel, or without norms or gates; use a newer run.py"
-        )
+# -----------------------------------------------------------------------------
+# twofile/format/types.py
+# How the elements of a tensor stand in the file: bits, and what scales them.
+
+GROUP = 32  # columns that share a scale
+BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
+
+
+@dataclass(frozen=True, eq=False)
+class Type:
+    """A type of elements: how many bits, and what the bits mean.
+
+    number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
+    scale: the Type of a scale that GROUP columns of a row share, in the tensor NAME.s; None =
+    the elements are the numbers themselves. zero: what is taken off an element before it is
+    scaled. matrix: whether a matrix may be of this type.
+    """
+
+    name: str
+    number: int
+    bits: int
+    numpy: str
+    matrix: bool = True
+    scale: "Type | None" = None
+    zero: int = 0
+
+    @property
+    def quantised(self):
+        return self.scale is not None
+
+    @property
+    def group(self):
+        """Columns that share a scale, as the table says it: 0 = there is none."""
+        return GROUP if self.quantised else 0
+
+    def columns(self, n):
+        """Columns that a row of n takes, with what fills its last group up."""
+        return padded(n, GROUP) if self.quantised else n
+
+    def nbytes(self, shape, blocked):
+        """Bytes of a tensor in the file, an exact int; blocked: with its blocks filled up."""
+        if blocked:
+            shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
+        return math.prod(shape) * self.bits // 8
+
+    def scales(self, shape):
+        """Shape of NAME.s for a matrix of this shape: [blocks, groups, rows of a block]."""
+        return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+
+
+F32 = Type("f32", 1, 32, "<f4")
+F16 = Type("f16", 2, 16, "<f2")
+BF16 = Type("bf16", 3, 16, "<u2")
+Q8_0 = Type("q8_0", 4, 8, "u1", scale=F16, zero=128)
+Q4_0 = Type("q4_0", 5, 4, "u1", scale=F16, zero=8)
+I32 = Type("i32", 6, 32, "<i4", matrix=False)
+U8 = Type("u8", 7, 8, "u1", matrix=False)
+
+TYPES = (F32, F16, BF16, Q8_0, Q4_0, I32, U8)  # in the order of their numbers
+MATRIX_TYPES = tuple(t for t in TYPES if t.matrix)
+
+
+def type_of(name):
+    """The Type of that name; KeyError for others."""
+    return {t.name: t for t in TYPES}[name]
 
 
 # -----------------------------------------------------------------------------
@@ -641,112 +606,104 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 
 @dataclass(frozen=True)
 class Tensor:
-    """One row of the tensor table. data is the mapped bytes: uint8 [nbytes], read-only."""
+    """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
+    read-only."""
 
     name: str
-    dtype: str
+    type: Type
     shape: tuple
     off: int
     nbytes: int
     sha256: bytes
     data: np.ndarray = None
 
+    @property
+    def dtype(self):
+        """The type's name."""
+        return self.type.name
 
-def _read_meta(f, size):
+
+def read_meta(f, size):
     """The bytes [0, data_off) of the file; checks what must hold before anything is allocated."""
     head = f.read(PAGE)
     if not head.startswith(MAGIC):
-        _refuse_magic(head)
+        refuse_magic(head)
     if size < 2 * PAGE or len(head) < PAGE:
-        raise ModelError(
-            f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model; download or export it again"
-        )
+        found = f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model"
+        raise ModelError(f"{found}; download or export it again")
     _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
     if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
-        raise ModelError(
-            "a big-endian file; expected little-endian; export it again with this export.py"
-        )
+        found = "a big-endian file; expected little-endian"
+        raise ModelError(f"{found}; export it again with this export.py")
     if version != VERSION:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
     if endian != ENDIAN:
-        raise ModelError(
-            f"byte order mark {endian:#x}, expected {ENDIAN:#x}; the header is damaged, copy it again"
-        )
+        found = f"byte order mark {endian:#x}, expected {ENDIAN:#x}"
+        raise ModelError(f"{found}; the header is damaged, copy it again")
     if file_size != size:
-        raise ModelError(
-            f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again"
-        )
+        found = f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?)"
+        raise ModelError(f"{found}; copy it again")
     if not 1 <= n <= 65536 or record != RECORD or table_off != PAGE:
-        raise ModelError(
-            f"{n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again"
-        )
-    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(
-        size, PAGE + n * RECORD + (1 << 20) + PAGE
-    ):
-        raise ModelError(
-            f"header puts the data at {data_off:,}, expected a page after the tensor table; export again"
-        )
+        found = f"{n} tensors of {record} bytes at {table_off}"
+        raise ModelError(f"{found}, expected 1..65536 of 192 at 4096; export again")
+    last = min(size, PAGE + n * RECORD + (1 << 20) + PAGE)
+    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= last:
+        found = f"header puts the data at {data_off:,}"
+        raise ModelError(f"{found}, expected a page after the tensor table; export again")
     return head + f.read(data_off - PAGE)
 
 
-def _refuse_magic(head):
+def refuse_magic(head):
+    """ModelError that says what people passed instead of a model.bin."""
     for magic, what in FOREIGN:
         if head.startswith(magic):
-            raise ModelError(
-                f"this is {what}; expected a model.bin; convert the model with export.py"
-            )
-    if (
-        head[8:16]
-        and struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
-        and head[8:9] == b"{"
-    ):
-        raise ModelError(
-            "this is a safetensors file; expected a model.bin; convert its folder with export.py"
-        )
+            wants = "expected a model.bin; convert the model with export.py"
+            raise ModelError(f"this is {what}; {wants}")
+    small = struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
+    if head[8:16] and small and head[8:9] == b"{":
+        found = "this is a safetensors file; expected a model.bin"
+        raise ModelError(f"{found}; convert its folder with export.py")
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
 
-def _read_table(meta, n, data_off):
-    """The tensor records, each checked by itself and against its neighbour; all arithmetic in Python ints."""
-    names = {number: name for name, number in DTYPES.items()}
-    tensors, expected_off = [], data_off
+def read_table(meta, n, data_off):
+    """[Tensor] without data, each record checked by itself and against its neighbour; all
+    arithmetic in Python's ints."""
+    tensors, expected = [], data_off
     for i in range(n):
         raw = meta[PAGE + i * RECORD : PAGE + (i + 1) * RECORD]
-        name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
-        dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
-        text = name.rstrip(b"\0").decode("ascii", "replace")
-
-        def refuse(found, i=i, text=text):
-            raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
-
-        if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
-            refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
-        if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            refuse(
-                f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py"
-            )
-        shape = tuple(dims[:ndim])
-        if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
-            refuse(f"dims {dims}, expected 1..2^31 and zeros after")
-        kind = names[dtype]
-        quantised = kind in ("q8_0", "q4_0")
-        if (
-            group != (GROUP if quantised else 0)
-            or layout != (ndim == 2)
-            or (quantised and not layout)
-        ):
-            refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
-        if off != expected_off or off % 64:
-            refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
-        if nbytes != tensor_bytes(kind, shape, layout):
-            want = tensor_bytes(kind, shape, layout)
-            refuse(f"{nbytes:,} bytes, expected {want:,} for {shape}")
-        tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
-        expected_off = padded(off + nbytes, 64)
+        tensors.append(read_record(raw, i, expected))
+        expected = padded(tensors[-1].off + tensors[-1].nbytes, 64)
     return tensors
+
+
+def read_record(raw, i, expected):
+    """A record of the table -> Tensor; expected: where its data must begin."""
+    name, number, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
+    dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+
+    def refuse(found):
+        raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
+
+    if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
+        refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
+    kind = {t.number: t for t in TYPES}.get(number)
+    if kind is None or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
+        found = f"type {number}, {ndim} dims, layout {layout} are not known"
+        refuse(f"{found}; does it need a newer run.py")
+    shape = tuple(dims[:ndim])
+    if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
+        refuse(f"dims {dims}, expected 1..2^31 and zeros after")
+    if group != kind.group or layout != (ndim == 2) or (kind.quantised and not layout):
+        refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind.name}")
+    if off != expected or off % 64:
+        refuse(f"begins at {off:,}, expected {expected:,} (overlap or hole)")
+    if nbytes != kind.nbytes(shape, layout):
+        refuse(f"{nbytes:,} bytes, expected {kind.nbytes(shape, layout):,} for {shape}")
+    return Tensor(text, kind, shape, off, nbytes, sha)
 
 
 # ===== what kernels are written in
@@ -1298,9 +1255,6 @@ def host_isa():
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
-KERNELS = {}
-
-
 @dataclass(frozen=True, eq=False)
 class Inline:
     """A function of words that is compiled into every kernel that calls it."""
@@ -1321,10 +1275,24 @@ def inline(function):
     return Inline(function)
 
 
-def kernel(function):
-    """A compiled entry point (record, pass, thread, threads); all int64."""
-    KERNELS[function.__name__] = lambda: function
-    return function
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Compiled code: a function of four int64 (record, pass, thread, threads) -> int64.
+
+    name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
+    record gives it (program/operands.py); None: it is no step of a program. type: what its weights
+    or its cache are made of, where there are kernels for several.
+    """
+
+    name: str
+    make: object
+    operands: object = None
+    type: object = None
+
+
+def kernel(declared=None):
+    """The Kernel of a function that is the same on all machines, with these operands."""
+    return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
 # -----------------------------------------------------------------------------
@@ -1380,18 +1348,18 @@ def _prepare():
     typeof_impl.register(Inline)(kind_of_value)
 
 
-def compile_kernel(name):
+def compile_kernel(kernel):
     """-> (symbol, object code) of one kernel. Takes numba about a second."""
     _prepare()
     import numba
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compiled = jit(KERNELS[name]()).overloads[signature.args]
+    compiled = jit(kernel.make(SimpleNamespace(tiles=_LL.isa == "amx"))).overloads[signature.args]
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
-        raise RuntimeError(f"kernel {name} calls {outside}, which stored code cannot")
+        raise RuntimeError(f"kernel {kernel.name} calls {outside}, which stored code cannot")
     return compiled.fndesc.llvm_func_name, compiled.library._get_compiled_object()
 
 
@@ -1520,7 +1488,7 @@ def _write_cached(folder, name, compiled, notice):
 class Code:
     """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
 
-    def __init__(self, names, notice):
+    def __init__(self, kernels, notice):
         try:
             from llvmlite import binding
         except ImportError as e:
@@ -1542,14 +1510,14 @@ class Code:
         )
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
-        for name in names:
-            found[name] = _read_cached(folder, name, notice)
-        missing = [name for name in names if found[name] is None]
+        for kernel in kernels:
+            found[kernel.name] = _read_cached(folder, kernel.name, notice)
+        missing = [kernel for kernel in kernels if found[kernel.name] is None]
         if missing:
             notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
-        for name in missing:
-            found[name] = compile_kernel(name)
-            _write_cached(folder, name, found[name], notice)
+        for kernel in missing:
+            found[kernel.name] = compile_kernel(kernel)
+            _write_cached(folder, kernel.name, found[kernel.name], notice)
         self.compile_seconds = time.perf_counter() - began if missing else 0.0
         if missing:
             kept = f"kept in {folder}" if folder else "not kept"
@@ -1581,9 +1549,9 @@ class Code:
 
 # -----------------------------------------------------------------------------
 # twofile/program/buffers.py
-# Memory that kernels work in.
+# Memory that kernels work in, and places in it.
 
-SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row; Forward.extents() has who reads how far
+SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row: at most 31 floats
 
 
 class Buffer:
@@ -1596,90 +1564,375 @@ class Buffer:
 
     def view(self, dtype, *shape):
         start = self.address - self.raw.ctypes.data
-        return (
-            self.raw[start : start + np.dtype(dtype).itemsize * math.prod(shape)]
-            .view(dtype)
-            .reshape(shape)
-        )
+        wide = np.dtype(dtype).itemsize * math.prod(shape)
+        return self.raw[start : start + wide].view(dtype).reshape(shape)
+
+
+class Room:
+    """Bytes that a program works in: asked for while it is recorded, there when it is made."""
+
+    writable = True
+
+    def __init__(self, name, nbytes=0):
+        self.name, self.nbytes, self.buffer = name, nbytes, None
+
+    def ask(self, nbytes):
+        """At least so many."""
+        self.nbytes = max(self.nbytes, nbytes)
+
+    def make(self):
+        self.buffer = Buffer(self.nbytes)
+
+    @property
+    def address(self):
+        return self.buffer.address
+
+    def view(self, dtype, *shape):
+        return self.buffer.view(dtype, *shape)
+
+
+class Constant(Room):
+    """float32 numbers that a program reads, padded to a multiple of them."""
+
+    writable = False
+
+    def __init__(self, name, data, multiple):
+        super().__init__(name, 4 * padded(len(data), multiple))
+        self.data = data
+
+    def make(self):
+        super().make()
+        self.view(np.float32, len(self.data))[:] = self.data
+
+
+class Mapped:
+    """The bytes of a tensor of the file, which are only read."""
+
+    writable = False
+
+    def __init__(self, tensor):
+        self.name, self.tensor, self.nbytes = tensor.name, tensor, tensor.nbytes
+
+    @property
+    def address(self):
+        return self.tensor.data.ctypes.data
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is: bytes into a Room; step: bytes from one token's row to the next."""
+
+    room: object
+    at: int = 0
+    step: int = 0
+
+    @property
+    def address(self):
+        return self.room.address + self.at
+
+    def columns(self, first):
+        """The same rows, from float32 column first on."""
+        return replace(self, at=self.at + 4 * first)
 
 
 # -----------------------------------------------------------------------------
 # twofile/program/passes.py
-# The words of a record and of a pass.
+# The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
 
-# A record is 24 int64 fields; these are their byte offsets. A step is the number of bytes from one token to the next.
-(
-    FN,
-    WAIT,
-    COUNT,
-    OUT,
-    OUT_STEP,
-    X,
-    X_STEP,
-    W,
-    S,
-    ROWS,
-    COLS,
-    Q,
-    QS,
-    QC,
-    Q_STEP,
-    G_STEP,
-    BIAS,
-    GAIN,
-    ADD,
-    A,
-    B,
-    C,
-    D,
-    E,
-) = range(0, 192, 8)
-RECORD_BYTES = 192
-
-# A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS, SLOTS, and WANTED (which
-# tokens' logits are wanted). A job for the worker threads begins with its number.
-(
-    N_TOKENS,
-    N_WANTED,
-    TOKENS,
-    POSITIONS,
-    SLOTS,
-    WANTED,
-    PROGRAM,
-    N_RECORDS,
-    SCRATCH,
-    SCRATCH_STEP,
-    N_PAIRS,
-) = range(0, 88, 8)
-PASS_BARRIER, PASS_JOB, PASS_STOP, PASS_DONE, PASS_OWN = (
-    128,
-    256,
-    264,
-    272,
-    320,
-)  # the barrier: arrived, 64 bytes on the round
-
-# From PASS_OWN on, 64 bytes for each thread: the last job it saw, its patience.
-LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a waiting thread lets others run
-IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
-AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own guesses stop at every page
-KEYS = 64  # keys of a block: attention takes its sums in these, so that any chunking gives the same bits
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
+KEYS = 64  # keys of a block: attention sums in these, so that any chunking gives the same bits
+AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own
+# guesses stop at every page
+
+# A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
+# behind it, the address of how many rows it has; then its operands (operands.py). A step is the
+# number of bytes from one token to the next.
+FN, WAIT, COUNT, OPERANDS = 0, 8, 16, 24
+RECORD_BYTES = 192
+
+# A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
+# SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
+# number.
+N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
+PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
+PASS_BARRIER = 128  # arrived, 64 bytes on the round
+PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
+PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/cache.py
+# What layers keep of the tokens before: keys and values of all, or states.
+
+class Cache:
+    """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
+
+    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
+    [slot, numbers].
+    """
+
+    def __init__(self, program, kind, kept):
+        sizes = program.sizes
+        self.type, self.kept, self.slots = kind, kept, sizes.slots
+        self.positions = padded(sizes.positions, KEYS)
+        self.rooms = {}
+        for layer, parts in kept.items():
+            for part in parts:
+                nbytes = sizes.slots * part_bytes(part, kind, sizes.positions)
+                self.rooms[layer, part.name] = program.room(f"{part.name} {layer}", nbytes)
+
+    def place(self, layer, name):
+        return Place(self.rooms[layer, name])
+
+    def parts(self, cut):
+        """[(Kept, its Room)], layer after layer: those that can be cut, or the states."""
+        found = [(part, self.rooms[i, part.name]) for i, kept in self.kept.items() for part in kept]
+        return [(part, room) for part, room in found if part.cut == cut]
+
+    def cached(self, slot, n):
+        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
+        views [heads, positions, bytes], keys and values of layer after layer."""
+        for part, room in self.parts(True):
+            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
+            yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
+
+    def state(self, slot):
+        """What cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are
+        attention. All inputs come before all states."""
+        found = sorted(self.parts(False), key=lambda item: item[0].name)
+        for part, room in found:
+            yield room.view(np.uint8, self.slots, 4 * part.numbers)[slot]
+
+    def copy(self, source, slot, n):
+        """Give a slot the first n positions of another, whose states know just these."""
+        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
+            here[:] = there
+        for there, here in zip(self.state(source), self.state(slot)):
+            here[:] = there
+
+
+def part_bytes(part, kind, positions):
+    """Bytes of what a layer keeps of one sequence of so many positions."""
+    if part.cut:
+        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
+    return 4 * part.numbers
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/operands.py
+# What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+
+@dataclass(frozen=True)
+class Rows:
+    """A row for each of the record's tokens: an address, and a step unless it is that of like.
+
+    reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
+    the forward's sizes (r.many rows, r.slots, r.pairs ...). many: as reach, of how many rows, if
+    not of as many as the record has. Loads of whole vectors may go on to SPARE bytes behind.
+    """
+
+    reach: object
+    writes: bool = False
+    optional: bool = False
+    like: str = ""
+    many: object = lambda r: r.many
+
+    def names(self, name):
+        return (name,) if self.like else (name, name + "_step")
+
+    def words(self, place):
+        if place is None:
+            return (0,) if self.like else (0, 0)
+        return (place.address,) if self.like else (place.address, place.step)
+
+    def bytes(self, r, place):
+        return (self.many(r) - 1) * place.step + self.reach(r)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
+
+    reach: object
+    writes: bool = False
+    optional: bool = False
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, place):
+        return (0 if place is None else place.address,)
+
+    def bytes(self, r, place):
+        return self.reach(r)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number."""
+
+    meaning: str
+    default: int | None = None
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, value):
+        if not isinstance(value, int):
+            raise TypeError(f"{value!r} is no whole number ({self.meaning})")
+        return (int(value),)
+
+
+@dataclass(frozen=True)
+class Real:
+    """A float32, in the low half of its word."""
+
+    meaning: str
+    default: float | None = None
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, value):
+        return struct.unpack("<i", struct.pack("<f", value))
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
+
+    reach: object
+
+    def names(self, name):
+        return ()
+
+
+class Declared:
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+
+    about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
+    """
+
+    about = ""
+    declared = {}
+
+
+def operands(about, *groups, **given):
+    """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
+    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
+    to numba its attributes are constants."""
+    declared = {}
+    for part in (*(group.declared for group in groups), given):
+        declared |= part
+    names = [word for name, operand in declared.items() for word in operand.names(name)]
+    if OPERANDS + 8 * len(names) > RECORD_BYTES:
+        raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
+    offsets = namedtuple("Operands", names)
+    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
+    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+
+
+# -----------------------------------------------------------------------------
+# twofile/program/listing.py
+# A program as text: a line a record, by name.
+
+def listing(program):
+    """[(place, kernel, operands)] of every record, as text. Of an operand in a room: its name, the
+    byte where it begins if not 0, [bytes from row to row]; of a tensor: name, type, shape."""
+    return [(r.place, r.kernel.name, " ".join(operand_texts(r))) for r in program.records]
+
+
+def operand_texts(record):
+    """name=value of what a record gives its kernel; what is absent is left out."""
+    for name, operand in record.kernel.operands.declared.items():
+        value = record.given.get(name)
+        if isinstance(operand, Real):
+            yield f"{name}={value:.6g}"
+        elif isinstance(operand, Number):
+            yield f"{name}={int(value)}"
+        elif value is not None:
+            yield f"{name}={place_text(operand, value)}"
+
+
+def place_text(operand, place):
+    room, at = place.room, f"+{place.at}" if place.at else ""
+    if isinstance(room, Mapped):
+        tensor = room.tensor
+        return f"{room.name}{at}({tensor.dtype} {'x'.join(map(str, tensor.shape))})"
+    if isinstance(room, Constant):
+        return f"{room.name}{at}(f32 {len(room.data)})"
+    return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
+
+
+def record_times(forward, n, seconds=0.3):
+    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
+    several passes: float64 [records]."""
+    player = forward.player
+    rows = player.program.copy()
+    rows[:, WAIT // 8] = 1  # so that each can be played by itself
+    forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
+    best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
+    while not np.isfinite(best).all() or time.perf_counter() < end:
+        for i in range(len(rows)):
+            start = time.perf_counter()
+            player.run(rows[i : i + 1])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
 
 
 # -----------------------------------------------------------------------------
 # twofile/program/player.py
-# The threads that play a program.
+# A pass is played by all threads: the words that it goes by, and who waits for whom.
+
+class Player:
+    """A made Program with its code, ready to be played on so many threads.
+
+    words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of TOKENS,
+    POSITIONS, SLOTS and WANTED. program: int64 [records, words].
+    """
+
+    def __init__(self, program, ids, code):
+        self.threads = program.sizes.threads
+        self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
+        self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
+        self.program = program.words(code.address)
+        self.program[:, COUNT // 8] += self.pas.address
+        self.ids = ids.view(np.int64, 4, CHUNK)
+        for row, field in enumerate((TOKENS, POSITIONS, SLOTS, WANTED)):
+            self.words[field // 8] = ids.address + 8 * CHUNK * row
+        self.words[SCRATCH // 8] = program.scratch.address
+        self.words[SCRATCH_STEP // 8] = program.scratch_step
+        self.play = code.function("play")
+        self.workers = Workers(code, self.pas, self.threads) if self.threads > 1 else None
+        self.stop = self.workers.stop if self.workers else int
+
+    def run(self, program):
+        """Play records, int64 [n, words] that lie in one piece, on all threads; the pass is as it
+        was set last. The last record must wait: then no thread is still at work when this
+        returns."""
+        assert program[-1, WAIT // 8]
+        at = program.ctypes.data
+        self.words[PROGRAM // 8], self.words[N_RECORDS // 8] = at, len(program)
+        if self.workers:
+            self.workers.post()
+        self.play(at, self.pas.address, 0, self.threads)
+
+    def settle(self):
+        """Play a pass that was posted and not played, because Ctrl-C came between the two: the
+        other threads wait in it."""
+        if self.workers:
+            self.workers.settle()
+
 
 class Workers:
-    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until the next is posted."""
+    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until
+    the next is posted."""
 
     def __init__(self, code, pas, threads):
         self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
-        self.post_kernel, self.serve, self.play = (
-            code.function(name) for name in ("post", "serve", "play")
-        )
+        names = "post", "serve", "play"
+        self.post_kernel, self.serve, self.play = (code.function(name) for name in names)
         self.wake, self.asleep, self.count = threading.Condition(), 0, threads
         self.threads = [
             threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)
@@ -1688,9 +1941,8 @@ class Workers:
             for thread in self.threads:
                 thread.start()
         except RuntimeError as e:
-            raise ModelError(
-                f"{threads} threads: cannot be started ({e}), expected as many as cores; lower -t"
-            ) from None
+            found = f"{threads} threads: cannot be started ({e})"
+            raise ModelError(f"{found}, expected as many as cores; lower -t") from None
 
     def _live(self, t):
         play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
@@ -1722,11 +1974,179 @@ class Workers:
             thread.join()
 
 
+# -----------------------------------------------------------------------------
+# twofile/program/program.py
+# A forward as data: records of kernels and their operands, checked to stay inside their rooms.
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a program is recorded for: the slots of the cache (texts at once), the positions of
+    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
+
+    slots: int
+    positions: int
+    threads: int
+    vocab: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of a program: where in the model it stands, its kernel, what the kernel takes.
+
+    count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
+    wait for each other behind it.
+    """
+
+    place: str
+    kernel: object
+    given: dict
+    count: int
+    wait: bool
+
+    def words(self):
+        """The int64 words of the record, but for the kernel's address."""
+        row = np.zeros(RECORD_BYTES // 8, np.int64)
+        row[WAIT // 8], row[COUNT // 8] = self.wait, self.count
+        for name, operand in self.kernel.operands.declared.items():
+            if operand.names(name):
+                at = getattr(self.kernel.operands, name) // 8
+                words = operand.words(self.given[name])
+                row[at : at + len(words)] = words
+        return row
+
+
+class Program:
+    """Records in the order in which they are played, and the rooms that they work in."""
+
+    def __init__(self, sizes):
+        self.sizes, self.records, self.rooms, self.shared, self.place = sizes, [], [], {}, ""
+        self.many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: sizes.pairs}
+        self.limits = {TOKENS: sizes.vocab, POSITIONS: sizes.positions}  # of the pass's ids
+
+    def at(self, place):
+        """Where in the model the next records stand: "layer 3"."""
+        self.place = place
+
+    def add(self, kernel, count=N_TOKENS, wait=True, **given):
+        """Append a record. given: {operand: a Place (or None), an int, a float}. TypeError for one
+        that the kernel does not know, and for one that is missing or of another kind."""
+        declared, full = kernel.operands.declared, {}
+        for name, operand in declared.items():
+            numeric = isinstance(operand, (Number, Real))
+            value = given.pop(name, operand.default if numeric else None)
+            if isinstance(operand, Scratch):
+                continue
+            if numeric and not isinstance(value, (int, float)):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a number")
+            if isinstance(operand, Number) and not isinstance(value, int):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a whole number")
+            if not numeric and not isinstance(
+                value, Place if value or not operand.optional else object
+            ):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a place")
+            full[name] = value
+        if given:
+            raise TypeError(f"{kernel.name} takes no {', '.join(given)}")
+        self.records.append(Record(self.place, kernel, full, count, wait))
+
+    def room(self, name, nbytes):
+        """A Room of its own; memory is taken when the program is made."""
+        self.rooms.append(Room(name, nbytes))
+        return self.rooms[-1]
+
+    def rows(self, name, wide, many=CHUNK):
+        """The shared room of that name, for so many rows of wide bytes: a Place at its start."""
+        if name not in self.shared:
+            self.shared[name] = self.room(name, 0)
+        self.shared[name].ask(many * wide)
+        return Place(self.shared[name], 0, wide)
+
+    def constant(self, name, data, multiple=16):
+        """The Place of a padded copy of these numbers."""
+        self.rooms.append(Constant(name, data, multiple))
+        return Place(self.rooms[-1])
+
+    def once(self, name, make):
+        """The constant of that name; made the first time that it is asked for."""
+        if name not in self.shared:
+            self.shared[name] = self.constant(name, make()).room
+        return Place(self.shared[name])
+
+    def facts(self, record):
+        """What a reach is reckoned from: the record's operands, and the sizes of the forward."""
+        given, kernel = record.given, record.kernel
+        return SimpleNamespace(
+            **given,
+            many=self.many[record.count],
+            type=kernel.type,
+            limits=self.limits,
+            **vars(self.sizes),
+        )
+
+    def reaches(self, record):
+        """Yield (operand, Place, bytes, whether it writes them) of all that the record's kernel
+        may touch, from the numbers that the kernel itself goes by; scratch has no Place."""
+        facts = self.facts(record)
+        for name, operand in record.kernel.operands.declared.items():
+            if isinstance(operand, Scratch):
+                yield name, None, operand.reach(facts), True
+            elif not isinstance(operand, (Number, Real)) and record.given[name] is not None:
+                place = record.given[name]
+                yield name, place, operand.bytes(facts, place), operand.writes
+
+    def make(self, most):
+        """Take the memory; MemoryError(bytes) if it is more than most, before any is touched."""
+        found = [n for r in self.records for _, place, n, _ in self.reaches(r) if place is None]
+        self.scratch_step = padded(max(found, default=0), 128)
+        self.scratch = self.room("scratch", self.sizes.threads * self.scratch_step)
+        self.nbytes = sum(room.nbytes for room in self.rooms)
+        if self.nbytes > most:
+            raise MemoryError(self.nbytes)
+        self.check()
+        for room in self.rooms:
+            room.make()
+
+    def check(self):
+        """All that the records' kernels may touch lies in its room, and only rooms that are there
+        for it are written; else ModelError. Kernels look at nothing: this arithmetic, once and in
+        Python's exact ints, is what keeps them inside."""
+        for record in self.records:
+            for name, place, nbytes, writes in self.reaches(record):
+                if place is None:
+                    spare = self.scratch_step - nbytes
+                else:
+                    spare = place.room.nbytes - place.at - nbytes
+                    spare = spare if place.room.writable or not writes else -nbytes
+                if spare < 0 or place and place.at < 0 or nbytes < 0:
+                    where = f"{name} of {record.kernel.name} in {record.place}"
+                    found = f"reaches {-spare:,} bytes too far, expected none; please report it"
+                    raise ModelError(f"internal: {where} {found}")
+
+    def words(self, address):
+        """int64 [records, words]: the program as it is played. address: {kernel's name: where its
+        code is}; counts are still offsets into the pass."""
+        rows = np.array([record.words() for record in self.records], np.int64)
+        rows[:, FN // 8] = [address[record.kernel.name] for record in self.records]
+        return rows
+
+
 # ===== what is compiled
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/play.py
 # The kernel that plays the others, and what threads share and wait for.
+
+LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
+IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
+
+SWEEP = operands(
+    "Read nbytes at x as fast as can be; out takes their sum, so that it is not left out.",
+    x=Flat(lambda r: r.nbytes),
+    out=Flat(lambda r: 256 * r.threads, writes=True),
+    nbytes=Number("a multiple of 256"),
+)
+
 
 @inline
 def share(n, t, threads):
@@ -1737,8 +2157,8 @@ def share(n, t, threads):
 def barrier(p, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
-    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
-    they share this core, and doubles when the wait was shorter.
+    own: address of this thread's patience. It halves when letting others run was what ended the
+    wait, because then they share this core, and doubles when the wait was shorter.
     """
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
@@ -1758,7 +2178,7 @@ def barrier(p, own, threads):
             poke(own, patience // 2)
 
 
-@kernel
+@kernel()
 def play(program, pas, t, threads):
     """The whole forward: every record in turn, all threads in each."""
     for i in range(peek(pas + N_RECORDS)):
@@ -1771,15 +2191,16 @@ def play(program, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel()
 def post(pas, unused, t, threads):
     """Announce the pass to the workers."""
     return atomic_add(pas + PASS_JOB, 1)
 
 
-@kernel
+@kernel()
 def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told to stop."""
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
+    told to stop."""
     quiet = 0
     while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)
@@ -1798,14 +2219,13 @@ def serve(play_address, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel(SWEEP)
 def sweep(record, pas, t, threads):
-    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
-    first, last = share(peek(record + ROWS) // 256, t, threads)
+    first, last = share(peek(record + SWEEP.nbytes) // 256, t, threads)
     acc = zeros4()
-    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
+    for at in range(peek(record + SWEEP.x) + 256 * first, peek(record + SWEEP.x) + 256 * last, 256):
         acc = add(acc, loads_f32(acc, at, 64))
-    stores(peek(record + OUT) + 256 * t, 64, acc)
+    stores(peek(record + SWEEP.out) + 256 * t, 64, acc)
     return 0
 
 
@@ -1813,46 +2233,66 @@ def sweep(record, pas, t, threads):
 # twofile/kernels/rows.py
 # Rows of results: as float32, or quantised for a matmul.
 
+INPUT = operands(
+    "Where a matmul takes its input: out in float32, or q in int8 with a scale and a sum a group.",
+    out=Rows(lambda r: 4 * r.cols, writes=True, optional=True),
+    q=Rows(lambda r: r.cols, writes=True, optional=True),
+    qs=Rows(lambda r: r.cols // 8, writes=True, optional=True),
+    qc=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    cols=Number("columns, filled up to whole groups of 32"),
+)
+RESULT = operands(
+    "What a matmul makes: out = gain * sums + bias, added to what stands there if add.",
+    out=Rows(lambda r: 4 * r.n_rows, writes=True),
+    bias=Flat(lambda r: 4 * r.n_rows, optional=True),
+    gain=Real("factor"),
+    add=Number("1 = added to out", 0),
+    n_rows=Number("rows of the matrix, filled up to whole blocks of 16"),
+)
+CONVERT = operands("out or q = x.", INPUT, x=Rows(lambda r: 4 * r.cols))
+
+
 @inline
 def put_group(record, i, g, v0, v1):
-    """32 values of token i, group g of its columns: as float32 to OUT, or quantised to Q, whichever is there."""
-    out = peek(record + OUT)
+    """32 values of token i, group g of its columns: as float32 to out, or quantised to q, whichever
+    is there."""
+    out = peek(record + INPUT.out)
     if out != 0:
-        out += i * peek(record + OUT_STEP) + 128 * g
+        out += i * peek(record + INPUT.out_step) + 128 * g
         store(out, v0)
         store(out + 64, v1)
-    q = peek(record + Q)
+    q = peek(record + INPUT.q)
     if q != 0:
-        q += i * peek(record + Q_STEP) + 32 * g
-        at = i * peek(record + G_STEP) + 4 * g
+        q += i * peek(record + INPUT.q_step) + 32 * g
+        at = i * peek(record + INPUT.qs_step) + 4 * g
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
         sums = quantise(q, v0, inverse) + quantise(q + 16, v1, inverse)
-        poke_f32(peek(record + QS) + at, size / np.float32(127))
-        poke_i32(peek(record + QC) + at, sums)
+        poke_f32(peek(record + INPUT.qs) + at, size / np.float32(127))
+        poke_i32(peek(record + INPUT.qc) + at, sums)
 
 
-@kernel
+@kernel(CONVERT)
 def convert(record, pas, t, threads):
-    """OUT or Q = X."""
-    groups = peek(record + COLS) // 32
+    groups = peek(record + CONVERT.cols) // 32
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
         i, g = item // groups, item % groups
-        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        x = peek(record + CONVERT.x) + i * peek(record + CONVERT.x_step) + 128 * g
         put_group(record, i, g, load(x), load(x + 64))
     return 0
 
 
 @inline
 def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times GAIN, plus BIAS, plus what stands there if ADD."""
-    step = peek(record + OUT_STEP)
-    out = peek(record + OUT) + i * step + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, load(peek(record + BIAS) + 64 * block))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands
+    there if add."""
+    step = peek(record + RESULT.out_step)
+    out = peek(record + RESULT.out) + i * step + 64 * block
+    if peek(record + RESULT.bias) != 0:
+        acc = add(acc, load(peek(record + RESULT.bias) + 64 * block))
+    gain = splat(peek_f32(record + RESULT.gain))
+    if peek(record + RESULT.add) != 0:
         acc = fma(acc, gain, loads_f32(acc, out, step))
     else:
         acc = mul(acc, gain)
@@ -1862,11 +2302,11 @@ def put_rows(record, i, block, acc):
 @inline
 def put_blocks(record, i, block, acc):
     """As put_rows, for a tile of four blocks of rows of one token."""
-    out = peek(record + OUT) + i * peek(record + OUT_STEP) + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, loads_f32(acc, peek(record + BIAS) + 64 * block, 64))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
+    out = peek(record + RESULT.out) + i * peek(record + RESULT.out_step) + 64 * block
+    if peek(record + RESULT.bias) != 0:
+        acc = add(acc, loads_f32(acc, peek(record + RESULT.bias) + 64 * block, 64))
+    gain = splat(peek_f32(record + RESULT.gain))
+    if peek(record + RESULT.add) != 0:
         acc = fma(acc, gain, loads_f32(acc, out, 64))
     else:
         acc = mul(acc, gain)
@@ -1876,6 +2316,32 @@ def put_blocks(record, i, block, acc):
 # -----------------------------------------------------------------------------
 # twofile/kernels/activation.py
 # Functions of the feed-forward part, number by number.
+
+PLAIN = operands(
+    "out or q = function(x).",
+    INPUT,
+    x=Rows(lambda r: 4 * r.cols),
+    width=Number("columns without those that fill up"),
+)
+GATED = operands(
+    "out or q = function(gate) * up; x holds gate [width], then up [width].",
+    INPUT,
+    x=Rows(lambda r: 8 * r.width),
+    width=Number("columns of gate, and of up"),
+)
+CLAMPED_GATED = operands(
+    "out or q = gate * sigmoid(alpha * gate) * (up + 1), the gate at most limit, up within it.",
+    GATED,
+    alpha=Real("of the sigmoid"),
+    limit=Real("of gate and of up's size"),
+)
+IN_PLACE = operands(
+    "x = function(x, gain), in place.",
+    x=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    width=Number("columns"),
+    gain=Real("a factor, or a cap"),
+)
+
 
 @inline
 def silu(v):
@@ -1890,7 +2356,8 @@ def tanh(v):
 
 @inline
 def gelu_tanh(v):
-    """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it: v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
+    """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it:
+    v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
     inner = mul(
         v,
         fma(mul(v, v), splat(np.float32(0.07135481282553)), splat(np.float32(1.5957691216057308))),
@@ -1900,7 +2367,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -1930,15 +2397,15 @@ def relu2(v):
 
 
 def activation(function, gated):
-    """OUT or Q = function(gate) * up, X holding gate [A], then up [A]; or function(X), if not gated."""
+    """PLAIN or GATED with a function of vectors; both have their operands at the same offsets."""
 
     def activation(record, pas, t, threads):
-        groups, n = peek(record + COLS) // 32, peek(record + A)
+        groups, n = peek(record + GATED.cols) // 32, peek(record + GATED.width)
         zero = np.float32(0)
         first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
         for item in range(first, last):
             i, g = item // groups, item % groups
-            x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+            x = peek(record + GATED.x) + i * peek(record + GATED.x_step) + 128 * g
             v0, v1 = function(load(x)), function(load(x + 64))
             if gated:
                 v0, v1 = mul(v0, load(x + 4 * n)), mul(v1, load(x + 4 * n + 64))
@@ -1950,16 +2417,18 @@ def activation(function, gated):
     return activation
 
 
-@kernel
+@kernel(CLAMPED_GATED)
 def clamped_gated(record, pas, t, threads):
-    """As activation, gated, of gpt-oss: gate * sigmoid(GAIN * gate) * (up + 1), the gate at most B, up within -B and B."""
-    groups, n, zero = peek(record + COLS) // 32, peek(record + A), np.float32(0)
-    alpha, limit = splat(peek_f32(record + GAIN)), splat(peek_f32(record + B))
+    """GATED as gpt-oss has it."""
+    groups, n = peek(record + CLAMPED_GATED.cols) // 32, peek(record + CLAMPED_GATED.width)
+    zero = np.float32(0)
+    alpha = splat(peek_f32(record + CLAMPED_GATED.alpha))
+    limit = splat(peek_f32(record + CLAMPED_GATED.limit))
     one, low = splat(np.float32(1)), sub(zeros1(), limit)
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
         i, g = item // groups, item % groups
-        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        x = peek(record + CLAMPED_GATED.x) + i * peek(record + CLAMPED_GATED.x_step) + 128 * g
         v0, v1 = zeros1(), zeros1()
         for half in range(2):
             gate = sub(zeros1(), larger(sub(zeros1(), load(x + 64 * half)), low))
@@ -1974,14 +2443,18 @@ def clamped_gated(record, pas, t, threads):
 
 
 def in_place(function):
-    """X = function(X, GAIN), in place; A columns."""
+    """IN_PLACE with a function of vectors and gain."""
 
     def in_place(record, pas, t, threads):
-        blocks = (peek(record + A) + 15) // 16
+        blocks = (peek(record + IN_PLACE.width) + 15) // 16
         first, last = share(peek(peek(record + COUNT)) * blocks, t, threads)
         for item in range(first, last):
-            x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
-            store(x, function(load(x), peek_f32(record + GAIN)))
+            x = (
+                peek(record + IN_PLACE.x)
+                + item // blocks * peek(record + IN_PLACE.x_step)
+                + item % blocks * 64
+            )
+            store(x, function(load(x), peek_f32(record + IN_PLACE.gain)))
         return 0
 
     return in_place
@@ -1997,118 +2470,46 @@ def capped(v, cap):
     return mul(splat(cap), tanh(div(v, splat(cap))))
 
 
-# -----------------------------------------------------------------------------
-# twofile/kernels/attention.py
-# Attention over the cache.
+def pair(name, function):
+    """The two kernels of an activation: without a gate, with one."""
+    return (
+        Kernel(f"{name}_plain", lambda machine: activation(function, False), PLAIN),
+        Kernel(f"{name}_gated", lambda machine: activation(function, True), GATED),
+    )
 
-# A query's state in scratch: largest score so far and fade (float32: what becomes of what was summed before), its keys
-# [begin, end) (int64), 16 partial sums of weights, the weighted values. Before the states: 4 queries, 4 * 64 scores.
+
+FUNCTIONS = {  # by name of ACTIVATIONS: what there is without a gate, and with one
+    "silu": pair("silu", silu),
+    "gelu_tanh": pair("gelu_tanh", gelu_tanh),
+    "gelu_erf": pair("gelu_erf", gelu_erf),
+    "relu": pair("relu", relu),
+    "relu2": pair("relu2", relu2),
+    "clamped": (None, clamped_gated),
+}
+sigmoid_gated = Kernel("sigmoid_gated", lambda machine: activation(sigmoid, True), GATED)
+softcap = Kernel("softcap", lambda machine: in_place(capped), IN_PLACE)
+scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/blocks.py
+# A block of 64 keys: scores, what softmax makes of them, the values by their weights.
+
+# A query's state in scratch: largest score so far and fade (float32: what becomes of what was
+# summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
+# Before the states: 4 queries, 4 * 64 scores.
 FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
 
 
-def attention(loads, size):
-    """OUT = softmax(q k^T) v over the cache, for the queries in X that rope() has prepared. Fields as in rope(); E = window,
-    GAIN = cap of the scores or 0, W = a score of each head that takes weight and has no value (a sink; Xiao et al. 2024) or 0.
-
-    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one head of the cache, which
-    are several heads' or several tokens', share the reading of their keys.
-    """
-    scores_one, scores_four = score(loads, size)
-    values_one, values_four = blend(loads, size)
-
-    def attention(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + A),
-            peek(record + B),
-            peek(record + C),
-            peek(record + D),
-        )
-        wide, q = (dim + 15) // 16 * 16, peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        scores, states, step = q + 16 * wide, q + 16 * wide + 1024, 4 * wide + VALUES
-        n, slots, cap = peek(pas + N_TOKENS) * group, peek(pas + SLOTS), peek_f32(record + GAIN)
-        tiles = (n + 3) // 4
-        first, last = share(heads * tiles, t, threads)
-        for item in range(first, last):
-            head, at = item // tiles, item % tiles * 4
-            count = min(4, n - at)
-            begin, end = prepare(record, pas, head, at, q, states)
-            together = count == 4
-            for h in range(1, count):
-                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
-                begin, end = min(begin, low), max(end, high)
-                together = together and peek(slots + 8 * ((at + h) // group)) == peek(
-                    slots + 8 * (at // group)
-                )
-            if together:
-                lane = (peek(slots + 8 * (at // group)) * heads + head) * room
-                for base in range(begin // 64 * 64, end, 64):
-                    scores_four(peek(record + Q) + (lane + base) * dim * size, q, scores, dim, wide)
-                    for h in range(opaque(4)):
-                        soften(scores + 256 * h, states + step * h, base, cap)
-                    values_four(
-                        peek(record + QS) + (lane + base) * wide * size, scores, states, wide, base
-                    )
-            else:
-                for h in range(count):
-                    lane, state = (
-                        (peek(slots + 8 * ((at + h) // group)) * heads + head) * room,
-                        states + step * h,
-                    )
-                    for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-                        scores_one(
-                            peek(record + Q) + (lane + base) * dim * size,
-                            q + 4 * wide * h,
-                            scores,
-                            dim,
-                        )
-                        soften(scores, state, base, cap)
-                        v, begin = (
-                            peek(record + QS) + (lane + base) * wide * size,
-                            max(0, peek(state + BEGIN) - base),
-                        )
-                        values_one(v, scores, state, wide, begin, min(64, peek(state + END) - base))
-            for h in range(count):
-                i, state = (at + h) // group, states + step * h
-                out = (
-                    peek(record + OUT)
-                    + i * peek(record + OUT_STEP)
-                    + 4 * dim * (head * group + (at + h) % group)
-                )
-                weight = splat(total(load(state + SUMS)))
-                if peek(record + W) != 0:
-                    sink = splat(peek_f32(peek(record + W) + 4 * (head * group + (at + h) % group)))
-                    weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
-                for j in range(0, dim, 16):
-                    store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
-        return 0
-
-    return attention
-
-
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state. -> its keys [begin, end)."""
-    group, dim = peek(record + B), peek(record + C)
-    x = (
-        peek(record + X)
-        + at // group * peek(record + X_STEP)
-        + 4 * dim * (head * group + at % group)
-    )
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + E) > 0:
-        begin = max(0, end - peek(record + E))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
+def queries_bytes(r):
+    """Scratch of four queries: see above."""
+    wide = padded(r.size, 16)
+    return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
 
 
 def score(loads, size):
-    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that are 4 * wide apart."""
+    """-> two ways to the scores of a block of 64 keys k [dim, 64]: for a query, and for four that
+    are 4 * wide apart."""
 
     def one(k, q, scores, dim):
         acc = zeros4()
@@ -2132,7 +2533,8 @@ def score(loads, size):
 
 @inline
 def soften(scores, state, base, cap):
-    """The scores of the block of keys at base become weights; those of keys that the query does not see, 0."""
+    """The scores of the block of keys at base become weights; those of keys that the query does not
+    see, 0."""
     first, last, low = peek(state + BEGIN) - base, peek(state + END) - base, np.float32(-np.inf)
     poke_f32(state + FADE, np.float32(1))
     if first < 64 and last > 0:
@@ -2157,7 +2559,8 @@ def soften(scores, state, base, cap):
 
 
 def blend(loads, size):
-    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys [first, last); for four."""
+    """-> two ways to add a block's values v [64, wide], by their weights: for one query, keys
+    [first, last); for four."""
 
     def one(v, scores, state, wide, first, last):
         fade = splat(peek_f32(state + FADE))
@@ -2189,10 +2592,8 @@ def blend(loads, size):
             last = min(last, peek(states + step * h + END) - base)
         last = max(first, last)
         for h in range(opaque(4)):
-            begin, end = (
-                peek(states + step * h + BEGIN) - base,
-                peek(states + step * h + END) - base,
-            )
+            begin = peek(states + step * h + BEGIN) - base
+            end = peek(states + step * h + END) - base
             if begin < first and end > 0:
                 one(v, scores + 256 * h, states + step * h, wide, max(0, begin), min(first, end))
         for c in range(0, wide, 16):
@@ -2217,14 +2618,218 @@ def blend(loads, size):
 
 
 # -----------------------------------------------------------------------------
+# twofile/kernels/cache.py
+# Types of the cache of keys and values, and where a head's are.
+
+@dataclass(frozen=True, eq=False)
+class CacheType:
+    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
+    write 16, and read a tile of 16."""
+
+    name: str
+    bytes: int
+    poke: object
+    store: object
+    loads: object
+
+
+CACHE_TYPES = (
+    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
+    CacheType("f32", 4, poke_f32, store, loads_f32),
+)
+
+
+def cache_type(name):
+    """The CacheType of that name; KeyError for others."""
+    return {kind.name: kind for kind in CACHE_TYPES}[name]
+
+
+def lanes(r):
+    """Positions that the cache has of all heads of all slots."""
+    return r.slots * r.heads * r.room
+
+
+def key_bytes(r):
+    """Of keys [slot, head, position / 64, size, 64]."""
+    return lanes(r) * r.size * r.type.bytes
+
+
+def value_bytes(r):
+    """Of values [slot, head, position, size filled up to 16s]."""
+    return lanes(r) * padded(r.size, 16) * r.type.bytes
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/attention.py
+# Attention over the cache.
+
+ATTEND = operands(
+    "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
+    out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
+    x=Rows(lambda r: 4 * r.size * r.heads * r.group),
+    keys=Flat(key_bytes),
+    values=Flat(value_bytes),
+    sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    window=Number("keys that a query sees, 0 = all"),
+    cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
+    queries=Scratch(queries_bytes),
+)
+
+
+def attention(loads, size):
+    """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
+    (Xiao et al. 2024).
+
+    Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
+    head of the cache, which are several heads' or several tokens', share the reading of their keys.
+    """
+    together, apart = together_of(loads, size), apart_of(loads, size)
+
+    def attention(record, pas, t, threads):
+        heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
+        wide = (peek(record + ATTEND.size) + 15) // 16 * 16
+        q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
+        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        n = peek(pas + N_TOKENS) * group
+        tiles = (n + 3) // 4
+        first, last = share(heads * tiles, t, threads)
+        for item in range(first, last):
+            head, at = item // tiles, item % tiles * 4
+            count, slot = min(4, n - at), peek(slots + 8 * (item % tiles * 4 // group))
+            begin, end = prepare(record, pas, head, at, q, states)
+            alike = count == 4
+            for h in range(1, count):
+                low, high = prepare(record, pas, head, at + h, q + 4 * wide * h, states + step * h)
+                begin, end = min(begin, low), max(end, high)
+                alike = alike and peek(slots + 8 * ((at + h) // group)) == slot
+            if alike:
+                together(record, slot * heads + head, begin, end, q)
+            else:
+                for h in range(count):
+                    slot = peek(slots + 8 * ((at + h) // group))
+                    state = states + step * h
+                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+            for h in range(count):
+                conclude(record, head, at + h, states + step * h)
+        return 0
+
+    return attention
+
+
+def together_of(loads, size):
+    """-> all keys from begin to end of a lane of the cache for the four queries at q."""
+    _, scores_four = score(loads, size)
+    _, values_four = blend(loads, size)
+
+    def together(record, lane, begin, end, q):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(begin // 64 * 64, end, 64):
+            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            for h in range(opaque(4)):
+                soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
+            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+
+    return inline(together)
+
+
+def apart_of(loads, size):
+    """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
+    scores_one, _ = score(loads, size)
+    values_one, _ = blend(loads, size)
+
+    def apart(record, lane, q, scores, state):
+        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+        wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
+        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
+            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            soften(scores, state, base, cap)
+            first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
+            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+
+    return inline(apart)
+
+
+@inline
+def conclude(record, head, at, state):
+    """The values of query at by their weights, divided by what these sum to."""
+    dim, group = peek(record + ATTEND.size), peek(record + ATTEND.group)
+    query = head * group + at % group
+    out = peek(record + ATTEND.out) + at // group * peek(record + ATTEND.out_step) + 4 * dim * query
+    weight = splat(total(load(state + SUMS)))
+    if peek(record + ATTEND.sinks) != 0:
+        sink = splat(peek_f32(peek(record + ATTEND.sinks) + 4 * query))
+        weight = add(weight, exp(sub(sink, splat(peek_f32(state)))))
+    for j in range(0, dim, 16):
+        store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
+
+
+@inline
+def prepare(record, pas, head, at, q, state):
+    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
+    -> its keys [begin, end)."""
+    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+    x += 4 * dim * (head * group + at % group)
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
+        store(state + VALUES + 4 * j, zeros1())
+    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+    if peek(record + ATTEND.window) > 0:
+        begin = max(0, end - peek(record + ATTEND.window))
+    poke_f32(state, np.float32(-np.inf))
+    poke(state + BEGIN, begin)
+    poke(state + END, end)
+    store(state + SUMS, zeros1())
+    return begin, end
+
+
+def attention_of(kind):
+    """The attention of a type of cache."""
+    make = lambda machine: attention(kind.loads, kind.bytes)
+    return Kernel(f"attention_{kind.name}", make, ATTEND, kind)
+
+
+ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}
+
+
+# -----------------------------------------------------------------------------
 # twofile/kernels/convolution.py
 # Short convolutions over the tokens.
 
+def convolve(about, gated):
+    """The operands of both kinds of convolution, at the same offsets."""
+    return operands(
+        about,
+        INPUT,
+        x=Rows(lambda r: 4 * r.width * (3 if gated else 1), writes=not gated),
+        weight=Flat(lambda r: 4 * r.taps * r.cols),  # [taps, cols], the last tap the token's own
+        inputs=Flat(
+            lambda r: (r.slots - 1) * r.slot + 4 * max(r.taps - 1, 1) * r.cols, writes=True
+        ),
+        width=Number("columns without those that fill up"),
+        taps=Number("inputs that are summed"),
+        slot=Number("bytes of a slot of inputs, [taps - 1 (or 1), cols]"),
+    )
+
+
+CONVOLVE = convolve("x = silu(each column's last inputs, weighted by the taps), in place.", False)
+CONVOLVE_GATED = convolve("out or q = c * that of b * x, of x [b, c, x; width each].", True)
+
+
 @inline
 def convolved(record, state, position, at, u):
-    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept for the next positions."""
-    taps, row = peek(record + B), 4 * peek(record + COLS)
-    ring, w = max(1, taps - 1), peek(record + W) + at + (taps - 1) * row
+    """The 16 columns at byte at of a row, whose inputs are u, as the sum over the taps; u is kept
+    for the next positions."""
+    taps, row = peek(record + CONVOLVE.taps), 4 * peek(record + CONVOLVE.cols)
+    ring, w = max(1, taps - 1), peek(record + CONVOLVE.weight) + at + (taps - 1) * row
     acc = mul(u, load(w))
     for j in range(1, min(taps - 1, position) + 1):
         acc = fma(load(state + (position - j) % ring * row + at), load(w - j * row), acc)
@@ -2233,18 +2838,19 @@ def convolved(record, state, position, at, u):
 
 
 def convolution(gated):
-    """Each of A columns of X by itself as the sum of its last B inputs, weighted by the taps W [B, COLS]: silu(that) in place,
-    or, gated, X holding b [A], c [A], x [A]: OUT or Q = c * that of b * x. C: the last inputs, [slot, B - 1 (or 1), COLS], E
-    bytes a slot. A thread has some of the columns, and takes the tokens in turn: a sequence's must stand in its order."""
+    """CONVOLVE or CONVOLVE_GATED. A thread has some of the columns, and takes the tokens in turn: a
+    sequence's must stand in its order."""
 
     def convolution(record, pas, t, threads):
-        n, wide = peek(record + A), 4 * peek(record + A)
-        first, last = share(peek(record + COLS) // 32, t, threads)
+        n, wide = peek(record + CONVOLVE.width), 4 * peek(record + CONVOLVE.width)
+        first, last = share(peek(record + CONVOLVE.cols) // 32, t, threads)
         for i in range(peek(pas + N_TOKENS)):
-            state = peek(record + C) + peek(peek(pas + SLOTS) + 8 * i) * peek(record + E)
+            state = peek(record + CONVOLVE.inputs) + peek(peek(pas + SLOTS) + 8 * i) * peek(
+                record + CONVOLVE.slot
+            )
             position = peek(peek(pas + POSITIONS) + 8 * i)
             for g in range(first, last):
-                x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+                x = peek(record + CONVOLVE.x) + i * peek(record + CONVOLVE.x_step) + 128 * g
                 v0, v1 = load(x), load(x + 64)
                 if gated:
                     v0, v1 = mul(v0, load(x + 2 * wide)), mul(v1, load(x + 2 * wide + 64))
@@ -2258,6 +2864,10 @@ def convolution(gated):
         return 0
 
     return convolution
+
+
+convolution_plain = Kernel("convolution", lambda machine: convolution(False), CONVOLVE)
+convolution_gated = Kernel("convolution_gated", lambda machine: convolution(True), CONVOLVE_GATED)
 
 
 # -----------------------------------------------------------------------------
@@ -2283,20 +2893,40 @@ def exp64(x):
 # twofile/kernels/delta.py
 # The gated delta rule.
 
-@kernel
+DECAYS = operands(
+    "x [b, a; heads each], in place: b becomes sigmoid(b), a exp(rate log(1 + e^(a + bias))).",
+    x=Rows(lambda r: 8 * r.heads, writes=True),
+    rates=Flat(lambda r: 8 * r.heads),  # rates, then biases
+    heads=Number("heads of values"),
+)
+DELTA_RULE = operands(
+    "A head's state S [keys, values] fades, learns where it was wrong, is read: S = decay S; "
+    "S += k (rate (v - k S)); out = q S. x: q and k of heads that have group heads of values each, "
+    "side by side or, with turns, in turns; then v of all heads.",
+    x=Rows(lambda r: 4 * (2 * r.keys * (r.heads // r.group) + r.heads * r.values)),
+    rates=Rows(lambda r: 8 * r.heads),  # what DECAYS left: all rates, then all decays
+    states=Flat(  # [slot, head, values / 16, keys, 16], begun anew at position 0
+        lambda r: 4 * r.slots * r.heads * r.keys * padded(r.values, 16), writes=True
+    ),
+    out=Rows(lambda r: 4 * r.heads * r.values, writes=True),
+    heads=Number("heads of values"),
+    group=Number("of these that share a q and a k"),
+    keys=Number("columns of q and of k"),
+    values=Number("columns of v"),
+    turns=Number("1 = head h has pair h mod pairs, else h div group"),
+    sums=Scratch(lambda r: 256),
+)
+
+
+@kernel(DECAYS)
 def decays(record, pas, t, threads):
-    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
-    n = peek(record + A)
+    n = peek(record + DECAYS.heads)
     first, last = share(peek(pas + N_TOKENS) * n, t, threads)
     for item in range(first, last):
-        x, w = (
-            peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n),
-            peek(record + W) + 4 * (item % n),
-        )
-        b, a = (
-            np.float64(peek_f32(x)),
-            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
-        )
+        x = peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n)
+        w = peek(record + DECAYS.rates) + 4 * (item % n)
+        b = np.float64(peek_f32(x))
+        a = np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
         e = exp64(-abs(b))
         poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
         e = exp64(-abs(a))
@@ -2319,35 +2949,30 @@ def four_rows(acc, scratch):
     )
 
 
-@kernel
+@kernel(DELTA_RULE)
 def delta(record, pas, t, threads):
-    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
-    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
-    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
-    anew at position 0.
-
-    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
-    """
-    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-    pairs, blocks, scratch = (
-        heads // group,
-        (dim + 15) // 16,
-        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
-    )
+    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens
+    in turn: a sequence's must stand in its order."""
+    heads, group = peek(record + DELTA_RULE.heads), peek(record + DELTA_RULE.group)
+    keys, dim = peek(record + DELTA_RULE.keys), peek(record + DELTA_RULE.values)
+    pairs, blocks = heads // group, (dim + 15) // 16
+    scratch = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
-        pair = head % pairs if peek(record + E) != 0 else head // group
+        pair = head % pairs if peek(record + DELTA_RULE.turns) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
-            x, w = (
-                peek(record + X) + i * peek(record + X_STEP),
-                peek(record + W) + i * peek(record + S) + 4 * head,
+            x = peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step)
+            w = (
+                peek(record + DELTA_RULE.rates)
+                + i * peek(record + DELTA_RULE.rates_step)
+                + 4 * head
             )
             q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
             v = load(x + 4 * (2 * keys * pairs + dim * head + at))
             rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
             s = (
-                peek(record + Q)
+                peek(record + DELTA_RULE.states)
                 + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
             )
             acc = zeros4()
@@ -2364,54 +2989,215 @@ def delta(record, pas, t, threads):
                 rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
                 stores(s + 64 * j, 64, rows)
                 acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
+            out = (
+                peek(record + DELTA_RULE.out)
+                + i * peek(record + DELTA_RULE.out_step)
+                + 4 * (dim * head + at)
+            )
             store_first(out, four_rows(acc, scratch), dim - at)
     return 0
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/weights.py
+# What each type of weights brings to a matmul, to experts and to embeddings.
+
+def matrices(r):
+    """Rows of weights of a record: of one matrix, or of all experts'."""
+    return r.n_rows * getattr(r, "experts", 1)
+
+
+FLOATS = operands(
+    "sums = x @ w.T, of weights that are numbers.",
+    RESULT,
+    x=Rows(lambda r: 4 * r.cols),
+    w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
+    cols=Number("columns"),
+)
+QUANTISED = operands(
+    "sums = x @ w.T, of weights of scaled bits; x is q, with scales qs and sums qc of its groups.",
+    RESULT,
+    q=Rows(lambda r: r.cols),
+    qs=Rows(lambda r: r.cols // 8),
+    qc=Rows(lambda r: r.cols // 8, like="qs"),
+    w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
+    scales=Flat(lambda r: matrices(r) * r.cols // GROUP * 2),
+    cols=Number("columns, filled up to whole groups of 32"),
+)
+ELEMENTS = operands(
+    "Weights, taken one by one.",
+    w=Flat(lambda r: padded(r.limits[r.ids], BLOCK) * r.cols * r.type.bits // 8),
+    scales=Flat(lambda r: padded(r.limits[r.ids], BLOCK) * r.cols // GROUP * 2, optional=True),
+    cols=Number("columns, filled up to whole groups where there are scales"),
+    ids=Number("the rows that are taken: TOKENS or POSITIONS of the pass"),
+)
+
+
+@inline
+def tile_q8(acc, record, i, block, steps):
+    """16 rows of weights times a tile of tokens from i on. steps: 8, of 4 columns of a group
+    each."""
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 512
+    s = peek(record + QUANTISED.scales) + block * groups * 32
+    q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
+    qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
+    for _ in range(groups):
+        sums = start(acc, qc, g_step)
+        for k in range(steps):
+            prefetch(w + 64 * k + AHEAD)
+            sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
+        acc = scaled(acc, sums, load_f16(s), qs, g_step)
+        w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
+    return acc
+
+
+@inline
+def tile_q4(acc, record, i, block, steps):
+    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
+    g_step = peek(record + QUANTISED.qs_step)
+    w = peek(record + QUANTISED.w) + block * groups * 256
+    s = peek(record + QUANTISED.scales) + block * groups * 32
+    q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
+    qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
+    for _ in range(groups):
+        sums = start4(acc)
+        for k in range(steps // 2):
+            prefetch(w + 64 * k + AHEAD)
+            pair = load_bytes(w + 64 * k)
+            sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
+            sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
+        acc = scaled(acc, finish4(sums, qc, g_step), load_f16(s), qs, g_step)
+        w, s, q, qs, qc = w + 256, s + 32, q + 32, qs + 4, qc + 4
+    return acc
+
+
+@inline
+def signed_q8(w, groups, out):
+    """A block of rows as the matrix unit takes it: for each group of 32 columns, [8, 64] int8."""
+    for k in range(0, groups * 512, 64):
+        prefetch(w + k + AHEAD)
+        store_bytes(out + k, lowered(load_bytes(w + k), 128))
+
+
+@inline
+def signed_q4(w, groups, out):
+    for k in range(0, groups * 256, 64):
+        prefetch(w + k + AHEAD)
+        pair = load_bytes(w + k)
+        store_bytes(out + 2 * k, lowered(low_nibbles(pair), 8))
+        store_bytes(out + 2 * k + 64, lowered(high_nibbles(pair), 8))
+
+
+@inline
+def weight_q8(record, row, k):
+    """Element [row, k] of w."""
+    groups, lane = peek(record + ELEMENTS.cols) // 32, row % 16
+    scale = peek_f16(
+        peek(record + ELEMENTS.scales) + (row // 16 * groups + k // 32) * 32 + 2 * lane
+    )
+    w = peek(record + ELEMENTS.w) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
+    return np.float32(peek_u8(w) - 128) * scale
+
+
+@inline
+def weight_q4(record, row, k):
+    groups, lane = peek(record + ELEMENTS.cols) // 32, row % 16
+    scale = peek_f16(
+        peek(record + ELEMENTS.scales) + (row // 16 * groups + k // 32) * 32 + 2 * lane
+    )
+    w = peek(record + ELEMENTS.w) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
+    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
+
+
+def sums_float(loads, size):
+    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token
+    and for four from i on. Rows are summed column by column."""
+
+    def one(record, i, block):
+        cols = peek(record + FLOATS.cols)
+        x, acc = peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step), zeros1()
+        w = peek(record + FLOATS.w) + block * cols * 16 * size
+        for k in range(cols):
+            acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
+        return acc
+
+    def four(record, i, block, steps):
+        cols, x_step, acc = peek(record + FLOATS.cols), peek(record + FLOATS.x_step), zeros4()
+        w = peek(record + FLOATS.w) + block * cols * 16 * size
+        x = peek(record + FLOATS.x) + i * x_step
+        for k in range(cols):
+            acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
+        return acc
+
+    return inline(one), inline(four)
+
+
+def weight_float(peek_weight, size):
+    def weight(record, row, k):
+        return peek_weight(
+            peek(record + ELEMENTS.w)
+            + ((row // 16 * peek(record + ELEMENTS.cols) + k) * 16 + row % 16) * size
+        )
+
+    return inline(weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A type of weights as kernels see it. element(record, row, k) -> float32.
+
+    quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;
+    signed(w, groups, out), a block of width bytes a group as the matrix unit takes it. Else: loads,
+    which reads 16 weights of size bytes.
+    """
+
+    type: Type
+    element: object
+    tile: object = None
+    signed: object = None
+    width: int = 0
+    loads: object = None
+    size: int = 0
+
+
+WEIGHTS = (
+    Weights(F32, weight_float(peek_f32, 4), loads=loads_f32, size=4),
+    Weights(F16, weight_float(peek_f16, 2), loads=loads_f16, size=2),
+    Weights(BF16, weight_float(peek_bf16, 2), loads=loads_bf16, size=2),
+    Weights(Q8_0, weight_q8, tile_q8, signed_q8, 512),
+    Weights(Q4_0, weight_q4, tile_q4, signed_q4, 256),
+)
 
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/embed.py
 # Rows of a matrix, by their numbers.
 
-@inline
-def weight_q8(record, row, k):
-    """Element [row, k] of W."""
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
-    return np.float32(peek_u8(w) - 128) * scale
-
-
-@inline
-def weight_q4(record, row, k):
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
-    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
-
-
-def weight_float(peek_weight, size):
-    def weight(record, row, k):
-        return peek_weight(
-            peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size
-        )
-
-    return inline(weight)
+EMBED = operands(
+    "out [tokens, width] = gain * the rows of w that ids name, added to what stands there if add.",
+    ELEMENTS,
+    out=Rows(lambda r: 4 * r.width, writes=True),
+    width=Number("columns"),
+    gain=Real("factor"),
+    add=Number("1 = added to out", 0),
+)
 
 
 def embed(weight):
-    """OUT [tokens, A] = the rows of W that the ids at B of the pass name, times GAIN; added to OUT if ADD."""
+    """EMBED with weight(record, row, k)."""
 
     def embed(record, pas, t, threads):
-        cols = peek(record + A)
-        gain = peek_f32(record + GAIN)
+        cols = peek(record + EMBED.width)
+        gain = peek_f32(record + EMBED.gain)
         for i in range(peek(pas + N_TOKENS)):
-            row = peek(peek(pas + peek(record + B)) + 8 * i)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP)
+            row = peek(peek(pas + peek(record + EMBED.ids)) + 8 * i)
+            out = peek(record + EMBED.out) + i * peek(record + EMBED.out_step)
             first, last = share(cols, t, threads)
             for k in range(first, last):
                 before = np.float32(0)
-                if peek(record + ADD) != 0:
+                if peek(record + EMBED.add) != 0:
                     before = peek_f32(out + 4 * k)
                 poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
         return 0
@@ -2419,22 +3205,78 @@ def embed(weight):
     return embed
 
 
+def embed_of(weights):
+    """The embed of a type of weights."""
+    make = lambda machine: embed(weights.element)
+    return Kernel(f"embed_{weights.type.name}", make, EMBED, weights.type)
+
+
+EMBEDS = {weights.type: embed_of(weights) for weights in WEIGHTS}
+
+
 # -----------------------------------------------------------------------------
 # twofile/kernels/experts.py
 # Mixtures of experts: who is asked, what they say, by what weight.
 
-@kernel
-def route(record, pas, t, threads):
-    """The router's logits X [tokens, A experts] -> B experts for each token. At OUT, tables of C pairs of token and expert, by
-    expert: the token of each pair; for token i, choice j, at i * B + j: the pair, and (float32) its weight; then a count for
-    each expert, and the runs: how many, and for each the expert, its first pair, how many pairs. D: the weights sum to 1."""
-    experts, k, n, room = (
-        peek(record + A),
-        peek(record + B),
-        peek(pas + N_TOKENS),
-        8 * peek(record + C),
+ROUTE = operands(
+    "The router's logits x [tokens, experts] -> chosen experts for each token.",
+    x=Rows(lambda r: 4 * r.experts, writes=True),
+    tables=Flat(lambda r: 8 * (3 * max(r.room, CHUNK * r.chosen) + 4 * r.experts + 1), writes=True),
+    experts=Number("experts of the layer"),
+    chosen=Number("experts of a token"),
+    room=Number("pairs of token and expert that a table has room for"),
+    normed=Number("1 = the weights of a token sum to 1"),
+)
+GATHER = operands(
+    "out [pairs] = the rows x of their tokens.",
+    x=Rows(lambda r: r.nbytes),
+    tokens=Flat(lambda r: 8 * r.pairs),  # int64, a token a pair: route's first table
+    out=Rows(lambda r: r.nbytes, writes=True, many=lambda r: r.pairs),
+    nbytes=Number("bytes of a row, a multiple of 4"),
+)
+COMBINE = operands(
+    "out [tokens, width] += gain * the sum over each token's pairs of weight * x [pairs, width].",
+    out=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    x=Rows(lambda r: 4 * padded(r.width, 16), many=lambda r: r.pairs),
+    tables=Flat(lambda r: 24 * r.room),  # route's
+    width=Number("columns"),
+    chosen=Number("pairs of a token"),
+    room=Number("pairs that a table has room for"),
+    gain=Real("factor"),
+)
+GATED_ADD = operands(
+    "out [tokens, width] += gain * sigmoid(gate [tokens, 1]) * x [tokens, width].",
+    out=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    x=Rows(lambda r: 4 * padded(r.width, 16)),
+    gate=Rows(lambda r: 4),
+    width=Number("columns"),
+    gain=Real("factor"),
+)
+
+
+def asked(group):
+    """The operands of a matmul for pairs of token and expert that lie by expert."""
+    return operands(
+        group.about,
+        group,
+        # route's: how many, and for each its expert, its first pair, how many pairs
+        runs=Flat(lambda r: 8 + 24 * r.experts),
+        biases=Flat(lambda r: 4 * r.n_rows * r.experts, optional=True),  # all experts'
+        experts=Number("matrices of n_rows, one below the other"),
     )
-    tokens = peek(record + OUT)
+
+
+EXPERTS_FLOATS, EXPERTS_QUANTISED = asked(FLOATS), asked(QUANTISED)
+
+
+@kernel(ROUTE)
+def route(record, pas, t, threads):
+    """At tables, of room pairs each, by expert: the token of each pair; for token i, choice j, at
+    i * chosen + j: the pair, and (float32) its weight; then a count for each expert, and the runs:
+    how many, and for each the expert, its first pair, how many pairs."""
+    experts, k = peek(record + ROUTE.experts), peek(record + ROUTE.chosen)
+    n, room = peek(pas + N_TOKENS), 8 * peek(record + ROUTE.room)
+    tokens = peek(record + ROUTE.tables)
     pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
     runs = counts + 8 * experts
     if t != 0:
@@ -2442,7 +3284,7 @@ def route(record, pas, t, threads):
     for e in range(experts):
         poke(counts + 8 * e, 0)
     for i in range(n):
-        x = peek(record + X) + i * peek(record + X_STEP)
+        x = peek(record + ROUTE.x) + i * peek(record + ROUTE.x_step)
         top, total, sum_ = np.float64(peek_f32(x)), 0.0, 0.0
         for e in range(experts):
             top = max(top, np.float64(peek_f32(x + 4 * e)))
@@ -2459,7 +3301,7 @@ def route(record, pas, t, threads):
             poke(pairs + 8 * j, best)
             poke_f32(weights + 8 * j, np.float32(weight))
             poke(counts + 8 * best, peek(counts + 8 * best) + 1)
-        if peek(record + D) != 0:
+        if peek(record + ROUTE.normed) != 0:
             for j in range(i * k, i * k + k):
                 poke_f32(weights + 8 * j, np.float32(np.float64(peek_f32(weights + 8 * j)) / sum_))
     at, found = 0, 0
@@ -2482,32 +3324,30 @@ def route(record, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel(GATHER)
 def gather(record, pas, t, threads):
-    """OUT [pairs] = the rows X of their tokens, at C; COLS bytes each."""
     first, last = share(peek(pas + N_PAIRS), t, threads)
     for pair in range(first, last):
-        x = peek(record + X) + peek(peek(record + C) + 8 * pair) * peek(record + X_STEP)
-        out = peek(record + OUT) + pair * peek(record + OUT_STEP)
-        for at in range(0, peek(record + COLS), 4):
+        x = peek(record + GATHER.x) + peek(peek(record + GATHER.tokens) + 8 * pair) * peek(
+            record + GATHER.x_step
+        )
+        out = peek(record + GATHER.out) + pair * peek(record + GATHER.out_step)
+        for at in range(0, peek(record + GATHER.nbytes), 4):
             poke_i32(out + at, peek_i32(x + at))
     return 0
 
 
-def matmul_experts(one, four):
-    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert, E = all experts' biases or
-    0. one and four: the sums of a block of rows for one token and for four."""
+def matmul_experts(taken, one, four):
+    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+    four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
-        runs, blocks = peek(record + C), peek(record + ROWS) // 16
+        runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
-        steps, bias = opaque(8), peek(record + E)
+        steps, bias = opaque(8), peek(record + taken.biases)
         for r in range(peek(runs)):
-            expert, i, left = (
-                peek(runs + 8 + 24 * r),
-                peek(runs + 16 + 24 * r),
-                peek(runs + 24 + 24 * r),
-            )
+            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
+            left = peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
                 begin = zeros1()
@@ -2522,94 +3362,85 @@ def matmul_experts(one, four):
     return matmul
 
 
-def experts_quantised(tile):
+@kernel(COMBINE)
+def combine(record, pas, t, threads):
+    groups, k = (peek(record + COMBINE.width) + 15) // 16, peek(record + COMBINE.chosen)
+    pairs = peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room)
+    weights = peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room)
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, acc = item // groups, item % groups * 64, zeros1()
+        for j in range(i * k, i * k + k):
+            x = peek(record + COMBINE.x) + peek(pairs + 8 * j) * peek(record + COMBINE.x_step) + at
+            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
+        out = peek(record + COMBINE.out) + i * peek(record + COMBINE.out_step) + at
+        store(out, fma(acc, splat(peek_f32(record + COMBINE.gain)), load(out)))
+    return 0
+
+
+@kernel(GATED_ADD)
+def gated_add(record, pas, t, threads):
+    groups = (peek(record + GATED_ADD.width) + 15) // 16
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
+        gate = splat(
+            peek_f32(peek(record + GATED_ADD.gate) + i * peek(record + GATED_ADD.gate_step))
+        )
+        gate = mul(
+            div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GATED_ADD.gain))
+        )
+        out = peek(record + GATED_ADD.out) + i * peek(record + GATED_ADD.out_step) + at
+        store(
+            out,
+            fma(
+                load(peek(record + GATED_ADD.x) + i * peek(record + GATED_ADD.x_step) + at),
+                gate,
+                load(out),
+            ),
+        )
+    return 0
+
+
+def experts_of(weights):
+    """The matmul of experts of a type of weights."""
+    kind, name = weights.type, f"experts_{weights.type.name}"
+    if not kind.quantised:
+        make = lambda machine: matmul_experts(
+            EXPERTS_FLOATS, *sums_float(weights.loads, weights.size)
+        )
+        return Kernel(name, make, EXPERTS_FLOATS, kind)
+
+    tile = weights.tile
+
     def one(record, i, block):
         return tile(zeros1(), record, i, block, 8)
 
     def four(record, i, block, steps):
         return tile(zeros4(), record, i, block, steps)
 
-    return matmul_experts(inline(one), inline(four))
+    make = lambda machine: matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four))
+    return Kernel(name, make, EXPERTS_QUANTISED, kind)
 
 
-@kernel
-def combine(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
-    groups, k = (peek(record + A) + 15) // 16, peek(record + B)
-    pairs, weights = (
-        peek(record + W) + 8 * peek(record + C),
-        peek(record + W) + 16 * peek(record + C),
-    )
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, acc = item // groups, item % groups * 64, zeros1()
-        for j in range(i * k, i * k + k):
-            x = peek(record + X) + peek(pairs + 8 * j) * peek(record + X_STEP) + at
-            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(acc, splat(peek_f32(record + GAIN)), load(out)))
-    return 0
-
-
-@kernel
-def gated_add(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * sigmoid(W [tokens, 1]) * X [tokens, A]; S is the step of W."""
-    groups = (peek(record + A) + 15) // 16
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
-        gate = splat(peek_f32(peek(record + W) + i * peek(record + S)))
-        gate = mul(div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GAIN)))
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(load(peek(record + X) + i * peek(record + X_STEP) + at), gate, load(out)))
-    return 0
+EXPERT_MATMULS = {weights.type: experts_of(weights) for weights in WEIGHTS}
 
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/matmul.py
 # Matrices times rows.
 
-@inline
-def tile_q8(acc, record, i, block, steps):
-    """16 rows of weights times a tile of tokens from i on. steps: 8, for the 8 * 4 columns of a group."""
-    groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
-    w, s = peek(record + W) + block * groups * 512, peek(record + S) + block * groups * 32
-    q, at = peek(record + Q) + i * q_step, i * g_step
-    qs, qc = peek(record + QS) + at, peek(record + QC) + at
-    for _ in range(groups):
-        sums = start(acc, qc, g_step)
-        for k in range(steps):
-            prefetch(w + 64 * k + AHEAD)
-            sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
-        acc = scaled(acc, sums, load_f16(s), qs, g_step)
-        w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
-    return acc
-
-
-@inline
-def tile_q4(acc, record, i, block, steps):
-    groups, q_step, g_step = peek(record + COLS) // 32, peek(record + Q_STEP), peek(record + G_STEP)
-    w, s = peek(record + W) + block * groups * 256, peek(record + S) + block * groups * 32
-    q, at = peek(record + Q) + i * q_step, i * g_step
-    qs, qc = peek(record + QS) + at, peek(record + QC) + at
-    for _ in range(groups):
-        sums = start4(acc)
-        for k in range(steps // 2):
-            prefetch(w + 64 * k + AHEAD)
-            pair = load_bytes(w + 64 * k)
-            sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
-            sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
-        acc = scaled(acc, finish4(sums, qc, g_step), load_f16(s), qs, g_step)
-        w, s, q, qs, qc = w + 256, s + 32, q + 32, qs + 4, qc + 4
-    return acc
+# matmul_tiles takes what MATMUL has, and for the matrix unit 2 KiB of sums and a block of weights
+MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 * r.cols))
 
 
 def matmul_quantised(tile):
-    """OUT [tokens, rows] = Q [tokens, cols] @ W [rows, cols].T, four tokens at a time while there are four."""
+    """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
+    are four."""
 
     def matmul(record, pas, t, threads):
         n = peek(peek(record + COUNT))
-        first, last = share(peek(record + ROWS) // 16, t, threads)
+        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
         steps = opaque(8)  # unrolled, the wide tile's sums do not fit the registers
         for block in range(first, last):
             for i in range(0, n - 3, 4):
@@ -2621,43 +3452,30 @@ def matmul_quantised(tile):
     return matmul
 
 
-@inline
-def signed_q8(w, groups, out):
-    """A block of rows as the matrix unit takes it: for each group of 32 columns, [8, 64] int8."""
-    for k in range(0, groups * 512, 64):
-        prefetch(w + k + AHEAD)
-        store_bytes(out + k, lowered(load_bytes(w + k), 128))
-
-
-@inline
-def signed_q4(w, groups, out):
-    for k in range(0, groups * 256, 64):
-        prefetch(w + k + AHEAD)
-        pair = load_bytes(w + k)
-        store_bytes(out + 2 * k, lowered(low_nibbles(pair), 8))
-        store_bytes(out + 2 * k + 64, lowered(high_nibbles(pair), 8))
-
-
 def matmul_tiles(signed, width, rest):
-    """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the same sums, so the same
-    bits. width: bytes of a group of a block; rest: matmul_quantised's tile."""
+    """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
+    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
+    matmul_quantised."""
 
     def matmul(record, pas, t, threads):
-        n, groups = peek(peek(record + COUNT)), peek(record + COLS) // 32
-        first, last = share(peek(record + ROWS) // 16, t, threads)
-        q_step, g_step = peek(record + Q_STEP), peek(record + G_STEP)
+        n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
+        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
+        q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
         sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         bytes_, steps = sums + 2048, opaque(8)
         if n >= 16:
             tile_config()
         for block in range(first, last):
             if n >= 16:
-                signed(peek(record + W) + block * groups * width, groups, bytes_)
+                signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
             for i in range(0, n - 15, 16):
-                acc, w, s = zeros16(), bytes_, peek(record + S) + block * groups * 32
-                q, qs = peek(record + Q) + i * q_step, peek(record + QS) + i * g_step
+                acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
+                q = peek(record + QUANTISED.q) + i * q_step
+                qs = peek(record + QUANTISED.qs) + i * g_step
                 tile_dot(q, q_step, w, sums)
-                later = peek(record + W) + (block + 1) * groups * width + i // 16 * width // 2
+                later = (
+                    peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
+                )
                 for g in range(
                     0, groups - 1, 2
                 ):  # the next group's products are on their way while these are scaled
@@ -2687,43 +3505,22 @@ def matmul_tiles(signed, width, rest):
     return matmul
 
 
-def sums_float(loads, size):
-    """-> the sums of a block of rows, whose weights of size bytes are read by loads, for one token and for four from i on.
-    Rows are summed column by column."""
-
-    def one(record, i, block):
-        cols, x, acc = peek(record + COLS), peek(record + X) + i * peek(record + X_STEP), zeros1()
-        w = peek(record + W) + block * cols * 16 * size
-        for k in range(cols):
-            acc = fma(loads(acc, w + k * 16 * size, 0), spreads(acc, x + 4 * k, 0), acc)
-        return acc
-
-    def four(record, i, block, steps):
-        cols, x_step, acc = peek(record + COLS), peek(record + X_STEP), zeros4()
-        w, x = peek(record + W) + block * cols * 16 * size, peek(record + X) + i * x_step
-        for k in range(cols):
-            acc = fma(loads(zeros1(), w + k * 16 * size, 0), spreads(acc, x + 4 * k, x_step), acc)
-        return acc
-
-    return inline(one), inline(four)
-
-
 def matmul_float(loads, size):
-    """As matmul_quantised, for weights of size bytes read by loads and X in float32."""
+    """As matmul_quantised, for weights of size bytes read by loads and x in float32."""
     one, four = sums_float(loads, size)
 
     def matmul(record, pas, t, threads):
-        n, cols = peek(peek(record + COUNT)), peek(record + COLS)
-        first, last = share(peek(record + ROWS) // 16, t, threads)
+        n, cols = peek(peek(record + COUNT)), peek(record + FLOATS.cols)
+        first, last = share(peek(record + FLOATS.n_rows) // 16, t, threads)
         out_step, many = 16 * size, cols * 16 * size
         block = first
         while block < last:
             if (
                 n < 4 and last - block >= 4
             ):  # few tokens: four blocks of rows at once, to hide the latency of fma
-                w = peek(record + W) + block * many
+                w = peek(record + FLOATS.w) + block * many
                 for i in range(n):
-                    acc, x = zeros4(), peek(record + X) + i * peek(record + X_STEP)
+                    acc, x = zeros4(), peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step)
                     for k in range(cols):
                         acc = fma(
                             loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc
@@ -2741,25 +3538,62 @@ def matmul_float(loads, size):
     return matmul
 
 
+def matmul_of(weights):
+    """The matmul of a type of weights."""
+    if not weights.type.quantised:
+        make = lambda machine: matmul_float(weights.loads, weights.size)
+        return Kernel(f"matmul_{weights.type.name}", make, FLOATS, weights.type)
+
+    def make(machine):
+        if machine.tiles:
+            return matmul_tiles(weights.signed, weights.width, weights.tile)
+        return matmul_quantised(weights.tile)
+
+    return Kernel(f"matmul_{weights.type.name}", make, MATMUL, weights.type)
+
+
+MATMULS = {weights.type: matmul_of(weights) for weights in WEIGHTS}
+
+
 # -----------------------------------------------------------------------------
 # twofile/kernels/norm.py
 # Norms of rows and of heads.
 
+NORM = operands(
+    "out or q = x / sqrt(mean(x^2) + eps) * weight, or, adding, out += that.",
+    INPUT,
+    x=Rows(lambda r: 4 * r.cols, many=lambda r: CHUNK),  # with take, any of the pass
+    weight=Flat(lambda r: 4 * r.cols),
+    bias=Flat(lambda r: 4 * r.cols, optional=True),
+    take=Flat(lambda r: 8 * r.many, optional=True),  # int64: which tokens; all in turn without it
+    width=Number("columns without those that fill up"),
+    eps=Real("added to the mean of the squares"),
+)
+HEADNORM = operands(
+    "x = x / sqrt(mean(x^2) + eps) * weight, head by head, in place.",
+    x=Rows(lambda r: 4 * r.heads * r.width, writes=True),
+    weight=Flat(lambda r: 4 * r.heads * r.width),
+    heads=Number("heads of a row"),
+    width=Number("columns of a head"),
+    eps=Real("added to the mean of the squares"),
+)
+
+
 def norm(centred, adding):
-    """OUT or Q = X / sqrt(mean(X^2) + eps) * W, or, adding, OUT += that; A = true columns, B = eps, C = address of the tokens
-    to take, or 0. Centred is the layer norm (Ba et al. 2016): of X less its mean, plus BIAS if there is one."""
+    """NORM for one kind. centred: the layer norm (Ba et al. 2016): of x less its mean, plus bias if
+    there is one. adding: to what stands in out."""
 
     def norm(record, pas, t, threads):
-        groups, n = peek(record + COLS) // 32, peek(record + A)
+        groups, n = peek(record + NORM.cols) // 32, peek(record + NORM.width)
         item, last = share(peek(peek(record + COUNT)) * groups, t, threads)
         while item < last:
             i, g = item // groups, item % groups
             stop = min(groups, g + last - item)
             item += stop - g
             token = i
-            if peek(record + C) != 0:
-                token = peek(peek(record + C) + 8 * i)
-            x = peek(record + X) + token * peek(record + X_STEP)
+            if peek(record + NORM.take) != 0:
+                token = peek(peek(record + NORM.take) + 8 * i)
+            x = peek(record + NORM.x) + token * peek(record + NORM.x_step)
             mean, sums = zeros1(), zeros1()
             if centred:
                 for k in range(0, groups * 128, 64):
@@ -2772,21 +3606,19 @@ def norm(centred, adding):
                     v = keep(sub(v, mean), 0, n - k // 4, np.float32(0))
                 squares = fma(v, v, squares)
             scale = splat(
-                np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B))
+                np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + NORM.eps))
             )
-            w, bias = peek(record + W), peek(record + BIAS)
+            w, bias = peek(record + NORM.weight), peek(record + NORM.bias)
             for k in range(128 * g, 128 * stop, 128):
                 v0, v1 = mul(load(x + k), scale), mul(load(x + k + 64), scale)
                 if centred:
-                    v0, v1 = (
-                        mul(sub(load(x + k), mean), scale),
-                        mul(sub(load(x + k + 64), mean), scale),
-                    )
+                    v0 = mul(sub(load(x + k), mean), scale)
+                    v1 = mul(sub(load(x + k + 64), mean), scale)
                 v0, v1 = mul(v0, load(w + k)), mul(v1, load(w + k + 64))
                 if centred and bias != 0:
                     v0, v1 = add(v0, load(bias + k)), add(v1, load(bias + k + 64))
                 if adding:
-                    out = peek(record + OUT) + i * peek(record + OUT_STEP) + k
+                    out = peek(record + NORM.out) + i * peek(record + NORM.out_step) + k
                     v0, v1 = add(v0, load(out)), add(v1, load(out + 64))
                 put_group(record, i, k // 128, v0, v1)
         return 0
@@ -2794,22 +3626,33 @@ def norm(centred, adding):
     return norm
 
 
-@kernel
+@kernel(HEADNORM)
 def headnorm(record, pas, t, threads):
-    """X = X / sqrt(mean(X^2) + eps) * W, in place, for each of A heads of C columns; B = eps."""
-    heads, n = peek(record + A), peek(record + C)
+    heads, n = peek(record + HEADNORM.heads), peek(record + HEADNORM.width)
     first, last = share(peek(peek(record + COUNT)) * heads, t, threads)
     for item in range(first, last):
         at = item % heads * n * 4
-        x, w = peek(record + X) + item // heads * peek(record + X_STEP) + at, peek(record + W) + at
+        x = peek(record + HEADNORM.x) + item // heads * peek(record + HEADNORM.x_step) + at
+        w = peek(record + HEADNORM.weight) + at
         squares = zeros1()
         for j in range(0, n, 16):
             v = keep(load(x + 4 * j), 0, n - j, np.float32(0))
             squares = fma(v, v, squares)
-        scale = splat(np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + B)))
+        scale = splat(
+            np.float32(1) / root(total(squares) / np.float32(n) + peek_f32(record + HEADNORM.eps))
+        )
         for j in range(0, n, 16):
             store_first(x + 4 * j, mul(mul(load(x + 4 * j), scale), load(w + 4 * j)), n - j)
     return 0
+
+
+def normed(name, centred):
+    """A kind of norm: two kernels, by whether it adds."""
+    plain = Kernel(name, lambda machine: norm(centred, False), NORM)
+    return plain, Kernel(f"{name}_add", lambda machine: norm(centred, True), NORM)
+
+
+NORMS = normed("rmsnorm", False), normed("layernorm", True)  # by config.norms.centred
 
 
 # -----------------------------------------------------------------------------
@@ -2890,7 +3733,7 @@ def drawn(block, values, sums, n):
     return count - 1
 
 
-@kernel
+@kernel()
 def pick(logits, n, block, ready):
     """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
     k = peek(block + TOP_K)
@@ -2907,6 +3750,33 @@ def pick(logits, n, block, ready):
 # -----------------------------------------------------------------------------
 # twofile/kernels/rotation.py
 # Positions as angles, and what goes into the cache of keys and values.
+
+ANGLES = operands(
+    "out: for each token and table, cos [half], sin [half] of position * frequency * amplitude.",
+    out=Rows(lambda r: 8 * r.half * r.tables, writes=True),
+    frequencies=Flat(lambda r: 8 * r.half * r.tables),  # table after table; then its amplitudes
+    half=Number("pairs of a head"),
+    tables=Number("tables of frequencies"),
+)
+ROPE = operands(
+    "Rotate q, times gain, and k, in x [heads * group, then heads, then heads for v; size each], "
+    "and put k and v into the cache; without a cache there are no k and v to put.",
+    x=Rows(
+        lambda r: 4 * r.size * r.heads * (r.group + (2 if r.keys else 0)),
+        writes=True,
+    ),
+    angles=Rows(lambda r: 4 * r.size, optional=True),  # None: not rotated
+    keys=Flat(key_bytes, writes=True, optional=True),
+    values=Flat(value_bytes, writes=True, optional=True),
+    factors=Flat(lambda r: 4 * ((r.positions - 1) // r.length + 1), optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    length=Number("positions that share one of factors, which q is multiplied by", 0),
+    gain=Real("factor of q"),
+)
+
 
 @inline
 def sine(r):
@@ -2925,18 +3795,16 @@ def cosine(r):
     return 1.0 - y
 
 
-@kernel
+@kernel(ANGLES)
 def angles(record, pas, t, threads):
-    """OUT: for each token and rope table, cos [A], sin [A] of position * frequency (W), times the amplitude. B = tables.
-
-    The angle is the float32 product, as in the reference programs; its cosine and sine are our own, in float64.
-    """
-    half = peek(record + A)
+    """The angle is the float32 product, as in the reference programs; its cosine and sine are our
+    own, in float64."""
+    half = peek(record + ANGLES.half)
     for i in range(peek(pas + N_TOKENS)):
         position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
-        for table in range(peek(record + B)):
-            w = peek(record + W) + table * half * 8
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + table * half * 8
+        for table in range(peek(record + ANGLES.tables)):
+            w = peek(record + ANGLES.frequencies) + table * half * 8
+            out = peek(record + ANGLES.out) + i * peek(record + ANGLES.out_step) + table * half * 8
             first, last = share(half, t, threads)
             for j in range(first, last):
                 angle = np.float64(position * peek_f32(w + 4 * j))
@@ -2959,7 +3827,8 @@ def angles(record, pas, t, threads):
 
 @inline
 def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all), times gain."""
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at
+    all), times gain."""
     scale = splat(gain)
     for j in range(0, half, 16):
         x, y = load(p + 4 * j), load(p + 4 * (half + j))
@@ -2972,44 +3841,38 @@ def rotate(p, cs, half, gain):
 
 
 def rope(poke_kv, store_kv, size):
-    """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
-
-    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
-    one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
-    head, position, head_dim padded to 16]; or Q = 0: there are no k and v, another layer's are seen.
-    """
+    """ROPE for a type of cache."""
 
     def rope(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + A),
-            peek(record + B),
-            peek(record + C),
-            peek(record + D),
-        )
+        heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
+        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
-            x = peek(record + X) + i * peek(record + X_STEP)
-            k, v = (
-                x + 4 * dim * (heads * group + head),
-                x + 4 * dim * (heads * group + heads + head),
-            )
-            cs = peek(record + W)
+            x = peek(record + ROPE.x) + i * peek(record + ROPE.x_step)
+            k = x + 4 * dim * (heads * group + head)
+            v = x + 4 * dim * (heads * group + heads + head)
+            cs = peek(record + ROPE.angles)
             if cs != 0:
-                cs += i * peek(record + S)
-            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + GAIN)
-            if peek(record + E) != 0:
-                gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
+                cs += i * peek(record + ROPE.angles_step)
+            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + ROPE.gain)
+            if peek(record + ROPE.factors) != 0:
+                gain *= peek_f32(
+                    peek(record + ROPE.factors) + 4 * (position // peek(record + ROPE.length))
+                )
             for j in range(head * group, (head + 1) * group):
                 rotate(x + 4 * dim * j, cs, dim // 2, gain)
-            if peek(record + Q) == 0:
+            if peek(record + ROPE.keys) == 0:
                 continue
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
-            values = peek(record + QS) + (lane + position) * wide * size
+            keys = (
+                peek(record + ROPE.keys)
+                + ((lane + position // 64 * 64) * dim + position % 64) * size
+            )
+            values = peek(record + ROPE.values) + (lane + position) * wide * size
             for j in range(dim):
                 poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
             for j in range(0, dim, 16):
@@ -3019,148 +3882,957 @@ def rope(poke_kv, store_kv, size):
     return rope
 
 
-# -----------------------------------------------------------------------------
-# twofile/kernels/table.py
-# Kernels that are made of a template, by name.
+def rope_of(kind):
+    """The rope of a type of cache."""
+    make = lambda machine: rope(kind.poke, kind.store, kind.bytes)
+    return Kernel(f"rope_{kind.name}", make, ROPE, kind)
 
-KERNELS.update(
-    {
-        "matmul_q8_0": lambda: (
-            matmul_tiles(signed_q8, 512, tile_q8) if _LL.isa == "amx" else matmul_quantised(tile_q8)
-        ),
-        "matmul_q4_0": lambda: (
-            matmul_tiles(signed_q4, 256, tile_q4) if _LL.isa == "amx" else matmul_quantised(tile_q4)
-        ),
-        "matmul_f32": lambda: matmul_float(loads_f32, 4),
-        "matmul_f16": lambda: matmul_float(loads_f16, 2),
-        "matmul_bf16": lambda: matmul_float(loads_bf16, 2),
-        "experts_q8_0": lambda: experts_quantised(tile_q8),
-        "experts_q4_0": lambda: experts_quantised(tile_q4),
-        "experts_f32": lambda: matmul_experts(*sums_float(loads_f32, 4)),
-        "experts_f16": lambda: matmul_experts(*sums_float(loads_f16, 2)),
-        "experts_bf16": lambda: matmul_experts(*sums_float(loads_bf16, 2)),
-        "embed_q8_0": lambda: embed(weight_q8),
-        "embed_q4_0": lambda: embed(weight_q4),
-        "embed_f32": lambda: embed(weight_float(peek_f32, 4)),
-        "embed_f16": lambda: embed(weight_float(peek_f16, 2)),
-        "embed_bf16": lambda: embed(weight_float(peek_bf16, 2)),
-        "rope_f32": lambda: rope(poke_f32, store, 4),
-        "rope_f16": lambda: rope(poke_f16, store_f16, 2),
-        "attention_f32": lambda: attention(loads_f32, 4),
-        "attention_f16": lambda: attention(loads_f16, 2),
-        "rmsnorm": lambda: norm(False, False),
-        "rmsnorm_add": lambda: norm(False, True),
-        "layernorm": lambda: norm(True, False),
-        "layernorm_add": lambda: norm(True, True),
-        "softcap": lambda: in_place(capped),
-        "scale": lambda: in_place(times),
-        "convolution": lambda: convolution(False),
-        "convolution_gated": lambda: convolution(True),
-        "sigmoid_gated": lambda: activation(sigmoid, True),
-    }
-)
-for _function in (silu, gelu_tanh, gelu_erf, relu, relu2):
-    _name = _function.function.__name__
-    KERNELS[f"{_name}_gated"] = lambda function=_function: activation(function, True)
-    KERNELS[f"{_name}_plain"] = lambda function=_function: activation(function, False)
+
+ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}
 
 
 # ===== the parts of a model
 
 # -----------------------------------------------------------------------------
-# twofile/layers/plan.py
-# The tensors of a file, in order.
+# twofile/layers/kind.py
+# What a part of a model is: its tensors in the file, and what stands for them in memory.
 
-def tensor_plan(c):
-    """[(name, shape, role)] of every tensor in file order; export.py writes exactly this list.
+class Slot(NamedTuple):
+    """A tensor that the config calls for. role: "matrix" (rows = outputs; any of MATRIX_TYPES, a
+    quantised one followed by NAME.s), or the name of the Type that it has. small: a matrix of so
+    few numbers that it stays as exact as it can be."""
 
-    Roles: "matrix" (rows = outputs; any of MATRIX_TYPES, q8_0 and q4_0 followed by NAME.s), "f32", "i32", "u8".
+    name: str
+    shape: tuple
+    role: str
+    small: bool = False
+
+
+class Kept(NamedTuple):
+    """What a layer keeps of a sequence: of each position, for heads of them, so many numbers of the
+    cache's type (it can be cut to fewer positions); or, cut False, float32 numbers in all."""
+
+    name: str
+    heads: int
+    numbers: int
+    cut: bool = True
+
+
+class Matrix(NamedTuple):
+    """A matrix of the file: [rows, cols] of a Type; data, scales and bias are Tensors or None."""
+
+    name: str
+    type: object
+    rows: int
+    cols: int
+    data: object
+    scales: object
+    bias: object
+
+
+class Vector(NamedTuple):
+    """float32 numbers of the file: of a norm, perhaps with a bias. data and bias are Tensors."""
+
+    name: str
+    data: object
+    bias: object
+
+    def floats(self):
+        return self.data.data.view("<f4")
+
+
+class Kind:
+    """A kind of layer: how the tokens of a text learn of each other. A subclass says all of it.
+
+    number: in the file's list of kinds. names: of its tensors, but for the layer's number; they are
+    attributes of a Layer, None where the file has none.
+    """
+
+    number = 0
+    names = ()
+    convolves = False  # whether it needs the config's taps
+
+    def check(self, c, layers):
+        """ModelError unless the config has what such layers need; layers: those of this kind, []
+        if there are none: then nothing must be there for them."""
+
+    def rows(self, c, i):
+        """Rows of matrix qkv of layer i."""
+        raise NotImplementedError
+
+    def wide(self, c, i):
+        """Columns of matrix o: of what the layer makes."""
+        raise NotImplementedError
+
+    def behind(self, c, i):
+        """Columns behind those of qkv in a token's row: what a gate before matrix o is for."""
+        return 0
+
+    def tensors(self, c, i):
+        """[Slot] in the order of the file, from matrix qkv to matrix o."""
+        raise NotImplementedError
+
+    def keeps(self, c, i):
+        """[Kept]"""
+        return []
+
+    def readers(self, layer):
+        """The matrices that read the normed stream."""
+        return [layer.qkv]
+
+    def record(self, p, layer, row):
+        """Its kernels, from row (what matrix qkv made) on. -> what makes the input of matrix o: a
+        function of no arguments that records it."""
+        raise NotImplementedError
+
+
+class Part:
+    """Another part of every layer, or of the whole model."""
+
+    names = ()
+
+    def check(self, c):
+        """ModelError unless its numbers can be together."""
+
+    def tensors(self, c, i):
+        """[Slot] in the order of the file, of layer i."""
+        return []
+
+
+def matrix_slots(name, shape, bias=False, small=False):
+    """The slots of a matrix."""
+    biases = [Slot(f"{name}.b", shape[:1], "f32")] if bias else []
+    return [Slot(name, shape, "matrix", small), *biases]
+
+
+def norm_slots(c, name, there=True):
+    """The slots of a norm of the stream."""
+    parts = ("w", "b") if c.norms.bias else ("w",)
+    return [Slot(f"{name}.{part}", (c.dim,), "f32") for part in parts if there]
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/attention.py
+# Attention: heads, their norms and rotation, windows, sinks, gates, keys that layers share.
+
+class Attention(Kind):
+    """Layers of kind ATTENTION, with the config's heads."""
+
+    number = ATTENTION
+    names = ("qkv", "qk", "sinks", "o")
+
+    def heads(self, c):
+        """(heads of keys, columns of a head)"""
+        return c.heads.kv, c.heads.size
+
+    def angles(self, p, layer, table):
+        """The Place of the angles of one of rope's tables."""
+        c = p.config
+        table += c.rope.tables // 2 if 0 < c.rope.long < p.sizes.positions else 0
+        return p.rows("cs", 4 * c.rope.tables * c.heads.size).columns(c.heads.size * table)
+
+    def check(self, c, layers):
+        h = c.heads
+        if h.n % h.kv or h.size % 2:
+            heads = f"{h.n} heads over {h.kv} of size {h.size}"
+            raise ModelError(f"{heads}, expected a divisor and an even size; export again")
+        if h.norm_after > bool(h.norm):
+            raise ModelError("qk_after is 1 without a norm of queries and keys; export again")
+        if h.n * h.size > 1 << 20:
+            raise ModelError(f"{h.n} heads of {h.size} are wider than {1 << 20}; export again")
+        if c.rope.long and c.rope.tables % 2:
+            raise ModelError("flags or rope tables that cannot be together; export again")
+        length = c.rope.length
+        if length % 1 or length > 1 << 30 or bool(c.rope.beta) > bool(length):
+            wants = "a whole number of positions to 2^30"
+            raise ModelError(f"temp_len is {length}, expected {wants}; export again")
+        check_shared(c)
+
+    def rows(self, c, i):
+        kv, size = self.heads(c)
+        own = 2 * kv if seen(c, i) == i else 0
+        return (c.heads.n + own + (c.heads.n if c.heads.gate else 0)) * size
+
+    def wide(self, c, i):
+        return c.heads.n * self.heads(c)[1]
+
+    def behind(self, c, i):
+        return self.wide(c, i) if c.heads.gate else 0
+
+    def tensors(self, c, i):
+        kv, size = self.heads(c)
+        normed = c.heads.n + (kv if seen(c, i) == i else 0)
+        slots = matrix_slots(f"l{i}.qkv", (self.rows(c, i), c.dim), c.heads.bias)
+        slots += [Slot(f"l{i}.qk.w", (normed * size,), "f32")] if c.heads.norm else []
+        slots += [Slot(f"l{i}.sinks", (c.heads.n,), "f32")] if c.heads.sinks else []
+        return slots + matrix_slots(f"l{i}.o", (c.dim, self.wide(c, i)), c.heads.out_bias)
+
+    def keeps(self, c, i):
+        if seen(c, i) != i:
+            return []
+        kv, size = self.heads(c)
+        return [Kept("keys", kv, size), Kept("values", kv, padded(size, 16))]
+
+    def record(self, p, layer, row):
+        c, h, i = p.config, p.config.heads, layer.index
+        kv, size = self.heads(c)
+        own, turned = seen(c, i) == i, layer.rope_id >= 0
+        cs = self.angles(p, layer, layer.rope_id) if turned else None
+        shared = {"size": size, "room": padded(p.sizes.positions, KEYS)}
+        if h.norm_after:  # rotate queries and keys, and no more
+            more = {"heads": h.n + kv * own, "group": 1, "gain": 1.0}
+            p.add(ROPES[p.cache.type], x=row, angles=cs, **more, **shared)
+        self.norms(p, layer, row, own)
+        shared |= {"heads": kv, "group": h.n // kv}
+        kept = {name: p.cache.place(seen(c, i), name) for name in ("keys", "values")}
+        gain = h.scale or 1 / math.sqrt(size)
+        more = (kept if own else {}) | tempered(p)
+        cs = None if h.norm_after else cs
+        p.add(ROPES[p.cache.type], x=row, angles=cs, gain=gain, **more, **shared)
+        wide = self.wide(c, i)
+        out = row.columns(self.rows(c, i)) if h.gate else p.floats(f"att{size}", wide)
+        sinks = layer.sinks and p.vector(layer.sinks.data, 16)
+        more = {"sinks": sinks, "window": layer.window, "cap": h.cap}
+        p.add(ATTENTIONS[p.cache.type], x=row, out=out, **kept, **more, **shared)
+        if not h.gate:
+            return lambda: p.convert(out, layer.o)
+        gate = row.columns(self.rows(c, i) - wide)
+        return lambda: p.add(sigmoid_gated, x=gate, width=wide, **p.input(layer.o))
+
+    def norms(self, p, layer, row, own):
+        """Queries and keys normed in place, each head by itself or all together; values, if there
+        is such a norm, without weights."""
+        h, (kv, size), parts = p.config.heads, self.heads(p.config), []
+        queries, keys = h.n * size, kv * size
+        if h.norm:
+            w = p.vector(layer.qk.data, 16)
+            parts = [(0, queries, w), (queries, keys, w.columns(queries))][: 1 + own]
+            parts = [(*part, part[1] if h.norm == 2 else size) for part in parts]
+        if h.v_norm and own:
+            ones = p.constant("ones", np.ones(keys))
+            parts.append((queries + keys, keys, ones, size))
+        for part in parts:
+            at, wide, w, width = part
+            more = {"heads": wide // width, "width": width, "eps": p.config.norms.eps}
+            p.add(headnorm, x=row.columns(at), weight=w, wait=part is parts[-1], **more)
+
+
+class SecondAttention(Attention):
+    """Layers of kind ATTENTION2: other heads, one table of angles of their own."""
+
+    number = ATTENTION2
+
+    def heads(self, c):
+        return c.second.kv, c.second.size
+
+    def angles(self, p, layer, table):
+        return p.rows("cs2", 4 * p.config.second.size)
+
+    def check(self, c, layers):
+        kv, size = self.heads(c) if c.second else (0, 0)
+        odd = size % 2 or c.heads.n * size > 1 << 20 or c.rope.long
+        wrong = c.second and (not kv or not size or c.heads.n % kv or odd)
+        if bool(c.second) != bool(layers) or wrong:
+            wants = f"a divisor of {c.heads.n} and an even size, for such layers"
+            found = f"a second kind of attention of {kv} heads of {size}"
+            raise ModelError(f"{found}, expected {wants}; export again")
+
+
+def check_shared(c):
+    """Layers that see an earlier one's keys and values are attention, and there is such a one."""
+    if not c.shared:
+        return
+    n = c.shared.layers
+    attends = lambda i: c.kind(i) in (ATTENTION, ATTENTION2)
+    last = range(c.n_layers - n, c.n_layers)
+    if n >= c.n_layers or any(not attends(i) or seen(c, i) is None for i in last):
+        wants = "attention layers, each with one of its kind before them"
+        raise ModelError(f"kv_shared is {n}, expected {wants}; export again")
+
+
+def seen(c, i):
+    """The layer whose keys and values attention layer i sees: its own, or an earlier one's; None
+    if there is none."""
+    own = c.n_layers - (c.shared.layers if c.shared else 0)
+    if i < own:
+        return i
+    return max((j for j in range(own) if c.kind(j) == c.kind(i)), default=None)
+
+
+def tempered(p):
+    """The operands of rope that scale queries by their position, as Llama 4 does: times
+    1 + beta log(1 + n) for each n whole lengths behind a position."""
+    c = p.config
+    if not c.rope.beta:
+        return {}
+    n = np.arange(1, (p.sizes.positions - 1) // int(c.rope.length) + 2)
+    factors = p.once("factors", lambda: 1 + c.rope.beta * np.log(n))
+    return {"factors": factors, "length": int(c.rope.length)}
+
+
+def record_angles(p, model):
+    """The angles of this pass's positions, of every table of the file."""
+    c = p.config
+    for name, tables, size in [("rope", c.rope.tables, c.heads.size)] + (
+        [("rope2", 1, c.second.size)] if c.second else []
+    ):
+        out = p.rows("cs" if name == "rope" else "cs2", 4 * tables * size)
+        frequencies = p.vector(model.tensors[name], 1)
+        p.add(angles, out=out, frequencies=frequencies, half=size // 2, tables=tables)
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/convolution.py
+# Short convolutions: b, c, x of each token; c times the convolution of b times x.
+
+class ShortConvolution(Kind):
+    """Layers of kind CONVOLUTION."""
+
+    number = CONVOLUTION
+    names = ("qkv", "conv", "o")
+    convolves = True
+
+    def rows(self, c, i):
+        return 3 * c.dim
+
+    def wide(self, c, i):
+        return c.dim
+
+    def tensors(self, c, i):
+        return [
+            *matrix_slots(f"l{i}.qkv", (3 * c.dim, c.dim), c.heads.bias),
+            taps_slot(c, i, c.dim),
+            *matrix_slots(f"l{i}.o", (c.dim, c.dim), c.heads.out_bias),
+        ]
+
+    def keeps(self, c, i):
+        return [kept_inputs(c, c.dim)]
+
+    def record(self, p, layer, row):
+        width = p.config.dim
+        return lambda: convolve_row(p, layer, row, width, convolution_gated, p.input(layer.o))
+
+
+def taps_slot(c, i, columns):
+    """The slot of a convolution: tap after tap, the last for the token itself."""
+    return Slot(f"l{i}.conv", (c.conv.taps * columns,), "f32")
+
+
+def kept_inputs(c, columns):
+    """What a convolution keeps of a sequence: its last inputs."""
+    return Kept("inputs", 1, max(c.conv.taps - 1, 1) * padded(columns, GROUP), cut=False)
+
+
+def convolve_row(p, layer, row, columns, kernel, to):
+    """A convolution of so many columns of row; to: where its results go, if not in place."""
+    n, wide = p.config.conv.taps, padded(columns, GROUP)
+    weights = np.zeros((n, wide), np.float32)
+    weights[:, :columns] = layer.conv.floats().reshape(n, columns)
+    weight = p.constant(layer.conv.name, weights.ravel())
+    slot = 4 * kept_inputs(p.config, columns).numbers
+    more = {"weight": weight, "inputs": p.cache.place(layer.index, "inputs"), "slot": slot}
+    p.add(kernel, x=row, width=columns, taps=n, **more, **{"cols": wide, **to})
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/delta.py
+# Layers of the gated delta rule: a state for each head that fades, learns and is read.
+
+SILU_GATED = FUNCTIONS["silu"][1]
+
+
+class DeltaRule(Kind):
+    """Layers of kind DELTA (Yang et al. 2024, as in Qwen3-Next)."""
+
+    number = DELTA
+    names = ("qkv", "conv", "ab", "decay", "dn", "o")
+    convolves = True
+
+    def check(self, c, layers):
+        d = c.delta
+        sizes = (d.k_heads, d.v_heads, d.k_dim, d.v_dim) if d else (0, 0, 0, 0)
+        wide = max(sizes[0] * sizes[2], sizes[1] * sizes[3])
+        wrong = d and (not all(sizes) or d.v_heads % d.k_heads or wide > 1 << 20)
+        if bool(d) != bool(layers) or wrong:
+            found = f"{sizes[0]} and {sizes[1]} heads of {sizes[2]} and {sizes[3]} in delta layers"
+            wants = "sizes for such layers, the first a divisor of the second"
+            raise ModelError(f"{found}, expected {wants}; export again")
+        if d and d.k_dim % 4:
+            raise ModelError(f"delta_k_dim is {d.k_dim}, expected a multiple of 4; export again")
+
+    def wide(self, c, i):
+        return c.delta.v_heads * c.delta.v_dim
+
+    def convolved(self, c, i):
+        """Columns that are convolved: q, k, v."""
+        return 2 * c.delta.k_heads * c.delta.k_dim + self.wide(c, i)
+
+    def rows(self, c, i):
+        return self.convolved(c, i) + self.wide(c, i)
+
+    def behind(self, c, i):
+        return self.wide(c, i)
+
+    def tensors(self, c, i):
+        n = 2 * c.delta.v_heads
+        return [
+            *matrix_slots(f"l{i}.qkv", (self.rows(c, i), c.dim), c.heads.bias),
+            taps_slot(c, i, self.convolved(c, i)),
+            *matrix_slots(f"l{i}.ab", (n, c.dim), small=True),
+            Slot(f"l{i}.decay", (n,), "f32"),
+            Slot(f"l{i}.dn.w", (c.delta.v_dim,), "f32"),
+            *matrix_slots(f"l{i}.o", (c.dim, self.wide(c, i)), c.heads.out_bias),
+        ]
+
+    def keeps(self, c, i):
+        d = c.delta
+        states = d.v_heads * d.k_dim * padded(d.v_dim, BLOCK)
+        return [kept_inputs(c, self.convolved(c, i)), Kept("states", 1, states, cut=False)]
+
+    def readers(self, layer):
+        return [layer.qkv, layer.ab]
+
+    def record(self, p, layer, row):
+        """q, k, v convolved, q and k of length 1, the states of the heads, their norm."""
+        c, d, i = p.config, p.config.delta, layer.index
+        keys, values, each, wide = d.k_heads, d.v_heads, d.k_dim, self.wide(c, i)
+        ab, out = p.floats("ab", 2 * values), row.columns(self.rows(c, i))
+        p.matmul(ab, layer.ab)
+        p.add(decays, x=ab, rates=p.vector(layer.decay.data, 16), heads=values, wait=False)
+        convolve_row(p, layer, row, self.convolved(c, i), convolution_plain, {})
+        # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
+        ones = p.constant("lengths", np.repeat([1 / each, each**-0.5], keys * each))
+        more = {"heads": 2 * keys, "width": each, "eps": 1e-6 / each}
+        p.add(headnorm, x=row, weight=ones, **more)
+        more = {"heads": values, "group": values // keys, "keys": each, "values": d.v_dim}
+        states = p.cache.place(i, "states")
+        p.add(delta, x=row, rates=ab, states=states, out=out, turns=int(d.turns), **more)
+        weight = p.constant(layer.dn.name, np.tile(layer.dn.floats(), values))
+        more = {"heads": values, "width": d.v_dim, "eps": c.norms.eps}
+        p.add(headnorm, x=out, weight=weight, **more)
+        gate = row.columns(self.rows(c, i) - wide)
+        return lambda: p.add(SILU_GATED, x=gate, width=wide, **p.input(layer.o))
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/feedforward.py
+# The feed-forward part of a layer: gate and up, an activation, down.
+
+class FeedForward(Part):
+    """One for all tokens; beside experts, the shared one's."""
+
+    names = ("gate_up", "down")
+
+    def check(self, c):
+        clamped = c.ffn.act == CLAMPED
+        bias = c.experts and c.experts.bias and not c.experts.n
+        if bias or clamped != (c.ffn.limit > 0) or clamped and not c.ffn.gated:
+            found = "biases of experts without experts, or a limit without its activation and gate"
+            raise ModelError(f"{found}; export again")
+
+    def width(self, c, i):
+        """Hidden columns of layer i."""
+        if c.experts:
+            return c.experts.shared
+        last = c.shared and c.shared.width and i >= c.n_layers - c.shared.layers
+        return c.shared.width if last else c.ffn.width
+
+    def tensors(self, c, i):
+        width = self.width(c, i)
+        if not width:
+            return []
+        return [
+            *matrix_slots(f"l{i}.gate_up", ((1 + c.ffn.gated) * width, c.dim), c.ffn.up_bias),
+            *matrix_slots(f"l{i}.down", (c.dim, width), c.ffn.down_bias),
+        ]
+
+
+def activate(p, x, width, to, count=None):
+    """The feed-forward's hidden row x becomes the input of a matrix: to."""
+    c = p.config.ffn
+    kernel = FUNCTIONS[ACTIVATIONS[c.act]][c.gated]
+    clamp = {"alpha": c.alpha, "limit": c.limit} if kernel.operands is CLAMPED_GATED else {}
+    more = {"count": count} if count else {}
+    p.add(kernel, x=x, width=width, **clamp, **more, **to)
+
+
+def record_hidden(p, layer):
+    """gate_up of the normed stream -> the Place of its rows."""
+    p.norm(p.x, layer.fn, layer.gate_up)
+    out = p.floats("gate_up", layer.gate_up.rows)
+    p.matmul(out, layer.gate_up)
+    return out
+
+
+def record_down(p, layer, hidden):
+    """The stream += down of the activated rows."""
+    activate(p, hidden, layer.down.cols, p.input(layer.down))
+    p.join(layer.down, layer.fn2)
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/perlayer.py
+# What each layer gets of a token's own embedding for it (Gemma 3n and 4).
+
+class PerLayer(Part):
+    """Its tensors in each layer; those of the whole model are whole()."""
+
+    names = ("ple_gate", "ple_up", "pn")
+
+    def check(self, c):
+        width = c.perlayer.width if c.perlayer else 0
+        wide = c.shared.width if c.shared else 0
+        if wide and not c.shared.layers or width % 16 or c.n_layers * width > 1 << 22:
+            found = f"ffn_dim2 is {wide}, ple_dim {width}"
+            raise ModelError(f"{found}, expected shared layers, whole blocks; export again")
+        if width and (c.experts or c.ffn.act == CLAMPED):
+            found = "embeddings of layers beside experts are not run by this version"
+            raise ModelError(f"{found}; use a newer run.py")
+
+    def whole(self, c):
+        """The slots of the model's own tensors: every layer's part of a token's embedding."""
+        if not c.perlayer:
+            return []
+        width, wide = c.perlayer.width, c.n_layers * c.perlayer.width
+        return [
+            Slot("ple_embed", (c.vocab_size, wide), "matrix"),
+            Slot("ple_proj", (wide, c.dim), "matrix"),
+            Slot("ple_norm.w", (width,), "f32"),
+        ]
+
+    def tensors(self, c, i):
+        if not c.perlayer:
+            return []
+        width = c.perlayer.width
+        return [
+            Slot(f"l{i}.ple_gate", (width, c.dim), "matrix"),
+            Slot(f"l{i}.ple_up", (c.dim, width), "matrix"),
+            *norm_slots(c, f"l{i}.pn"),
+        ]
+
+
+def per_layer_room(p):
+    """A token's row: room for the first layer's gate, then what each layer gets."""
+    c = p.config
+    return p.rows("ple", 4 * padded((c.n_layers + 1) * c.perlayer.width, GROUP))
+
+
+def record_embeddings(p, model):
+    """What each layer gets of the tokens."""
+    c, width = p.config, p.config.perlayer.width
+    to = per_layer_room(p).columns(width)
+    p.convert(p.x, model.ple_proj)
+    p.matmul(to, model.ple_proj, gain=c.dim**-0.5)
+    weight = p.constant("ple_norm.w", np.tile(model.ple_norm.floats() * 0.5**0.5, c.n_layers))
+    more = {"heads": c.n_layers, "width": width, "eps": c.norms.eps}
+    p.add(headnorm, x=to, weight=weight, **more)
+    more = {"width": c.n_layers * width, "gain": (width / 2) ** 0.5, "add": 1, "ids": TOKENS}
+    p.add(EMBEDS[model.ple_embed.type], out=to, **more, **p.weights(model.ple_embed))
+
+
+def record_embedding(p, layer):
+    """The stream += the layer's part of the embeddings, by a gate that the stream opens, put where
+    the part of the layer before was."""
+    at = per_layer_room(p).columns(layer.index * p.config.perlayer.width)
+    p.convert(p.x, layer.ple_gate)
+    p.matmul(at, layer.ple_gate)
+    activate(p, at, p.config.perlayer.width, p.input(layer.ple_up))
+    p.join(layer.ple_up, layer.pn)
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/ends.py
+# Where a forward begins and ends: the embedding, the output.
+
+def check_output(c):
+    if c.output.bias > c.output.own:
+        raise ModelError("flags or rope tables that cannot be together; export again")
+
+
+def embedding_tensors(c):
+    """[Slot] of what comes before the layers, but for embeddings of layers."""
+    return [
+        Slot("embed", (c.vocab_size, c.dim), "matrix"),
+        *([Slot("positions", (c.max_ctx, c.dim), "matrix")] if c.embedding.positions else []),
+        *norm_slots(c, "embed_norm", c.embedding.norm),
+    ]
+
+
+def output_tensors(c):
+    """[Slot] of what comes behind the layers."""
+    head = matrix_slots("head", (c.vocab_size, c.dim), c.output.bias) if c.output.own else []
+    inside = [Slot("tokenizer", (0,), "u8")] if c.tokenizer else []
+    return [*norm_slots(c, "out_norm"), *head, *inside]
+
+
+def record_begin(p, model):
+    """Rows of the embedding, by tokens and perhaps by positions, normed; the angles."""
+    c = p.config
+    first = p.branch if model.embed_norm else p.x
+    take_rows(p, first, model.embed, TOKENS, c.embedding.scale or 1.0)
+    if model.positions:
+        take_rows(p, p.x, model.positions, POSITIONS, 1.0)
+    record_angles(p, model)
+    if model.embed_norm:
+        p.norm(first, model.embed_norm, out=p.x)
+    if c.perlayer:
+        record_embeddings(p, model)
+
+
+def take_rows(p, out, matrix, ids, gain):
+    """out = rows of a matrix, those of tokens; or += those of positions."""
+    more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
+    kernel = EMBEDS[matrix.type]
+    p.add(kernel, out=out, wait=False, **more, **p.weights(matrix))  # each thread has its columns,
+    # in both; what comes next waits
+
+
+def record_end(p, model, ids):
+    """The logits of the wanted tokens; ids: the Room of the pass's rows of ids."""
+    c, head = p.config, model.head or model.embed
+    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * 3))
+    logits = p.rows("logits", 4 * padded(c.vocab_size, 16), WANTED_MAX)
+    p.matmul(logits, head, gain=c.output.scale or 1.0, count=N_WANTED)
+    if c.output.cap:
+        p.add(softcap, N_WANTED, x=logits, width=c.vocab_size, gain=c.output.cap)
+    return logits
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/experts.py
+# The feed-forward part as a mixture of experts, with perhaps one expert for every token.
+
+class Experts(Part):
+    """Of every layer, if the config has experts."""
+
+    names = ("router", "experts_up", "experts_down", "shared_gate")
+
+    def check(self, c):
+        e = c.experts
+        if not e:
+            return
+        if not e.n:
+            if e.chosen or e.width or e.shared or e.normed or e.shared_gate:
+                raise ModelError("parts of a mixture of experts without experts; export again")
+            return
+        few = e.chosen < 1 or e.chosen > e.n or e.width < 8 or e.width % 8 or c.dim % 16
+        other = c.parallel or not c.ffn.gated or c.norms.post or not c.norms.pre
+        if few or other or e.n * max(2 * e.width, c.dim) > 1 << 31:
+            found = f"{e.n} experts of {e.width}, {e.chosen} a token"
+            wants = (
+                "widths of whole blocks, a gate, norms before and not behind, and no more a token"
+            )
+            raise ModelError(f"{found}; expected {wants} than there are; export again")
+        if e.shared_gate > bool(e.shared):
+            raise ModelError("a gate of a shared expert without one; export again")
+
+    def tensors(self, c, i):
+        e = c.experts
+        if not e:
+            return []
+        return [  # the rows of expert after expert
+            *matrix_slots(f"l{i}.router", (e.n, c.dim), e.bias, small=True),
+            *matrix_slots(f"l{i}.experts_up", (e.n * 2 * e.width, c.dim), e.bias),
+            *matrix_slots(f"l{i}.experts_down", (e.n * c.dim, e.width), e.bias),
+            *(matrix_slots(f"l{i}.shared_gate", (1, c.dim), small=True) if e.shared_gate else []),
+        ]
+
+
+def record_mixture(p, layer):
+    """The stream += the chosen experts' opinions, by weight, and the shared one's."""
+    e, x, up, down = p.config.experts, p.x, layer.experts_up, layer.experts_down
+    readers = [layer.router, up, layer.shared_gate, layer.gate_up]
+    p.norm(x, layer.fn, *[matrix for matrix in readers if matrix])
+    router, pairs = p.floats("router", e.n), p.sizes.pairs
+    p.matmul(router, layer.router)
+    tables = p.rows("routes", 8 * (3 * pairs + 4 * e.n + 1), 1)
+    chosen = {"chosen": e.chosen, "room": pairs}
+    p.add(route, x=router, tables=tables, experts=e.n, normed=e.normed, **chosen)
+    spread(p, up, tables)
+    runs = tables.columns(2 * (3 * pairs + e.n))
+    hidden, said = p.pairs("pair_x", up.rows // e.n), p.pairs("pair_x", down.rows // e.n)
+    p.experts(hidden, up, runs)
+    activate(p, hidden, e.width, p.input(down, pairs=True), N_PAIRS)
+    p.experts(said, down, runs)
+    to = {"out": x, "width": p.config.dim, "gain": p.config.resid_scale or 1.0}
+    if layer.shared_gate:
+        gate = p.floats("router", 1)
+        p.matmul(gate, layer.shared_gate)
+    if layer.gate_up:
+        shared = p.floats("gate_up", layer.gate_up.rows)
+        p.matmul(shared, layer.gate_up)
+    p.add(combine, x=said, tables=tables, **to, **chosen)
+    if layer.gate_up:
+        activate(p, shared, layer.down.cols, p.input(layer.down))
+    if layer.shared_gate:
+        p.matmul(p.branch, layer.down)
+        p.add(gated_add, x=p.branch, gate=gate, **to)
+    elif layer.gate_up:
+        p.matmul(x, layer.down, add=True, gain=to["gain"])
+
+
+def spread(p, matrix, tables):
+    """The input of the tokens becomes that of their pairs with experts."""
+    there, here = p.input(matrix), p.input(matrix, pairs=True)
+    parts = [name for name in ("out", "q", "qs", "qc") if name in here]
+    for name in parts:
+        more = {"nbytes": here[name].step, "wait": name == parts[-1]}
+        p.add(gather, x=there[name], out=here[name], tokens=tables, **more)
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/stack.py
+# A whole model: which tensors it has, what its config may say, its forward as a program.
+
+KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by their numbers
+EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
+PARTS_OF_LAYER = (EXPERTS, FEEDFORWARD, PERLAYER)
+NORMS_OF_LAYER = ("an", "an2", "fn", "fn2")  # before and behind the mixer and the feed-forward
+WHOLE = "embed positions embed_norm ple_embed ple_proj ple_norm out_norm head".split()
+
+
+def kind_of(c, i):
+    """The Kind of layer i."""
+    return KINDS[c.kind(i)]
+
+
+def expected_tensors(c):
+    """[Slot] of every tensor in file order; export writes exactly this list.
+
     The length of "tokenizer" is not known from the config: its shape is (0,).
     """
-    plan = [
-        ("rope", (c.n_rope, 2, c.head_dim // 2), "f32"),  # inverse frequency, amplitude
-        ("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
-        ("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
-        *(
-            [("rope2", (1, 2, c.head_dim2 // 2), "f32")] if c.head_dim2 else []
-        ),  # of layers of kind ATTENTION2
-        ("embed", (c.vocab_size, c.dim), "matrix"),
+    out = [
+        Slot("rope", (c.rope.tables, 2, c.heads.size // 2), "f32"),  # inverse frequency, amplitude
+        Slot("window", (c.n_layers,), "i32"),  # keys a layer sees, 0 = all
+        Slot("rope_id", (c.n_layers,), "i32"),  # which rope table, -1 = none
+        *([Slot("rope2", (1, 2, c.second.size // 2), "f32")] if c.second else []),
+        *embedding_tensors(c),
+        *PERLAYER.whole(c),
     ]
-    plan += [("positions", (c.max_ctx, c.dim), "matrix")] if c.has("positions") else []
-    plan += _norm(c, "embed_norm", c.has("embed_norm"))
-    if c.ple_dim:  # every layer's part of a token's embedding for it
-        wide = c.n_layers * c.ple_dim
-        plan += [
-            ("ple_embed", (c.vocab_size, wide), "matrix"),
-            ("ple_proj", (wide, c.dim), "matrix"),
-        ]
-        plan += [("ple_norm.w", (c.ple_dim,), "f32")]
     for i in range(c.n_layers):
-        plan += _norm(c, f"l{i}.an", not c.has("no_pre_norm"))
-        plan += _mixer(c, i)
-        plan += _norm(c, f"l{i}.an2", c.has("post_norm"))
-        plan += _norm(c, f"l{i}.fn", not c.has("no_pre_norm"))
-        if c.n_experts:  # the rows of expert after expert
-            plan += _linear(c, f"l{i}.router", (c.n_experts, c.dim), "expert_bias")
-            plan += _linear(
-                c, f"l{i}.experts_up", (c.n_experts * 2 * c.expert_ffn, c.dim), "expert_bias"
-            )
-            plan += _linear(
-                c, f"l{i}.experts_down", (c.n_experts * c.dim, c.expert_ffn), "expert_bias"
-            )
-            plan += [(f"l{i}.shared_gate", (1, c.dim), "matrix")] if c.has("shared_gate") else []
-        if c.shared_ffn or not c.n_experts:
-            ffn = c.shared_ffn or c.ffn(i)
-            plan += _linear(
-                c, f"l{i}.gate_up", (ffn if c.has("ungated") else 2 * ffn, c.dim), "gate_up_bias"
-            )
-            plan += _linear(c, f"l{i}.down", (c.dim, ffn), "down_bias")
-        plan += _norm(c, f"l{i}.fn2", c.has("post_norm"))
-        if c.ple_dim:
-            plan += [
-                (f"l{i}.ple_gate", (c.ple_dim, c.dim), "matrix"),
-                (f"l{i}.ple_up", (c.dim, c.ple_dim), "matrix"),
-            ]
-            plan += _norm(c, f"l{i}.pn", True)
-        plan += [(f"l{i}.scale", (1,), "f32")] if c.has("layer_scale") else []
-    plan += _norm(c, "out_norm", True)
-    if c.has("head"):
-        plan += _linear(c, "head", (c.vocab_size, c.dim), "head_bias")
-    if c.has("tokenizer"):
-        plan += [("tokenizer", (0,), "u8")]
-    return plan
+        out += norm_slots(c, f"l{i}.an", c.norms.pre)
+        out += kind_of(c, i).tensors(c, i)
+        out += norm_slots(c, f"l{i}.an2", c.norms.post)
+        out += norm_slots(c, f"l{i}.fn", c.norms.pre)
+        out += EXPERTS.tensors(c, i)
+        out += FEEDFORWARD.tensors(c, i)
+        out += norm_slots(c, f"l{i}.fn2", c.norms.post)
+        out += PERLAYER.tensors(c, i)
+        out += [Slot(f"l{i}.scale", (1,), "f32")] if c.layer_scale else []
+    return out + output_tensors(c)
 
 
-def _mixer(c, i):
-    """The part of the plan of layer i where tokens learn of each other."""
-    convolved, rows, wide = c.mixed(i)
-    plan = _linear(c, f"l{i}.qkv", (rows, c.dim), "qkv_bias")
-    if c.attends(i):
-        kv, size = c.heads(i)
-        normed = c.n_heads + (kv if c.kv_layer(i) == i else 0)
-        plan += [(f"l{i}.qk.w", (normed * size,), "f32")] if c.qk_norm else []
-        plan += [(f"l{i}.sinks", (c.n_heads,), "f32")] if c.has("sinks") else []
+def layer_names():
+    """Of all tensors that a layer can have."""
+    inside = [name for part in (*KINDS, *PARTS_OF_LAYER) for name in part.names]
+    return dict.fromkeys([*NORMS_OF_LAYER, *inside, "scale"])
+
+
+def check_config(c):
+    """ModelError unless such a model can be run: every part has what it needs, and nothing is
+    there for a part that is not."""
+    s = c.sampling
+    if not (0 <= s.temperature <= 100 and 0 <= s.top_p <= 1):
+        found = f"temperature {s.temperature}, top_p {s.top_p}"
+        raise ModelError(f"{found}, expected 0 to 100 and 0 to 1; export again")
+    if not 0 < c.norms.eps < 1:
+        found = f"eps is {c.norms.eps}, expected a number between 0 and 1"
+        raise ModelError(f"{found}; export again")
+    for name, token in (("bos", c.bos), ("eos", c.eos)):
+        if token != NONE and token >= c.vocab_size:
+            raise ModelError(
+                f"{name} is {token}, expected an id below {c.vocab_size}; export again"
+            )
+    check_output(c)
+    found = set(c.kinds[: c.n_layers])
+    if any(c.kinds[c.n_layers :]) or max(found) >= len(KINDS):
+        wants = f"0..{len(KINDS) - 1} and zeros behind them"
+        raise ModelError(f"kinds of layers {sorted(found)}, expected {wants}; use a newer run.py")
+    for kind in KINDS:
+        kind.check(c, [i for i in range(c.n_layers) if c.kind(i) == kind.number])
+    for part in PARTS_OF_LAYER:
+        part.check(c)
+    taps = c.conv.taps if c.conv else 0
+    if bool(taps) != any(KINDS[number].convolves for number in found):
+        wants = "taps for layers that convolve and for no others"
+        raise ModelError(f"conv_len is {taps}, expected {wants}; export again")
+    check_together(c)
+
+
+def check_together(c):
+    """What is run of layers of several kinds."""
+    h, parts = c.heads, (c.conv, c.delta, c.second, c.shared, c.perlayer)
+    several = any(c.kinds) or h.gate or h.v_norm or c.layer_scale or any(parts)
+    other = h.bias or h.out_bias or not c.ffn.gated or not c.norms.pre or c.embedding.positions
+    if several and (c.parallel or other):
+        found = "layers of several kinds with biases, or in parallel, or without norms or gates"
+        raise ModelError(f"{found}; use a newer run.py")
+
+
+def keeps(c, i):
+    """[Kept] of layer i."""
+    return kind_of(c, i).keeps(c, i)
+
+
+def record_model(p, model, ids):
+    """The forward, part by part. -> the Place of the logits."""
+    p.at("embedding")
+    record_begin(p, model)
+    c, every = p.config, range(p.config.n_layers)
+    widest = max(kind_of(c, i).rows(c, i) + kind_of(c, i).behind(c, i) for i in every)
+    row = p.floats("qkv", widest)
+    for layer in model.layers:
+        p.at(f"layer {layer.index}")
+        record_layer(p, layer, row)
+    p.at("output")
+    return record_end(p, model, ids)
+
+
+def record_layer(p, layer, row):
+    """One layer; what a family lacks has no tensor, and leaves no record. row: of a token, what
+    matrix qkv makes and what stands behind that."""
+    c, kind = p.config, layer.kind
+    p.norm(p.x, layer.an, *kind.readers(layer))
+    p.matmul(row, layer.qkv)
+    prepare = kind.record(p, layer, row)
+    if not c.parallel:
+        prepare()
+        p.join(layer.o, layer.an2)
+    if c.experts:
+        record_mixture(p, layer)
     else:
-        plan += [
-            (f"l{i}.conv", (c.conv_len * convolved,), "f32")
-        ]  # tap after tap, the last for the token itself
-    if c.kind(i) == DELTA:
-        plan += [
-            (f"l{i}.ab", (2 * c.delta_v_heads, c.dim), "matrix"),
-            (f"l{i}.decay", (2 * c.delta_v_heads,), "f32"),
-        ]
-        plan += [(f"l{i}.dn.w", (c.delta_v_dim,), "f32")]
-    return plan + _linear(c, f"l{i}.o", (c.dim, wide), "o_bias")
+        hidden = record_hidden(p, layer)
+        if c.parallel:
+            prepare()
+            p.join(layer.o, layer.an2)
+        record_down(p, layer, hidden)
+    if c.perlayer:
+        record_embedding(p, layer)
+    if c.layer_scale:
+        p.add(scale, x=p.x, width=c.dim, gain=float(layer.scale.floats()[0]))
 
 
-def _norm(c, name, there):
-    parts = ("w", "b") if c.has("norm_bias") else ("w",)
-    return [(f"{name}.{part}", (c.dim,), "f32") for part in parts if there]
+# -----------------------------------------------------------------------------
+# twofile/layers/bound.py
+# Names of tensors become matrices and vectors, once: recorders see no names.
+
+def bind(c, tensors):
+    """{name: Tensor} -> the model's own matrices and vectors by name, None for those that are not
+    there; layers: likewise of each layer, with its index, kind, window and rope_id; tensors."""
+    own = {name: named_tensor(tensors, name) for name in WHOLE}
+    window, rope_id = (tensors[name].data.view("<i4").tolist() for name in ("window", "rope_id"))
+    layers = []
+    for i in range(c.n_layers):
+        inside = {name: named_tensor(tensors, f"l{i}.{name}") for name in layer_names()}
+        what = {"index": i, "kind": kind_of(c, i), "window": window[i], "rope_id": rope_id[i]}
+        layers.append(SimpleNamespace(**what, **inside))
+    return SimpleNamespace(layers=layers, tensors=tensors, **own)
 
 
-def _linear(c, name, shape, bias_flag):
-    bias = [(f"{name}.b", shape[:1], "f32")] if c.has(bias_flag) else []
-    return [(name, shape, "matrix")] + bias
+def named_tensor(tensors, name):
+    """The Matrix or the Vector of that name; None if there is none."""
+    tensor = tensors.get(name) or tensors.get(f"{name}.w")
+    if tensor is None:
+        return None
+    bias = tensors.get(f"{name}.b")
+    if len(tensor.shape) == 1:
+        return Vector(tensor.name, tensor, bias)
+    return Matrix(name, tensor.type, *tensor.shape, tensor, tensors.get(f"{name}.s"), bias)
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/recorder.py
+# A program that knows what layers are made of: matrices, norms, the stream.
+
+class Recorder(Program):
+    """A Program for one model. x: the residual stream; branch: what is normed before it joins;
+    cache: what layers keep of the tokens before."""
+
+    def __init__(self, config, sizes, kind, kept):
+        super().__init__(sizes)
+        self.config, self.cache = config, Cache(self, kind, kept)
+        self.x, self.branch = self.floats("x", config.dim), self.floats("branch", config.dim)
+
+    def floats(self, name, width, many=CHUNK):
+        """A shared room for rows of so many float32."""
+        return self.rows(name, 4 * padded(width, GROUP), many)
+
+    def pairs(self, name, width):
+        """As floats, for a row for each pair of token and expert."""
+        return self.floats(name, width, self.sizes.pairs)
+
+    def vector(self, tensor, multiple=GROUP):
+        """The Place of a padded copy of a tensor of float32 numbers."""
+        return self.constant(tensor.name, tensor.data.view("<f4"), multiple)
+
+    def weights(self, matrix):
+        """The operands w, scales and cols of a matrix."""
+        scales = {"scales": Place(Mapped(matrix.scales))} if matrix.type.quantised else {}
+        return {"w": Place(Mapped(matrix.data)), "cols": matrix.type.columns(matrix.cols), **scales}
+
+    def input(self, *readers, pairs=False):
+        """Where the input of matrices goes: the operands of INPUT. pairs: of experts, by pair."""
+        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        places = {}
+        for matrix in readers:
+            cols = padded(matrix.cols, GROUP)
+            places["cols"] = cols
+            if matrix.type.quantised:
+                places["q"] = self.rows(named + "q", cols, many)
+                places["qs"] = self.rows(named + "qs", cols // GROUP * 4, many)
+                places["qc"] = self.rows(named + "qc", cols // GROUP * 4, many)
+            else:
+                places["out"] = self.rows(named + "xb", 4 * cols, many)
+        return places
+
+    def given(self, matrix, pairs=False):
+        """The operands of a matmul that say where its input is."""
+        places = self.input(matrix, pairs=pairs)
+        return {"x" if name == "out" else name: p for name, p in places.items() if name != "cols"}
+
+    def convert(self, x, *readers):
+        """x becomes the input of matrices."""
+        self.add(convert, x=x, **self.input(*readers))
+
+    def norm(self, x, norm, *readers, out=None, take=None):
+        """The normed x becomes the input of matrices, or is added to out. Without a norm: x
+        itself. take: the Place of the tokens to take; then there are as many rows as are wanted."""
+        if norm is None:
+            return self.convert(x, *readers)
+        to = self.input(*readers) if readers else {"out": out, "cols": out.step // 4}
+        self.normed(x, norm, False, to, take)
+
+    def normed(self, x, norm, adding, to, take=None):
+        """The record of a norm, as the config has them; adding: to what stands there."""
+        c = self.config
+        bias = norm.bias and self.vector(norm.bias)
+        more = {"take": take, "width": c.dim, "eps": c.norms.eps}
+        kernel, count = NORMS[c.norms.centred][adding], N_WANTED if take else N_TOKENS
+        self.add(kernel, count, x=x, weight=self.vector(norm.data), bias=bias, **more, **to)
+
+    def matmul(self, out, matrix, add=False, gain=1.0, count=N_TOKENS):
+        """out = gain * (matrix @ input + bias), or out += that."""
+        given = {**self.given(matrix), **self.weights(matrix)}
+        bias = matrix.bias and self.vector(matrix.bias, BLOCK)
+        rows = padded(matrix.rows, BLOCK)
+        kernel = MATMULS[matrix.type]
+        self.add(kernel, count, out=out, bias=bias, gain=gain, add=int(add), n_rows=rows, **given)
+
+    def experts(self, out, matrix, runs):
+        """Each pair's row of out = its expert's rows of matrix @ its input."""
+        n = self.config.experts.n
+        given = {**self.given(matrix, pairs=True), **self.weights(matrix), "experts": n}
+        biases = matrix.bias and self.vector(matrix.bias, BLOCK)
+        more = {"gain": 1.0, "n_rows": matrix.rows // n, "runs": runs, "biases": biases}
+        self.add(EXPERT_MATMULS[matrix.type], N_PAIRS, out=out, **more, **given)
+
+    def join(self, matrix, norm):
+        """The stream += matrix @ its input, normed if there is such a norm."""
+        if norm is None:
+            return self.matmul(self.x, matrix, add=True, gain=self.config.resid_scale or 1.0)
+        self.matmul(self.branch, matrix)
+        to = {"out": self.x, "cols": self.x.step // 4}
+        self.normed(self.branch, norm, True, to)
 
 
 # ===== a model that runs, and text
@@ -3169,188 +4841,177 @@ def _linear(c, name, shape, bias_flag):
 # twofile/modelfile.py
 # A model file, checked and mapped.
 
-def open_model(path):
-    """Check the whole description of a model file, then map it.
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
 
-    -> SimpleNamespace(path, config, tensors {name: Tensor}, model_id (hex), note, size (bytes)). Nothing but the header
-    pages and the small tensors is read. Raises ModelError for every file this program could not run safely.
+    path: str
+    size: int
+    config: Config
+    tensors: dict
+    model_id: str
+    note: str
+
+
+def open_model(path):
+    """Check the whole description of a model file, then map it -> ModelFile.
+
+    Nothing but the header pages and the small tensors is read. Raises ModelError for every file
+    this program could not run safely.
     """
     name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
     with os.fdopen(fd, "rb") as f:
         try:
-            meta = _read_meta(f, size)
-            model = _parse_meta(meta, size)
+            config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
             # numpy slices of a memmap are slow, so the subclass is dropped once, here
             raw = np.asarray(np.memmap(f, np.uint8, "r"))
             if len(raw) != size:
-                raise ModelError(
-                    "changed while it was being opened; expected a file at rest; try again"
-                )
-            model.tensors = {t.name: _with_data(t, raw) for t in model.tensors}
-            _check_values(model, fd)
+                found = "changed while it was being opened"
+                raise ModelError(f"{found}; expected a file at rest; try again")
+            data = {t.name: replace(t, data=raw[t.off : t.off + t.nbytes]) for t in tensors}
+            check_values(config, data, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None
         except (OSError, ValueError) as e:
-            raise ModelError(
-                f"{name}: cannot be mapped ({e}); expected a readable file; check the disk"
-            ) from None
-    model.path, model.size = str(path), size
-    return model
+            found = f"{name}: cannot be mapped ({e})"
+            raise ModelError(f"{found}; expected a readable file; check the disk") from None
+    return ModelFile(str(path), size, config, data, model_id, note)
 
 
-def _with_data(t, raw):
-    return Tensor(
-        t.name, t.dtype, t.shape, t.off, t.nbytes, t.sha256, raw[t.off : t.off + t.nbytes]
-    )
-
-
-def _parse_meta(meta, size):
-    """Header, config, table and note against each other and against the plan -> namespace without data."""
+def parse_meta(meta, size):
+    """Header, config, table and note against each other and against what the config calls for ->
+    Config, [Tensor] without data, model id (hex), note."""
     _, _, _, _, n, _, _, data_off, note_off, note_len, digest = HEADER.unpack_from(meta)
     if len(meta) != data_off or hashlib.sha256(meta[0x60:]).digest() != digest:
-        raise ModelError(
-            "metadata checksum does not match: the header is damaged; copy or export the file again"
-        )
+        found = "metadata checksum does not match: the header is damaged"
+        raise ModelError(f"{found}; copy or export the file again")
     if any(meta[0x60 + CONFIG.size : PAGE]):
         raise ModelError("reserved header bytes are set, expected zeros; use a newer run.py")
     end = PAGE + n * RECORD
     last = note_off + note_len
-    ends_well = (
-        padded(last, PAGE) == data_off and not any(meta[last:]) and (meta[last - 1] or not note_len)
-    )
+    fits = padded(last, PAGE) == data_off
+    ends_well = fits and not any(meta[last:]) and (meta[last - 1] or not note_len)
     if note_off != end or note_len > 1 << 20 or not ends_well:
-        raise ModelError(
-            f"note of {note_len:,} bytes at {note_off:,}, expected at most 1 MiB at {end:,}; export again"
-        )
-    c = Config.unpack(meta[0x60:PAGE])
-    _check_config(c)
-    tensors = _read_table(meta, n, data_off)
-    if padded(tensors[-1].off + tensors[-1].nbytes, 64) != size:
-        raise ModelError(
-            f"tensors end at {tensors[-1].off + tensors[-1].nbytes:,} of {size:,} bytes; export again"
-        )
-    _check_plan(c, tensors)
-    return SimpleNamespace(
-        config=c,
-        tensors=tensors,
-        model_id=digest.hex(),
-        note=meta[note_off : note_off + note_len].decode("utf-8", "replace"),
-    )
+        found = f"note of {note_len:,} bytes at {note_off:,}"
+        raise ModelError(f"{found}, expected at most 1 MiB at {end:,}; export again")
+    numbers = unpack_config(meta[0x60:PAGE])
+    check_ranges(numbers)
+    c = Config(**numbers)
+    check_config(c)
+    tensors = read_table(meta, n, data_off)
+    end = tensors[-1].off + tensors[-1].nbytes
+    if padded(end, 64) != size:
+        raise ModelError(f"tensors end at {end:,} of {size:,} bytes; export again")
+    check_plan(c, tensors)
+    note = meta[note_off : note_off + note_len].decode("utf-8", "replace")
+    return c, tensors, digest.hex(), note
 
 
-def _check_plan(c, tensors):
+def check_plan(c, tensors):
     """The table must be what the config calls for: nothing missing, nothing more, in order."""
-    found = [(t.name, t.shape, t.dtype) for t in tensors]
-    kinds, want = {t.name: t.dtype for t in tensors}, []
-    for name, shape, role in tensor_plan(c):
-        dtype = (
-            kinds.get(name)
-            if role == "matrix" and kinds.get(name) in MATRIX_TYPES
-            else "f32"
-            if role == "matrix"
-            else role
-        )
-        if role == "u8":
-            shape = next((t.shape for t in tensors if t.name == name and len(t.shape) == 1), shape)
-        want.append((name, shape, dtype))
-        if dtype in ("q8_0", "q4_0"):
-            want.append((name + ".s", scale_shape(shape), "f16"))
+    found = [(t.name, t.shape, t.type) for t in tensors]
+    there, want = {t.name: t for t in tensors}, []
+    for name, shape, role, _ in expected_tensors(c):
+        tensor = there.get(name)
+        if role == "matrix":
+            kind = tensor.type if tensor and tensor.type.matrix else F32
+        else:
+            kind = type_of(role)
+        if kind is U8 and tensor and len(tensor.shape) == 1:
+            shape = tensor.shape  # the config does not know its length
+        want.append((name, shape, kind))
+        if kind.quantised:
+            want.append((name + ".s", kind.scales(shape), kind.scale))
     if found != want:
-        known, there = set(want), set(found)
-        extra, missing = [t for t in found if t not in known], [t for t in want if t not in there]
-        show = lambda rows: ", ".join(f"{n} {s} {d}" for n, s, d in rows[:3]) or "none"
-        raise ModelError(
-            f"tensors do not fit the config: unexpected {show(extra)}; missing {show(missing)}; export again"
-        )
+        known, have = set(want), set(found)
+        extra, missing = [t for t in found if t not in known], [t for t in want if t not in have]
+        show = lambda rows: ", ".join(f"{n} {s} {d.name}" for n, s, d in rows[:3]) or "none"
+        what = f"unexpected {show(extra)}; missing {show(missing)}"
+        raise ModelError(f"tensors do not fit the config: {what}; export again")
 
 
-def _check_values(model, fd):
+def check_values(c, t, fd):
     """The tensors that steer the others, or multiply everything, must be finite and in range."""
-    c, t = model.config, model.tensors
-    # read, not mapped: the kernel reads far ahead at a page fault, which in a huge file takes seconds
+    # read, not mapped: at a page fault the kernel reads far ahead, which in a huge file takes
+    # seconds
     read = lambda x: os.pread(fd, x.nbytes, x.off) if hasattr(os, "pread") else x.data
     window, rope_id = (np.frombuffer(read(t[name]), "<i4") for name in ("window", "rope_id"))
-    if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.n_rope:
-        raise ModelError(
-            f"window or rope_id out of range, expected 0 or more, and -1..{c.n_rope - 1}; export again"
-        )
-    scales = [x for x in t.values() if x.dtype == "f16" and len(x.shape) == 3]
-    # reading more would take longer than opening should, and a file with holes can promise any number: verify() reads all
+    if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:
+        found = "window or rope_id out of range"
+        raise ModelError(f"{found}, expected 0 or more, and -1..{c.rope.tables - 1}; export again")
+    scales = [x for x in t.values() if x.type is F16 and len(x.shape) == 3]
+    # reading more would take longer than opening should, and a file with holes can promise any
+    # number: verify() reads all
     scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
-    for tensor in [x for x in t.values() if x.dtype == "f32" and len(x.shape) != 2] + scales:
+    for tensor in [x for x in t.values() if x.type is F32 and len(x.shape) != 2] + scales:
         left -= tensor.nbytes
         if left < 0:
             break
-        if not np.isfinite(
-            np.frombuffer(read(tensor), "<f4" if tensor.dtype == "f32" else "<f2")
-        ).all():
-            raise ModelError(
-                f"tensor {tensor.name} holds NaN or infinity, expected finite numbers; export again"
-            )
+        if not np.isfinite(np.frombuffer(read(tensor), tensor.type.numpy)).all():
+            found = f"tensor {tensor.name} holds NaN or infinity"
+            raise ModelError(f"{found}, expected finite numbers; export again")
 
 
 MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 
 
 def check_id(model, wanted):
-    """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins with wanted, and every tensor
-    as it is mapped has its hash."""
+    """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
+    with wanted, and every tensor as it is mapped has its hash."""
     if not MODEL_ID.fullmatch(wanted):
-        raise ModelError(
-            f"--id: {printable(wanted)[:80]!r}, expected 16 to 64 digits of what --info shows"
-        )
+        found = f"--id: {printable(wanted)[:80]!r}"
+        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
-        raise ModelError(
-            f"{path}: model id {model.model_id}, expected {wanted.lower()}; get the file that has it"
-        )
+        found = f"{path}: model id {model.model_id}"
+        raise ModelError(f"{found}, expected {wanted.lower()}; get the file that has it")
     for t in model.tensors.values():
         if hashlib.sha256(t.data).digest() != t.sha256:
-            raise ModelError(
-                f"{path}: checksum of {t.name} does not match its data; copy or export the file again"
-            )
+            refuse_sum(path, t)
+
+
+def refuse_sum(path, t):
+    found = f"{path}: checksum of {t.name} does not match its data"
+    raise ModelError(f"{found}; copy or export the file again")
 
 
 def verify(model):
-    """Compare every tensor with its stored SHA-256; raises ModelError naming the first that differs."""
+    """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
+    differs."""
     path = printable(model.path)
-    with open(
-        model.path, "rb"
-    ) as f:  # read, not mapped: a check of a file leaves no trace in this process's memory
-        for t in model.tensors.values():
+    with open(model.path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in
+        for t in model.tensors.values():  # this process's memory
             f.seek(t.off)
             digest, finite = hashlib.sha256(), True
             for at in range(0, t.nbytes, 1 << 22):
                 part = f.read(min(1 << 22, t.nbytes - at))
                 if len(part) < min(1 << 22, t.nbytes - at):
-                    raise ModelError(
-                        f"{path}: was cut short while {t.name} was read; expected a file at rest; try again"
-                    )
+                    found = f"{path}: was cut short while {t.name} was read"
+                    raise ModelError(f"{found}; expected a file at rest; try again")
                 digest.update(part)
-                if t.dtype in ("f32", "f16"):
-                    finite &= bool(
-                        np.isfinite(np.frombuffer(part, "<f4" if t.dtype == "f32" else "<f2")).all()
-                    )
+                if t.type in (F32, F16):
+                    finite &= bool(np.isfinite(np.frombuffer(part, t.type.numpy)).all())
             if digest.digest() != t.sha256:
-                raise ModelError(
-                    f"{path}: checksum of {t.name} does not match its data; copy or export the file again"
-                )
+                refuse_sum(path, t)
             if not finite:
-                raise ModelError(
-                    f"{path}: tensor {t.name} holds NaN or infinity, expected finite numbers; export again"
-                )
+                found = f"{path}: tensor {t.name} holds NaN or infinity"
+                raise ModelError(f"{found}, expected finite numbers; export again")
 
 
 # -----------------------------------------------------------------------------
 # twofile/forward.py
-# The model recorded once as a program, played for every pass.
+# A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
+
+ENTRIES = (play, post, serve, pick)  # kernels that are no step of a program
+
 
 class Forward:
-    """One model ready to run: buffers, KV cache, recorded program, worker threads.
+    """One model ready to run: cache, recorded program, worker threads.
 
-    __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid until the next call.
-    A slot is the cache of one sequence of up to n_ctx positions.
+    __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid
+    until the next call. A slot is the cache of one sequence of up to n_ctx positions. kv: the type
+    of the cache by name. Raises MemoryError(bytes) where there is too little, ModelError.
     """
 
     NAMES = "token", "position", "slot", "wanted"
@@ -3358,846 +5019,87 @@ class Forward:
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
-        self.room, self.kv = padded(n_ctx, KEYS), kv
-        head_dim, size, every = (
-            max(c.head_dim, c.head_dim2),
-            4 if kv == "f32" else 2,
-            range(c.n_layers),
-        )
-        self.buffers, self.nbytes, self.most = [], 0, total_memory()
-        f32 = lambda n: self.buffer(4 * CHUNK * padded(n, GROUP))
-        self.x = f32(c.dim)  # the residual stream
-        # what the matrix qkv of a layer makes; behind that, where a gate comes before matrix o, what it is for
-        widths = [c.mixed(i)[1] + (c.mixed(i)[2] if self.gated(i) else 0) for i in every]
-        self.qkv, self.qkv_step = f32(max(widths)), 4 * padded(max(widths), GROUP)
-        self.att, self.att2 = (
-            f32(c.n_heads * c.head_dim),
-            f32(c.n_heads * c.head_dim2),
-        )  # what pads their rows stays zero
-        self.gate_up = f32(2 * max(c.ffn_dim, c.ffn_dim2, c.shared_ffn))
-        self.ab = f32(2 * c.delta_v_heads)  # of delta layers: the rates and decays of a token
-        self.ple, self.ple_step = (
-            f32((c.n_layers + 1) * c.ple_dim),
-            4 * padded((c.n_layers + 1) * c.ple_dim, GROUP),
-        )
-        self.branch = f32(c.dim)  # what is normed before it joins the stream
-        pairs = self.n_pairs = CHUNK * c.top_k  # of a token and an expert
-        self.routes = self.buffer(8 * (3 * pairs + 4 * c.n_experts + 1))  # see route()
-        self.router = f32(max(c.n_experts, 1))
-        each = lambda n: self.buffer(4 * pairs * padded(n, GROUP))
-        self.pair_x, self.pair_xb = (
-            each(max(2 * c.expert_ffn, c.dim)),
-            each(max(c.expert_ffn, c.dim)),
-        )
-        self.pair_q = self.buffer(pairs * padded(max(c.expert_ffn, c.dim), GROUP))
-        self.pair_qs, self.pair_qc = each(max(c.expert_ffn, c.dim)), each(max(c.expert_ffn, c.dim))
-        widest = max(
-            c.dim, c.ffn_dim, c.ffn_dim2, c.shared_ffn, c.ple_dim, *(c.mixed(i)[2] for i in every)
-        )
-        self.xb = f32(widest)  # a matmul's input, if in float32
-        self.q = self.buffer(
-            CHUNK * padded(widest, GROUP)
-        )  # a matmul's input, quantised: int8, and for each group of 32
-        self.qs, self.qc = f32(widest), f32(widest)  # its scale (float32) and its sum (int32)
-        self.cs, self.cs2 = f32(c.n_rope * c.head_dim), f32(c.head_dim2)
-        self.logits = self.buffer(4 * WANTED_MAX * padded(c.vocab_size, 16))
-        self.tempered = None  # factors of queries by position, if there are any
-        # what layers know of the tokens before: keys and values of all, or the last inputs of a convolution and a state
-        self.keys, self.values, self.inputs, self.states = ({} for _ in range(4))
-        for i in every:
-            if c.attends(i) and c.kv_layer(i) == i:
-                heads, dim = c.heads(i)
-                self.keys[i] = self.buffer(n_slots * heads * self.room * dim * size)
-                self.values[i] = self.buffer(n_slots * heads * self.room * padded(dim, 16) * size)
-            elif not c.attends(i):
-                self.inputs[i], self.states[i] = (
-                    self.buffer(4 * n_slots * n) for n in c.state_floats(i)
-                )
-        wide, tiles = padded(head_dim, 16), 2048 + 16 * padded(widest, GROUP)  # see matmul_tiles
-        self.scratch_step = padded(
-            max(4 * 4 * wide + 4 * 256 + 4 * (4 * wide + VALUES), tiles), 128
-        )
-        self.scratch = self.buffer(threads * self.scratch_step)
-        self.ids = self.buffer(8 * CHUNK * 4)
-        self.records, self.places, self.place = (
-            [],
-            [],
-            "embedding",
-        )  # a place: where in the model a record stands
-        self.record()
-        self.check_extents()
-        names = {name for name, _ in self.records} | {"play", "post", "serve", "pick"}
-        self.code = Code(sorted(names), notice)
-        self._ready()
+        pairs = CHUNK * c.experts.chosen if c.experts else 0
+        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, pairs)
+        kept = {i: keeps(c, i) for i in range(c.n_layers)}
+        self.program = Recorder(c, sizes, cache_type(kv), kept)
+        self.cache = self.program.cache
+        ids = self.program.room("ids", 8 * CHUNK * len(self.NAMES))
+        logits = record_model(self.program, bind(c, model.tensors), ids)
+        self.program.make(total_memory())
+        self.nbytes = self.program.nbytes
+        self.code = Code(self.kernels(), notice)
+        self.player = Player(self.program, ids, self.code)
+        rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
+        self.logit_rows = rows[:, : c.vocab_size]
+        self.close = weakref.finalize(self, self.player.stop)
 
-    def buffer(self, nbytes):
-        """A Buffer of this model's; all of them together must fit this machine, before the first is touched."""
-        self.nbytes += nbytes
-        if self.nbytes > self.most:
-            raise MemoryError(self.nbytes)
-        self.buffers.append(Buffer(nbytes))
-        return self.buffers[-1]
-
-    # recording
-
-    def record(self):
-        """The forward, an operation a line. What a family lacks has no tensor, and leaves no record."""
-        c, m = self.config, self.model.tensors
-        window, rope_id = (m[name].data.view("<i4").tolist() for name in ("window", "rope_id"))
-        self.embed(self.branch if c.has("embed_norm") else self.x, "embed", TOKENS)
-        if c.has("positions"):
-            self.embed(self.x, "positions", POSITIONS)
-        self.angles(self.cs, "rope", c.n_rope, c.head_dim)
-        if c.head_dim2:
-            self.angles(self.cs2, "rope2", 1, c.head_dim2)
-        if c.has("embed_norm"):
-            self.norm(self.branch, "embed_norm", out=self.x)
-        if c.ple_dim:
-            self.layers_embeddings(self.ple)
-        for i in range(c.n_layers):
-            self.place = f"layer {i}"
-            self.norm(self.x, f"l{i}.an", self.readers(f"l{i}.qkv", f"l{i}.ab"))
-            self.matmul(self.qkv, f"l{i}.qkv", step=self.qkv_step)
-            if c.kind(i) == DELTA:
-                self.delta(self.qkv, i)
-            att = self.att2 if c.kind(i) == ATTENTION2 else self.att
-            if c.attends(i):
-                if c.qk_after:
-                    self.turn(self.qkv, i, rope_id[i])
-                self.headnorms(self.qkv, i)
-                self.rope(self.qkv, i, -1 if c.qk_after else rope_id[i])
-                self.attention(att, self.qkv, i, window[i])
-            if not c.parallel:
-                self.join(att, f"l{i}.o", f"l{i}.an2", self.gate(self.qkv, i))
-            if c.n_experts:
-                self.mixture(self.x, i)
-            else:
-                self.norm(self.x, f"l{i}.fn", f"l{i}.gate_up")
-                self.matmul(self.gate_up, f"l{i}.gate_up")
-                if c.parallel:
-                    self.join(self.att, f"l{i}.o", f"l{i}.an2")
-                self.join(self.gate_up, f"l{i}.down", f"l{i}.fn2", self.activation)
-            if c.ple_dim:
-                self.layer_embedding(self.ple, i)
-            if c.has("layer_scale"):
-                self.scale(self.x, f"l{i}.scale")
-        head, self.place = "head" if c.has("head") else "embed", "output"
-        self.norm(self.x, "out_norm", head, wanted=True)
-        self.matmul(self.logits, head, wanted=True)
-        if c.final_cap:
-            step = 4 * padded(c.vocab_size, 16)
-            cap = {
-                X: (self.logits, WANTED_MAX * step),
-                X_STEP: step,
-                A: c.vocab_size,
-                GAIN: float(c.final_cap),
-            }
-            self.emit("softcap", cap, wanted=True)
-
-    def mixture(self, x, i):
-        """The feed-forward part of a mixture of experts: x += the chosen experts' opinions, by weight, and the shared one's."""
-        c, up, down, shared = self.config, f"l{i}.experts_up", f"l{i}.experts_down", f"l{i}.gate_up"
-        self.norm(x, f"l{i}.fn", self.readers(f"l{i}.router", up, f"l{i}.shared_gate", shared))
-        self.matmul(self.router, f"l{i}.router")
-        table, step = self.routes.address, 4 * padded(c.n_experts, GROUP)
-        sizes = {A: c.n_experts, B: c.top_k, C: self.n_pairs, D: c.norm_topk}
-        self.emit("route", {**sizes, X: (self.router, CHUNK * step), X_STEP: step, OUT: table})
-        there, here = self._input(up), self._input(up, pairs=True)
-        for to, step, width in (
-            (OUT, OUT_STEP, 4),
-            (Q, Q_STEP, 1),
-            (QS, G_STEP, 1 / 8),
-            (QC, G_STEP, 1 / 8),
-        ):
-            if to in here:
-                fields = {
-                    X: there[to],
-                    X_STEP: there[step],
-                    OUT: here[to],
-                    OUT_STEP: here[step],
-                    C: table,
-                }
-                self.emit("gather", {**fields, COLS: int(here[COLS] * width)}, wait=to in (OUT, QC))
-        self.experts(self.pair_x, up, 2 * c.expert_ffn)
-        step = 4 * padded(2 * c.expert_ffn, GROUP)
-        gate = {
-            **self._input(down, pairs=True),
-            X: (self.pair_x, self.n_pairs * step),
-            X_STEP: step,
-            A: c.expert_ffn,
-        }
-        self.emit(f"{ACTIVATIONS[c.act]}_gated", {**gate, **self._clamp()}, count=N_PAIRS)
-        self.experts(self.pair_x, down, c.dim)
-        step, gain = 4 * padded(c.dim, GROUP), float(c.resid_scale or 1.0)
-        out = {OUT: (x, CHUNK * step), OUT_STEP: step, A: c.dim, GAIN: gain}
-        pairs = {
-            B: c.top_k,
-            C: self.n_pairs,
-            W: table,
-            X: (self.pair_x, self.n_pairs * step),
-            X_STEP: step,
-        }
-        if c.has("shared_gate"):
-            self.matmul(self.router, f"l{i}.shared_gate")
-        if c.shared_ffn:
-            self.matmul(self.gate_up, shared)
-        self.emit("combine", {**out, **pairs})
-        if c.shared_ffn:
-            self.activation(self.gate_up, f"l{i}.down")
-            self.matmul(
-                self.branch if c.has("shared_gate") else x,
-                f"l{i}.down",
-                add=not c.has("shared_gate"),
-            )
-        if c.has("shared_gate"):
-            gate = {
-                W: self.router.address,
-                S: 4 * GROUP,
-                X: (self.branch, CHUNK * step),
-                X_STEP: step,
-            }
-            self.emit("gated_add", {**out, **gate})
-
-    def experts(self, out, name, rows):
-        """Each pair's row of out = its expert's rows of matrix name @ its input."""
-        dtype, _, _, fields = self._weights(name)
-        given, step = self._input(name, pairs=True), 4 * padded(rows, GROUP)
-        if OUT in given:
-            given = {X: given[OUT], X_STEP: given[OUT_STEP]}
-        runs = self.routes.address + 8 * (3 * self.n_pairs + self.config.n_experts)
-        fields = {
-            **given,
-            **fields,
-            OUT: (out, self.n_pairs * step),
-            OUT_STEP: step,
-            GAIN: 1.0,
-            C: runs,
-            ROWS: rows,
-        }
-        if name + ".b" in self.model.tensors:
-            fields[E] = self._vector(name + ".b", BLOCK)
-        self.emit(f"experts_{dtype}", fields, count=N_PAIRS)
-
-    def readers(self, *names):
-        return [name for name in names if name in self.model.tensors]
-
-    def gated(self, i):
-        """Whether layer i has a gate before matrix o, for what then stands behind it in the row."""
-        c = self.config
-        return c.kind(i) == DELTA or c.attends(i) and c.has("attn_gate")
-
-    def gate(self, x, i):
-        """-> what makes the input of matrix o from layer i's row, if it does more than to convert."""
-        c, kernel = self.config, "silu_gated" if self.config.kind(i) == DELTA else "sigmoid_gated"
-        if c.kind(i) == CONV:
-            return lambda _, name: self.convolution(x, i, self._input(name), "_gated")
-        _, rows, wide = c.mixed(i)
-        fields = {X: x.address + 4 * (rows - wide), X_STEP: self.qkv_step, A: wide}
-        return (
-            (lambda _, name: self.emit(kernel, {**self._input(name), **fields}))
-            if self.gated(i)
-            else None
-        )
-
-    def convolution(self, x, i, to, kind=""):
-        """Of the first columns of x, in place; or of a short convolution's layer, between its gates."""
-        n, _, _ = self.config.mixed(i)
-        taps, wide = self.config.conv_len, padded(n, GROUP)
-        copy = self.buffer(4 * taps * wide)
-        copy.view(np.float32, taps, wide)[:, :n] = self._floats(f"l{i}.conv").reshape(taps, n)
-        floats, _ = self.config.state_floats(i)
-        fields = {
-            X: (x, CHUNK * self.qkv_step),
-            X_STEP: self.qkv_step,
-            W: copy.address,
-            A: n,
-            B: taps,
-            COLS: wide,
-        }
-        self.emit(
-            "convolution" + kind,
-            {**to, **fields, C: (self.inputs[i], 4 * self.n_slots * floats), E: 4 * floats},
-        )
-
-    def delta(self, x, i):
-        """A layer of the gated delta rule: q, k, v convolved, q and k of length 1, the states of its heads, their norm."""
-        c, at = self.config, self.config.mixed(i)[1]
-        keys, values, each = c.delta_k_heads, c.delta_v_heads, c.delta_k_dim
-        step = 4 * padded(2 * values, GROUP)
-        self.matmul(self.ab, f"l{i}.ab")
-        rates = {
-            X: (self.ab, CHUNK * step),
-            X_STEP: step,
-            A: values,
-            W: self._vector(f"l{i}.decay", 16),
-        }
-        self.emit("decays", rates, wait=False)
-        self.convolution(x, i, {})
-        row = {
-            X: x.address,
-            X_STEP: self.qkv_step,
-        }  # x / sqrt(sum(x^2) + 1e-6) as a norm by the mean; q also by its scale
-        ones = self._constant(np.repeat([1 / each, each**-0.5], keys * each))
-        self.emit("headnorm", {**row, W: ones, A: 2 * keys, B: 1e-6 / each, C: each})
-        sizes = {
-            A: values,
-            B: values // keys,
-            C: each,
-            D: c.delta_v_dim,
-            E: int(c.has("delta_turns")),
-        }
-        sizes |= {W: self.ab.address, S: step}
-        state = (self.states[i], 4 * self.n_slots * c.state_floats(i)[1])
-        self.emit(
-            "delta", {**row, **sizes, Q: state, OUT: x.address + 4 * at, OUT_STEP: self.qkv_step}
-        )
-        weight = self._constant(np.tile(self._floats(f"l{i}.dn.w"), values))
-        out = {
-            X: x.address + 4 * at,
-            X_STEP: self.qkv_step,
-            W: weight,
-            A: values,
-            B: float(c.eps),
-            C: c.delta_v_dim,
-        }
-        self.emit("headnorm", out)
-
-    def layers_embeddings(self, out):
-        """out = what each layer gets of the tokens, behind room for the first's gate."""
-        c = self.config
-        to, wide = out.address + 4 * c.ple_dim, c.n_layers * c.ple_dim
-        self.convert(self.x, "ple_proj")
-        self.matmul(to, "ple_proj", step=self.ple_step, gain=c.dim**-0.5)
-        weight = self._constant(np.tile(self._floats("ple_norm.w") * 0.5**0.5, c.n_layers))
-        norm = {
-            X: to,
-            X_STEP: self.ple_step,
-            W: weight,
-            A: c.n_layers,
-            B: float(c.eps),
-            C: c.ple_dim,
-        }
-        self.emit("headnorm", norm)
-        dtype, _, _, fields = self._weights("ple_embed")
-        rows = {
-            A: wide,
-            B: TOKENS,
-            ADD: 1,
-            OUT: to,
-            OUT_STEP: self.ple_step,
-            GAIN: (c.ple_dim / 2) ** 0.5,
-        }
-        self.emit(f"embed_{dtype}", {**fields, **rows})
-
-    def layer_embedding(self, ple, i):
-        """x += the layer's part of the embeddings, by a gate that x opens, put where the part of the layer before was."""
-        c, at = self.config, ple.address + 4 * i * self.config.ple_dim
-        self.convert(self.x, f"l{i}.ple_gate")
-        self.matmul(at, f"l{i}.ple_gate", step=self.ple_step)
-        fields = {X: at, X_STEP: self.ple_step, A: c.ple_dim}
-        prepare = lambda _, name: self.emit(
-            f"{ACTIVATIONS[c.act]}_gated", {**self._input(name), **fields}
-        )
-        self.join(None, f"l{i}.ple_up", f"l{i}.pn", prepare)
-
-    def scale(self, x, name):
-        step = 4 * padded(self.config.dim, GROUP)
-        gain = float(self._floats(name)[0])
-        self.emit("scale", {X: (x, CHUNK * step), X_STEP: step, A: self.config.dim, GAIN: gain})
-
-    def join(self, x, name, norm, prepare=None):
-        """The residual stream += matrix name @ x, normed if there is such a norm."""
-        (prepare or self.convert)(x, name)
-        if norm + ".w" in self.model.tensors:
-            self.matmul(self.branch, name)
-            self.norm(self.branch, norm, out=self.x, kind="_add")
-        else:
-            self.matmul(self.x, name, add=True)
-
-    def emit(self, kernel, fields, wait=True, wanted=False, count=N_TOKENS):
-        """Append a record. fields: {offset: int, float (as bits) or (Buffer, bytes that the kernel may touch)}."""
-        row = [0] * (RECORD_BYTES // 8)
-        row[WAIT // 8] = int(wait)
-        for offset, value in fields.items():
-            if isinstance(value, tuple):
-                buffer, reach = value
-                if reach > buffer.nbytes:
-                    raise ModelError(
-                        f"internal: {kernel} would touch {reach:,} of {buffer.nbytes:,} bytes; please report it"
-                    )
-                value = buffer.address
-            row[offset // 8] = (
-                struct.unpack("<i", struct.pack("<f", value))[0]
-                if isinstance(value, float)
-                else int(value)
-            )
-        row[COUNT // 8] = N_WANTED if wanted else count
-        self.records.append((kernel, row))
-        self.places.append(self.place)
-
-    def _weights(self, name):
-        """Fields W and S of a matrix, which open_model has checked against its shape."""
-        tensor, scales = self.model.tensors[name], self.model.tensors.get(name + ".s")
-        rows, cols = tensor.shape
-        quantised = tensor.dtype in ("q8_0", "q4_0")
-        return (
-            tensor.dtype,
-            rows,
-            padded(cols, GROUP) if quantised else cols,
-            {
-                W: tensor.data.ctypes.data,
-                S: scales.data.ctypes.data if scales else 0,
-                ROWS: padded(rows, BLOCK),
-                COLS: padded(cols, GROUP) if quantised else cols,
-            },
-        )
-
-    def _vector(self, name, multiple):
-        """Address of a padded copy of a float32 vector of the file."""
-        return self._constant(self._floats(name), multiple)
-
-    def _floats(self, name):
-        return self.model.tensors[name].data.view("<f4")
-
-    def _constant(self, data, multiple=16):
-        """Address of a padded copy of these numbers."""
-        copy = self.buffer(4 * padded(len(data), multiple))
-        copy.view(np.float32, len(data))[:] = data
-        return copy.address
-
-    def _input(self, name, pairs=False):
-        """Where the input of matrix name goes: fields OUT, or Q QS QC, with their steps; and the padded columns. pairs: of
-        experts, by pair."""
-        dtype, cols = (
-            self.model.tensors[name].dtype,
-            padded(self.model.tensors[name].shape[1], GROUP),
-        )
-        rows = self.n_pairs if pairs else CHUNK
-        if dtype not in ("q8_0", "q4_0"):
-            return {
-                OUT: (self.pair_xb if pairs else self.xb, 4 * rows * cols),
-                OUT_STEP: 4 * cols,
-                COLS: cols,
-            }
-        step, q = cols // GROUP * 4, self.pair_q if pairs else self.q
-        qs, qc = (self.pair_qs, self.pair_qc) if pairs else (self.qs, self.qc)
-        places = {Q: (q, rows * cols), QS: (qs, rows * step), QC: (qc, rows * step)}
-        return {**places, Q_STEP: cols, G_STEP: step, COLS: cols}
-
-    def embed(self, out, name, ids):
-        """out = rows of a matrix, those of tokens; or += those of positions."""
-        dtype, _, _, fields = self._weights(name)
-        dim, step = self.config.dim, 4 * padded(self.config.dim, GROUP)
-        gain = float(self.config.embed_scale or 1.0) if ids == TOKENS else 1.0
-        fields = {
-            **fields,
-            A: dim,
-            B: ids,
-            ADD: int(ids != TOKENS),
-            OUT: (out, CHUNK * step),
-            OUT_STEP: step,
-            GAIN: gain,
-        }
-        self.emit(
-            f"embed_{dtype}", fields, wait=False
-        )  # each thread has its columns, in both; angles() waits
-
-    def angles(self, out, name, tables, head_dim):
-        step = 4 * tables * head_dim
-        fields = {
-            OUT: (out, CHUNK * step),
-            OUT_STEP: step,
-            W: self._vector(name, 1),
-            A: head_dim // 2,
-            B: tables,
-        }
-        self.emit("angles", fields)
-
-    def norm(self, x, weight, name=None, wanted=False, out=None, kind=""):
-        """The normed x becomes the input of matrix name (or of several), or goes to out, or is added to it. Without such a
-        norm: x itself."""
-        c, there = self.config, self.model.tensors
-        step = 4 * padded(c.dim, GROUP)
-        if weight + ".w" not in there:
-            return self.convert(x, name)
-        take = self.ids.address + 8 * CHUNK * 3 if wanted else 0
-        fields = {
-            X: (x, CHUNK * step),
-            X_STEP: step,
-            W: self._vector(weight + ".w", GROUP),
-            A: c.dim,
-            B: float(c.eps),
-            C: take,
-        }
-        if weight + ".b" in there:
-            fields[BIAS] = self._vector(weight + ".b", GROUP)
-        to = {} if name else {OUT: (out, CHUNK * step), OUT_STEP: step, COLS: step // 4}
-        for reader in [name] if isinstance(name, str) else name or ():
-            to |= self._input(reader)
-        self.emit(("layernorm" if c.norm else "rmsnorm") + kind, {**to, **fields}, wanted=wanted)
-
-    def headnorms(self, x, i):
-        """Queries and keys normed in place, each head by itself or all together; values, if there is such a norm, without
-        weights."""
-        c, (kv, dim), parts = self.config, self.config.heads(i), []
-        queries, keys, own = c.n_heads * dim, kv * dim, c.kv_layer(i) == i
-        if c.qk_norm:
-            w = self._vector(f"l{i}.qk.w", 16)
-            parts = [(0, queries, w), (queries, keys, w + 4 * queries)][: 1 + own]
-            parts = [(*part, part[1] if c.qk_norm == 2 else dim) for part in parts]
-        if c.has("v_norm") and own:
-            parts.append((queries + keys, keys, self._constant(np.ones(keys)), dim))
-        for part in parts:
-            at, wide, w, width = part
-            fields = {
-                X: x.address + 4 * at,
-                X_STEP: self.qkv_step,
-                W: w,
-                B: float(c.eps),
-                C: width,
-                A: wide // width,
-            }
-            self.emit("headnorm", fields, wait=part is parts[-1])
-
-    def convert(self, x, name):
-        """x becomes the input of matrix name, or of several."""
-        fields = {}
-        for reader in [name] if isinstance(name, str) else name:
-            fields |= self._input(reader)
-        step = 4 * fields[COLS]
-        self.emit("convert", {**fields, X: (x, CHUNK * step), X_STEP: step})
-
-    def activation(self, x, name):
-        """The feed-forward's x becomes the input of matrix name."""
-        c, plain, ffn = self.config, self.config.has("ungated"), self.model.tensors[name].shape[1]
-        step = 4 * padded((1 if plain else 2) * ffn, GROUP)
-        kernel = f"{ACTIVATIONS[c.act]}_{'plain' if plain else 'gated'}"
-        self.emit(
-            kernel,
-            {**self._input(name), **self._clamp(), X: (x, CHUNK * step), X_STEP: step, A: ffn},
-        )
-
-    def _clamp(self):
-        return {GAIN: float(self.config.act_alpha), B: float(self.config.act_limit)}
-
-    def matmul(self, out, name, add=False, wanted=False, step=0, gain=1.0):
-        """out = gain * W @ input + bias, or out += resid_scale * (…). step: if another than that of so many rows."""
-        c = self.config
-        dtype, rows, cols, fields = self._weights(name)
-        step = step or 4 * padded(rows, 16 if wanted else GROUP)
-        given = self._input(name)
-        if OUT in given:
-            given = {X: given[OUT], X_STEP: given[OUT_STEP]}
-        out = out if isinstance(out, int) else (out, (WANTED_MAX if wanted else CHUNK) * step)
-        fields = {**given, **fields, OUT: out, OUT_STEP: step, ADD: int(add)}
-        fields[GAIN] = float((c.resid_scale if add else c.logit_scale if wanted else 0) or gain)
-        if name + ".b" in self.model.tensors:
-            fields[BIAS] = self._vector(name + ".b", BLOCK)
-        self.emit(f"matmul_{dtype}", fields, wanted=wanted)
-
-    def _heads(self, x, layer):
-        """The fields that rope and attention share."""
-        c, (heads, dim), seen = self.config, self.config.heads(layer), self.config.kv_layer(layer)
-        size, lanes = 4 if self.kv == "f32" else 2, self.n_slots * heads * self.room
-        return {
-            X: (x, CHUNK * self.qkv_step),
-            X_STEP: self.qkv_step,
-            A: heads,
-            B: c.n_heads // heads,
-            C: dim,
-            D: self.room,
-            Q: (self.keys[seen], lanes * dim * size),
-            QS: (self.values[seen], lanes * padded(dim, 16) * size),
-        }
-
-    def _angles(self, layer, table):
-        """Where the angles of a layer's table are, and their step; nowhere if it has none."""
-        c = self.config
-        if c.kind(layer) == ATTENTION2:
-            return {W: self.cs2.address if table >= 0 else 0, S: 4 * c.head_dim2}
-        table += c.n_rope // 2 if 0 < c.rope_long < self.n_ctx and table >= 0 else 0
-        return {
-            W: self.cs.address + 4 * c.head_dim * table if table >= 0 else 0,
-            S: 4 * c.n_rope * c.head_dim,
-        }
-
-    def turn(self, x, layer, table):
-        """Rotate queries and keys, and no more."""
-        c, (heads, _), own = (
-            self.config,
-            self.config.heads(layer),
-            self.config.kv_layer(layer) == layer,
-        )
-        fields = {**self._heads(x, layer), **self._angles(layer, table), GAIN: 1.0, Q: 0, QS: 0}
-        self.emit(f"rope_{self.kv}", {**fields, A: c.n_heads + heads * own, B: 1})
-
-    def rope(self, x, layer, table):
-        c, (_, dim) = self.config, self.config.heads(layer)
-        gain = float(c.attn_scale or 1 / math.sqrt(dim))
-        fields = {**self._heads(x, layer), **self._angles(layer, table), GAIN: gain}
-        if c.kv_layer(layer) != layer:
-            fields |= {Q: 0, QS: 0}
-        if c.temp_beta:  # 1 + beta log(1 + n) for each n whole lengths behind a position: Llama 4's scale of queries
-            n = np.arange(1, (self.n_ctx - 1) // int(c.temp_len) + 2)
-            self.tempered = self.tempered or self.buffer(4 * len(n))
-            self.tempered.view(np.float32, len(n))[:] = 1 + c.temp_beta * np.log(n)
-            fields |= {E: self.tempered.address, COLS: int(c.temp_len)}
-        self.emit(f"rope_{self.kv}", fields)
-
-    def attention(self, out, x, layer, window):
-        _, rows, wide = self.config.mixed(layer)
-        step = 4 * padded(wide, GROUP)
-        fields = {**self._heads(x, layer), OUT: (out, CHUNK * step), OUT_STEP: step, E: window}
-        if self.gated(layer):  # behind its gate
-            fields |= {OUT: x.address + 4 * rows, OUT_STEP: self.qkv_step}
-        fields[GAIN] = float(self.config.attn_cap)
-        if self.config.has("sinks"):
-            fields[W] = self._vector(f"l{layer}.sinks", 16)
-        self.emit(f"attention_{self.kv}", fields)
+    def kernels(self):
+        """Those of the program and those that play it, each once, by name."""
+        found = {record.kernel.name: record.kernel for record in self.program.records}
+        found |= {kernel.name: kernel for kernel in ENTRIES}
+        return [found[name] for name in sorted(found)]
 
     def cached(self, slot, n):
-        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8 views [kv heads, positions,
-        bytes], keys and values of layer after layer."""
-        c, size = self.config, 4 if self.kv == "f32" else 2
-        for i, keys in self.keys.items():
-            heads, dim = c.heads(i)
-            for buffer, width in ((keys, dim), (self.values[i], padded(dim, 16))):
-                yield buffer.view(np.uint8, self.n_slots, heads, self.room, width * size)[
-                    slot, :, : padded(n, KEYS)
-                ]
+        """See Cache.cached."""
+        return self.cache.cached(slot, n)
 
     def state(self, slot):
-        """What layers know that cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are attention."""
-        for buffer in (*self.inputs.values(), *self.states.values()):
-            if buffer.nbytes:
-                yield buffer.view(np.uint8, self.n_slots, buffer.nbytes // self.n_slots)[slot]
+        """See Cache.state."""
+        return self.cache.state(slot)
 
     def copy(self, source, slot, n):
-        """Give a slot the first n positions of another, whose states know just these."""
-        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
-            here[:] = there
-        for there, here in zip(self.state(source), self.state(slot)):
-            here[:] = there
-
-    # checking
-
-    def extents(self, kernel, row):
-        """Yield (field, address, bytes, whether it writes them) of all that a record's kernel may touch, from the numbers that
-        the kernel itself goes by. Loads of whole vectors may go on to SPARE bytes behind: at most 31 floats, in a gate."""
-        c, (kind, _, dtype) = self.config, kernel.partition("_")
-        get = lambda field: row[field // 8]
-        many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: self.n_pairs}[get(COUNT)]
-        at = lambda field, nbytes, writes=False: (field, get(field), nbytes, writes)
-        rows = lambda field, step, last, writes=False, n=many: at(
-            field, (n - 1) * get(step) + last, writes
-        )
-        cols, a, wide = get(COLS), get(A), 4 * padded(get(A), 16)
-        given = ((Q, Q_STEP, cols), (QS, G_STEP, cols // 8), (QC, G_STEP, cols // 8))
-        if kind in ("matmul", "experts", "embed"):
-            lines = (
-                padded(c.vocab_size if get(B) == TOKENS else self.n_ctx, BLOCK)
-                if kind == "embed"
-                else get(ROWS)
-            )
-            lines *= c.n_experts if kind == "experts" else 1
-            quantised = dtype in ("q8_0", "q4_0")
-            yield at(W, lines * cols * BITS[dtype] // 8)
-            yield from [at(S, lines * cols // GROUP * 2)] if quantised else []
-            if kind != "embed":
-                yield from (
-                    [rows(*place) for place in given] if quantised else [rows(X, X_STEP, 4 * cols)]
-                )
-            yield rows(OUT, OUT_STEP, 4 * a if kind == "embed" else 4 * get(ROWS), True)
-            yield from (
-                [at(E, 4 * lines), at(C, 8 + 24 * c.n_experts)][not get(E) :]
-                if kind == "experts"
-                else []
-            )
-            yield from [at(BIAS, 4 * lines)] if get(BIAS) else []
-            if kind == "matmul" and quantised:  # matmul_tiles
-                yield (
-                    "scratch",
-                    self.scratch.address,
-                    (self.threads - 1) * self.scratch_step + 2048 + 16 * cols,
-                    True,
-                )
-        elif kind in ("rope", "attention"):
-            size, heads, head = 4 if dtype == "f32" else 2, get(A) * get(B), 4 * get(C)
-            lanes = self.n_slots * get(A) * self.room
-            yield rows(
-                X,
-                X_STEP,
-                head * (heads + 2 * get(A) * (kind == "rope" and get(Q) != 0)),
-                kind == "rope",
-            )
-            if get(Q):
-                yield at(Q, lanes * get(C) * size, kind == "rope")
-                yield at(QS, lanes * padded(get(C), 16) * size, kind == "rope")
-            if kind == "attention":
-                yield rows(OUT, OUT_STEP, head * heads, True)
-                yield from [at(W, 4 * heads)] if get(W) else []
-                state, before = (
-                    4 * padded(get(C), 16) + VALUES,
-                    (self.threads - 1) * self.scratch_step,
-                )
-                yield (
-                    "scratch",
-                    self.scratch.address,
-                    before + 16 * padded(get(C), 16) + 16 * KEYS + 4 * state,
-                    True,
-                )
-            else:
-                yield from [rows(W, S, head)] if get(W) else []
-                yield from [at(E, 4 * ((self.n_ctx - 1) // cols + 1))] if get(E) else []
-        elif kind == "angles":
-            yield at(W, 8 * a * get(B))
-            yield rows(OUT, OUT_STEP, 8 * a * get(B), True)
-        elif kind == "headnorm":
-            yield rows(X, X_STEP, 4 * a * get(C), True)
-            yield at(W, 4 * a * get(C))
-        elif kind in ("softcap", "scale"):
-            yield rows(X, X_STEP, wide, True)
-        elif kind in ("convolution", "decays", "delta"):
-            yield from self._extents_of_states(kind, dtype, get, at, rows, given)
-        elif kind == "route":
-            yield rows(X, X_STEP, 4 * a, True)
-            yield at(OUT, 8 * (3 * max(get(C), CHUNK * get(B)) + 4 * a + 1), True)
-        elif kind == "gather":
-            yield rows(X, X_STEP, cols)
-            yield at(C, 8 * self.n_pairs)
-            yield rows(OUT, OUT_STEP, cols, True, self.n_pairs)
-        elif kind in ("combine", "gated"):  # gated_add
-            yield rows(OUT, OUT_STEP, wide, True)
-            yield rows(X, X_STEP, wide, False, self.n_pairs if kind == "combine" else many)
-            yield at(W, 24 * get(C)) if kind == "combine" else rows(W, S, 4)
-        else:  # norms, activations and convert, which put their rows where a matmul takes them
-            if kind in ("rmsnorm", "layernorm"):
-                yield rows(X, X_STEP, 4 * cols, False, CHUNK)
-                yield at(W, 4 * cols)
-                yield from [at(BIAS, 4 * cols)] if get(BIAS) else []
-                yield from [at(C, 8 * many)] if get(C) else []
-            else:
-                yield rows(X, X_STEP, 8 * a if kernel.endswith("_gated") else 4 * cols)
-            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
-            yield from [rows(*place, True) for place in given] if get(Q) else []
-
-    def _extents_of_states(self, kind, gated, get, at, rows, given):
-        a, cols = get(A), get(COLS)
-        if kind == "convolution":
-            yield rows(X, X_STEP, 4 * a * (3 if gated else 1), not gated)
-            yield at(W, 4 * get(B) * cols)
-            yield at(C, (self.n_slots - 1) * get(E) + 4 * max(get(B) - 1, 1) * cols, True)
-            yield from [rows(OUT, OUT_STEP, 4 * cols, True)] if get(OUT) else []
-            yield from [rows(*place, True) for place in given] if get(Q) else []
-        elif kind == "decays":
-            yield rows(X, X_STEP, 8 * a, True)
-            yield at(W, 8 * a)
-        else:
-            yield rows(X, X_STEP, 4 * (2 * get(C) * (a // get(B)) + a * get(D)))
-            yield rows(W, S, 8 * a)
-            yield at(Q, 4 * self.n_slots * a * get(C) * padded(get(D), 16), True)
-            yield rows(OUT, OUT_STEP, 4 * a * get(D), True)
-            yield (
-                "scratch",
-                self.scratch.address,
-                (self.threads - 1) * self.scratch_step + 256,
-                True,
-            )
-
-    def check_extents(self):
-        """All that the records' kernels may touch lies in a buffer, or is read from a tensor of the file; else ModelError.
-        Kernels look at nothing: this arithmetic, once and in Python's exact ints, is what keeps them inside."""
-        places = [(b.address, b.address + b.nbytes, True) for b in self.buffers]
-        places += [
-            (t.data.ctypes.data, t.data.ctypes.data + t.nbytes, False)
-            for t in self.model.tensors.values()
-        ]
-        places.sort()
-        starts = [place[0] for place in places]
-        for kernel, row in self.records:
-            for field, address, nbytes, writes in self.extents(kernel, row):
-                _, end, writable = places[bisect.bisect_right(starts, address) - 1]
-                if not starts[0] <= address <= address + nbytes <= end or writes > writable:
-                    where = f"field {field} of {kernel} reaches {address + nbytes - end:,} bytes too far"
-                    raise ModelError(f"internal: {where}, expected none; please report it")
-
-    # playing
-
-    def _ready(self):
-        """Put the addresses in, and start the workers."""
-        self.program = np.array([row for _, row in self.records], np.int64)
-        self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
-        self.pass_words = self.pas.view(np.int64, self.pas.nbytes // 8)
-        for i, (name, _) in enumerate(self.records):
-            self.program[i, FN // 8] = self.code.address[name]
-        self.program[:, COUNT // 8] += self.pas.address
-        self.program_at = self.program.ctypes.data
-        self.id_rows = self.ids.view(np.int64, 4, CHUNK)
-        vocab = self.config.vocab_size
-        self.logit_rows = self.logits.view(np.float32, WANTED_MAX, padded(vocab, 16))[:, :vocab]
-        for field, row in zip((TOKENS, POSITIONS, SLOTS, WANTED), range(4)):
-            self.pass_words[field // 8] = self.ids.address + 8 * CHUNK * row
-        self.pass_words[SCRATCH // 8], self.pass_words[SCRATCH_STEP // 8] = (
-            self.scratch.address,
-            self.scratch_step,
-        )
-        self.play = self.code.function("play")
-        self.workers = Workers(self.code, self.pas, self.threads) if self.threads > 1 else None
-        self.close = weakref.finalize(self, self.workers.stop if self.workers else int)
+        """See Cache.copy."""
+        self.cache.copy(source, slot, n)
 
     def __call__(self, tokens, positions, slots, wanted):
-        """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices into them, at most
-        WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the next pass overwrites. Where layers keep states,
-        the tokens of a slot stand in their order, each once, from position 0 on."""
-        n, c = len(tokens), self.config
+        """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices
+        into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
+        next pass overwrites. Where layers keep states, the tokens of a slot stand in their order,
+        each once, from position 0 on."""
+        n, c, words = len(tokens), self.config, self.player.words
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
-            raise ValueError(
-                f"{n} tokens and {len(wanted)} logits in a pass, expected 1..{CHUNK} and up to {WANTED_MAX}"
-            )
-        self.settle()
+            found = f"{n} tokens and {len(wanted)} logits in a pass"
+            raise ValueError(f"{found}, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        self.player.settle()
         limits = c.vocab_size, self.n_ctx, self.n_slots, n
-        for name, row, values, limit in zip(
-            self.NAMES, self.id_rows, (tokens, positions, slots, wanted), limits
-        ):
+        given = tokens, positions, slots, wanted
+        for name, row, values, limit in zip(self.NAMES, self.player.ids, given, limits):
             if len(values) and not 0 <= min(values) <= max(values) < limit:
-                raise ValueError(
-                    f"{name} {min(values)} to {max(values)}, expected 0 to {limit - 1}"
-                )
+                found = f"{name} {min(values)} to {max(values)}"
+                raise ValueError(f"{found}, expected 0 to {limit - 1}")
             row[: len(values)] = values
-        self.pass_words[N_TOKENS // 8], self.pass_words[N_WANTED // 8] = n, len(wanted)
-        self.pass_words[N_PAIRS // 8] = n * c.top_k
-        self.run(self.program, self.program_at)
+        words[N_TOKENS // 8], words[N_WANTED // 8] = n, len(wanted)
+        words[N_PAIRS // 8] = n * (c.experts.chosen if c.experts else 0)
+        self.player.run(self.player.program)
         return self.logit_rows[: len(wanted)]
 
-    def run(self, program, at):
-        """Play records, int64 [n, RECORD_BYTES / 8] at that address, on all threads; the pass is as it was set last. The last
-        record must wait: then no thread is still at work when this returns."""
-        assert program[-1, WAIT // 8]
-        self.pass_words[PROGRAM // 8], self.pass_words[N_RECORDS // 8] = at, len(program)
-        if self.workers:
-            self.workers.post()
-        self.play(at, self.pas.address, 0, self.threads)
-
-    def settle(self):
-        """Play a pass that was posted and not played, because Ctrl-C came between the two: the other threads wait in it."""
-        if self.workers:
-            self.workers.settle()
-
     def where_not_finite(self):
-        """Where in the last pass a number first was none: "layer 3", "embedding" or "output"; None if all are finite. Plays
-        it again, record by record: with the same tokens at the same places every pass leaves the same keys and values."""
-        n, first = int(self.pass_words[N_TOKENS // 8]), 0
-        stream = self.x.view(np.float32, CHUNK, padded(self.config.dim, GROUP))[
-            :n, : self.config.dim
-        ]
-        for last in range(len(self.program)):
-            if self.program[last, WAIT // 8]:
-                self.run(self.program[first : last + 1], self.program_at + first * RECORD_BYTES)
+        """Where in the last pass a number first was none: "layer 3", "embedding" or "output"; None
+        if all are finite. Plays it again, record by record: with the same tokens at the same
+        places every pass leaves the same keys and values."""
+        words, rows, first = self.player.words, self.player.program, 0
+        n, dim = int(words[N_TOKENS // 8]), self.config.dim
+        stream = self.program.x.room.view(np.float32, CHUNK, padded(dim, GROUP))[:n, :dim]
+        for last in range(len(rows)):
+            if rows[last, WAIT // 8]:
+                self.player.run(rows[first : last + 1])
                 first = last + 1
                 if not np.isfinite(stream).all():
-                    return self.places[last]
-        wanted = int(self.pass_words[N_WANTED // 8])
+                    return self.program.records[last].place
+        wanted = int(words[N_WANTED // 8])
         return None if np.isfinite(self.logit_rows[:wanted]).all() else "output"
+
+
+def cache_bytes(c, kv, n_ctx):
+    """Of one sequence: keys and values of so many positions, and states. kv: a type's name."""
+    kind = cache_type(kv)
+    return sum(part_bytes(part, kind, n_ctx) for i in range(c.n_layers) for part in keeps(c, i))
+
+
+def has_states(c):
+    """Whether some layers keep what cannot be cut to fewer positions."""
+    return not all(part.cut for i in range(c.n_layers) for part in keeps(c, i))
 
 
 # -----------------------------------------------------------------------------
@@ -5203,9 +6105,9 @@ class Model:
         )
         self.tokenizer = self._find_tokenizer(tokenizer)
         said = {
-            "temperature": c.sample_temperature,
-            "top_p": c.sample_top_p,
-            "top_k": c.sample_top_k,
+            "temperature": c.sampling.temperature,
+            "top_p": c.sampling.top_p,
+            "top_k": c.sampling.top_k,
         }
         self.sampling = {
             name: round(value, 6) for name, value in said.items() if value
@@ -5217,7 +6119,7 @@ class Model:
             None,
         )  # the ids whose keys and values are in the cache, and the list they were taken from
         # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
-        self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
+        self.recurrent, self.kept = has_states(c), (0, [])
         self.fit(1)
         if self.file.size > total_memory():
             self.notice(
@@ -5271,15 +6173,15 @@ class Model:
         shapes = {
             "dim": c.dim,
             "layers": c.n_layers,
-            "heads": c.n_heads,
-            "kv_heads": c.n_kv_heads,
-            "head_dim": c.head_dim,
+            "heads": c.heads.n,
+            "kv_heads": c.heads.kv,
+            "head_dim": c.heads.size,
         }
-        matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
+        matrices = [x for x in t.values() if x.type in MATRIX_TYPES and len(x.shape) == 2]
         weights = [
             x
             for x in t.values()
-            if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
+            if x.type in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
         ]
         return {
             "file": self.file.path,
@@ -5289,7 +6191,7 @@ class Model:
             "parameters": sum(math.prod(x.shape) for x in weights),
             "type": "/".join(sorted({x.dtype for x in matrices})),
             **shapes,
-            "ffn_dim": c.ffn_dim,
+            "ffn_dim": c.ffn.width,
             "vocab_size": c.vocab_size,
             "max_ctx": c.max_ctx,
             "ctx": self.n_ctx,
@@ -5303,14 +6205,7 @@ class Model:
 
     def _cache_bytes(self, n_ctx):
         """Of one sequence: keys and values of so many positions, and states."""
-        c, size, total = self.config, 4 if self.kv == "f32" else 2, 0
-        for i in range(c.n_layers):
-            if not c.attends(i):
-                total += 4 * sum(c.state_floats(i))
-            elif c.kv_layer(i) == i:
-                heads, dim = c.heads(i)
-                total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
-        return total
+        return cache_bytes(self.config, self.kv, n_ctx)
 
     def _keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""
@@ -6234,6 +7129,56 @@ def count_lines(fd, shard):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/ceilings.py
+# What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
+
+def ceilings(forward, notice):
+    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
+    matmul in cache)."""
+    player, records = forward.player, forward.program.records
+    block, sums = Buffer(1 << 28), Buffer(256 * forward.threads)
+    block.raw[::4096] = 1  # pages that were never written are all the same one
+    given = {"x": Place(block), "out": Place(sums), "nbytes": block.nbytes}
+    read = Record("bench", sweep, given, N_TOKENS, True).words()
+    code = Code([sweep], notice)
+    read[FN // 8] = code.address[sweep.name]
+    first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
+    operands, small = records[first].kernel.operands, player.program[first].copy()
+    rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
+    small[operands.n_rows // 8] = rows
+    player.words[N_TOKENS // 8] = CHUNK
+    work = 128 * CHUNK * rows * int(small[operands.cols // 8])
+    read, small = np.stack([read]), np.stack([small] * 64)
+    return best_rate(player, read, block.nbytes), best_rate(player, small, work)
+
+
+def best_rate(player, program, work):
+    """The best of several runs of a program that does so much work, in work a second."""
+    best, spent = math.inf, 0.0
+    while spent < 0.3:
+        start = time.perf_counter()
+        player.run(program)
+        seconds = time.perf_counter() - start
+        best, spent = min(best, seconds), spent + seconds
+    return work / best
+
+
+def token_work(forward):
+    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
+    nbytes, operations = 0, 0
+    for record in forward.program.records:
+        given, kernel = record.given, record.kernel
+        if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
+            continue
+        experts = forward.config.experts
+        share = experts.chosen / experts.n if "experts" in given else 1
+        matrix, scales = given["w"].room.tensor, given.get("scales")
+        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
+        operations += share * 2 * math.prod(matrix.shape)
+    return nbytes, operations
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/flags.py
 # The command line's flags.
 
@@ -6702,21 +7647,9 @@ def bench_model(model, a, show):
             )
 
     read, tile = ceilings(forward, model.notice)
-    unread = {
-        "rope",
-        "rope2",
-        "positions",
-        "positions.s",
-        "ple_embed",
-        "ple_embed.s",
-    }  # of which a row is read
-    unread |= {"embed", "embed.s"} if c.has("head") else set()
-    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
-    part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
+    nbytes, ops = token_work(forward)
     head = 2 * c.vocab_size * c.dim
-    ops = (
-        2 * sum(math.prod(t.shape) * part(t) for t in matrices if t.name[-2:] != ".s") - head
-    )  # for a token without logits
+    ops -= head  # for a token without logits
     for p, n, d in plan:
         decode(0, d, CHUNK)
         nanoseconds = []
@@ -6751,9 +7684,7 @@ def bench_model(model, a, show):
                 "stddev_ts": spread(speeds),
                 "samples_ns": nanoseconds,
                 "samples_ts": speeds,
-                "bytes_per_token": round(sum(t.nbytes * part(t) for t in matrices)) + cache
-                if n
-                else 0,
+                "bytes_per_token": round(nbytes) + cache if n else 0,
                 "read_gbps": read / 1e9,
                 "gops": mean * (ops + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,
@@ -6765,34 +7696,6 @@ def bench_model(model, a, show):
         )
         show(rows[-1])
     return rows
-
-
-def ceilings(forward, notice):
-    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
-    block = Buffer(1 << 28)
-    block.raw[::4096] = 1  # pages that were never written are all the same one
-    record = np.zeros(RECORD_BYTES // 8, np.int64)
-    fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
-    code = Code(["sweep"], notice)
-    record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
-    small = next(
-        row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")
-    ).copy()
-    small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
-    forward.pass_words[N_TOKENS // 8] = CHUNK
-    times = []
-    for program, work in (
-        (np.stack([record]), block.nbytes),
-        (np.stack([small] * 64), 128 * CHUNK * int(small[ROWS // 8] * small[COLS // 8])),
-    ):
-        best, spent = math.inf, 0.0
-        while spent < 0.3:
-            start = time.perf_counter()
-            forward.run(program, program.ctypes.data)
-            seconds = time.perf_counter() - start
-            best, spent = min(best, seconds), spent + seconds
-        times.append(work / best)
-    return times
 
 
 def print_row(row, form):
@@ -7329,6 +8232,29 @@ def launch():
     )  # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/program.py
+# --program: what was recorded for a model, a line a record.
+
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in measured(forward, args)]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
+
+
+def measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
 
 if __name__ == "__main__":

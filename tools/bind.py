@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
-FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder stands for all of its rooms
+FLOORS = (  # from the ground up: what a floor is, its rooms; a folder stands for all in it
     ("the ground", "needs errors files machine"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
@@ -111,7 +111,7 @@ def defined(node):
 
 
 def floors():
-    """[(what a floor is, [Room])] from the ground up, each floor in the order of need; raises Refused."""
+    """[(what a floor is, [Room])] from the ground up, a floor in the order of need; or Refused."""
     rooms, floor_of, out = {}, {}, []
     for number, (_, names) in enumerate(FLOORS):
         for name in names.split():

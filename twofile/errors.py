@@ -2,7 +2,8 @@
 
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to do."""
+    """The file or the request is not one this program can serve; the message says why and what to
+    do."""
 
 
 def printable(text):

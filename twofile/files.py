@@ -12,7 +12,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises
+    ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -10,7 +10,7 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")

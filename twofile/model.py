@@ -16,7 +16,7 @@ from .errors import ModelError, printable
 from .files import _read_small, padded
 from .format.table import VERSION
 from .format.types import MATRIX_TYPES
-from .forward import Forward
+from .forward import Forward, cache_bytes, has_states
 from .guess import Lookup, alike, generate, line_seed
 from .machine import available_cores, total_memory
 from .modelfile import check_id, open_model
@@ -68,9 +68,9 @@ class Model:
         )
         self.tokenizer = self._find_tokenizer(tokenizer)
         said = {
-            "temperature": c.sample_temperature,
-            "top_p": c.sample_top_p,
-            "top_k": c.sample_top_k,
+            "temperature": c.sampling.temperature,
+            "top_p": c.sampling.top_p,
+            "top_k": c.sampling.top_k,
         }
         self.sampling = {
             name: round(value, 6) for name, value in said.items() if value
@@ -82,7 +82,7 @@ class Model:
             None,
         )  # the ids whose keys and values are in the cache, and the list they were taken from
         # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
-        self.recurrent, self.kept = not all(c.attends(i) for i in range(c.n_layers)), (0, [])
+        self.recurrent, self.kept = has_states(c), (0, [])
         self.fit(1)
         if self.file.size > total_memory():
             self.notice(
@@ -136,15 +136,15 @@ class Model:
         shapes = {
             "dim": c.dim,
             "layers": c.n_layers,
-            "heads": c.n_heads,
-            "kv_heads": c.n_kv_heads,
-            "head_dim": c.head_dim,
+            "heads": c.heads.n,
+            "kv_heads": c.heads.kv,
+            "head_dim": c.heads.size,
         }
-        matrices = [x for x in t.values() if x.dtype in MATRIX_TYPES and len(x.shape) == 2]
+        matrices = [x for x in t.values() if x.type in MATRIX_TYPES and len(x.shape) == 2]
         weights = [
             x
             for x in t.values()
-            if x.dtype in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
+            if x.type in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
         ]
         return {
             "file": self.file.path,
@@ -154,7 +154,7 @@ class Model:
             "parameters": sum(math.prod(x.shape) for x in weights),
             "type": "/".join(sorted({x.dtype for x in matrices})),
             **shapes,
-            "ffn_dim": c.ffn_dim,
+            "ffn_dim": c.ffn.width,
             "vocab_size": c.vocab_size,
             "max_ctx": c.max_ctx,
             "ctx": self.n_ctx,
@@ -168,14 +168,7 @@ class Model:
 
     def _cache_bytes(self, n_ctx):
         """Of one sequence: keys and values of so many positions, and states."""
-        c, size, total = self.config, 4 if self.kv == "f32" else 2, 0
-        for i in range(c.n_layers):
-            if not c.attends(i):
-                total += 4 * sum(c.state_floats(i))
-            elif c.kv_layer(i) == i:
-                heads, dim = c.heads(i)
-                total += heads * padded(n_ctx, KEYS) * (dim + padded(dim, 16)) * size
-        return total
+        return cache_bytes(self.config, self.kv, n_ctx)
 
     def _keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""

@@ -12,7 +12,7 @@ from .kept import _cache_folder, _read_cached, _write_cached
 class Code:
     """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
 
-    def __init__(self, names, notice):
+    def __init__(self, kernels, notice):
         try:
             from llvmlite import binding
         except ImportError as e:
@@ -34,14 +34,14 @@ class Code:
         )
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
-        for name in names:
-            found[name] = _read_cached(folder, name, notice)
-        missing = [name for name in names if found[name] is None]
+        for kernel in kernels:
+            found[kernel.name] = _read_cached(folder, kernel.name, notice)
+        missing = [kernel for kernel in kernels if found[kernel.name] is None]
         if missing:
             notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
-        for name in missing:
-            found[name] = compile_kernel(name)
-            _write_cached(folder, name, found[name], notice)
+        for kernel in missing:
+            found[kernel.name] = compile_kernel(kernel)
+            _write_cached(folder, kernel.name, found[kernel.name], notice)
         self.compile_seconds = time.perf_counter() - began if missing else 0.0
         if missing:
             kept = f"kept in {folder}" if folder else "not kept"

@@ -1,8 +1,10 @@
 """A kernel becomes object code, by numba."""
 
+from types import SimpleNamespace
+
 from ..machines.host import host_isa
 from ..words.word import _LL, Word, _vec
-from .kernel import KERNELS, Inline
+from .kernel import Inline
 
 
 def _prepare():
@@ -54,16 +56,16 @@ def _prepare():
     typeof_impl.register(Inline)(kind_of_value)
 
 
-def compile_kernel(name):
+def compile_kernel(kernel):
     """-> (symbol, object code) of one kernel. Takes numba about a second."""
     _prepare()
     import numba
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compiled = jit(KERNELS[name]()).overloads[signature.args]
+    compiled = jit(kernel.make(SimpleNamespace(tiles=_LL.isa == "amx"))).overloads[signature.args]
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
-        raise RuntimeError(f"kernel {name} calls {outside}, which stored code cannot")
+        raise RuntimeError(f"kernel {kernel.name} calls {outside}, which stored code cannot")
     return compiled.fndesc.llvm_func_name, compiled.library._get_compiled_object()

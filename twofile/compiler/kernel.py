@@ -3,8 +3,6 @@
 import functools
 from dataclasses import dataclass
 
-KERNELS = {}
-
 
 @dataclass(frozen=True, eq=False)
 class Inline:
@@ -26,7 +24,21 @@ def inline(function):
     return Inline(function)
 
 
-def kernel(function):
-    """A compiled entry point (record, pass, thread, threads); all int64."""
-    KERNELS[function.__name__] = lambda: function
-    return function
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Compiled code: a function of four int64 (record, pass, thread, threads) -> int64.
+
+    name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
+    record gives it (program/operands.py); None: it is no step of a program. type: what its weights
+    or its cache are made of, where there are kernels for several.
+    """
+
+    name: str
+    make: object
+    operands: object = None
+    type: object = None
+
+
+def kernel(declared=None):
+    """The Kernel of a function that is the same on all machines, with these operands."""
+    return lambda function: Kernel(function.__name__, lambda machine: function, declared)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..files import padded
-from .types import DTYPES, GROUP, tensor_bytes
+from .types import TYPES, Type
 
 MAGIC = b"\x89LMB\r\n\x1a\n"
 VERSION = 1
@@ -30,109 +30,101 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 
 @dataclass(frozen=True)
 class Tensor:
-    """One row of the tensor table. data is the mapped bytes: uint8 [nbytes], read-only."""
+    """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
+    read-only."""
 
     name: str
-    dtype: str
+    type: Type
     shape: tuple
     off: int
     nbytes: int
     sha256: bytes
     data: np.ndarray = None
 
+    @property
+    def dtype(self):
+        """The type's name."""
+        return self.type.name
 
-def _read_meta(f, size):
+
+def read_meta(f, size):
     """The bytes [0, data_off) of the file; checks what must hold before anything is allocated."""
     head = f.read(PAGE)
     if not head.startswith(MAGIC):
-        _refuse_magic(head)
+        refuse_magic(head)
     if size < 2 * PAGE or len(head) < PAGE:
-        raise ModelError(
-            f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model; download or export it again"
-        )
+        found = f"{size:,} bytes, shorter than the {2 * PAGE:,} of any model"
+        raise ModelError(f"{found}; download or export it again")
     _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
     if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
-        raise ModelError(
-            "a big-endian file; expected little-endian; export it again with this export.py"
-        )
+        found = "a big-endian file; expected little-endian"
+        raise ModelError(f"{found}; export it again with this export.py")
     if version != VERSION:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
     if endian != ENDIAN:
-        raise ModelError(
-            f"byte order mark {endian:#x}, expected {ENDIAN:#x}; the header is damaged, copy it again"
-        )
+        found = f"byte order mark {endian:#x}, expected {ENDIAN:#x}"
+        raise ModelError(f"{found}; the header is damaged, copy it again")
     if file_size != size:
-        raise ModelError(
-            f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?); copy it again"
-        )
+        found = f"file is {size:,} bytes, header says {file_size:,} (truncated or appended to?)"
+        raise ModelError(f"{found}; copy it again")
     if not 1 <= n <= 65536 or record != RECORD or table_off != PAGE:
-        raise ModelError(
-            f"{n} tensors of {record} bytes at {table_off}, expected 1..65536 of 192 at 4096; export again"
-        )
-    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= min(
-        size, PAGE + n * RECORD + (1 << 20) + PAGE
-    ):
-        raise ModelError(
-            f"header puts the data at {data_off:,}, expected a page after the tensor table; export again"
-        )
+        found = f"{n} tensors of {record} bytes at {table_off}"
+        raise ModelError(f"{found}, expected 1..65536 of 192 at 4096; export again")
+    last = min(size, PAGE + n * RECORD + (1 << 20) + PAGE)
+    if data_off % PAGE or not PAGE + n * RECORD <= data_off <= last:
+        found = f"header puts the data at {data_off:,}"
+        raise ModelError(f"{found}, expected a page after the tensor table; export again")
     return head + f.read(data_off - PAGE)
 
 
-def _refuse_magic(head):
+def refuse_magic(head):
+    """ModelError that says what people passed instead of a model.bin."""
     for magic, what in FOREIGN:
         if head.startswith(magic):
-            raise ModelError(
-                f"this is {what}; expected a model.bin; convert the model with export.py"
-            )
-    if (
-        head[8:16]
-        and struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
-        and head[8:9] == b"{"
-    ):
-        raise ModelError(
-            "this is a safetensors file; expected a model.bin; convert its folder with export.py"
-        )
+            wants = "expected a model.bin; convert the model with export.py"
+            raise ModelError(f"this is {what}; {wants}")
+    small = struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
+    if head[8:16] and small and head[8:9] == b"{":
+        found = "this is a safetensors file; expected a model.bin"
+        raise ModelError(f"{found}; convert its folder with export.py")
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
 
-def _read_table(meta, n, data_off):
-    """The tensor records, each checked by itself and against its neighbour; all arithmetic in Python ints."""
-    names = {number: name for name, number in DTYPES.items()}
-    tensors, expected_off = [], data_off
+def read_table(meta, n, data_off):
+    """[Tensor] without data, each record checked by itself and against its neighbour; all
+    arithmetic in Python's ints."""
+    tensors, expected = [], data_off
     for i in range(n):
         raw = meta[PAGE + i * RECORD : PAGE + (i + 1) * RECORD]
-        name, dtype, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
-        dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
-        text = name.rstrip(b"\0").decode("ascii", "replace")
-
-        def refuse(found, i=i, text=text):
-            raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
-
-        if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
-            refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
-        if dtype not in names or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
-            refuse(
-                f"type {dtype}, {ndim} dims, layout {layout} are not known; does it need a newer run.py"
-            )
-        shape = tuple(dims[:ndim])
-        if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
-            refuse(f"dims {dims}, expected 1..2^31 and zeros after")
-        kind = names[dtype]
-        quantised = kind in ("q8_0", "q4_0")
-        if (
-            group != (GROUP if quantised else 0)
-            or layout != (ndim == 2)
-            or (quantised and not layout)
-        ):
-            refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind}")
-        if off != expected_off or off % 64:
-            refuse(f"begins at {off:,}, expected {expected_off:,} (overlap or hole)")
-        if nbytes != tensor_bytes(kind, shape, layout):
-            want = tensor_bytes(kind, shape, layout)
-            refuse(f"{nbytes:,} bytes, expected {want:,} for {shape}")
-        tensors.append(Tensor(text, kind, shape, off, nbytes, sha))
-        expected_off = padded(off + nbytes, 64)
+        tensors.append(read_record(raw, i, expected))
+        expected = padded(tensors[-1].off + tensors[-1].nbytes, 64)
     return tensors
+
+
+def read_record(raw, i, expected):
+    """A record of the table -> Tensor; expected: where its data must begin."""
+    name, number, ndim, *rest = RECORD_FIELDS.unpack_from(raw)
+    dims, (off, nbytes, group, layout, sha) = rest[:4], rest[4:]
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+
+    def refuse(found):
+        raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
+
+    if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
+        refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
+    kind = {t.number: t for t in TYPES}.get(number)
+    if kind is None or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
+        found = f"type {number}, {ndim} dims, layout {layout} are not known"
+        refuse(f"{found}; does it need a newer run.py")
+    shape = tuple(dims[:ndim])
+    if any(not 1 <= d <= 1 << 31 for d in shape) or any(dims[ndim:]):
+        refuse(f"dims {dims}, expected 1..2^31 and zeros after")
+    if group != kind.group or layout != (ndim == 2) or (kind.quantised and not layout):
+        refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind.name}")
+    if off != expected or off % 64:
+        refuse(f"begins at {off:,}, expected {expected:,} (overlap or hole)")
+    if nbytes != kind.nbytes(shape, layout):
+        refuse(f"{nbytes:,} bytes, expected {kind.nbytes(shape, layout):,} for {shape}")
+    return Tensor(text, kind, shape, off, nbytes, sha)

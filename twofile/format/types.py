@@ -1,26 +1,68 @@
-"""How the elements of a tensor stand in the file."""
+"""How the elements of a tensor stand in the file: bits, and what scales them."""
 
 import math
+from dataclasses import dataclass
 
 from ..files import padded
 
-GROUP = 32  # columns that share a scale in q8_0 and q4_0
-BLOCK = 16  # rows of a block; see pack_matrix in export.py
-DTYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4, "q4_0": 5, "i32": 6, "u8": 7}
-BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4, "i32": 32, "u8": 8}
-MATRIX_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+GROUP = 32  # columns that share a scale
+BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
 
 
-def tensor_bytes(dtype, shape, layout):
-    """Bytes a tensor takes in the file, as an exact Python int; layout 1 counts the padding of its blocks."""
-    if layout:
-        shape = (
-            padded(shape[0], BLOCK),
-            padded(shape[1], GROUP) if dtype in ("q8_0", "q4_0") else shape[1],
-        )
-    return math.prod(shape) * BITS[dtype] // 8
+@dataclass(frozen=True, eq=False)
+class Type:
+    """A type of elements: how many bits, and what the bits mean.
+
+    number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
+    scale: the Type of a scale that GROUP columns of a row share, in the tensor NAME.s; None =
+    the elements are the numbers themselves. zero: what is taken off an element before it is
+    scaled. matrix: whether a matrix may be of this type.
+    """
+
+    name: str
+    number: int
+    bits: int
+    numpy: str
+    matrix: bool = True
+    scale: "Type | None" = None
+    zero: int = 0
+
+    @property
+    def quantised(self):
+        return self.scale is not None
+
+    @property
+    def group(self):
+        """Columns that share a scale, as the table says it: 0 = there is none."""
+        return GROUP if self.quantised else 0
+
+    def columns(self, n):
+        """Columns that a row of n takes, with what fills its last group up."""
+        return padded(n, GROUP) if self.quantised else n
+
+    def nbytes(self, shape, blocked):
+        """Bytes of a tensor in the file, an exact int; blocked: with its blocks filled up."""
+        if blocked:
+            shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
+        return math.prod(shape) * self.bits // 8
+
+    def scales(self, shape):
+        """Shape of NAME.s for a matrix of this shape: [blocks, groups, rows of a block]."""
+        return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
 
 
-def scale_shape(shape):
-    """Shape of W.s for a quantised matrix of this shape: [blocks, groups, rows of a block]."""
-    return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+F32 = Type("f32", 1, 32, "<f4")
+F16 = Type("f16", 2, 16, "<f2")
+BF16 = Type("bf16", 3, 16, "<u2")
+Q8_0 = Type("q8_0", 4, 8, "u1", scale=F16, zero=128)
+Q4_0 = Type("q4_0", 5, 4, "u1", scale=F16, zero=8)
+I32 = Type("i32", 6, 32, "<i4", matrix=False)
+U8 = Type("u8", 7, 8, "u1", matrix=False)
+
+TYPES = (F32, F16, BF16, Q8_0, Q4_0, I32, U8)  # in the order of their numbers
+MATRIX_TYPES = tuple(t for t in TYPES if t.matrix)
+
+
+def type_of(name):
+    """The Type of that name; KeyError for others."""
+    return {t.name: t for t in TYPES}[name]

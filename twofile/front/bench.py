@@ -1,20 +1,18 @@
 """Tokens per second, as llama-bench measures them, and the machine's ceilings beside them."""
 
 import argparse
-import math
 import random
 import sys
 import time
 
 import numpy as np
 
-from ..compiler.code import Code
 from ..errors import ModelError, printable
 from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
 from ..machines.host import host_isa
 from ..model import Model
-from ..program.buffers import Buffer
-from ..program.passes import CHUNK, COLS, FN, N_TOKENS, OUT, RECORD_BYTES, ROWS, WAIT, X
+from ..program.passes import CHUNK
+from .ceilings import ceilings, token_work
 from .flags import Parser, numbers
 
 
@@ -103,21 +101,9 @@ def bench_model(model, a, show):
             )
 
     read, tile = ceilings(forward, model.notice)
-    unread = {
-        "rope",
-        "rope2",
-        "positions",
-        "positions.s",
-        "ple_embed",
-        "ple_embed.s",
-    }  # of which a row is read
-    unread |= {"embed", "embed.s"} if c.has("head") else set()
-    matrices = [t for t in model.file.tensors.values() if len(t.shape) > 1 and t.name not in unread]
-    part = lambda t: c.top_k / c.n_experts if ".experts_" in t.name else 1  # of a token
+    nbytes, ops = token_work(forward)
     head = 2 * c.vocab_size * c.dim
-    ops = (
-        2 * sum(math.prod(t.shape) * part(t) for t in matrices if t.name[-2:] != ".s") - head
-    )  # for a token without logits
+    ops -= head  # for a token without logits
     for p, n, d in plan:
         decode(0, d, CHUNK)
         nanoseconds = []
@@ -152,9 +138,7 @@ def bench_model(model, a, show):
                 "stddev_ts": spread(speeds),
                 "samples_ns": nanoseconds,
                 "samples_ts": speeds,
-                "bytes_per_token": round(sum(t.nbytes * part(t) for t in matrices)) + cache
-                if n
-                else 0,
+                "bytes_per_token": round(nbytes) + cache if n else 0,
                 "read_gbps": read / 1e9,
                 "gops": mean * (ops + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,
@@ -166,34 +150,6 @@ def bench_model(model, a, show):
         )
         show(rows[-1])
     return rows
-
-
-def ceilings(forward, notice):
-    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the matmul in cache)."""
-    block = Buffer(1 << 28)
-    block.raw[::4096] = 1  # pages that were never written are all the same one
-    record = np.zeros(RECORD_BYTES // 8, np.int64)
-    fields = [f // 8 for f in (FN, WAIT, X, ROWS, OUT)]
-    code = Code(["sweep"], notice)
-    record[fields] = code.address["sweep"], 1, block.address, block.nbytes, forward.logits.address
-    small = next(
-        row for (name, _), row in zip(forward.records, forward.program) if name.startswith("matmul")
-    ).copy()
-    small[ROWS // 8] = min(small[ROWS // 8], 64 * forward.threads)
-    forward.pass_words[N_TOKENS // 8] = CHUNK
-    times = []
-    for program, work in (
-        (np.stack([record]), block.nbytes),
-        (np.stack([small] * 64), 128 * CHUNK * int(small[ROWS // 8] * small[COLS // 8])),
-    ):
-        best, spent = math.inf, 0.0
-        while spent < 0.3:
-            start = time.perf_counter()
-            forward.run(program, program.ctypes.data)
-            seconds = time.perf_counter() - start
-            best, spent = min(best, seconds), spent + seconds
-        times.append(work / best)
-    return times
 
 
 def print_row(row, form):

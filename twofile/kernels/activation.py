@@ -2,12 +2,39 @@
 
 import numpy as np
 
-from ..compiler.kernel import inline, kernel
-from ..program.passes import COLS, COUNT, GAIN, X_STEP, A, B, X
+from ..compiler.kernel import Kernel, inline, kernel
+from ..files import padded
+from ..program.operands import Number, Real, Rows, operands
+from ..program.passes import COUNT
 from ..words.memory import load, peek, peek_f32, store
 from ..words.numbers import add, div, exp, fma, keep, larger, magnitude, mul, splat, sub, zeros1
 from .play import share
-from .rows import put_group
+from .rows import INPUT, put_group
+
+PLAIN = operands(
+    "out or q = function(x).",
+    INPUT,
+    x=Rows(lambda r: 4 * r.cols),
+    width=Number("columns without those that fill up"),
+)
+GATED = operands(
+    "out or q = function(gate) * up; x holds gate [width], then up [width].",
+    INPUT,
+    x=Rows(lambda r: 8 * r.width),
+    width=Number("columns of gate, and of up"),
+)
+CLAMPED_GATED = operands(
+    "out or q = gate * sigmoid(alpha * gate) * (up + 1), the gate at most limit, up within it.",
+    GATED,
+    alpha=Real("of the sigmoid"),
+    limit=Real("of gate and of up's size"),
+)
+IN_PLACE = operands(
+    "x = function(x, gain), in place.",
+    x=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    width=Number("columns"),
+    gain=Real("a factor, or a cap"),
+)
 
 
 @inline
@@ -23,7 +50,8 @@ def tanh(v):
 
 @inline
 def gelu_tanh(v):
-    """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it: v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
+    """v * Phi(v) as Hendrycks and Gimpel (2016) approximate it:
+    v * sigmoid(1.5957691 * (v + 0.044715 * v^3))"""
     inner = mul(
         v,
         fma(mul(v, v), splat(np.float32(0.07135481282553)), splat(np.float32(1.5957691216057308))),
@@ -33,7 +61,7 @@ def gelu_tanh(v):
 
 @inline
 def gelu_erf(v):
-    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, right to 7.5e-8."""
+    """v * Phi(v) = max(v, 0) - |v| * Phi(-|v|); Phi by Abramowitz and Stegun 7.1.26, to 7.5e-8."""
     size = magnitude(v)
     z = mul(size, splat(np.float32(0.7071067811865476)))
     t = div(splat(np.float32(1)), fma(z, splat(np.float32(0.3275911)), splat(np.float32(1))))
@@ -63,15 +91,15 @@ def relu2(v):
 
 
 def activation(function, gated):
-    """OUT or Q = function(gate) * up, X holding gate [A], then up [A]; or function(X), if not gated."""
+    """PLAIN or GATED with a function of vectors; both have their operands at the same offsets."""
 
     def activation(record, pas, t, threads):
-        groups, n = peek(record + COLS) // 32, peek(record + A)
+        groups, n = peek(record + GATED.cols) // 32, peek(record + GATED.width)
         zero = np.float32(0)
         first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
         for item in range(first, last):
             i, g = item // groups, item % groups
-            x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+            x = peek(record + GATED.x) + i * peek(record + GATED.x_step) + 128 * g
             v0, v1 = function(load(x)), function(load(x + 64))
             if gated:
                 v0, v1 = mul(v0, load(x + 4 * n)), mul(v1, load(x + 4 * n + 64))
@@ -83,16 +111,18 @@ def activation(function, gated):
     return activation
 
 
-@kernel
+@kernel(CLAMPED_GATED)
 def clamped_gated(record, pas, t, threads):
-    """As activation, gated, of gpt-oss: gate * sigmoid(GAIN * gate) * (up + 1), the gate at most B, up within -B and B."""
-    groups, n, zero = peek(record + COLS) // 32, peek(record + A), np.float32(0)
-    alpha, limit = splat(peek_f32(record + GAIN)), splat(peek_f32(record + B))
+    """GATED as gpt-oss has it."""
+    groups, n = peek(record + CLAMPED_GATED.cols) // 32, peek(record + CLAMPED_GATED.width)
+    zero = np.float32(0)
+    alpha = splat(peek_f32(record + CLAMPED_GATED.alpha))
+    limit = splat(peek_f32(record + CLAMPED_GATED.limit))
     one, low = splat(np.float32(1)), sub(zeros1(), limit)
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
         i, g = item // groups, item % groups
-        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        x = peek(record + CLAMPED_GATED.x) + i * peek(record + CLAMPED_GATED.x_step) + 128 * g
         v0, v1 = zeros1(), zeros1()
         for half in range(2):
             gate = sub(zeros1(), larger(sub(zeros1(), load(x + 64 * half)), low))
@@ -107,14 +137,18 @@ def clamped_gated(record, pas, t, threads):
 
 
 def in_place(function):
-    """X = function(X, GAIN), in place; A columns."""
+    """IN_PLACE with a function of vectors and gain."""
 
     def in_place(record, pas, t, threads):
-        blocks = (peek(record + A) + 15) // 16
+        blocks = (peek(record + IN_PLACE.width) + 15) // 16
         first, last = share(peek(peek(record + COUNT)) * blocks, t, threads)
         for item in range(first, last):
-            x = peek(record + X) + item // blocks * peek(record + X_STEP) + item % blocks * 64
-            store(x, function(load(x), peek_f32(record + GAIN)))
+            x = (
+                peek(record + IN_PLACE.x)
+                + item // blocks * peek(record + IN_PLACE.x_step)
+                + item % blocks * 64
+            )
+            store(x, function(load(x), peek_f32(record + IN_PLACE.gain)))
         return 0
 
     return in_place
@@ -128,3 +162,24 @@ def times(v, gain):
 @inline
 def capped(v, cap):
     return mul(splat(cap), tanh(div(v, splat(cap))))
+
+
+def pair(name, function):
+    """The two kernels of an activation: without a gate, with one."""
+    return (
+        Kernel(f"{name}_plain", lambda machine: activation(function, False), PLAIN),
+        Kernel(f"{name}_gated", lambda machine: activation(function, True), GATED),
+    )
+
+
+FUNCTIONS = {  # by name of ACTIVATIONS: what there is without a gate, and with one
+    "silu": pair("silu", silu),
+    "gelu_tanh": pair("gelu_tanh", gelu_tanh),
+    "gelu_erf": pair("gelu_erf", gelu_erf),
+    "relu": pair("relu", relu),
+    "relu2": pair("relu2", relu2),
+    "clamped": (None, clamped_gated),
+}
+sigmoid_gated = Kernel("sigmoid_gated", lambda machine: activation(sigmoid, True), GATED)
+softcap = Kernel("softcap", lambda machine: in_place(capped), IN_PLACE)
+scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)

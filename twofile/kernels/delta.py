@@ -3,45 +3,48 @@
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
-from ..program.passes import (
-    N_TOKENS,
-    OUT,
-    OUT_STEP,
-    POSITIONS,
-    SCRATCH,
-    SCRATCH_STEP,
-    SLOTS,
-    X_STEP,
-    A,
-    B,
-    C,
-    D,
-    E,
-    Q,
-    S,
-    W,
-    X,
-)
+from ..files import padded
+from ..program.operands import Flat, Number, Rows, Scratch, operands
+from ..program.passes import N_TOKENS, POSITIONS, SCRATCH, SCRATCH_STEP, SLOTS
 from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, spreads, stores
 from ..words.numbers import add, fma, mul, splat, store_first, sub, zeros4
 from .exact import exp64
 from .play import share
 
+DECAYS = operands(
+    "x [b, a; heads each], in place: b becomes sigmoid(b), a exp(rate log(1 + e^(a + bias))).",
+    x=Rows(lambda r: 8 * r.heads, writes=True),
+    rates=Flat(lambda r: 8 * r.heads),  # rates, then biases
+    heads=Number("heads of values"),
+)
+DELTA_RULE = operands(
+    "A head's state S [keys, values] fades, learns where it was wrong, is read: S = decay S; "
+    "S += k (rate (v - k S)); out = q S. x: q and k of heads that have group heads of values each, "
+    "side by side or, with turns, in turns; then v of all heads.",
+    x=Rows(lambda r: 4 * (2 * r.keys * (r.heads // r.group) + r.heads * r.values)),
+    rates=Rows(lambda r: 8 * r.heads),  # what DECAYS left: all rates, then all decays
+    states=Flat(  # [slot, head, values / 16, keys, 16], begun anew at position 0
+        lambda r: 4 * r.slots * r.heads * r.keys * padded(r.values, 16), writes=True
+    ),
+    out=Rows(lambda r: 4 * r.heads * r.values, writes=True),
+    heads=Number("heads of values"),
+    group=Number("of these that share a q and a k"),
+    keys=Number("columns of q and of k"),
+    values=Number("columns of v"),
+    turns=Number("1 = head h has pair h mod pairs, else h div group"),
+    sums=Scratch(lambda r: 256),
+)
 
-@kernel
+
+@kernel(DECAYS)
 def decays(record, pas, t, threads):
-    """X [tokens, 2 A], in place: b becomes sigmoid(b), a becomes exp(rate * log(1 + exp(a + bias))); W: A rates, A biases."""
-    n = peek(record + A)
+    n = peek(record + DECAYS.heads)
     first, last = share(peek(pas + N_TOKENS) * n, t, threads)
     for item in range(first, last):
-        x, w = (
-            peek(record + X) + item // n * peek(record + X_STEP) + 4 * (item % n),
-            peek(record + W) + 4 * (item % n),
-        )
-        b, a = (
-            np.float64(peek_f32(x)),
-            np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n)),
-        )
+        x = peek(record + DECAYS.x) + item // n * peek(record + DECAYS.x_step) + 4 * (item % n)
+        w = peek(record + DECAYS.rates) + 4 * (item % n)
+        b = np.float64(peek_f32(x))
+        a = np.float64(peek_f32(x + 4 * n)) + np.float64(peek_f32(w + 4 * n))
         e = exp64(-abs(b))
         poke_f32(x, np.float32((1.0 if b > 0.0 else e) / (1.0 + e)))
         e = exp64(-abs(a))
@@ -64,35 +67,30 @@ def four_rows(acc, scratch):
     )
 
 
-@kernel
+@kernel(DELTA_RULE)
 def delta(record, pas, t, threads):
-    """The gated delta rule (Yang et al. 2024): a head's state S [C keys, D values] fades, learns where it was wrong, is read:
-    S = decay S; S += k (rate (v - k S)); OUT = q S. X: q and k of heads that have B heads of values each, side by side, or, if
-    E, in turns; then v of all A heads. W: all rates, then all decays, of step S. Q: states [slot, head, D / 16, C, 16], begun
-    anew at position 0.
-
-    A thread has 16 columns of a head's state at a time, and takes the tokens in turn: a sequence's must stand in its order.
-    """
-    heads, group, keys, dim = peek(record + A), peek(record + B), peek(record + C), peek(record + D)
-    pairs, blocks, scratch = (
-        heads // group,
-        (dim + 15) // 16,
-        peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP),
-    )
+    """Yang et al. 2024. A thread has 16 columns of a head's state at a time, and takes the tokens
+    in turn: a sequence's must stand in its order."""
+    heads, group = peek(record + DELTA_RULE.heads), peek(record + DELTA_RULE.group)
+    keys, dim = peek(record + DELTA_RULE.keys), peek(record + DELTA_RULE.values)
+    pairs, blocks = heads // group, (dim + 15) // 16
+    scratch = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
     first, last = share(heads * blocks, t, threads)
     for item in range(first, last):
         head, at = item // blocks, item % blocks * 16
-        pair = head % pairs if peek(record + E) != 0 else head // group
+        pair = head % pairs if peek(record + DELTA_RULE.turns) != 0 else head // group
         for i in range(peek(pas + N_TOKENS)):
-            x, w = (
-                peek(record + X) + i * peek(record + X_STEP),
-                peek(record + W) + i * peek(record + S) + 4 * head,
+            x = peek(record + DELTA_RULE.x) + i * peek(record + DELTA_RULE.x_step)
+            w = (
+                peek(record + DELTA_RULE.rates)
+                + i * peek(record + DELTA_RULE.rates_step)
+                + 4 * head
             )
             q, k = x + 4 * keys * pair, x + 4 * keys * (pairs + pair)
             v = load(x + 4 * (2 * keys * pairs + dim * head + at))
             rate, decay = splat(peek_f32(w)), splat(peek_f32(w + 4 * heads))
             s = (
-                peek(record + Q)
+                peek(record + DELTA_RULE.states)
                 + (peek(peek(pas + SLOTS) + 8 * i) * heads * blocks + item) * keys * 64
             )
             acc = zeros4()
@@ -109,6 +107,10 @@ def delta(record, pas, t, threads):
                 rows = fma(spreads(acc, k + 4 * j, 4), change, loads_f32(acc, s + 64 * j, 64))
                 stores(s + 64 * j, 64, rows)
                 acc = fma(rows, spreads(acc, q + 4 * j, 4), acc)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + 4 * (dim * head + at)
+            out = (
+                peek(record + DELTA_RULE.out)
+                + i * peek(record + DELTA_RULE.out_step)
+                + 4 * (dim * head + at)
+            )
             store_first(out, four_rows(acc, scratch), dim - at)
     return 0

@@ -2,53 +2,47 @@
 
 import numpy as np
 
-from ..compiler.kernel import inline
-from ..program.passes import ADD, COLS, GAIN, N_TOKENS, OUT, OUT_STEP, A, B, S, W
-from ..words.memory import peek, peek_f16, peek_f32, peek_u8, poke_f32
+from ..compiler.kernel import Kernel
+from ..program.operands import Number, Real, Rows, operands
+from ..program.passes import N_TOKENS
+from ..words.memory import peek, peek_f32, poke_f32
 from .play import share
+from .weights import ELEMENTS, WEIGHTS
 
-
-@inline
-def weight_q8(record, row, k):
-    """Element [row, k] of W."""
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
-    return np.float32(peek_u8(w) - 128) * scale
-
-
-@inline
-def weight_q4(record, row, k):
-    groups, lane = peek(record + COLS) // 32, row % 16
-    scale = peek_f16(peek(record + S) + (row // 16 * groups + k // 32) * 32 + 2 * lane)
-    w = peek(record + W) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
-    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
-
-
-def weight_float(peek_weight, size):
-    def weight(record, row, k):
-        return peek_weight(
-            peek(record + W) + ((row // 16 * peek(record + COLS) + k) * 16 + row % 16) * size
-        )
-
-    return inline(weight)
+EMBED = operands(
+    "out [tokens, width] = gain * the rows of w that ids name, added to what stands there if add.",
+    ELEMENTS,
+    out=Rows(lambda r: 4 * r.width, writes=True),
+    width=Number("columns"),
+    gain=Real("factor"),
+    add=Number("1 = added to out", 0),
+)
 
 
 def embed(weight):
-    """OUT [tokens, A] = the rows of W that the ids at B of the pass name, times GAIN; added to OUT if ADD."""
+    """EMBED with weight(record, row, k)."""
 
     def embed(record, pas, t, threads):
-        cols = peek(record + A)
-        gain = peek_f32(record + GAIN)
+        cols = peek(record + EMBED.width)
+        gain = peek_f32(record + EMBED.gain)
         for i in range(peek(pas + N_TOKENS)):
-            row = peek(peek(pas + peek(record + B)) + 8 * i)
-            out = peek(record + OUT) + i * peek(record + OUT_STEP)
+            row = peek(peek(pas + peek(record + EMBED.ids)) + 8 * i)
+            out = peek(record + EMBED.out) + i * peek(record + EMBED.out_step)
             first, last = share(cols, t, threads)
             for k in range(first, last):
                 before = np.float32(0)
-                if peek(record + ADD) != 0:
+                if peek(record + EMBED.add) != 0:
                     before = peek_f32(out + 4 * k)
                 poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
         return 0
 
     return embed
+
+
+def embed_of(weights):
+    """The embed of a type of weights."""
+    make = lambda machine: embed(weights.element)
+    return Kernel(f"embed_{weights.type.name}", make, EMBED, weights.type)
+
+
+EMBEDS = {weights.type: embed_of(weights) for weights in WEIGHTS}

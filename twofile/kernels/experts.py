@@ -2,44 +2,76 @@
 
 import numpy as np
 
-from ..compiler.kernel import inline, kernel
-from ..program.passes import (
-    COLS,
-    GAIN,
-    N_PAIRS,
-    N_TOKENS,
-    OUT,
-    OUT_STEP,
-    ROWS,
-    X_STEP,
-    A,
-    B,
-    C,
-    D,
-    E,
-    S,
-    W,
-    X,
-)
+from ..compiler.kernel import Kernel, inline, kernel
+from ..files import padded
+from ..program.operands import Flat, Number, Real, Rows, operands
+from ..program.passes import CHUNK, N_PAIRS, N_TOKENS
 from ..words.memory import load, peek, peek_f32, peek_i32, poke, poke_f32, poke_i32, store
 from ..words.numbers import add, div, exp, fma, mul, opaque, splat, sub, zeros1, zeros4
 from .exact import exp64
 from .play import share
 from .rows import put_rows
+from .weights import FLOATS, QUANTISED, WEIGHTS, sums_float
+
+ROUTE = operands(
+    "The router's logits x [tokens, experts] -> chosen experts for each token.",
+    x=Rows(lambda r: 4 * r.experts, writes=True),
+    tables=Flat(lambda r: 8 * (3 * max(r.room, CHUNK * r.chosen) + 4 * r.experts + 1), writes=True),
+    experts=Number("experts of the layer"),
+    chosen=Number("experts of a token"),
+    room=Number("pairs of token and expert that a table has room for"),
+    normed=Number("1 = the weights of a token sum to 1"),
+)
+GATHER = operands(
+    "out [pairs] = the rows x of their tokens.",
+    x=Rows(lambda r: r.nbytes),
+    tokens=Flat(lambda r: 8 * r.pairs),  # int64, a token a pair: route's first table
+    out=Rows(lambda r: r.nbytes, writes=True, many=lambda r: r.pairs),
+    nbytes=Number("bytes of a row, a multiple of 4"),
+)
+COMBINE = operands(
+    "out [tokens, width] += gain * the sum over each token's pairs of weight * x [pairs, width].",
+    out=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    x=Rows(lambda r: 4 * padded(r.width, 16), many=lambda r: r.pairs),
+    tables=Flat(lambda r: 24 * r.room),  # route's
+    width=Number("columns"),
+    chosen=Number("pairs of a token"),
+    room=Number("pairs that a table has room for"),
+    gain=Real("factor"),
+)
+GATED_ADD = operands(
+    "out [tokens, width] += gain * sigmoid(gate [tokens, 1]) * x [tokens, width].",
+    out=Rows(lambda r: 4 * padded(r.width, 16), writes=True),
+    x=Rows(lambda r: 4 * padded(r.width, 16)),
+    gate=Rows(lambda r: 4),
+    width=Number("columns"),
+    gain=Real("factor"),
+)
 
 
-@kernel
-def route(record, pas, t, threads):
-    """The router's logits X [tokens, A experts] -> B experts for each token. At OUT, tables of C pairs of token and expert, by
-    expert: the token of each pair; for token i, choice j, at i * B + j: the pair, and (float32) its weight; then a count for
-    each expert, and the runs: how many, and for each the expert, its first pair, how many pairs. D: the weights sum to 1."""
-    experts, k, n, room = (
-        peek(record + A),
-        peek(record + B),
-        peek(pas + N_TOKENS),
-        8 * peek(record + C),
+def asked(group):
+    """The operands of a matmul for pairs of token and expert that lie by expert."""
+    return operands(
+        group.about,
+        group,
+        # route's: how many, and for each its expert, its first pair, how many pairs
+        runs=Flat(lambda r: 8 + 24 * r.experts),
+        biases=Flat(lambda r: 4 * r.n_rows * r.experts, optional=True),  # all experts'
+        experts=Number("matrices of n_rows, one below the other"),
     )
-    tokens = peek(record + OUT)
+
+
+EXPERTS_FLOATS, EXPERTS_QUANTISED = asked(FLOATS), asked(QUANTISED)
+
+
+@kernel(ROUTE)
+def route(record, pas, t, threads):
+    """At tables, of room pairs each, by expert: the token of each pair; for token i, choice j, at
+    i * chosen + j: the pair, and (float32) its weight; then a count for each expert, and the runs:
+    how many, and for each the expert, its first pair, how many pairs."""
+    experts, k = peek(record + ROUTE.experts), peek(record + ROUTE.chosen)
+    n, room = peek(pas + N_TOKENS), 8 * peek(record + ROUTE.room)
+    tokens = peek(record + ROUTE.tables)
     pairs, weights, counts = tokens + room, tokens + 2 * room, tokens + 3 * room
     runs = counts + 8 * experts
     if t != 0:
@@ -47,7 +79,7 @@ def route(record, pas, t, threads):
     for e in range(experts):
         poke(counts + 8 * e, 0)
     for i in range(n):
-        x = peek(record + X) + i * peek(record + X_STEP)
+        x = peek(record + ROUTE.x) + i * peek(record + ROUTE.x_step)
         top, total, sum_ = np.float64(peek_f32(x)), 0.0, 0.0
         for e in range(experts):
             top = max(top, np.float64(peek_f32(x + 4 * e)))
@@ -64,7 +96,7 @@ def route(record, pas, t, threads):
             poke(pairs + 8 * j, best)
             poke_f32(weights + 8 * j, np.float32(weight))
             poke(counts + 8 * best, peek(counts + 8 * best) + 1)
-        if peek(record + D) != 0:
+        if peek(record + ROUTE.normed) != 0:
             for j in range(i * k, i * k + k):
                 poke_f32(weights + 8 * j, np.float32(np.float64(peek_f32(weights + 8 * j)) / sum_))
     at, found = 0, 0
@@ -87,32 +119,30 @@ def route(record, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel(GATHER)
 def gather(record, pas, t, threads):
-    """OUT [pairs] = the rows X of their tokens, at C; COLS bytes each."""
     first, last = share(peek(pas + N_PAIRS), t, threads)
     for pair in range(first, last):
-        x = peek(record + X) + peek(peek(record + C) + 8 * pair) * peek(record + X_STEP)
-        out = peek(record + OUT) + pair * peek(record + OUT_STEP)
-        for at in range(0, peek(record + COLS), 4):
+        x = peek(record + GATHER.x) + peek(peek(record + GATHER.tokens) + 8 * pair) * peek(
+            record + GATHER.x_step
+        )
+        out = peek(record + GATHER.out) + pair * peek(record + GATHER.out_step)
+        for at in range(0, peek(record + GATHER.nbytes), 4):
             poke_i32(out + at, peek_i32(x + at))
     return 0
 
 
-def matmul_experts(one, four):
-    """As a matmul, for pairs of token and expert that lie by expert: runs at C, ROWS of one expert, E = all experts' biases or
-    0. one and four: the sums of a block of rows for one token and for four."""
+def matmul_experts(taken, one, four):
+    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+    four: the sums of a block of rows for one token and for four."""
 
     def matmul(record, pas, t, threads):
-        runs, blocks = peek(record + C), peek(record + ROWS) // 16
+        runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
-        steps, bias = opaque(8), peek(record + E)
+        steps, bias = opaque(8), peek(record + taken.biases)
         for r in range(peek(runs)):
-            expert, i, left = (
-                peek(runs + 8 + 24 * r),
-                peek(runs + 16 + 24 * r),
-                peek(runs + 24 + 24 * r),
-            )
+            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
+            left = peek(runs + 24 + 24 * r)
             for block in range(first, last):
                 w = expert * blocks + block
                 begin = zeros1()
@@ -127,44 +157,65 @@ def matmul_experts(one, four):
     return matmul
 
 
-def experts_quantised(tile):
+@kernel(COMBINE)
+def combine(record, pas, t, threads):
+    groups, k = (peek(record + COMBINE.width) + 15) // 16, peek(record + COMBINE.chosen)
+    pairs = peek(record + COMBINE.tables) + 8 * peek(record + COMBINE.room)
+    weights = peek(record + COMBINE.tables) + 16 * peek(record + COMBINE.room)
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, acc = item // groups, item % groups * 64, zeros1()
+        for j in range(i * k, i * k + k):
+            x = peek(record + COMBINE.x) + peek(pairs + 8 * j) * peek(record + COMBINE.x_step) + at
+            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
+        out = peek(record + COMBINE.out) + i * peek(record + COMBINE.out_step) + at
+        store(out, fma(acc, splat(peek_f32(record + COMBINE.gain)), load(out)))
+    return 0
+
+
+@kernel(GATED_ADD)
+def gated_add(record, pas, t, threads):
+    groups = (peek(record + GATED_ADD.width) + 15) // 16
+    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
+    for item in range(first, last):
+        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
+        gate = splat(
+            peek_f32(peek(record + GATED_ADD.gate) + i * peek(record + GATED_ADD.gate_step))
+        )
+        gate = mul(
+            div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GATED_ADD.gain))
+        )
+        out = peek(record + GATED_ADD.out) + i * peek(record + GATED_ADD.out_step) + at
+        store(
+            out,
+            fma(
+                load(peek(record + GATED_ADD.x) + i * peek(record + GATED_ADD.x_step) + at),
+                gate,
+                load(out),
+            ),
+        )
+    return 0
+
+
+def experts_of(weights):
+    """The matmul of experts of a type of weights."""
+    kind, name = weights.type, f"experts_{weights.type.name}"
+    if not kind.quantised:
+        make = lambda machine: matmul_experts(
+            EXPERTS_FLOATS, *sums_float(weights.loads, weights.size)
+        )
+        return Kernel(name, make, EXPERTS_FLOATS, kind)
+
+    tile = weights.tile
+
     def one(record, i, block):
         return tile(zeros1(), record, i, block, 8)
 
     def four(record, i, block, steps):
         return tile(zeros4(), record, i, block, steps)
 
-    return matmul_experts(inline(one), inline(four))
+    make = lambda machine: matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four))
+    return Kernel(name, make, EXPERTS_QUANTISED, kind)
 
 
-@kernel
-def combine(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * the sum over each token's B pairs of weight * X [pairs, A]; at W tables of C pairs, route's."""
-    groups, k = (peek(record + A) + 15) // 16, peek(record + B)
-    pairs, weights = (
-        peek(record + W) + 8 * peek(record + C),
-        peek(record + W) + 16 * peek(record + C),
-    )
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, acc = item // groups, item % groups * 64, zeros1()
-        for j in range(i * k, i * k + k):
-            x = peek(record + X) + peek(pairs + 8 * j) * peek(record + X_STEP) + at
-            acc = fma(load(x), splat(peek_f32(weights + 8 * j)), acc)
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(acc, splat(peek_f32(record + GAIN)), load(out)))
-    return 0
-
-
-@kernel
-def gated_add(record, pas, t, threads):
-    """OUT [tokens, A] += GAIN * sigmoid(W [tokens, 1]) * X [tokens, A]; S is the step of W."""
-    groups = (peek(record + A) + 15) // 16
-    first, last = share(peek(pas + N_TOKENS) * groups, t, threads)
-    for item in range(first, last):
-        i, at, one = item // groups, item % groups * 64, splat(np.float32(1))
-        gate = splat(peek_f32(peek(record + W) + i * peek(record + S)))
-        gate = mul(div(one, add(one, exp(sub(zeros1(), gate)))), splat(peek_f32(record + GAIN)))
-        out = peek(record + OUT) + i * peek(record + OUT_STEP) + at
-        store(out, fma(load(peek(record + X) + i * peek(record + X_STEP) + at), gate, load(out)))
-    return 0
+EXPERT_MATMULS = {weights.type: experts_of(weights) for weights in WEIGHTS}

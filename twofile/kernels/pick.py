@@ -81,7 +81,7 @@ def drawn(block, values, sums, n):
     return count - 1
 
 
-@kernel
+@kernel()
 def pick(logits, n, block, ready):
     """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
     k = peek(block + TOP_K)

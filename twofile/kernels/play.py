@@ -1,13 +1,10 @@
 """The kernel that plays the others, and what threads share and wait for."""
 
 from ..compiler.kernel import inline, kernel
+from ..program.operands import Flat, Number, operands
 from ..program.passes import (
     FN,
-    IDLE,
-    LEAST,
-    MOST,
     N_RECORDS,
-    OUT,
     PASS_BARRIER,
     PASS_DONE,
     PASS_JOB,
@@ -15,13 +12,21 @@ from ..program.passes import (
     PASS_STOP,
     PROGRAM,
     RECORD_BYTES,
-    ROWS,
     WAIT,
-    X,
 )
 from ..words.memory import loads_f32, peek, poke, stores
 from ..words.numbers import add, zeros4
 from ..words.threads import atomic_add, atomic_load, atomic_store, call_kernel, pause, yield_core
+
+LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
+IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
+
+SWEEP = operands(
+    "Read nbytes at x as fast as can be; out takes their sum, so that it is not left out.",
+    x=Flat(lambda r: r.nbytes),
+    out=Flat(lambda r: 256 * r.threads, writes=True),
+    nbytes=Number("a multiple of 256"),
+)
 
 
 @inline
@@ -33,8 +38,8 @@ def share(n, t, threads):
 def barrier(p, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
-    own: address of this thread's patience. It halves when letting others run was what ended the wait, because then
-    they share this core, and doubles when the wait was shorter.
+    own: address of this thread's patience. It halves when letting others run was what ended the
+    wait, because then they share this core, and doubles when the wait was shorter.
     """
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
@@ -54,7 +59,7 @@ def barrier(p, own, threads):
             poke(own, patience // 2)
 
 
-@kernel
+@kernel()
 def play(program, pas, t, threads):
     """The whole forward: every record in turn, all threads in each."""
     for i in range(peek(pas + N_RECORDS)):
@@ -67,15 +72,16 @@ def play(program, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel()
 def post(pas, unused, t, threads):
     """Announce the pass to the workers."""
     return atomic_add(pas + PASS_JOB, 1)
 
 
-@kernel
+@kernel()
 def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when told to stop."""
+    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
+    told to stop."""
     quiet = 0
     while quiet < IDLE:
         job = atomic_load(pas + PASS_JOB)
@@ -94,12 +100,11 @@ def serve(play_address, pas, t, threads):
     return 0
 
 
-@kernel
+@kernel(SWEEP)
 def sweep(record, pas, t, threads):
-    """Read the ROWS bytes at X as fast as can be; OUT [threads, 256 bytes] takes their sum, so that it is not left out."""
-    first, last = share(peek(record + ROWS) // 256, t, threads)
+    first, last = share(peek(record + SWEEP.nbytes) // 256, t, threads)
     acc = zeros4()
-    for at in range(peek(record + X) + 256 * first, peek(record + X) + 256 * last, 256):
+    for at in range(peek(record + SWEEP.x) + 256 * first, peek(record + SWEEP.x) + 256 * last, 256):
         acc = add(acc, loads_f32(acc, at, 64))
-    stores(peek(record + OUT) + 256 * t, 64, acc)
+    stores(peek(record + SWEEP.out) + 256 * t, 64, acc)
     return 0

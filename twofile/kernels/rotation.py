@@ -4,30 +4,39 @@ import math
 
 import numpy as np
 
-from ..compiler.kernel import inline, kernel
-from ..program.passes import (
-    COLS,
-    GAIN,
-    N_TOKENS,
-    OUT,
-    OUT_STEP,
-    POSITIONS,
-    QS,
-    SLOTS,
-    X_STEP,
-    A,
-    B,
-    C,
-    D,
-    E,
-    Q,
-    S,
-    W,
-    X,
-)
+from ..compiler.kernel import Kernel, inline, kernel
+from ..program.operands import Flat, Number, Real, Rows, operands
+from ..program.passes import N_TOKENS, POSITIONS, SLOTS
 from ..words.memory import load, peek, peek_f32, poke_f32
 from ..words.numbers import add, keep, mul, splat, store_first, sub
+from .cache import CACHE_TYPES, key_bytes, value_bytes
 from .play import share
+
+ANGLES = operands(
+    "out: for each token and table, cos [half], sin [half] of position * frequency * amplitude.",
+    out=Rows(lambda r: 8 * r.half * r.tables, writes=True),
+    frequencies=Flat(lambda r: 8 * r.half * r.tables),  # table after table; then its amplitudes
+    half=Number("pairs of a head"),
+    tables=Number("tables of frequencies"),
+)
+ROPE = operands(
+    "Rotate q, times gain, and k, in x [heads * group, then heads, then heads for v; size each], "
+    "and put k and v into the cache; without a cache there are no k and v to put.",
+    x=Rows(
+        lambda r: 4 * r.size * r.heads * (r.group + (2 if r.keys else 0)),
+        writes=True,
+    ),
+    angles=Rows(lambda r: 4 * r.size, optional=True),  # None: not rotated
+    keys=Flat(key_bytes, writes=True, optional=True),
+    values=Flat(value_bytes, writes=True, optional=True),
+    factors=Flat(lambda r: 4 * ((r.positions - 1) // r.length + 1), optional=True),
+    heads=Number("heads of keys"),
+    group=Number("queries of each"),
+    size=Number("columns of a head"),
+    room=Number("positions of a slot, filled up to 64s"),
+    length=Number("positions that share one of factors, which q is multiplied by", 0),
+    gain=Real("factor of q"),
+)
 
 
 @inline
@@ -47,18 +56,16 @@ def cosine(r):
     return 1.0 - y
 
 
-@kernel
+@kernel(ANGLES)
 def angles(record, pas, t, threads):
-    """OUT: for each token and rope table, cos [A], sin [A] of position * frequency (W), times the amplitude. B = tables.
-
-    The angle is the float32 product, as in the reference programs; its cosine and sine are our own, in float64.
-    """
-    half = peek(record + A)
+    """The angle is the float32 product, as in the reference programs; its cosine and sine are our
+    own, in float64."""
+    half = peek(record + ANGLES.half)
     for i in range(peek(pas + N_TOKENS)):
         position = np.float32(peek(peek(pas + POSITIONS) + 8 * i))
-        for table in range(peek(record + B)):
-            w = peek(record + W) + table * half * 8
-            out = peek(record + OUT) + i * peek(record + OUT_STEP) + table * half * 8
+        for table in range(peek(record + ANGLES.tables)):
+            w = peek(record + ANGLES.frequencies) + table * half * 8
+            out = peek(record + ANGLES.out) + i * peek(record + ANGLES.out_step) + table * half * 8
             first, last = share(half, t, threads)
             for j in range(first, last):
                 angle = np.float64(position * peek_f32(w + 4 * j))
@@ -81,7 +88,8 @@ def angles(record, pas, t, threads):
 
 @inline
 def rotate(p, cs, half, gain):
-    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at all), times gain."""
+    """One head at p, in place: pairs (j, j + half) by the angle's cos and sin at cs (0 = not at
+    all), times gain."""
     scale = splat(gain)
     for j in range(0, half, 16):
         x, y = load(p + 4 * j), load(p + 4 * (half + j))
@@ -94,44 +102,38 @@ def rotate(p, cs, half, gain):
 
 
 def rope(poke_kv, store_kv, size):
-    """Rotate q and k in X (q scaled by GAIN), and put k and v into the cache.
-
-    A = kv heads, B = queries of each, C = head_dim, D = positions of a slot; W = angles of step S, or 0; E = factors of q,
-    one for each COLS positions, or 0. The caches: keys at Q [slot, head, position / 64, head_dim, 64], values at QS [slot,
-    head, position, head_dim padded to 16]; or Q = 0: there are no k and v, another layer's are seen.
-    """
+    """ROPE for a type of cache."""
 
     def rope(record, pas, t, threads):
-        heads, group, dim, room = (
-            peek(record + A),
-            peek(record + B),
-            peek(record + C),
-            peek(record + D),
-        )
+        heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
+        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
-            x = peek(record + X) + i * peek(record + X_STEP)
-            k, v = (
-                x + 4 * dim * (heads * group + head),
-                x + 4 * dim * (heads * group + heads + head),
-            )
-            cs = peek(record + W)
+            x = peek(record + ROPE.x) + i * peek(record + ROPE.x_step)
+            k = x + 4 * dim * (heads * group + head)
+            v = x + 4 * dim * (heads * group + heads + head)
+            cs = peek(record + ROPE.angles)
             if cs != 0:
-                cs += i * peek(record + S)
-            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + GAIN)
-            if peek(record + E) != 0:
-                gain *= peek_f32(peek(record + E) + 4 * (position // peek(record + COLS)))
+                cs += i * peek(record + ROPE.angles_step)
+            position, gain = peek(peek(pas + POSITIONS) + 8 * i), peek_f32(record + ROPE.gain)
+            if peek(record + ROPE.factors) != 0:
+                gain *= peek_f32(
+                    peek(record + ROPE.factors) + 4 * (position // peek(record + ROPE.length))
+                )
             for j in range(head * group, (head + 1) * group):
                 rotate(x + 4 * dim * j, cs, dim // 2, gain)
-            if peek(record + Q) == 0:
+            if peek(record + ROPE.keys) == 0:
                 continue
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = peek(record + Q) + ((lane + position // 64 * 64) * dim + position % 64) * size
-            values = peek(record + QS) + (lane + position) * wide * size
+            keys = (
+                peek(record + ROPE.keys)
+                + ((lane + position // 64 * 64) * dim + position % 64) * size
+            )
+            values = peek(record + ROPE.values) + (lane + position) * wide * size
             for j in range(dim):
                 poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
             for j in range(0, dim, 16):
@@ -139,3 +141,12 @@ def rope(poke_kv, store_kv, size):
         return 0
 
     return rope
+
+
+def rope_of(kind):
+    """The rope of a type of cache."""
+    make = lambda machine: rope(kind.poke, kind.store, kind.bytes)
+    return Kernel(f"rope_{kind.name}", make, ROPE, kind)
+
+
+ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}

@@ -3,67 +3,72 @@
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
-from ..program.passes import (
-    ADD,
-    BIAS,
-    COLS,
-    COUNT,
-    G_STEP,
-    GAIN,
-    OUT,
-    OUT_STEP,
-    Q_STEP,
-    QC,
-    QS,
-    X_STEP,
-    Q,
-    X,
-)
+from ..program.operands import Flat, Number, Real, Rows, operands
+from ..program.passes import COUNT
 from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, poke_i32, store, stores
 from ..words.numbers import add, fma, larger, largest, magnitude, mul, quantise, splat
 from .play import share
 
+INPUT = operands(
+    "Where a matmul takes its input: out in float32, or q in int8 with a scale and a sum a group.",
+    out=Rows(lambda r: 4 * r.cols, writes=True, optional=True),
+    q=Rows(lambda r: r.cols, writes=True, optional=True),
+    qs=Rows(lambda r: r.cols // 8, writes=True, optional=True),
+    qc=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    cols=Number("columns, filled up to whole groups of 32"),
+)
+RESULT = operands(
+    "What a matmul makes: out = gain * sums + bias, added to what stands there if add.",
+    out=Rows(lambda r: 4 * r.n_rows, writes=True),
+    bias=Flat(lambda r: 4 * r.n_rows, optional=True),
+    gain=Real("factor"),
+    add=Number("1 = added to out", 0),
+    n_rows=Number("rows of the matrix, filled up to whole blocks of 16"),
+)
+CONVERT = operands("out or q = x.", INPUT, x=Rows(lambda r: 4 * r.cols))
+
 
 @inline
 def put_group(record, i, g, v0, v1):
-    """32 values of token i, group g of its columns: as float32 to OUT, or quantised to Q, whichever is there."""
-    out = peek(record + OUT)
+    """32 values of token i, group g of its columns: as float32 to out, or quantised to q, whichever
+    is there."""
+    out = peek(record + INPUT.out)
     if out != 0:
-        out += i * peek(record + OUT_STEP) + 128 * g
+        out += i * peek(record + INPUT.out_step) + 128 * g
         store(out, v0)
         store(out + 64, v1)
-    q = peek(record + Q)
+    q = peek(record + INPUT.q)
     if q != 0:
-        q += i * peek(record + Q_STEP) + 32 * g
-        at = i * peek(record + G_STEP) + 4 * g
+        q += i * peek(record + INPUT.q_step) + 32 * g
+        at = i * peek(record + INPUT.qs_step) + 4 * g
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
         sums = quantise(q, v0, inverse) + quantise(q + 16, v1, inverse)
-        poke_f32(peek(record + QS) + at, size / np.float32(127))
-        poke_i32(peek(record + QC) + at, sums)
+        poke_f32(peek(record + INPUT.qs) + at, size / np.float32(127))
+        poke_i32(peek(record + INPUT.qc) + at, sums)
 
 
-@kernel
+@kernel(CONVERT)
 def convert(record, pas, t, threads):
-    """OUT or Q = X."""
-    groups = peek(record + COLS) // 32
+    groups = peek(record + CONVERT.cols) // 32
     first, last = share(peek(peek(record + COUNT)) * groups, t, threads)
     for item in range(first, last):
         i, g = item // groups, item % groups
-        x = peek(record + X) + i * peek(record + X_STEP) + 128 * g
+        x = peek(record + CONVERT.x) + i * peek(record + CONVERT.x_step) + 128 * g
         put_group(record, i, g, load(x), load(x + 64))
     return 0
 
 
 @inline
 def put_rows(record, i, block, acc):
-    """A tile of results: 16 rows of tokens i, i + 1, ...; times GAIN, plus BIAS, plus what stands there if ADD."""
-    step = peek(record + OUT_STEP)
-    out = peek(record + OUT) + i * step + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, load(peek(record + BIAS) + 64 * block))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
+    """A tile of results: 16 rows of tokens i, i + 1, ...; times gain, plus bias, plus what stands
+    there if add."""
+    step = peek(record + RESULT.out_step)
+    out = peek(record + RESULT.out) + i * step + 64 * block
+    if peek(record + RESULT.bias) != 0:
+        acc = add(acc, load(peek(record + RESULT.bias) + 64 * block))
+    gain = splat(peek_f32(record + RESULT.gain))
+    if peek(record + RESULT.add) != 0:
         acc = fma(acc, gain, loads_f32(acc, out, step))
     else:
         acc = mul(acc, gain)
@@ -73,11 +78,11 @@ def put_rows(record, i, block, acc):
 @inline
 def put_blocks(record, i, block, acc):
     """As put_rows, for a tile of four blocks of rows of one token."""
-    out = peek(record + OUT) + i * peek(record + OUT_STEP) + 64 * block
-    if peek(record + BIAS) != 0:
-        acc = add(acc, loads_f32(acc, peek(record + BIAS) + 64 * block, 64))
-    gain = splat(peek_f32(record + GAIN))
-    if peek(record + ADD) != 0:
+    out = peek(record + RESULT.out) + i * peek(record + RESULT.out_step) + 64 * block
+    if peek(record + RESULT.bias) != 0:
+        acc = add(acc, loads_f32(acc, peek(record + RESULT.bias) + 64 * block, 64))
+    gain = splat(peek_f32(record + RESULT.gain))
+    if peek(record + RESULT.add) != 0:
         acc = fma(acc, gain, loads_f32(acc, out, 64))
     else:
         acc = mul(acc, gain)

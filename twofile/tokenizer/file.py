@@ -6,7 +6,7 @@ import struct
 
 from ..errors import ModelError
 from ..files import padded
-from ..format.config import NONE
+from ..format.fields import NONE
 from ..format.table import ENDIAN, FOREIGN, VERSION
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..files import _read_small
-from ..format.config import NONE
+from ..format.fields import NONE
 from .file import (
     ADD_BOS,
     ADD_EOS,

@@ -1,0 +1,117 @@
+"""What a kernel takes, declared beside its code: names, units, how far it reaches in each."""
+
+import struct
+from collections import namedtuple
+from dataclasses import dataclass
+
+from .passes import OPERANDS, RECORD_BYTES
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row for each of the record's tokens: an address, and a step unless it is that of like.
+
+    reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
+    the forward's sizes (r.many rows, r.slots, r.pairs ...). many: as reach, of how many rows, if
+    not of as many as the record has. Loads of whole vectors may go on to SPARE bytes behind.
+    """
+
+    reach: object
+    writes: bool = False
+    optional: bool = False
+    like: str = ""
+    many: object = lambda r: r.many
+
+    def names(self, name):
+        return (name,) if self.like else (name, name + "_step")
+
+    def words(self, place):
+        if place is None:
+            return (0,) if self.like else (0, 0)
+        return (place.address,) if self.like else (place.address, place.step)
+
+    def bytes(self, r, place):
+        return (self.many(r) - 1) * place.step + self.reach(r)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
+
+    reach: object
+    writes: bool = False
+    optional: bool = False
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, place):
+        return (0 if place is None else place.address,)
+
+    def bytes(self, r, place):
+        return self.reach(r)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number."""
+
+    meaning: str
+    default: int | None = None
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, value):
+        if not isinstance(value, int):
+            raise TypeError(f"{value!r} is no whole number ({self.meaning})")
+        return (int(value),)
+
+
+@dataclass(frozen=True)
+class Real:
+    """A float32, in the low half of its word."""
+
+    meaning: str
+    default: float | None = None
+
+    def names(self, name):
+        return (name,)
+
+    def words(self, value):
+        return struct.unpack("<i", struct.pack("<f", value))
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
+
+    reach: object
+
+    def names(self, name):
+        return ()
+
+
+class Declared:
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+
+    about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
+    """
+
+    about = ""
+    declared = {}
+
+
+def operands(about, *groups, **given):
+    """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
+    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
+    to numba its attributes are constants."""
+    declared = {}
+    for part in (*(group.declared for group in groups), given):
+        declared |= part
+    names = [word for name, operand in declared.items() for word in operand.names(name)]
+    if OPERANDS + 8 * len(names) > RECORD_BYTES:
+        raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
+    offsets = namedtuple("Operands", names)
+    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
+    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))

@@ -1,0 +1,177 @@
+"""A forward as data: records of kernels and their operands, checked to stay inside their rooms."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..errors import ModelError
+from ..files import padded
+from .buffers import Constant, Place, Room
+from .operands import Number, Real, Scratch
+from .passes import (
+    CHUNK,
+    COUNT,
+    FN,
+    N_PAIRS,
+    N_TOKENS,
+    N_WANTED,
+    POSITIONS,
+    RECORD_BYTES,
+    TOKENS,
+    WAIT,
+    WANTED_MAX,
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a program is recorded for: the slots of the cache (texts at once), the positions of
+    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
+
+    slots: int
+    positions: int
+    threads: int
+    vocab: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of a program: where in the model it stands, its kernel, what the kernel takes.
+
+    count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
+    wait for each other behind it.
+    """
+
+    place: str
+    kernel: object
+    given: dict
+    count: int
+    wait: bool
+
+    def words(self):
+        """The int64 words of the record, but for the kernel's address."""
+        row = np.zeros(RECORD_BYTES // 8, np.int64)
+        row[WAIT // 8], row[COUNT // 8] = self.wait, self.count
+        for name, operand in self.kernel.operands.declared.items():
+            if operand.names(name):
+                at = getattr(self.kernel.operands, name) // 8
+                words = operand.words(self.given[name])
+                row[at : at + len(words)] = words
+        return row
+
+
+class Program:
+    """Records in the order in which they are played, and the rooms that they work in."""
+
+    def __init__(self, sizes):
+        self.sizes, self.records, self.rooms, self.shared, self.place = sizes, [], [], {}, ""
+        self.many = {N_TOKENS: CHUNK, N_WANTED: WANTED_MAX, N_PAIRS: sizes.pairs}
+        self.limits = {TOKENS: sizes.vocab, POSITIONS: sizes.positions}  # of the pass's ids
+
+    def at(self, place):
+        """Where in the model the next records stand: "layer 3"."""
+        self.place = place
+
+    def add(self, kernel, count=N_TOKENS, wait=True, **given):
+        """Append a record. given: {operand: a Place (or None), an int, a float}. TypeError for one
+        that the kernel does not know, and for one that is missing or of another kind."""
+        declared, full = kernel.operands.declared, {}
+        for name, operand in declared.items():
+            numeric = isinstance(operand, (Number, Real))
+            value = given.pop(name, operand.default if numeric else None)
+            if isinstance(operand, Scratch):
+                continue
+            if numeric and not isinstance(value, (int, float)):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a number")
+            if isinstance(operand, Number) and not isinstance(value, int):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a whole number")
+            if not numeric and not isinstance(
+                value, Place if value or not operand.optional else object
+            ):
+                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a place")
+            full[name] = value
+        if given:
+            raise TypeError(f"{kernel.name} takes no {', '.join(given)}")
+        self.records.append(Record(self.place, kernel, full, count, wait))
+
+    def room(self, name, nbytes):
+        """A Room of its own; memory is taken when the program is made."""
+        self.rooms.append(Room(name, nbytes))
+        return self.rooms[-1]
+
+    def rows(self, name, wide, many=CHUNK):
+        """The shared room of that name, for so many rows of wide bytes: a Place at its start."""
+        if name not in self.shared:
+            self.shared[name] = self.room(name, 0)
+        self.shared[name].ask(many * wide)
+        return Place(self.shared[name], 0, wide)
+
+    def constant(self, name, data, multiple=16):
+        """The Place of a padded copy of these numbers."""
+        self.rooms.append(Constant(name, data, multiple))
+        return Place(self.rooms[-1])
+
+    def once(self, name, make):
+        """The constant of that name; made the first time that it is asked for."""
+        if name not in self.shared:
+            self.shared[name] = self.constant(name, make()).room
+        return Place(self.shared[name])
+
+    def facts(self, record):
+        """What a reach is reckoned from: the record's operands, and the sizes of the forward."""
+        given, kernel = record.given, record.kernel
+        return SimpleNamespace(
+            **given,
+            many=self.many[record.count],
+            type=kernel.type,
+            limits=self.limits,
+            **vars(self.sizes),
+        )
+
+    def reaches(self, record):
+        """Yield (operand, Place, bytes, whether it writes them) of all that the record's kernel
+        may touch, from the numbers that the kernel itself goes by; scratch has no Place."""
+        facts = self.facts(record)
+        for name, operand in record.kernel.operands.declared.items():
+            if isinstance(operand, Scratch):
+                yield name, None, operand.reach(facts), True
+            elif not isinstance(operand, (Number, Real)) and record.given[name] is not None:
+                place = record.given[name]
+                yield name, place, operand.bytes(facts, place), operand.writes
+
+    def make(self, most):
+        """Take the memory; MemoryError(bytes) if it is more than most, before any is touched."""
+        found = [n for r in self.records for _, place, n, _ in self.reaches(r) if place is None]
+        self.scratch_step = padded(max(found, default=0), 128)
+        self.scratch = self.room("scratch", self.sizes.threads * self.scratch_step)
+        self.nbytes = sum(room.nbytes for room in self.rooms)
+        if self.nbytes > most:
+            raise MemoryError(self.nbytes)
+        self.check()
+        for room in self.rooms:
+            room.make()
+
+    def check(self):
+        """All that the records' kernels may touch lies in its room, and only rooms that are there
+        for it are written; else ModelError. Kernels look at nothing: this arithmetic, once and in
+        Python's exact ints, is what keeps them inside."""
+        for record in self.records:
+            for name, place, nbytes, writes in self.reaches(record):
+                if place is None:
+                    spare = self.scratch_step - nbytes
+                else:
+                    spare = place.room.nbytes - place.at - nbytes
+                    spare = spare if place.room.writable or not writes else -nbytes
+                if spare < 0 or place and place.at < 0 or nbytes < 0:
+                    where = f"{name} of {record.kernel.name} in {record.place}"
+                    found = f"reaches {-spare:,} bytes too far, expected none; please report it"
+                    raise ModelError(f"internal: {where} {found}")
+
+    def words(self, address):
+        """int64 [records, words]: the program as it is played. address: {kernel's name: where its
+        code is}; counts are still offsets into the pass."""
+        rows = np.array([record.words() for record in self.records], np.int64)
+        rows[:, FN // 8] = [address[record.kernel.name] for record in self.records]
+        return rows
