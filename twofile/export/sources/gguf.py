@@ -1,21 +1,21 @@
 """llama.cpp's files; blocks of Q8_0 and Q4_0 are moved as they are."""
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.config import _check_config
-from ..arrays import Blocks, Rows, to_float32
-from ..families.build import Family
-from ..families.family import NEVER, window_size
-from ..families.gguf import GGUF_EXPERTS, GGUF_FAMILIES, gguf_names
-from ..rope import rope_table
+from ...format.fields import check_ranges
+from ...layers.stack import check_config
+from ..arrays import Blocks, Rows
+from ..families.settings import window_size
+from ..families.table import FAMILIES
+from ..layers.stack import taken
+from ..layers.weights import Weights
 from ..say import DAMAGED, damaged, sampled
 from .ggufbytes import gguf_file
-from .ggufconfig import gguf_config, gguf_rope
+from .ggufconfig import gguf_config, gguf_rope, gguf_second_rope
 
 # others become q8_0
 KEPT_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0"}
@@ -31,70 +31,72 @@ def read_gguf(path):
         raise ModelError(
             f"not a whole GGUF file ({found}); expected version 2 or 3; is the download complete?"
         ) from None
-    arch = str(fields.get("general.architecture"))
-    if arch not in GGUF_FAMILIES:
-        raise ModelError(
-            f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {', '.join(GGUF_FAMILIES)}"
-        )
+    family = gguf_family(fields)
     if fields.get("split.count", 0) not in (0, 1):
         raise ModelError(
             "one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge"
         )
-    names, settings = GGUF_FAMILIES[arch]
-    if arch == "llama" and fields.get("llama.expert_count"):  # Mixtral
-        names, settings = gguf_names(GGUF_EXPERTS), {**settings, "norm_topk": 1}
-    j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
-    f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
+    arch = family.gguf.arch
+    told = {name.removeprefix(arch + "."): value for name, value in fields.items()}
+    w = Weights(family, family.gguf, arrays, f"GGUF of {arch}")
     try:
-        j = settings.get("adapt", dict)(j)
-        f.look(j.get("kinds", b""))
-        ahead = [
-            name
-            for name in arrays
-            if name.startswith("blk.") and int(name.split(".")[1]) >= j["block_count"]
-        ]
-        for name in ahead if j.get("nextn_predict_layers") else ():
-            del arrays[name]
+        source = gguf_source(told, w)
     except DAMAGED as e:
         raise damaged(e) from None
-    for key in ("wqkv", "qn", "an2", "fn2", "positions"):
-        f.names[key] = f.names.get(key) if f.has(key) else None
-    try:
-        c = gguf_config(j, f, arch)
-        _check_config(c)
-        rule, size = (
-            settings.get("window", NEVER),
-            window_size(j.get("attention.sliding_window") or 0),
-        )
-        said = j.get("attention.sliding_window_pattern")
-        slide = [said[i] if isinstance(said, list) else rule(j, i) for i in range(c.n_layers)]
-        window = np.array([size if slides else 0 for slides in slide], "<i4")
-        table, rope_id, rotated, long = gguf_rope(j, f, c, window)
-        c = replace(c, n_rope=len(table), rope_long=long)
-        c = sampled(
-            c, *(fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k"))
-        )
-        second = {}
-        if c.head_dim2:  # the pairs that do not turn have factors out of all proportion
-            factors = to_float32(f.arrays.pop("rope_freqs.weight"))
-            second["rope2"] = rope_table(c.head_dim2, float(j["rope.freq_base2"]))
-            second["rope2"][:, 0] *= (factors < 1e20) / factors
-        tensors = f.tensors(c, rotated) | second
-    except DAMAGED as e:
-        raise damaged(e) from None
-    source = SimpleNamespace(
-        kind=f"GGUF of {arch}", config=c, rope=table, tensors=tensors, window=window
-    )
-    source.rope_id, source.gguf = np.array(rope_id, "<i4"), fields
-    source.types = {name: kind_of(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
-    left = sorted({a.kind.name for a in arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES))
-    source.notice = (
-        f"{', '.join(left)} become q8_0; {', '.join(KEPT_TYPES)} are kept to the bit"
-        if left
-        else ""
-    )
-    source.note = printable(str(fields.get("general.name", "")))
+    source.gguf, source.note = fields, printable(str(fields.get("general.name", "")))
+    left = {a.kind.name for a in w.arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES)
+    source.notice = ""
+    if left:
+        kept = f"{', '.join(KEPT_TYPES)} are kept to the bit"
+        source.notice = f"{', '.join(sorted(left))} become q8_0; {kept}"
     return source
+
+
+def gguf_family(fields):
+    """The Family of general.architecture; of two that share it, the one with or without experts."""
+    there, arch = [f for f in FAMILIES if f.gguf], str(fields.get("general.architecture"))
+    found = [family for family in there if family.gguf.arch == arch]
+    if not found:
+        known = ", ".join(dict.fromkeys(family.gguf.arch for family in there))
+        raise ModelError(
+            f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {known}"
+        )
+    mixture = bool(fields.get(f"{arch}.expert_count"))
+    return next((f for f in found if bool(f.gguf.names.router) == mixture), found[0])
+
+
+def gguf_source(told, w):
+    """Metadata and weights of a file -> source, but for what it says of itself."""
+    form = w.form
+    j = form.adapt(told)
+    w.look(form.kinds(told))
+    if j.get("nextn_predict_layers"):  # the layers behind the last one guess further ahead
+        number = lambda name: int(name.split(".")[1]) if name.startswith("blk.") else -1
+        for name in [name for name in w.arrays if number(name) >= j["block_count"]]:
+            del w.arrays[name]
+    if not w.has(w.names.wqkv):
+        w.rename(wqkv=None)
+    c = gguf_config(told, j, w)
+    check_ranges(c.numbers())
+    check_config(c)
+    size = window_size(j.get("attention.sliding_window") or 0)
+    said = j.get("attention.sliding_window_pattern")
+    slides = [said[i] if isinstance(said, list) else form.window(j, i) for i in range(c.n_layers)]
+    window = np.array([size if there else 0 for there in slides], "<i4")
+    table, rope_id, rotated, long = gguf_rope(j, w, c, window)
+    c = c.changed(n_rope=len(table), rope_long=long)
+    c = sampled(c, *(j.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
+    second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
+    tensors = taken(w, c, rotated) | second
+    return SimpleNamespace(
+        kind=w.label,
+        config=c,
+        rope=table,
+        tensors=tensors,
+        window=window,
+        rope_id=np.array(rope_id, "<i4"),
+        types={name: stored_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)},
+    )
 
 
 def gguf_arrays(tensors):
@@ -107,19 +109,17 @@ def gguf_arrays(tensors):
             array = Blocks(data.reshape(math.prod(shape[:-1]), -1), kind, shape[-1])
         if len(shape) == 3:  # a matrix for each expert
             for e in range(shape[0]):
-                own = (
-                    array[e * shape[1] : (e + 1) * shape[1]]
-                    if isinstance(array, Blocks)
-                    else array[e]
-                )
+                part = slice(e * shape[1], (e + 1) * shape[1])
+                own = array[part] if isinstance(array, Blocks) else array[e]
                 arrays[f"{name.removesuffix('weight')}{e}.weight"] = own
         else:
             arrays[name] = array
     return arrays
 
 
-def kind_of(rows):
-    """The type in our file of a matrix of one or several parts: theirs if that is one we have, else q8_0."""
+def stored_type(rows):
+    """The type in our file of a matrix of one or several parts: theirs if that is one we have, else
+    q8_0."""
     plain = {"float32": "f32", "float16": "f16", "uint16": "bf16"}
     kinds = {
         KEPT_TYPES.get(a.kind.name, "q8_0") if isinstance(a, Blocks) else plain[a.dtype.name]

@@ -1,60 +1,69 @@
 """A Hugging Face folder, from config.json to its last shard."""
 
-import re
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.config import _check_config
-from ..families.build import Family
-from ..families.family import NEVER, first_of, slides, window_size
-from ..families.hub import FAMILIES
+from ...format.fields import check_ranges
+from ...layers.stack import check_config
+from ..families.settings import first_of, slides, window_size
+from ..families.table import FAMILIES
+from ..layers.stack import taken
+from ..layers.weights import Weights
 from ..rope import second_rope
 from ..say import DAMAGED, PICKLED, read_json, sampled
-from .hubconfig import SEEING, hf_config, hf_rope, text_part
+from .hubconfig import hub_config
+from .hubrope import hub_rope
 from .meta import read_meta
+from .pictures import text_part
 from .safetensors import read_safetensors
 from .weights import load_weights
 
 
-def hf_source(j, arrays):
-    """config.json and the arrays of its folder -> source."""
-    if (j.get("architectures") or [""])[0] in SEEING and isinstance(j.get("text_config"), dict):
-        j, arrays = text_part(j, arrays)
-    short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
+def hub_family(j):
+    """The Family that a config.json is of: as its class says, or else its model_type."""
+    there = [family for family in FAMILIES if family.hub]
     label = str((j.get("architectures") or [j.get("model_type")])[0])
-    # what model_type says
-    by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}
-    label = by_type.get(label.removesuffix("_text").replace("_", ""), label)
-    if label not in FAMILIES:
+    plain = lambda name: name.replace("_", "")
+    by_type = {plain(family.hub.short.lower()): family.hub.label for family in there}
+    label = by_type.get(plain(label.removesuffix("_text")), label)
+    found = next((family for family in there if family.hub.label == label), None)
+    if found is None:
+        known = ", ".join(family.hub.short for family in there)
         raise ModelError(
-            f"architecture {printable(label)[:60]!r} is not supported; known: {', '.join(short)}"
+            f"architecture {printable(label)[:60]!r} is not supported; known: {known}"
         )
-    names, settings = FAMILIES[label]
-    j = {**settings.get("defaults", {}), **j}
-    if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
-        arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
-    f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)
-    if f.label == "Falcon" and f.has("ln_attn"):
-        f.names |= {"an": f.names["ln_attn"], "fn": f.names["ln_mlp"]}
-    c, rule = hf_config(j, f), settings.get("window", NEVER)
-    _check_config(c)
+    return found
+
+
+def hub_source(j, arrays):
+    """config.json and the arrays of its folder -> source."""
+    j, arrays = text_part(j, arrays)
+    family = hub_family(j)
+    form, lacked = family.hub, family.hub.first_lacked
+    j = form.adapt({**form.defaults, **j})
+    if lacked and form.names.embed.removeprefix(lacked) in arrays:
+        arrays = {k if k == form.names.head else lacked + k: v for k, v in arrays.items()}
+    w = Weights(family, form, arrays, form.short)
+    c = hub_config(j, w)
+    check_ranges(c.numbers())
+    check_config(c)
     size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
-    window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
-    table, rope_id, rotated, long = hf_rope(j, f, c, window)
-    c = replace(c, n_rope=len(table), rope_long=long)
-    more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    tensors = f.tensors(c, rotated)
-    if c.head_dim2:
+    window = [size if slides(j, i, form.window) else 0 for i in range(c.n_layers)]
+    table, rope_id, rotated, long = hub_rope(j, w, c, window)
+    c = c.changed(n_rope=len(table), rope_long=long)
+    tensors = taken(w, c, rotated)
+    if c.second:
         tensors["rope2"] = second_rope(j, c)
+    more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
     return SimpleNamespace(config=c, rope=table, tensors=tensors, **more)
 
 
 def read_folder(path, allow_pickle=False):
-    """A Hugging Face folder (config.json and weights, one file or many), or Meta's (params.json and consolidated.*.pth)."""
+    """A Hugging Face folder (config.json and weights, one file or many), or Meta's (params.json and
+    consolidated.*.pth)."""
     if (path / "params.json").exists() and not (path / "config.json").exists():
         return read_meta(path, allow_pickle)
     j, arrays = read_json(path / "config.json"), {}
@@ -67,7 +76,7 @@ def read_folder(path, allow_pickle=False):
             )
         arrays |= more
     try:
-        source = hf_source(j, arrays)
+        source = hub_source(j, arrays)
     except DAMAGED as e:
         raise ModelError(
             f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?"
