@@ -15,15 +15,20 @@ what stands in a file
     format/table         The header page and the table of tensors: read, refuse.
 
 what kernels are written in
-    words/word           Words that kernels are written in, and what writes their instructions.
+    words/emit           What writes LLVM's instructions: its types, and the few forms that words are made of.
+    words/word           A word that kernels are written in.
     words/numbers        Words of arithmetic, lane by lane; the same bits on every machine.
-    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
+    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations.
     words/memory         Words that read and write memory.
     words/threads        Words for what threads do to each other.
+    machines/machine     Machine: how a processor says a word; here the plain way, for any.
+    machines/x86         Processors of Intel and AMD.
     machines/amx         Intel's matrix unit.
-    machines/host        Which instruction set this machine has.
+    machines/neon        Processors of ARM with dot products of bytes.
+    machines/host        Which machine this is.
 
 from words to machine code
+    compiler/intrinsic   A word becomes LLVM's instructions, for numba or for anybody.
     compiler/kernel      What is compiled: kernels, and functions inlined into them.
     compiler/compile     A kernel becomes object code, by numba.
     compiler/kept        Object code kept between runs, in a folder that is ours alone.
@@ -100,11 +105,12 @@ the program
 import argparse
 import codecs
 import contextlib
+import contextvars
 import ctypes
 import functools
 import hashlib
 import heapq
-import importlib.util
+import importlib
 import inspect
 import itertools
 import math
@@ -181,8 +187,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises
-    ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
+    Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -200,13 +206,28 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
             found = f"{printable(str(path))}: {size:,} bytes"
             raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
         return f.read(most)
+
+
+@contextlib.contextmanager
+def replaced(path, mode=0o666):
+    """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
+    with an error, nothing is left of it, and path is what it was. Raises OSError, ValueError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
+            yield f
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            os.unlink(temporary)
+        raise
 
 
 # -----------------------------------------------------------------------------
@@ -709,17 +730,109 @@ def read_record(raw, i, expected):
 # ===== what kernels are written in
 
 # -----------------------------------------------------------------------------
+# twofile/words/emit.py
+# What writes LLVM's instructions: its types, and the few forms that words are made of.
+
+class Llvm:
+    """llvmlite's types; it is imported when the first is asked for: most runs compile nothing."""
+
+    f32 = cached_property(lambda ll: ll.ir.FloatType())
+    f64 = cached_property(lambda ll: ll.ir.DoubleType())
+    half = cached_property(lambda ll: ll.ir.HalfType())
+    void = cached_property(lambda ll: ll.ir.VoidType())
+    i1 = cached_property(lambda ll: ll.ir.IntType(1))
+    i8 = cached_property(lambda ll: ll.ir.IntType(8))
+    i16 = cached_property(lambda ll: ll.ir.IntType(16))
+    i32 = cached_property(lambda ll: ll.ir.IntType(32))
+    i64 = cached_property(lambda ll: ll.ir.IntType(64))
+    F = cached_property(lambda ll: ll.ir.VectorType(ll.f32, 16))
+    I = cached_property(lambda ll: ll.ir.VectorType(ll.i32, 16))  # noqa: E741
+    H = cached_property(lambda ll: ll.ir.VectorType(ll.i16, 16))
+    B = cached_property(lambda ll: ll.ir.VectorType(ll.i8, 64))
+
+    @cached_property
+    def ir(self):
+        from llvmlite import ir
+
+        return ir
+
+    @cached_property
+    def cgutils(self):
+        from numba.core import cgutils
+
+        return cgutils
+
+
+LL = Llvm()
+
+
+def pointer_to(b, address, kind):
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def read_at(b, p, kind):
+    return b.load(pointer_to(b, p, kind), align=1)
+
+
+def write_at(b, p, value):
+    b.store(value, pointer_to(b, p, value.type), align=1)
+
+
+def call_llvm(b, name, result, *args):
+    """One of LLVM's intrinsics, or a function of C."""
+    kind = LL.ir.FunctionType(result, [a.type for a in args])
+    return b.call(LL.cgutils.get_or_insert_function(b.module, kind, name), args)
+
+
+def with_element(kind, element):
+    """The scalar or vector type kind with other elements."""
+    return LL.ir.VectorType(element, kind.count) if isinstance(kind, LL.ir.VectorType) else element
+
+
+def constant(kind, value):
+    """The value; in a vector, in all lanes."""
+    many = isinstance(kind, LL.ir.VectorType)
+    return LL.ir.Constant(kind, [value] * kind.count if many else value)
+
+
+def _shuffle(b, v, lanes, w=None):
+    order = LL.ir.Constant(LL.ir.VectorType(LL.i32, len(lanes)), list(lanes))
+    return b.shuffle_vector(v, w or v, order)
+
+
+def spread_lanes(b, value, n=16):
+    """A scalar, in all of n lanes."""
+    nothing = LL.ir.Constant(LL.ir.VectorType(value.type, n), LL.ir.Undefined)
+    return _shuffle(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
+
+
+def some_lanes(b, v, i, n):
+    """Lanes i * n to i * n + n - 1."""
+    return _shuffle(b, v, range(i * n, i * n + n))
+
+
+def in_parts(b, parts, emit, *vectors):
+    """emit on each of 2 or 4 parts of the vectors, joined again: for narrower registers."""
+    part = lambda v, i: some_lanes(b, v, i, v.type.count // parts)
+    out = [emit(*(part(v, i) for v in vectors)) for i in range(parts)]
+    while len(out) > 1:
+        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+    return out[0]
+
+
+# -----------------------------------------------------------------------------
 # twofile/words/word.py
-# Words that kernels are written in, and what writes their instructions.
+# A word that kernels are written in.
 
 @dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
-    The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors of 16 float32, of 16
-    int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d: float64; i: int32; p: int64 or an address; v:
-    nothing; a: an address and a stride in bytes, so that each vector of the tile has its own address. emit sees one vector
-    at a time. T is that of the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
+    The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors
+    of 16 float32, of 16 int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d:
+    float64; i: int32; p: int64 or an address; v: nothing; a: an address and a stride in bytes, so
+    that each vector of the tile has its own address. emit sees one vector at a time. T is that of
+    the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
     of the result.
     """
 
@@ -729,176 +842,41 @@ class Word:
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
 
-    @functools.cached_property
-    def compiled(self):
-        return _intrinsic(self)
+    def write(self, machine, b, *operands):
+        """-> the value that the instructions give, on that machine."""
+        return self.emit(b, *operands)
 
 
-class _LL:
-    """llvmlite's modules and types, and the host's isa; filled in by _prepare when something must be compiled."""
+class MachineWord(Word):
+    """A word that machines say in different ways: emit(machine, builder, operands)."""
 
-
-def _ptr(b, address, kind):
-    return b.inttoptr(address, kind.as_pointer())
-
-
-def _call(b, name, result, *args):
-    kind = _LL.ir.FunctionType(result, [a.type for a in args])
-    return b.call(_LL.cgutils.get_or_insert_function(b.module, kind, name), args)
-
-
-def _vec(element, n):
-    return _LL.ir.VectorType(element, n)
-
-
-def _as(kind, element):
-    """The scalar or vector type kind with other elements."""
-    return _vec(element, kind.count) if isinstance(kind, _LL.ir.VectorType) else element
-
-
-def _const(kind, value):
-    return _LL.ir.Constant(
-        kind, [value] * kind.count if isinstance(kind, _LL.ir.VectorType) else value
-    )
-
-
-def _shuffle(b, v, lanes, w=None):
-    return b.shuffle_vector(v, w or v, _LL.ir.Constant(_vec(_LL.i32, len(lanes)), list(lanes)))
-
-
-def _splat(b, value, n=16):
-    one = b.insert_element(
-        _LL.ir.Constant(_vec(value.type, n), _LL.ir.Undefined), value, _const(_LL.i32, 0)
-    )
-    return _shuffle(b, one, [0] * n)
-
-
-def _piece(b, v, i, n):
-    """Lanes i * n to i * n + n - 1."""
-    return _shuffle(b, v, range(i * n, i * n + n))
-
-
-def _split(b, parts, emit, *vectors):
-    """emit on each of 2 or 4 parts of the vectors, joined again: for machines with narrower registers."""
-    out = [emit(*(_piece(b, v, i, v.type.count // parts) for v in vectors)) for i in range(parts)]
-    while len(out) > 1:
-        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
-    return out[0]
-
-
-def _get(b, p, kind):
-    return b.load(_ptr(b, p, kind), align=1)
-
-
-def _put(b, p, value):
-    b.store(value, _ptr(b, p, value.type), align=1)
-
-
-def _intrinsic(word):
-    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
-    import numba
-
-    Tile = _LL.Tile
-    letters, result = word.signature.split("->")
-    scalars = {
-        "p": numba.int64,
-        "i": numba.int32,
-        "f": numba.float32,
-        "d": numba.float64,
-        "v": numba.void,
-        "B": Tile("B", 0),
-    }
-    count = len(letters) + letters.count("a")
-
-    def typing(context, *given):
-        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
-        flat = [kind for letter in letters for kind in ("pp" if letter == "a" else letter)]
-        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
-        returns = scalars[result] if result in scalars else Tile(result[0], width)
-        return returns(*kinds), lambda cx, b, sig, args: _emit(
-            word, letters, result, width, cx, b, args
-        )
-
-    parameters = [
-        inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(1 + count)
-    ]
-    typing.__signature__ = inspect.Signature(parameters)
-    return numba.extending.intrinsic(typing)
-
-
-def _emit(word, letters, result, width, context, b, args):
-    """Write a word's instructions: once, or once for each of the width vectors of its tiles."""
-    ir, args, operands = _LL.ir, list(args), []
-    for letter in letters:
-        value = args.pop(0)
-        if letter == "a":
-            step = args.pop(0)
-            operands.append([b.add(value, b.mul(step, _const(_LL.i64, i))) for i in range(width)])
-        elif letter in "FIN":
-            n = value.type.count
-            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
-        else:
-            operands.append([value] * max(width, 1))
-    out = [
-        word.emit(b, *(o[i] for o in operands))
-        for i in range(max(width, 1) if result[0] in "vFIN" else 1)
-    ]
-    if result == "v":
-        return context.get_dummy_value()
-    if result[0] not in "FIN":
-        return out[0]
-    tile = ir.Constant(ir.ArrayType(out[0].type, width), ir.Undefined)
-    for i, vector in enumerate(out):
-        tile = b.insert_value(tile, vector, i)
-    return tile
+    def write(self, machine, b, *operands):
+        return self.emit(machine, b, *operands)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/numbers.py
 # Words of arithmetic, lane by lane; the same bits on every machine.
 
-# arithmetic, lane by lane
-zeros1 = Word("->F1", lambda b: _const(_LL.F, 0.0))
-zeros4 = Word("->F4", lambda b: _const(_LL.F, 0.0))
-zeros16 = Word("->F16", lambda b: _const(_LL.F, 0.0))
-splat = Word("f->F1", _splat)
-add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
-sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
-mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
-div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
-fma = Word("FFF->F", lambda b, x, y, z: _fma(b, x, y, z))
-larger = Word(
-    "FF->F", lambda b, x, y: _call(b, "llvm.maximum.v16f32", _LL.F, x, y)
-)  # NaN if either is
-magnitude = Word("F->F", lambda b, x: _call(b, "llvm.fabs.v16f32", _LL.F, x))
-root = Word("f->f", lambda b, x: _call(b, "llvm.sqrt.f32", _LL.f32, x))
+def fused(b, x, y, z):
+    """x * y + z, rounded once."""
+    return call_llvm(b, "llvm.fma.v16f32", LL.F, x, y, z)
 
 
-def _fma(b, x, y, z):
-    return _call(b, "llvm.fma.v16f32", _LL.F, x, y, z)
-
-
-def _lanes(b, relation, n):
-    return b.icmp_signed(
-        relation, _LL.ir.Constant(_vec(_LL.i64, 16), list(range(16))), _splat(b, n)
-    )
+def _between(b, relation, n):
+    numbers = LL.ir.Constant(LL.ir.VectorType(LL.i64, 16), list(range(16)))
+    return b.icmp_signed(relation, numbers, spread_lanes(b, n))
 
 
 def _store_first(b, p, v, n):
-    mask = _lanes(b, "<", n)
-    _call(
-        b,
-        "llvm.masked.store.v16f32.p0",
-        _LL.ir.VoidType(),
-        v,
-        _ptr(b, p, _LL.F),
-        _const(_LL.i32, 4),
-        mask,
-    )
+    mask, where = _between(b, "<", n), pointer_to(b, p, LL.F)
+    align = constant(LL.i32, 4)
+    call_llvm(b, "llvm.masked.store.v16f32.p0", LL.void, v, where, align, mask)
 
 
 def _keep(b, v, first, last, other):
-    return b.select(b.and_(_lanes(b, ">=", first), _lanes(b, "<", last)), v, _splat(b, other))
+    inside = b.and_(_between(b, ">=", first), _between(b, "<", last))
+    return b.select(inside, v, spread_lanes(b, other))
 
 
 def _fold(emit):
@@ -906,242 +884,151 @@ def _fold(emit):
 
     def fold(b, v):
         for n in (8, 4, 2, 1):
-            v = emit(b, _piece(b, v, 0, n), _piece(b, v, 1, n), n)
-        return b.extract_element(v, _const(_LL.i32, 0))
+            v = emit(b, some_lanes(b, v, 0, n), some_lanes(b, v, 1, n), n)
+        return b.extract_element(v, constant(LL.i32, 0))
 
     return fold
 
 
 def _exp(b, x):
-    low = b.fcmp_ordered("<", x, _const(_LL.F, -87.0))
-    x = b.select(b.fcmp_ordered(">", x, _const(_LL.F, 88.0)), _const(_LL.F, 88.0), x)
-    magic = _fma(
-        b, x, _const(_LL.F, 1 / math.log(2)), _const(_LL.F, 1.5 * 2**23)
-    )  # its low bits are round(x / ln 2)
-    n = b.fsub(magic, _const(_LL.F, 1.5 * 2**23))
-    r = _fma(b, n, _const(_LL.F, -0.693145751953125), x)  # ln 2 in two parts
-    r = _fma(b, n, _const(_LL.F, -1.428606820309417e-06), r)
-    y = _const(_LL.F, 1 / math.factorial(7))
+    low = b.fcmp_ordered("<", x, constant(LL.F, -87.0))
+    x = b.select(b.fcmp_ordered(">", x, constant(LL.F, 88.0)), constant(LL.F, 88.0), x)
+    magic = constant(LL.F, 1.5 * 2**23)  # added to it, the low bits are round(x / ln 2)
+    rounded = fused(b, x, constant(LL.F, 1 / math.log(2)), magic)
+    n = b.fsub(rounded, magic)
+    r = fused(b, n, constant(LL.F, -0.693145751953125), x)  # ln 2 in two parts
+    r = fused(b, n, constant(LL.F, -1.428606820309417e-06), r)
+    y = constant(LL.F, 1 / math.factorial(7))
     for k in range(6, -1, -1):
-        y = _fma(b, y, r, _const(_LL.F, 1 / math.factorial(k)))
-    power = b.shl(b.add(b.bitcast(magic, _LL.I), _const(_LL.I, 127)), _const(_LL.I, 23))
-    return b.select(low, _const(_LL.F, 0.0), b.fmul(y, b.bitcast(power, _LL.F)))
+        y = fused(b, y, r, constant(LL.F, 1 / math.factorial(k)))
+    power = b.shl(b.add(b.bitcast(rounded, LL.I), constant(LL.I, 127)), constant(LL.I, 23))
+    return b.select(low, constant(LL.F, 0.0), b.fmul(y, b.bitcast(power, LL.F)))
 
 
 def _quantise(b, p, v, inverse):
-    v = _call(b, "llvm.rint.v16f32", _LL.F, b.fmul(v, _splat(b, inverse)))
-    v = _call(
-        b, "llvm.maxnum.v16f32", _LL.F, v, _const(_LL.F, -127.0)
-    )  # also turns NaN into a number
-    v = b.fptosi(_call(b, "llvm.minnum.v16f32", _LL.F, v, _const(_LL.F, 127.0)), _LL.I)
-    _put(b, p, b.trunc(v, _vec(_LL.i8, 16)))
-    return _call(b, "llvm.vector.reduce.add.v16i32", _LL.i32, v)
+    least, most = constant(LL.F, -127.0), constant(LL.F, 127.0)
+    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
+    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, least)  # also turns NaN into a number
+    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, most), LL.I)
+    write_at(b, p, b.trunc(v, LL.ir.VectorType(LL.i8, 16)))
+    return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
-power_of_two = Word(
-    "p->d",
-    lambda b, n: b.bitcast(b.shl(b.add(n, _const(_LL.i64, 1023)), _const(_LL.i64, 52)), _LL.f64),
-)
-store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
-keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
-total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
-largest = Word("F->f", _fold(lambda b, x, y, n: _call(b, f"llvm.maximum.v{n}f32", x.type, x, y)))
-exp = Word(
-    "F->F", _exp
-)  # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
-quantise = Word(
-    "pFf->i", _quantise
-)  # write round(v * inverse) as 16 int8 in -127..127; -> their sum
-lowered = Word(
-    "Bp->B", lambda b, v, n: b.sub(v, _splat(b, b.trunc(n, _LL.i8), 64))
-)  # every byte less n
-low_nibbles = Word("B->B", lambda b, v: b.and_(v, _const(_LL.B, 15)))
-high_nibbles = Word("B->B", lambda b, v: b.lshr(v, _const(_LL.B, 4)))
+def _power_of_two(b, n):
+    return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
+
+
+def _larger(b, x, y, n=16):
+    return call_llvm(b, f"llvm.maximum.v{n}f32", x.type, x, y)
 
 
 def _opaque(b, n):
-    return b.asm(_LL.ir.FunctionType(_LL.i64, [_LL.i64]), "", "=r,0", [n], side_effect=False)
+    return b.asm(LL.ir.FunctionType(LL.i64, [LL.i64]), "", "=r,0", [n], side_effect=False)
 
 
-opaque = Word(
-    "p->p", _opaque
-)  # the same number, unknown to the compiler: a loop of so many steps is not unrolled
+zeros1 = Word("->F1", lambda b: constant(LL.F, 0.0))
+zeros4 = Word("->F4", lambda b: constant(LL.F, 0.0))
+zeros16 = Word("->F16", lambda b: constant(LL.F, 0.0))
+splat = Word("f->F1", spread_lanes)
+add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
+sub = Word("FF->F", lambda b, x, y: b.fsub(x, y))
+mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
+div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
+fma = Word("FFF->F", fused)
+larger = Word("FF->F", _larger)  # NaN if either is
+magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
+root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
+power_of_two = Word("p->d", _power_of_two)
+store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
+keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
+total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
+largest = Word("F->f", _fold(_larger))
+# 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
+exp = Word("F->F", _exp)
+# write round(v * inverse) as 16 int8 in -127..127; -> their sum
+quantise = Word("pFf->i", _quantise)
+# every byte less n
+lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
+low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
+high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
+# the same number, unknown to the compiler: a loop of so many steps is not unrolled
+opaque = Word("p->p", _opaque)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/dots.py
-# Words of integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
-
-# integer dot products: 16 rows of 4 weights meet 4 activations. The sums are exact, so every machine gets the same.
-
-
-def _four(b, p):
-    """The 4 bytes at p in all 16 lanes."""
-    return b.bitcast(_splat(b, _get(b, p, _LL.i32)), _LL.B)
-
-
-def _dot_plain(b, acc, w, x):
-    w, x = b.bitcast(w, _LL.I), b.bitcast(x, _LL.I)
-    for j in (0, 8, 16, 24):
-        weight = b.and_(b.lshr(w, _const(_LL.I, j)), _const(_LL.I, 255))
-        acc = b.add(acc, b.mul(weight, b.ashr(b.shl(x, _const(_LL.I, 24 - j)), _const(_LL.I, 24))))
-    return acc
-
-
-def _dot_unsigned(b, acc, w, x):
-    """Weights 0..255, or for neon -128..127, times int8."""
-    name, parts = {
-        "amx": ("llvm.x86.avx512.vpdpbusd.512", 1),
-        "avx512": ("llvm.x86.avx512.vpdpbusd.512", 1),
-        "avxvnni": ("llvm.x86.avx512.vpdpbusd.256", 2),
-        "neon": ("llvm.aarch64.neon.sdot.v4i32.v16i8", 4),
-    }.get(_LL.isa, (None, 1))
-    if not name:
-        return _dot_plain(b, acc, w, x)
-    return _split(b, parts, lambda acc, w, x: _call(b, name, acc.type, acc, w, x), acc, w, x)
-
-
-def _maddubs(b, w, x):
-    return _call(b, "llvm.x86.avx2.pmadd.ub.sw", _vec(_LL.i16, 16), w, x)
-
-
-def _pairs(b, v):
-    return _call(b, "llvm.x86.avx2.pmadd.wd", _vec(_LL.i32, 8), v, _const(_vec(_LL.i16, 16), 1))
-
-
-def _dot(b, acc, w, p):
-    if _LL.isa in ("avx2", "neon"):
-        w = b.xor(w, _const(_LL.B, -128))
-    if _LL.isa != "avx2":
-        return _dot_unsigned(b, acc, w, _four(b, p))
-
-    def half(
-        acc, w, x
-    ):  # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
-        x = _call(b, "llvm.x86.avx2.psign.b", x.type, x, w)
-        return b.add(
-            acc, _pairs(b, _maddubs(b, _call(b, "llvm.abs.v32i8", w.type, w, _const(_LL.i1, 0)), x))
-        )
-
-    return _split(b, 2, half, acc, w, _four(b, p))
-
-
-def _dot4(b, acc, w, p):
-    if _LL.isa != "avx2":
-        return _dot_unsigned(b, acc, w, _four(b, p))
-    # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
-    return _split(b, 2, lambda acc, w, x: b.add(acc, _maddubs(b, w, x)), acc, w, _four(b, p))
-
-
-def _offset(b, p, times):
-    return _splat(b, b.mul(_get(b, p, _LL.i32), _const(_LL.i32, times)))
-
-
-def _start(b, like, p):
-    return _const(_LL.I, 0) if _LL.isa in ("avx2", "neon") else _offset(b, p, -128)
-
-
-def _finish4(b, acc, p):
-    sums = _split(b, 2, lambda v: _pairs(b, v), acc) if _LL.isa == "avx2" else acc
-    return b.add(sums, _offset(b, p, -8))
-
+# Words of integer dot products: 16 rows of 4 weights meet 4 activations.
+#
+# The sums are exact, so every machine gets the same.
 
 def _scaled(b, acc, sums, scales, p):
-    return _fma(b, b.sitofp(sums, _LL.F), b.fmul(scales, _splat(b, _get(b, p, _LL.f32))), acc)
+    sums = b.sitofp(sums, LL.F)
+    return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
 
 
-start = Word(
-    "Fa->I", _start
-)  # sums before the first dot, from the group's sum of activations (int32)
-dot = Word(
-    "IBa->I", _dot
-)  # sums + (weights - 128) * activations, once start has corrected for the 128
-start4 = Word("F->N", lambda b, like: _const(_LL.N, 0))
-dot4 = Word("NBa->N", _dot4)  # as dot, for weights 0..15
-finish4 = Word(
-    "Na->I", _finish4
-)  # what the group's dot4 add up to, less 8 times its sum of activations
-scaled = Word("FIFa->F", _scaled)  # acc + sums * (the rows' scales * the activations' scale)
+# sums before the first dot, from the group's sum of activations (int32)
+start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
+# sums + (weights - 128) * activations, once start has corrected for the 128
+dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
+# as dot, for weights 0..15
+dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
+# what the group's dot4 add up to, less 8 times its sum of activations
+finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
+# acc + sums * (the rows' scales * the activations' scale)
+scaled = Word("FIFa->F", _scaled)
 
 
 # -----------------------------------------------------------------------------
 # twofile/words/memory.py
 # Words that read and write memory.
 
-def _widen(b, h):
-    """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
-    f32, i32 = _as(h.type, _LL.f32), _as(h.type, _LL.i32)
-    if _LL.isa != "generic":
-        return b.fpext(b.bitcast(h, _as(h.type, _LL.half)), f32)
-    bits = b.shl(b.and_(b.zext(h, i32), _const(i32, 0x7FFF)), _const(i32, 13))
-    scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), _const(f32, 2.0**112)), i32)
-    special = b.or_(bits, _const(i32, 0x7F800000))
-    value = b.select(b.icmp_unsigned(">=", bits, _const(i32, 0x7C00 << 13)), special, scaled)
-    return b.bitcast(
-        b.or_(value, b.shl(b.and_(b.zext(h, i32), _const(i32, 0x8000)), _const(i32, 16))), f32
-    )
-
-
-def _narrow(b, f):
-    """float32 -> i16 holding the nearest binary16, ties to even."""
-    i32, i16 = _as(f.type, _LL.i32), _as(f.type, _LL.i16)
-    if _LL.isa != "generic":
-        return b.bitcast(b.fptrunc(f, _as(f.type, _LL.half)), i16)
-    u = b.and_(b.bitcast(f, i32), _const(i32, 0x7FFFFFFF))
-    sign = b.lshr(b.xor(b.bitcast(f, i32), u), _const(i32, 16))
-    odd = b.and_(b.lshr(u, _const(i32, 13)), _const(i32, 1))
-    normal = b.lshr(b.add(b.add(u, _const(i32, 0xFFF - (112 << 23))), odd), _const(i32, 13))
-    tiny = b.sub(
-        b.bitcast(b.fadd(b.bitcast(u, f.type), _const(f.type, 0.5)), i32), _const(i32, 126 << 23)
-    )
-    special = b.select(
-        b.icmp_unsigned(">", u, _const(i32, 255 << 23)), _const(i32, 0x7E00), _const(i32, 0x7C00)
-    )
-    value = b.select(b.icmp_unsigned("<", u, _const(i32, 113 << 23)), tiny, normal)
-    value = b.select(b.icmp_unsigned(">=", u, _const(i32, 143 << 23)), special, value)
-    return b.trunc(b.or_(value, sign), i16)
-
-
 def _brain(b, h):
     """i16 holding bfloat16 -> float32."""
-    i32 = _as(h.type, _LL.i32)
-    return b.bitcast(b.shl(b.zext(h, i32), _const(i32, 16)), _as(h.type, _LL.f32))
+    i32 = with_element(h.type, LL.i32)
+    bits = b.shl(b.zext(h, i32), constant(i32, 16))
+    return b.bitcast(bits, with_element(h.type, LL.f32))
 
 
-# memory: peek and poke one value; load and store vectors, the plural a tile (as wide as the first argument)
-peek = Word("p->p", lambda b, p: _get(b, p, _LL.i64))
-peek_u8 = Word("p->p", lambda b, p: b.zext(_get(b, p, _LL.i8), _LL.i64))
-peek_i32 = Word("p->i", lambda b, p: _get(b, p, _LL.i32))
-peek_f32 = Word("p->f", lambda b, p: _get(b, p, _LL.f32))
-peek_f64 = Word("p->d", lambda b, p: _get(b, p, _LL.f64))
-peek_f16 = Word("p->f", lambda b, p: _widen(b, _get(b, p, _LL.i16)))
-peek_bf16 = Word("p->f", lambda b, p: _brain(b, _get(b, p, _LL.i16)))
-poke = Word("pp->v", _put)
-poke_i32 = Word("pi->v", _put)
-poke_f32 = Word("pf->v", _put)
-poke_f64 = Word("pd->v", _put)
-poke_f16 = Word("pf->v", lambda b, p, value: _put(b, p, _narrow(b, value)))
-load = Word("p->F1", lambda b, p: _get(b, p, _LL.F))
-load_f16 = Word("p->F1", lambda b, p: _widen(b, _get(b, p, _LL.H)))
-load_bytes = Word("p->B", lambda b, p: _get(b, p, _LL.B))
-loads_f32 = Word("Fa->F", lambda b, like, p: _get(b, p, _LL.F))
-loads_f16 = Word("Fa->F", lambda b, like, p: _widen(b, _get(b, p, _LL.H)))
-loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, _get(b, p, _LL.H)))
-spreads = Word(
-    "Fa->F", lambda b, like, p: _splat(b, _get(b, p, _LL.f32))
-)  # one value, in all lanes
-stores = Word("aF->v", _put)
-store = Word("pF->v", _put)
-store_f16 = Word("pF->v", lambda b, p, v: _put(b, p, _narrow(b, v)))
-loads_i32 = Word("Fa->I", lambda b, like, p: _get(b, p, _LL.I))
-store_bytes = Word("pB->v", _put)
+def _read_half(m, b, p, kind):
+    return m.widen(b, read_at(b, p, kind))
+
+
+def _write_half(m, b, p, value):
+    write_at(b, p, m.narrow(b, value))
 
 
 def _prefetch(b, p):
-    read, near, data = (_const(_LL.i32, n) for n in (0, 3, 1))
-    _call(b, "llvm.prefetch.p0", _LL.ir.VoidType(), _ptr(b, p, _LL.i8), read, near, data)
+    read, near, data = (constant(LL.i32, n) for n in (0, 3, 1))
+    call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
 
 
+# peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
+# argument
+peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
+peek_u8 = Word("p->p", lambda b, p: b.zext(read_at(b, p, LL.i8), LL.i64))
+peek_i32 = Word("p->i", lambda b, p: read_at(b, p, LL.i32))
+peek_f32 = Word("p->f", lambda b, p: read_at(b, p, LL.f32))
+peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
+peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
+peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
+poke = Word("pp->v", write_at)
+poke_i32 = Word("pi->v", write_at)
+poke_f32 = Word("pf->v", write_at)
+poke_f64 = Word("pd->v", write_at)
+poke_f16 = MachineWord("pf->v", _write_half)
+load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
+load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
+load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
+loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
+loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))
+loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, read_at(b, p, LL.H)))
+loads_i32 = Word("Fa->I", lambda b, like, p: read_at(b, p, LL.I))
+spreads = Word("Fa->F", lambda b, like, p: spread_lanes(b, read_at(b, p, LL.f32)))  # in all lanes
+stores = Word("aF->v", write_at)
+store = Word("pF->v", write_at)
+store_f16 = MachineWord("pF->v", _write_half)
+store_bytes = Word("pB->v", write_at)
 prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
 
 
@@ -1149,135 +1036,458 @@ prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
 # twofile/words/threads.py
 # Words for what threads do to each other.
 
-def _pause(b):
-    if _LL.x86:
-        _call(b, "llvm.x86.sse2.pause", _LL.ir.VoidType())
-
-
 def _call_kernel(b, function, *args):
-    """Numba's own convention: where to put the result, where to put an exception, the arguments; -> a status."""
-    where = _LL.i64.as_pointer()
-    kind = _LL.ir.FunctionType(_LL.i32, [where, where] + [_LL.i64] * 4)
-    b.call(
-        _ptr(b, function, kind),
-        [_LL.cgutils.alloca_once(b, _LL.i64), _LL.ir.Constant(where, None), *args],
-    )
+    """Numba's own convention: where to put the result, where to put an exception, the arguments;
+    -> a status."""
+    where = LL.i64.as_pointer()
+    kind = LL.ir.FunctionType(LL.i32, [where, where] + [LL.i64] * 4)
+    result, exception = LL.cgutils.alloca_once(b, LL.i64), LL.ir.Constant(where, None)
+    b.call(pointer_to(b, function, kind), [result, exception, *args])
 
 
-# threads
-atomic_add = Word(
-    "pp->p", lambda b, p, n: b.atomic_rmw("add", _ptr(b, p, _LL.i64), n, "acq_rel")
-)  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(_ptr(b, p, _LL.i64), "acquire", 8))
-atomic_store = Word("pp->v", lambda b, p, n: b.store_atomic(n, _ptr(b, p, _LL.i64), "release", 8))
-pause = Word("->v", _pause)  # tells the core that this is a waiting loop
-yield_core = Word(
-    "->v", lambda b: _call(b, "SwitchToThread" if os.name == "nt" else "sched_yield", _LL.i32)
+def _atomic_add(b, p, n):
+    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
+
+
+def _yield_core(b):
+    call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
+
+
+atomic_add = Word("pp->p", _atomic_add)  # -> value before
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
+atomic_store = Word(
+    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
 )
+pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
+yield_core = Word("->v", _yield_core)
 call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+
+
+# -----------------------------------------------------------------------------
+# twofile/machines/machine.py
+# Machine: how a processor says a word; here the plain way, for any.
+
+@dataclass(frozen=True)  # no fields: two of one class are equal
+class Machine:
+    """An instruction set. Its methods write a word's instructions with an LLVM builder b, which
+    gives values of LLVM. Others say in another way what they can do better.
+
+    name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
+    have. tiles: whether it has the words of machines/amx.py.
+    """
+
+    name = "generic"
+    needs = frozenset()
+    tiles = False
+
+    def usable(self):
+        """Whether this process may use what needs does not tell of."""
+        return True
+
+    @property
+    def sums4(self):
+        """LLVM's type of partial sums of 4-bit products."""
+        return LL.I
+
+    def widen(self, b, h):
+        """i16 holding binary16 -> float32, exactly; a scalar or a vector."""
+        f32, i32 = with_element(h.type, LL.f32), with_element(h.type, LL.i32)
+        bits = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x7FFF)), constant(i32, 13))
+        scaled = b.bitcast(b.fmul(b.bitcast(bits, f32), constant(f32, 2.0**112)), i32)
+        special = b.or_(bits, constant(i32, 0x7F800000))
+        large = b.icmp_unsigned(">=", bits, constant(i32, 0x7C00 << 13))
+        value = b.select(large, special, scaled)
+        sign = b.shl(b.and_(b.zext(h, i32), constant(i32, 0x8000)), constant(i32, 16))
+        return b.bitcast(b.or_(value, sign), f32)
+
+    def narrow(self, b, f):
+        """float32 -> i16 holding the nearest binary16, ties to even; a scalar or a vector."""
+        i32, i16 = with_element(f.type, LL.i32), with_element(f.type, LL.i16)
+        u = b.and_(b.bitcast(f, i32), constant(i32, 0x7FFFFFFF))
+        sign = b.lshr(b.xor(b.bitcast(f, i32), u), constant(i32, 16))
+        odd = b.and_(b.lshr(u, constant(i32, 13)), constant(i32, 1))
+        normal = b.add(b.add(u, constant(i32, 0xFFF - (112 << 23))), odd)
+        normal = b.lshr(normal, constant(i32, 13))
+        tiny = b.bitcast(b.fadd(b.bitcast(u, f.type), constant(f.type, 0.5)), i32)
+        tiny = b.sub(tiny, constant(i32, 126 << 23))
+        nan = b.icmp_unsigned(">", u, constant(i32, 255 << 23))
+        special = b.select(nan, constant(i32, 0x7E00), constant(i32, 0x7C00))
+        value = b.select(b.icmp_unsigned("<", u, constant(i32, 113 << 23)), tiny, normal)
+        value = b.select(b.icmp_unsigned(">=", u, constant(i32, 143 << 23)), special, value)
+        return b.trunc(b.or_(value, sign), i16)
+
+    def start(self, b, p):
+        """Sums before the first dot, which takes weights for 128 more than they are; at p is the
+        group's sum of activations (int32)."""
+        return self.times_sum(b, p, -128)
+
+    def dot(self, b, acc, w, p):
+        """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def dot4(self, b, acc, w, p):
+        """As dot, for weights 0..15, into the machine's sums4."""
+        return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def finish4(self, b, acc, p):
+        """What the dot4 of a group add up to, its weights being 8 less."""
+        return b.add(acc, self.times_sum(b, p, -8))
+
+    def dot_bytes(self, b, acc, w, x):
+        """acc + the products of unsigned bytes w and int8 x, four in a lane."""
+        w, x = b.bitcast(w, LL.I), b.bitcast(x, LL.I)
+        for j in (0, 8, 16, 24):
+            weight = b.and_(b.lshr(w, constant(LL.I, j)), constant(LL.I, 255))
+            activation = b.ashr(b.shl(x, constant(LL.I, 24 - j)), constant(LL.I, 24))
+            acc = b.add(acc, b.mul(weight, activation))
+        return acc
+
+    def four(self, b, p):
+        """The 4 bytes at p, in all 16 lanes."""
+        return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
+
+    def times_sum(self, b, p, times):
+        """The sum of activations at p times a number, in all lanes."""
+        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), constant(LL.i32, times)))
+
+    def pause(self, b):
+        """Tell the core that this is a waiting loop."""
+
+
+class HalfFloats:
+    """A processor that itself converts between binary16 and float32."""
+
+    def widen(self, b, h):
+        half = b.bitcast(h, with_element(h.type, LL.half))
+        return b.fpext(half, with_element(h.type, LL.f32))
+
+    def narrow(self, b, f):
+        half = b.fptrunc(f, with_element(f.type, LL.half))
+        return b.bitcast(half, with_element(f.type, LL.i16))
+
+
+# -----------------------------------------------------------------------------
+# twofile/machines/x86.py
+# Processors of Intel and AMD.
+
+class X86(Machine):
+    """Any of them, down to SSE2."""
+
+    def usable(self):
+        from llvmlite import binding
+
+        return binding.get_process_triple().startswith(("x86", "i686", "amd64"))
+
+    def pause(self, b):
+        call_llvm(b, "llvm.x86.sse2.pause", LL.void)
+
+
+class Avx2(HalfFloats, X86):
+    """Since 2013. Products of bytes are summed in pairs, in int16: they must not be too large."""
+
+    name = "avx2"
+    needs = frozenset({"avx2", "fma", "f16c"})
+
+    @property
+    def sums4(self):
+        return LL.ir.VectorType(LL.i16, 32)
+
+    def start(self, b, p):
+        return constant(LL.I, 0)
+
+    def dot(self, b, acc, w, p):
+        def half(acc, w, x):
+            # |w| * (x with the sign of w): a pair is at most 2 * 128 * 127, which fits int16
+            x = call_llvm(b, "llvm.x86.avx2.psign.b", x.type, x, w)
+            size = call_llvm(b, "llvm.abs.v32i8", w.type, w, constant(LL.i1, 0))
+            return b.add(acc, _pairs(b, _maddubs(b, size, x)))
+
+        w = b.xor(w, constant(LL.B, -128))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def dot4(self, b, acc, w, p):
+        # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
+        half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
+        return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def finish4(self, b, acc, p):
+        return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
+
+
+def _maddubs(b, w, x):
+    return call_llvm(b, "llvm.x86.avx2.pmadd.ub.sw", LL.H, w, x)
+
+
+def _pairs(b, v):
+    sums = LL.ir.VectorType(LL.i32, 8)
+    return call_llvm(b, "llvm.x86.avx2.pmadd.wd", sums, v, constant(LL.H, 1))
+
+
+class AvxVnni(HalfFloats, X86):
+    """Dot products of bytes in registers of 32: Intel since Alder Lake."""
+
+    name = "avxvnni"
+    needs = frozenset({"avxvnni", "avx2", "fma", "f16c"})
+
+    def dot_bytes(self, b, acc, w, x):
+        def half(acc, w, x):
+            return call_llvm(b, "llvm.x86.avx512.vpdpbusd.256", acc.type, acc, w, x)
+
+        return in_parts(b, 2, half, acc, w, x)
+
+
+class Avx512(HalfFloats, X86):
+    """Dot products of bytes in registers of 64: Intel's servers since 2019, AMD since Zen 4."""
+
+    name = "avx512"
+    needs = frozenset({"avx512vnni", "avx512bw", "avx512vl", "f16c"})
+
+    def dot_bytes(self, b, acc, w, x):
+        return call_llvm(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
 # -----------------------------------------------------------------------------
 # twofile/machines/amx.py
 # Intel's matrix unit.
 
-# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16 tokens by 32 bytes of
-# activations, 32 columns by 16 rows of weights, and their 16 by 16 sums; numbers 3 to 5 are a second such set.
+# Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16
+# tokens by 32 bytes of activations, 32 columns by 16 rows of weights, and their 16 by 16 sums;
+# numbers 3 to 5 are a second such set.
+
+
+class Amx(Avx512):
+    """Servers since Sapphire Rapids, and where Linux lends the registers."""
+
+    name = "amx"
+    needs = Avx512.needs | {"amx-int8", "amx-tile"}
+    tiles = True
+
+    def usable(self):
+        """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
+        Once for the process is enough."""
+        return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
 def _tile_config(b):
     rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
     raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
-    where = _LL.cgutils.alloca_once(b, _LL.B)
-    b.store(_LL.ir.Constant(_LL.B, list(raw)), where)
-    _call(b, "llvm.x86.ldtilecfg", _LL.ir.VoidType(), b.bitcast(where, _LL.i8.as_pointer()))
+    where = LL.cgutils.alloca_once(b, LL.B)
+    b.store(LL.ir.Constant(LL.B, list(raw)), where)
+    call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
 
 
 def _tile_dot(first):
     sums, activations, weights = (first + i for i in range(3))
 
     def emit(b, q, q_step, w, out):
-        void, number, row = _LL.ir.VoidType(), lambda n: _const(_LL.i8, n), _const(_LL.i64, 64)
-        _call(b, "llvm.x86.tilezero", void, number(sums))
-        _call(b, "llvm.x86.tileloadd64", void, number(activations), _ptr(b, q, _LL.i8), q_step)
-        _call(b, "llvm.x86.tileloadd64", void, number(weights), _ptr(b, w, _LL.i8), row)
-        _call(b, "llvm.x86.tdpbssd", void, number(sums), number(activations), number(weights))
-        _call(b, "llvm.x86.tilestored64", void, number(sums), _ptr(b, out, _LL.i8), row)
+        number, row = lambda n: constant(LL.i8, n), constant(LL.i64, 64)
+        place = lambda p: pointer_to(b, p, LL.i8)
+        call_llvm(b, "llvm.x86.tilezero", LL.void, number(sums))
+        call_llvm(b, "llvm.x86.tileloadd64", LL.void, number(activations), place(q), q_step)
+        call_llvm(b, "llvm.x86.tileloadd64", LL.void, number(weights), place(w), row)
+        numbers = [number(n) for n in (sums, activations, weights)]
+        call_llvm(b, "llvm.x86.tdpbssd", LL.void, *numbers)
+        call_llvm(b, "llvm.x86.tilestored64", LL.void, number(sums), place(out), row)
 
     return emit
 
 
+def _tile_release(b):
+    call_llvm(b, "llvm.x86.tilerelease", LL.void)
+
+
 tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
-tile_dot = Word(
-    "pppp->v", _tile_dot(0)
-)  # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+# (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
+tile_dot = Word("pppp->v", _tile_dot(0))
 tile_dot_too = Word("pppp->v", _tile_dot(3))
-tile_release = Word(
-    "->v", lambda b: _call(b, "llvm.x86.tilerelease", _LL.ir.VoidType())
-)  # after the last
+tile_release = Word("->v", _tile_release)  # after the last
 
 
-def _may_use_tiles():
-    """Ask Linux for the matrix unit's registers: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA). Once for the process is enough."""
-    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+# -----------------------------------------------------------------------------
+# twofile/machines/neon.py
+# Processors of ARM with dot products of bytes.
+
+class Neon(HalfFloats, Machine):
+    """Both weights and activations are signed; registers of 16 bytes."""
+
+    name = "neon"
+    needs = frozenset({"dotprod"})
+
+    def start(self, b, p):
+        return constant(LL.I, 0)
+
+    def dot(self, b, acc, w, p):
+        return super().dot(b, acc, b.xor(w, constant(LL.B, -128)), p)
+
+    def dot_bytes(self, b, acc, w, x):
+        def quarter(acc, w, x):
+            return call_llvm(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, acc, w, x)
+
+        return in_parts(b, 4, quarter, acc, w, x)
 
 
 # -----------------------------------------------------------------------------
 # twofile/machines/host.py
-# Which instruction set this machine has.
+# Which machine this is.
 
-def host_isa():
-    """-> (the instruction set of the words, LLVM's cpu name, its features). NUMBA_CPU_NAME and _FEATURES override the host."""
+MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
+
+# Features of cpus that are named to compile for less than the host has.
+NARROW = {
+    "haswell": Avx2.needs,
+    "x86-64-v3": Avx2.needs,
+    "x86-64": X86.needs,
+    "generic": Machine.needs,
+}
+
+
+class Host(NamedTuple):
+    """The machine that says the words; what LLVM calls the cpu and its features."""
+
+    machine: Machine
+    cpu: str
+    features: str
+
+
+def host():
+    """-> Host. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override what the host is."""
     from llvmlite import binding
 
     cpu, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    narrow = {"haswell": "avx2", "x86-64-v3": "avx2", "x86-64": "generic", "generic": "generic"}
-    if cpu in narrow and not features:
-        return narrow[cpu], cpu, ""
-    cpu = cpu or binding.get_host_cpu_name()
-    features = binding.get_host_cpu_features().flatten() if features is None else features
-    has = {f[1:] for f in features.split(",") if f.startswith("+")}
-    for isa, needs in (
-        ("amx", {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avx512", {"avx512vnni", "avx512bw", "avx512vl", "f16c"}),
-        ("avxvnni", {"avxvnni", "avx2", "fma", "f16c"}),
-        ("avx2", {"avx2", "fma", "f16c"}),
-        ("neon", {"dotprod"}),
-    ):
-        if needs <= has and (isa != "amx" or _may_use_tiles()):
-            return isa, cpu, features
-    return "generic", cpu, features
+    if cpu in NARROW and not features:
+        has, features = NARROW[cpu], ""
+    else:
+        cpu = cpu or binding.get_host_cpu_name()
+        features = binding.get_host_cpu_features().flatten() if features is None else features
+        has = {f[1:] for f in features.split(",") if f.startswith("+")}
+    machine = next(m for m in MACHINES if m.needs <= has and m.usable())
+    return Host(machine, cpu, features)
 
 
 # ===== from words to machine code
+
+# -----------------------------------------------------------------------------
+# twofile/compiler/intrinsic.py
+# A word becomes LLVM's instructions, for numba or for anybody.
+
+@functools.cache
+def _tile_type():
+    """Numba's type of a tile: width vectors of LLVM's type vector; of width 0, one alone."""
+    from numba import types
+    from numba.extending import models, register_model
+
+    class Tile(types.Type):
+        def __init__(self, vector, width):
+            self.vector, self.width = vector, width
+            super().__init__(f"tile of {width} {vector}")
+
+    @register_model(Tile)
+    class TileModel(models.PrimitiveModel):
+        def __init__(self, dmm, tile):
+            whole = LL.ir.ArrayType(tile.vector, tile.width) if tile.width else tile.vector
+            super().__init__(dmm, tile, whole)
+
+    return Tile
+
+
+def _vectors(machine):
+    """LLVM's types of the vectors of a signature, by letter."""
+    return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
+
+
+@functools.cache
+def intrinsic(word, machine):
+    """A Word as a numba intrinsic: types its call, and emits it for each vector of the tiles."""
+    import numba
+
+    Tile, vector = _tile_type(), _vectors(machine)
+    letters, result = word.signature.split("->")
+    scalars = {"p": numba.int64, "i": numba.int32, "f": numba.float32, "d": numba.float64}
+    scalars.update(v=numba.void, B=Tile(LL.B, 0))
+    flat = letters.replace("a", "pp")
+
+    def typing(context, *given):
+        width = int(result[1:] or max([0] + [g.width for g in given if isinstance(g, Tile)]))
+        kinds = [g if isinstance(g, Tile) else scalars[kind] for kind, g in zip(flat, given)]
+        returns = scalars[result] if result in scalars else Tile(vector[result[0]], width)
+
+        def emit(context, b, signature, args):
+            value = _write(word, machine, width, b, args)
+            return context.get_dummy_value() if value is None else value
+
+        return returns(*kinds), emit
+
+    only = inspect.Parameter.POSITIONAL_ONLY
+    names = [inspect.Parameter(f"x{i}", only) for i in range(1 + len(flat))]
+    typing.__signature__ = inspect.Signature(names)
+    return numba.extending.intrinsic(typing)
+
+
+def _write(word, machine, width, b, args):
+    """Write a word's instructions: once, or once for each of the width vectors of its tiles. -> the
+    value, or None if it gives nothing."""
+    letters, result = word.signature.split("->")
+    args, operands = list(args), []
+    for letter in letters:
+        value = args.pop(0)
+        if letter == "a":
+            step = args.pop(0)
+            operands.append([b.add(value, b.mul(step, constant(LL.i64, i))) for i in range(width)])
+        elif letter in "FIN":
+            n = value.type.count
+            operands.append([b.extract_value(value, i if n > 1 else 0) for i in range(width)])
+        else:
+            operands.append([value] * max(width, 1))
+    times = max(width, 1) if result[0] in "vFIN" else 1
+    out = [word.write(machine, b, *(o[i] for o in operands)) for i in range(times)]
+    if result == "v":
+        return None
+    if result[0] not in "FIN":
+        return out[0]
+    tile = LL.ir.Constant(LL.ir.ArrayType(out[0].type, width), LL.ir.Undefined)
+    for i, vector in enumerate(out):
+        tile = b.insert_value(tile, vector, i)
+    return tile
+
+
+def spoken(word, machine):
+    """-> LLVM's text of a module in which the function `word` says the word, once, on that machine.
+
+    Its arguments are the word's, addresses (int64) in the place of vectors and of strided
+    addresses; a vector that it gives is written to where its last argument says. Any host can make
+    it, and compile it for any processor.
+    """
+    vector = _vectors(machine)
+    scalars = {"p": LL.i64, "i": LL.i32, "f": LL.f32, "d": LL.f64, "v": LL.void}
+    letters, result = word.signature.split("->")
+    kinds = [scalars.get(letter, LL.i64) for letter in letters]
+    out = vector.get(result[0])
+    returns = LL.void if out else scalars[result]
+    kind = LL.ir.FunctionType(returns, kinds + [LL.i64] * bool(out))
+    module = LL.ir.Module()
+    function = LL.ir.Function(module, kind, "word")
+    b = LL.ir.IRBuilder(function.append_basic_block())
+    operands = [
+        read_at(b, value, vector[letter]) if letter in vector else value
+        for letter, value in zip(letters, function.args)
+    ]
+    value = word.write(machine, b, *operands)
+    if out:
+        write_at(b, function.args[-1], value)
+    if returns == LL.void:
+        b.ret_void()
+    else:
+        b.ret(value)
+    return str(module)
+
 
 # -----------------------------------------------------------------------------
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
 @dataclass(frozen=True, eq=False)
-class Inline:
-    """A function of words that is compiled into every kernel that calls it."""
-
-    function: object
-
-    def __call__(self, *args):
-        raise RuntimeError("inline functions exist only inside compiled kernels")
-
-    @functools.cached_property
-    def compiled(self):
-        import numba
-
-        return numba.njit(error_model="numpy", forceinline=True)(self.function)
-
-
-def inline(function):
-    return Inline(function)
-
-
-@dataclass(frozen=True, eq=False)
 class Kernel:
-    """Compiled code: a function of four int64 (record, pass, thread, threads) -> int64.
+    """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
     record gives it (program/operands.py); None: it is no step of a program. type: what its weights
@@ -1295,67 +1505,71 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
+@dataclass(frozen=True, eq=False)
+class Inline:
+    """A function of words that is compiled into every kernel that calls it."""
+
+    function: object
+
+    def __call__(self, *args):
+        raise RuntimeError("inline functions exist only inside compiled kernels")
+
+
+def inline(function):
+    return Inline(function)
+
+
 # -----------------------------------------------------------------------------
 # twofile/compiler/compile.py
 # A kernel becomes object code, by numba.
 
-def _prepare():
-    """Import numba and tell it what a Word and an inline function compile to. Once, and only if needed."""
-    if hasattr(_LL, "ir"):
-        return
-    _LL.isa, cpu, features = host_isa()
+MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
+
+
+@functools.cache
+def teach_numba():
+    """Import numba and tell it what a Word and an Inline are: not the object that it finds, but
+    what that is on the machine compiled for. Once, and only if something must be compiled."""
     import numba
-    from llvmlite import binding, ir
-    from numba.core import cgutils, registry
-    from numba.extending import models, register_model, typeof_impl
+    from numba.core import registry
+    from numba.extending import typeof_impl
 
-    numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    _, numba.config.CPU_NAME, numba.config.CPU_FEATURES = host()
     numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
-    _LL.ir, _LL.cgutils, _LL.x86 = (
-        ir,
-        cgutils,
-        binding.get_process_triple().startswith(("x86", "i686", "amd64")),
-    )
-    _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
-    _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-    _LL.F, _LL.I, _LL.H, _LL.B = (
-        _vec(_LL.f32, 16),
-        _vec(_LL.i32, 16),
-        _vec(_LL.i16, 16),
-        _vec(_LL.i8, 64),
-    )
-    _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
+    context = registry.cpu_target.typing_context
 
-    class Tile(numba.types.Type):
-        def __init__(self, letter, width):
-            self.letter, self.width = letter, width
-            super().__init__(f"{letter}{width}")
+    def stands_for(meaning):
+        def kind_of(thing, _):
+            compiled = meaning(thing, MACHINE.get())
+            context.refresh()  # an intrinsic is known from the next refresh on
+            return context.resolve_value_type(compiled)
 
-    @register_model(Tile)
-    class TileModel(models.PrimitiveModel):
-        def __init__(self, dmm, tile):
-            vector = getattr(_LL, tile.letter)
-            super().__init__(dmm, tile, ir.ArrayType(vector, tile.width) if tile.width else vector)
+        return kind_of
 
-    _LL.Tile, context = Tile, registry.cpu_target.typing_context
-
-    def kind_of_value(value, c):
-        compiled = value.compiled
-        context.refresh()  # an intrinsic is known from the next refresh on
-        return context.resolve_value_type(compiled)
-
-    typeof_impl.register(Word)(kind_of_value)
-    typeof_impl.register(Inline)(kind_of_value)
+    typeof_impl.register(Word)(stands_for(intrinsic))
+    typeof_impl.register(Inline)(stands_for(_inlined))
 
 
-def compile_kernel(kernel):
-    """-> (symbol, object code) of one kernel. Takes numba about a second."""
-    _prepare()
+@functools.cache
+def _inlined(inline, machine):
+    import numba
+
+    return numba.njit(error_model="numpy", forceinline=True)(inline.function)
+
+
+def compile_kernel(kernel, machine):
+    """-> (symbol, object code) of a kernel, in the words of that machine, for the cpu that host()
+    tells. Takes numba about a second."""
+    teach_numba()
     import numba
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compiled = jit(kernel.make(SimpleNamespace(tiles=_LL.isa == "amx"))).overloads[signature.args]
+    token = MACHINE.set(machine)
+    try:
+        compiled = jit(kernel.make(machine)).overloads[signature.args]
+    finally:
+        MACHINE.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
@@ -1367,71 +1581,97 @@ def compile_kernel(kernel):
 # twofile/compiler/kept.py
 # Object code kept between runs, in a folder that is ours alone.
 
-COMPILED = "words/ machines/ compiler/ program/ kernels/".split()  # whose rooms kernels are made of
-IMPORT = re.compile(r"^ *(?:from \.|import |from [a-z]).*?(?:\([^)]*\))?\n", re.M)
+COMPILED = ("words/", "machines/", "compiler/", "program/", "kernels/", "format/types.py")
+BANNER = f"# {'-' * 77}\n# twofile/"  # of a room in the bound file: its name, what it is for
+# A room's docstring and imports, which the bound file has in another form.
+HEAD = re.compile(r'\A""".*?"""\n(?:\n|(?:from [.\w]+ )?import (?:\([^)]*\))?[^\n]*\n)*', re.S)
 
 
-def _sources():
-    """The text that kernels are compiled from: a room's without its docstring, imports and blank lines, so that the package
-    and the bound file share what they keep."""
-    here = Path(__file__)
-    if here.parent.name == "compiler":
-        house = here.parent.parent
-        found = {
-            path.relative_to(house).as_posix(): path.read_text()
-            for part in COMPILED
-            for path in house.glob(f"{part}[a-z]*.py")
-        }
-        rooms = {name: text.split('"""', 2)[-1] for name, text in found.items()}
-    else:
-        parts = re.split(r"^# -{77}\n# twofile/(\S+)\n(?:#.*\n)*", here.read_text(), flags=re.M)[1:]
-        rooms = {
-            name: text
-            for name, text in zip(parts[::2], parts[1::2])
-            if name.startswith(tuple(COMPILED))
-        }
-    bare = lambda text: "\n".join(
-        line for line in IMPORT.sub("", text).split("\n") if line and line[:7] != "# ====="
-    )
-    return "\n".join(f"# {name}\n{bare(text)}" for name, text in sorted(rooms.items())).encode()
+def sources():
+    """The text of the rooms that kernels are made of (bytes), from behind their imports: the same
+    in the package and in the bound file, which share what they keep. Raises OSError where it cannot
+    be read."""
+    here = Path(globals().get("__file__", ""))
+    texts = _rooms(here.parent.parent) if here.name == "kept.py" else _bound(here)
+    if not all(any(name.startswith(part) for name in texts) for part in COMPILED):
+        raise OSError(f"{here} is not beside the source of the kernels")
+    return "\n".join(f"# {name}\n{text}" for name, text in sorted(texts.items())).encode()
 
 
-def _cache_folder(host, notice):
-    """A folder of ours that nobody else can write, named by all that the code depends on; None if there can be none."""
+def _rooms(house):
+    """{name: text} from the package."""
+    texts = {}
+    for part in COMPILED:
+        place = house / part
+        for path in place.rglob("[a-z]*.py") if place.is_dir() else [place]:
+            name, text = path.relative_to(house).as_posix(), path.read_text("utf-8")
+            texts[name] = HEAD.sub("", text, count=1).strip("\n")
+    return texts
+
+
+def _bound(path):
+    """{name: text} from the bound file."""
+    texts = {}
+    for part in path.read_text("utf-8").split(BANNER):
+        name, _, text = part.partition("\n")
+        if name.startswith(COMPILED):
+            text = text.partition("\n\n")[2]  # behind the banner
+            texts[name] = text.partition("\n# =====")[0].strip("\n")  # before that of a floor
+    return texts
+
+
+def _loaded():
+    try:
+        return sources()
+    except OSError:
+        return None
+
+
+LOADED = _loaded()  # now, not when they are compiled: by then somebody may have edited a room
+
+
+def _key(host):
+    """All that the code depends on, as 24 digits; host: machine, cpu, features. Raises OSError."""
     import llvmlite
 
     spec = importlib.util.find_spec("numba")
-    parts = [_sources(), llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
+    if LOADED is None:
+        raise OSError("the source of the kernels cannot be read")
+    parts = [LOADED, llvmlite.__version__.encode(), repr(host).encode(), sys.platform.encode()]
     if spec and spec.origin:
         parts.append((Path(spec.origin).parent / "_version.py").read_bytes())
-    key = hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+    return hashlib.sha256(b"\0".join(hashlib.sha256(p).digest() for p in parts)).hexdigest()[:24]
+
+
+def _top():
+    """Where this user keeps what can be made again. Raises OSError, RuntimeError."""
     home = {"win32": "LOCALAPPDATA"}.get(sys.platform, "XDG_CACHE_HOME")
     default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    chosen = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get(home)
+    top = Path(chosen or os.path.expanduser(default)) / "twofile"
+    if not top.is_absolute():
+        raise OSError(f"{top} is not an absolute path")
+    return top
+
+
+def cache_folder(host, notice):
+    """A folder of ours that nobody else can write, named by all that the code depends on; None if
+    there can be none. host: machine, cpu, features."""
     try:
-        top = (
-            Path(
-                os.environ.get("NUMBA_CACHE_DIR")
-                or os.environ.get(home)
-                or os.path.expanduser(default)
-            )
-            / "twofile"
-        )
-        if not top.is_absolute():
-            raise OSError(f"{top} is not an absolute path")
-        for folder in (
-            top,
-            top / key,
-        ):  # whoever can write here can make this program run their code
+        top = _top()
+        kept = top / _key(host)
+        for folder in (top, kept):  # whoever can write here can make this program run their code
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.lstat()
             if not stat.S_ISDIR(info.st_mode) or not _only_ours(info):
                 raise OSError(
                     f"{folder} is no folder, belongs to somebody else, or others can write it"
                 )
-        return top / key
+        return kept
     except (OSError, RuntimeError) as e:
         notice(
-            f"kernels cannot be kept ({printable(str(e))}); set NUMBA_CACHE_DIR to a private folder to start faster"
+            f"kernels cannot be kept ({printable(str(e))}); "
+            "set NUMBA_CACHE_DIR to a private folder to start faster"
         )
         return None
 
@@ -1441,14 +1681,13 @@ def _only_ours(info):
     return os.name != "posix" or info.st_uid == os.getuid() and not info.st_mode & 0o022
 
 
-def _read_cached(folder, name, notice):
-    """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object code."""
+def read_cached(folder, name, notice):
+    """-> (symbol, object code), or None. The file: SHA-256 of the rest, symbol, newline, object
+    code."""
     if folder is None:
         return None
-    raw, how = (
-        b"",
-        os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")),
-    )
+    flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
+    raw, how = b"", os.O_RDONLY | sum(flags)
     try:
         with open(folder / name, "rb", opener=lambda path, _: os.open(path, how)) as f:
             info = os.fstat(f.fileno())
@@ -1459,26 +1698,23 @@ def _read_cached(folder, name, notice):
     except OSError:  # a link, a folder
         pass
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-        notice(
-            f"{printable(str(folder / name))} is damaged or not ours; compiling that kernel again"
-        )
+        where = printable(str(folder / name))
+        notice(f"{where} is damaged or not ours; compiling that kernel again")
         return None
     symbol, _, code = raw[32:].partition(b"\n")
     return symbol.decode(), code
 
 
-def _write_cached(folder, name, compiled, notice):
+def write_cached(folder, name, compiled, notice):
+    """Keep (symbol, object code) of a kernel; does nothing without a folder."""
     if folder is None:
         return
     body = compiled[0].encode() + b"\n" + compiled[1]
-    temporary = folder / f"{name}.{os.getpid()}"
     try:
-        with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+        with replaced(folder / name, 0o600) as f:
             f.write(hashlib.sha256(body).digest() + body)
-        temporary.replace(folder / name)
     except OSError as e:
         notice(f"kernel {name} cannot be kept ({printable(str(e))})")
-        temporary.unlink(missing_ok=True)
 
 
 # -----------------------------------------------------------------------------
@@ -1486,38 +1722,27 @@ def _write_cached(folder, name, compiled, notice):
 # Object code becomes addresses and functions.
 
 class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is missing, keeps it there."""
+    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is
+    missing, keeps it there. In the words of the host's machine, or of another that it can be."""
 
-    def __init__(self, kernels, notice):
-        try:
-            from llvmlite import binding
-        except ImportError as e:
-            raise ModelError(
-                f"numba cannot be imported ({e}); expected it beside numpy; pip install numba"
-            ) from None
-        if binding.llvm_version_info < (
-            20,
-        ):  # older ones stop the process at what they cannot compile
-            found = ".".join(map(str, binding.llvm_version_info))
-            raise ModelError(
-                f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; pip install -U numba"
-            )
+    def __init__(self, kernels, notice, machine=None):
+        binding = _llvm()
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-        isa, cpu, features = host_isa()
-        machine = binding.Target.from_default_triple().create_target_machine(
-            cpu=cpu, features=features, jit=True
-        )
-        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        folder, found, began = _cache_folder((isa, cpu, features), notice), {}, time.perf_counter()
-        for kernel in kernels:
-            found[kernel.name] = _read_cached(folder, kernel.name, notice)
+        usual, cpu, features = host()
+        machine = machine or usual
+        target = binding.Target.from_default_triple()
+        target = target.create_target_machine(cpu=cpu, features=features, jit=True)
+        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
+        folder, began = cache_folder((machine.name, cpu, features), notice), time.perf_counter()
+        kernels = list(kernels)
+        found = {kernel.name: read_cached(folder, kernel.name, notice) for kernel in kernels}
         missing = [kernel for kernel in kernels if found[kernel.name] is None]
         if missing:
-            notice(f"compiling {len(missing)} kernels for {cpu} ({isa}), once ...")
+            notice(f"compiling {len(missing)} kernels for {cpu} ({machine.name}), once ...")
         for kernel in missing:
-            found[kernel.name] = compile_kernel(kernel)
-            _write_cached(folder, kernel.name, found[kernel.name], notice)
+            found[kernel.name] = compile_kernel(kernel, machine)
+            write_cached(folder, kernel.name, found[kernel.name], notice)
         self.compile_seconds = time.perf_counter() - began if missing else 0.0
         if missing:
             kept = f"kept in {folder}" if folder else "not kept"
@@ -1531,18 +1756,39 @@ class Code:
 
     def function(self, name):
         """A kernel as a Python function of four ints; it runs without the interpreter lock."""
+        return CompiledKernel(self.engine, self.address[name])
+
+
+class CompiledKernel:
+    """What calls a kernel; the code lives as long as its callers."""
+
+    def __init__(self, engine, address):
+        self.engine = engine
         i64, pointer = ctypes.c_int64, ctypes.c_void_p
-        compiled = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)(
-            self.address[name]
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)
+        self.compiled = kind(address)
+
+    def __call__(self, a, b, c, d):
+        result = ctypes.c_int64()
+        self.compiled(ctypes.byref(result), None, a, b, c, d)
+        return result.value
+
+
+def _llvm():
+    """llvmlite.binding. Raises ModelError if there is none, or one too old."""
+    try:
+        from llvmlite import binding
+    except ImportError as e:
+        raise ModelError(
+            f"numba cannot be imported ({e}); expected it beside numpy; pip install numba"
+        ) from None
+    if binding.llvm_version_info < (20,):  # older ones stop the process at what they cannot compile
+        found = ".".join(map(str, binding.llvm_version_info))
+        raise ModelError(
+            f"llvmlite has LLVM {found}; expected 20 or newer, as with numba 0.62; "
+            "pip install -U numba"
         )
-
-        def call(a, b, c, d, byref=ctypes.byref):
-            result = i64()
-            compiled(byref(result), None, a, b, c, d)
-            return result.value
-
-        call.engine = self.engine  # the code lives as long as its callers
-        return call
+    return binding
 
 
 # ===== a forward as data
@@ -1737,6 +1983,10 @@ class Rows:
     optional: bool = False
     like: str = ""
     many: object = lambda r: r.many
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,) if self.like else (name, name + "_step")
@@ -1757,6 +2007,10 @@ class Flat:
     reach: object
     writes: bool = False
     optional: bool = False
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,)
@@ -1775,12 +2029,13 @@ class Number:
     meaning: str
     default: int | None = None
 
+    def fits(self, value):
+        return isinstance(value, int)
+
     def names(self, name):
         return (name,)
 
     def words(self, value):
-        if not isinstance(value, int):
-            raise TypeError(f"{value!r} is no whole number ({self.meaning})")
         return (int(value),)
 
 
@@ -1790,6 +2045,9 @@ class Real:
 
     meaning: str
     default: float | None = None
+
+    def fits(self, value):
+        return isinstance(value, (int, float))
 
     def names(self, name):
         return (name,)
@@ -2031,21 +2289,14 @@ class Program:
     def add(self, kernel, count=N_TOKENS, wait=True, **given):
         """Append a record. given: {operand: a Place (or None), an int, a float}. TypeError for one
         that the kernel does not know, and for one that is missing or of another kind."""
-        declared, full = kernel.operands.declared, {}
-        for name, operand in declared.items():
-            numeric = isinstance(operand, (Number, Real))
-            value = given.pop(name, operand.default if numeric else None)
+        full = {}
+        for name, operand in kernel.operands.declared.items():
             if isinstance(operand, Scratch):
                 continue
-            if numeric and not isinstance(value, (int, float)):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a number")
-            if isinstance(operand, Number) and not isinstance(value, int):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a whole number")
-            if not numeric and not isinstance(
-                value, Place if value or not operand.optional else object
-            ):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a place")
-            full[name] = value
+            full[name] = given.pop(name, operand.default)
+            if not operand.fits(full[name]):
+                wants = f"expected {type(operand).__name__}"
+                raise TypeError(f"{kernel.name}: {name} is {full[name]!r}, {wants}")
         if given:
             raise TypeError(f"{kernel.name} takes no {', '.join(given)}")
         self.records.append(Record(self.place, kernel, full, count, wait))
@@ -5132,7 +5383,7 @@ LIMITS = {
 LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def _tokenizer_chat(raw, tokenizer):
+def tokenizer_chat(raw, tokenizer):
     """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
     if not raw:
         return None, {}, True
@@ -5345,7 +5596,7 @@ class Tokenizer:
             self._load(
                 source
                 if isinstance(source, bytes)
-                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
+                else read_small(source, "a tokenizer.bin", MOST_BYTES)
             )
             self._check(8)
         except ModelError as e:
@@ -5400,7 +5651,7 @@ class Tokenizer:
             raise ModelError(
                 "the class runs overlap, expected each character in one; export it again"
             )
-        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
+        self.chat, self.strips, self.prefix_runs = tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
         self._index(prio, sections["merges"])
 
@@ -6666,7 +6917,7 @@ class Model:
         most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
         where, raw = (
             printable(str(path)),
-            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
+            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
         )
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:
@@ -7665,7 +7916,7 @@ def bench_model(model, a, show):
         rows.append(
             {
                 "cpu_info": cpu_name(),
-                "backends": f"CPU {host_isa()[0]}",
+                "backends": f"CPU {host().machine.name}",
                 "model_filename": model.file.path,
                 "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
                 "model_size": model.file.size,
@@ -7880,7 +8131,7 @@ class Chat:
         import json
 
         try:
-            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             self.model.encode_chat(
                 [*messages, {"role": "user", "content": ""}]
             )  # raises if it is none
@@ -8076,9 +8327,9 @@ def write_text(model, args):
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
-        isa, cpu, _ = host_isa()
+        machine, cpu, _ = host()
         cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)
     text = not (args.json or args.jsonl)

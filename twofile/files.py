@@ -1,5 +1,6 @@
 """Opening what a user names."""
 
+import contextlib
 import os
 import stat
 
@@ -12,8 +13,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO. Raises
-    ModelError."""
+    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
+    Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -31,10 +32,25 @@ def open_regular(path, what):
     return fd, info.st_size
 
 
-def _read_small(path, what, most):
+def read_small(path, what, most):
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
             found = f"{printable(str(path))}: {size:,} bytes"
             raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
         return f.read(most)
+
+
+@contextlib.contextmanager
+def replaced(path, mode=0o666):
+    """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
+    with an error, nothing is left of it, and path is what it was. Raises OSError, ValueError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
+            yield f
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            os.unlink(temporary)
+        raise

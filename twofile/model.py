@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ModelError, printable
-from .files import _read_small, padded
+from .files import padded, read_small
 from .format.table import VERSION
 from .format.types import MATRIX_TYPES
 from .forward import Forward, cache_bytes, has_states
@@ -629,7 +629,7 @@ class Model:
         most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
         where, raw = (
             printable(str(path)),
-            np.frombuffer(_read_small(path, "a prompt cache", most), np.uint8),
+            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
         )
         head = raw[: CACHE_HEADER.size].tobytes()
         if head[:8] != CACHE_MAGIC:

@@ -1,69 +1,60 @@
 """A kernel becomes object code, by numba."""
 
-from types import SimpleNamespace
+import contextvars
+import functools
 
-from ..machines.host import host_isa
-from ..words.word import _LL, Word, _vec
+from ..machines.host import host
+from ..words.word import Word
+from .intrinsic import intrinsic
 from .kernel import Inline
 
+MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
 
-def _prepare():
-    """Import numba and tell it what a Word and an inline function compile to. Once, and only if needed."""
-    if hasattr(_LL, "ir"):
-        return
-    _LL.isa, cpu, features = host_isa()
+
+@functools.cache
+def teach_numba():
+    """Import numba and tell it what a Word and an Inline are: not the object that it finds, but
+    what that is on the machine compiled for. Once, and only if something must be compiled."""
     import numba
-    from llvmlite import binding, ir
-    from numba.core import cgutils, registry
-    from numba.extending import models, register_model, typeof_impl
+    from numba.core import registry
+    from numba.extending import typeof_impl
 
-    numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, features
+    _, numba.config.CPU_NAME, numba.config.CPU_FEATURES = host()
     numba.config.DISABLE_JIT = 0  # the words are instructions: there is no Python to run instead
-    _LL.ir, _LL.cgutils, _LL.x86 = (
-        ir,
-        cgutils,
-        binding.get_process_triple().startswith(("x86", "i686", "amd64")),
-    )
-    _LL.f32, _LL.f64, _LL.half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
-    _LL.i1, _LL.i8, _LL.i16, _LL.i32, _LL.i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-    _LL.F, _LL.I, _LL.H, _LL.B = (
-        _vec(_LL.f32, 16),
-        _vec(_LL.i32, 16),
-        _vec(_LL.i16, 16),
-        _vec(_LL.i8, 64),
-    )
-    _LL.N = _vec(_LL.i16, 32) if _LL.isa == "avx2" else _LL.I
+    context = registry.cpu_target.typing_context
 
-    class Tile(numba.types.Type):
-        def __init__(self, letter, width):
-            self.letter, self.width = letter, width
-            super().__init__(f"{letter}{width}")
+    def stands_for(meaning):
+        def kind_of(thing, _):
+            compiled = meaning(thing, MACHINE.get())
+            context.refresh()  # an intrinsic is known from the next refresh on
+            return context.resolve_value_type(compiled)
 
-    @register_model(Tile)
-    class TileModel(models.PrimitiveModel):
-        def __init__(self, dmm, tile):
-            vector = getattr(_LL, tile.letter)
-            super().__init__(dmm, tile, ir.ArrayType(vector, tile.width) if tile.width else vector)
+        return kind_of
 
-    _LL.Tile, context = Tile, registry.cpu_target.typing_context
-
-    def kind_of_value(value, c):
-        compiled = value.compiled
-        context.refresh()  # an intrinsic is known from the next refresh on
-        return context.resolve_value_type(compiled)
-
-    typeof_impl.register(Word)(kind_of_value)
-    typeof_impl.register(Inline)(kind_of_value)
+    typeof_impl.register(Word)(stands_for(intrinsic))
+    typeof_impl.register(Inline)(stands_for(_inlined))
 
 
-def compile_kernel(kernel):
-    """-> (symbol, object code) of one kernel. Takes numba about a second."""
-    _prepare()
+@functools.cache
+def _inlined(inline, machine):
+    import numba
+
+    return numba.njit(error_model="numpy", forceinline=True)(inline.function)
+
+
+def compile_kernel(kernel, machine):
+    """-> (symbol, object code) of a kernel, in the words of that machine, for the cpu that host()
+    tells. Takes numba about a second."""
+    teach_numba()
     import numba
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compiled = jit(kernel.make(SimpleNamespace(tiles=_LL.isa == "amx"))).overloads[signature.args]
+    token = MACHINE.set(machine)
+    try:
+        compiled = jit(kernel.make(machine)).overloads[signature.args]
+    finally:
+        MACHINE.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:

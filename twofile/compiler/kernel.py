@@ -1,32 +1,11 @@
 """What is compiled: kernels, and functions inlined into them."""
 
-import functools
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)
-class Inline:
-    """A function of words that is compiled into every kernel that calls it."""
-
-    function: object
-
-    def __call__(self, *args):
-        raise RuntimeError("inline functions exist only inside compiled kernels")
-
-    @functools.cached_property
-    def compiled(self):
-        import numba
-
-        return numba.njit(error_model="numpy", forceinline=True)(self.function)
-
-
-def inline(function):
-    return Inline(function)
-
-
-@dataclass(frozen=True, eq=False)
 class Kernel:
-    """Compiled code: a function of four int64 (record, pass, thread, threads) -> int64.
+    """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
     record gives it (program/operands.py); None: it is no step of a program. type: what its weights
@@ -42,3 +21,17 @@ class Kernel:
 def kernel(declared=None):
     """The Kernel of a function that is the same on all machines, with these operands."""
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
+
+
+@dataclass(frozen=True, eq=False)
+class Inline:
+    """A function of words that is compiled into every kernel that calls it."""
+
+    function: object
+
+    def __call__(self, *args):
+        raise RuntimeError("inline functions exist only inside compiled kernels")
+
+
+def inline(function):
+    return Inline(function)

@@ -7,17 +7,36 @@ import weakref
 import numpy as np
 
 from ..files import open_regular
-from ..format.types import GROUP
+from ..format.types import GROUP, Q4_0, Q8_0
+from .damage import reading
+from .pack import PACKERS, from_bfloat16
 from .say import need
 
 AT_A_TIME = 1 << 22  # matrix elements converted at a time
 
 
-class Rows:
-    """A matrix [n, cols] made of parts stacked by rows, each a (mapped) array and perhaps an order of its rows.
+class Part:
+    """Rows of a matrix that are stored in a way that numpy does not know. shape: (rows, cols);
+    part[rows]: such a part; type: our Type that its groups are of, to the bit; None = of none."""
 
-    Arrays of uint16 hold bfloat16.
-    """
+    type = None
+
+    def __len__(self):
+        return self.shape[0]
+
+    def floats(self):
+        """float32 [rows, cols]"""
+        raise NotImplementedError
+
+    def groups(self):
+        """Values [rows, groups, 32] and scales float16 [rows, groups] of its type, as they
+        stand."""
+        raise NotImplementedError
+
+
+class Rows:
+    """A matrix [n, cols] made of parts stacked by rows, each an array (of uint16: bfloat16) or a
+    Part, and perhaps an order of its rows."""
 
     def __init__(self, *parts):
         self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
@@ -35,36 +54,55 @@ class Rows:
         for array, order in self.parts:
             mine = (rows >= start) & (rows < start + len(array))
             own = rows[mine] - start
-            out[mine] = to_float32(array[own if order is None else order[own]])
+            with reading():
+                out[mine] = to_float32(array[own if order is None else order[own]])
             start += len(array)
         return out
 
+    def between(self, first, last):
+        """What each part has of rows first to last."""
+        start = 0
+        for array, order in self.parts:
+            a, b = max(first - start, 0), min(last - start, len(array))
+            if a < b:
+                yield array[a:b] if order is None else array[order[a:b]]
+            start += len(array)
+
     def read(self, first, last):
         """-> float32 [last - first, cols]"""
-        out, start = [], 0
-        for array, order in self.parts:
-            a, b = max(first - start, 0), min(last - start, len(array))
-            if a < b:
-                out.append(to_float32(array[a:b] if order is None else array[order[a:b]]))
-            start += len(array)
-        return np.concatenate(out)
+        with reading():
+            return np.concatenate([to_float32(part) for part in self.between(first, last)])
 
-    def blocks(self, dtype, first, last):
-        """As read(), the values and scales of blocks that need no change; None if the parts are of another type."""
-        out, start = [], 0
-        for array, order in self.parts:
-            if not isinstance(array, Blocks) or array.kind.name.lower() != dtype:
-                return None
-            a, b = max(first - start, 0), min(last - start, len(array))
-            if a < b:
-                out.append(array[a:b].parts() if order is None else array[order[a:b]].parts())
-            start += len(array)
-        return tuple(map(np.concatenate, zip(*out)))
+    def packed(self, type, first, last):
+        """The bytes and scales of rows first to last if all parts are of that type, so that they
+        need no change; else None."""
+        if any(not isinstance(part, Part) or part.type is not type for part, _ in self.parts):
+            return None
+        parts = zip(*(part.groups() for part in self.between(first, last)))
+        with reading():
+            values, scales = map(np.concatenate, parts)
+        return PACKERS[type].interleaved(values, scales)
 
 
-class Mx:
-    """Rows of MXFP4, which gpt-oss's experts are stored in: values uint8 [rows, groups, 16] of two numbers of 4 bits, the lower
-    half first, and scales uint8 [rows, groups], powers of two (OCP Microscaling Formats 1.0)."""
+class Columns:
+    """A matrix whose columns are spread over several arrays; joined a few rows at a time."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        with reading():
+            return np.concatenate([part[rows] for part in self.parts], axis=1)
+
+
+class Mx(Part):
+    """Rows of MXFP4, which gpt-oss's experts are stored in: values uint8 [rows, groups, 16] of two
+    numbers of 4 bits, the lower half first, and scales uint8 [rows, groups], powers of two (OCP
+    Microscaling Formats 1.0)."""
 
     LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
     LEVELS = np.concatenate((LEVELS, -LEVELS))
@@ -73,17 +111,37 @@ class Mx:
         self.values, self.scales = values, scales
         self.shape = (len(values), values.shape[1] * 32)
 
-    def __len__(self):
-        return self.shape[0]
-
     def __getitem__(self, rows):
         return Mx(self.values[rows], self.scales[rows])
 
     def floats(self):
         pairs = np.stack((self.values & 15, self.values >> 4), -1).reshape(len(self), -1, 32)
-        return np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127).reshape(
-            self.shape
-        )
+        scaled = np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127)
+        return scaled.reshape(self.shape)
+
+
+class Blocks(Part):
+    """Rows of quantised blocks of a GGUF: raw uint8 [rows, bytes], of gguf's type kind."""
+
+    def __init__(self, raw, kind, cols):
+        self.raw, self.kind, self.shape = raw, kind, (len(raw), cols)
+        self.type = {"Q8_0": Q8_0, "Q4_0": Q4_0}.get(kind.name)
+
+    def __getitem__(self, rows):
+        return Blocks(self.raw[rows], self.kind, self.shape[1])
+
+    def floats(self):
+        dequantize, raw = need("gguf.quants").dequantize, np.ascontiguousarray(self.raw)
+        with reading():
+            found = dequantize(raw, self.kind)
+        return found.reshape(self.shape).astype(np.float32, copy=False)
+
+    def groups(self):
+        rows = np.ascontiguousarray(self.raw).reshape(len(self.raw), self.shape[1] // GROUP, -1)
+        scales, values = rows[..., :2].copy().view("<f2")[..., 0], rows[..., 2:]
+        if self.type is Q8_0:
+            return values.view(np.int8), scales
+        return np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8, scales
 
 
 MAPS = weakref.WeakSet()  # of the files of the source
@@ -98,65 +156,17 @@ def mapped(path):
 
 
 def forget():
-    """Let go of the pages read so far: a source larger than memory would push everything else out."""
-    for m in MAPS:
-        if hasattr(m, "madvise"):
+    """Let go of the pages read so far: a source larger than memory would push everything else
+    out."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        for m in MAPS:
             m.madvise(mmap.MADV_DONTNEED)
 
 
 def to_float32(array):
-    if hasattr(array, "floats"):  # Blocks of a GGUF
+    """float32 of an array (of uint16: bfloat16) or of a Part."""
+    if isinstance(array, Part):
         return array.floats()
     if array.dtype == np.uint16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(array)
     return np.ascontiguousarray(array, dtype=np.float32)
-
-
-class Blocks:
-    """Rows of quantised blocks of a GGUF: raw uint8 [rows, bytes], of gguf's type kind."""
-
-    def __init__(self, raw, kind, cols):
-        self.raw, self.kind, self.shape = raw, kind, (len(raw), cols)
-
-    def __len__(self):
-        return len(self.raw)
-
-    def __getitem__(self, rows):
-        return Blocks(self.raw[rows], self.kind, self.shape[1])
-
-    def floats(self):
-        """float32 [rows, cols]"""
-        dequantize = need("gguf.quants").dequantize
-        return (
-            dequantize(np.ascontiguousarray(self.raw), self.kind)
-            .reshape(self.shape)
-            .astype(np.float32, copy=False)
-        )
-
-    def parts(self):
-        """Q8_0 or Q4_0 -> values int8 [rows, groups, 32] and scales float16 [rows, groups], as they stand."""
-        rows = np.ascontiguousarray(self.raw).reshape(len(self.raw), self.shape[1] // GROUP, -1)
-        scales, values = rows[..., :2].copy().view("<f2")[..., 0], rows[..., 2:]
-        if self.kind.name == "Q8_0":
-            return values.view(np.int8), scales
-        return (np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8), scales
-
-
-class Columns:
-    """A matrix whose columns are spread over several arrays; joined a few rows at a time."""
-
-    def __init__(self, parts):
-        self.parts = parts
-        self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        return np.concatenate([part[rows] for part in self.parts], axis=1)
-
-
-def to_bfloat16(x):
-    """float32 -> uint16 holding the nearest bfloat16, ties to even."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")

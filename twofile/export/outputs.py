@@ -13,21 +13,16 @@ class Outputs:
 
     def open(self, path):
         if path.exists() and not self.overwrite:
-            raise ModelError(
-                f"{printable(str(path))}: exists already; expected a new name; choose another -o, or --overwrite"
-            )
+            found = f"{printable(str(path))}: exists already; expected a new name"
+            raise ModelError(f"{found}; choose another -o, or --overwrite")
         for stale in path.parent.glob(path.name + ".tmp*"):
             pid = stale.name[len(path.name) + 4 :]
             # in a container the next export may have the number of the dead one
             if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
                 stale.unlink(missing_ok=True)
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        f = os.fdopen(
-            os.open(
-                temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644
-            ),
-            "wb",
-        )
+        how = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        f = os.fdopen(os.open(temporary, how, 0o644), "wb")
         self.pairs.append((temporary, path, f))
         return f
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
-from ..machines.host import host_isa
+from ..machines.host import host
 from ..model import Model
 from ..program.passes import CHUNK
 from .ceilings import ceilings, token_work
@@ -119,7 +119,7 @@ def bench_model(model, a, show):
         rows.append(
             {
                 "cpu_info": cpu_name(),
-                "backends": f"CPU {host_isa()[0]}",
+                "backends": f"CPU {host().machine.name}",
                 "model_filename": model.file.path,
                 "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
                 "model_size": model.file.size,

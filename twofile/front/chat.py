@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ModelError, printable
-from ..files import _read_small
+from ..files import read_small
 from ..guess import line_seed
 from ..writer import Writer
 from .text import as_text, report, screen, tame
@@ -145,7 +145,7 @@ class Chat:
         import json
 
         try:
-            messages = json.loads(_read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             self.model.encode_chat(
                 [*messages, {"role": "user", "content": ""}]
             )  # raises if it is none

@@ -3,7 +3,7 @@
 import sys
 
 from ..errors import ModelError, printable
-from ..machines.host import host_isa
+from ..machines.host import host
 from ..writer import Writer
 from .prompt import prompt_ids, read_prompt
 from .text import dump, tame
@@ -41,9 +41,9 @@ def write_text(model, args):
         min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
     )
     if args.verbose:
-        isa, cpu, _ = host_isa()
+        machine, cpu, _ = host()
         cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{isa} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options, **args.how)
     text = not (args.json or args.jsonl)

@@ -4,6 +4,7 @@ import struct
 from collections import namedtuple
 from dataclasses import dataclass
 
+from .buffers import Place
 from .passes import OPERANDS, RECORD_BYTES
 
 
@@ -21,6 +22,10 @@ class Rows:
     optional: bool = False
     like: str = ""
     many: object = lambda r: r.many
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,) if self.like else (name, name + "_step")
@@ -41,6 +46,10 @@ class Flat:
     reach: object
     writes: bool = False
     optional: bool = False
+    default = None
+
+    def fits(self, value):
+        return self.optional if value is None else isinstance(value, Place)
 
     def names(self, name):
         return (name,)
@@ -59,12 +68,13 @@ class Number:
     meaning: str
     default: int | None = None
 
+    def fits(self, value):
+        return isinstance(value, int)
+
     def names(self, name):
         return (name,)
 
     def words(self, value):
-        if not isinstance(value, int):
-            raise TypeError(f"{value!r} is no whole number ({self.meaning})")
         return (int(value),)
 
 
@@ -74,6 +84,9 @@ class Real:
 
     meaning: str
     default: float | None = None
+
+    def fits(self, value):
+        return isinstance(value, (int, float))
 
     def names(self, name):
         return (name,)

@@ -77,21 +77,14 @@ class Program:
     def add(self, kernel, count=N_TOKENS, wait=True, **given):
         """Append a record. given: {operand: a Place (or None), an int, a float}. TypeError for one
         that the kernel does not know, and for one that is missing or of another kind."""
-        declared, full = kernel.operands.declared, {}
-        for name, operand in declared.items():
-            numeric = isinstance(operand, (Number, Real))
-            value = given.pop(name, operand.default if numeric else None)
+        full = {}
+        for name, operand in kernel.operands.declared.items():
             if isinstance(operand, Scratch):
                 continue
-            if numeric and not isinstance(value, (int, float)):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a number")
-            if isinstance(operand, Number) and not isinstance(value, int):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a whole number")
-            if not numeric and not isinstance(
-                value, Place if value or not operand.optional else object
-            ):
-                raise TypeError(f"{kernel.name}: {name} is {value!r}, expected a place")
-            full[name] = value
+            full[name] = given.pop(name, operand.default)
+            if not operand.fits(full[name]):
+                wants = f"expected {type(operand).__name__}"
+                raise TypeError(f"{kernel.name}: {name} is {full[name]!r}, {wants}")
         if given:
             raise TypeError(f"{kernel.name} takes no {', '.join(given)}")
         self.records.append(Record(self.place, kernel, full, count, wait))

@@ -35,7 +35,7 @@ LIMITS = {
 LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def _tokenizer_chat(raw, tokenizer):
+def tokenizer_chat(raw, tokenizer):
     """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
     if not raw:
         return None, {}, True

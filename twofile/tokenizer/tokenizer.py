@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from ..errors import ModelError, printable
-from ..files import _read_small
+from ..files import read_small
 from ..format.fields import NONE
 from .file import (
     ADD_BOS,
@@ -40,9 +40,9 @@ from .file import (
     USER,
     USER_MAX,
     WHITE,
-    _tokenizer_chat,
     _tokenizer_sections,
     _tokenizer_tests,
+    tokenizer_chat,
 )
 from .splits import BYTE_SPLITS, LETTER, NUMBER, SPACE, SPLITS, _cut
 from .template import chat_parts
@@ -64,7 +64,7 @@ class Tokenizer:
             self._load(
                 source
                 if isinstance(source, bytes)
-                else _read_small(source, "a tokenizer.bin", MOST_BYTES)
+                else read_small(source, "a tokenizer.bin", MOST_BYTES)
             )
             self._check(8)
         except ModelError as e:
@@ -119,7 +119,7 @@ class Tokenizer:
             raise ModelError(
                 "the class runs overlap, expected each character in one; export it again"
             )
-        self.chat, self.strips, self.prefix_runs = _tokenizer_chat(sections["chat"], self)
+        self.chat, self.strips, self.prefix_runs = tokenizer_chat(sections["chat"], self)
         self.tests = _tokenizer_tests(sections["tests"])
         self._index(prio, sections["merges"])
 

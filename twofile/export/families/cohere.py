@@ -2,7 +2,7 @@
 
 from .family import Family, Gguf, Hub
 from .names import in_gguf, like_llama
-from .settings import slides, three_of_four
+from .rules import slides, three_of_four
 
 ONE_NORM = like_llama(fn="input_layernorm")
 ONE_NORM_GGUF = in_gguf(fn="attn_norm")

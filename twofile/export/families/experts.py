@@ -3,7 +3,7 @@
 from .family import Family, Gguf, Hub
 from .llama import granite_gguf_scales, granite_scales
 from .names import Bare, in_gguf, like_llama
-from .settings import beyond_some, every, every_second
+from .rules import beyond_some, every, every_second
 
 NO_FFN = dict(w1=None, w2=None, w3=None)
 EXPERTS = dict(
@@ -80,9 +80,7 @@ OLMOE = Family(
 GPT_OSS = Family(
     hub=Hub(
         label="GptOssForCausalLM",
-        names=like_llama(
-            NO_FFN, FUSED_EXPERTS, router="mlp.router", sinks=Bare("self_attn.sinks")
-        ),
+        names=like_llama(NO_FFN, FUSED_EXPERTS, router="mlp.router", sinks=Bare("self_attn.sinks")),
         alternate_experts=True,
         adapt=plain_mxfp4,
         window=every_second,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .names import GGUF_NAMES, HF_NAMES, Names
-from .settings import as_it_is, first_of, never, nothing
+from .rules import as_it_is, first_of, never, nothing
 
 # j: the settings of a source, {key: value}: config.json, or a GGUF's metadata without "llama."
 Rule = Callable[[dict], object]  # f(j)

@@ -4,7 +4,7 @@ from ...errors import ModelError
 from ...format.fields import ATTENTION, ATTENTION2
 from .family import Family, Gguf, Hub
 from .names import Bare, in_gguf, like_llama
-from .settings import every_second, five_of_six, layer_kinds
+from .rules import every_second, five_of_six, layer_kinds
 
 FOUR_NORMS = dict(
     an2="post_attention_layernorm",

@@ -5,7 +5,7 @@ import itertools
 from ...errors import ModelError
 from .family import Family, Gguf, Hub
 from .names import in_gguf, named
-from .settings import NEEDED, first_of
+from .rules import NEEDED, first_of
 
 
 def like_gpt(head="lm_head", prefix="transformer.", layer="h.{}.", **own):

@@ -4,7 +4,7 @@ from ...files import padded
 from ...format.fields import ATTENTION, CONVOLUTION
 from .family import Family, Gguf, Hub
 from .names import in_gguf, like_llama
-from .settings import NEEDED, first_of, layer_kinds
+from .rules import NEEDED, first_of, layer_kinds
 
 
 def lfm2_kind(j, layer):

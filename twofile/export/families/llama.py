@@ -2,7 +2,7 @@
 
 from .family import Family, Form, Gguf, Hub
 from .names import META_NAMES, in_gguf, like_llama
-from .settings import beyond_some, every, never, tempered
+from .rules import beyond_some, every, never, tempered
 
 META = Form(names=META_NAMES, interleaved=True)  # as Meta's checkpoints and llama2.c have it
 UNGATED_GGUF = in_gguf(w1=None)
@@ -49,9 +49,7 @@ LLAMA = Family(
 )
 # their GGUFs say llama
 MISTRAL = Family(
-    hub=Hub(
-        label="MistralForCausalLM", window=every, pictures="Mistral3ForConditionalGeneration"
-    ),
+    hub=Hub(label="MistralForCausalLM", window=every, pictures="Mistral3ForConditionalGeneration"),
 )
 MINISTRAL = Family(hub=Hub(label="MinistralForCausalLM", window=every))
 MINISTRAL3 = Family(

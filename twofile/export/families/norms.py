@@ -3,7 +3,7 @@
 from .family import Family, Gguf, Hub
 from .gemma import softcaps
 from .names import in_gguf, like_llama
-from .settings import every, slides, three_of_four
+from .rules import every, slides, three_of_four
 
 POST_ONLY = like_llama(
     an=None, fn=None, an2="post_attention_layernorm", fn2="post_feedforward_layernorm"
@@ -31,9 +31,7 @@ OLMO2 = Family(
     gguf=Gguf(arch="olmo2", names=POST_ONLY_GGUF, window=three_of_four),
 )
 OLMO3 = Family(
-    hub=Hub(
-        label="Olmo3ForCausalLM", names=POST_ONLY, window=three_of_four, window_unscaled=True
-    ),
+    hub=Hub(label="Olmo3ForCausalLM", names=POST_ONLY, window=three_of_four, window_unscaled=True),
 )
 EXAONE4 = Family(
     hub=Hub(
@@ -71,9 +69,7 @@ NANOCHAT = Family(
 )
 NEMOTRON = Family(
     layer_norm=True,
-    hub=Hub(
-        label="NemotronForCausalLM", names=like_llama(w1=None), plus_one=True, share=0.5
-    ),
+    hub=Hub(label="NemotronForCausalLM", names=like_llama(w1=None), plus_one=True, share=0.5),
     gguf=Gguf(arch="nemotron", names=in_gguf(w1=None), act="relu2"),
 )
 PHI = Family(
@@ -105,9 +101,7 @@ STABLELM = Family(
         parallel=lambda j: j.get("use_parallel_residual", False),
         share=0.25,
     ),
-    gguf=Gguf(
-        arch="stablelm", parallel=lambda j: j.get("use_parallel_residual"), lone_norm=True
-    ),
+    gguf=Gguf(arch="stablelm", parallel=lambda j: j.get("use_parallel_residual"), lone_norm=True),
 )
 STARCODER2 = Family(
     layer_norm=True,

@@ -4,7 +4,7 @@ from ...format.fields import ATTENTION, DELTA
 from .experts import EXPERTS, FUSED_EXPERTS, GGUF_EXPERTS, GGUF_SHARED_EXPERT, SHARED_EXPERT
 from .family import Family, Gguf, Hub
 from .names import Bare, in_gguf, like_llama
-from .settings import beyond_some, layer_kinds
+from .rules import beyond_some, layer_kinds
 
 DELTA_PARTS = dict(
     conv="linear_attn.conv1d",

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from ...errors import ModelError, printable
 from ...format.fields import ATTENTION, ATTENTION2
 from ..arrays import Rows, to_float32
@@ -70,7 +68,7 @@ class Weights:
 
     def floats(self, name, shape, layer=0):
         """float32 array of this shape."""
-        return to_float32(np.asarray(self.take(name, shape, layer)))
+        return to_float32(self.take(name, shape, layer))
 
     def end(self):
         """ModelError if something was not taken."""

@@ -1,51 +1,41 @@
 """llama.cpp's files; blocks of Q8_0 and Q4_0 are moved as they are."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.fields import check_ranges
-from ...layers.stack import check_config
+from ...format.types import BF16, F16, F32, Q4_0, Q8_0
 from ..arrays import Blocks, Rows
-from ..families.settings import window_size
+from ..damage import by_kind, theirs, worded
+from ..families.rules import window_size
 from ..families.table import FAMILIES
 from ..layers.stack import taken
 from ..layers.weights import Weights
-from ..say import DAMAGED, damaged, sampled
+from ..source import Source, check_model, sampled
 from .ggufbytes import gguf_file
 from .ggufconfig import gguf_config, gguf_rope, gguf_second_rope
 
-# others become q8_0
-KEPT_TYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0"}
+# what is kept to the bit; others become q8_0
+KEPT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16, "Q8_0": Q8_0, "Q4_0": Q4_0}
+WRONG = ("metadata: ", "; expected the sizes of a model; is the file whole?")
 
 
 def read_gguf(path):
-    """A GGUF of version 2 or 3 -> source."""
-    try:
+    """A GGUF of version 2 or 3 -> Source."""
+    after = "); expected version 2 or 3; is the download complete?"
+    with worded("not a whole GGUF file (", after, by_kind):
         fields, tensors = gguf_file(path)
-        arrays = gguf_arrays(tensors)
-    except DAMAGED as e:
-        found = f"{type(e).__name__}: {printable(str(e))[:80]}"
-        raise ModelError(
-            f"not a whole GGUF file ({found}); expected version 2 or 3; is the download complete?"
-        ) from None
+    arrays = gguf_arrays(tensors)
     family = gguf_family(fields)
     if fields.get("split.count", 0) not in (0, 1):
-        raise ModelError(
-            "one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge"
-        )
-    arch = family.gguf.arch
-    told = {name.removeprefix(arch + "."): value for name, value in fields.items()}
-    w = Weights(family, family.gguf, arrays, f"GGUF of {arch}")
-    try:
-        source = gguf_source(told, w)
-    except DAMAGED as e:
-        raise damaged(e) from None
+        found = "one of several parts of a GGUF; expected one file"
+        raise ModelError(f"{found}; join them with llama-gguf-split --merge")
+    told = {name.removeprefix(family.gguf.arch + "."): value for name, value in fields.items()}
+    w = Weights(family, family.gguf, arrays, f"GGUF of {family.gguf.arch}")
+    source = gguf_source(told, w)
     source.gguf, source.note = fields, printable(str(fields.get("general.name", "")))
     left = {a.kind.name for a in w.arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES)
-    source.notice = ""
     if left:
         kept = f"{', '.join(KEPT_TYPES)} are kept to the bit"
         source.notice = f"{', '.join(sorted(left))} become q8_0; {kept}"
@@ -66,37 +56,41 @@ def gguf_family(fields):
 
 
 def gguf_source(told, w):
-    """Metadata and weights of a file -> source, but for what it says of itself."""
-    form = w.form
-    j = form.adapt(told)
-    w.look(form.kinds(told))
-    if j.get("nextn_predict_layers"):  # the layers behind the last one guess further ahead
+    """Metadata and weights of a file -> Source, but for what it says of itself."""
+    with theirs(*WRONG):
+        j = w.form.adapt(told)
+        settle(told, j, w)
+        c = gguf_config(told, j, w)
+        check_model(c)
+        window = gguf_window(j, w.form, c)
+        table, rope_id, rotated, long = gguf_rope(j, w, c, window)
+        c = c.changed(n_rope=len(table), rope_long=long)
+        c = sampled(c, *(told.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
+        second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
+    tensors = taken(w, c, rotated) | second
+    types = {name: kept_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
+    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types)
+    return Source(w.label, c, table, tensors, **more)
+
+
+def settle(told, j, w):
+    """Learn of the kinds of layers, forget those that guess further ahead, and find out whether
+    queries, keys and values are in one."""
+    w.look(w.form.kinds(told))
+    if j.get("nextn_predict_layers"):
         number = lambda name: int(name.split(".")[1]) if name.startswith("blk.") else -1
         for name in [name for name in w.arrays if number(name) >= j["block_count"]]:
             del w.arrays[name]
     if not w.has(w.names.wqkv):
         w.rename(wqkv=None)
-    c = gguf_config(told, j, w)
-    check_ranges(c.numbers())
-    check_config(c)
+
+
+def gguf_window(j, form, c):
+    """int32 [layers]: the positions that each sees, 0 = all."""
     size = window_size(j.get("attention.sliding_window") or 0)
     said = j.get("attention.sliding_window_pattern")
     slides = [said[i] if isinstance(said, list) else form.window(j, i) for i in range(c.n_layers)]
-    window = np.array([size if there else 0 for there in slides], "<i4")
-    table, rope_id, rotated, long = gguf_rope(j, w, c, window)
-    c = c.changed(n_rope=len(table), rope_long=long)
-    c = sampled(c, *(j.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
-    second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
-    tensors = taken(w, c, rotated) | second
-    return SimpleNamespace(
-        kind=w.label,
-        config=c,
-        rope=table,
-        tensors=tensors,
-        window=window,
-        rope_id=np.array(rope_id, "<i4"),
-        types={name: stored_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)},
-    )
+    return np.array([size if there else 0 for there in slides], "<i4")
 
 
 def gguf_arrays(tensors):
@@ -117,12 +111,11 @@ def gguf_arrays(tensors):
     return arrays
 
 
-def stored_type(rows):
-    """The type in our file of a matrix of one or several parts: theirs if that is one we have, else
-    q8_0."""
-    plain = {"float32": "f32", "float16": "f16", "uint16": "bf16"}
+def kept_type(rows):
+    """The Type of a matrix of one or several parts: theirs if that is one we have, else q8_0."""
+    plain = {"float32": F32, "float16": F16, "uint16": BF16}
     kinds = {
-        KEPT_TYPES.get(a.kind.name, "q8_0") if isinstance(a, Blocks) else plain[a.dtype.name]
+        KEPT_TYPES.get(a.kind.name, Q8_0) if isinstance(a, Blocks) else plain[a.dtype.name]
         for a, _ in rows.parts
     }
-    return kinds.pop() if len(kinds) == 1 else "q8_0"
+    return kinds.pop() if len(kinds) == 1 else Q8_0

@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import ModelError, printable
 from ...files import padded
 from ..arrays import mapped
+from ..damage import reading
 from ..say import need
 
 GGUF_NUMBERS = {
@@ -51,11 +52,13 @@ class GgufBytes:
                 "more than 4 million values of metadata; expected a GGUF of llama.cpp; refused"
             )
         if kind == 8:
-            texts = [self.take(self.number()).decode() for _ in range(1 if n is None else n)]
+            with reading():
+                texts = [self.take(self.number()).decode() for _ in range(1 if n is None else n)]
             return texts[0] if n is None else texts
         if kind == 9 and n is None:
             return self.value(self.number("<I"), self.number())
-        dtype = np.dtype(GGUF_NUMBERS[kind])
+        with reading():
+            dtype = np.dtype(GGUF_NUMBERS[kind])
         found = np.frombuffer(self.take(dtype.itemsize * (1 if n is None else n)), dtype).tolist()
         return found[0] if n is None else found
 
@@ -92,7 +95,8 @@ def gguf_file(path):
                 f"{where} has type {number}, which the package gguf does not know; pip install -U gguf"
             )
         kind = gguf.GGMLQuantizationType(number)
-        block, size = gguf.GGML_QUANT_SIZES[kind]
+        with reading():
+            block, size = gguf.GGML_QUANT_SIZES[kind]
         if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
             raise ModelError(
                 f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes; convert it again"

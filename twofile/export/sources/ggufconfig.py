@@ -5,7 +5,7 @@ import numpy as np
 from ...format.config import Config
 from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
 from ..arrays import to_float32
-from ..families.settings import NEEDED, first_of
+from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
 from ..rope import no_rope, rope_table

@@ -3,7 +3,7 @@
 from ...errors import ModelError, printable
 from ...format.config import Config
 from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
-from ..families.settings import NEEDED, first_of
+from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
 
@@ -109,9 +109,7 @@ def check_said(j, w):
         said = j.get(key)
         if said is not None and said != w.has(name, bias=True) and not w.names.wqkv:
             found = f"config.json: {key} is {printable(str(said))[:40]}"
-            raise ModelError(
-                f"{found}, but the weights say otherwise; do they belong together?"
-            )
+            raise ModelError(f"{found}, but the weights say otherwise; do they belong together?")
 
 
 def is_tied(j, w):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..families.settings import first_of
+from ..families.rules import first_of
 from ..rope import no_rope, rope_table
 
 

@@ -1,25 +1,26 @@
 """A Hugging Face folder, from config.json to its last shard."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.fields import check_ranges
-from ...layers.stack import check_config
-from ..families.settings import first_of, slides, window_size
+from ..damage import reading, theirs
+from ..families.rules import first_of, slides, window_size
 from ..families.table import FAMILIES
 from ..layers.stack import taken
 from ..layers.weights import Weights
 from ..rope import second_rope
-from ..say import DAMAGED, PICKLED, read_json, sampled
+from ..settings import read_json
+from ..source import Source, check_model, sampled
 from .hubconfig import hub_config
 from .hubrope import hub_rope
 from .meta import read_meta
 from .pictures import text_part
 from .safetensors import read_safetensors
-from .weights import load_weights
+from .weights import PICKLED, load_weights
+
+WRONG = ("config.json: ", "; expected the sizes of a model; is it complete?")
 
 
 def hub_family(j):
@@ -32,33 +33,34 @@ def hub_family(j):
     found = next((family for family in there if family.hub.label == label), None)
     if found is None:
         known = ", ".join(family.hub.short for family in there)
-        raise ModelError(
-            f"architecture {printable(label)[:60]!r} is not supported; known: {known}"
-        )
+        raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {known}")
     return found
 
 
-def hub_source(j, arrays):
-    """config.json and the arrays of its folder -> source."""
+def hub_weights(j, arrays):
+    """-> the arrays under the names of the family that a config.json is of; what it says, as most
+    families say it."""
     j, arrays = text_part(j, arrays)
     family = hub_family(j)
     form, lacked = family.hub, family.hub.first_lacked
-    j = form.adapt({**form.defaults, **j})
     if lacked and form.names.embed.removeprefix(lacked) in arrays:
         arrays = {k if k == form.names.head else lacked + k: v for k, v in arrays.items()}
-    w = Weights(family, form, arrays, form.short)
-    c = hub_config(j, w)
-    check_ranges(c.numbers())
-    check_config(c)
-    size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
-    window = [size if slides(j, i, form.window) else 0 for i in range(c.n_layers)]
-    table, rope_id, rotated, long = hub_rope(j, w, c, window)
+    return Weights(family, form, arrays, form.short), form.adapt({**form.defaults, **j})
+
+
+def hub_source(j, arrays):
+    """config.json and the arrays of its folder -> Source."""
+    with theirs(*WRONG):
+        w, j = hub_weights(j, arrays)
+        c = hub_config(j, w)
+        check_model(c)
+        size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
+        window = [size if slides(j, i, w.form.window) else 0 for i in range(c.n_layers)]
+        table, rope_id, rotated, long = hub_rope(j, w, c, window)
+        second = {"rope2": second_rope(j, c)} if c.second else {}
     c = c.changed(n_rope=len(table), rope_long=long)
-    tensors = taken(w, c, rotated)
-    if c.second:
-        tensors["rope2"] = second_rope(j, c)
     more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    return SimpleNamespace(config=c, rope=table, tensors=tensors, **more)
+    return Source("Hugging Face folder", c, table, taken(w, c, rotated) | second, **more)
 
 
 def read_folder(path, allow_pickle=False):
@@ -75,13 +77,8 @@ def read_folder(path, allow_pickle=False):
                 f"{printable(shard.name)}: tensor {twice} stands in two shards; refused"
             )
         arrays |= more
-    try:
-        source = hub_source(j, arrays)
-    except DAMAGED as e:
-        raise ModelError(
-            f"config.json: {printable(repr(e))[:80]}; expected the sizes of a model; is it complete?"
-        ) from None
-    source.kind, source.folder = "Hugging Face folder", path
+    source = hub_source(j, arrays)
+    source.folder = path
     if (path / "generation_config.json").exists():
         g = read_json(path / "generation_config.json")
         source.config = sampled(source.config, g.get("temperature"), g.get("top_p"), g.get("top_k"))
@@ -94,7 +91,8 @@ def find_shards(path, allow_pickle):
         index, names = path / f"{stem}.index.json", [stem]
         if index.exists():
             files = read_json(index).get("weight_map", {})
-            names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
+            with reading():
+                names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
         elif not (path / stem).exists():
             continue
         if stem.endswith(".bin") and not allow_pickle:
@@ -109,6 +107,5 @@ def find_shards(path, allow_pickle):
                     f"{index.name}: shard {printable(name)} is missing; finish the download"
                 )
         return [path / name for name in names]
-    raise ModelError(
-        f"{printable(str(path))}: no weights; expected model.safetensors; save the model as safetensors"
-    )
+    found = f"{printable(str(path))}: no weights; expected model.safetensors"
+    raise ModelError(f"{found}; save the model as safetensors")

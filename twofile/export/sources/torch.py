@@ -2,57 +2,52 @@
 
 import struct
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 
 from ...errors import ModelError, printable
 from ..arrays import mapped
-from ..say import DAMAGED
+from ..damage import by_kind, by_words, reading, theirs
 from .llama2c import llama2c
 from .pickled import Bounded, unpickle
 
 
 def load_torch(path):
-    """What torch.save wrote into a zip file, without torch and without running code of its pickle; tensors are mapped."""
+    """What torch.save wrote into a zip file, without torch and without running code of its pickle;
+    tensors are mapped."""
     raw, storages, body = mapped(path), {}, None
-    with Bounded(path) as f, zipfile.ZipFile(f) as z:
-        for info in z.infolist():
-            top, _, rest = info.filename.partition("/")
-            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise ModelError(
-                    f"member {printable(info.filename)[:80]} is compressed; expected what torch.save writes"
-                )
-            if not 0 <= info.header_offset <= len(raw) - 30:
-                raise ModelError(
-                    f"member {printable(info.filename)[:80]} is not in the file; is it truncated?"
-                )
-            # of the local header: name and extra field
-            names = struct.unpack_from("<HH", raw, info.header_offset + 26)
-            at = info.header_offset + 30 + sum(names)
-            if at + info.file_size > len(raw):
-                raise ModelError(
-                    f"member {printable(info.filename)[:80]} reaches past the end; is the file truncated?"
-                )
-            if rest in ("data.pkl", "byteorder") and info.file_size > 32 << 20:
-                raise ModelError(
-                    f"a {rest} of {info.file_size:,} bytes; expected at most 32 MiB; refused"
-                )
-            if rest == "data.pkl":
-                body = raw[at : at + info.file_size].tobytes()
-            elif rest == "byteorder" and raw[at : at + info.file_size].tobytes() != b"little":
-                raise ModelError("a big-endian checkpoint; expected little-endian")
-            elif rest.startswith("data/"):
-                storages[rest[5:]] = raw[at : at + info.file_size]
+    for member, data in torch_members(path, raw):
+        if member in ("data.pkl", "byteorder") and len(data) > 32 << 20:
+            found = f"a {member} of {len(data):,} bytes"
+            raise ModelError(f"{found}; expected at most 32 MiB; refused")
+        if member == "data.pkl":
+            body = data.tobytes()
+        elif member == "byteorder" and data.tobytes() != b"little":
+            raise ModelError("a big-endian checkpoint; expected little-endian")
+        elif member.startswith("data/"):
+            storages[member[5:]] = data
     if body is None:
         raise ModelError("a zip archive without data.pkl; expected a torch checkpoint")
-    try:
-        value = unpickle(body, storages)
-    except DAMAGED as e:
-        raise ModelError(
-            f"the checkpoint's pickle is damaged ({type(e).__name__}: {printable(str(e))[:80]})"
-        ) from None
-    return value
+    with theirs("the checkpoint's pickle is damaged (", ")", by_kind):
+        return unpickle(body, storages)
+
+
+def torch_members(path, raw):
+    """(name inside of its folder, mapped bytes) of the members of a zip file."""
+    with Bounded(path) as f, reading(), zipfile.ZipFile(f) as z:
+        members = z.infolist()
+    for info in members:
+        name = printable(info.filename)[:80]
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise ModelError(f"member {name} is compressed; expected what torch.save writes")
+        if not 0 <= info.header_offset <= len(raw) - 30:
+            raise ModelError(f"member {name} is not in the file; is it truncated?")
+        # of the local header: name and extra field
+        names = struct.unpack_from("<HH", raw, info.header_offset + 26)
+        at = info.header_offset + 30 + sum(names)
+        if at + info.file_size > len(raw):
+            raise ModelError(f"member {name} reaches past the end; is the file truncated?")
+        yield info.filename.partition("/")[2], raw[at : at + info.file_size]
 
 
 def is_weight(v):
@@ -60,16 +55,12 @@ def is_weight(v):
 
 
 def read_torch(path):
-    """A checkpoint of llama2.c or of train/pretrain.py."""
+    """A checkpoint of llama2.c or of train/pretrain.py -> Source."""
     value = load_torch(path)
-    if (
-        not isinstance(value, dict)
-        or not isinstance(value.get("model_args"), dict)
-        or not isinstance(value.get("model"), dict)
-    ):
-        raise ModelError(
-            "the checkpoint has no model_args and model; expected one of llama2.c or of train/pretrain.py"
-        )
+    parts = [value.get(key) for key in ("model_args", "model")] if isinstance(value, dict) else [0]
+    if not all(isinstance(part, dict) for part in parts):
+        found = "the checkpoint has no model_args and model"
+        raise ModelError(f"{found}; expected one of llama2.c or of train/pretrain.py")
     return torch_source(value)
 
 
@@ -81,46 +72,31 @@ def equal(a, b):
 
 
 def torch_source(value):
-    """The dict that llama2.c and train/pretrain.py save -> source."""
-    a, arrays = (
-        value["model_args"],
-        {str(k).removeprefix("_orig_mod."): v for k, v in value["model"].items()},
-    )
+    """The dict that llama2.c and train/pretrain.py save -> Source."""
+    a = value["model_args"]
+    arrays = {str(k).removeprefix("_orig_mod."): v for k, v in value["model"].items()}
     arrays = {k: v for k, v in arrays.items() if not k.startswith("freqs_")}
     for name, array in arrays.items():
         if not is_weight(array):
-            raise ModelError(
-                f"{printable(name)[:80]} is no tensor of numbers; expected weights; is the checkpoint damaged?"
-            )
-    try:
+            found = f"{printable(name)[:80]} is no tensor of numbers"
+            raise ModelError(f"{found}; expected weights; is the checkpoint damaged?")
+    after = "; expected a checkpoint of llama2.c or of train/pretrain.py"
+    with theirs("model_args or weights lack ", after, lambda e: by_words(e, 80)):
         dim, layers, heads = int(a["dim"]), int(a["n_layers"]), int(a["n_heads"])
-        embed, ffn = (
-            arrays["tok_embeddings.weight"].shape[0],
-            arrays["layers.0.feed_forward.w1.weight"].shape[0],
-        )
+        embed = arrays["tok_embeddings.weight"].shape[0]
+        ffn = arrays["layers.0.feed_forward.w1.weight"].shape[0]
         kv, max_ctx = int(a.get("n_kv_heads") or heads), int(a.get("max_seq_len", 2048))
         theta, eps = float(a.get("rope_theta", 10000.0)), float(a.get("norm_eps", 1e-5))
-    except DAMAGED as e:
-        found = f"model_args or weights lack {printable(str(e))[:80]}"
-        raise ModelError(
-            f"{found}; expected a checkpoint of llama2.c or of train/pretrain.py"
-        ) from None
     shared = arrays.get("output.weight")
     tied = shared is None or equal(shared, arrays["tok_embeddings.weight"])
     if tied:
         arrays.pop("output.weight", None)
     own = "tokenizer" in value
-    kind, shape = (
-        "train/pretrain.py" if own else "llama2.c .pt",
-        (dim, ffn, layers, heads, kv, embed),
-    )
-    s = llama2c(kind, arrays, shape, tied, max_ctx, theta, eps)
+    kind = "train/pretrain.py" if own else "llama2.c .pt"
+    s = llama2c(kind, arrays, (dim, ffn, layers, heads, kv, embed), tied, max_ctx, theta, eps)
     if own:  # documents of our trainer begin and end with token 0
-        s.config = replace(s.config, bos=0, eos=0)
+        s.config = s.config.changed(bos=0, eos=0)
         text = lambda key: value[key] if isinstance(value.get(key), str) else ""
-        s.tokenizer_json, s.note, s.chat_template = (
-            text("tokenizer"),
-            text("note"),
-            text("chat_template"),
-        )
+        s.tokenizer_json, s.note = text("tokenizer"), text("note")
+        s.chat_template = text("chat_template")
     return s

@@ -4,27 +4,25 @@ import base64
 
 from ...errors import ModelError
 from ...tokenizer.file import ADD_BOS, BYTE_BPE, CONTROL, IGNORE_MERGES, NFC, NORMAL
+from ..sandbox import ENGINE, bounded
 from ..say import need
-from ..template import ENGINE, bounded
 from .splits import GPT2_SPLIT, KNOWN_SPLITS, class_runs
 
+CONTROLS = (  # of Llama 3, and 245 reserved ones
+    "<|begin_of_text|> <|end_of_text|> <|reserved_special_token_0|> <|reserved_special_token_1|> "
+    "<|finetune_right_pad_id|> <|step_id|> <|start_header_id|> <|end_header_id|> <|eom_id|> "
+    "<|eot_id|> <|python_tag|>"
+).split() + [f"<|reserved_special_token_{i}|>" for i in range(2, 247)]
 TIKTOKEN = {  # ranks in the file -> pattern, flags, bos, stops, control tokens behind the ranks
-    128000: (
-        2,
-        ADD_BOS | IGNORE_MERGES,
-        128000,
-        (128001, 128008, 128009),
-        "<|begin_of_text|> <|end_of_text|> <|reserved_special_token_0|> <|reserved_special_token_1|> <|finetune_right_pad_id|> "
-        "<|step_id|> <|start_header_id|> <|end_header_id|> <|eom_id|> <|eot_id|> <|python_tag|>".split()
-        + [f"<|reserved_special_token_{i}|>" for i in range(2, 247)],
-    ),
+    128000: (2, ADD_BOS | IGNORE_MERGES, 128000, (128001, 128008, 128009), CONTROLS),
     151643: (3, NFC, None, (151643, 151645), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
     50256: (1, 0, 50256, (50256,), ["<|endoftext|>"]),
 }
 
 
 def read_tiktoken(raw):
-    """Lines of "base64 rank", as Llama 3 and Qwen ship them; the number of ranks tells the family."""
+    """Lines of "base64 rank", as Llama 3 and Qwen ship them; the number of ranks tells the family
+    -> (fields of pack_tokenizer, engine)."""
     try:
         rows = [line.split() for line in raw.splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in rows}
