@@ -1,103 +1,94 @@
-"""What tells families apart: names of tensors, kinds of layers, defaults."""
+"""What tells families apart: their names and switches, on the Hub and in a GGUF."""
 
-from ...errors import ModelError, printable
-from ...format.fields import ATTENTION, DELTA
-from ..oldconfig import CONV
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from .names import GGUF_NAMES, HF_NAMES, Names
+from .rules import as_it_is, first_of, never, nothing
 
-def named(prefix, layer, top, parts, head="lm_head"):
-    """Names of weights: {ours: theirs}, a layer's with {} for its number, from "ours=theirs …"."""
-    pairs = lambda text, before: {
-        k: before + v + ".weight" if v else None for k, v in (p.split("=") for p in text.split())
-    }
-    return {**pairs(top, prefix), **pairs(parts, prefix + layer), "head": head + ".weight"}
-
-
-def like_llama(parts):
-    """The names of Llama on the Hub, but for these; an empty one is not there."""
-    return named("model.", "layers.{}.", "embed=embed_tokens out_norm=norm", HUB + parts)
+# j: the settings of a source, {key: value}: config.json, or a GGUF's metadata without "llama."
+Rule = Callable[[dict], object]  # f(j)
+LayerRule = Callable[[dict, int], bool]  # f(j, layer)
 
 
-HUB = """an=input_layernorm fn=post_attention_layernorm wq=self_attn.q_proj wk=self_attn.k_proj wv=self_attn.v_proj
-wo=self_attn.o_proj qn=self_attn.q_norm kn=self_attn.k_norm w1=mlp.gate_proj w2=mlp.down_proj w3=mlp.up_proj """
-HF_NAMES = like_llama("")
-META_PARTS = (
-    "an=attention_norm fn=ffn_norm wq=attention.wq wk=attention.wk wv=attention.wv wo=attention.wo "
-)
-META_PARTS += "w1=feed_forward.w1 w2=feed_forward.w2 w3=feed_forward.w3"
-META_NAMES = named("", "layers.{}.", "embed=tok_embeddings out_norm=norm", META_PARTS, "output")
+def plain_width(j):
+    """Hidden width of the feed-forward part."""
+    width = first_of(j, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    return int(4 * first_of(j, "hidden_size", "n_embd") if width is None else width)
 
 
-def slides(j, layer, otherwise):
-    """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
-    kinds = j.get("layer_types")
-    return kinds[layer] == "sliding_attention" if kinds else otherwise(j, layer)
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How a family lies in one kind of source: its names there, and how it is told from a Llama."""
+
+    names: Names
+    # how arrays are stored
+    interleaved: bool = False  # the two columns of a rotary pair are neighbours
+    plus_one: bool = False  # norms are stored as their weights less 1
+    turned: bool = False  # matrices are stored transposed
+    grouped: bool = False  # queries, keys and values lie together for each head of keys
+    shift: int = 0  # rows before that of the first position
+    skip: tuple = ()  # ends of names that are no weights
+    flat: bool = False  # taps are stored in two dims, decays as they are used
+    delta_turns: bool = False  # heads of values take those of keys in turns, as the flag says
+    alternate_experts: bool = False  # as gpt-oss stores them: layers/experts.py
+    # what the settings say; a GGUF's own are read by numbers and kinds, adapted ones by the others
+    adapt: Rule = as_it_is  # -> settings as most families have them; refuses what is not run
+    numbers: Rule = nothing  # -> {number of Config: value} that a Llama does not have
+    parallel: Rule = lambda j: False  # whether attention and feed-forward read the same
+    act: str | None = None  # of ACTIVATIONS, whatever the settings say
+    norm_topk: bool = False  # the weights of a token's experts sum to 1, whatever they say
+    window: LayerRule = never  # whether a layer sees a window only
+    rotates: LayerRule = lambda j, layer: True
 
 
-def tempered(beta, rope):
-    """Queries grow with the logarithm of their position, as Llama 4's."""
-    return (
-        dict(temp_beta=float(beta), temp_len=float(rope["original_max_position_embeddings"]))
-        if beta
-        else {}
-    )
+@dataclass(frozen=True, kw_only=True)
+class Hub(Form):
+    """A family on the Hub. label: its class of transformers."""
+
+    label: str
+    names: Names = HF_NAMES
+    kinds: Callable[[dict, int], bytes] = lambda j, layers: b""  # the kind of each layer
+    ffn: Rule = plain_width  # -> hidden width of the feed-forward part
+    defaults: dict = field(default_factory=dict)  # what config.json need not say
+    refused: tuple = ()  # keys of what is not run, beside those of every family
+    tied: bool = False  # embedding and output are one, unless config.json says
+    share: float = 1  # of a head's columns that turn, unless it says
+    window_unscaled: bool = False  # rope_scaling is for the layers that see everything
+    first_lacked: str = ""  # what the names of the first files of all do not begin with
+    pictures: str | None = None  # the class of models that see pictures and hold such a one
+    pictures_defaults: dict = field(default_factory=dict)  # what the text_config of those lacks
+
+    @property
+    def short(self):
+        return re.sub("ForCausalLM|LMHeadModel", "", self.label)
 
 
-def layer_kinds(full=ATTENTION, rule=lambda j, i: "full_attention"):
-    """-> what gives the kind of each layer, as layer_types says, or by the family's rule."""
-    known = {
-        "full_attention": full,
-        "sliding_attention": ATTENTION,
-        "conv": CONV,
-        "linear_attention": DELTA,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Gguf(Form):
+    """A family in llama.cpp's files. arch: general.architecture. Norms are stored as they are used;
+    rotary pairs are neighbours where llama.cpp's converter made them so."""
 
-    def kinds(j, n):
-        said = j.get("layer_types") or [rule(j, i) for i in range(n)]
-        if len(said) != n or n > 224 or set(said) - set(known):
-            found = (
-                ", ".join(sorted({printable(str(kind)) for kind in said} - set(known)))
-                or f"{len(said)} of {n}"
-            )
-            raise ModelError(
-                f"config.json: layer_types: {found}; expected {', '.join(known)} for each of at most 224 layers"
-            )
-        return bytes(known[kind] for kind in said)
-
-    return kinds
+    arch: str
+    names: Names = GGUF_NAMES
+    kinds: Callable[[dict], bytes] = lambda j: b""  # the kind of each layer
+    yarn: dict = field(default_factory=dict)  # of its scaling, what the file does not say
+    window_theta: bool = False  # layers with a window turn by freq_base_swa, unscaled
+    lone_norm: bool = False  # without a norm before feed-forward it reads what attention reads
 
 
-# architecture -> (names, what else differs). norm = "layer"; ones, qk_ones: norms without weights; plus_one: norms that
-# store w - 1; interleaved: rotary pairs are neighbours; turned: matrices are stored transposed; grouped: q, k, v lie together
-# for each kv head; parallel: attention and feed-forward read the same, or the name of the key that says so; rotary = 0: no
-# rotation; backwards: the other way round; shift: first row of positions; skip: ends of names that are no weights; gated:
-# wq has a gate behind each head's queries; v_norm; flat: taps are stored in two dims, decays as they are used; in_turns: as
-# the flag delta_turns; defaults, refused: what config.json need not and must not say. j is config.json: window(j, layer):
-# whether a layer slides; rotates(j, layer); kinds(j, layers): of each layer; ffn(j): its width; more(j): fields of Config.
-SOME = lambda j, i: bool(j.get("use_sliding_window")) and i >= j.get("max_window_layers", 0)
-EVEN = lambda j, i: i % 2 == 0
-FIVE = lambda j, i: bool((i + 1) % j.get("sliding_window_pattern", 6))
-FOUR = lambda j, i: bool((i + 1) % 4)
-ALL = lambda j, i: True
-NEVER = lambda j, i: False
-ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
-ACTS |= dict.fromkeys(
-    ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"), "gelu_tanh"
-)
-NEEDED = object()
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a model is, and how it lies in each kind of source; None: not in that one."""
 
-
-def first_of(j, *keys, otherwise=None):
-    """The first of these keys that is there and not null. Raises KeyError if none is and there is nothing to take otherwise."""
-    found = next((j[k] for k in keys if j.get(k) is not None), otherwise)
-    if found is NEEDED:
-        raise KeyError(keys[0])
-    return found
-
-
-def window_size(size):
-    if not 0 <= int(size) < 1 << 31:
-        raise ModelError(
-            f"a sliding window of {size}, expected 0 to 2^31 - 1; is the configuration damaged?"
-        )
-    return int(size)
+    hub: Hub | None = None
+    gguf: Gguf | None = None
+    layer_norm: bool = False  # norms take the mean away; else RMS norms
+    bare_norms: bool = False  # norms have no weights
+    bare_head_norms: bool = False  # queries and keys have norms, without weights
+    v_norm: bool = False  # so have values
+    gated: bool = False  # each head's queries stand before a gate of what it gives
+    embed_norm: bool = False  # a norm behind the embedding
+    rotary: bool = True  # queries and keys are rotated
+    backwards: bool = False  # the other way round

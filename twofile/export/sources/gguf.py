@@ -6,16 +6,15 @@ import numpy as np
 
 from ...errors import ModelError, printable
 from ...format.types import BF16, F16, F32, Q4_0, Q8_0
-from ..arrays import Blocks, Rows, to_float32
+from ..arrays import Blocks, Rows
 from ..damage import by_kind, theirs, worded
-from ..families.build import Family
-from ..families.family import NEVER, window_size
-from ..families.gguf import GGUF_EXPERTS, GGUF_FAMILIES, gguf_names
-from ..oldconfig import Old
-from ..rope import rope_table
+from ..families.rules import window_size
+from ..families.table import FAMILIES
+from ..layers.stack import taken
+from ..layers.weights import Weights
 from ..source import Source, check_model, sampled
 from .ggufbytes import gguf_file
-from .ggufconfig import gguf_config, gguf_rope
+from .ggufconfig import gguf_config, gguf_rope, gguf_second_rope
 
 # what is kept to the bit; others become q8_0
 KEPT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16, "Q8_0": Q8_0, "Q4_0": Q4_0}
@@ -28,62 +27,70 @@ def read_gguf(path):
     with worded("not a whole GGUF file (", after, by_kind):
         fields, tensors = gguf_file(path)
     arrays = gguf_arrays(tensors)
-    arch = str(fields.get("general.architecture"))
-    if arch not in GGUF_FAMILIES:
-        raise ModelError(
-            f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {', '.join(GGUF_FAMILIES)}"
-        )
+    family = gguf_family(fields)
     if fields.get("split.count", 0) not in (0, 1):
+        found = "one of several parts of a GGUF; expected one file"
+        raise ModelError(f"{found}; join them with llama-gguf-split --merge")
+    told = {name.removeprefix(family.gguf.arch + "."): value for name, value in fields.items()}
+    w = Weights(family, family.gguf, arrays, f"GGUF of {family.gguf.arch}")
+    source = gguf_source(told, w)
+    source.gguf, source.note = fields, printable(str(fields.get("general.name", "")))
+    left = {a.kind.name for a in w.arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES)
+    if left:
+        kept = f"{', '.join(KEPT_TYPES)} are kept to the bit"
+        source.notice = f"{', '.join(sorted(left))} become q8_0; {kept}"
+    return source
+
+
+def gguf_family(fields):
+    """The Family of general.architecture; of two that share it, the one with or without experts."""
+    there, arch = [f for f in FAMILIES if f.gguf], str(fields.get("general.architecture"))
+    found = [family for family in there if family.gguf.arch == arch]
+    if not found:
+        known = ", ".join(dict.fromkeys(family.gguf.arch for family in there))
         raise ModelError(
-            "one of several parts of a GGUF; expected one file; join them with llama-gguf-split --merge"
+            f"GGUF architecture {printable(arch)[:60]!r} is not supported; known: {known}"
         )
+    mixture = bool(fields.get(f"{arch}.expert_count"))
+    return next((f for f in found if bool(f.gguf.names.router) == mixture), found[0])
+
+
+def gguf_source(told, w):
+    """Metadata and weights of a file -> Source, but for what it says of itself."""
     with theirs(*WRONG):
-        f, j = gguf_family(fields, arrays, arch)
-        c = gguf_config(j, f, arch)
+        j = w.form.adapt(told)
+        settle(told, j, w)
+        c = gguf_config(told, j, w)
         check_model(c)
-        window = gguf_window(j, f, c)
-        table, rope_id, rotated, long = gguf_rope(j, f, Old(c), window)
+        window = gguf_window(j, w.form, c)
+        table, rope_id, rotated, long = gguf_rope(j, w, c, window)
         c = c.changed(n_rope=len(table), rope_long=long)
-        said = [fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")]
-        c = sampled(c, *said)
-        second = {}
-        if c.second:  # the pairs that do not turn have factors out of all proportion
-            factors = to_float32(f.arrays.pop("rope_freqs.weight"))
-            second["rope2"] = rope_table(c.second.size, float(j["rope.freq_base2"]))
-            second["rope2"][:, 0] *= (factors < 1e20) / factors
-    tensors = f.tensors(Old(c), rotated) | second
+        c = sampled(c, *(told.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
+        second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
+    tensors = taken(w, c, rotated) | second
     types = {name: kept_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
-    left = sorted({a.kind.name for a in arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES))
-    lost = f"{', '.join(left)} become q8_0; {', '.join(KEPT_TYPES)} are kept to the bit"
-    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types, gguf=fields)
-    more |= dict(notice=lost if left else None, note=printable(str(fields.get("general.name", ""))))
-    return Source(f"GGUF of {arch}", c, table, tensors, **more)
+    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types)
+    return Source(w.label, c, table, tensors, **more)
 
 
-def gguf_family(fields, arrays, arch):
-    """-> the Family of an architecture, with the arrays; what the metadata says of it."""
-    names, settings = GGUF_FAMILIES[arch]
-    if arch == "llama" and fields.get("llama.expert_count"):  # Mixtral
-        names, settings = gguf_names(GGUF_EXPERTS), {**settings, "norm_topk": 1}
-    j = {name.removeprefix(arch + "."): value for name, value in fields.items()}
-    f = Family(f"GGUF of {arch}", arrays, dict(names), settings)
-    j = settings.get("adapt", dict)(j)
-    f.look(j.get("kinds", b""))
-    blocks = [name for name in arrays if name.startswith("blk.")]
-    ahead = [name for name in blocks if int(name.split(".")[1]) >= j["block_count"]]
-    for name in ahead if j.get("nextn_predict_layers") else ():
-        del arrays[name]
-    for key in ("wqkv", "qn", "an2", "fn2", "positions"):
-        f.names[key] = f.names.get(key) if f.has(key) else None
-    return f, j
+def settle(told, j, w):
+    """Learn of the kinds of layers, forget those that guess further ahead, and find out whether
+    queries, keys and values are in one."""
+    w.look(w.form.kinds(told))
+    if j.get("nextn_predict_layers"):
+        number = lambda name: int(name.split(".")[1]) if name.startswith("blk.") else -1
+        for name in [name for name in w.arrays if number(name) >= j["block_count"]]:
+            del w.arrays[name]
+    if not w.has(w.names.wqkv):
+        w.rename(wqkv=None)
 
 
-def gguf_window(j, f, c):
+def gguf_window(j, form, c):
     """int32 [layers]: the positions that each sees, 0 = all."""
     size = window_size(j.get("attention.sliding_window") or 0)
-    rule, said = f.settings("window") or NEVER, j.get("attention.sliding_window_pattern")
-    slide = [said[i] if isinstance(said, list) else rule(j, i) for i in range(c.n_layers)]
-    return np.array([size if slides else 0 for slides in slide], "<i4")
+    said = j.get("attention.sliding_window_pattern")
+    slides = [said[i] if isinstance(said, list) else form.window(j, i) for i in range(c.n_layers)]
+    return np.array([size if there else 0 for there in slides], "<i4")
 
 
 def gguf_arrays(tensors):
@@ -96,11 +103,8 @@ def gguf_arrays(tensors):
             array = Blocks(data.reshape(math.prod(shape[:-1]), -1), kind, shape[-1])
         if len(shape) == 3:  # a matrix for each expert
             for e in range(shape[0]):
-                own = (
-                    array[e * shape[1] : (e + 1) * shape[1]]
-                    if isinstance(array, Blocks)
-                    else array[e]
-                )
+                part = slice(e * shape[1], (e + 1) * shape[1])
+                own = array[part] if isinstance(array, Blocks) else array[e]
                 arrays[f"{name.removesuffix('weight')}{e}.weight"] = own
         else:
             arrays[name] = array

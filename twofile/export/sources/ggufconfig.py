@@ -1,115 +1,123 @@
-"""What a GGUF's metadata says, as our Config."""
+"""What a GGUF's metadata says, as our Config and its angles."""
 
 import numpy as np
 
 from ...format.config import Config
-from ...format.fields import ACTIVATIONS, NONE
-from ..families.family import NEEDED, first_of
-from ..rope import rope_table
+from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
+from ..arrays import to_float32
+from ..families.rules import NEEDED, first_of
+from ..layers.attention import qk_norm
+from ..layers.stack import flags
+from ..rope import no_rope, rope_table
 
 
-def gguf_config(j, f, arch):
+def gguf_config(told, j, w):
+    """Metadata, as told and as adapted -> Config, but for the rope tables. w: the weights, under
+    names that agree with it afterwards."""
     dim, heads = int(j["embedding_length"]), int(j["attention.head_count"])
-    eps = first_of(
-        j, "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", otherwise=1e-5
-    )
-    parallel = f.settings("parallel") or False
-    parallel = bool(j.get(parallel)) if isinstance(parallel, str) else parallel
-    if arch == "stablelm" and not f.has("fn"):
-        parallel, f.names["fn"] = True, f.names["an"]
-    if f.has("ln_attn"):  # Falcon 40B: one norm for each
-        f.names["an"] = f.names["ln_attn"]
+    epsilons = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+    eps = first_of(j, *epsilons, otherwise=1e-5)
+    parallel = bool(w.form.parallel(j))
+    if w.form.lone_norm and not w.has(w.names.fn):
+        parallel = True
+        w.rename(fn=w.names.an)
     head_dim = int(j.get("attention.key_length") or dim // heads)
+    widths = "feed_forward_length", "expert_feed_forward_length"
     ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
-    vocab, experts = len(f.arrays[f.names["embed"]]), {}
-    if f.names.get("router"):
-        width = first_of(j, "expert_feed_forward_length", "feed_forward_length", otherwise=NEEDED)
-        experts = dict(
-            n_experts=int(j["expert_count"]),
-            top_k=int(j["expert_used_count"]),
-            expert_ffn=int(width),
-        )
-        experts["norm_topk"] = f.settings("norm_topk") or 0
-        if f.has("shared_gate"):
-            experts["shared_ffn"] = len(f.arrays[f.names["w1"].format(0)])
-            for name in [name for name in f.arrays if name.endswith("ffn_gate_inp_shexp.weight")]:
-                f.arrays[name] = f.arrays[name].reshape(1, dim)
-    tied = not f.has("head")
-    more = f.settings("more") or (lambda j: {})
+    vocab, experts = len(w.arrays[w.names.embed]), gguf_experts(j, w, dim)
+    tied = not w.has(w.names.head)
     return Config(
-        arch[:16],
+        w.form.arch[:16],
         dim=dim,
         n_layers=int(j["block_count"]),
         n_heads=heads,
         n_kv_heads=int(j.get("attention.head_count_kv") or heads),
         head_dim=head_dim,
-        ffn_dim=int(
-            first_of(j, "feed_forward_length", "expert_feed_forward_length", otherwise=NEEDED)
-        ),
+        ffn_dim=int(first_of(j, *widths, otherwise=NEEDED)),
         vocab_size=vocab,
         max_ctx=int(j["context_length"]),
-        norm=int(f.layered),
-        act=ACTIVATIONS.index(f.settings("act") or "silu"),
-        qk_norm=f.qk_norm(head_dim),
+        norm=int(w.family.layer_norm),
+        act=ACTIVATIONS.index(w.form.act or "silu"),
+        qk_norm=qk_norm(w, head_dim),
         parallel=int(parallel),
         eps=round(float(eps), 12),
-        flags=f.flags(tied),
-        kinds=j.get("kinds", b"").ljust(224, b"\0"),
+        kinds=w.form.kinds(told).ljust(MANY_KINDS, b"\0"),
         **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
+        **flags(w, tied),
         **experts,
-        **more(j),
+        **w.form.numbers(told),
     )
 
 
-def gguf_rope(j, f, c, window):
-    """As hf_rope. The frequencies that llama 3 stretches stand in the file, as do longrope's factors."""
-    if f.settings("rotary") == 0:
-        return rope_table(c.head_dim, 1.0, rotated=0), [-1] * c.n_layers, 0, 0
-    rotated, theta = (
-        int(j.get("rope.dimension_count") or c.head_dim),
-        float(j.get("rope.freq_base") or 10000.0),
+def gguf_experts(j, w, dim):
+    """The numbers of a mixture of experts; the shared one's gate becomes a matrix."""
+    if not w.names.router:
+        return {}
+    width = first_of(j, "expert_feed_forward_length", "feed_forward_length", otherwise=NEEDED)
+    numbers = dict(
+        n_experts=int(j["expert_count"]),
+        top_k=int(j["expert_used_count"]),
+        expert_ffn=int(width),
+        norm_topk=int(w.form.norm_topk),
     )
-    scaling = {
-        k.removeprefix("rope.scaling."): v for k, v in j.items() if k.startswith("rope.scaling.")
-    }
-    kind, old, long = scaling.get("type", "none"), scaling.get("original_context_length"), 0
-    take = lambda name: (
-        np.array(f.arrays.pop(name), float) if name in f.arrays and not c.head_dim2 else None
+    if w.has(w.names.shared_gate):
+        numbers["shared_ffn"] = len(w.arrays[w.names.w1.format(0)])
+        end = w.names.shared_gate.partition("{}.")[2]
+        for name in [name for name in w.arrays if name.endswith(end)]:
+            w.arrays[name] = w.arrays[name].reshape(1, dim)
+    return numbers
+
+
+def gguf_rope(j, w, c, window):
+    """As hub_rope. The frequencies that llama 3 stretches stand in the file, as do longrope's
+    factors."""
+    if not w.family.rotary:
+        return no_rope(c)
+    rotated = int(j.get("rope.dimension_count") or c.heads.size)
+    theta = float(j.get("rope.freq_base") or 10000.0)
+    there = lambda name: name in w.arrays and not c.second
+    take = lambda name: np.array(w.arrays.pop(name), float) if there(name) else None
+    freqs, short, long = (
+        take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")
     )
-    factors = [take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")]
+    rope = gguf_scaling(j, w.form)
+    beyond = 0
+    if short is not None:
+        rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
+        rope["attention_factor"] = rope.get("attn_factor")
+        beyond = int(rope["original_max_position_embeddings"])
+    table = rope_table(c.heads.size, theta, rope, rotated, c.max_ctx)
+    if freqs is not None:
+        table[:, 0, : rotated // 2] /= freqs
+    if w.form.window_theta:
+        theta = float(j.get("rope.freq_base_swa") or 10000.0)
+        table = np.concatenate((table, rope_table(c.heads.size, theta, {}, rotated)))
+        return table, [int(size > 0) for size in window], rotated, 0
+    ids = [0 if w.form.rotates(j, i) else -1 for i in range(c.n_layers)]
+    return table, ids, rotated, beyond
+
+
+def gguf_scaling(j, form):
+    """What rope_table is told of the scaling."""
+    start = "rope.scaling."
+    said = {key.removeprefix(start): value for key, value in j.items() if key.startswith(start)}
+    kind = said.get("type", "none")
+    old = said.get("original_context_length")
     rope = {
         "rope_type": "default" if kind == "none" else kind,
         "original_max_position_embeddings": old,
-        **scaling,
+        **said,
     }
-    if factors[1] is not None:
-        rope |= {
-            "rope_type": "longrope",
-            "short_factor": factors[1],
-            "long_factor": factors[2],
-            "attention_factor": None,
-        }
-        rope["attention_factor"], long = scaling.get("attn_factor"), int(old)
-    elif kind == "yarn":
-        rope |= {
-            "beta_fast": scaling.get("yarn_beta_fast"),
-            "beta_slow": scaling.get("yarn_beta_slow"),
-        }
-        # mscale and mscale_all_dim are the same
-        rope["attention_factor"] = 1.0 if f.label == "GGUF of mistral3" else None
-        # as its config.json says; the file does not
-        rope["truncate"] = f.label != "GGUF of gpt-oss"
-    table = rope_table(c.head_dim, theta, rope, rotated, c.max_ctx)
-    if factors[0] is not None:
-        table[:, 0, : rotated // 2] /= factors[0]
-    turns = f.settings("rotates") or (lambda j, i: True)
-    if f.label == "GGUF of gemma3":
-        # the layers with a window have a frequency of their own, and no scaling
-        table = np.concatenate(
-            (
-                table,
-                rope_table(c.head_dim, float(j.get("rope.freq_base_swa") or 10000.0), {}, rotated),
-            )
-        )
-        return table, [int(w > 0) for w in window], rotated, 0
-    return table, [0 if turns(j, i) else -1 for i in range(c.n_layers)], rotated, long
+    if kind == "yarn":
+        slow, fast = said.get("yarn_beta_slow"), said.get("yarn_beta_fast")
+        rope |= {"beta_slow": slow, "beta_fast": fast, "attention_factor": None, **form.yarn}
+    return rope
+
+
+def gguf_second_rope(told, w, c):
+    """The table of layers of the second kind of attention: the pairs that do not turn have factors
+    out of all proportion."""
+    factors = to_float32(w.arrays.pop("rope_freqs.weight"))
+    table = rope_table(c.second.size, float(told.get("rope.freq_base", 1e6)))
+    table[:, 0] *= (factors < 1e20) / factors
+    return table

@@ -1,69 +1,71 @@
 """A Hugging Face folder, from config.json to its last shard."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ModelError, printable
 from ..damage import reading, theirs
-from ..families.build import Family
-from ..families.family import NEVER, first_of, slides, window_size
-from ..families.hub import FAMILIES
-from ..oldconfig import Old
+from ..families.rules import first_of, slides, window_size
+from ..families.table import FAMILIES
+from ..layers.stack import taken
+from ..layers.weights import Weights
 from ..rope import second_rope
 from ..settings import read_json
 from ..source import Source, check_model, sampled
-from .hubconfig import SEEING, hf_config, hf_rope, text_part
+from .hubconfig import hub_config
+from .hubrope import hub_rope
 from .meta import read_meta
+from .pictures import text_part
 from .safetensors import read_safetensors
 from .weights import PICKLED, load_weights
 
 WRONG = ("config.json: ", "; expected the sizes of a model; is it complete?")
 
 
-def hf_source(j, arrays):
+def hub_family(j):
+    """The Family that a config.json is of: as its class says, or else its model_type."""
+    there = [family for family in FAMILIES if family.hub]
+    label = str((j.get("architectures") or [j.get("model_type")])[0])
+    plain = lambda name: name.replace("_", "")
+    by_type = {plain(family.hub.short.lower()): family.hub.label for family in there}
+    label = by_type.get(plain(label.removesuffix("_text")), label)
+    found = next((family for family in there if family.hub.label == label), None)
+    if found is None:
+        known = ", ".join(family.hub.short for family in there)
+        raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {known}")
+    return found
+
+
+def hub_weights(j, arrays):
+    """-> the arrays under the names of the family that a config.json is of; what it says, as most
+    families say it."""
+    j, arrays = text_part(j, arrays)
+    family = hub_family(j)
+    form, lacked = family.hub, family.hub.first_lacked
+    if lacked and form.names.embed.removeprefix(lacked) in arrays:
+        arrays = {k if k == form.names.head else lacked + k: v for k, v in arrays.items()}
+    return Weights(family, form, arrays, form.short), form.adapt({**form.defaults, **j})
+
+
+def hub_source(j, arrays):
     """config.json and the arrays of its folder -> Source."""
     with theirs(*WRONG):
-        f, j = hf_family(j, arrays)
-        c, rule = hf_config(j, f), f.settings("window") or NEVER
+        w, j = hub_weights(j, arrays)
+        c = hub_config(j, w)
         check_model(c)
         size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
-        window = [size if slides(j, i, rule) else 0 for i in range(c.n_layers)]
-        table, rope_id, rotated, long = hf_rope(j, f, Old(c), window)
-        second = {"rope2": second_rope(j, Old(c))} if c.second else {}
+        window = [size if slides(j, i, w.form.window) else 0 for i in range(c.n_layers)]
+        table, rope_id, rotated, long = hub_rope(j, w, c, window)
+        second = {"rope2": second_rope(j, c)} if c.second else {}
     c = c.changed(n_rope=len(table), rope_long=long)
-    tensors = f.tensors(Old(c), rotated) | second
     more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
-    return Source("Hugging Face folder", c, table, tensors, **more)
-
-
-def hf_family(j, arrays):
-    """-> the Family that a config.json is of, with the arrays; what it says, with the family's
-    defaults."""
-    if (j.get("architectures") or [""])[0] in SEEING and isinstance(j.get("text_config"), dict):
-        j, arrays = text_part(j, arrays)
-    short = {re.sub("ForCausalLM|LMHeadModel", "", name): name for name in FAMILIES}
-    label = str((j.get("architectures") or [j.get("model_type")])[0])
-    # what model_type says
-    by_type = {name.lower().replace("_", ""): whole for name, whole in short.items()}
-    label = by_type.get(label.removesuffix("_text").replace("_", ""), label)
-    if label not in FAMILIES:
-        raise ModelError(
-            f"architecture {printable(label)[:60]!r} is not supported; known: {', '.join(short)}"
-        )
-    names, settings = FAMILIES[label]
-    j = {**settings.get("defaults", {}), **j}
-    if label == "GPT2LMHeadModel" and "wte.weight" in arrays:  # the first files had no prefix
-        arrays = {k if k == "lm_head.weight" else "transformer." + k: v for k, v in arrays.items()}
-    f = Family(re.sub("ForCausalLM|LMHeadModel", "", label), arrays, dict(names), settings)
-    if f.label == "Falcon" and f.has("ln_attn"):
-        f.names |= {"an": f.names["ln_attn"], "fn": f.names["ln_mlp"]}
-    return f, j
+    return Source("Hugging Face folder", c, table, taken(w, c, rotated) | second, **more)
 
 
 def read_folder(path, allow_pickle=False):
-    """A Hugging Face folder (config.json and weights, one file or many), or Meta's (params.json and consolidated.*.pth)."""
+    """A Hugging Face folder (config.json and weights, one file or many), or Meta's (params.json and
+    consolidated.*.pth)."""
     if (path / "params.json").exists() and not (path / "config.json").exists():
         return read_meta(path, allow_pickle)
     j, arrays = read_json(path / "config.json"), {}
@@ -75,7 +77,7 @@ def read_folder(path, allow_pickle=False):
                 f"{printable(shard.name)}: tensor {twice} stands in two shards; refused"
             )
         arrays |= more
-    source = hf_source(j, arrays)
+    source = hub_source(j, arrays)
     source.folder = path
     if (path / "generation_config.json").exists():
         g = read_json(path / "generation_config.json")
@@ -105,6 +107,5 @@ def find_shards(path, allow_pickle):
                     f"{index.name}: shard {printable(name)} is missing; finish the download"
                 )
         return [path / name for name in names]
-    raise ModelError(
-        f"{printable(str(path))}: no weights; expected model.safetensors; save the model as safetensors"
-    )
+    found = f"{printable(str(path))}: no weights; expected model.safetensors"
+    raise ModelError(f"{found}; save the model as safetensors")

@@ -9,9 +9,9 @@ from ...errors import ModelError
 from ...format.config import Config
 from ...format.fields import FIELDS
 from ..arrays import mapped
-from ..families.build import Family
-from ..families.family import META_NAMES
-from ..oldconfig import Old
+from ..families.llama import LLAMA, META
+from ..layers.stack import taken
+from ..layers.weights import Weights
 from ..rope import rope_table
 from ..source import Source, check_model
 
@@ -30,8 +30,7 @@ def llama2c(kind, arrays, shape, tied, max_ctx, theta=10000.0, eps=1e-5):
     sizes |= dict(head_dim=dim // heads, max_ctx=max_ctx, eps=eps, head=not tied)
     c = Config("llama", **sizes, **special)
     check_model(c)
-    family = Family("Llama", arrays, META_NAMES, dict(interleaved=True))
-    tensors = family.tensors(Old(c), c.heads.size)
+    tensors = taken(Weights(LLAMA, META, arrays, "Llama"), c, c.heads.size)
     return Source(kind, c, rope_table(c.heads.size, theta), tensors)
 
 
@@ -42,7 +41,8 @@ def llama2c_shapes(shape):
     sizes = {"wq": (dim, dim), "wk": (narrow, dim), "wv": (narrow, dim), "wo": (dim, dim)}
     sizes |= {"w1": (ffn, dim), "w2": (dim, ffn), "w3": (ffn, dim)}
     sizes |= {"embed": (vocab, dim), "head": (vocab, dim)}
-    return {key: (name, sizes.get(key, (dim,))) for key, name in META_NAMES.items()}
+    names = {key: name for key, name in vars(META.names).items() if name}
+    return {key: (name, sizes.get(key, (dim,))) for key, name in names.items()}
 
 
 NORMS = ("an", "fn", "out_norm")  # stand first in versions 1 and 2, and are never quantised
