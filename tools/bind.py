@@ -21,7 +21,11 @@ FLOORS = (  # from the ground up: what a floor is, its rooms; a folder stands fo
     ("what is compiled", "kernels/"),
     ("the parts of a model", "layers/"),
     ("a model that runs, and text", "modelfile forward tokenizer/"),
-    ("writing", "sampler writer guess model"),
+    (
+        "writing",
+        "sampler chances answers writer guess engine session prompts "
+        "together scores promptcache about model",
+    ),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
