@@ -27,8 +27,8 @@ GGUF_NUMBERS = {
 
 
 class GgufBytes:
-    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is read: 64 MiB, 4 million
-    values, no arrays of arrays."""
+    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is
+    read: 64 MiB, 4 million values, no arrays of arrays."""
 
     def __init__(self, raw):
         self.raw, self.at, self.left = memoryview(raw), 4, 1 << 22
@@ -64,15 +64,39 @@ class GgufBytes:
 
 
 def gguf_file(path):
-    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is checked, in Python ints."""
+    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is
+    checked, in Python ints."""
     raw = mapped(path)
     f = GgufBytes(raw)
+    fields, rows = gguf_description(f)
+    if not rows:
+        return fields, []
+    align = fields.get("general.alignment", 32)
+    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
+        found = f"alignment of {printable(str(align))[:20]}, expected a power of two"
+        raise ModelError(f"{found}; convert it again")
+    begin, tensors, expected = padded(f.at, align), [], 0
+    for name, shape, number, off in rows:
+        where = f"tensor {printable(name)[:60]}"
+        kind, nbytes = gguf_extent(where, shape, number)
+        if off != expected or begin + off + nbytes > len(raw):
+            found = f"not a whole GGUF file: {where} is at {off:,}, {nbytes:,} bytes"
+            wants = f"expected at {expected:,}, to {len(raw):,}"
+            raise ModelError(f"{found}, {wants}; download it again")
+        expected = padded(off + nbytes, align)
+        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
+    return fields, tensors
+
+
+def gguf_description(f):
+    """GgufBytes -> ({name: value} of the metadata, [(name, shape, number of its type, offset)])."""
     version, n_tensors, n_fields = f.number("<I"), f.number(), f.number()
     if version not in (2, 3) or max(n_tensors, n_fields) > 65536:
-        found = f"version {version}, {n_tensors} tensors and {n_fields} fields"
-        raise ModelError(
-            f"not a whole GGUF file: {found}; expected little-endian, version 2 or 3; is the download complete?"
+        found = (
+            f"not a whole GGUF file: version {version}, {n_tensors} tensors and {n_fields} fields"
         )
+        wants = "expected little-endian, version 2 or 3"
+        raise ModelError(f"{found}; {wants}; is the download complete?")
     pairs = [(f.value(8), f.value(f.number("<I"))) for _ in range(n_fields)]
     fields, rows = dict(pairs), []
     for _ in range(n_tensors):
@@ -80,33 +104,19 @@ def gguf_file(path):
         rows.append((name, shape[::-1], f.number("<I"), f.number()))
     if len(fields) < n_fields or len({row[0] for row in rows}) < n_tensors:
         raise ModelError("a name stands twice in it; expected each once; convert it again")
-    if not n_tensors:
-        return fields, []
-    align, gguf, tensors, expected = fields.get("general.alignment", 32), need("gguf"), [], 0
-    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
-        raise ModelError(
-            f"alignment of {printable(str(align))[:20]}, expected a power of two; convert it again"
-        )
-    begin = padded(f.at, align)
-    for name, shape, number, off in rows:
-        where = f"tensor {printable(name)[:60]}"
-        if number not in iter(gguf.GGMLQuantizationType):
-            raise ModelError(
-                f"{where} has type {number}, which the package gguf does not know; pip install -U gguf"
-            )
-        kind = gguf.GGMLQuantizationType(number)
-        with reading():
-            block, size = gguf.GGML_QUANT_SIZES[kind]
-        if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
-            raise ModelError(
-                f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes; convert it again"
-            )
-        nbytes = math.prod(shape) // block * size
-        if off != expected or begin + off + nbytes > len(raw):
-            found = f"{where} is at {off:,}, {nbytes:,} bytes"
-            raise ModelError(
-                f"not a whole GGUF file: {found}, expected at {expected:,}, to {len(raw):,}; download it again"
-            )
-        expected = padded(off + nbytes, align)
-        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
-    return fields, tensors
+    return fields, rows
+
+
+def gguf_extent(where, shape, number):
+    """-> gguf's type of that number, the bytes of a tensor of it; where: names it in messages."""
+    gguf = need("gguf")
+    if number not in iter(gguf.GGMLQuantizationType):
+        found = f"{where} has type {number}, which the package gguf does not know"
+        raise ModelError(f"{found}; pip install -U gguf")
+    kind = gguf.GGMLQuantizationType(number)
+    with reading():
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+    if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
+        found = f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes"
+        raise ModelError(f"{found}; convert it again")
+    return kind, math.prod(shape) // block * size
