@@ -1,0 +1,1 @@
+"""From anybody's trained model to model.bin and tokenizer.bin."""

@@ -1,0 +1,5 @@
+"""python -m twofile.export SOURCE -o model.bin."""
+
+from .main import launch
+
+launch()

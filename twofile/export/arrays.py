@@ -1,0 +1,175 @@
+"""A matrix of a source, converted to float32 a few rows at a time."""
+
+import mmap
+import os
+import weakref
+
+import numpy as np
+
+from ..files import open_regular
+from ..format.types import GROUP, Q4_0, Q8_0
+from .damage import reading
+from .pack import PACKERS, from_bfloat16
+from .say import need
+
+AT_A_TIME = 1 << 22  # matrix elements converted at a time
+
+
+class Part:
+    """Rows of a matrix that are stored in a way that numpy does not know. shape: (rows, cols);
+    part[rows]: such a part; type: our Type that its groups are of, to the bit; None = of none."""
+
+    type = None
+
+    def __len__(self):
+        return self.shape[0]
+
+    def floats(self):
+        """float32 [rows, cols]"""
+        raise NotImplementedError
+
+    def groups(self):
+        """Values [rows, groups, 32] and scales float16 [rows, groups] of its type, as they
+        stand."""
+        raise NotImplementedError
+
+
+class Rows:
+    """A matrix [n, cols] made of parts stacked by rows, each an array (of uint16: bfloat16) or a
+    Part, and perhaps an order of its rows."""
+
+    def __init__(self, *parts):
+        self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
+        self.shape = (sum(len(a) for a, _ in self.parts), *self.parts[0][0].shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """Rows of a matrix in parts, as float32: a part of another may be one."""
+        if isinstance(rows, slice):
+            return self.read(*rows.indices(len(self))[:2])
+        out = np.empty((len(rows), *self.shape[1:]), np.float32)
+        start = 0
+        for array, order in self.parts:
+            mine = (rows >= start) & (rows < start + len(array))
+            own = rows[mine] - start
+            found = to_float32(array[own if order is None else order[own]])
+            with reading():  # parts of a file may be of other widths
+                out[mine] = found
+            start += len(array)
+        return out
+
+    def between(self, first, last):
+        """What each part has of rows first to last."""
+        start = 0
+        for array, order in self.parts:
+            a, b = max(first - start, 0), min(last - start, len(array))
+            if a < b:
+                yield array[a:b] if order is None else array[order[a:b]]
+            start += len(array)
+
+    def read(self, first, last):
+        """-> float32 [last - first, cols]"""
+        parts = [to_float32(part) for part in self.between(first, last)]
+        with reading():
+            return np.concatenate(parts)
+
+    def packed(self, type, first, last):
+        """The bytes and scales of rows first to last if all parts are of that type, so that they
+        need no change; else None."""
+        if any(not isinstance(part, Part) or part.type is not type for part, _ in self.parts):
+            return None
+        values, scales = zip(*(part.groups() for part in self.between(first, last)))
+        with reading():
+            values, scales = np.concatenate(values), np.concatenate(scales)
+        return PACKERS[type].interleaved(values, scales)
+
+
+class Columns:
+    """A matrix whose columns are spread over several arrays; joined a few rows at a time."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        parts = [part[rows] for part in self.parts]
+        with reading():
+            return np.concatenate(parts, axis=1)
+
+
+class Mx(Part):
+    """Rows of MXFP4, which gpt-oss's experts are stored in: values uint8 [rows, groups, 16] of two
+    numbers of 4 bits, the lower half first, and scales uint8 [rows, groups], powers of two (OCP
+    Microscaling Formats 1.0)."""
+
+    LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    LEVELS = np.concatenate((LEVELS, -LEVELS))
+
+    def __init__(self, values, scales):
+        self.values, self.scales = values, scales
+        self.shape = (len(values), values.shape[1] * 32)
+
+    def __getitem__(self, rows):
+        return Mx(self.values[rows], self.scales[rows])
+
+    def floats(self):
+        pairs = np.stack((self.values & 15, self.values >> 4), -1).reshape(len(self), -1, 32)
+        scaled = np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127)
+        return scaled.reshape(self.shape)
+
+
+class Blocks(Part):
+    """Rows of quantised blocks of a GGUF: raw uint8 [rows, bytes], of gguf's type kind."""
+
+    def __init__(self, raw, kind, cols):
+        self.raw, self.kind, self.shape = raw, kind, (len(raw), cols)
+        self.type = {"Q8_0": Q8_0, "Q4_0": Q4_0}.get(kind.name)
+
+    def __getitem__(self, rows):
+        return Blocks(self.raw[rows], self.kind, self.shape[1])
+
+    def floats(self):
+        dequantize, raw = need("gguf.quants").dequantize, np.ascontiguousarray(self.raw)
+        with reading():
+            found = dequantize(raw, self.kind)
+        return found.reshape(self.shape).astype(np.float32, copy=False)
+
+    def groups(self):
+        rows = np.ascontiguousarray(self.raw).reshape(len(self.raw), self.shape[1] // GROUP, -1)
+        scales, values = rows[..., :2].copy().view("<f2")[..., 0], rows[..., 2:]
+        if self.type is Q8_0:
+            return values.view(np.int8), scales
+        return np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8, scales
+
+
+MAPS = weakref.WeakSet()  # of the files of the source
+
+
+def mapped(path):
+    """A file as uint8, read when it is looked at."""
+    os.close(open_regular(path, "a file of weights")[0])  # a pipe would block
+    array = np.memmap(path, np.uint8, "r")
+    MAPS.add(array._mmap)
+    return array
+
+
+def forget():
+    """Let go of the pages read so far: a source larger than memory would push everything else
+    out."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        for m in MAPS:
+            m.madvise(mmap.MADV_DONTNEED)
+
+
+def to_float32(array):
+    """float32 of an array (of uint16: bfloat16) or of a Part."""
+    if isinstance(array, Part):
+        return array.floats()
+    if array.dtype == np.uint16:
+        return from_bfloat16(array)
+    return np.ascontiguousarray(array, dtype=np.float32)

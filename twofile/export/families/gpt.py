@@ -1,0 +1,187 @@
+"""GPT-2 and what came of it: Neo, J, NeoX, Falcon, OPT."""
+
+import itertools
+
+from ...errors import ModelError
+from .family import Family, Gguf, Hub
+from .names import in_gguf, named
+from .rules import NEEDED, first_of
+
+
+def like_gpt(head="lm_head", prefix="transformer.", layer="h.{}.", **own):
+    """Names as of GPT-2, but for these."""
+    return named(prefix, layer, head, dict(embed="wte", out_norm="ln_f"), own)
+
+
+def neo_window(j, layer):
+    kinds = j.get("attention_layers")
+    if not kinds:  # [[kinds in turn, how many times], …]
+        turns = ((names, times) for names, times in j["attention_types"] if names)
+        in_turn = (k for names, times in turns for _ in range(times) for k in names)
+        kinds = list(itertools.islice(in_turn, layer + 1))
+    return kinds[layer] == "local"
+
+
+def falcon_heads(j):
+    """Before its new architecture all heads of queries share one of keys, or have one each."""
+    if j.get("new_decoder_architecture"):
+        return j
+    one = 1 if j.get("multi_query", True) else None
+    return {**j, "num_key_value_heads": one, "num_kv_heads": None}
+
+
+def plain_opt(j):
+    dim = int(first_of(j, "hidden_size", "n_embd", otherwise=NEEDED))
+    before = j.get("do_layer_norm_before", True)
+    if not (before and j.get("word_embed_proj_dim", dim) == dim):
+        raise ModelError(
+            "config.json: OPT with norms behind or projected embeddings is not supported; expected another size"
+        )
+    return j
+
+
+GPT2 = Family(
+    layer_norm=True,
+    rotary=False,
+    hub=Hub(
+        label="GPT2LMHeadModel",
+        names=like_gpt(
+            positions="wpe",
+            an="ln_1",
+            fn="ln_2",
+            wqkv="attn.c_attn",
+            wo="attn.c_proj",
+            w3="mlp.c_fc",
+            w2="mlp.c_proj",
+        ),
+        turned=True,
+        skip=(".attn.bias", ".attn.masked_bias"),
+        tied=True,
+        first_lacked="transformer.",
+    ),
+    gguf=Gguf(arch="gpt2", names=in_gguf(w1=None), act="gelu_tanh"),
+)
+GPT_NEO = Family(
+    layer_norm=True,
+    rotary=False,
+    hub=Hub(
+        label="GPTNeoForCausalLM",
+        names=like_gpt(
+            positions="wpe",
+            an="ln_1",
+            fn="ln_2",
+            wq="attn.attention.q_proj",
+            wk="attn.attention.k_proj",
+            wv="attn.attention.v_proj",
+            wo="attn.attention.out_proj",
+            w3="mlp.c_fc",
+            w2="mlp.c_proj",
+        ),
+        window=neo_window,
+        skip=(".attention.bias", ".attention.masked_bias"),
+        numbers=lambda j: dict(attn_scale=1.0),
+        tied=True,
+    ),
+)
+GPT_NEOX = Family(
+    layer_norm=True,
+    hub=Hub(
+        label="GPTNeoXForCausalLM",
+        names=like_gpt(
+            prefix="gpt_neox.",
+            layer="layers.{}.",
+            head="embed_out",
+            embed="embed_in",
+            out_norm="final_layer_norm",
+            an="input_layernorm",
+            fn="post_attention_layernorm",
+            wqkv="attention.query_key_value",
+            wo="attention.dense",
+            w3="mlp.dense_h_to_4h",
+            w2="mlp.dense_4h_to_h",
+        ),
+        grouped=True,
+        parallel=lambda j: j.get("use_parallel_residual", True),
+        skip=(".attention.bias", ".masked_bias"),
+        share=0.25,
+    ),
+    gguf=Gguf(
+        arch="gptneox",
+        names=in_gguf(w1=None),
+        act="gelu_erf",
+        parallel=lambda j: j.get("use_parallel_residual"),
+    ),
+)
+GPT_J = Family(
+    layer_norm=True,
+    hub=Hub(
+        label="GPTJForCausalLM",
+        names=like_gpt(
+            an="ln_1",
+            fn="ln_1",
+            wq="attn.q_proj",
+            wk="attn.k_proj",
+            wv="attn.v_proj",
+            wo="attn.out_proj",
+            w3="mlp.fc_in",
+            w2="mlp.fc_out",
+        ),
+        interleaved=True,
+        parallel=lambda j: True,
+        skip=(".attn.bias", ".masked_bias"),
+    ),
+)
+FALCON = Family(
+    layer_norm=True,
+    hub=Hub(
+        label="FalconForCausalLM",
+        names=like_gpt(
+            embed="word_embeddings",
+            an="input_layernorm",
+            fn="input_layernorm",
+            own_an="ln_attn",
+            own_fn="ln_mlp",
+            wqkv="self_attention.query_key_value",
+            wo="self_attention.dense",
+            w3="mlp.dense_h_to_4h",
+            w2="mlp.dense_4h_to_h",
+        ),
+        grouped=True,
+        adapt=falcon_heads,
+        parallel=lambda j: j.get("parallel_attn", True),
+        act="gelu_erf",
+        tied=True,
+    ),
+    gguf=Gguf(
+        arch="falcon",
+        names=in_gguf(w1=None, fn="attn_norm", own_an="attn_norm_2", own_fn="attn_norm"),
+        act="gelu_erf",
+        parallel=lambda j: True,
+    ),
+)
+OPT = Family(
+    layer_norm=True,
+    rotary=False,
+    hub=Hub(
+        label="OPTForCausalLM",
+        names=like_gpt(
+            prefix="model.decoder.",
+            layer="layers.{}.",
+            embed="embed_tokens",
+            positions="embed_positions",
+            out_norm="final_layer_norm",
+            an="self_attn_layer_norm",
+            fn="final_layer_norm",
+            wq="self_attn.q_proj",
+            wk="self_attn.k_proj",
+            wv="self_attn.v_proj",
+            wo="self_attn.out_proj",
+            w3="fc1",
+            w2="fc2",
+        ),
+        shift=2,
+        adapt=plain_opt,
+        tied=True,
+    ),
+)
+GPTS = (GPT2, GPT_NEO, GPT_NEOX, GPT_J, FALCON, OPT)

@@ -1,0 +1,24 @@
+"""Layers that convolve: their taps, and those between two gates."""
+
+import numpy as np
+
+from ...layers.stack import kind_of
+from ..arrays import Rows
+
+
+def taps(w, c, i):
+    """float32 [taps * columns]: all columns' first tap, then their second ones."""
+    n, columns = c.conv.taps, kind_of(c, i).convolved(c, i)
+    shape = (columns, n) if w.form.flat else (columns, 1, n)
+    found = w.floats(w.names.conv, shape, i).reshape(columns, -1)
+    return np.ascontiguousarray(found.T).reshape(-1)
+
+
+def short_convolution(w, c, i):
+    """{our name: Rows or vector} of layer i."""
+    kind = kind_of(c, i)
+    return {
+        "conv": taps(w, c, i),
+        "o": Rows(w.take(w.names.out, (c.dim, kind.wide(c, i)), i)),
+        "qkv": Rows(w.take(w.names.mix, (kind.rows(c, i), c.dim), i)),
+    }

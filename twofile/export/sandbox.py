@@ -1,0 +1,96 @@
+"""Programs of strangers, and packages that read what strangers wrote, in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+from ..errors import ModelError, printable
+from .damage import reading
+from .say import need
+
+LIMITED = r"""
+import sys
+sys.path = [p for p in sys.path if p]  # never from the folder that one happens to be in
+import json
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
+    resource.setrlimit(resource.RLIMIT_CPU, (%d, %d))
+except (ImportError, ValueError, OSError):
+    pass
+job, out = json.load(sys.stdin), []
+"""
+ENGINE = r"""
+try:
+    if "json" in job:
+        from tokenizers import Tokenizer
+        engine = Tokenizer.from_str(job["json"])
+        out = [engine.encode(text, add_special_tokens=False).ids for text in job["texts"]]
+    else:
+        import base64, tiktoken
+        ranks = {base64.b64decode(piece): i for i, piece in enumerate(job["ranks"])}
+        rules = {"pat_str": job["pattern"], "mergeable_ranks": ranks, "special_tokens": {}}
+        engine = tiktoken.Encoding("x", **rules)
+        out = [engine.encode_ordinary(text) for text in job["texts"]]
+except BaseException as e:
+    sys.exit(f"{type(e).__name__}: {e}")
+json.dump(out, sys.stdout)
+"""
+RENDER = r"""
+import re
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+def refuse(message):
+    raise TemplateError(message)
+more = ["jinja2.ext.loopcontrols"]
+env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=more)
+env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+today = lambda form: job["date"] + form + job["date"]
+env.globals.update(raise_exception=refuse, strftime_now=today, **job["special"])
+try:  # a block of generation marks what training looks at
+    text = re.sub(r"(\{%-?\s*)generation(\s*-?%\})", r"\1if true\2", job["template"])
+    template = env.from_string(re.sub(r"(\{%-?\s*)endgeneration(\s*-?%\})", r"\1endif\2", text))
+    for messages, generate in job["chats"]:
+        try:
+            out.append(template.render(messages=messages, add_generation_prompt=generate))
+        except TemplateError:
+            out.append(None)
+        if sum(map(len, filter(None, out))) > 1 << 22:
+            sys.exit("it writes too much")
+except Exception as e:
+    sys.exit(f"{type(e).__name__}: {e}")
+json.dump(out, sys.stdout)
+"""
+DATE = "\ue0dd"  # stands around the format of today's date
+
+
+def render(template, special, chats):
+    """Texts of chats [(messages, with generation prompt)], None where the template refuses one. In
+    a process of its own with a limit on time and memory, in jinja2's immutable sandbox: a template
+    is a program of strangers."""
+    need("jinja2")
+    job = {"template": template, "special": special, "chats": chats, "date": DATE}
+    return bounded(RENDER, job, 1 << 30, 5)
+
+
+def bounded(program, job, memory, seconds):
+    """What a program makes of a job, as JSON, in a process of its own with so much memory and time.
+    What it reads is of strangers: it may die there, and this program goes on."""
+    program = LIMITED % (memory, memory, seconds, seconds) + program
+    try:
+        env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            timeout=6 * seconds,
+            env=env,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError("it does not end") from None
+    if done.returncode:
+        last = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1][-120:]
+        raise ModelError(printable(last) or f"its program died ({done.returncode})")
+    with reading():
+        return json.loads(done.stdout)

@@ -1,0 +1,1 @@
+"""Each reader: a path -> config, rope, tensors, tokenizer, note."""

@@ -1,0 +1,1 @@
+"""Each reader: a file -> fields of pack_tokenizer."""

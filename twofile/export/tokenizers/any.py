@@ -1,0 +1,145 @@
+"""Which tokenizer belongs to a source, and which reader it asks for."""
+
+import os
+from pathlib import Path
+
+from ...errors import ModelError, printable
+from ...files import open_regular, read_small
+from ...format.fields import NONE
+from ...tokenizer.file import MOST_BYTES, TOKENIZER_MAGIC
+from ...tokenizer.tokenizer import Tokenizer
+from ..damage import reading, worded
+from ..say import say
+from ..settings import read_text
+from ..sources.ggufbytes import gguf_file
+from ..template import add_chat
+from .folder import begin_and_end, folder_hints
+from .gguf import read_gguf_tokenizer
+from .json import read_tokenizer_json
+from .pack import finish_tokenizer
+from .sentencepiece import read_llama2c_tokenizer, read_sentencepiece
+from .tiktoken import read_tiktoken
+
+OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
+
+
+def read_tokenizer(source, hints):
+    """A tokenizer of any known kind -> the bytes of tokenizer.bin. source: path, or the text of a
+    tokenizer.json. hints: n_vocab of the model; bos, eos, stops, add_bos where something else than
+    the tokenizer's file decides them; template, special, prefix_first of a chat."""
+    inside = isinstance(source, str)
+    name = "tokenizer in the checkpoint" if inside else printable(str(source))
+    after = "); expected one of a known kind; is it whole?"
+    try:
+        with worded(f"{name}: no tokenizer can be read from it (", after):
+            if inside:
+                with reading():
+                    raw = source.encode()
+            else:
+                raw = read_small(source, "a tokenizer", MOST_BYTES)
+            if raw.startswith(TOKENIZER_MAGIC):
+                return raw
+            fields, engine = recognised(raw, hints)
+            if hints.get("template"):
+                once = bool(hints.get("prefix_first"))
+                fields = add_chat(fields, hints["template"], hints["special"], once)
+            return finish_tokenizer(fields, engine)
+    except ModelError as e:
+        raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
+
+
+def recognised(raw, hints):
+    """The bytes of a tokenizer -> (fields of pack_tokenizer, its engine: texts -> [ids], or
+    None)."""
+    if raw[:1] == b"{":
+        return read_tokenizer_json(raw.decode("utf-8", "replace"), hints)
+    if raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
+        return read_sentencepiece(raw), None
+    if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
+        return read_tiktoken(raw)
+    return read_llama2c_tokenizer(raw, hints["n_vocab"]), None
+
+
+def lone_tokenizer(path):
+    """--tokenizer-only: from a folder, a GGUF, or a tokenizer's own file -> the bytes of
+    tokenizer.bin."""
+    hints = dict.fromkeys(("n_vocab", "bos", "eos"))
+    if path.is_dir():
+        names = [n for n in ("tokenizer.json", "tokenizer.model") if (path / n).exists()]
+        if not names:
+            found = "no tokenizer in this folder; expected tokenizer.json or tokenizer.model"
+            raise ModelError(f"{found}; name the file itself")
+        hints |= begin_and_end(path) | folder_hints(path)
+        return read_tokenizer(path / names[0], hints)
+    with os.fdopen(open_regular(path, "a tokenizer, or a folder or GGUF with one")[0], "rb") as f:
+        is_gguf = f.read(4) == b"GGUF"
+    if not is_gguf:
+        return read_tokenizer(path, hints)
+    with worded("no tokenizer can be read (", "); expected a GGUF with a vocabulary"):
+        return read_gguf_tokenizer(gguf_file(path)[0])
+
+
+def find_tokenizer(args, source):
+    """-> the bytes of tokenizer.bin for a Source, or None. With --chat-template its chat section is
+    that template's. args: of the command line."""
+    template = None
+    if args.chat_template:
+        template = read_text(args.chat_template, "a chat template in Jinja")
+    raw = source_tokenizer(args, source, template)
+    if template and not (raw and Tokenizer(raw).chat):
+        found = f"{printable(args.chat_template)}: cannot be put into this tokenizer"
+        raise ModelError(f"{found}; expected a template of its control tokens; leave it out")
+    return raw
+
+
+def source_hints(source, template):
+    """What is known of a Source's tokenizer beside its own file. template: that of --chat-template,
+    or None."""
+    c = source.config
+    bos, eos = (None if i == NONE else i for i in (c.bos, c.eos))
+    hints = dict(n_vocab=c.vocab_size, bos=bos, eos=eos)
+    hints["add_bos"] = source.tokenizer_json is not None
+    if source.folder:
+        hints |= folder_hints(source.folder)
+    elif source.chat_template:
+        hints["template"] = source.chat_template
+        hints["special"] = {"bos_token": OURS, "eos_token": OURS}
+    if template:
+        hints |= {"template": template, "special": hints.get("special") or {}}
+    return hints
+
+
+def source_tokenizer(args, source, template):
+    """As find_tokenizer, from where the source's kind has it."""
+    hints = source_hints(source, template)
+    if args.tokenizer == "none":
+        return None
+    if args.tokenizer:
+        return read_tokenizer(Path(args.tokenizer), hints)
+    if source.gguf and "tokenizer.ggml.tokens" in source.gguf:
+        chat = {"tokenizer.chat_template": template} if template else {}
+        with worded(f"{printable(args.source)}: its tokenizer is damaged (", ")"):
+            return read_gguf_tokenizer(source.gguf | chat)
+    if source.tokenizer_json is not None:
+        return read_tokenizer(source.tokenizer_json, hints)
+    if args.random:
+        return None
+    path = tokenizer_beside(args, source.folder)
+    say(f"tokenizer: {path.name}")
+    return read_tokenizer(path, hints)
+
+
+def tokenizer_beside(args, folder):
+    """The one tokenizer that lies in a folder, or beside a file; ModelError for none or many."""
+    place = folder or Path(args.source).parent
+    names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
+    found = [place / n for n in names if (place / n).exists()]
+    if folder:
+        found = found[:1]
+    found = found or ([] if folder else sorted(place.glob("tok*.bin")))
+    own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
+    if len(own) != 1:
+        what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"
+        found = f"{printable(str(place))}: {what} beside the source"
+        raise ModelError(f"{found}; expected one; choose with --tokenizer")
+    return own[0]

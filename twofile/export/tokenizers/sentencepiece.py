@@ -1,0 +1,128 @@
+"""SentencePiece's models, and llama2.c's form of them."""
+
+import math
+import struct
+
+from ...errors import ModelError, printable
+from ...tokenizer.file import (
+    ADD_BOS,
+    BYTE,
+    BYTE_FALLBACK,
+    CONTROL,
+    MOST_TOKENS,
+    NORMAL,
+    PREFIX,
+    SPM,
+    UNUSED,
+    USER,
+)
+from ..damage import reading
+
+
+def read_llama2c_tokenizer(raw, n_vocab):
+    """llama2.c's tokenizer.bin does not say how many tokens it has: the model does."""
+    pieces, prio, types, at, i = [], [], [], 4, -1
+    expected = "expected llama2.c's tokenizer.bin of this model"
+    while at < len(raw) if n_vocab is None else i + 1 < n_vocab:
+        i += 1
+        if i >= MOST_TOKENS:
+            raise ModelError(f"more than {MOST_TOKENS} tokens; {expected}")
+        score, length = struct.unpack_from("<fi", raw, at) if at + 8 <= len(raw) else (0, -1)
+        if not 0 <= length <= len(raw) - at - 8 or not math.isfinite(score):
+            raise ModelError(f"token {i} of {n_vocab} is not there; {expected}")
+        piece = raw[at + 8 : at + 8 + length]
+        byte = len(piece) == 6 and piece.startswith(b"<0x") and 3 <= i < 259
+        types.append(CONTROL if i < 3 else BYTE if byte else NORMAL if piece else UNUSED)
+        with reading():
+            piece = bytes([int(piece[3:5], 16)]) if byte else piece
+        pieces.append(piece.strip(b"\n") if i < 3 else piece)
+        prio.append(score)
+        at += 8 + length
+    if at != len(raw):
+        found = f"{len(raw):,} bytes, {n_vocab} tokens end at {at:,}"
+        raise ModelError(f"{found}; expected the tokenizer of this model")
+    flags = ADD_BOS | PREFIX | (BYTE_FALLBACK if types.count(BYTE) == 256 else 0)
+    # llama2.c's own training separates stories by the begin token, so either ends a text
+    ids = dict(bos=1, eos=2, unk=0, stops=(1, 2))
+    return dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
+
+
+def protobuf(raw):
+    """[(field, value)] of one protobuf message; bytes or ints. Raises ModelError for what is not
+    one."""
+    out, at = [], 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            if at >= len(raw) or shift > 63:
+                raise ModelError("not a SentencePiece model: its protobuf is damaged")
+            byte = raw[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(raw):
+        if len(out) > MOST_TOKENS:
+            raise ModelError(f"not a SentencePiece model: more than {MOST_TOKENS} fields")
+        key = varint()
+        wire, size = key & 7, {1: 8, 5: 4}.get(key & 7)
+        if wire == 0:
+            out.append((key >> 3, varint()))
+            continue
+        if wire not in (1, 2, 5):
+            raise ModelError(f"not a SentencePiece model: wire type {wire}")
+        size = varint() if size is None else size
+        if size > len(raw) - at:
+            raise ModelError("not a SentencePiece model: a field is cut short")
+        out.append((key >> 3, raw[at : at + size]))
+        at += size
+    return out
+
+
+def read_sentencepiece(raw):
+    """A SentencePiece tokenizer.model (BPE): pieces 1, trainer 2, normaliser 3 of
+    sentencepiece_model.proto."""
+    with reading():
+        fields = protobuf(raw)
+        parts = lambda n: (v for k, v in fields if k == n)
+        trainer, normaliser = (dict(protobuf(b"".join(parts(n)))) for n in (2, 3))
+        refuse_others(trainer, normaliser)
+        pieces, prio, types, unk = sentencepieces(parts(1))
+        signed = lambda v: None if v >= 1 << 31 else v
+        bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
+        flags = (ADD_BOS if bos is not None else 0) | (PREFIX if normaliser.get(3, 1) else 0)
+    flags |= BYTE_FALLBACK if types.count(BYTE) == 256 else 0
+    stops = () if eos is None else (eos,)
+    ids = dict(bos=bos, eos=eos, unk=unk, pad=pad, stops=stops)
+    return dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
+
+
+def refuse_others(trainer, normaliser):
+    """ModelError for another algorithm than BPE, or changes of the text before it."""
+    if trainer.get(3, 1) != 2:
+        kinds = {1: "unigram", 3: "word", 4: "char"}
+        kind = kinds.get(trainer.get(3, 1), "unknown")
+        raise ModelError(f"a SentencePiece {kind} model; known: BPE")
+    if normaliser.get(2) or normaliser.get(4, 1) or not normaliser.get(5, 1):
+        name = printable(normaliser.get(1, b"?").decode("utf-8", "replace"))[:40]
+        found = f"SentencePiece normaliser {name!r} changes the text"
+        raise ModelError(f"{found}; known: identity, spaces kept")
+
+
+def sentencepieces(messages):
+    """-> pieces [bytes], priorities, types, the id of the unknown token or None."""
+    kinds = {1: NORMAL, 2: CONTROL, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
+    pieces, prio, types, unk, space = [], [], [], None, "\u2581".encode()
+    for i, message in enumerate(messages):
+        piece = dict(protobuf(message))
+        kind, text = kinds[piece.get(3, 1)], piece.get(1, b"")
+        unk = i if piece.get(3, 1) == 2 else unk
+        byte = bytes([int(text[3:5], 16)]) if kind == BYTE else None
+        pieces.append(text.replace(space, b" ") if byte is None else byte)
+        prio.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
+        types.append(kind)
+    return pieces, prio, types, unk
