@@ -34,12 +34,20 @@ import numpy as np  # noqa: E402
 if "--atheris" in sys.argv:
     import atheris
 
-    with atheris.instrument_imports(include=["run", "export"]):  # all but the kernels, which must be in the cache already
+    with atheris.instrument_imports(include=["twofile", "export"]):  # all but the kernels, which must be in the cache already
         import export
-        import run
-else:
-    import export
-    import run
+        import twofile  # noqa: F401
+
+import export  # noqa: E402
+from helpers.rooms import replace  # noqa: E402
+from twofile.compiler.code import Code  # noqa: E402
+from twofile.errors import ModelError, printable  # noqa: E402
+from twofile.files import padded  # noqa: E402
+from twofile.model import Model  # noqa: E402
+from twofile.modelfile import open_model  # noqa: E402
+from twofile.tokenizer.file import ADD_BOS, CHAT, CONTROL, EXPLICIT, LSTRIP, NFC, RSTRIP, USER  # noqa: E402
+from twofile.tokenizer.splits import LETTER, NUMBER, SPACE  # noqa: E402
+from twofile.tokenizer.tokenizer import Tokenizer  # noqa: E402
 
 SECONDS, MEGABYTES = 5, 200  # that a case may take; of the processor
 NUMBERS = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 48, 63, 64, 127, 128, 255, 256, 1000, 4096, 65535, 65536, 1 << 20, 1 << 22]
@@ -193,8 +201,9 @@ class ModelFile(Target):
     )
 
     def make(self):
-        from conftest import make_model
         from test_tokenizer import byte_bpe
+
+        from conftest import make_model
 
         out = []
         for i, kind in enumerate(self.KINDS):
@@ -260,7 +269,7 @@ class ModelFile(Target):
 
     def check(self, raw):
         path = self.write("model.bin", raw)
-        model = run.Model(path, n_threads=1, verbose=False)
+        model = Model(path, n_threads=1, verbose=False)
         ids = [0, model.config.vocab_size - 1, 1 % model.config.vocab_size][: model.n_ctx]
         assert model.logits(ids).shape == (len(ids), model.config.vocab_size)
         assert model.info["bytes"] == len(raw)
@@ -274,25 +283,26 @@ def use(t):
     assert all(0 <= i < t.n_vocab for i in ids)
     assert isinstance(t.decode([*ids, 0, t.n_vocab - 1, t.n_vocab, 1 << 40]), str)
     if t.chat is not None:
-        with contextlib.suppress(run.ModelError):  # it may have no system message
+        with contextlib.suppress(ModelError):  # it may have no system message
             assert all(0 <= i < t.n_vocab for i in t.encode_chat([dict(role="user", content=TEXT)]))
         t.chat_form()
 
 
 class TokenizerFile(Target):
     def make(self):
-        from conftest import MARKS
         from test_tokenizer import byte_bpe, spm
 
-        plain = run.Tokenizer(byte_bpe())
-        fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[run.CONTROL] * 3]}
+        from conftest import MARKS
+
+        plain = Tokenizer(byte_bpe())
+        fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[CONTROL] * 3]}
         fields |= {"prio": [-float(i) for i in range(266)]}
         chat = export.pack_chat(
-            {k: MARKS[i % 3] + "x" for i, k in enumerate(run.CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
+            {k: MARKS[i % 3] + "x" for i, k in enumerate(CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
         )
-        user = plain.types.tolist()[:-1] + [run.USER | run.LSTRIP | run.RSTRIP]
+        user = plain.types.tolist()[:-1] + [USER | LSTRIP | RSTRIP]
         seeds = [byte_bpe(), spm(), byte_bpe(**fields, chat=chat), byte_bpe(types=user, pretok=0)]
-        seeds += [byte_bpe(flags=run.EXPLICIT | run.NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
+        seeds += [byte_bpe(flags=EXPLICIT | NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
         return seeds + [
             byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8, 9)
         ]
@@ -327,7 +337,7 @@ class TokenizerFile(Target):
         return raw[:0x40] + hashlib.sha256(raw[:0x40] + bytes(32) + raw[0x60:]).digest() + raw[0x60:]
 
     def check(self, raw):
-        t = run.Tokenizer(self.write("tokenizer.bin", raw))
+        t = Tokenizer(self.write("tokenizer.bin", raw))
         t.selftest()
         use(t)
 
@@ -344,7 +354,7 @@ class Export(Target):
         args = dict(source=str(source), output=str(self.folder / "out.bin"), type="q8_0", tokenizer=tokenizer, overwrite=True)
         args |= dict(random=None, allow_pickle=True, embed_tokenizer=tokenizer != "none", verbose=False, chat_template=None)
         export.export(SimpleNamespace(**args))
-        run.open_model(self.folder / "out.bin")
+        open_model(self.folder / "out.bin")
 
 
 SHAPE = dict(dim=16, ffn=12, layers=1, heads=2, kv=1, vocab=40, ctx=16)
@@ -472,7 +482,7 @@ class Gguf(Export):
             for name, shape in shapes.items():
                 own = (0, 1, 4) if len(shape) == 1 else (kind, block, size)
                 rows.append([name, list(shape), own[0], at])
-                at = run.padded(at + int(np.prod(shape)) // own[1] * own[2], 32)
+                at = padded(at + int(np.prod(shape)) // own[1] * own[2], 32)
             body = np.random.default_rng(0).integers(0, 40, at).astype(np.uint8).tobytes()
             out.append((fields, rows, body))
         return out
@@ -548,7 +558,7 @@ class Gguf(Export):
         for name, shape, kind, off in rows:
             out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *(n % 2**64 for n in shape))
             out += struct.pack("<IQ", kind, off)
-        return out.ljust(run.padded(len(out), 32), b"\0") + body
+        return out.ljust(padded(len(out), 32), b"\0") + body
 
     def check(self, raw):
         self.export(self.write(self.NAME, raw), None)
@@ -662,7 +672,7 @@ class Tokenizers(Export):
 
     def check(self, raw):
         made = export.read_tokenizer(self.write("tokenizer.json", raw), dict(self.HINTS))
-        use(run.Tokenizer(made))
+        use(Tokenizer(made))
 
 
 class TokenizerJson(Tokenizers):
@@ -788,7 +798,7 @@ class Tiktoken(Tokenizers):
         import base64
 
         pieces = [bytes([b]) for b in range(256)] + [b"th", b"the", b" the", b"he"]
-        export.TIKTOKEN.setdefault(260, (2, run.ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
+        export.TIKTOKEN.setdefault(260, (2, ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
         return [b"".join(base64.b64encode(p) + b" %d\n" % i for i, p in enumerate(pieces))]
 
     def change(self, rng, raw):
@@ -813,10 +823,10 @@ def classes():
     """What export.class_runs would find with an engine: letters, numbers and white space."""
     import unicodedata
 
-    kinds, runs = {"L": run.LETTER, "N": run.NUMBER}, []
+    kinds, runs = {"L": LETTER, "N": NUMBER}, []
     for code in range(0x110000):
         ch = chr(code)
-        kind = run.SPACE if ch.isspace() and not 0x1C <= code <= 0x1F else kinds.get(unicodedata.category(ch)[0])
+        kind = SPACE if ch.isspace() and not 0x1C <= code <= 0x1F else kinds.get(unicodedata.category(ch)[0])
         if kind and runs and runs[-1][1:] == (code - 1, kind):
             runs[-1] = (runs[-1][0], code, kind)
         elif kind:
@@ -841,9 +851,9 @@ def quick():
 
         return call
 
-    if run.Code.__class__ is not type:
+    if Code is not sys.modules["twofile.compiler.code"].Code:  # done already
         return
-    run.Code = once(run.Code, lambda names, notice: tuple(names))
+    replace("Code", once(Code, lambda names, notice: tuple(names)))
     real = export.class_runs
     export.class_runs = once(lambda find, pretok: real(find, pretok) if pretok > 3 else classes(), lambda find, pretok: pretok)
     export.say = lambda text: None
@@ -853,7 +863,7 @@ def quick():
         try:
             exec(program.replace("json.dump(out, sys.stdout)", ""), found)
         except SystemExit as e:
-            raise run.ModelError(run.printable(str(e))[-120:]) from None
+            raise ModelError(printable(str(e))[-120:]) from None
         return found["out"]
 
     export.bounded = bounded
@@ -866,7 +876,7 @@ def one(target, raw):
     accepted, wrong, excused = True, None, len(EXCUSED)
     try:
         target.check(raw)
-    except run.ModelError as e:
+    except ModelError as e:
         accepted = False
         if "\n" in str(e) or not str(e).isprintable() or len(str(e)) > 1200:
             wrong = f"an unfit message: {str(e)[:200]!r}"
@@ -917,10 +927,10 @@ def guided(name, argv):
     """The same checks, fed by libFuzzer through atheris; its inputs are changed as above, by our own mutators."""
 
     def unknown(name):
-        raise run.ModelError(f"kernel {name} is not in the cache, and cannot be compiled from instrumented functions")
+        raise ModelError(f"kernel {name} is not in the cache, and cannot be compiled from instrumented functions")
 
     quick()
-    run.compile_kernel = unknown
+    replace("compile_kernel", unknown)
     np.seterr(all="ignore")
     folder = Path(tempfile.mkdtemp())
     target = TARGETS[name](folder)

@@ -1,40 +1,15 @@
-"""Every architecture that export.py knows, against transformers' logits of a tiny model (made by make_families.py).
-`python tests/test_families.py` prints the README's table of them."""
+"""Every architecture that export.py knows, against transformers' logits of a tiny model (made by make_families.py)."""
 
-import contextlib
-import io
 import json
-import struct
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from families import KEPT, tokens, weights
-from test_forward import closeness
 
 import export
-import run
-
-FAMILIES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
-LOGITS = np.load(ROOT / "tests" / "golden" / "families.npz")
-
-
-def write_folder(folder, case, drop=(), more=()):
-    """A Hugging Face folder of a case's config and weights."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(case["config"]))
-    header, body = {}, b""
-    for name, array in {**weights(case["tensors"]), **dict(more)}.items():
-        if name not in drop:
-            kind = "U8" if array.dtype == np.uint8 else "F32"
-            raw = array.astype({"U8": "u1", "F32": "<f4"}[kind]).tobytes()
-            header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
-            body += raw
-    head = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)
-    return folder
+from families import tokens, weights
+from helpers.hub import FAMILIES, check, write_folder
+from twofile.model import Model
+from twofile.modelfile import open_model
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -42,21 +17,12 @@ def test_logits_are_those_of_transformers(name, tmp_path):
     check(name, FAMILIES[name], tmp_path)
 
 
-def check(name, case, tmp_path, folder=None):
-    folder, out = folder or write_folder(tmp_path / "hf", case), tmp_path / "model.bin"
-    assert export.main([str(folder), "-o", str(out), "--type", "f32", "--tokenizer", "none"]) == 0
-    model = run.Model(out, verbose=False)
-    rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
-    assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
-    return rms, largest
-
-
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
 @pytest.mark.parametrize("name", ["lfm2", "qwen3.5", "qwen3.5 moe", "qwen3 next", "gemma4", "gemma4 31b"])
 def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
     folder, out = write_folder(tmp_path / "hf", FAMILIES[name]), tmp_path / "model.bin"
     assert export.main([str(folder), "-o", str(out), "--type", kind, "--tokenizer", "none"]) == 0
-    whole, one = run.Model(out, n_threads=1, verbose=False).logits(tokens()), run.Model(out, n_threads=2, verbose=False)
+    whole, one = Model(out, n_threads=1, verbose=False).logits(tokens()), Model(out, n_threads=2, verbose=False)
     one._open(24)
     rows = [one.forward([token], [i], [0], [0])[0].copy() for i, token in enumerate(tokens())]
     assert np.array_equal(rows, whole)
@@ -130,7 +96,7 @@ def test_gpt_oss_as_published(tmp_path):
         changed = {**case, "config": {**case["config"], **quantised}}
         folder = write_folder(tmp_path / path.stem, changed, set(made) - set(arrays), arrays)
         assert export.main([str(folder), "-o", str(path), "--type", "f16", "--tokenizer", "none"]) == 0
-    one, two = (run.open_model(path).tensors for path in out)
+    one, two = (open_model(path).tensors for path in out)
     assert all(np.array_equal(one[name].data, two[name].data) for name in two)
 
 
@@ -196,7 +162,7 @@ def test_its_makers_sampling_travels_in_the_file(tmp_path):
         (folder / "generation_config.json").write_text(json.dumps(said))
         out = tmp_path / f"{n}.bin"
         assert export.main([str(folder), "-o", str(out), "--tokenizer", "none"]) == 0
-        model = run.Model(out, verbose=False)
+        model = Model(out, verbose=False)
         assert model.sampling == want and (model.info["sampling"] or {}) == want
         ways = {}, {"temperature": 0.8, "top_k": 40, "top_p": 0.95, **want}, {"temperature": 90.0, "top_k": 0, "top_p": 1.0}
         one, two, other = ([c.token for c in model.stream([1, 2, 3], 30, seed=4, ignore_eos=True, **how)] for how in ways)
@@ -241,20 +207,3 @@ def test_a_model_that_sees_pictures_gives_its_text_part(name, label, form, tmp_p
     folder = write_folder(tmp_path / "hf", {"config": both, "tensors": {}}, more={**made, eye: np.zeros((3, 3), np.float32)})
     check(name, case, tmp_path, folder)
     assert "1 tensors of pictures are left out" in capsys.readouterr().err
-
-
-def table():
-    """A row for each architecture: its cases, the worst root mean square and the worst difference, of logits' spread."""
-    rows = {}
-    for name, case in FAMILIES.items():
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            found = check(name, case, Path(folder))
-        rows.setdefault(case["config"]["architectures"][0], []).append((name, *found))
-    print("| class of transformers | cases | worst rms / spread | worst difference / spread |\n|---|---|---:|---:|")
-    for label, cases in rows.items():
-        names, rms, largest = zip(*cases)
-        print(f"| {label} | {', '.join(names)} | {max(rms):.1e} | {max(largest):.1e} |")
-
-
-if __name__ == "__main__":
-    table()

@@ -5,13 +5,16 @@ import re
 
 import numpy as np
 import pytest
-from families import KEPT, tokens, weights
-from test_chat import CHATML, MARKS
-from test_families import FAMILIES, LOGITS
-from test_forward import closeness
 
 import export
-import run
+from families import KEPT, tokens, weights
+from helpers.hub import FAMILIES, LOGITS
+from helpers.logits import closeness
+from helpers.talks import CHATML, MARKS
+from twins.weights import read_tensors
+from twofile.model import Model
+from twofile.modelfile import open_model
+from twofile.tokenizer.tokenizer import Tokenizer
 
 gguf = pytest.importorskip("gguf")
 PARTS = {f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"} | {"self_attn.o_proj": "attn_output"}
@@ -22,8 +25,6 @@ PARTS["mlp.gate"] = PARTS["mlp.router"] = "ffn_gate_inp"
 PARTS |= {"mlp.gate_up_proj": "ffn_up", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
 TOP |= {"lm_head.weight": "output.weight"}
-
-
 FALCON = {"input_layernorm": "attn_norm", "ln_mlp": "attn_norm", "ln_attn": "attn_norm_2", "mlp.dense_h_to_4h": "ffn_up"}
 FALCON |= {"mlp.dense_4h_to_h": "ffn_down", "self_attention.dense": "attn_output", "self_attention.query_key_value": "attn_qkv"}
 
@@ -121,7 +122,7 @@ def converted(name):
             new = TOP[theirs]
         else:
             _, _, layer, *part, end = theirs.split(".")
-            new = f"blk.{layer}.{ {**PARTS, 'post_attention_layernorm': after}['.'.join(part)]}.{end}"
+            new = f"blk.{layer}.{ {**PARTS, 'post_attention_layernorm': after}['.'.join(part)] }.{end}"
         if kind in ("llama", "mistral", "ministral3") and (".attn_q." in new or ".attn_k." in new):
             heads = j["num_attention_heads"] if ".attn_q." in new else j["num_key_value_heads"]
             array = array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
@@ -230,7 +231,7 @@ def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypa
         half = fields["rope__dimension_count"] // 2
         extra["rope_freqs.weight"] = np.where(np.arange(half) < half // 4, 1, 1e30).astype(np.float32)
     path = write(tmp_path / "m.gguf", arch, name, extra=extra, **fields)
-    model = run.Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
+    model = Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
     assert rms <= 1e-5 and largest <= 1e-4
 
@@ -243,11 +244,10 @@ def dequantised(path):
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 def test_types_we_have_are_kept_to_the_bit(kind, tmp_path):
-    import naive
 
     path = write(tmp_path / "m.gguf", "qwen3", "qwen3", lambda name: kind if "down" not in name else "F16")
-    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
-    assert run.open_model(path.with_suffix(".bin")).tensors["l0.qkv"].dtype == kind.lower()
+    ours, theirs = read_tensors(exported(path, "--tokenizer", "none")), dequantised(path)
+    assert open_model(path.with_suffix(".bin")).tensors["l0.qkv"].dtype == kind.lower()
     for i in range(4):
         qkv = np.concatenate([theirs[f"blk.{i}.attn_{x}.weight"] for x in "qkv"])
         assert np.array_equal(ours[f"l{i}.qkv"], qkv)
@@ -256,13 +256,12 @@ def test_types_we_have_are_kept_to_the_bit(kind, tmp_path):
 
 
 def test_experts_are_kept_to_the_bit(tmp_path):
-    import naive
 
     fields = dict(expert_count=6, expert_used_count=3, expert_feed_forward_length=24)
     kinds = lambda name: "F16" if "ffn_down" in name or "output" in name else "Q8_0"
     path = write(tmp_path / "m.gguf", "qwen3moe", "qwen3 moe", kinds, **fields)
-    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
-    types = {name: t.dtype for name, t in run.open_model(path.with_suffix(".bin")).tensors.items()}
+    ours, theirs = read_tensors(exported(path, "--tokenizer", "none")), dequantised(path)
+    types = {name: t.dtype for name, t in open_model(path.with_suffix(".bin")).tensors.items()}
     assert (types["l0.experts_up"], types["l0.experts_down"], types["l0.router"]) == ("q8_0", "f16", "f32")
     for i in range(4):
         gate, up = (theirs[f"blk.{i}.ffn_{x}_exps.weight"].reshape(6, 24, 32) for x in ("gate", "up"))
@@ -272,24 +271,22 @@ def test_experts_are_kept_to_the_bit(tmp_path):
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q5_0", "Q5_1"])
 def test_other_types_become_q8_0_and_it_says_so(kind, tmp_path, capsys):
-    import naive
 
     kinds = lambda name: kind if "attn_v" in name else "Q4_0" if "attn_q." in name else "F16"
     path = write(tmp_path / "m.gguf", "qwen3", "qwen3", kinds)
-    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
+    ours, theirs = read_tensors(exported(path, "--tokenizer", "none")), dequantised(path)
     assert f"{kind} become q8_0" in capsys.readouterr().err
     qkv = np.concatenate([theirs[f"blk.0.attn_{x}.weight"] for x in "qkv"])
     assert np.abs(ours["l0.qkv"] - qkv).max() <= np.abs(qkv).max() / 250
-    assert run.open_model(path.with_suffix(".bin")).tensors["l0.o"].dtype == "f16"
+    assert open_model(path.with_suffix(".bin")).tensors["l0.o"].dtype == "f16"
 
 
 def test_experts_in_mxfp4_become_q8_0(tmp_path, capsys):
     """As gpt-oss is spread: the experts in MXFP4, whose values q8_0 has within a 250th of the largest."""
-    import naive
 
     kinds = lambda name: "MXFP4" if "_exps.weight" in name else "F32"
     path = write(tmp_path / "m.gguf", "gpt-oss", "gpt-oss", kinds, **GPT_OSS)
-    ours, theirs = naive.read(exported(path, "--tokenizer", "none")), dequantised(path)
+    ours, theirs = read_tensors(exported(path, "--tokenizer", "none")), dequantised(path)
     assert "MXFP4 become q8_0" in capsys.readouterr().err
     gate, up, down = (theirs[f"blk.1.ffn_{part}_exps.weight"] for part in ("gate", "up", "down"))
     for name, want in (("up", np.concatenate([gate, up], 1)), ("down", down)):
@@ -330,7 +327,7 @@ def test_tokenizer_and_template_come_from_the_file(tmp_path):
     w.write_kv_data_to_file()
     w.close()
     assert export.main([str(path), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
-    t = run.Tokenizer(tmp_path / "t.bin")
+    t = Tokenizer(tmp_path / "t.bin")
     t.selftest()
     for text in ("the fox", "  why? 77 é\n\n", "<|im_end|>x", "there were shoes"):
         plain = vocabulary.whole.encode(text, add_special_tokens=False).ids
@@ -364,7 +361,7 @@ def test_the_tokenizer_of_gemma_4(tmp_path):
     w.write_kv_data_to_file()
     w.close()
     assert export.main([str(tmp_path / "v.gguf"), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
-    t = run.Tokenizer(tmp_path / "t.bin")
+    t = Tokenizer(tmp_path / "t.bin")
     for text in ("the fox", "  why? 77 \u00e9\n\n\n\n", "the  the\n\nshoe", "\u2581x \U0001f600"):
         assert t.encode(text, add_bos=False) == whole.encode(text, add_special_tokens=False).ids, text
         assert t.encode(text)[0] == 2
@@ -438,7 +435,7 @@ def test_tokenizers_of_several_steps(name, tmp_path):
     for source in ("tokenizer.json", "v.gguf"):
         out = tmp_path / f"{source}.bin"
         assert export.main([str(tmp_path / source), "--tokenizer-only", "-o", str(out)]) == 0
-        t = run.Tokenizer(out)
+        t = Tokenizer(out)
         t.selftest()
         for _ in range(1500):
             text = "".join(rng.choice(bits, rng.integers(1, 14)))

@@ -1,20 +1,11 @@
-"""model.bin: what is written is what is read, and every harm is refused in words. Rows M1 to M25 of the list of harms."""
+"""Ways to harm a model.bin, each with the words that must refuse it. Rows M of the list of harms."""
 
-import hashlib
-import os
-import shutil
 import struct
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
-import numpy as np
-import pytest
-from conftest import ROOT, TYPES, make_model, mend
-
-import export
-import run
+from helpers.models import mend
+from twofile.format.config import Config
+from twofile.format.table import MAGIC
 
 CASES = {}
 
@@ -41,7 +32,7 @@ def config(**fields):
     """Change fields of the config, as an exporter gone wrong would write them."""
 
     def change(raw):
-        c = replace(run.Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
+        c = replace(Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
         raw[0x60 : 0x60 + 512] = c.pack()
         return raw
 
@@ -208,11 +199,6 @@ for name, at in (("config", 0x70), ("table", 4100), ("note", None)):
     CASES[f"M9 flipped bit in the {name}"] = (at, "metadata checksum", False)
 
 
-@pytest.fixture(scope="module")
-def good(models):
-    return models["q8_0"].read_bytes()
-
-
 def damaged(name, good):
     """The bytes of a case."""
     change, _, mended = CASES[name]
@@ -221,184 +207,6 @@ def damaged(name, good):
         raw = bytearray(change(raw))
     else:
         raw[change if change else int.from_bytes(raw[0x30:0x38], "little")] ^= 4
-    if mended and len(raw) > 8192 and raw[:8] == run.MAGIC and int.from_bytes(raw[0x28:0x30], "little") < len(raw):
+    if mended and len(raw) > 8192 and raw[:8] == MAGIC and int.from_bytes(raw[0x28:0x30], "little") < len(raw):
         mend(raw)
     return raw
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_bad_file_is_refused_in_words(name, good, tmp_path):
-    says, path = CASES[name][1], tmp_path / "model.bin"
-    path.write_bytes(damaged(name, good))
-    began = time.perf_counter()
-    with pytest.raises(run.ModelError, match=says) as caught:
-        run.open_model(path)
-    assert time.perf_counter() - began < 1
-    message = str(caught.value)
-    assert "model.bin" in message and "\n" not in message and message.count(";") + message.count("?") >= 1
-
-
-def test_m1_not_a_file(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    for path, says in (
-        (tmp_path / "none", "not found"),
-        (tmp_path, "regular|opened"),
-        (tmp_path / "fifo", "not a regular"),
-        ("/dev/zero", "not a regular"),
-    ):
-        began = time.perf_counter()
-        with pytest.raises(run.ModelError, match=says):
-            run.open_model(path)
-        assert time.perf_counter() - began < 1
-
-
-def test_m10_flipped_weight_is_found_by_verify(good, tmp_path):
-    raw = bytearray(good)
-    (tmp_path / "m.bin").write_bytes(raw)
-    t = run.open_model(tmp_path / "m.bin").tensors["l1.down"]
-    raw[t.off + 5] ^= 1
-    (tmp_path / "m.bin").write_bytes(raw)
-    model = run.open_model(tmp_path / "m.bin")
-    with pytest.raises(run.ModelError, match="checksum of l1.down"):
-        run.verify(model)
-
-
-def test_m24_larger_than_memory_is_said(models, monkeypatch, capsys):
-    monkeypatch.setattr(run, "total_memory", lambda: 1000)
-    run.Model(models["f32"])
-    assert capsys.readouterr().err.count("larger than memory") == 1
-
-
-def test_m25_note_is_printed_escaped(good, tmp_path):
-    raw = bytearray(good)
-    note = int.from_bytes(raw[0x30:0x38], "little")
-    raw[note : note + 4] = b"\x1b[31"
-    (tmp_path / "m.bin").write_bytes(mend(raw))
-    done = subprocess.run([sys.executable, ROOT / "run.py", tmp_path / "m.bin", "--info"], capture_output=True)
-    assert done.returncode == 0 and b"\x1b" not in done.stdout and b"\\x1b[31" in done.stdout
-
-
-def test_no_single_bit_of_the_description_can_be_changed(good, tmp_path):
-    """Every bit of the header, and a sample of the config, table and note: refused or, in the magic, not recognised."""
-    off = int.from_bytes(good[0x28:0x30], "little")
-    spots = list(range(0x60)) + list(np.random.default_rng(0).integers(0x60, off, 400))
-    path = tmp_path / "m.bin"
-    for at in spots:
-        raw = bytearray(good)
-        raw[at] ^= 1 << (at % 8)
-        path.write_bytes(raw)
-        with pytest.raises(run.ModelError):
-            run.open_model(path)
-
-
-def test_a_70b_file_opens_at_once(tmp_path):
-    """Sparse, all but its first pages a hole: under a second, under 200 MB, and --info answers."""
-    source = export.random_source("70B", 0)
-    c = source.config
-    rows = export.layout(c, "q8_0")
-    meta = export.metadata(c, rows, {}, b"sparse")
-    path = tmp_path / "70b.bin"
-    with open(path, "wb") as f:
-        f.write(meta)
-        at = len(meta)
-        for _, dtype, shape, blocks in rows:
-            at = run.padded(at + run.tensor_bytes(dtype, shape, blocks), 64)
-        try:
-            f.truncate(at)
-        except OSError as e:
-            pytest.skip(f"this file system has no sparse files of {at:,} bytes: {e}")
-    script = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); import run; began = time.perf_counter()\n"
-        "m = run.open_model(sys.argv[2]); seconds = time.perf_counter() - began\n"
-        "print(seconds, run.peak_rss())"
-    )
-    done = subprocess.run([sys.executable, "-c", script, ROOT, path], capture_output=True, text=True)
-    seconds, memory = map(float, done.stdout.split())
-    print(f"70B: {at:,} bytes opened in {seconds * 1000:.0f} ms, {memory / 1e6:.0f} MB")
-    assert at > 70e9 and seconds < 1 and 1e6 < memory < 200e6
-    done = subprocess.run([sys.executable, ROOT / "run.py", path, "--info"], capture_output=True, text=True)
-    assert done.returncode == 0 and "70B" not in done.stderr and "8192" in done.stdout
-
-
-def build_reader(folder):
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler:
-        pytest.skip("no C compiler here")
-    out = folder / "reader"
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-g"]
-    source = ROOT / "tests" / "reader.c"
-    sanitised = [compiler, *flags, "-fsanitize=address,undefined", "-fno-sanitize-recover", source, "-o", out, "-lm"]
-    if subprocess.run(sanitised, capture_output=True).returncode:
-        subprocess.run([compiler, *flags, source, "-o", out, "-lm"], check=True)
-    return out
-
-
-def test_a_reader_in_c_agrees(models, good, tmp_path):
-    """Written from docs/format.md: the same tensors, the same sums; and it refuses what run.py refuses."""
-    reader = build_reader(tmp_path)
-    from test_forward import SWITCHES
-
-    assert len((ROOT / "tests" / "reader.c").read_text().splitlines()) <= 320
-    more = [make_model(tmp_path / f"s{i}.bin", "q8_0", **sizes) for i, sizes in enumerate(SWITCHES.values())]
-    for path in [*models.values(), *more]:
-        done = subprocess.run([reader, path], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        want = [f"{t.name} {int(t.data.sum(dtype=np.uint64))}" for t in run.open_model(path).tensors.values()]
-        assert done.stdout.splitlines() == want
-    bad = {}
-    for i, name in enumerate(CASES):
-        bad[name] = tmp_path / f"{i}.bin"
-        bad[name].write_bytes(damaged(name, good))
-    done = subprocess.run([reader, *bad.values()], capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    accepted = [name for name, said in zip(bad, done.stdout.splitlines(), strict=True) if said == "accepted"]
-    assert accepted == []
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-def test_tokenizer_inside_the_model(dtype, tmp_path):
-    from test_tokenizer import byte_bpe
-
-    raw = byte_bpe()
-    path = make_model(tmp_path / "m.bin", dtype, vocab_size=263, tokenizer=raw, embed=True)
-    m = run.Model(path, verbose=False)
-    assert m.tokenizer.sha256 == hashlib.sha256(raw).digest()
-    assert m.detokenize(m.tokenize("the naïve 🙂")) == "the naïve 🙂"
-
-
-def test_t9_tokenizer_of_another_model(tmp_path):
-    from test_tokenizer import byte_bpe
-
-    path = make_model(tmp_path / "model.bin", "f32", vocab_size=263, tokenizer=byte_bpe())
-    with pytest.raises(run.ModelError, match="not found; expected this model's tokenizer"):
-        run.Model(path)
-    (tmp_path / "tokenizer.bin").write_bytes(byte_bpe(pretok=2))
-    with pytest.raises(run.ModelError, match="of another model"):
-        run.Model(path)
-    (tmp_path / "tokenizer.bin").write_bytes(byte_bpe())
-    assert run.Model(path, verbose=False).tokenize("the") == [257]
-
-
-def test_t2_a_head_wider_than_the_vocabulary_never_speaks(tmp_path):
-    """Padded heads are common: ids that the tokenizer does not know are never chosen."""
-    from test_tokenizer import byte_bpe
-
-    path = make_model(tmp_path / "model.bin", "f32", vocab_size=400, tokenizer=byte_bpe(), embed=True)
-    m = run.Model(path, verbose=False)
-    tokens = [c.token for c in m.stream("the", max_tokens=100, temperature=5.0, top_k=0, seed=1, ignore_eos=True)]
-    assert max(t for t in tokens if t is not None) < 263
-    with pytest.raises(run.ModelError, match="263 tokens, the model 93"):
-        run.Model(make_model(tmp_path / "small.bin", "f32"), tokenizer=tmp_path_tokenizer(tmp_path, byte_bpe()))
-
-
-def tmp_path_tokenizer(folder, raw):
-    path = folder / "t.bin"
-    path.write_bytes(raw)
-    return path
-
-
-def test_info_counts_what_was_learned(models):
-    """Matrices, norms and biases, of the shapes that the model has, not the padded ones; no tables."""
-    m = run.Model(models["q8_0"], verbose=False)
-    learned = [shape for name, shape, role in run.tensor_plan(m.config) if role in ("matrix", "f32") and name != "rope"]
-    assert m.info["parameters"] == sum(int(np.prod(shape)) for shape in learned)

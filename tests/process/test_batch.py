@@ -1,4 +1,4 @@
-"""Many texts at once: the same bytes as one by one, in order, whatever a line holds, and after a kill."""
+"""Many texts at once: in order, whatever a line holds, and after a kill."""
 
 import contextlib
 import json
@@ -11,55 +11,12 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, call, make_model, start
 
-import run
-
-PROMPTS = ["the fox", "a", "the hen and the fox and the the", "x" * 100, "the", "zz top", "the fox", "", "end"]
-
-
-@pytest.mark.parametrize("places", [1, 2, 3, 8, 16])
-def test_together_is_one_by_one(tiny, places):
-    m = run.Model(tiny, verbose=False)
-    prompts = [p for p in PROMPTS if p]
-    got = m.batch(prompts, 30, places=places, seed=7, temperature=1.5)
-    assert got == [m.generate(p, 30, seed=run.line_seed(7, n), temperature=1.5) for n, p in enumerate(prompts)]
-    assert len(set(got)) == len(got)
-
-
-def test_a_common_beginning_is_read_once(tiny):
-    """Texts that begin alike wait for the first to be read, and copy it: fewer passes, the same texts."""
-    m = run.Model(tiny, verbose=False)
-    common = [int(i) for i in range(3, 103)] + [5] * 50
-    prompts = [common + [n + 7] for n in range(6)]
-    passes, real = [], run.Forward.__call__
-    run.Forward.__call__ = lambda self, tokens, *rest: passes.append(len(tokens)) or real(self, tokens, *rest)
-    try:
-        got = m.batch(prompts, 5, places=6, seed=1, ignore_eos=True)
-    finally:
-        run.Forward.__call__ = real
-    assert sum(passes) < 2 * len(common) + 6 * 10
-    assert got == [m.generate(p, 5, seed=run.line_seed(1, n), ignore_eos=True) for n, p in enumerate(prompts)]
-
-
-def test_ends_of_all_kinds(tiny):
-    """Stop strings, the end token, no tokens at all, and a full context, side by side."""
-    m = run.Model(tiny, verbose=False)
-    asked = [
-        dict(prompt="the", max_tokens=0),
-        dict(prompt="a", max_tokens=None, ignore_eos=True),
-        dict(prompt="the fox", max_tokens=50, stop=["e", "t"]),
-        dict(prompt="hen", max_tokens=200, temperature=5.0, top_k=0, min_p=0.0, top_p=1.0),
-        dict(prompt=list(range(100)) * 2, max_tokens=0),
-    ]
-    writers = [run.Writer(m, seed=3, **options) for options in asked]
-    for _ in m.together(iter(writers), 3):
-        pass
-    for w, options in zip(writers, asked):
-        alone = list(m.stream(**options, seed=3))
-        assert [c.token for c in w.chunks] == [c.token for c in alone] and w.written == "".join(c.text for c in alone)
-        assert w.reason == alone[-1].finish_reason
-    assert [w.reason for w in writers][:2] == ["length", "context"] and writers[4].reason == "length"
+from helpers.models import PROMPTS
+from helpers.places import ROOT
+from helpers.process import call, start
+from twofile.guess import line_seed
+from twofile.model import Model
 
 
 def lines(*values):
@@ -96,7 +53,7 @@ def test_every_line_has_its_answer_in_order(tiny):
     for i, says in ((2, "line 4: 'this is no JSON \\x1b[31m'"), (4, "300 tokens"), (5, "frobnicate"), (9, "temperature is -1")):
         assert says in got[i]["error"]
     assert b"\x1b" not in done.stdout and got[14]["response"] is None and "object" in got[14]["error"]["message"]
-    m = run.Model(tiny, verbose=False)
+    m = Model(tiny, verbose=False)
     for row, prompt, how in (
         (got[0], "the fox", dict(max_tokens=8)),
         (got[1], "a", dict(max_tokens=3, temperature=0)),
@@ -106,7 +63,7 @@ def test_every_line_has_its_answer_in_order(tiny):
         whole = m(prompt, seed=row["seed"], ignore_eos=True, **how)
         text = row["text"] if "text" in row else row["choices"][0]["text"]
         assert text == whole["choices"][0]["text"] and row["usage"] == whole["usage"]
-    assert got[0]["seed"] == run.line_seed(3, 1) and got[15]["seed"] == 11
+    assert got[0]["seed"] == line_seed(3, 1) and got[15]["seed"] == 11
     assert got[15]["logprobs"]["token_logprobs"] == whole["choices"][0]["logprobs"]["token_logprobs"]
 
 
@@ -128,7 +85,7 @@ def test_messages(talker):
     asked = lines({"messages": ask, "max_tokens": 9, "seed": 2}, {"messages": []}, body, "the fox")
     done = call(talker, "--batch", "-", stdin=asked)
     got = [json.loads(line) for line in done.stdout.splitlines()]
-    m = run.Model(talker, verbose=False)
+    m = Model(talker, verbose=False)
     want = m.generate(m.encode_chat(ask), 9, seed=2)
     assert got[0]["text"] == want == got[2]["response"]["body"]["choices"][0]["text"] and "roles none" in got[1]["error"]
     assert got[3]["text"] == m.generate(m.encode_chat(ask), seed=got[3]["seed"])
@@ -237,19 +194,3 @@ def test_progress_on_a_terminal(tiny, tmp_path):
     os.close(ours)
     assert re.search(rb"\r\d+ lines of 200, \d+ s left", seen) and re.search(rb"\r200 lines \(0 failed\)", seen)
     assert call(tiny, *options).stderr.count(b"\n") == 1
-
-
-def test_a_context_that_memory_does_not_hold_is_halved_and_said(tmp_path, monkeypatch, capsys):
-    path = make_model(tmp_path / "m.bin", "q8_0", max_ctx=1 << 20)
-    each = run.Model(path, verbose=False)._cache_bytes(1 << 18)
-    monkeypatch.setattr(run, "total_memory", lambda: 2 * each + 1000)
-    m = run.Model(path)
-    assert m.n_ctx == 1 << 18 and "context of 262144 tokens; 1048576 would take" in capsys.readouterr().err
-    assert m.generate([1, 2, 3], max_tokens=5, ignore_eos=True, temperature=0) is not None
-    m.fit(2)
-    assert m.n_ctx == 1 << 17 and "2 contexts of 131072 tokens" in capsys.readouterr().err
-    with pytest.raises(run.ModelError, match="choose a smaller -c"):
-        run.Model(path, n_ctx=1 << 20, verbose=False).generate([1, 2, 3])  # asked for: no less will do
-    (tmp_path / "lines").write_text("[1]\n")
-    assert run.main([str(path), "--batch", str(tmp_path / "lines"), "-o", str(tmp_path / "out"), "-np", "4"]) == 1
-    assert "4 contexts of 65536 tokens" in capsys.readouterr().err

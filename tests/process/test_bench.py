@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_model
 
-import run
+from helpers.models import make_model
+from helpers.places import ROOT
+from twofile.modelfile import open_model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_fields_and_their_arithmetic(model):
             assert row["samples_ts"] == pytest.approx([n * 1e9 / ns for ns in row["samples_ns"]])
             assert row["avg_ts"] == pytest.approx(np.mean(row["samples_ts"]))
             assert row["stddev_ts"] == pytest.approx(np.std(row["samples_ts"], ddof=1))
-    matrices = [t for t in run.open_model(model).tensors.values() if t.name.partition(".")[0] in ("l0", "l1", "head")]
+    matrices = [t for t in open_model(model).tensors.values() if t.name.partition(".")[0] in ("l0", "l1", "head")]
     weights = sum(t.nbytes for t in matrices if t.name.rpartition(".")[2] not in ("w", "b"))
     cache = 2 * 2 * 64 * (64 + 64) * 2  # layers, kv heads, positions, key and value, bytes
     assert rows[1]["bytes_per_token"] == weights + cache

@@ -8,14 +8,17 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, call, make_model, start
-from test_tokenizer import byte_bpe, spm
 
-import run
+from helpers.models import make_model
+from helpers.places import ROOT
+from helpers.process import call, start
+from helpers.vocabularies import byte_bpe
+from twofile.model import Model
+from twofile.modelfile import open_model
 
 
 def test_stdout_is_the_text_and_nothing_else(tiny):
-    m = run.Model(tiny, verbose=False)
+    m = Model(tiny, verbose=False)
     want = m.generate("the fox", max_tokens=30, seed=7, ignore_eos=True)
     done = call(tiny, "-p", "the fox", "-n", "30", "-s", "7", "--ignore-eos")
     assert done.returncode == 0 and done.stdout.decode() == want
@@ -56,12 +59,10 @@ def test_zero_tokens_prints_nothing(tiny):
 
 @pytest.mark.parametrize("stop", ["the", " t", "\x05"])
 def test_stop_text_is_not_printed(tiny, stop):
-    m = run.Model(tiny, verbose=False)
+    m = Model(tiny, verbose=False)
     free = m.generate("a", max_tokens=150, seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
     for cut in (stop, free[20:23]):
-        got = list(
-            m.stream("a", 150, stop=[cut], seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
-        )
+        got = list(m.stream("a", 150, stop=[cut], seed=5, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True))
         text = "".join(c.text for c in got)
         assert text == free.split(cut)[0]
         assert got[-1].finish_reason == ("stop" if cut in free else "length")
@@ -125,7 +126,7 @@ def test_no_model(tmp_path):
 
 def test_info_tokenize_verify_version(tiny, models):
     info = call(tiny, "--info").stdout.decode()
-    assert run.open_model(tiny).model_id in info and "q8_0" in info and "263" in info
+    assert open_model(tiny).model_id in info and "q8_0" in info and "263" in info
     assert call(models["f32"], "--info").returncode == 0
     assert call(tiny, "--verify").stdout.endswith(b"match their SHA-256\n")
     assert call(tiny, "--tokenize", "-p", "the\nx").stdout == b"257\tthe\n10\t\\n\n120\tx\n"
@@ -163,7 +164,7 @@ def test_a_reader_that_leaves_early(endless):
 
 @pytest.mark.parametrize("sig, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_it_promptly(endless, sig, code):
-    run.Model(endless, verbose=False).generate("the", max_tokens=2)  # the kernels are there
+    Model(endless, verbose=False).generate("the", max_tokens=2)  # the kernels are there
     p = start(endless, "-p", "the", "--ignore-eos", "-q")
     assert p.stdout.read(10)
     p.send_signal(sig)
@@ -175,9 +176,7 @@ def test_signals_end_it_promptly(endless, sig, code):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk(tiny):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, ROOT / "run.py", tiny, "-p", "the", "-q"], stdout=full, stderr=subprocess.PIPE
-        )
+        done = subprocess.run([sys.executable, ROOT / "run.py", tiny, "-p", "the", "-q"], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and b"cannot be written" in done.stderr and b"Traceback" not in done.stderr
 
 
@@ -217,37 +216,6 @@ def test_warm_runs_never_import_numba(tiny):
     script = f"import sys, run; run.Model({str(tiny)!r}).generate('the', max_tokens=3); print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "False\n" and done.stderr == ""
-
-
-def test_library(tiny):
-    """As the README shows it; and a model travels as its path and settings."""
-    import pickle
-
-    m = run.Model(tiny, n_threads=1, verbose=False)
-    ids = m.tokenize("the fox")
-    assert m.detokenize(ids) == "the fox" and m.logits(ids).shape == (len(ids), 263)
-    chunks = list(m.stream("the fox", max_tokens=5, temperature=0))
-    assert "".join(c.text for c in chunks) == m.generate("the fox", max_tokens=5, temperature=0)
-    assert chunks[-1].finish_reason in ("length", "eos") and m.info["vocab_size"] == 263
-    twin = pickle.loads(pickle.dumps(m))
-    assert (twin.logits(ids) == m.logits(ids)).all() and twin.n_threads == 1
-    with pytest.raises(run.ModelError, match="temperature is -1"):
-        m.generate("x", temperature=-1)
-
-
-def test_first_token_of_a_text_loses_its_space(tmp_path):
-    """SentencePiece puts a space first; the text of an empty prompt begins without it, a continuation keeps it."""
-    path = make_model(tmp_path / "m.bin", "f32", vocab_size=268, tokenizer=spm(), embed=True)
-    m = run.Model(path, verbose=False)
-    for prompt, first in (("", True), ("ab", False)):
-        tokens = [
-            c.token
-            for c in m.stream(prompt, 40, seed=2, temperature=3.0, top_k=0, ignore_eos=True)
-            if c.token is not None
-        ]
-        stream = run.TextStream(m.tokenizer, start=first)
-        want = "".join(map(stream.push, tokens)) + stream.flush()
-        assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want
 
 
 @pytest.mark.parametrize("closed, code", [(">&-", 1), ("2>&-", 0), ("<&-", 0), (">&- 2>&-", 1)])

@@ -9,9 +9,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, call
 
-import run
+from helpers.places import ROOT
+from helpers.process import call
+from twofile.model import Model
 
 EXAMPLES = ROOT / "examples"
 PROMPTS = ["the", "a fox", "hen", "the fox and", "x"]
@@ -43,7 +44,7 @@ def alone(folder):
 def test_embedded(folder):
     done = shell(folder, sys.executable, EXAMPLES / "embed.py", "the fox")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    m = run.Model(folder / "model.bin", verbose=False)
+    m = Model(folder / "model.bin", verbose=False)
     assert done.stdout.startswith(m.generate(m.encode_chat([{"role": "user", "content": "the fox"}]), max_tokens=60, seed=1))
     assert done.stdout.endswith("".join(f"{t!r}\n" for t in m.batch(["The fox", "The hen", "The cat"], max_tokens=12, seed=1)))
 
@@ -78,7 +79,7 @@ def test_ray(folder):
     pytest.importorskip("ray")
     done = shell(folder, sys.executable, EXAMPLES / "ray_batch.py", "requests.jsonl", "answers.jsonl", "--max-tokens", "12")
     assert done.returncode == 0, done.stderr[-2000:]
-    m = run.Model(folder / "model.bin", verbose=False)
+    m = Model(folder / "model.bin", verbose=False)
     rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in rows] == PROMPTS
     assert [row["text"] for row in rows] == m.batch(PROMPTS, max_tokens=12, seed=1, places=1)
@@ -148,7 +149,7 @@ except llm.ModelError as e:
 """
     done = shell(folder, sys.executable, "-c", code, LLM_USER_PATH=str(folder / "llm"))
     assert done.returncode == 0, done.stderr
-    m = run.Model(folder / "model.bin", verbose=False)
+    m = Model(folder / "model.bin", verbose=False)
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "the fox"}]
     ids = m.encode_chat(messages)
     first = m.generate(ids, max_tokens=9, seed=4)
@@ -185,7 +186,7 @@ def test_recipes(name, folder):
     elif "names.txt" in text:
         assert len(done.stdout.splitlines()) >= 3
     elif "yes or no" in name:
-        m = run.Model(folder / "model.bin", verbose=False)
+        m = Model(folder / "model.bin", verbose=False)
         ids = m.encode_chat([{"role": "user", "content": (folder / "notes.txt").read_text() + "Was the fox happy?"}])
         yes, no = (m.loglikelihood(ids, m.tokenize(word, add_bos=False))[0] for word in ("yes", "no"))
         assert done.stdout == ("happy\n" if yes > no else "")

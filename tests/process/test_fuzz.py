@@ -5,13 +5,15 @@ import random
 import subprocess
 import sys
 
-import fuzz
 import numpy as np
 import pytest
-from conftest import ROOT, mend
-from test_file import build_reader
 
-import run
+import fuzz
+from helpers.models import mend
+from helpers.places import ROOT
+from helpers.reader import build_reader
+from twofile.errors import ModelError
+from twofile.modelfile import open_model
 
 SECONDS = 25
 
@@ -89,7 +91,7 @@ def test_what_was_found_is_mended(name, tmp_path, monkeypatch):
     target = fuzz.TARGETS[kind](tmp_path)
     if says is None:
         return target.check(make(target))
-    with pytest.raises(run.ModelError, match=says) as caught:
+    with pytest.raises(ModelError, match=says) as caught:
         target.check(make(target))
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1200
 
@@ -103,9 +105,9 @@ def compare(reader, target, seeds, place):
         path.write_bytes(raw)
         paths.append(path)
         try:
-            run.open_model(path)
+            open_model(path)
             ours.append(None)
-        except run.ModelError as e:
+        except ModelError as e:
             ours.append(str(e))
     theirs = []
     for n in range(0, len(paths), 500):
@@ -128,7 +130,7 @@ def test_the_reader_in_c_takes_every_kind_of_model(tmp_path):
     reader, target = build_reader(tmp_path), fuzz.ModelFile(tmp_path)
     for i, raw in enumerate(target.seeds):
         (tmp_path / f"m{i}.bin").write_bytes(raw)
-        t = run.open_model(tmp_path / f"m{i}.bin").tensors["l0.fn.w"] if b"l0.fn.w" in raw else None
+        t = open_model(tmp_path / f"m{i}.bin").tensors["l0.fn.w"] if b"l0.fn.w" in raw else None
         bad = bytearray(raw)
         if t:
             bad[t.off : t.off + 4] = np.float32(np.nan).tobytes()

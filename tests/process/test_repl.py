@@ -1,62 +1,18 @@
-"""A conversation in a terminal: what is typed, what is shown, what is computed again."""
+"""A conversation in a terminal: what is typed, what is shown."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
 import time
 
 import pytest
-from conftest import ROOT, make_talker
 
-import run
-
-
-class Terminal:
-    """run.py --chat with a terminal of its own."""
-
-    def __init__(self, *args):
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
-        command = [sys.executable, ROOT / "run.py", *map(str, args), "--chat"]
-        env = {**os.environ, "TERM": "dumb"}
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, close_fds=True
-        )
-        os.close(theirs)
-        self.fd, self.seen = ours, ""
-
-    def until(self, pattern, seconds=60):
-        """What came up to and with the first match of pattern."""
-        end = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.seen, re.S)):
-            ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
-            try:
-                block = os.read(self.fd, 65536) if ready else b""
-            except OSError:  # the other side has closed
-                block = b""
-            assert block, f"waited for {pattern!r}, saw {self.seen!r}"
-            self.seen += block.decode("utf-8", "replace").replace("\r\n", "\n")
-        text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
-        return text
-
-    def say(self, line):
-        """Type a line -> what is shown up to the next prompt."""
-        os.write(self.fd, line.encode() + b"\n")
-        self.until(re.escape(line.split("\n")[-1]) + "\n")  # its echo
-        return self.until(r"(?:^|(?<=\n))> $")[:-2]
-
-    def leave(self):
-        code = self.process.wait(30)
-        os.close(self.fd)
-        return code
+from helpers.models import make_talker
+from helpers.terminal import Terminal
+from twofile.front.text import tame
+from twofile.guess import line_seed
+from twofile.model import Model
 
 
 @pytest.fixture
@@ -76,8 +32,8 @@ def terminal(talker):
 
 
 def answers(talker, messages, turn=0, **options):
-    m = run.Model(talker, verbose=False)
-    seed = run.line_seed(7, turn) if turn else 7
+    m = Model(talker, verbose=False)
+    seed = line_seed(7, turn) if turn else 7
     return m.generate(m.encode_chat(messages), max_tokens=12, seed=seed, **options)
 
 
@@ -89,24 +45,24 @@ def test_a_conversation(terminal, talker, tmp_path):
     t = terminal("-sys", "be kind")
     system = [{"role": "system", "content": "be kind"}]
     first = answers(talker, system + talk("the fox"))
-    assert t.say("the fox") == run.tame(first) + "\n"
+    assert t.say("the fox") == tame(first) + "\n"
     second = answers(talker, system + talk("the fox", first.strip(), "and\nthe hen"), 1)
     os.write(t.fd, b"and\\\n")
     t.until(r"\. $")
-    assert t.say("the hen") == run.tame(second) + "\n"
+    assert t.say("the hen") == tame(second) + "\n"
     third = answers(talker, system + talk("the fox", first.strip(), "and\nthe hen"), 2)
-    assert t.say("/regen") == run.tame(third) + "\n"
+    assert t.say("/regen") == tame(third) + "\n"
     assert re.fullmatch(r"\d+ of 200 tokens in the context, \d+ written at [\d.]+ t/s, seed 7\n", t.say("/stats"))
     kept = tmp_path / "kept.json"
     assert t.say(f"/save {kept}") == ""
     messages = system + talk("the fox", first.strip(), "and\nthe hen", third.strip())
     assert json.loads(kept.read_text()) == messages and os.listdir(tmp_path) == ["kept.json"]
     t.say("/reset")
-    assert t.say("hen") == run.tame(answers(talker, system + talk("hen"), 3)) + "\n"
+    assert t.say("hen") == tame(answers(talker, system + talk("hen"), 3)) + "\n"
     t.say("/system")
-    assert t.say("hen") == run.tame(answers(talker, talk("hen"), 4)) + "\n"
+    assert t.say("hen") == tame(answers(talker, talk("hen"), 4)) + "\n"
     assert t.say(f"/load {kept}") == ""
-    assert t.say("x") == run.tame(answers(talker, messages + talk("x"), 5)) + "\n"
+    assert t.say("x") == tame(answers(talker, messages + talk("x"), 5)) + "\n"
     assert all(word in t.say("/help") for word in "/system /reset /regen /save /load /stats /exit".split())
     os.write(t.fd, b"/exit\n")
     assert t.leave() == 0
@@ -140,46 +96,3 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path):
     assert re.match(r"\d+ of 100000 tokens", t.say("/stats"))
     os.write(t.fd, b"/exit\n")
     assert t.leave() == 0
-
-
-class Silent:
-    """run.Chat without a terminal: what it says in a list."""
-
-    def __init__(self, path, **args):
-        self.said, defaults = [], dict(system=None, seed=3, n_predict=12, stop=[], ignore_eos=True, how={})
-        self.model = run.Model(path, verbose=False)
-        self.talk = run.Chat(self.model, run.SimpleNamespace(**{**defaults, **args}), self.said.append)
-
-
-def test_only_what_is_new_is_computed(talker):
-    chat = Silent(talker, n_predict=6)
-    read = []
-    chat.talk.message("the fox and the hen")
-    forward = chat.model.forward
-    call = type(forward).__call__
-
-    class Counting(type(forward)):
-        def __call__(self, tokens, *rest):
-            read.append(len(tokens))
-            return call(self, tokens, *rest)
-
-    forward.__class__ = Counting
-    known = len(chat.model.fed)
-    chat.talk.message("and?")
-    ids = chat.model.encode_chat(chat.talk.messages[:-1])
-    assert read[0] <= len(ids) - known + 8 < len(ids)  # the last answer may be spelt by other tokens when it is read
-
-
-def test_the_oldest_turns_are_dropped_whole(talker):
-    chat = Silent(talker, system="be kind", n_predict=10)
-    for i in range(30):
-        chat.talk.message(f"the fox {i}")
-    assert any("forgotten" in text for text in chat.said)
-    messages = chat.talk.messages
-    assert messages[0] == {"role": "system", "content": "be kind"} and messages[-2]["content"] == "the fox 29"
-    assert [m["role"] for m in messages[1:]] == ["user", "assistant"] * (len(messages) // 2)
-    assert 3 < len(messages) < 30 and len(chat.model.encode_chat(messages[:-1])) + 10 <= chat.model.n_ctx
-
-
-def test_what_a_terminal_would_obey_is_shown(talker):
-    assert run.tame("a\x1b[31m\x07\tb\n\x9b\u202ec") == "a\\x1b[31m\\x07\tb\n\\x9b\\u202ec"

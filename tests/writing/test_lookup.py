@@ -1,12 +1,14 @@
-"""Guessed tokens: they may save steps and must never change the text."""
+"""Guessing from the text: the same text, sooner."""
 
 import random
 
 import numpy as np
 import pytest
-from conftest import TYPES, make_model
 
-import run
+from helpers.models import TYPES, make_model
+from twofile.guess import Lookup, generate
+from twofile.model import Model
+from twofile.program.passes import WANTED_MAX
 
 
 class Fake:
@@ -19,7 +21,7 @@ class Fake:
         return random.Random(f"{ids[-4:]} {self.seed}").randrange(self.vocab)
 
     def step(self, ids, position, n):
-        assert len(ids) <= run.WANTED_MAX or position == 0
+        assert len(ids) <= WANTED_MAX or position == 0
         self.ids[position:] = ids
         self.steps += 1
         rows = np.zeros((n, self.vocab), np.float32)
@@ -34,7 +36,7 @@ def greedy(logits):
 
 def texts(guess, prompt, limit, stop=(), **fake):
     model = Fake(**fake)
-    return list(run.generate(model.step, prompt, stop, limit, greedy, guess)), model.steps
+    return list(generate(model.step, prompt, stop, limit, greedy, guess)), model.steps
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 40])
@@ -47,11 +49,11 @@ def test_guesses_change_nothing(limit):
         lambda ids: [rng.randrange(50) for _ in range(rng.randrange(40))],
         lambda ids: (prompt + want)[len(ids) :] + [0] * 9,
         lambda ids: (prompt + want)[len(ids) :][:2] + [0],
-        run.Lookup(),
+        Lookup(),
     ):
         assert texts(guess, prompt, limit)[0] == want
     stop = set(want[5:6])
-    assert texts(run.Lookup(), prompt, limit, stop)[0] == texts(lambda ids: [], prompt, limit, stop)[0]
+    assert texts(Lookup(), prompt, limit, stop)[0] == texts(lambda ids: [], prompt, limit, stop)[0]
 
 
 def test_right_guesses_save_steps():
@@ -60,12 +62,12 @@ def test_right_guesses_save_steps():
     assert found == want and steps == 1 + 4  # the prompt, then 16 at a time
     # with two tokens any text soon repeats itself
     want, slow = texts(lambda ids: [], [1, 0, 1], 200, vocab=2)
-    found, steps = texts(run.Lookup(), [1, 0, 1], 200, vocab=2)
+    found, steps = texts(Lookup(), [1, 0, 1], 200, vocab=2)
     assert found == want and steps < slow / 4
 
 
 def test_wrong_guesses_become_rare():
-    guesser, ids = run.Lookup(), [1, 2, 3, 4]
+    guesser, ids = Lookup(), [1, 2, 3, 4]
     tried = 0
     for n in range(1000):
         ids += [5 + n, 1, 2, 3]  # 1 2 3 is followed by something new each time
@@ -81,10 +83,25 @@ def test_the_text_is_the_same_bits(tmp_path, dtype):
     for how in ({"temperature": 0}, {"temperature": 0.9, "seed": 3, "repeat_penalty": 1.2}):
         tokens = []
         for lookup in (False, True):
-            m = run.Model(path, verbose=False)
+            m = Model(path, verbose=False)
             chunks = list(m.stream(ids, None, ignore_eos=True, lookup=lookup, **how))
             assert chunks[-1].finish_reason == "context"
             tokens.append([c.token for c in chunks])
             again = [c.token for c in m.stream(ids, 20, ignore_eos=True, lookup=lookup, **how)]
             assert again[:-1] == tokens[0][:20]
         assert tokens[0] == tokens[1] and len(tokens[0]) == 200 - len(ids) + 1
+
+
+def test_the_loop_knows_nothing_of_models():
+    fed = []
+
+    def step(ids, position, n):
+        fed.append((tuple(ids), position))
+        return [position + len(ids)]
+
+    assert list(generate(step, [5, 6, 7], stop={6}, max_new=10, choose=lambda n: n)) == [3, 4, 5]
+    assert fed == [((5, 6, 7), 0), ((3,), 3), ((4,), 4), ((5,), 5)]
+    fed.clear()
+    assert list(generate(step, [1], stop=(), max_new=2, choose=lambda n: 9)) == [9, 9]
+    assert fed == [((1,), 0), ((9,), 1)]  # the last token is not fed: nobody would read its logits
+    assert list(generate(step, [1], stop=(), max_new=0, choose=lambda n: 9)) == []

@@ -1,16 +1,17 @@
-"""Sampling without luck, and the loop with three lines of fake model."""
+"""The sampler against its twin, against the softmax, and what it refuses."""
 
 import numpy as np
 import pytest
 
-import run
-from run import ModelError, Sampling, generate
+from twofile.compiler.code import Code
+from twofile.errors import ModelError
+from twofile.sampler import Sampler, Sampling
 
-CODE = run.Code(["pick"], lambda text: None)
+CODE = Code(["pick"], lambda text: None)
 
 
 def sample(logits, how, recent, coin):
-    return run.Sampler(how, len(logits), CODE)(logits, recent, coin)
+    return Sampler(how, len(logits), CODE)(logits, recent, coin)
 
 
 def twin(logits, how, coin):
@@ -27,7 +28,7 @@ def twin(logits, how, coin):
 
 def spread(logits, how, n=20000):
     """Frequencies of each id over n evenly spaced coins."""
-    sampler = run.Sampler(how, len(logits), CODE)
+    sampler = Sampler(how, len(logits), CODE)
     return np.bincount([sampler(logits, [], (i + 0.5) / n) for i in range(n)], minlength=len(logits)) / n
 
 
@@ -97,18 +98,3 @@ def test_settings_out_of_range():
     for field, value in (("temperature", -1), ("top_p", 0), ("min_p", 2), ("top_k", -1), ("repeat_penalty", 0)):
         with pytest.raises(ModelError, match=field):
             Sampling(**{field: value})
-
-
-def test_the_loop_knows_nothing_of_models():
-    fed = []
-
-    def step(ids, position, n):
-        fed.append((tuple(ids), position))
-        return [position + len(ids)]
-
-    assert list(generate(step, [5, 6, 7], stop={6}, max_new=10, choose=lambda n: n)) == [3, 4, 5]
-    assert fed == [((5, 6, 7), 0), ((3,), 3), ((4,), 4), ((5,), 5)]
-    fed.clear()
-    assert list(generate(step, [1], stop=(), max_new=2, choose=lambda n: 9)) == [9, 9]
-    assert fed == [((1,), 0), ((9,), 1)]  # the last token is not fed: nobody would read its logits
-    assert list(generate(step, [1], stop=(), max_new=0, choose=lambda n: 9)) == []
