@@ -39,14 +39,23 @@ from types import SimpleNamespace
 try:
     import numpy as np
 
-    import run
+    import importlib
+    import pkgutil
+
+    import twofile
+
+    run = SimpleNamespace()  # every name of every room, until this file is rooms itself
+    for _room in pkgutil.walk_packages(twofile.__path__, "twofile."):
+        if not _room.name.endswith("__main__"):
+            vars(run).update({k: v for k, v in vars(importlib.import_module(_room.name)).items() if k[:2] != "__"})
 except ImportError as e:
     if __name__ != "__main__":
         raise
     text = f"the package numpy is not installed or too old ({e}); expected 2.0 or newer"
     sys.exit(f"export.py: error: {text}; pip install -U numpy")
 
-from run import BLOCK, FLAGS, GROUP, NONE, Config, ModelError, padded, printable
+BLOCK, FLAGS, GROUP, NONE = run.BLOCK, run.FLAGS, run.GROUP, run.NONE
+Config, ModelError, padded, printable = run.Config, run.ModelError, run.padded, run.printable
 
 CHUNK = 1 << 22  # matrix elements converted at a time
 MOST_JSON = 10 << 20  # bytes of a configuration, index or header; of a tokenizer 64 MiB (run.MOST_BYTES)
