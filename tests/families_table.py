@@ -8,13 +8,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers.hub import FAMILIES, check  # noqa: E402
+from helpers.hub import CASES, check  # noqa: E402
 
 
 def table():
     """A row for each architecture: its cases, the worst root mean square and the worst difference, of logits' spread."""
     rows = {}
-    for name, case in FAMILIES.items():
+    for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             found = check(name, case, Path(folder))
         rows.setdefault(case["config"]["architectures"][0], []).append((name, *found))

@@ -7,20 +7,20 @@ import pytest
 
 import export
 from families import tokens, weights
-from helpers.hub import FAMILIES, check, write_folder
+from helpers.hub import CASES, check, write_folder
 from twofile.model import Model
 from twofile.modelfile import open_model
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", CASES)
 def test_logits_are_those_of_transformers(name, tmp_path):
-    check(name, FAMILIES[name], tmp_path)
+    check(name, CASES[name], tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
 @pytest.mark.parametrize("name", ["lfm2", "qwen3.5", "qwen3.5 moe", "qwen3 next", "gemma4", "gemma4 31b"])
 def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
-    folder, out = write_folder(tmp_path / "hf", FAMILIES[name]), tmp_path / "model.bin"
+    folder, out = write_folder(tmp_path / "hf", CASES[name]), tmp_path / "model.bin"
     assert export.main([str(folder), "-o", str(out), "--type", kind, "--tokenizer", "none"]) == 0
     whole, one = Model(out, n_threads=1, verbose=False).logits(tokens()), Model(out, n_threads=2, verbose=False)
     one._open(24)
@@ -30,7 +30,7 @@ def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
 
 def hub(name):
     """A case with its config.json as it lies on the Hub: of older versions of transformers."""
-    case = json.loads(json.dumps(FAMILIES[name]))
+    case = json.loads(json.dumps(CASES[name]))
     j = case["config"]
     rope = j.pop("rope_parameters", None) or {}
     for key in ("layer_types", "tie_word_embeddings") if name != "llama3.1" else ("layer_types",):
@@ -60,14 +60,14 @@ def test_configs_of_the_hub_of_other_families(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["llama", "gpt-neo", "qwen3 moe", "seed oss", "ernie 4.5"])
 def test_the_type_alone_tells_the_family(name, tmp_path):
-    case = json.loads(json.dumps(FAMILIES[name]))
+    case = json.loads(json.dumps(CASES[name]))
     del case["config"]["architectures"]
     check(name, case, tmp_path)
 
 
 def test_gpt2_as_first_published(tmp_path):
     """Names without a prefix, the masks of attention among the weights."""
-    case, made = FAMILIES["gpt2"], weights(FAMILIES["gpt2"]["tensors"])
+    case, made = CASES["gpt2"], weights(CASES["gpt2"]["tensors"])
     renamed = {name.removeprefix("transformer."): array for name, array in made.items()}
     masks = {f"h.{i}.attn.bias": np.ones((1, 1, 64, 64)) for i in range(4)}
     folder = write_folder(tmp_path / "hf", case, drop=made, more={**renamed, **masks})
@@ -76,7 +76,7 @@ def test_gpt2_as_first_published(tmp_path):
 
 def test_gpt_oss_as_published(tmp_path):
     """Experts in MXFP4: the same model.bin as from their numbers, which another way of reading gives."""
-    case, made = FAMILIES["gpt-oss"], weights(FAMILIES["gpt-oss"]["tensors"])
+    case, made = CASES["gpt-oss"], weights(CASES["gpt-oss"]["tensors"])
     rng, packed, plain = np.random.default_rng(0), dict(made), dict(made)
     levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
     for name in [name for name in made if name.endswith(("gate_up_proj", "down_proj"))]:
@@ -102,7 +102,7 @@ def test_gpt_oss_as_published(tmp_path):
 
 def test_qwen35_moe_as_published(tmp_path):
     """All experts of a layer in one; beside eyes, and a layer that guesses further ahead."""
-    case, made = json.loads(json.dumps(FAMILIES["qwen3.5 moe"])), weights(FAMILIES["qwen3.5 moe"]["tensors"])
+    case, made = json.loads(json.dumps(CASES["qwen3.5 moe"])), weights(CASES["qwen3.5 moe"]["tensors"])
     fused, text = {}, case["config"]
     for i in range(2):
         at = f"model.layers.{i}.mlp.experts."
@@ -119,7 +119,7 @@ def test_qwen35_moe_as_published(tmp_path):
 
 def test_keys_that_layers_share_may_lie_in_the_file(tmp_path):
     """As on the Hub: Gemma 4's last layers have matrices for keys and values that nothing reads."""
-    case = FAMILIES["gemma4"]
+    case = CASES["gemma4"]
     extra = {f"model.layers.4.self_attn.{x}_proj.weight": np.ones((32, 32), np.float32) for x in "kv"}
     extra["model.layers.4.self_attn.k_norm.weight"] = np.ones(16, np.float32)
     check("gemma4", case, tmp_path, write_folder(tmp_path / "hf", case, more=extra))
@@ -143,7 +143,7 @@ def test_keys_that_layers_share_may_lie_in_the_file(tmp_path):
 def test_what_hybrids_do_not_support_is_refused_by_name(name, changes, says, tmp_path, capsys):
     import re
 
-    case = json.loads(json.dumps(FAMILIES[name]))
+    case = json.loads(json.dumps(CASES[name]))
     case["config"] |= changes
     folder = write_folder(tmp_path / "hf", case)
     assert export.main([str(folder), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
@@ -158,7 +158,7 @@ def test_its_makers_sampling_travels_in_the_file(tmp_path):
             ({"temperature": "hot", "top_p": 7, "top_k": -1}, {}),
         ]
     ):
-        folder = write_folder(tmp_path / str(n), FAMILIES["qwen3"])
+        folder = write_folder(tmp_path / str(n), CASES["qwen3"])
         (folder / "generation_config.json").write_text(json.dumps(said))
         out = tmp_path / f"{n}.bin"
         assert export.main([str(folder), "-o", str(out), "--tokenizer", "none"]) == 0
@@ -170,7 +170,7 @@ def test_its_makers_sampling_travels_in_the_file(tmp_path):
 
 
 def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):
-    case = FAMILIES["qwen3"]
+    case = CASES["qwen3"]
     for n, (drop, more, says) in enumerate(
         [
             ((), {"model.layers.0.extra.weight": np.ones(3)}, "1 tensors were not used: model.layers.0.extra.weight"),
@@ -184,7 +184,7 @@ def test_what_is_left_over_or_missing_is_refused(tmp_path, capsys):
 
 
 def test_every_architecture_has_a_case():
-    assert {case["config"]["architectures"][0] for case in FAMILIES.values()} == set(export.FAMILIES)
+    assert {case["config"]["architectures"][0] for case in CASES.values()} == set(export.FAMILIES)
 
 
 @pytest.mark.parametrize("form", ["old", "new"])
@@ -193,7 +193,7 @@ def test_every_architecture_has_a_case():
 )
 def test_a_model_that_sees_pictures_gives_its_text_part(name, label, form, tmp_path, capsys):
     """As Gemma 3 from 4B on and Ministral 3 lie on the Hub, before and since transformers 5; the logits are the same."""
-    case = json.loads(json.dumps(FAMILIES[name]))
+    case = json.loads(json.dumps(CASES[name]))
     text = case["config"]
     text.pop("architectures")
     both = {"architectures": [f"{label}ForConditionalGeneration"], "model_type": label.lower(), "text_config": text}

@@ -8,7 +8,7 @@ import pytest
 
 import export
 from families import KEPT, tokens, weights
-from helpers.hub import FAMILIES, LOGITS
+from helpers.hub import CASES, LOGITS
 from helpers.logits import closeness
 from helpers.talks import CHATML, MARKS
 from twins.weights import read_tensors
@@ -31,9 +31,9 @@ FALCON |= {"mlp.dense_4h_to_h": "ffn_down", "self_attention.dense": "attn_output
 
 def falcon(name):
     """The heads of q, then those of k, then those of v, which the original has group by group."""
-    j, out = FAMILIES[name]["config"], {}
+    j, out = CASES[name]["config"], {}
     top = {"word_embeddings": "token_embd", "ln_f": "output_norm"}
-    for theirs, array in weights(FAMILIES[name]["tensors"]).items():
+    for theirs, array in weights(CASES[name]["tensors"]).items():
         _, *part, end = theirs.split(".")
         if part[0] in top:
             out[f"{top[part[0]]}.{end}"] = array
@@ -61,11 +61,11 @@ HYBRIDS["qwen3_5_moe_text"] = "QWEN35MOE"
 
 def hybrid(name):
     """Of LFM2, Qwen3.5 and Gemma 4, as llama.cpp's conversion/ writes them."""
-    j, out = FAMILIES[name]["config"], {}
+    j, out = CASES[name]["config"], {}
     arch = HYBRIDS[j["model_type"]]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch], j["num_hidden_layers"])
     keys, values, experts = j.get("linear_num_key_heads"), j.get("linear_num_value_heads"), {}
-    for theirs, array in weights(FAMILIES[name]["tensors"]).items():
+    for theirs, array in weights(CASES[name]["tensors"]).items():
         if theirs.endswith("A_log"):
             array = -np.exp(array)
         elif "QWEN3" in arch and theirs.endswith("norm.weight") and "linear_attn" not in theirs:
@@ -98,7 +98,7 @@ def hybrid(name):
 
 def converted(name):
     """A case's weights under GGUF's names: rotary pairs side by side in q and k of llama, norms of Gemma plus one."""
-    case = FAMILIES[name]
+    case = CASES[name]
     j, out = case["config"], {}
     if j["model_type"] == "falcon":
         return falcon(name)
@@ -134,7 +134,7 @@ def converted(name):
 
 def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, **fields):
     """A GGUF of a case with metadata of its config; kinds: tensor name -> type of its matrix."""
-    j = FAMILIES[name]["config"]
+    j = CASES[name]["config"]
     w = gguf.GGUFWriter(str(path), arch)
     w.add_context_length(j["max_position_embeddings"])
     w.add_embedding_length(j["hidden_size"])
@@ -224,7 +224,7 @@ def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypa
     if arch == "gpt-oss":  # the limit is in no metadata, and the case's is so low that it matters
         monkeypatch.setitem(export.GGUF_FAMILIES[arch][1], "more", lambda j: dict(act_alpha=1.702, act_limit=1.5))
     if name == "llama3.1":  # what llama.cpp's converter computes from rope_scaling
-        scaling = FAMILIES[name]["config"]["rope_parameters"]
+        scaling = CASES[name]["config"]["rope_parameters"]
         plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)
         extra["rope_freqs.weight"] = (plain / stretched)[0, 0]
     if arch == "gemma4":  # the share that turns

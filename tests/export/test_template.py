@@ -7,7 +7,7 @@ import re
 import pytest
 
 import export
-from helpers.hub import FAMILIES, write_folder
+from helpers.hub import CASES, write_folder
 from helpers.models import make_model
 from helpers.talks import CHATML, DATED, MARKS, SPECIAL, TALK, rendered, show, tokenizer_with
 from helpers.vocabularies import byte_bpe
@@ -84,7 +84,7 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
     """config.json, weights, tokenizer.json, template and generation_config.json -> two files, and a conversation."""
     T = pytest.importorskip("tokenizers")
 
-    case = json.loads(json.dumps(FAMILIES["qwen3"]))
+    case = json.loads(json.dumps(CASES["qwen3"]))
     case["config"] |= {"vocab_size": 320, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 256}
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         case["tensors"][name][0] = [320, 32]

@@ -11,7 +11,7 @@ from helpers.logits import closeness
 from helpers.places import ROOT
 from twofile.model import Model
 
-FAMILIES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
+CASES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
 LOGITS = np.load(ROOT / "tests" / "golden" / "families.npz")
 
 
