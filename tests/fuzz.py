@@ -39,7 +39,10 @@ if "--atheris" in sys.argv:
         import twofile  # noqa: F401
 
 import export  # noqa: E402
+from helpers import checkpoints  # noqa: E402
+from helpers.models import MARKS, make_model  # noqa: E402
 from helpers.rooms import replace  # noqa: E402
+from helpers.vocabularies import AWKWARD_TEXTS, byte_bpe, spm  # noqa: E402
 from twofile.compiler.code import Code  # noqa: E402
 from twofile.errors import ModelError, printable  # noqa: E402
 from twofile.files import padded  # noqa: E402
@@ -201,10 +204,6 @@ class ModelFile(Target):
     )
 
     def make(self):
-        from test_tokenizer import byte_bpe
-
-        from conftest import make_model
-
         out = []
         for i, kind in enumerate(self.KINDS):
             kind = {**kind, "tokenizer": byte_bpe() if "embed" in kind else b""}
@@ -290,10 +289,6 @@ def use(t):
 
 class TokenizerFile(Target):
     def make(self):
-        from test_tokenizer import byte_bpe, spm
-
-        from conftest import MARKS
-
         plain = Tokenizer(byte_bpe())
         fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[CONTROL] * 3]}
         fields |= {"prio": [-float(i) for i in range(266)]}
@@ -362,11 +357,9 @@ SHAPE = dict(dim=16, ffn=12, layers=1, heads=2, kv=1, vocab=40, ctx=16)
 
 class Llama2c(Export):
     def make(self):
-        import test_export
-
-        w = {tied: test_export.weights(SHAPE, tied) for tied in (False, True)}
+        w = {tied: checkpoints.weights(SHAPE, tied) for tied in (False, True)}
         files = [(v, tied) for v in (0, 1, 2) for tied in (False, True)]
-        return [test_export.llama2c_file(self.folder / "s", w[tied], v, tied, SHAPE).read_bytes() for v, tied in files]
+        return [checkpoints.llama2c_file(self.folder / "s", w[tied], v, tied, SHAPE).read_bytes() for v, tied in files]
 
     def change(self, rng, raw):
         if rng.random() < 0.2:
@@ -380,16 +373,14 @@ class Llama2c(Export):
 
 class Safetensors(Export):
     def make(self):
-        import test_export
-
-        test_export.SHAPE, kept = SHAPE, test_export.SHAPE
+        checkpoints.SHAPE, kept = SHAPE, checkpoints.SHAPE
         try:
-            place = test_export.folder(self.folder, test_export.weights(SHAPE))
+            place = checkpoints.folder(self.folder, checkpoints.weights(SHAPE))
             split = self.folder / "split"
             split.mkdir()
-            test_export.folder(split, test_export.weights(SHAPE), shards=2)
+            checkpoints.folder(split, checkpoints.weights(SHAPE), shards=2)
         finally:
-            test_export.SHAPE = kept
+            checkpoints.SHAPE = kept
         self.index = json.loads((split / "hf" / "model.safetensors.index.json").read_text())
         self.config = json.loads((place / "config.json").read_text())
         raw = (place / "model.safetensors").read_bytes()
@@ -618,13 +609,11 @@ class Pickle(Export):
     ]
 
     def make(self):
-        import test_export
-
-        test_export.SHAPE, kept = SHAPE, test_export.SHAPE
+        checkpoints.SHAPE, kept = SHAPE, checkpoints.SHAPE
         try:
-            path = test_export.torch_file(self.folder / "s.pt", test_export.weights(SHAPE))
+            path = checkpoints.torch_file(self.folder / "s.pt", checkpoints.weights(SHAPE))
         finally:
-            test_export.SHAPE = kept
+            checkpoints.SHAPE = kept
         with zipfile.ZipFile(path) as z:
             body = z.read("ckpt/data.pkl")
             data = {i.filename: z.read(i) for i in z.infolist() if i.filename != "ckpt/data.pkl"}
@@ -697,8 +686,8 @@ class TokenizerJson(Tokenizers):
             "model": model,
             "normalizer": {"type": "NFC"},
         }
-        spm = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581", "a", "b", "ab", "\u2581ab"]
-        vocab = {piece: i for i, piece in enumerate(spm)}
+        plain = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581", "a", "b", "ab", "\u2581ab"]
+        vocab = {piece: i for i, piece in enumerate(plain)}
         steps = [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
         model = {
             "type": "BPE",
@@ -707,7 +696,7 @@ class TokenizerJson(Tokenizers):
             "byte_fallback": True,
             "unk_token": "<unk>",
         }
-        special = [dict(id=i, content=spm[i], special=True) for i in range(3)]
+        special = [dict(id=i, content=plain[i], special=True) for i in range(3)]
         post = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}
         k = {
             "added_tokens": special,
@@ -786,10 +775,8 @@ class SentencePiece(Tokenizers):
 
 class Llama2cTokenizer(Tokenizers):
     def make(self):
-        from test_tokenizer import AWKWARD
-
         pieces = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [f"<0x{i:02X}>".encode() for i in range(256)]
-        pieces += [p.encode()[:40] for p in AWKWARD] + [b"a", b"b", b"ab"]
+        pieces += [p.encode()[:40] for p in AWKWARD_TEXTS] + [b"a", b"b", b"ab"]
         return [struct.pack("<I", 40) + b"".join(struct.pack("<fI", -i, len(p)) + p for i, p in enumerate(pieces))]
 
 

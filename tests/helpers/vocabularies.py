@@ -5,6 +5,21 @@ import struct
 import export
 from twofile.tokenizer.file import ADD_BOS, BYTE, BYTE_BPE, BYTE_FALLBACK, CONTROL, NORMAL, PREFIX, SPM, USER
 
+AWKWARD_TEXTS = [
+    "",
+    " ",
+    "?",
+    "  two  spaces ",
+    "\n\n\t",
+    "naïve 🙂 안녕",
+    "\x00\x7f",
+    "<s>",
+    "a" * 5000,
+    "\u2581x",
+    "e\u0301",
+    "\u017f's 'S",
+]
+
 
 def byte_bpe(**changes):
     """A small byte-level BPE: all bytes, some merges, a user-defined and a control token."""

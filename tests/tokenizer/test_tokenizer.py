@@ -5,29 +5,14 @@ import time
 
 import pytest
 
-from helpers.vocabularies import byte_bpe, spm
+from helpers.vocabularies import AWKWARD_TEXTS, byte_bpe, spm
 from twins.merge import naive_merge
 from twofile.tokenizer.file import CONTROL, EXPLICIT
 from twofile.tokenizer.tokenizer import Tokenizer
 
-AWKWARD = [
-    "",
-    " ",
-    "?",
-    "  two  spaces ",
-    "\n\n\t",
-    "naïve 🙂 안녕",
-    "\x00\x7f",
-    "<s>",
-    "a" * 5000,
-    "\u2581x",
-    "e\u0301",
-    "\u017f's 'S",
-]
-
 
 @pytest.mark.parametrize("make", [byte_bpe, spm])
-@pytest.mark.parametrize("text", AWKWARD)
+@pytest.mark.parametrize("text", AWKWARD_TEXTS)
 def test_round_trip(make, text):
     t = Tokenizer(make())
     assert t.decode(t.encode(text)) == text.replace("\u2581", " " if make is spm else "\u2581")
