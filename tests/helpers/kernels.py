@@ -6,8 +6,6 @@ from twins.matmul import int8_activations
 from twofile.compiler.code import Code
 from twofile.program.passes import COUNT, G_STEP, N_TOKENS, Q_STEP, QC, QS, Q
 
-SIZES = [(16, 32), (5, 8), (33, 100), (64, 64), (70, 33), (160, 1)]  # rows, columns
-
 
 def play(kernel, fields, n, threads=1):
     """Run one recorded kernel over n tokens on this thread as each of the threads in turn."""

@@ -36,7 +36,7 @@ SWITCHES = {
     | dict(flags=F["v_norm"] | F["post_norm"] | F["layer_scale"], qk_norm=1, embed_scale=2.0),
     "normed embedding, squared relu": dict(act=4, flags=F["embed_norm"] | F["ungated"], qk_norm=1, attn_scale=0.7),
 }
-SIZES = {
+HYBRIDS = {
     "convolutions": dict(n_layers=3, kinds=kinds(1, 0, 1), conv_len=3),
     "delta rule": dict(n_layers=3, kinds=kinds(2, 0, 2), conv_len=4, flags=FLAGS["attn_gate"], qk_norm=1)
     | dict(delta_k_heads=1, delta_v_heads=3, delta_k_dim=12, delta_v_dim=20),

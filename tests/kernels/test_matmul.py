@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 import export
-from helpers.kernels import SIZES, gain, play, quantised_input
+from helpers.kernels import gain, play, quantised_input
 from twins.matmul import fma32
 from twins.weights import unpack_matrix
 from twofile.files import padded
 from twofile.program.passes import ADD, BIAS, COLS, GAIN, OUT, OUT_STEP, ROWS, X_STEP, S, W, X
+
+SIZES = [(16, 32), (5, 8), (33, 100), (64, 64), (70, 33), (160, 1)]  # rows, columns
 
 
 @pytest.mark.parametrize("dtype", ["q8_0", "q4_0"])

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-from helpers.kernels import SIZES
 from helpers.models import make_model
 from helpers.places import ROOT
+from helpers.switches import HYBRIDS
 from twofile.machines.host import host_isa
 
 SAME_BITS = """
@@ -38,7 +38,7 @@ def machines():
 def test_every_instruction_set_gives_the_same_bits(models, tmp_path):
     """Those that the host has, down to plain SSE2 without half floats or fused multiply-add in hardware."""
 
-    hybrids = {name: make_model(tmp_path / f"{n}.bin", "q8_0", **sizes) for n, (name, sizes) in enumerate(SIZES.items())}
+    hybrids = {name: make_model(tmp_path / f"{n}.bin", "q8_0", **sizes) for n, (name, sizes) in enumerate(HYBRIDS.items())}
     models = {**models, **hybrids}
     script = SAME_BITS.format(root=str(ROOT), tests=str(ROOT / "tests"))
     found = {}

@@ -9,7 +9,7 @@ import pytest
 from helpers.logits import SILENT, passes, some_ids
 from helpers.models import make_model
 from helpers.process import call
-from helpers.switches import SIZES
+from helpers.switches import HYBRIDS
 from helpers.vocabularies import byte_bpe
 from twofile.errors import ModelError
 from twofile.forward import Forward
@@ -18,9 +18,9 @@ from twofile.modelfile import open_model
 from twofile.writer import Writer
 
 
-@pytest.fixture(scope="module", params=SIZES)
+@pytest.fixture(scope="module", params=HYBRIDS)
 def path(request, tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("states") / "m.bin", "q8_0", **SIZES[request.param])
+    return make_model(tmp_path_factory.mktemp("states") / "m.bin", "q8_0", **HYBRIDS[request.param])
 
 
 def fresh(path, ids):
@@ -148,7 +148,7 @@ def test_the_prompt_is_not_read_twice(path, monkeypatch):
 def test_after_a_nan_a_model_begins_again(path, tmp_path):
     """A token whose row of embed is no number spoils the texts that it is in, and no others."""
     kinds = open_model(path).config.kinds
-    plain = make_model(tmp_path / "m.bin", "f32", **next(sizes for sizes in SIZES.values() if sizes["kinds"] == kinds))
+    plain = make_model(tmp_path / "m.bin", "f32", **next(sizes for sizes in HYBRIDS.values() if sizes["kinds"] == kinds))
     raw, t = bytearray(plain.read_bytes()), open_model(plain).tensors["embed"]
     for k in range(48):  # row 92: block 5, lane 12
         at = t.off + 4 * ((5 * 48 + k) * 16 + 12)
@@ -228,7 +228,7 @@ def test_prompt_cache(path, tmp_path):
 def test_on_the_command_line(tmp_path):
     """--prompt-cache, twice; and what --info counts."""
 
-    path = make_model(tmp_path / "m.bin", "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True, **SIZES["delta rule"])
+    path = make_model(tmp_path / "m.bin", "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True, **HYBRIDS["delta rule"])
     args = (path, "-p", "the fox and the hen", "-n", "12", "-s", "1", "--ignore-eos")
     want = call(*args, "-q").stdout
     for n in range(2):
