@@ -24,8 +24,8 @@ class Turn:
         return 1 / self.theta ** (np.arange(0, self.rotated, 2) / self.rotated)
 
 
-# Each: a Turn and what config.json says of the scaling -> frequencies float64 [pairs], or [2, pairs]
-# for short contexts and for long ones; amplitude.
+# Each: a Turn, what config.json says of the scaling -> frequencies float64 [pairs], or [2, pairs]
+# (for short contexts, for long ones); amplitude.
 
 
 def plain(turn, said):
@@ -91,8 +91,8 @@ STRETCHES = (  # by rope_type
 
 
 def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
-    """float32 [n, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes. n is
-    2 for longrope: for short contexts and for long ones, else 1. Columns beyond rotated are left
+    """float32 [n, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes. n
+    is 2 for longrope: for short contexts and for long ones, else 1. Columns beyond rotated are left
     alone: frequency 0, amplitude 1. All as transformers computes them. Raises ModelError."""
     said = scaling or {}
     partly = rotated is not None and (rotated % 2 or not 0 <= rotated <= head_dim)

@@ -1,5 +1,7 @@
 """What writes LLVM's instructions: its types, and the few forms that words are made of."""
 
+from functools import cached_property
+
 
 class Llvm:
     """llvmlite's types; it is imported when the first is asked for: most runs compile nothing."""

@@ -78,9 +78,10 @@ def settle(told, j, w):
     queries, keys and values are in one."""
     w.look(w.form.kinds(told))
     if j.get("nextn_predict_layers"):
-        number = lambda name: int(name.split(".")[1]) if name.startswith("blk.") else -1
-        for name in [name for name in w.arrays if number(name) >= j["block_count"]]:
-            del w.arrays[name]
+        blocks = [name for name in w.arrays if name.startswith("blk.")]
+        for name in blocks:
+            if int(name.split(".")[1]) >= j["block_count"]:
+                del w.arrays[name]
     if not w.has(w.names.wqkv):
         w.rename(wqkv=None)
 

@@ -27,8 +27,8 @@ GGUF_NUMBERS = {
 
 
 class GgufBytes:
-    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is read: 64 MiB, 4 million
-    values, no arrays of arrays."""
+    """The description at the beginning of a GGUF, value by value. Whatever it promises, little is
+    read: 64 MiB, 4 million values, no arrays of arrays."""
 
     def __init__(self, raw):
         self.raw, self.at, self.left = memoryview(raw), 4, 1 << 22
@@ -64,14 +64,43 @@ class GgufBytes:
 
 
 def gguf_file(path):
-    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is checked, in Python ints."""
+    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is
+    checked, in Python ints."""
     raw = mapped(path)
     f = GgufBytes(raw)
+    fields, rows = description(f)
+    if not rows:
+        return fields, []
+    align, tensors, expected = fields.get("general.alignment", 32), [], 0
+    types = need("gguf").GGMLQuantizationType
+    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
+        found = f"alignment of {printable(str(align))[:20]}"
+        raise ModelError(f"{found}, expected a power of two; convert it again")
+    begin = padded(f.at, align)
+    for name, shape, number, off in rows:
+        where = f"tensor {printable(name)[:60]}"
+        if number not in iter(types):
+            found = f"{where} has type {number}, which the package gguf does not know"
+            raise ModelError(f"{found}; pip install -U gguf")
+        kind = types(number)
+        nbytes = gguf_bytes(where, shape, kind)
+        if off != expected or begin + off + nbytes > len(raw):
+            found = f"not a whole GGUF file: {where} is at {off:,}, {nbytes:,} bytes"
+            wants = f"at {expected:,}, to {len(raw):,}"
+            raise ModelError(f"{found}, expected {wants}; download it again")
+        expected = padded(off + nbytes, align)
+        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
+    return fields, tensors
+
+
+def description(f):
+    """-> {name: value} of the metadata, [(name, shape, number of its type, where it begins)]"""
     version, n_tensors, n_fields = f.number("<I"), f.number(), f.number()
     if version not in (2, 3) or max(n_tensors, n_fields) > 65536:
         found = f"version {version}, {n_tensors} tensors and {n_fields} fields"
+        wants = "little-endian, version 2 or 3"
         raise ModelError(
-            f"not a whole GGUF file: {found}; expected little-endian, version 2 or 3; is the download complete?"
+            f"not a whole GGUF file: {found}; expected {wants}; is the download complete?"
         )
     pairs = [(f.value(8), f.value(f.number("<I"))) for _ in range(n_fields)]
     fields, rows = dict(pairs), []
@@ -80,33 +109,14 @@ def gguf_file(path):
         rows.append((name, shape[::-1], f.number("<I"), f.number()))
     if len(fields) < n_fields or len({row[0] for row in rows}) < n_tensors:
         raise ModelError("a name stands twice in it; expected each once; convert it again")
-    if not n_tensors:
-        return fields, []
-    align, gguf, tensors, expected = fields.get("general.alignment", 32), need("gguf"), [], 0
-    if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
-        raise ModelError(
-            f"alignment of {printable(str(align))[:20]}, expected a power of two; convert it again"
-        )
-    begin = padded(f.at, align)
-    for name, shape, number, off in rows:
-        where = f"tensor {printable(name)[:60]}"
-        if number not in iter(gguf.GGMLQuantizationType):
-            raise ModelError(
-                f"{where} has type {number}, which the package gguf does not know; pip install -U gguf"
-            )
-        kind = gguf.GGMLQuantizationType(number)
-        with reading():
-            block, size = gguf.GGML_QUANT_SIZES[kind]
-        if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
-            raise ModelError(
-                f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes; convert it again"
-            )
-        nbytes = math.prod(shape) // block * size
-        if off != expected or begin + off + nbytes > len(raw):
-            found = f"{where} is at {off:,}, {nbytes:,} bytes"
-            raise ModelError(
-                f"not a whole GGUF file: {found}, expected at {expected:,}, to {len(raw):,}; download it again"
-            )
-        expected = padded(off + nbytes, align)
-        tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
-    return fields, tensors
+    return fields, rows
+
+
+def gguf_bytes(where, shape, kind):
+    """Bytes of a tensor, an exact int."""
+    with reading():
+        block, size = need("gguf").GGML_QUANT_SIZES[kind]
+    if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
+        found = f"{where} has shape {shape} of {kind.name}"
+        raise ModelError(f"{found}, expected 1 to 4 whole sizes; convert it again")
+    return math.prod(shape) // block * size

@@ -69,9 +69,8 @@ def hub_experts(j, w):
     if not w.names.router:
         return {}
     if j.get("mlp_only_layers") or j.get("decoder_sparse_step", 1) != 1:
-        raise ModelError(
-            "config.json: layers with experts and layers without are not supported together; expected all with"
-        )
+        found = "layers with experts and layers without are not supported together"
+        raise ModelError(f"config.json: {found}; expected all with")
     width = first_of(j, "moe_intermediate_size", "intermediate_size", otherwise=NEEDED)
     numbers = dict(
         n_experts=int(first_of(j, "num_experts", "num_local_experts", otherwise=NEEDED)),
@@ -98,9 +97,8 @@ def activation(j, form):
 def check_said(j, w):
     """ModelError if config.json asks for what is not run, or for other weights than there are."""
     if w.k_is_v and not j.get("attention_k_eq_v"):
-        raise ModelError(
-            "a layer without values, and config.json does not say attention_k_eq_v; is the source complete?"
-        )
+        found = "a layer without values, and config.json does not say attention_k_eq_v"
+        raise ModelError(f"{found}; is the source complete?")
     for key in (*REFUSED, *w.form.refused):
         if j.get(key):
             found = printable(str(j[key]))[:60]
