@@ -126,6 +126,7 @@ import time
 import weakref
 from collections import Counter, namedtuple
 from dataclasses import dataclass, make_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
