@@ -4,7 +4,7 @@
 
 the ground
     needs                What must be there before anything else: Python and numpy, new enough.
-    errors               The error that everything raises: four parts on one line.
+    errors               The error that everything raises: four parts on one line. The one notice.
     files                Opening what a user names.
     machine              What this machine has: memory, cores, a name.
 
@@ -77,29 +77,52 @@ the parts of a model
 a model that runs, and text
     modelfile            A model file, checked and mapped.
     forward              A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
-    tokenizer/file       A tokenizer.bin, section by section.
+    tokenizer/compose    Unicode's form C, in time also for long texts.
+    tokenizer/file       The sections of a tokenizer.bin.
     tokenizer/splits     How text is cut before merging.
+    tokenizer/contents   What a tokenizer.bin says, checked.
+    tokenizer/merges     A word becomes ids, by merging its neighbours.
+    tokenizer/stream     Tokens in, whole characters out.
     tokenizer/template   A conversation as a chat template writes it.
+    tokenizer/users      User-defined tokens, which are searched for in text.
     tokenizer/tokenizer  Text to ids and back.
+    tokenizer/find       Which tokenizer a model has.
 
 writing
     sampler              Logits and one number in [0, 1) become the next id.
+    chances              Logits become chances.
+    answers              What was written, as OpenAI's objects.
     writer               One text in the making.
     guess                Guesses of what comes, and the loop that tries them.
+    engine               A model file on this machine: what it takes to run, and who runs it.
+    session              One text in the cache.
+    prompts              What a user gives becomes ids that fit.
+    together             Many texts written at once, the weights read once for all.
+    scores               What a model says of given texts.
+    promptcache          A session on disk.
+    about                What a model file says of itself.
     model                What a program imports: text in, text out.
 
 the program
+    front/mode           What a command line is made of: flags, their groups in --help, modes.
+    front/common         The flags that belong to no mode, and the groups of --help.
+    front/lines          Lines of a file or pipe, of which a shard is taken.
     front/text           Text from outside, and text for a terminal.
     front/prompt         The prompt, from flags, files and pipes.
+    front/requests       A line of JSON becomes a text in the making, and that one an answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
+    front/table          Rows of measurements on stdout, and their background on stderr.
     front/ceilings       What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
-    front/flags          The command line's flags.
     front/bench          Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+    front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
-    front/show           What is printed about a model or a given text.
-    front/write          Writing one text to stdout.
-    front/main           The program: flags, modes, signals, exit codes.
+    front/given          What a model thinks of a given text.
     front/program        --program: what was recorded for a model, a line a record.
+    front/show           What is printed about a model, or about how it reads a prompt.
+    front/modes          The modes of the program, in one tuple.
+    front/settings       What a command line says, in typed fields.
+    front/flags          The command line's flags, read and checked.
+    front/main           The program: a mode, signals, exit codes.
 """
 
 import argparse
@@ -125,7 +148,7 @@ import threading
 import time
 import weakref
 from collections import Counter, namedtuple
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,16 +160,22 @@ from typing import NamedTuple
 # twofile/needs.py
 # What must be there before anything else: Python and numpy, new enough.
 
+import os
 import sys
 
-STARTED = __name__ == "__main__" or sys.argv[:1] == ["-m"]  # run as a program, not imported by one
+CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
+STARTED = (  # run as a program, not imported by one
+    __name__ == "__main__"
+    or sys.argv[:1] == ["-m"]
+    or [os.path.basename(path) for path in sys.argv[:1]] == ["twofile"]  # the script of pip install
+)
 
 
 def lacking(found):
     """End the program with what is missing, in one line; an import with an ImportError."""
     if not STARTED:
         raise ImportError(found)
-    sys.exit(f"run.py: error: {found}")
+    sys.exit(f"{CALLED}: error: {found}")
 
 
 try:
@@ -166,16 +195,21 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 
 # -----------------------------------------------------------------------------
 # twofile/errors.py
-# The error that everything raises: four parts on one line.
+# The error that everything raises: four parts on one line. The one notice.
 
 class ModelError(Exception):
-    """The file or the request is not one this program can serve; the message says why and what to
-    do."""
+    """The file or the request is not one this program can serve; the message says why and what
+    to do."""
 
 
 def printable(text):
     """text with everything that could drive a terminal escaped."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def say(text):
+    """A notice on stderr, behind the program's name."""
+    print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
 
 
 # -----------------------------------------------------------------------------
@@ -188,8 +222,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
-    Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
+    what it should be is for messages. Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -208,6 +242,8 @@ def open_regular(path, what):
 
 
 def read_small(path, what, most):
+    """The bytes of a regular file of at most so many; what it should be is for messages. Raises
+    ModelError."""
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:
@@ -239,7 +275,8 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if that is
+    less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -271,6 +308,7 @@ def available_cores():
 
 
 def cpu_name():
+    """The processor, as the system names it."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
@@ -309,8 +347,7 @@ BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIO
 ANY = math.inf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
     must be zero), the least and the most that this version runs, what it means, its default."""
 
@@ -389,8 +426,7 @@ FIELDS = (  # in the order of the file
 )
 
 
-@dataclass(frozen=True)
-class Flag:
+class Bit(NamedTuple):
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 
@@ -402,26 +438,26 @@ class Flag:
 
 
 FLAGS = (
-    Flag("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
-    Flag("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
-    Flag("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
-    Flag("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
-    Flag("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
-    Flag("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
-    Flag("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
-    Flag("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
-    Flag("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
-    Flag("positions", 1 << 9, "embedding.positions", "a table of positions"),
-    Flag("head_bias", 1 << 10, "output.bias", "bias of head"),
-    Flag("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
-    Flag("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
-    Flag("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
-    Flag("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
-    Flag("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
-    Flag("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
-    Flag("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
-    Flag("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
-    Flag("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
+    Bit("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
+    Bit("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
+    Bit("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
+    Bit("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
+    Bit("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
+    Bit("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
+    Bit("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
+    Bit("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
+    Bit("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
+    Bit("positions", 1 << 9, "embedding.positions", "a table of positions"),
+    Bit("head_bias", 1 << 10, "output.bias", "bias of head"),
+    Bit("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
+    Bit("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
+    Bit("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
+    Bit("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
+    Bit("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
+    Bit("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
+    Bit("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
+    Bit("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
+    Bit("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
 )
 OPTIONAL = ("experts", "second", "shared", "conv", "delta", "perlayer")  # parts: None if all is 0
 
@@ -454,18 +490,28 @@ CONFIG_BYTES = 512
 _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
-def _part(name):
-    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
-    inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return make_dataclass(name.capitalize(), inside, frozen=True)
+class Fixed:
+    """Some numbers of a config, by name; they do not change."""
+
+    def __init__(self, **numbers):
+        self.__dict__.update(numbers)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config does not change: {name}")
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-PARTS = {
-    name: _part(name) for name in dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at)
-}
+PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))
 
 
-class Config:
+class Config(Fixed):
     """The numbers a model is made of, by the names of FIELDS: Config("llama", dim=64, ...).
 
     What FIELDS and FLAGS put at "heads.size" is config.heads.size here. flags: their bits, or each
@@ -488,15 +534,7 @@ class Config:
         self.__dict__.update(found.pop(""))
         for part, values in found.items():
             there = part not in OPTIONAL or any(values.values())
-            self.__dict__[part] = PARTS[part](**values) if there else None
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"a config does not change: {name}")
-
-    def __eq__(self, other):
-        return isinstance(other, Config) and self.__dict__ == other.__dict__
-
-    __hash__ = None
+            self.__dict__[part] = Fixed(**values) if there else None
 
     def __repr__(self):
         said = {f.name: f.default for f in FIELDS}
@@ -544,8 +582,7 @@ GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
 
 
-@dataclass(frozen=True, eq=False)
-class Type:
+class Type(NamedTuple):
     """A type of elements: how many bits, and what the bits mean.
 
     number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
@@ -626,8 +663,7 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 ]
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
     read-only."""
 
@@ -825,7 +861,6 @@ def in_parts(b, parts, emit, *vectors):
 # twofile/words/word.py
 # A word that kernels are written in.
 
-@dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -837,8 +872,8 @@ class Word:
     of the result.
     """
 
-    signature: str
-    emit: object
+    def __init__(self, signature, emit):
+        self.signature, self.emit = signature, emit
 
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
@@ -1068,7 +1103,6 @@ call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, 
 # twofile/machines/machine.py
 # Machine: how a processor says a word; here the plain way, for any.
 
-@dataclass(frozen=True)  # no fields: two of one class are equal
 class Machine:
     """An instruction set. Its methods write a word's instructions with an LLVM builder b, which
     gives values of LLVM. Others say in another way what they can do better.
@@ -1080,6 +1114,12 @@ class Machine:
     name = "generic"
     needs = frozenset()
     tiles = False
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __hash__(self):
+        return hash(type(self))
 
     def usable(self):
         """Whether this process may use what needs does not tell of."""
@@ -1486,8 +1526,7 @@ def spoken(word, machine):
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(NamedTuple):
     """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
@@ -1506,11 +1545,11 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
-@dataclass(frozen=True, eq=False)
 class Inline:
     """A function of words that is compiled into every kernel that calls it."""
 
-    function: object
+    def __init__(self, function):
+        self.function = function
 
     def __call__(self, *args):
         raise RuntimeError("inline functions exist only inside compiled kernels")
@@ -1524,7 +1563,7 @@ def inline(function):
 # twofile/compiler/compile.py
 # A kernel becomes object code, by numba.
 
-MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
+COMPILED_FOR = contextvars.ContextVar("COMPILED_FOR")  # the one that a kernel is being compiled for
 
 
 @functools.cache
@@ -1541,7 +1580,7 @@ def teach_numba():
 
     def stands_for(meaning):
         def kind_of(thing, _):
-            compiled = meaning(thing, MACHINE.get())
+            compiled = meaning(thing, COMPILED_FOR.get())
             context.refresh()  # an intrinsic is known from the next refresh on
             return context.resolve_value_type(compiled)
 
@@ -1566,11 +1605,11 @@ def compile_kernel(kernel, machine):
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    token = MACHINE.set(machine)
+    token = COMPILED_FOR.set(machine)
     try:
         compiled = jit(kernel.make(machine)).overloads[signature.args]
     finally:
-        MACHINE.reset(token)
+        COMPILED_FOR.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:
@@ -1865,8 +1904,7 @@ class Mapped:
         return self.tensor.data.ctypes.data
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where something is: bytes into a Room; step: bytes from one token's row to the next."""
 
     room: object
@@ -1879,7 +1917,7 @@ class Place:
 
     def columns(self, first):
         """The same rows, from float32 column first on."""
-        return replace(self, at=self.at + 4 * first)
+        return self._replace(at=self.at + 4 * first)
 
 
 # -----------------------------------------------------------------------------
@@ -1970,8 +2008,7 @@ def part_bytes(part, kind, positions):
 # twofile/program/operands.py
 # What a kernel takes, declared beside its code: names, units, how far it reaches in each.
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
 
     reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
@@ -2001,8 +2038,7 @@ class Rows:
         return (self.many(r) - 1) * place.step + self.reach(r)
 
 
-@dataclass(frozen=True)
-class Flat:
+class Flat(NamedTuple):
     """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
@@ -2023,8 +2059,7 @@ class Flat:
         return self.reach(r)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number."""
 
     meaning: str
@@ -2040,8 +2075,7 @@ class Number:
         return (int(value),)
 
 
-@dataclass(frozen=True)
-class Real:
+class Real(NamedTuple):
     """A float32, in the low half of its word."""
 
     meaning: str
@@ -2057,8 +2091,7 @@ class Real:
         return struct.unpack("<i", struct.pack("<f", value))
 
 
-@dataclass(frozen=True)
-class Scratch:
+class Scratch(NamedTuple):
     """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
 
     reach: object
@@ -2067,29 +2100,31 @@ class Scratch:
         return ()
 
 
-class Declared:
-    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+class Operands(tuple):
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step). To numba it is
+    a named tuple, whose values are constants.
 
     about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
     """
 
-    about = ""
-    declared = {}
+    _fields = ()
+
+    def _asdict(self):
+        return dict(zip(self._fields, self))
 
 
 def operands(about, *groups, **given):
     """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
-    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
-    to numba its attributes are constants."""
+    in every kernel that begins with them. -> Operands"""
     declared = {}
     for part in (*(group.declared for group in groups), given):
         declared |= part
     names = [word for name, operand in declared.items() for word in operand.names(name)]
     if OPERANDS + 8 * len(names) > RECORD_BYTES:
         raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
-    offsets = namedtuple("Operands", names)
-    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
-    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+    offsets = range(OPERANDS, OPERANDS + 8 * len(names), 8)
+    more = {"_fields": tuple(names), "about": about, "declared": declared}
+    return type("Operands", (Operands,), {**dict(zip(names, offsets)), **more})(offsets)
 
 
 # -----------------------------------------------------------------------------
@@ -2237,8 +2272,7 @@ class Workers:
 # twofile/program/program.py
 # A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
     each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
 
@@ -2249,8 +2283,7 @@ class Sizes:
     pairs: int
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One step of a program: where in the model it stands, its kernel, what the kernel takes.
 
     count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
@@ -2333,7 +2366,7 @@ class Program:
             many=self.many[record.count],
             type=kernel.type,
             limits=self.limits,
-            **vars(self.sizes),
+            **self.sizes._asdict(),
         )
 
     def reaches(self, record):
@@ -2873,8 +2906,7 @@ def blend(loads, size):
 # twofile/kernels/cache.py
 # Types of the cache of keys and values, and where a head's are.
 
-@dataclass(frozen=True, eq=False)
-class CacheType:
+class CacheType(NamedTuple):
     """How the numbers of keys and values are kept: bytes of each, and the words that write one,
     write 16, and read a tile of 16."""
 
@@ -3396,8 +3428,7 @@ def weight_float(peek_weight, size):
     return inline(weight)
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
     quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;
@@ -3911,8 +3942,13 @@ NORMS = normed("rmsnorm", False), normed("layernorm", True)  # by config.norms.c
 # twofile/kernels/pick.py
 # The choice of a token.
 
-# What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
-TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
+# The block that pick() needs beside the logits: its settings, then for the k best their values
+# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
+# settings by their names in RULES, float64 each; so is the coin. k is an int64.
+ACTING = "temperature", "top_p", "min_p"
+SETTINGS = *ACTING, "coin", "k"
+OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
+PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
 
 
 @inline
@@ -3937,7 +3973,8 @@ def four_largest(p):
 
 @inline
 def best(logits, n, k, values, ids):
-    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few reach the best so far."""
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
+    reach the best so far."""
     found, most = 0, zeros1()
     for i in range(0, n - 15, 16):
         most = larger(most, magnitude(load(logits + 4 * i)))
@@ -3967,35 +4004,36 @@ def drawn(block, values, sums, n):
     for i in range(n):
         total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
         poke_f64(sums + 8 * i, total)
-    if peek_f64(block + TOP_P) < 1.0:
+    if peek_f64(block + PICK.top_p) < 1.0:
         count = 1
-        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + TOP_P) * total:
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
             count += 1
     total = 0.0
     for i in range(count):
         below = np.float64(peek_f32(values + 4 * i)) - top
-        if exp64(below) < peek_f64(block + MIN_P):
+        if exp64(below) < peek_f64(block + PICK.min_p):
             count = i
             break
-        total += exp64(below / peek_f64(block + TEMPERATURE))
+        total += exp64(below / peek_f64(block + PICK.temperature))
         poke_f64(sums + 8 * i, total)
     for i in range(count):
-        if peek_f64(sums + 8 * i) > peek_f64(block + COIN) * total:
+        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
             return i
     return count - 1
 
 
 @kernel()
 def pick(logits, n, block, ready):
-    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
-    k = peek(block + TOP_K)
-    values, ids = block + BEST, block + BEST + 4 * k
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
+    the block already."""
+    k = peek(block + PICK.k)
+    values, ids = block + PICK.best, block + PICK.best + 4 * k
     found = n if ready != 0 else best(logits, n, k, values, ids)
     if found < 0:
         return -1
     at = 0
-    if peek_f64(block + TEMPERATURE) != 0.0:
-        at = drawn(block, values, block + BEST + 8 * k, found)
+    if peek_f64(block + PICK.temperature) != 0.0:
+        at = drawn(block, values, block + PICK.best + 8 * k, found)
     return np.int64(peek_i32(ids + 4 * at))
 
 
@@ -4840,6 +4878,7 @@ KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by 
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
 PARTS_OF_LAYER = (EXPERTS, FEEDFORWARD, PERLAYER)
 NORMS_OF_LAYER = ("an", "an2", "fn", "fn2")  # before and behind the mixer and the feed-forward
+TABLES = ("rope", "rope2")  # of frequencies: nothing that was learned
 WHOLE = "embed positions embed_norm ple_embed ple_proj ple_norm out_norm head".split()
 
 
@@ -5093,8 +5132,7 @@ class Recorder(Program):
 # twofile/modelfile.py
 # A model file, checked and mapped.
 
-@dataclass(frozen=True, eq=False)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
 
     path: str
@@ -5121,7 +5159,7 @@ def open_model(path):
             if len(raw) != size:
                 found = "changed while it was being opened"
                 raise ModelError(f"{found}; expected a file at rest; try again")
-            data = {t.name: replace(t, data=raw[t.off : t.off + t.nbytes]) for t in tensors}
+            data = {t.name: t._replace(data=raw[t.off : t.off + t.nbytes]) for t in tensors}
             check_values(config, data, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None
@@ -5355,8 +5393,41 @@ def has_states(c):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/compose.py
+# Unicode's form C, in time also for long texts.
+
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
+
+
+def composed(text):
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
+    marks: in a long text they are put in order first, which changes nothing."""
+    from unicodedata import normalize
+
+    if len(text) > LONG and not text.isascii():
+        text = runs_of_marks().sub(in_order, text)
+    return normalize("NFC", text)
+
+
+@functools.cache
+def runs_of_marks():
+    """A pattern for long runs of combining marks."""
+    from unicodedata import combining, normalize
+
+    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+    return re.compile(f"[{''.join(marks)}]{{64,}}")
+
+
+def in_order(m):
+    """The marks of a match, decomposed, in their canonical order."""
+    from unicodedata import combining, normalize
+
+    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/file.py
-# A tokenizer.bin, section by section.
+# The sections of a tokenizer.bin.
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -5366,11 +5437,11 @@ ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPL
     1 << i for i in range(8)
 )
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
-CHAT = (
-    "first system after_system u2a a2u gen".split()
-)  # what a chat template writes around contents; see chat_parts()
+LSTRIP, RSTRIP = 0x10, 0x20
+# what a chat template writes around contents; see chat_parts()
+CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
 
@@ -5380,12 +5451,67 @@ LIMITS = {
     "prio": (4, 8 << 20),
     "stops": (4, 1 << 16),
     "classes": (12, 12 << 17),
+    "merges": (8, 8 << 20),
+    "chat": (1, 1 << 20),
+    "tests": (1, 4 << 20),
 }
-LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def tokenizer_chat(raw, tokenizer):
-    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+def check_tokenizer_header(raw):
+    """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
+    checksum."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
+    if size != len(raw):
+        found = f"file is {len(raw):,} bytes, header says {size:,} (truncated?)"
+        raise ModelError(f"{found}; copy it again")
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+
+
+def tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside.
+    Raises ModelError."""
+    check_tokenizer_header(raw)
+    *_, zero, _ = TOKENIZER_HEADER.unpack_from(raw)
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            found = f"section {name} is at {off:,}, {length:,} bytes"
+            raise ModelError(f"{found}, expected at {expected:,}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            wants = f"a multiple of {unit} to {most:,}"
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected {wants}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        found = f"sections end at {expected:,} of {len(raw):,} bytes"
+        raise ModelError(f"{found}, or reserved bytes are set; export it again")
+    return sections
+
+
+def tokenizer_chat(raw, types):
+    """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
+    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
+    None, {}, True if it is empty. Raises ModelError."""
     if not raw:
         return None, {}, True
     pieces, at = {}, 4
@@ -5398,13 +5524,9 @@ def tokenizer_chat(raw, tokenizer):
                 if kind > CHAT_DATE or len(value) != length:
                     raise ValueError
                 value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not re.fullmatch(
-                    "[%A-Za-z ,./-]{1,32}", value
-                ):  # no width that fills the memory
+                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
                     raise ValueError
-                if kind == CHAT_ID and (
-                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
-                ):
+                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
                     raise ValueError
                 items.append((kind, value))
             pieces[name] = None if count == NONE else items
@@ -5416,62 +5538,15 @@ def tokenizer_chat(raw, tokenizer):
     return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
 
 
-def _tokenizer_sections(raw):
-    """name -> bytes of each section, after everything that can be checked without looking inside."""
-    if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
-    if len(raw) < 256:
-        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
-    if len(raw) > MOST_BYTES:
-        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
-    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
-    if version != VERSION or endian != ENDIAN:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
-    if size != len(raw):
-        raise ModelError(
-            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
-        )
-    found = hashlib.sha256(raw[:0x40] + bytes(32))
-    found.update(memoryview(raw)[0x60:])
-    if found.digest() != digest:
-        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
-    table = struct.unpack_from("<20Q", raw, 0x60)
-    sections, expected = {}, 256
-    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
-        if off != expected or off + length > len(raw):
-            raise ModelError(
-                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
-            )
-        unit, most = LIMITS.get(name, (1, MOST_BYTES))
-        if length % unit or length > most:
-            raise ModelError(
-                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
-            )
-        sections[name], expected = raw[off : off + length], padded(off + length, 64)
-    if expected != len(raw) or zero:
-        raise ModelError(
-            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
-        )
-    return sections
-
-
-def _tokenizer_tests(raw):
-    """[(text, ids)] of the stored self-test."""
+def tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test. Raises ModelError."""
     tests, at = [], 4
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
             if n_text > 1 << 15:  # they are encoded at every start
-                raise ModelError(
-                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
-                )
+                found = f"self-test section has a text of {n_text:,} bytes"
+                raise ModelError(f"{found}, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids
@@ -5486,17 +5561,22 @@ def _tokenizer_tests(raw):
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
-# How text is cut before merging: regular expressions, one after the other on what the last one left, over a string of
-# classes, a letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t" other white
-# space; ' and the letters of English contractions stand for themselves, z for the long s, which matches s when case is
-# ignored. From 4 on the file says the letters: A upper case, a lower case, x other letters, ~ marks, / itself, ! (ASCII)
-# punctuation, # other punctuation and symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest.
-# From 10 on they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of them or three.
+# Regular expressions, one after the other on what the last one left, over a string of classes, a
+# letter for each character of the text. x letter, 0 number, . other, "\n" line end, " " space, "\t"
+# other white space; ' and the letters of English contractions stand for themselves, z for the long
+# s, which matches s when case is ignored. From 4 on the file says the letters: A upper case, a
+# lower case, x other letters, ~ marks, / itself, ! (ASCII) punctuation, # other punctuation and
+# symbols; of Han and kana: k letters, m marks, K punctuation and symbols, q the rest. From 10 on
+# they are sets that overlap: x letters, ! punctuation, k CJK, and X y K q # m what is in two of
+# them or three.
 CONTRACTIONS = r"'(?:[sSz]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 LATER = r"|[^\na-zA-Z0]?[a-zA-Z]+|0{1,%d}| ?[.']+\n*|\s*\n+|\s+(?!\S)|\s+"
 ENDS = r"|\s*\n+|\s+(?!\S)|\s+"
 GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?0+| ?[.']+|\s+(?!\S)|\s+"
-CASED = r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+CASED = (
+    r"[^\na-zA-Z0]?[AxSTMDLVER~]*[axstmdlverz~]+{0}"
+    r"|[^\na-zA-Z0]?[AxSTMDLVER~]+[axstmdlverz~]*{0}|0{1}| ?[.'~/]+[\n/]*"
+)
 SPLITS = {
     0: (),  # the whole text is one piece
     1: (GPT2,),
@@ -5508,23 +5588,19 @@ SPLITS = {
     7: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z~]+|0| ?[.']+\n*" + ENDS,),  # Qwen 3.5
     8: ("0{1,3}", "[kmKq]+", r"!a+|[^\naxk!#K]?[axk~m]+| ?[!#K]+\n*" + ENDS),  # DeepSeek V3
     9: ("[!']+", GPT2.replace(".'", ".'!")),  # Falcon; and then BYTE_SPLITS
-    10: (
-        "\n",
-        r"[\tq#]?[xXy]+",
-        r"[\tq#]?[!XK#]+",
-        r"[\tq#]+$",
-        "[kyKq#m]+",
-        "[0m]",
-    ),  # DeepSeek LLM
+    # DeepSeek LLM
+    10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
 }
 
-# its digits are cut among bytes: the reference writes a byte as a character, and some of those count as numbers
+# its digits are cut among bytes: the reference writes a byte as a character, and some of those
+# count as numbers
 BYTE_SPLITS = {9: (rb"[0-9\xb2\xb3\xb9\xbc-\xbe]+", b"[0-9]{3}")}
 
 
-def _cut(pattern, text, spans):
-    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As if each span were alone."""
+def cut(pattern, text, spans):
+    """Yield the spans that a pattern cuts those of text into: each match, and what lies between. As
+    if each span were alone."""
     for first, last in spans:
         part, at = text[first:last], 0
         for m in pattern.finditer(part):
@@ -5536,37 +5612,335 @@ def _cut(pattern, text, spans):
             yield first + at, last
 
 
+class Cutter:
+    """Cuts text into the words that are merged, by number pretok of SPLITS, not 0.
+
+    classes: u4 [runs, 3], first and last character and class. bytewise: whether words may be bytes.
+    """
+
+    def __init__(self, pretok, classes, bytewise):
+        self.pretok, self.classes = pretok, classes
+        self.patterns = [re.compile(pattern) for pattern in SPLITS[pretok]]
+        found = BYTE_SPLITS.get(pretok, ()) if bytewise else ()
+        self.byte_patterns = [re.compile(pattern) for pattern in found]
+
+    @functools.cached_property
+    def letters(self):
+        """The letter that stands for each character's class in the patterns, u1 [0x110000]."""
+        letters = np.full(0x110000, ord("."), np.uint8)
+        old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
+        for first, last, kind in self.classes.tolist():
+            letters[first : last + 1] = ord(old[kind]) if kind in old else kind
+        if old:
+            for ch in "stmdlverSTMDLVER' ":
+                letters[ord(ch)] = ord(ch)
+            letters[[0x0A, 0x0D]], letters[0x17F] = ord("\n"), ord("z")
+        return letters
+
+    def __call__(self, text):
+        """Yield the words of text, str or bytes; the patterns run on a string of classes."""
+        characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        classes = self.letters[characters].tobytes().decode("latin-1")
+        spans = [(0, len(text))]
+        for pattern in self.patterns:
+            spans = cut(pattern, classes, spans)
+        if not self.byte_patterns:
+            for first, last in spans:
+                yield text[first:last]
+            return
+        for first, last in spans:
+            raw = text[first:last].encode("utf-8", "replace")
+            parts = [(0, len(raw))]
+            for pattern in self.byte_patterns:
+                parts = cut(pattern, raw, parts)
+            for a, b in parts:
+                yield raw[a:b]
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/contents.py
+# What a tokenizer.bin says, checked.
+
+class TokenizerFile(NamedTuple):
+    """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
+
+    sha256: bytes  # of the whole file
+    kind: int  # SPM or BYTE_BPE
+    flags: int  # ADD_BOS and those beside it
+    pretok: int  # a number of SPLITS
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: frozenset  # ids that end a text
+    pieces: list  # bytes of each token
+    prio: np.ndarray  # float32 [n_vocab]: the largest is merged first
+    types: np.ndarray  # u1 [n_vocab]: NORMAL to UNUSED, with LSTRIP and RSTRIP
+    classes: np.ndarray  # u4 [runs, 3]: first and last character, class
+    merges: np.ndarray  # u4 [merges, 2]: two ids each, the best first; used with EXPLICIT
+    chat: dict | None  # see tokenizer_chat()
+    strips: dict
+    prefix_runs: bool
+    tests: list  # [(text, ids)]
+
+
+def read_tokenizer(raw):
+    """The bytes of a tokenizer.bin -> TokenizerFile. Raises ModelError."""
+    sections = tokenizer_sections(raw)
+    _, _, _, _, kind, n, flags, pretok, *ids, _, _ = TOKENIZER_HEADER.unpack_from(raw)
+    bos, eos, unk, pad = (None if i == NONE else i for i in ids[:4])
+    prio, types, stops = (
+        np.frombuffer(sections[name], dtype)
+        for name, dtype in (("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
+    )
+    offsets = np.frombuffer(sections["offsets"], "<u4")
+    if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
+        found = f"{n} tokens, {len(prio)} priorities, {len(types)} types"
+        raise ModelError(f"{found}, expected as many; export it again")
+    pieces = cut_pieces(sections["pieces"], offsets)
+    known = (types & 0xCF).max() <= UNUSED and kind in (SPM, BYTE_BPE) and flags <= 255
+    if not np.isfinite(prio).all() or not known:
+        found = "unknown kind, flag or token type, or a priority that is no number"
+        raise ModelError(f"{found}; does it need a newer run.py?")
+    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist())):
+        raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
+    if pretok not in SPLITS or sections["reserved"]:
+        found = f"pre-tokenizer {pretok} or section is unknown"
+        raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
+    classes = read_classes(sections["classes"])
+    chat, strips, prefix_runs = tokenizer_chat(sections["chat"], types)
+    return TokenizerFile(
+        hashlib.sha256(raw).digest(),
+        kind,
+        flags,
+        pretok,
+        n,
+        bos,
+        eos,
+        unk,
+        pad,
+        frozenset(stops.tolist()),
+        pieces,
+        prio,
+        types,
+        classes,
+        np.frombuffer(sections["merges"], "<u4").reshape(-1, 2),
+        chat,
+        strips,
+        prefix_runs,
+        tokenizer_tests(sections["tests"]),
+    )
+
+
+def cut_pieces(blob, offsets):
+    """The bytes of each token: blob from one of the offsets, u4 [n_vocab + 1], to the next."""
+    sizes = np.diff(offsets.astype(np.int64))
+    if offsets[0] or offsets[-1] != len(blob) or (sizes < 0).any():
+        raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
+    if sizes.max() > PIECE_MAX:
+        raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
+    edges = offsets.tolist()
+    return [blob[a:b] for a, b in zip(edges, edges[1:])]
+
+
+def read_classes(raw):
+    """The runs of characters of a class, u4 [runs, 3]: first, last, class."""
+    classes = np.frombuffer(raw, "<u4").reshape(-1, 3)
+    first, last, kinds = classes.T
+    if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
+        raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
+    if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
+        raise ModelError("the class runs overlap, expected each character in one; export it again")
+    return classes
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/merges.py
+# A word becomes ids, by merging its neighbours.
+
+WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
+
+
+class Merger:
+    """Words to ids, by the pieces of a TokenizerFile. Raises ModelError where a word would have
+    none.
+
+    Attributes: ids {piece: id}, bytes {byte: id}, ranks {piece: rank}, 0 is merged first, pairs
+    {(piece, piece): rank} or None, complete: whether every word has ids, apart: see below.
+    """
+
+    def __init__(self, file):
+        self.kind, self.flags, self.unk, self.words = file.kind, file.flags, file.unk, {}
+        self.ids, self.bytes = {}, {}
+        kinds = (file.types & 15).tolist()
+        for i, (piece, kind) in enumerate(zip(file.pieces, kinds)):
+            if kind == NORMAL:
+                if not piece:
+                    raise ModelError(f"token {i} is an empty piece; export it again")
+                self.ids.setdefault(piece, i)
+            elif kind == BYTE and len(piece) == 1:
+                self.bytes.setdefault(piece[0], i)
+        if self.kind == SPM:
+            said = (p for p, kind in zip(file.pieces, kinds) if kind in (NORMAL, USER))
+            try:
+                b"\n".join(said).decode()
+            except UnicodeDecodeError:
+                raise ModelError(
+                    "a piece is not UTF-8, as SentencePiece's are; export it again"
+                ) from None
+        bytewise = self.kind == BYTE_BPE
+        single = self.ids if bytewise else {bytes([b]) for b in self.bytes}
+        # else a run of unknown characters is one token
+        self.complete = bool(self.flags & BYTE_FALLBACK or bytewise)
+        if self.complete and any(bytes([b]) not in single for b in range(256)):
+            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        ranks = np.unique(-file.prio, return_inverse=True)[1].tolist()
+        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}
+        self.pairs = self.explicit(file) if self.flags & EXPLICIT else None
+
+    def explicit(self, file):
+        """{(piece, piece): rank} of a file that lists its merges."""
+        rows, pairs = file.merges, {}
+        if len(rows) and rows.max() >= file.n_vocab:
+            found = f"a merge names token {rows.max()}"
+            raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
+        for rank, (a, b) in enumerate(rows.tolist()):
+            pairs.setdefault((file.pieces[a], file.pieces[b]), rank)
+        return pairs
+
+    @functools.cached_property
+    def apart(self):
+        """A pattern for places that no merge crosses: no token spells a space, or a line end,
+        behind something else. None if there are none. Long texts are cut there, to save time."""
+        if self.pairs is None and self.complete:
+            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
+            cuts = [c for c in " \n" if not inside(c.encode())]
+            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
+
+    def ids_of(self, word):
+        """ids of a word (str or bytes), remembered if it is short."""
+        ids = self.words.get(word)
+        if ids is None:
+            ids = self.merge(word)
+            if len(word) <= 64:
+                if len(self.words) >= 1 << 16:
+                    self.words.clear()
+                self.words[word] = ids
+        return ids
+
+    def merge(self, word):
+        """ids of a word (str or bytes)."""
+        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
+        if self.flags & IGNORE_MERGES and raw in self.ids:
+            return [self.ids[raw]]
+        if self.kind == BYTE_BPE:
+            parts = [bytes([b]) for b in raw]
+        else:
+            parts = [ch.encode("utf-8", "replace") for ch in word]
+        if len(parts) > WORD_MAX:
+            found = f"the text: a word of {len(parts):,} characters"
+            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+        if self.pairs is None:
+            merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
+        else:
+            merge_neighbours(parts, lambda a, b, get=self.pairs.get: get((a, b)))
+        ids = []
+        for piece in parts:
+            if piece is None:
+                continue
+            found = self.ids.get(piece)
+            if found is not None:
+                ids.append(found)
+            elif self.flags & BYTE_FALLBACK:
+                ids += [self.bytes[b] for b in piece]
+            elif self.unk is not None and (not ids or ids[-1] != self.unk):
+                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+        return ids
+
+
+def merge_neighbours(parts, rank):
+    """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged
+    (Sennrich et al. 2016; the order is SentencePiece's): in a list of bytes, in place, where the
+    second of two becomes None. rank(a, b): 0 is merged first, None never. A heap, so that the time
+    is n log n in the length of the list."""
+    n, heap = len(parts), []
+    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+
+    def offer(i, j):
+        best = rank(parts[i], parts[j])
+        if best is not None:
+            heapq.heappush(heap, best << 32 | i)
+
+    for i in range(n - 1):
+        offer(i, i + 1)
+    while heap:
+        best = heapq.heappop(heap)
+        i = best & 0xFFFFFFFF
+        j = after[i]
+        if parts[i] is None or j >= n or rank(parts[i], parts[j]) != best >> 32:
+            continue  # one of the two was merged with another since
+        parts[i], parts[j] = parts[i] + parts[j], None
+        k = after[i] = after[j]
+        if k < n:
+            before[k] = i
+            offer(i, k)
+        if before[i] >= 0:
+            offer(before[i], i)
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/stream.py
+# Tokens in, whole characters out.
+
+class TextStream:
+    """Tokens in, whole characters out: a character may span several tokens. start: drop the space
+    that encode put first. tokenizer: None where nothing is ever pushed."""
+
+    def __init__(self, tokenizer, start=False):
+        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
+        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
+
+    def push(self, token):
+        """The characters that are whole with this token, as str."""
+        raw = self.tokenizer.piece(token)
+        if self.strip and raw:
+            self.strip, raw = False, raw.removeprefix(b" ")
+        return self.decoder.decode(raw)
+
+    def flush(self):
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self.decoder.decode(b"", final=True)
+
+
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/template.py
 # A conversation as a chat template writes it.
 
-STRIPS = (
-    "",
-    None,
-    "\n",
-)  # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
 
 
 def chat_parts(messages, pieces, strips):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and contents in turn.
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
 
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
+    another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
         for m in messages
     ]
     system = roles[:1] == ["system"]
-    if roles[system:] != [
-        ("user", "assistant")[i % 2] for i in range(len(roles) - system)
-    ] or roles[-1:] != ["user"]:
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
         raise ModelError(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
-        raise ModelError(
-            "messages: this model's template has no system message; expected none; put it into the user's"
-        )
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         right, left = divmod(strips[m["role"]], 3)
@@ -5577,176 +5951,119 @@ def chat_parts(messages, pieces, strips):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/users.py
+# User-defined tokens, which are searched for in text.
+
+WHITE = re.compile(r"\s*")
+
+
+class UserTokens:
+    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
+
+    def __init__(self, file):
+        self.types = file.types
+        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
+        self.pieces = [file.pieces[i] for i in found]
+        if found and max(map(len, self.pieces)) > USER_MAX:
+            what = f"a user-defined token is longer than {USER_MAX} bytes"
+            raise ModelError(f"{what}; export it again")
+        self.ids, lengths = {}, {}
+        for i, piece in zip(found, self.pieces):
+            text = piece.decode("utf-8", "replace")
+            self.ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        # a dictionary for each length, not one large expression: the time must not grow with their
+        # number; the longest first
+        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
+        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+
+    def split(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place,
+        without the white space that it takes."""
+        parts, at, i = [], 0, 0
+        while self.starts and (m := self.starts.search(text, i)):
+            i = m.start()
+            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
+            if size:
+                token = self.ids[text[i : i + size]]
+                before = text[at:i]
+                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/tokenizer.py
 # Text to ids and back.
-
-LONG = 4096  # characters of a text that is worth a search for what makes it quick
-WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
-
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
-    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format says.
-    Attributes: n_vocab, bos, eos (None if absent), stops (ids that end a text), sha256 (of the whole file).
+    source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
+    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
+    pieces and types by id, sha256 (of the whole file), chat (what its template writes, or None),
+    longest (the most characters that one token stands for; None if there is no such number).
     """
 
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
-            self._load(
-                source
-                if isinstance(source, bytes)
-                else read_small(source, "a tokenizer.bin", MOST_BYTES)
-            )
+            if not isinstance(source, bytes):
+                source = read_small(source, "a tokenizer.bin", MOST_BYTES)
+            self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
             raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
 
-    def _load(self, raw):
-        sections = _tokenizer_sections(raw)
-        _, _, _, _, self.kind, n, self.flags, self.pretok, *ids, _, _ = (
-            TOKENIZER_HEADER.unpack_from(raw)
-        )
-        self.sha256, self.n_vocab, self.cache, self.lut = hashlib.sha256(raw).digest(), n, {}, None
-        self.bos, self.eos, self.unk, self.pad = (None if i == NONE else i for i in ids[:4])
-        offsets, prio, types, stops = (
-            np.frombuffer(sections[k], t)
-            for k, t in (("offsets", "<u4"), ("prio", "<f4"), ("types", "u1"), ("stops", "<u4"))
-        )
-        if not 1 <= n <= MOST_TOKENS or not len(offsets) - 1 == len(prio) == len(types) == n:
-            raise ModelError(
-                f"{n} tokens, {len(prio)} priorities, {len(types)} types, expected as many; export it again"
-            )
-        blob = sections["pieces"]
-        if offsets[0] or offsets[-1] != len(blob) or (np.diff(offsets.astype(np.int64)) < 0).any():
-            raise ModelError(f"piece offsets are not in order up to {len(blob)}; export it again")
-        if np.diff(offsets.astype(np.int64)).max() > PIECE_MAX:
-            raise ModelError(f"a piece is longer than {PIECE_MAX} bytes; export it again")
-        if (
-            not np.isfinite(prio).all()
-            or (types & 0xCF).max() > UNUSED
-            or self.kind not in (SPM, BYTE_BPE)
-            or self.flags > 255
-        ):
-            raise ModelError(
-                "unknown kind, flag or token type, or a priority that is no number; does it need a newer run.py?"
-            )
-        if any(
-            i is not None and i >= n
-            for i in (self.bos, self.eos, self.unk, self.pad, *stops.tolist())
-        ):
-            raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-        if self.pretok not in SPLITS or sections["reserved"]:
-            raise ModelError(
-                f"pre-tokenizer {self.pretok} or section is unknown, expected to {max(SPLITS)}; use a newer one"
-            )
-        edges = offsets.tolist()
-        self.pieces = [blob[a:b] for a, b in zip(edges, edges[1:])]
-        self.types, self.stops = types, frozenset(stops.tolist())
-        self.classes = np.frombuffer(sections["classes"], "<u4").reshape(-1, 3)
-        first, last, kinds = self.classes.T
-        if (first > last).any() or (last > 0x10FFFF).any() or (kinds > 255).any():
-            raise ModelError("a class run ends before it starts, or past U+10FFFF; export it again")
-        if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
-            raise ModelError(
-                "the class runs overlap, expected each character in one; export it again"
-            )
-        self.chat, self.strips, self.prefix_runs = tokenizer_chat(sections["chat"], self)
-        self.tests = _tokenizer_tests(sections["tests"])
-        self._index(prio, sections["merges"])
-
-    def _index(self, prio, merges):
-        """The lookups of the encoder, and what must hold of the pieces for it to find an id for every text."""
-        kinds = (self.types & 15).tolist()
-        self.ids, self.bytes, users = {}, {}, []
-        for i, (piece, kind) in enumerate(zip(self.pieces, kinds)):
-            if kind == NORMAL:
-                if not piece:
-                    raise ModelError(f"token {i} is an empty piece; export it again")
-                self.ids.setdefault(piece, i)
-            elif kind == BYTE and len(piece) == 1:
-                self.bytes.setdefault(piece[0], i)
-            elif kind == USER and piece:
-                users.append(i)
-        if self.kind == SPM:
-            try:
-                b"\n".join(
-                    p for p, kind in zip(self.pieces, kinds) if kind in (NORMAL, USER)
-                ).decode()
-            except UnicodeDecodeError:
-                raise ModelError(
-                    "a piece is not UTF-8, as SentencePiece's are; export it again"
-                ) from None
-        single = (
-            self.ids if self.kind == BYTE_BPE else {bytes([b]): i for b, i in self.bytes.items()}
-        )
-        if (self.kind == BYTE_BPE or self.flags & BYTE_FALLBACK) and any(
-            bytes([b]) not in single for b in range(256)
-        ):
-            raise ModelError("not all of the 256 byte tokens are there; export it again")
-        ranks = np.unique(-prio, return_inverse=True)[1].tolist()
-        self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}  # 0 is merged first
-        self.pairs = None
-        if self.flags & EXPLICIT:
-            rows = np.frombuffer(merges, "<u4").reshape(-1, 2)
-            if len(rows) and rows.max() >= self.n_vocab:
-                raise ModelError(
-                    f"a merge names token {rows.max()}, expected less than {self.n_vocab}; export it again"
-                )
-            self.pairs = {}
-            for rank, (a, b) in enumerate(rows.tolist()):
-                self.pairs.setdefault((self.pieces[a], self.pieces[b]), rank)
-        if users and max(len(self.pieces[i]) for i in users) > USER_MAX:
-            raise ModelError(
-                f"a user-defined token is longer than {USER_MAX} bytes; export it again"
-            )
-        self.user_ids, lengths = {}, {}
-        for i in users:
-            text = self.pieces[i].decode("utf-8", "replace")
-            self.user_ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
-        self.user_lengths = {
-            ch: sorted(found, reverse=True) for ch, found in lengths.items()
-        }  # the longest first
-        self.user_starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-        self.complete = (
-            self.flags & BYTE_FALLBACK or self.kind == BYTE_BPE
-        )  # else a run of unknown characters is one token
-        longest = max(
-            map(len, itertools.chain(self.ids, (self.pieces[i] for i in users))), default=1
-        )
-        longest *= 4 if self.flags & NFC else 1  # four characters may be composed to one
-        self.longest = (
-            longest if self.complete and not any(self.types & (LSTRIP | RSTRIP)) else None
-        )
+    def _load(self, file):
+        """Take what a TokenizerFile says."""
+        self.sha256, self.kind, self.flags = file.sha256, file.kind, file.flags
+        self.n_vocab, self.pieces, self.types = file.n_vocab, file.pieces, file.types
+        self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
+        self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
+        self.chat, self.strips, self.prefix_runs = file.chat, file.strips, file.prefix_runs
+        self.stops = file.stops
+        self.merger, self.users = Merger(file), UserTokens(file)
+        self.ids, self.ranks = self.merger.ids, self.merger.ranks
+        self.cutter = None  # without patterns, a text is one word
+        if SPLITS[self.pretok]:
+            self.cutter = Cutter(self.pretok, self.classes, self.kind == BYTE_BPE)
+        self.longest = None
+        if self.merger.complete and not any(self.types & (LSTRIP | RSTRIP)):
+            longest = max(map(len, [*self.ids, *self.users.pieces]), default=1)
+            self.longest = longest * (4 if self.flags & NFC else 1)  # four may be composed to one
 
     def _check(self, count):
+        """Encode the first of the stored test texts; raises ModelError if the ids are others."""
         for text, ids in self.tests[:count]:
             if self.encode(text, add_bos=False) != ids:
-                raise ModelError(
-                    f"self-test failed on {text[:40]!r}: it does not do what its exporter saw; export it again"
-                )
+                found = f"self-test failed on {text[:40]!r}"
+                raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
     def selftest(self):
-        """Encode all stored test texts; raises ModelError if one gives other ids than the reference did at export."""
+        """Encode all stored test texts; raises ModelError if one gives other ids than the reference
+        did at export."""
         self._check(len(self.tests))
 
     def encode(self, text, add_bos=True):
-        """text -> list of ids, with the begin token if the model has one and add_bos. Control tokens are never matched."""
+        """text -> list of ids, with the begin token if the model has one and add_bos. Control
+        tokens are never matched. Raises ModelError for a word that would fill the memory."""
         ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
         ids += self._run(text, True)
-        return ids + (
-            [self.eos] if add_bos and self.flags & ADD_EOS and self.eos is not None else []
-        )
+        if add_bos and self.flags & ADD_EOS and self.eos is not None:
+            ids.append(self.eos)
+        return ids
 
     def encode_chat(self, messages):
-        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the last a user's -> ids up to
-        where the assistant begins. Contents go through encode: they never become control tokens. Raises ModelError."""
+        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
+        last a user's -> ids up to where the assistant begins. Contents go through encode: they
+        never become control tokens. Raises ModelError."""
         if self.chat is None:
-            raise ModelError(
-                "this model was exported without a chat template; expected one to chat; complete text instead"
-            )
+            found = "this model was exported without a chat template"
+            raise ModelError(f"{found}; expected one to chat; complete text instead")
         ids, text = [], ""
         for part in chat_parts(messages, self.chat, self.strips):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
@@ -5767,174 +6084,50 @@ class Tokenizer:
         } or None
 
     def markers(self):
-        """The words that tell turns apart in this model's template and are no control tokens: a user can write them too."""
-        parts = (
-            [self.chat[name] or () for name in ("after_system", "u2a", "a2u", "gen")]
-            if self.chat
-            else ()
-        )
-        words = {
-            word
-            for part in parts
-            for kind, value in part
-            if kind == CHAT_TEXT
-            for word in value.split()
-        }
+        """The words that tell turns apart in this model's template and are no control tokens,
+        sorted: a user can write them too."""
+        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
+        items = [item for name in names for item in self.chat[name] or ()]
+        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, prefix):
-        """ids of a run of text between control tokens. prefix: whether it may get the space that some models begin with."""
-        ids = []
+        """ids of a run of text between control tokens. prefix: whether it may get the space that
+        some models begin with."""
+        ids, ids_of = [], self.merger.ids_of
         if self.flags & NFC:
             text = composed(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")
-            if (
-                text
-                and prefix
-                and (self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[0] != " ")
-            ):
+            spaced = self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[:1] != " "
+            if text and prefix and spaced:
                 text = " " + text
-        for part in self._split_users(text) if self.user_starts else [text]:
-            ids += [part] if isinstance(part, int) else self._plain(part)
+        for part in self.users.split(text):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                for word in self.words(part):
+                    ids += ids_of(word)
         return ids
 
-    def _plain(self, text):
-        """ids of text without user-defined tokens."""
-        ids = []
-        for word in self._words(text):
-            ids += self._word(word)
-        return ids
+    def words(self, text):
+        """The words, str or bytes, that text without user-defined tokens is merged in; an
+        iterator."""
+        return self.cutter(text) if self.cutter else self._whole(text)
 
-    def _split_users(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place, without the white space that it
-        takes. A dictionary for each length, not one large expression: the time must not grow with their number."""
-        parts, at, i = [], 0, 0
-        while m := self.user_starts.search(text, i):
-            i = m.start()
-            size = next((n for n in self.user_lengths[m[0]] if text[i : i + n] in self.user_ids), 0)
-            if size:
-                token = self.user_ids[text[i : i + size]]
-                parts += [text[at:i].rstrip() if self.types[token] & LSTRIP else text[at:i], token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
-        return [*parts, text[at:]]
+    def _whole(self, text):
+        """Yield text as one word, but a long one cut where no merge crosses."""
+        at = 0
+        for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
+            yield text[at : m.start()]
+            at = m.start()
+        if at < len(text):
+            yield text[at:] if at else text
 
-    @functools.cached_property
+    @property
     def apart(self):
-        """A pattern for places that no merge crosses: no token spells a space, or a line end, behind something else. None if
-        there are none. Long texts are cut there, to save time."""
-        if self.pairs is None and self.complete:
-            inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
-            cuts = [c for c in " \n" if not inside(c.encode())]
-            return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
-
-    def _words(self, text):
-        """Yield text cut by the model's patterns, which run on a string of character classes instead of the text."""
-        if not SPLITS[self.pretok]:
-            at = 0
-            for m in self.apart.finditer(text) if len(text) > LONG and self.apart else ():
-                yield text[at : m.start()]
-                at = m.start()
-            if at < len(text):
-                yield text[at:] if at else text
-            return
-        if self.lut is None:
-            self.lut = np.full(0x110000, ord("."), np.uint8)
-            old = {LETTER: "x", NUMBER: "0", SPACE: "\t"} if self.pretok < 4 else {}
-            for first, last, kind in self.classes.tolist():
-                self.lut[first : last + 1] = ord(old[kind]) if kind in old else kind
-            if old:
-                for ch in "stmdlverSTMDLVER' ":
-                    self.lut[ord(ch)] = ord(ch)
-                self.lut[[0x0A, 0x0D]], self.lut[0x17F] = ord("\n"), ord("z")
-        classes = (
-            self.lut[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
-            .tobytes()
-            .decode("latin-1")
-        )
-        spans = [(0, len(text))]
-        for pattern in SPLITS[self.pretok]:
-            spans = _cut(re.compile(pattern), classes, spans)
-        if self.pretok in BYTE_SPLITS and self.kind == BYTE_BPE:
-            for first, last in spans:
-                raw = text[first:last].encode("utf-8", "replace")
-                parts = [(0, len(raw))]
-                for pattern in BYTE_SPLITS[self.pretok]:
-                    parts = _cut(re.compile(pattern), raw, parts)
-                for a, b in parts:
-                    yield raw[a:b]
-            return
-        for first, last in spans:
-            yield text[first:last]
-
-    def _word(self, word):
-        """ids of a word (str or bytes), remembered if it is short."""
-        ids = self.cache.get(word)
-        if ids is None:
-            ids = self._merge(word)
-            if len(word) <= 64:
-                if len(self.cache) >= 1 << 16:
-                    self.cache.clear()
-                self.cache[word] = ids
-        return ids
-
-    def _merge(self, word):
-        """Merge the neighbours of the best priority, the leftmost of equals, until none can be merged (Sennrich et al. 2016;
-        the order is SentencePiece's). A heap, so that the time is n log n in the length of the word."""
-        raw = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
-        if self.flags & IGNORE_MERGES and raw in self.ids:
-            return [self.ids[raw]]
-        part = (
-            [bytes([b]) for b in raw]
-            if self.kind == BYTE_BPE
-            else [ch.encode("utf-8", "replace") for ch in word]
-        )
-        n, heap = len(part), []
-        if n > WORD_MAX:
-            raise ModelError(
-                f"the text: a word of {n:,} characters, expected at most {WORD_MAX:,}; put spaces in between"
-            )
-        after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-        ranks, pairs = self.ranks, self.pairs
-
-        def rank(i, j):
-            return ranks.get(part[i] + part[j]) if pairs is None else pairs.get((part[i], part[j]))
-
-        def offer(i, j):
-            best = rank(i, j)
-            if best is not None:
-                heapq.heappush(heap, best << 32 | i)
-
-        for i in range(n - 1):
-            offer(i, i + 1)
-        while heap:
-            best = heapq.heappop(heap)
-            i = best & 0xFFFFFFFF
-            j = after[i]
-            if part[i] is None or j >= n or rank(i, j) != best >> 32:
-                continue  # one of the two was merged with another since
-            part[i], part[j] = part[i] + part[j], None
-            k = after[i] = after[j]
-            if k < n:
-                before[k] = i
-                offer(i, k)
-            if before[i] >= 0:
-                offer(before[i], i)
-        ids = []
-        for piece in part:
-            if piece is None:
-                continue
-            found = self.ids.get(piece)
-            if found is not None:
-                ids.append(found)
-            elif self.flags & BYTE_FALLBACK:
-                ids += [self.bytes[b] for b in piece]
-            elif self.unk is not None and (not ids or ids[-1] != self.unk):
-                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
-        return ids
+        """A pattern for places in a text that no merge crosses, or None."""
+        return self.merger.apart
 
     def piece(self, token):
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
@@ -5954,40 +6147,35 @@ class Tokenizer:
         return "".join([stream.push(i) for i in ids]) + stream.flush()
 
 
-class TextStream:
-    """Tokens in, whole characters out: a character may span several tokens. start: drop the space that encode put first."""
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/find.py
+# Which tokenizer a model has.
 
-    def __init__(self, tokenizer, start=False):
-        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
-        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
-
-    def push(self, token):
-        raw = self.tokenizer.piece(token)
-        if self.strip and raw:
-            self.strip, raw = False, raw.removeprefix(b" ")
-        return self.decoder.decode(raw)
-
-    def flush(self):
-        """What is left at the end: U+FFFD for an unfinished character."""
-        return self.decoder.decode(b"", final=True)
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining marks: in a long text they are
-    put in order first, which changes nothing."""
-    from unicodedata import combining, normalize
-
-    if len(text) > LONG and not text.isascii():
-        if not hasattr(composed, "marks"):
-            marks = (
-                c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0])
-            )
-            composed.marks = re.compile(f"[{''.join(marks)}]{{64,}}")
-        ordered = lambda m: "".join(
-            sorted("".join(normalize("NFD", c) for c in m[0]), key=combining)
+def find_tokenizer(file, path=None):
+    """The Tokenizer at path, or else the one inside the model file (of open_model), or beside it;
+    None if the model was exported without one. Raises ModelError if it is another model's."""
+    c, inside = file.config, file.tensors.get("tokenizer")
+    beside = Path(file.path).parent / "tokenizer.bin"
+    if path is None and inside is not None:
+        tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
+    elif path is None and not any(c.tokenizer_sha256):
+        return None  # exported without one: what lies beside it is another model's
+    elif path is not None or beside.exists():
+        tokenizer = Tokenizer(path or beside)
+    else:
+        found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
+        raise ModelError(f"{found}; copy it there, or name it with -z")
+    if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
+        found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
+        where = printable(str(path or (file.path if inside else beside)))
+        raise ModelError(
+            f"{where}: tokenizer {found}… is of another model, expected {want}…; "
+            "use the one exported with it"
         )
-        text = composed.marks.sub(ordered, text)
-    return normalize("NFC", text)
+    if tokenizer.n_vocab > c.vocab_size:
+        found = f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}"
+        raise ModelError(f"{found}; use the one exported with it")
+    return tokenizer
 
 
 # ===== writing
@@ -5996,62 +6184,192 @@ def composed(text):
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the most likely."""
+class Rule(NamedTuple):
+    """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
 
-    temperature: float = 0.8
-    top_k: int = 40  # 0 = all
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64  # 0 = none, -1 = the whole context
+    name: str
+    flag: str
+    kind: type
+    default: float
+    least: float
+    most: float
+    metavar: str
+    help: str
+
+
+# In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
+# change logits by what came before, or in kernels/pick.py, for those that choose.
+# fmt: off
+RULES = (
+    Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
+         "temperature, 0 = most likely (default the model's, or 0.8)"),
+    Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
+         "of the N likeliest, 0 = all (default the model's, or 40)"),
+    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+         "of the likeliest with this share (the model's, or 0.95)"),
+    Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
+         "at least X times the best chance (default 0.05)"),
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+         "against recent tokens, 1 = off (default)"),
+    Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
+         "how many are recent, -1 = all (default 64)"),
+)
+# fmt: on
+
+
+class InRange:
+    """A number for each of RULES, by its name; ModelError for one out of its range."""
 
     def __post_init__(self):
-        limits = {
-            "temperature": (0, 100),
-            "top_k": (0, 1 << 31),
-            "top_p": (1e-9, 1),
-            "min_p": (0, 1),
-            "repeat_penalty": (1e-3, 1e3),
-            "repeat_last_n": (-1, 1 << 31),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+        for rule in RULES:
+            value = getattr(self, rule.name)
+            if not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}"
+                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+
+
+# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
+# most likely.
+Sampling = make_dataclass(
+    "Sampling",
+    [(rule.name, rule.kind, rule.default) for rule in RULES],
+    bases=(InRange,),
+    frozen=True,
+    namespace={"__module__": __name__},
+)
 
 
 class Sampler:
-    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel "pick"."""
+    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
+    "pick"."""
 
     def __init__(self, how, n, code):
         self.how, self.n, self.pick = how, n, code.function("pick")
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
-        self.block = Buffer(BEST + 16 * self.k)
-        self.settings = self.block.view(np.float64, BEST // 8)
-        self.settings[:3] = how.temperature, how.top_p, how.min_p
-        self.settings.view(np.int64)[TOP_K // 8] = self.k
+        self.block = Buffer(PICK.best + 16 * self.k)
+        self.settings = self.block.view(np.float64, PICK.best // 8)
+        for name in ACTING:
+            self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin):
-        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
-        logits, how = logits[: self.n], self.how
-        if how.repeat_penalty != 1.0 and how.repeat_last_n:
-            seen = np.unique(
-                recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-            ).astype(np.int64)
-            seen = seen[seen < self.n]
-            logits = logits.copy()
-            was, penalty = logits[seen], np.float32(how.repeat_penalty)
-            logits[seen] = np.where(was > 0, was / penalty, was * penalty)
-        self.settings[COIN // 8] = coin
+        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
+        logit is not finite."""
+        logits = self.penalised(logits[: self.n], recent)
+        self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
             return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
-        order = np.argsort(-logits, kind="stable")[
-            : self.k
-        ]  # so many are faster sorted than inserted
-        words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
+        # so many are faster sorted than inserted
+        order = np.argsort(-logits, kind="stable")[: self.k]
+        words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+
+    def penalised(self, logits, recent):
+        """The logits after the penalties: the same array if there are none, or else a copy."""
+        how = self.how
+        penalty = np.float32(how.repeat_penalty)
+        if penalty == 1 or not how.repeat_last_n:
+            return logits
+        last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
+        seen = np.unique(last).astype(np.int64)
+        seen = seen[seen < self.n]
+        was, logits = logits[seen], logits.copy()
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        return logits
+
+
+# -----------------------------------------------------------------------------
+# twofile/chances.py
+# Logits become chances.
+
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def likeliest(chances, n):
+    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
+    if not n:
+        return np.zeros((*chances.shape[:-1], 0), np.int64)
+    return np.argsort(-chances, kind="stable")[..., :n]
+
+
+# -----------------------------------------------------------------------------
+# twofile/answers.py
+# What was written, as OpenAI's objects.
+
+def completion(w, echo=""):
+    """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
+    text to put before it."""
+    began, first, last = w.clock
+    reading, writing = first - began, last - first
+    choice = {"text": echo + w.written, "index": 0, "logprobs": None}
+    if w.logprobs is not None:
+        choice["logprobs"] = logprob_lists(w)
+    return {
+        "id": f"cmpl-{random.getrandbits(64):016x}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": w.model_name,
+        "choices": [
+            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
+        ],
+        "usage": {
+            "prompt_tokens": w.n_prompt,
+            "completion_tokens": w.count,
+            "total_tokens": w.n_prompt + w.count,
+        },
+        "timings": {
+            "prompt_n": w.n_prompt,
+            "prompt_ms": 1000 * reading,
+            "prompt_per_second": w.n_prompt / max(reading, 1e-9),
+            "predicted_n": w.count,
+            "predicted_ms": 1000 * writing,
+            "predicted_per_second": w.count / max(writing, 1e-9),
+        },
+        "seed": w.seed,
+        "stop_reason": w.reason,
+    }
+
+
+def logprob_lists(w):
+    """OpenAI's legacy lists of the tokens that a Writer wrote."""
+    name = w.tokenizer.name if w.tokenizer else str
+    said = [c for c in w.chunks if c.token is not None]
+    at = len(w.tokenizer.decode(w.ids[: w.n_prompt]))
+    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
+    return {
+        "tokens": [name(c.token) for c in said],
+        "token_logprobs": [c.logprob for c in said],
+        "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
+        "text_offset": list(ends)[: len(said)],
+    }
+
+
+def put_prompt_first(lists, ids, logits, n_top, tokenizer):
+    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
+    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
+    name, chances = tokenizer.name, log_softmax(logits[:, : tokenizer.n_vocab])
+    best = likeliest(chances, n_top)
+    stream = TextStream(tokenizer, start=True)
+    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
+    rows = [
+        {name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())
+    ]
+    lists["tokens"][:0] = map(name, ids)
+    lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
+    lists["top_logprobs"][:0] = [None] + rows
+    lists["text_offset"][:0] = starts
+
+
+def chat_completion(value):
+    """A completion object as a chat completion object."""
+    (choice,) = value["choices"]
+    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+    return value | {"object": "chat.completion"}
 
 
 # -----------------------------------------------------------------------------
@@ -6060,10 +6378,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
+    "context", and no token.
 
-    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top, [(id, logprob)] of the
-    likeliest, best first.
+    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
+    [(id, logprob)] of the likeliest, best first.
     """
 
     text: str
@@ -6071,13 +6390,6 @@ class Chunk:
     finish_reason: str | None = None
     logprob: float | None = None
     top: tuple = ()
-
-
-def log_softmax(logits):
-    """float32 logits [..., vocab] -> float64 log-probabilities."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def begun(text, stop):
@@ -6088,13 +6400,17 @@ def begun(text, stop):
 
 
 class Writer:
-    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
+    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
+    which it keeps.
 
-    prompt: str or ids. max_tokens: None = until the end token or a full context. stop: strings that end the text and are not
-    part of it. seed: int, None = random. logprobs: None, or how many of the likeliest tokens to tell. how: the fields of
-    Sampling; what is left out is as the file says (Model.sampling), or else as there.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None until it ends), chunks, clock
-    (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
+    max_tokens: None = until the end token or a full context. stop: strings that end the text and
+    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
+    tokens to tell. how: the fields of Sampling; what is left out is as the file says
+    (Model.sampling), or else as there.
+    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
+    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
+    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -6113,61 +6429,40 @@ class Writer:
         if len(self.stops) > 64 or (logprobs or 0) > 100:
             found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
             raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
-        self.model, self.tokenizer, self.logprobs, self.sampler = (
-            model,
-            model.tokenizer,
-            logprobs,
-            None,
-        )
-        ids = self.ids = model._check(
-            model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt
-        )
-        self.n_prompt, self.count, self.reason, self.chunks, room = (
-            len(ids),
-            0,
-            None,
-            [],
-            model.n_ctx - len(ids),
-        )
+        ids = self.ids = model.prompt(prompt)
+        room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
-            raise ModelError(
-                f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c"
-            )
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise ModelError(f"{found}; shorten it, or raise -c")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
+        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
-        self.ends = (
-            set()
-            if ignore_eos
-            else set(self.tokenizer.stops)
-            if self.tokenizer
-            else {model.config.eos}
-        )
-        self.text = TextStream(
-            self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        )
-        self.held = ""
-        self.said = ()  # logprob and top of the token chosen last
+        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        # what a model can only give or tell when it has run
+        self.make_sampler, self.sampler = model.sampler, None
+        self.not_finite = model.not_finite
+        self.model_name = os.path.basename(model.file.path)
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
+        self.chunks = []
 
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size]."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
+        if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            n = self.tokenizer.n_vocab if self.tokenizer else self.model.config.vocab_size
-            self.sampler = Sampler(self.how, n, self.model.code)
+            self.sampler = self.make_sampler(self.how)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
-            raise self.model.not_finite(len(self.ids))
+            raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
-            best = (
-                np.argsort(-chances, kind="stable")[: self.logprobs].tolist()
-                if self.logprobs
-                else []
-            )
+            best = likeliest(chances, self.logprobs).tolist()
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
@@ -6180,10 +6475,10 @@ class Writer:
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
-        cut = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
-        if cut >= 0:
+        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        if end >= 0:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:cut], None, "stop"))
+            return self._keep(Chunk(self.held[:end], None, "stop"))
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
@@ -6197,53 +6492,19 @@ class Writer:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
+    def weigh(self, judge=None):
+        """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
+        needs logprobs."""
+        said = [c.logprob for c in self.chunks if c.token is not None]
+        if judge:
+            self.worth = judge(self.written)
+        else:
+            self.worth = sum(said) / len(said) if said else -math.inf
+
     def completion(self, echo=""):
-        """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
-        began, first, last = self.clock
-        reading, writing, name = (
-            first - began,
-            last - first,
-            self.tokenizer.name if self.tokenizer else str,
-        )
-        choice = {"text": echo + self.written, "index": 0, "logprobs": None}
-        if self.logprobs is not None:
-            said, at = (
-                [c for c in self.chunks if c.token is not None],
-                len(self.tokenizer.decode(self.ids[: self.n_prompt])),
-            )
-            choice["logprobs"] = {
-                "tokens": [name(c.token) for c in said],
-                "token_logprobs": [c.logprob for c in said],
-                "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-                "text_offset": [
-                    at + n
-                    for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)
-                ][: len(said)],
-            }
-        return {
-            "id": f"cmpl-{random.getrandbits(64):016x}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": os.path.basename(self.model.file.path),
-            "choices": [
-                {**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}
-            ],
-            "usage": {
-                "prompt_tokens": self.n_prompt,
-                "completion_tokens": self.count,
-                "total_tokens": self.n_prompt + self.count,
-            },
-            "timings": {
-                "prompt_n": self.n_prompt,
-                "prompt_ms": 1000 * reading,
-                "prompt_per_second": self.n_prompt / max(reading, 1e-9),
-                "predicted_n": self.count,
-                "predicted_ms": 1000 * writing,
-                "predicted_per_second": self.count / max(writing, 1e-9),
-            },
-            "seed": self.seed,
-            "stop_reason": self.reason,
-        }
+        """What was written as OpenAI's completion object, with llama-server's timings. echo: text
+        to put before it."""
+        return completion(self, echo)
 
 
 # -----------------------------------------------------------------------------
@@ -6259,10 +6520,11 @@ def alike(a, b):
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
     """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
 
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at position.
-    guess(all ids so far) -> ids that may come next: they are fed along with the next token, and where they prove right
-    their logits save a step. Since a step gives the same bits for many tokens as for one, guesses never change the text.
-    Knows nothing of text, weights or the clock, so a test can drive it with three lines of fake model.
+    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
+    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
+    token, and where they prove right their logits save a step. Since a step gives the same bits for
+    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
+    clock, so a test can drive it with three lines of fake model.
     """
     ids, end = list(prompt), len(prompt) + max_new
     rows, ahead = step(prompt, 0, 1), []
@@ -6280,8 +6542,9 @@ def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
 
 
 class Lookup:
-    """Guesses by looking up what followed the last three tokens when they last stood in the text (prompt lookup decoding,
-    Saxena 2023). It guesses further while it is right, and less and less often while it is wrong."""
+    """Guesses by looking up what followed the last three tokens when they last stood in the text
+    (prompt lookup decoding, Saxena 2023). It guesses further while it is right, and less and less
+    often while it is wrong."""
 
     def __init__(self):
         self.after, self.known, self.last, self.at = {}, 3, [], 0
@@ -6311,161 +6574,132 @@ def line_seed(seed, name):
 
 
 # -----------------------------------------------------------------------------
-# twofile/model.py
-# What a program imports: text in, text out.
+# twofile/engine.py
+# A model file on this machine: what it takes to run, and who runs it.
 
-CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-CACHE_HEADER = struct.Struct(
-    "<8sIIQ32s32s"
-)  # magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+class Engine:
+    """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
-
-class Model:
-    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
-
-    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or tokenizer.bin beside it.
-    n_ctx: positions of the KV cache, 0 = the model's. n_threads: None = the cores this process may use.
-    kv: "f16" or "f32" cache; None = f32 for f32 models, else f16. verbose: notices (compiling, cache) on stderr. id: the model
-    id that the file must have, 64 hex digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
-    Raises ModelError with a message in four parts: which file, what was found, what was expected, what to do.
+    file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
+    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
+    said goes there. Raises ModelError for what is out of range.
+    Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
-    def __init__(
-        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
-    ):
-        self.settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.file, self.name = open_model(path), printable(str(path))  # the name is for messages
-        if id is not None:
-            check_id(self.file, id)
-        c = self.config = self.file.config
-        if not 0 <= n_ctx <= c.max_ctx:
+    def __init__(self, file, n_ctx, threads, kv, notice):
+        self.file, self.name, self.notice = file, printable(file.path), notice
+        most, cores = file.config.max_ctx, available_cores() if threads is None else threads
+        if not 0 <= n_ctx <= most:
+            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
+            raise ModelError(f"{found}; choose less")
+        if not 1 <= cores <= 1024:
+            wants = f"expected 1 to 1024; leave it out for {available_cores()}"
+            raise ModelError(f"{cores} threads, {wants}")
+        self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
+        self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
+        self.recurrent, self.playing, self.spare = has_states(file.config), None, []
+
+    def cache_bytes(self, n_ctx):
+        """What a cache of so many positions takes."""
+        return cache_bytes(self.file.config, self.kv, n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        n = self.n_ctx
+        while not self.asked and n > 512 and places * self.cache_bytes(n) > total_memory() // 2:
+            n //= 2
+        if n < self.n_ctx:
+            need = places * self.cache_bytes(self.n_ctx)
+            what = f"{places} contexts" if places > 1 else "the context"
+            would = f"{self.n_ctx} would take {need:,} bytes of memory"
+            self.notice(f"{what} of {n} tokens; {would}; -c asks for more")
+            self.n_ctx = n
+
+    def build(self, n_ctx, places):
+        """A new Forward of so many contexts, or a ModelError that says what they take."""
+        need, have = places * self.cache_bytes(n_ctx), total_memory()
+        try:
+            if need > have:
+                raise MemoryError
+            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+        except MemoryError as e:
+            need = next((n for n in e.args if isinstance(n, int)), need)
+            what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
+            if places > 1:
+                what, less = f"{places} contexts of {n_ctx} tokens take", "-c or -np"
             raise ModelError(
-                f"context of {n_ctx} tokens, expected 1 to the {c.max_ctx} of {printable(str(path))}; choose less"
-            )
-        self.n_ctx = n_ctx or c.max_ctx
-        self.n_threads = available_cores() if n_threads is None else n_threads
-        if not 1 <= self.n_threads <= 1024:
-            raise ModelError(
-                f"{self.n_threads} threads, expected 1 to 1024; leave it out for {available_cores()}"
-            )
-        f32 = self.file.tensors["embed"].dtype == "f32"
-        self.kv = kv or ("f32" if f32 else "f16")
-        self.notice = (
-            (lambda text: print(f"run.py: {text}", file=sys.stderr, flush=True))
-            if verbose
-            else (lambda text: None)
+                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
+            ) from None
+
+    def borrow(self, places):
+        """A Forward of so many slots, each of the whole context: a spare one, or new. It comes back
+        by give_back()."""
+        if not 1 <= places <= WANTED_MAX:
+            found = f"{places} texts at once, expected 1 to {WANTED_MAX}"
+            raise ModelError(f"{found}; choose less, the others wait")
+        for n, forward in enumerate(self.spare):
+            if forward.n_slots == places:
+                return self.spare.pop(n)
+        return self.build(self.n_ctx, places)
+
+    def give_back(self, forward):
+        """Take a Forward of borrow() for the next who wants one."""
+        self.spare.append(forward)
+
+    def play(self, forward, tokens, positions, slots, wanted):
+        """A pass of one of the Forwards -> logits float32 [len(wanted), vocab_size]."""
+        self.playing = forward
+        return forward(tokens, positions, slots, wanted)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        where = self.playing.where_not_finite()
+        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
+        return ModelError(
+            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
         )
-        self.tokenizer = self._find_tokenizer(tokenizer)
-        said = {
-            "temperature": c.sampling.temperature,
-            "top_p": c.sampling.top_p,
-            "top_k": c.sampling.top_k,
-        }
-        self.sampling = {
-            name: round(value, 6) for name, value in said.items() if value
-        }  # what the file says of it
-        self.forward, self.spare, self.lock = None, [], threading.RLock()
-        self.playing = None  # the Forward of the last pass
-        self.fed, self.owner = (
-            [],
-            None,
-        )  # the ids whose keys and values are in the cache, and the list they were taken from
-        # some layers may keep states, which cannot be cut as keys and values can: a number of those ids, the states after them
-        self.recurrent, self.kept = has_states(c), (0, [])
-        self.fit(1)
-        if self.file.size > total_memory():
-            self.notice(
-                f"{self.name} is larger than memory ({self.file.size:,} bytes): it runs at the speed of the disk"
-            )
 
-    def __getstate__(self):
-        return self.settings
+    def of_use(self, ids, others):
+        """How many of the ids of a cache are of use for others: all that are alike; of states, all
+        or none."""
+        n = alike(ids, others)
+        return n if not self.recurrent or n == len(ids) else 0
 
-    def __setstate__(self, settings):
-        self.__init__(**settings)
 
-    def _find_tokenizer(self, path):
-        c, inside = self.config, self.file.tensors.get("tokenizer")
-        beside = Path(self.file.path).parent / "tokenizer.bin"
-        if path is None and inside is not None:
-            tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
-        elif path is None and not any(c.tokenizer_sha256):
-            return None  # exported without one: what lies beside it is another model's
-        elif path is not None or beside.exists():
-            tokenizer = Tokenizer(path or beside)
-        else:
-            where = printable(str(beside))
-            raise ModelError(
-                f"{where}: not found; expected this model's tokenizer; copy it there, or name it with -z"
-            )
-        if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
-            found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
-            where = printable(str(path or (self.file.path if inside else beside)))
-            raise ModelError(
-                f"{where}: tokenizer {found}… is of another model, expected {want}…; use the one exported with it"
-            )
-        if tokenizer.n_vocab > c.vocab_size:
-            n = tokenizer.n_vocab
-            raise ModelError(
-                f"tokenizer has {n} tokens, the model {c.vocab_size}; use the one exported with it"
-            )
-        return tokenizer
+# -----------------------------------------------------------------------------
+# twofile/session.py
+# One text in the cache.
 
-    def _need_tokenizer(self):
-        if self.tokenizer is None:
-            raise ModelError(
-                f"{self.name}: exported without a tokenizer; expected one to read text; give ids, or -z FILE"
-            )
-        return self.tokenizer
+class Session:
+    """One text in the cache of a Forward of an Engine: what is read again is not computed again.
 
-    @property
-    def info(self):
-        """What the file says of itself, as a dict of plain values."""
-        c, t = self.config, self.file.tensors
-        shapes = {
-            "dim": c.dim,
-            "layers": c.n_layers,
-            "heads": c.heads.n,
-            "kv_heads": c.heads.kv,
-            "head_dim": c.heads.size,
-        }
-        matrices = [x for x in t.values() if x.type in MATRIX_TYPES and len(x.shape) == 2]
-        weights = [
-            x
-            for x in t.values()
-            if x.type in MATRIX_TYPES and x.name[-2:] != ".s" and x.name[:4] != "rope"
-        ]
-        return {
-            "file": self.file.path,
-            "bytes": self.file.size,
-            "model_id": self.file.model_id,
-            "architecture": printable(c.arch_tag),
-            "parameters": sum(math.prod(x.shape) for x in weights),
-            "type": "/".join(sorted({x.dtype for x in matrices})),
-            **shapes,
-            "ffn_dim": c.ffn.width,
-            "vocab_size": c.vocab_size,
-            "max_ctx": c.max_ctx,
-            "ctx": self.n_ctx,
-            "memory_at_ctx": self.file.size + self._cache_bytes(self.n_ctx),
-            "kv_bytes_at_ctx": self._cache_bytes(self.n_ctx),
-            "sampling": self.sampling or None,
-            "tokenizer": self.tokenizer and self.tokenizer.sha256.hex(),
-            "chat": self.tokenizer and self.tokenizer.chat_form(),
-            "note": printable(self.file.note),
-        }
+    Attributes: forward (None until ready()), fed (the ids whose keys and values are in the cache),
+    owner (the list they were taken from), kept (a number of those ids, and the states after them,
+    since states cannot be cut as keys and values can), lock (held while a text is read on).
+    """
 
-    def _cache_bytes(self, n_ctx):
-        """Of one sequence: keys and values of so many positions, and states."""
-        return cache_bytes(self.config, self.kv, n_ctx)
+    def __init__(self, engine):
+        self.engine, self.recurrent = engine, engine.recurrent
+        self.forward, self.lock = None, threading.RLock()
+        self.fed, self.owner, self.kept = [], None, (0, [])
 
-    def _keep(self):
+    def ready(self, n_ctx):
+        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
+        seldom need a new one. Raises ModelError if memory has no room for it."""
+        if self.forward is None or self.forward.n_ctx < n_ctx:
+            n_ctx = min(self.engine.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
+            self.forward, self.fed = self.engine.build(n_ctx, 1), []
+            self.owner, self.kept = None, (0, [])
+        return self.forward
+
+    def keep(self):
         """Keep the states as they are now, so that the cache can be taken back to here."""
         self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
 
-    def _back(self, n):
-        """Take the cache back to its first n ids; where there are states, to where they were kept, or to nothing. -> how many
-        are left."""
+    def back(self, n):
+        """Take the cache back to its first n ids; where there are states, to where they were kept,
+        or to nothing. -> how many are left."""
         fed = self.fed
         if n < len(fed) and self.recurrent:
             self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
@@ -6478,386 +6712,306 @@ class Model:
         self.fed = fed
         return n
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts takes half of memory."""
-        n = self.n_ctx
-        while (
-            not self.settings["n_ctx"]
-            and n > 512
-            and places * self._cache_bytes(n) > total_memory() // 2
-        ):
-            n //= 2
-        if n < self.n_ctx:
-            need = places * self._cache_bytes(self.n_ctx)
-            many = f"{places} contexts" if places > 1 else "the context"
-            self.notice(
-                f"{many} of {n} tokens; {self.n_ctx} would take {need:,} bytes of memory; -c asks for more"
-            )
-            self.n_ctx = n
-
-    def _build(self, n_ctx, places):
-        """A new Forward of so many contexts, or a ModelError that says what they take."""
-        need, have = places * self._cache_bytes(n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            forward = Forward(self.file, n_ctx, places, self.kv, self.n_threads, self.notice)
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            what = (
-                f"{places} contexts of {n_ctx} tokens take"
-                if places > 1
-                else f"a context of {n_ctx} tokens takes"
-            )
-            less = "-c or -np" if places > 1 else "-c or -n"
-            raise ModelError(
-                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
-            ) from None
-        self.code = forward.code
-        return forward
-
-    def _open(self, n_ctx):
-        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts seldom need a new one."""
-        if self.forward is None or self.forward.n_ctx < n_ctx:
-            n_ctx = min(self.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
-            self.forward, self.fed = self._build(n_ctx, 1), []
-            self.owner, self.kept = None, (0, [])
-        return self.forward
-
-    def _step(self, text, ids, position, wanted):
-        """Logits after each of the last wanted of ids, which begin at position of text (a list of ids, of which those before
-        position count). What the cache holds of them is not computed again."""
+    def step(self, text, ids, position, wanted):
+        """Logits after each of the last wanted of ids, which begin at position of text (a list of
+        ids, of which those before position count). What the cache holds of them is not computed
+        again."""
         if self.owner is not text:  # another text was here since
             ids, position, self.owner = text[:position] + ids, 0, text
-        n, self.playing = position, self.forward
-        while (
-            n < position + len(ids) - wanted
-            and n < len(self.fed)
-            and self.fed[n] == ids[n - position]
-        ):
+        n, end = position, position + len(ids)
+        while n < end - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
             n += 1
-        n = self._back(n)
+        n = self.back(n)
         if n < position:
             ids, position = text[:position] + ids, 0
-        while n < position + len(ids):
-            left = position + len(ids) - n
-            size = (
-                left if left <= CHUNK else min(CHUNK, left - wanted)
-            )  # those wanted are all in the last pass
-            if (
-                self.recurrent and left > wanted
-            ):  # and alone there: what comes before them may be wanted again
-                size = min(CHUNK, left - wanted)
+        while n < end:
+            left = end - n
+            # those wanted are all in the last pass; with states alone there: what comes before them
+            # may be wanted again
+            whole = left <= CHUNK and not (self.recurrent and left > wanted)
+            size = left if whole else min(CHUNK, left - wanted)
             part = ids[n - position : n - position + size]
-            rows = range(size - wanted, size) if n + len(part) == position + len(ids) else []
+            rows = range(size - wanted, size) if size == left else []
             fed, self.fed = self.fed, [] if self.recurrent else self.fed
-            logits = self.forward(part, range(n, n + len(part)), [0] * len(part), rows)
+            logits = self.engine.play(self.forward, part, range(n, n + size), [0] * size, rows)
             fed += part
-            self.fed, n = fed, n + len(part)
+            self.fed, n = fed, n + size
             if self.recurrent and left - size == wanted:
-                self._keep()
+                self.keep()
         return logits
 
-    def not_finite(self, position):
-        """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        where = self.playing.where_not_finite()
-        self.fed = [] if self.recurrent else self.fed  # states have seen the pass twice
-        found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
-
-    def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before it costs time or room."""
-        longest = self._need_tokenizer().longest
-        least = -(-len(text) // longest) if longest else 1
-        if least > self.n_ctx:
-            found = f"{len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx}; shorten it, or raise -c"
-            )
-        return text
-
-    def tokenize(self, text, add_bos=True):
-        """-> ids; with the begin token if the model has one and add_bos."""
-        return self._need_tokenizer().encode(text, add_bos)
-
-    def encode_chat(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins; see Tokenizer.encode_chat."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
-                self.short(m["content"])
-        return self._need_tokenizer().encode_chat(messages)
-
-    def detokenize(self, ids):
-        """-> str"""
-        return self._need_tokenizer().decode(ids)
-
     def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]."""
-        ids = self._check(ids)
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
         with self.lock:
-            self._open(len(ids))
+            self.ready(len(ids))
             ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
             return np.concatenate(
-                [self._step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
+                [self.step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
             )
-
-    def _check(self, ids):
-        ids = [int(i) for i in ids]
-        wrong = [i for i in ids if not 0 <= i < self.config.vocab_size]
-        if not ids or wrong or len(ids) > self.n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            raise ModelError(
-                f"prompt: {found}, expected 1 to {self.n_ctx} ids below {self.config.vocab_size}; shorten it, or raise -c"
-            )
-        return ids
 
     def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the speed, nothing else."""
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
         with self.lock:
-            self._open(len(w.ids) + w.limit)
+            self.ready(len(w.ids) + w.limit)
 
         def step(ids, position, n):
-            rows = self._step(w.ids, ids, position, n)
+            rows = self.step(w.ids, ids, position, n)
             return rows.copy() if n > 1 else rows  # more than one row outlives the lock
 
-        guess = (
-            Lookup() if lookup and not self.recurrent else lambda ids: []
-        )  # states could not forget what was guessed wrong
+        # states could not forget what was guessed wrong
+        guess = Lookup() if lookup and not self.recurrent else lambda ids: []
         tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
         while w.reason is None:
             with self.lock:
                 token = next(tokens, None)
             yield w.push(token)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """Yield Chunks of the text that follows prompt; options as in Writer."""
-        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        error = self.engine.not_finite(position)
+        if self.recurrent:
+            self.forget()  # states have seen the pass twice
+        return error
 
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+    def forget(self):
+        """What is in the cache is of no text."""
+        self.fed = []
 
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
-        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists, for the prompt's tokens too
-        if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
-        for _ in self.write(w):
-            pass
-        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
-        value = w.completion(text)
-        if echo and w.logprobs is not None:
-            self._echo(w.ids[: w.n_prompt], value["choices"][0]["logprobs"], w.logprobs)
-        return value
+    def adopt(self, ids):
+        """What was put into the cache is of these ids."""
+        self.fed, self.owner = ids, None
+        self.keep()
 
-    def _echo(self, ids, lists, n_top):
-        """Put the prompt's tokens before those of legacy logprobs lists. The first has nothing before it, so no chance."""
-        name, chances = (
-            self.tokenizer.name,
-            log_softmax(self.logits(ids)[:, : self.tokenizer.n_vocab]),
-        )
-        best = np.argsort(-chances, kind="stable")[:, :n_top]
-        stream = TextStream(self.tokenizer, start=True)
-        starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-        lists["tokens"][:0] = map(name, ids)
-        lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-        rows = [
-            {name(i): float(row[i]) for i in order}
-            for row, order in zip(chances[:-1], best.tolist())
-        ]
-        lists["top_logprobs"][:0] = [None] + rows
-        lists["text_offset"][:0] = starts
+    def known(self, n=None):
+        """-> the ids in the cache, or the first n of them, and the states after them; where there
+        are states, as many ids as they were kept for."""
+        if self.recurrent:
+            fed, states = self.fed[: self.kept[0]], self.kept[1]
+        else:
+            fed, states = self.fed[:n], []
+        return fed, states or list(self.forward.state(0))
 
-    def create_chat_completion(self, messages, max_tokens=None, **options):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in Writer."""
-        value = self(self.encode_chat(messages), max_tokens, **options)
-        (choice,) = value["choices"]
-        choice["message"] = {"role": "assistant", "content": choice.pop("text")}
-        return value | {"object": "chat.completion"}
 
-    # many texts at once
+# -----------------------------------------------------------------------------
+# twofile/prompts.py
+# What a user gives becomes ids that fit.
 
-    def _places(self, places):
-        """A Forward of so many slots, each of the whole context: a spare one, or new."""
-        if not 1 <= places <= WANTED_MAX:
+class Prompts:
+    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
+
+    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+
+    def need_tokenizer(self):
+        """The tokenizer, or a ModelError."""
+        if self.tokenizer is None:
             raise ModelError(
-                f"{places} texts at once, expected 1 to {WANTED_MAX}; choose less, the others wait"
+                f"{self.engine.name}: exported without a tokenizer; "
+                "expected one to read text; give ids, or -z FILE"
             )
-        for n, forward in enumerate(self.spare):
-            if forward.n_slots == places:
-                return self.spare.pop(n)
-        return self._build(self.n_ctx, places)
+        return self.tokenizer
 
-    def together(self, writers, places=8):
-        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they come. writers: any iterable
-        of Writers of this model, or None for "not yet"; the next one takes the place of one that ends (Yu et al. 2022). Each
-        gets the bits that it would get alone. A beginning that another text has in the cache is copied, and waited for while
-        it is being read."""
-        forward, writers, more, coming = self._places(places), iter(writers), True, None
-        active, fed = {}, [[] for _ in range(places)]
-        try:
-            while active or more:
-                while more and len(active) < places:
-                    coming = coming or next(writers, 0)
-                    if not coming:
-                        more, coming = coming is None, None
-                        break
-                    known = [self._alike(ids, coming.ids[:-1]) for ids in fed]
-                    reading = [
-                        (w, self._end(w))
-                        for slot, w in active.items()
-                        if len(fed[slot]) < self._end(w)
-                    ]
-                    if any(
-                        self._alike(w.ids[:end], coming.ids[:-1]) > max(known) + KEYS
-                        for w, end in reading
-                    ):
-                        break
-                    slot = max(set(range(places)) - active.keys(), key=known.__getitem__)
-                    source = max(range(places), key=known.__getitem__)
-                    if known[source] > known[slot]:
-                        forward.copy(source, slot, known[source])
-                    fed[slot], active[slot], coming = coming.ids[: known[source]], coming, None
-                if active:
-                    yield from self._pass(forward, active, fed)
-        finally:
-            self.spare.append(forward)
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        least = -(-len(text) // longest) if longest else 1
+        if least > n_ctx:
+            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+        return text
 
-    def _alike(self, ids, others):
-        """How many of the ids of a cache are of use for others: all that are alike; of states, all or none."""
-        n = alike(ids, others)
-        return n if not self.recurrent or n == len(ids) else 0
+    def tokenize(self, text, add_bos=True):
+        """text -> ids, of any length."""
+        return self.need_tokenizer().encode(text, add_bos)
 
-    def _end(self, w):
-        """How much of a text is read before it is of use to others; states, before the last token of its prompt."""
-        return w.n_prompt - self.recurrent
+    def conversation(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins."""
+        for m in messages if isinstance(messages, list) else ():
+            if isinstance(m, dict) and isinstance(m.get("content"), str):
+                self.short(m["content"])
+        return self.need_tokenizer().encode_chat(messages)
 
-    def _pass(self, forward, active, fed):
-        """One pass over the active {slot: Writer}; fed: for each slot the ids in its cache. -> [(Writer, Chunk)]"""
+    def prompt(self, given):
+        """str or ids -> ids, at least one and no more than the context has room for."""
+        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
+
+    def check(self, ids):
+        """ids as a list of int."""
+        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
+        n_vocab = self.engine.file.config.vocab_size
+        wrong = [i for i in ids if not 0 <= i < n_vocab]
+        if not ids or wrong or len(ids) > n_ctx:
+            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
+            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
+            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return ids
+
+    def begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self.need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            what = f"{self.engine.name}: no begin and no end token"
+            raise ModelError(f"{what}, expected one; give a context")
+        return found
+
+
+# -----------------------------------------------------------------------------
+# twofile/together.py
+# Many texts written at once, the weights read once for all.
+
+def write_together(engine, writers, places):
+    """Yield (Writer, Chunk) as they come; see Model.together."""
+    forward, writers, more, coming = engine.borrow(places), iter(writers), True, None
+    slots = Slots(engine, forward)
+    try:
+        while slots.active or more:
+            while more and len(slots.active) < places:
+                coming = coming or next(writers, 0)
+                if not coming:
+                    more, coming = coming is None, None
+                    break
+                if slots.being_read(coming):
+                    break
+                slots.take(coming)
+                coming = None
+            if slots.active:
+                yield from slots.play()
+    finally:
+        engine.give_back(forward)
+
+
+class Slots:
+    """The places of a Forward: which Writer is in each (active, {slot: Writer}), and which ids its
+    cache holds (fed)."""
+
+    def __init__(self, engine, forward):
+        self.engine, self.forward = engine, forward
+        self.active, self.fed = {}, [[] for _ in range(forward.n_slots)]
+
+    def common(self, w):
+        """How many of the ids of each slot's cache a Writer can use."""
+        return [self.engine.of_use(ids, w.ids[:-1]) for ids in self.fed]
+
+    def end(self, w):
+        """How much of a text is read before it is of use to others; states, before the last token
+        of its prompt."""
+        return w.n_prompt - self.engine.recurrent
+
+    def being_read(self, coming):
+        """Whether a beginning of a Writer's text is being read for another: it had better wait."""
+        most = max(self.common(coming)) + KEYS
+        reading = [w for slot, w in self.active.items() if len(self.fed[slot]) < self.end(w)]
+        return any(
+            self.engine.of_use(w.ids[: self.end(w)], coming.ids[:-1]) > most for w in reading
+        )
+
+    def take(self, w):
+        """Give a Writer the free slot that holds most of its text, and what another holds of it."""
+        known, places = self.common(w), range(len(self.fed))
+        slot = max(set(places) - self.active.keys(), key=known.__getitem__)
+        source = max(places, key=known.__getitem__)
+        if known[source] > known[slot]:
+            self.forward.copy(source, slot, known[source])
+        self.fed[slot], self.active[slot] = w.ids[: known[source]], w
+
+    def play(self):
+        """One pass over the active Writers. -> [(Writer, Chunk)]"""
         tokens, positions, slots, ready, out = [], [], [], {}, []
-        for slot, w in sorted(
-            active.items(), key=lambda item: len(item[1].ids) - len(fed[item[0]])
-        ):  # those who write first
-            at = len(fed[slot])
-            end = self._end(w) if at < self._end(w) else len(w.ids)
+        behind = lambda item: len(item[1].ids) - len(self.fed[item[0]])
+        for slot, w in sorted(self.active.items(), key=behind):  # those who write first
+            at = len(self.fed[slot])
+            end = self.end(w) if at < self.end(w) else len(w.ids)
             part = w.ids[at : min(end, at + CHUNK - len(tokens))]
             tokens += part
             positions += range(at, at + len(part))
             slots += [slot] * len(part)
-            fed[slot] += part
-            if part and len(fed[slot]) == len(w.ids):
+            self.fed[slot] += part
+            if part and len(self.fed[slot]) == len(w.ids):
                 ready[slot] = len(tokens) - 1
-        self.playing = forward
-        logits = forward(tokens, positions, slots, list(ready.values()))
+        logits = self.engine.play(self.forward, tokens, positions, slots, list(ready.values()))
         for slot, row in zip(ready, logits):
-            w = active[slot]
+            w = self.active[slot]
             out.append((w, w.push(w.choose(row) if w.limit else None)))
             if w.reason is None and w.count == w.limit:
                 out.append((w, w.push(None)))
             if w.reason:
-                del active[slot]
+                del self.active[slot]
         return out
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together; options as in Writer. The seed of
-        each derives from seed and its number."""
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(prompts)
-        ]
-        for _ in self.together(writers, max(1, min(places, len(writers)))):
-            pass
-        return [w.written for w in writers]
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with .worth: what judge(text)
-        says, or else the mean log-probability of its tokens."""
-        options["logprobs"] = options.get("logprobs") or 0
-        seed = random.getrandbits(32) if seed is None else seed
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        for _ in self.together(writers, min(places, n)):
-            pass
-        for w in writers:
-            said = [c.logprob for c in w.chunks if c.token is not None]
-            w.worth = judge(w.written) if judge else sum(said) / len(said) if said else -math.inf
-        return sorted(writers, key=lambda w: -w.worth)
+def best_first(writers, judge):
+    """Finished Writers, weighed, the best first; equals stay in their order."""
+    for w in writers:
+        w.weigh(judge)
+    return sorted(writers, key=lambda w: -w.worth)
 
-    # given texts
+
+# -----------------------------------------------------------------------------
+# twofile/scores.py
+# What a model says of given texts.
+
+class Scores:
+    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts."""
+
+    def __init__(self, session, prompts):
+        self.session, self.prompts = session, prompts
 
     def score(self, ids, first=1):
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64 array, bool array: was it the
-        likeliest of all."""
-        ids, chances, greedy = list(ids), [], []
-        self._check(ids[:-1] or ids)  # the last is never read
-        with self.lock:
-            self._open(len(ids))
+        """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
+        likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
+        numbers."""
+        ids, chances, greedy, session = list(ids), [], [], self.session
+        self.prompts.check(ids[:-1] or ids)  # the last is never read
+        with session.lock:
+            session.ready(len(ids))
             for at in range(first, len(ids), WANTED_MAX):
                 part = np.array(ids[at : at + WANTED_MAX])
-                rows = self._step(ids, ids[: at + len(part) - 1], 0, len(part))
+                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))
                 if not np.isfinite(rows).all():
-                    raise self.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
+                    raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
                 chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
                 greedy.append(rows.argmax(1) == part)
-        return np.concatenate(chances or [np.zeros(0)]), np.concatenate(
-            greedy or [np.zeros(0, bool)]
-        )
+        none = np.zeros(0), np.zeros(0, bool)
+        return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
     def loglikelihood(self, context, continuation):
-        """-> (log-probability of continuation after context, whether greedy sampling would write it). str or ids both. White
-        space at the end of context counts to the continuation, as in lm-evaluation-harness."""
+        """See Model.loglikelihood."""
+        tokenize, begin = self.prompts.tokenize, self.prompts.begin
         if isinstance(context, str):
             text = context.rstrip()
-            whole, first = (
-                self.tokenize(self.short(context + continuation)),
-                len(self.tokenize(text)),
-            )
+            whole = tokenize(self.prompts.short(context + continuation))
+            first = len(tokenize(text))
             if not text and not first:
-                whole, first = [self._begin(), *whole], 1
+                whole, first = [begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = list(context) or [self._begin()]
+            context = list(context) or [begin()]
             whole, first = context + list(continuation), len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def _begin(self):
-        """The token that stands before a text's first: begin, or else end."""
-        t = self._need_tokenizer()
-        found = t.bos if t.bos is not None else t.eos
-        if found is None:
-            raise ModelError(
-                f"{self.name}: no begin and no end token, expected one; give a context"
-            )
-        return found
+    def rolling(self, text, n_ctx):
+        """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
+        ids, total = [self.prompts.begin()], 0
+        ids += self.prompts.tokenize(text, add_bos=False) if isinstance(text, str) else text
+        for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
+            start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
+            total += float(self.score(ids[start:end], first - start)[0].sum())
+        return total
 
-    def loglikelihood_rolling(self, text):
-        """Log-probability of a whole text (str or ids, of any length), each token once, in windows of the context, the last one
-        full too, as in lm-evaluation-harness."""
-        ids = [
-            self._begin(),
-            *(self.tokenize(text, add_bos=False) if isinstance(text, str) else text),
-        ]
-        ends = range(self.n_ctx + 1, len(ids) + self.n_ctx, self.n_ctx)
-        spans = [
-            (max(0, min(end, len(ids)) - self.n_ctx - 1), end - self.n_ctx, end) for end in ends
-        ]
-        return sum(
-            float(self.score(ids[start:end], first - start)[0].sum()) for start, first, end in spans
-        )
-
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
-        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of each scored -> dict of
-        perplexity, error (its standard error), bits_per_byte, tokens (scored), windows, n_ctx."""
-        ids, n, t = self.tokenize(text), min(n_ctx, self.n_ctx), self.tokenizer
+    def perplexity(self, text, n, on_window):
+        """In windows of n tokens; see Model.perplexity."""
+        ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
-            raise ModelError(
-                f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows); give more text, or -c"
-            )
+            found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
+            raise ModelError(f"{found}; give more text, or -c")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -6868,97 +7022,700 @@ class Model:
             on_window(i + 1, windows, math.exp(np.mean(nats)))
         mean, count = np.mean(nats), len(nats)
         error = math.sqrt(max(0.0, (np.mean(np.square(nats)) - mean**2) / (count - 1)))
-        found = {
+        return {
             "perplexity": math.exp(mean),
             "error": error * math.exp(mean),
             "tokens": count,
             "windows": windows,
             "n_ctx": n,
+            "bits_per_byte": sum(nats) / math.log(2) / n_bytes,
         }
-        return {**found, "bits_per_byte": sum(nats) / math.log(2) / n_bytes}
 
-    # the cache on disk
+
+# -----------------------------------------------------------------------------
+# twofile/promptcache.py
+# A session on disk.
+
+CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
+# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
+
+
+def cache_head(engine, n, digest):
+    """The header of a file of n positions, whose other bytes have that SHA-256."""
+    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+
+
+def save_session(session, path, n=None):
+    """Write what a Session holds to a file; see Model.save_cache."""
+    fed, states = session.known(n)
+    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
+    parts = [part.tobytes() for part in parts]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    head = cache_head(session.engine, len(fed), digest.digest())
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            for part in (head, *parts):
+                f.write(part)
+        os.replace(temporary, path)
+    except OSError as e:
+        where = printable(str(path))
+        raise ModelError(
+            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
+        ) from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def load_session(session, path, ids):
+    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return 0
+    engine, at = session.engine, CACHE_HEADER.size
+    n, raw = read_session(engine, path)
+    if n is None:
+        return 0
+    known = raw[at : at + 4 * n].view("<u4").tolist()
+    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
+    room, at = padded(n, KEYS), at + 4 * n
+    with session.lock:
+        forward = session.ready(len(ids))
+        session.forget()
+        for part in forward.cached(0, same):
+            heads, length, width = part.shape
+            size = heads * room * width
+            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
+            at += size
+        for part in forward.state(0):
+            part[:] = raw[at : at + len(part)]
+            at += len(part)
+        session.adopt(ids[:same])
+    return same
+
+
+def read_session(engine, path):
+    """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
+    is cut, changed or another model's. ModelError if it is no prompt cache at all."""
+    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
+    head = raw[:at].tobytes()
+    if head[:8] != CACHE_MAGIC:
+        raise ModelError(
+            f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
+            "give another name, it would be lost"
+        )
+    n, found = 0, b""
+    if len(head) == at:
+        *_, n, _, found = CACHE_HEADER.unpack(head)
+    digest = hashlib.sha256(raw[at:]).digest()
+    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
+        return None, raw
+    if head != cache_head(engine, n, digest):
+        engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    return n, raw
+
+
+# -----------------------------------------------------------------------------
+# twofile/about.py
+# What a model file says of itself.
+
+def sampling_said(config):
+    """The fields of Sampling that a model's makers chose, as {name: number}."""
+    said = {
+        "temperature": config.sampling.temperature,
+        "top_p": config.sampling.top_p,
+        "top_k": config.sampling.top_k,
+    }
+    return {name: round(value, 6) for name, value in said.items() if value}
+
+
+def about(file, n_ctx, kept, tokenizer):
+    """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
+    cache of so many positions. tokenizer: its Tokenizer, or None."""
+    c = file.config
+    slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
+    learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
+    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
+    return {
+        "file": file.path,
+        "bytes": file.size,
+        "model_id": file.model_id,
+        "architecture": printable(c.arch_tag),
+        "parameters": sum(math.prod(slot.shape) for slot in learned),
+        "type": "/".join(sorted(types)),
+        "dim": c.dim,
+        "layers": c.n_layers,
+        "heads": c.heads.n,
+        "kv_heads": c.heads.kv,
+        "head_dim": c.heads.size,
+        "ffn_dim": c.ffn.width,
+        "vocab_size": c.vocab_size,
+        "max_ctx": c.max_ctx,
+        "ctx": n_ctx,
+        "memory_at_ctx": file.size + kept,
+        "kv_bytes_at_ctx": kept,
+        "sampling": sampling_said(c) or None,
+        "tokenizer": tokenizer and tokenizer.sha256.hex(),
+        "chat": tokenizer and tokenizer.chat_form(),
+        "note": printable(file.note),
+    }
+
+
+# -----------------------------------------------------------------------------
+# twofile/model.py
+# What a program imports: text in, text out.
+
+class Model:
+    """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
+
+    path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
+    tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
+    the cores this process may use. kv: "f16" or "f32" cache; None = f32 for f32 models, else f16.
+    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
+    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    Raises ModelError with a message in four parts: which file, what was found, what was expected,
+    what to do.
+    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
+    (what the file says of it), n_ctx, n_threads, kv, notice, lock (held during a token).
+    """
+
+    def __init__(
+        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+    ):
+        self.settings = {
+            "path": path,
+            "tokenizer": tokenizer,
+            "n_ctx": n_ctx,
+            "n_threads": n_threads,
+            "kv": kv,
+            "verbose": verbose,
+            "id": id,
+        }
+        self.file, self.name = open_model(path), printable(str(path))
+        if id is not None:
+            check_id(self.file, id)
+        self.config, self.sampling = self.file.config, sampling_said(self.file.config)
+        self.notice = say if verbose else lambda text: None
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice)
+        self.n_threads, self.kv = self.engine.threads, self.engine.kv
+        self.tokenizer = find_tokenizer(self.file, tokenizer)
+        self.prompts, self.session = Prompts(self.engine, self.tokenizer), Session(self.engine)
+        self.scores = Scores(self.session, self.prompts)
+        self.fit(1)
+        if self.file.size > total_memory():
+            size = f"({self.file.size:,} bytes)"
+            self.notice(
+                f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
+            )
+
+    def __getstate__(self):
+        return self.settings
+
+    def __setstate__(self, settings):
+        self.__init__(**settings)
+
+    @property
+    def n_ctx(self):
+        """Most positions of a text."""
+        return self.engine.n_ctx
+
+    @property
+    def forward(self):
+        """The Forward of one text, None before it is ready()."""
+        return self.session.forward
+
+    @property
+    def fed(self):
+        """The ids whose keys and values are in the cache."""
+        return self.session.fed
+
+    @property
+    def lock(self):
+        """Held while the cache is read or written: threads take turns, token by token."""
+        return self.session.lock
+
+    @property
+    def info(self):
+        """What the file says of itself, as a dict of plain values."""
+        return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
+
+    @property
+    def ends(self):
+        """The ids that end a text, a set."""
+        return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
+
+    def ready(self, n_ctx):
+        """The Forward of one text, of at least n_ctx positions; loads or compiles the kernels."""
+        return self.session.ready(n_ctx)
+
+    def cache_bytes(self, n_ctx):
+        """What the cache of one text of so many positions takes, in bytes."""
+        return self.engine.cache_bytes(n_ctx)
+
+    def fit(self, places):
+        """Unless a context was asked for: the model's, halved until the cache of so many texts
+        takes half of memory."""
+        self.engine.fit(places)
+
+    def sampler(self, how):
+        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
+        n = self.tokenizer.n_vocab if self.tokenizer else self.config.vocab_size
+        return Sampler(how, n, self.engine.playing.code)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        return self.session.not_finite(position)
+
+    # text and ids
+
+    def need_tokenizer(self):
+        """The tokenizer; ModelError if there is none."""
+        return self.prompts.need_tokenizer()
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        return self.prompts.short(text)
+
+    def tokenize(self, text, add_bos=True):
+        """-> ids; with the begin token if the model has one and add_bos."""
+        return self.prompts.tokenize(text, add_bos)
+
+    def encode_chat(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins; see
+        Tokenizer.encode_chat."""
+        return self.prompts.conversation(messages)
+
+    def prompt(self, given):
+        """str or ids -> ids; ModelError if they do not fit."""
+        return self.prompts.prompt(given)
+
+    def detokenize(self, ids):
+        """-> str"""
+        return self.need_tokenizer().decode(ids)
+
+    # one text
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        return self.session.logits(self.prompts.check(ids))
+
+    def write(self, w, lookup=True):
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
+        return self.session.write(w, lookup)
+
+    def stream(self, prompt, max_tokens=None, lookup=True, **options):
+        """Yield Chunks of the text that follows prompt; options as in Writer."""
+        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def generate(self, prompt, max_tokens=None, **options):
+        """The text that follows prompt, as one str; options as in Writer."""
+        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
+
+    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
+        for the prompt's tokens too if echo."""
+        w = Writer(self, prompt, max_tokens, **options)
+        for _ in self.write(w):
+            pass
+        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
+        value = w.completion(text)
+        if echo and w.logprobs is not None:
+            ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
+            put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
+        return value
+
+    def create_chat_completion(self, messages, max_tokens=None, **options):
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
+        Writer."""
+        return chat_completion(self(self.encode_chat(messages), max_tokens, **options))
 
     def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written, or of its first n ids, in a file, for load_cache; where there are
-        states, of as many ids as they were kept for."""
-        fed, states = (
-            (self.fed[: self.kept[0]], self.kept[1]) if self.recurrent else (self.fed[:n], [])
-        )
-        states = states or list(self.forward.state(0))
-        parts = [np.array(fed, "<u4"), *self.forward.cached(0, len(fed)), *states]
-        parts = [part.tobytes() for part in parts]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        kind = 4 if self.kv == "f32" else 2
-        head = CACHE_HEADER.pack(
-            CACHE_MAGIC, VERSION, kind, len(fed), bytes.fromhex(self.file.model_id), digest.digest()
-        )
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb") as f:
-                for part in (head, *parts):
-                    f.write(part)
-            os.replace(temporary, path)
-        except OSError as e:
-            where = printable(str(path))
-            raise ModelError(
-                f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-            ) from None
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        """Keep what layers know of what was read and written, or of its first n ids, in a file, for
+        load_cache; where there are states, of as many ids as they were kept for."""
+        save_session(self.session, path, n)
 
     def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions. 0 if there is no such file,
-        or it is of another model or cut or changed, which it says; ModelError if it is no such file at all."""
-        if not os.path.exists(path) or not os.path.getsize(path):
-            return 0
-        most = CACHE_HEADER.size + 4 * self.config.max_ctx + self._cache_bytes(self.config.max_ctx)
-        where, raw = (
-            printable(str(path)),
-            np.frombuffer(read_small(path, "a prompt cache", most), np.uint8),
-        )
-        head = raw[: CACHE_HEADER.size].tobytes()
-        if head[:8] != CACHE_MAGIC:
-            raise ModelError(
-                f"{where}: starts with {head[:8]!r}, expected a prompt cache; give another name, it would be lost"
-            )
-        kind, at, n, digest = 4 if self.kv == "f32" else 2, CACHE_HEADER.size, 0, b""
-        if len(head) == at:
-            _, version, found_kind, n, model_id, digest = CACHE_HEADER.unpack(head)
-        if (
-            len(raw) != at + 4 * n + self._cache_bytes(n)
-            or hashlib.sha256(raw[at:]).digest() != digest
-        ):
-            self.notice(f"{where}: cut short or damaged; the prompt is read again")
-            return 0
-        if (version, found_kind, model_id.hex()) != (VERSION, kind, self.file.model_id):
-            self.notice(f"{where}: of another model or type of cache; the prompt is read again")
-            return 0
-        same = self._alike(
-            raw[at : at + 4 * n].view("<u4").tolist(), ids[:-1] if self.recurrent else ids
-        )
-        room, at = padded(n, KEYS), at + 4 * n
-        with self.lock:
-            self._open(len(ids))
-            self.fed = []
-            for part in self.forward.cached(0, same):
-                heads, length, width = part.shape
-                part[:] = raw[at : at + heads * room * width].reshape(heads, room, width)[
-                    :, :length
-                ]
-                at += heads * room * width
-            for part in self.forward.state(0):
-                part[:] = raw[at : at + len(part)]
-                at += len(part)
-            self.fed, self.owner = ids[:same], None
-            self._keep()
-        return same
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_session(self.session, path, ids)
+
+    # many texts at once
+
+    def together(self, writers, places=8):
+        """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
+        come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
+        takes the place of one that ends (Yu et al. 2022). Each gets the bits that it would get
+        alone. A beginning that another text has in the cache is copied, and waited for while it is
+        being read."""
+        return write_together(self.engine, writers, places)
+
+    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
+        """The texts that follow prompts (str or ids each), in their order, written together;
+        options as in Writer. The seed of each derives from seed and its number."""
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
+            for n, p in enumerate(prompts)
+        ]
+        for _ in self.together(writers, max(1, min(places, len(writers)))):
+            pass
+        return [w.written for w in writers]
+
+    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
+        """n texts that follow prompt, written together -> their finished Writers, best first, with
+        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        options["logprobs"] = options.get("logprobs") or 0
+        seed = random.getrandbits(32) if seed is None else seed
+        writers = [
+            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
+            for i in range(n)
+        ]
+        for _ in self.together(writers, min(places, n)):
+            pass
+        return best_first(writers, judge)
+
+    # given texts
+
+    def score(self, ids, first=1):
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
+        array, bool array: was it the likeliest of all."""
+        return self.scores.score(ids, first)
+
+    def loglikelihood(self, context, continuation):
+        """-> (log-probability of continuation after context, whether greedy sampling would write
+        it). str or ids both. White space at the end of context counts to the continuation, as in
+        lm-evaluation-harness."""
+        return self.scores.loglikelihood(context, continuation)
+
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
+        of the context, the last one full too, as in lm-evaluation-harness."""
+        return self.scores.rolling(text, self.n_ctx)
+
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
+        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
+        (scored), windows, n_ctx."""
+        return self.scores.perplexity(text, min(n_ctx, self.n_ctx), on_window)
 
 
 # ===== the program
+
+# -----------------------------------------------------------------------------
+# twofile/front/mode.py
+# What a command line is made of: flags, their groups in --help, modes.
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose complaints cannot drive a terminal."""
+
+    def error(self, message):
+        super().error(printable(message))
+
+
+class Flag:
+    """A flag: its names, and in how what argparse is told of it.
+
+    some: it goes with some modes only, those that name it in flags or fits.
+    dashed: its value may begin with a dash.
+    least, most, means: of a number, and how the range is said.
+    needs: flags of which one must be there too. lacks: what is said if none is.
+    """
+
+    def __init__(
+        self,
+        *names,
+        some=False,
+        dashed=False,
+        least=-math.inf,
+        most=math.inf,
+        means="",
+        needs=(),
+        lacks="",
+        **how,
+    ):
+        self.names, self.how, self.some, self.dashed = names, how, some, dashed
+        self.least, self.most, self.means = least, most, means
+        self.needs, self.lacks = needs, lacks
+        self.long = next((name for name in names if name.startswith("--")), names[0])
+        self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
+
+    def value(self, given):
+        """What argparse found for it."""
+        return getattr(given, self.field)
+
+    def is_given(self, given):
+        return self.value(given) not in (None, False)
+
+
+class Group:
+    """Flags under a title of --help, in its order; ... stands for those of the group's modes."""
+
+    def __init__(self, title, *flags):
+        self.title, self.flags = title, flags
+
+    def members(self, modes):
+        """The flags of the group, with those of modes in their place -> [Flag]"""
+        theirs = [flag for mode in modes if mode.group is self for flag in mode.flags]
+        return [f for flag in self.flags for f in (theirs if flag is ... else [flag])]
+
+
+class Mode:
+    """A thing that the program does, one at a time.
+
+    run(model, settings) does it; -> exit code, or None for 0.
+    flags: its own, as --help lists them in group; the first one asks for the mode.
+    fits: of the common flags that go with some modes only, those that go with this one.
+    check(settings) raises a ModelError for what it cannot begin with.
+    template: it talks through the model's chat template, or not at all.
+    line: it has a command line of its own: line(argv) -> exit code, instead of run and check.
+    """
+
+    def __init__(
+        self, run=None, group=None, flags=(), fits=(), check=None, template=False, line=None
+    ):
+        self.run, self.group, self.flags, self.fits = run, group, flags, fits
+        self.check, self.template, self.line = check or prompted, template, line
+
+    @property
+    def name(self):
+        return self.flags[0].long if self.flags else "plain text"
+
+    def is_asked_for(self, given):
+        return bool(self.flags) and self.flags[0].is_given(given)
+
+    def takes(self, flag):
+        return not flag.some or flag in self.flags or flag in self.fits
+
+
+def prompted(settings):
+    """The check of a mode that reads a prompt: it is there, or a file or pipe to read it from."""
+    if settings.promptless:
+        raise ModelError("no prompt; give -p TEXT, -f FILE, or a pipe")
+
+
+def unprompted(settings):
+    """The check of a mode that reads no prompt."""
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/common.py
+# The flags that belong to no mode, and the groups of --help.
+
+MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
+TOKENIZER = Flag(
+    "-z",
+    "--tokenizer",
+    metavar="FILE",
+    help="default: inside the model, or tokenizer.bin beside it",
+)
+SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} 0.1, format {VERSION}")
+
+PROMPT = Flag(
+    "-p",
+    "--prompt",
+    dashed=True,
+    metavar="TEXT",
+    help="what to answer or continue; may begin with a dash",
+)
+PROMPT_FILE = Flag(
+    "-f",
+    "--file",
+    metavar="FILE",
+    help="read the prompt from a file, - = stdin; before -p if both",
+)
+N_PREDICT = Flag(
+    "-n",
+    "--n-predict",
+    "--max-tokens",
+    type=int,
+    default=-1,
+    least=-1,
+    means="-1 (until the end), 0 (the prompt only) or more",
+    metavar="N",
+    help="new tokens (default: all)",
+)
+STOP = Flag(
+    "-r",
+    "--stop",
+    dashed=True,
+    action="append",
+    default=[],
+    metavar="STR",
+    help="end before this text; repeatable",
+)
+IGNORE_EOS = Flag("--ignore-eos", action="store_true", help="go on after the end token")
+WITH_PROMPT = Flag("--echo", some=True, action="store_true", help="print the prompt too")
+CLEAN = Flag(
+    "--clean",
+    action="store_true",
+    help="take invisible characters out of prompts, and say how many",
+)
+AS_JSON = Flag(
+    "--json", some=True, action="store_true", help="one object at the end, in OpenAI's form"
+)
+AS_JSONL = Flag("--jsonl", some=True, action="store_true", help="one object a token, then that one")
+LOGPROBS = Flag(
+    "--logprobs",
+    some=True,
+    type=int,
+    least=0,
+    means="0 or more",
+    needs=(AS_JSON, AS_JSONL),
+    lacks="--logprobs needs --json or --jsonl, which have a place for them",
+    metavar="N",
+    help="in JSON: log-probabilities, and the N likeliest tokens",
+)
+
+RAW = Flag("--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template")
+SYSTEM = Flag(
+    "-sys",
+    "--system-prompt",
+    dashed=True,
+    dest="system",
+    metavar="TEXT",
+    help="what the model is told first",
+)
+SYSTEM_FILE = Flag(
+    "-sysf",
+    "--system-prompt-file",
+    dest="system_file",
+    metavar="FILE",
+    help="the same, from a file",
+)
+
+SEED = Flag(
+    "-s",
+    "--seed",
+    type=int,
+    metavar="N",
+    help="same seed, same text (default: random, and reported)",
+)
+
+THREADS = Flag("-t", "--threads", metavar="N", help="default: the cores this process may use")
+CTX_SIZE = Flag(
+    "-c",
+    "--ctx-size",
+    type=int,
+    default=0,
+    least=0,
+    means="0 (the model's) or more",
+    metavar="N",
+    help="context in tokens (default: the model's)",
+)
+KV = Flag(
+    "--kv",
+    choices=("f16", "f32"),
+    help="type of the KV cache (default f16; f32 for f32 models)",
+)
+PROMPT_CACHE = Flag(
+    "--prompt-cache",
+    some=True,
+    metavar="FILE",
+    help="keep what was computed of the prompt, and use it next time",
+)
+
+ONLY_ID = Flag(
+    "--id",
+    metavar="HEX",
+    help="refuse another model; 16 or more digits of what --info and export.py show",
+)
+QUIET = Flag(
+    "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
+)
+VERBOSE = Flag("-v", "--verbose", action="store_true", help="say more on stderr")
+
+# Where a mode's flags stand among the others, a group says by an ellipsis.
+FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
+ABOUT_TEXT = Group(
+    "text",
+    *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *(AS_JSON, AS_JSONL, LOGPROBS),
+)
+TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
+HOW = Group(
+    "sampling",
+    *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
+    *(SEED, ...),
+)
+GIVEN = Group("given texts", ...)
+MANY = Group("many texts", ...)
+MACHINE = Group("machine", THREADS, CTX_SIZE, KV, PROMPT_CACHE)
+OTHER = Group("other", ..., QUIET, VERBOSE)
+GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/lines.py
+# Lines of a file or pipe, of which a shard is taken.
+
+LINE_MAX = 1 << 24  # bytes
+
+
+def parse_shard(text):
+    """ "1/8" -> (1, 8); None: Slurm's array, or (0, 1). Raises ModelError."""
+    if text is None:
+        task, count, least = (
+            os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN")
+        )
+        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
+            return 0, 1
+        text = f"{int(task) - int(least or 0)}/{count}"
+    parts = text.split("/")
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(parts[0]) < int(parts[1]):
+        found = f"--shard is {printable(text)}"
+        raise ModelError(f"{found}, expected I/N with I from 0 to N - 1, such as 0/4")
+    return int(parts[0]), int(parts[1])
+
+
+def read_lines(fd, shard, put):
+    """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that
+    is too long is None. Runs in a thread, so that a slow pipe stops no text; reads the descriptor
+    itself, since a thread that waits inside sys.stdin breaks the end of the program."""
+    number, index, parts, size = 0, 0, [], 0
+    while True:
+        try:
+            block = os.read(fd, 1 << 16)
+        except OSError as e:
+            found = f"--batch: cannot be read ({e.strerror})"
+            return put(ModelError(f"{found}; expected lines of JSON; check the file or pipe"))
+        *lines, rest = block.split(b"\n") if block else [b"", b""]
+        for line in lines:
+            whole = size + len(line) <= LINE_MAX
+            line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
+            number += 1
+            if line is None or line.strip():
+                if index % shard[1] == shard[0]:
+                    put((number, line))
+                index += 1
+        size += len(rest)
+        if size <= LINE_MAX:  # the rest of a longer line is not kept
+            parts.append(rest)
+        if not block:
+            return put(None)
+
+
+def count_lines(fd, shard):
+    """Lines of a shard of an open file."""
+    n, block = 0, b"x"
+    while block:
+        block = os.read(fd, 1 << 20)
+        n += block.count(b"\n")
+    os.lseek(fd, 0, os.SEEK_SET)
+    return -(-(n - shard[0]) // shard[1])
+
 
 # -----------------------------------------------------------------------------
 # twofile/front/text.py
@@ -6970,7 +7727,7 @@ UNSEEN = re.compile(
 
 
 def dump(value):
-    """One line of JSON as bytes; what could drive a terminal is escaped, which to JSON is the same."""
+    """One line of JSON as bytes; what could drive a terminal is escaped, to JSON the same."""
     import json
 
     escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
@@ -7006,39 +7763,43 @@ def as_text(raw, what):
     """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
     text = raw.decode("utf-8", "replace")
     if "\ufffd" in text and text.encode() != raw:
-        print(
-            f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD",
-            file=sys.stderr,
-        )
+        say(f"{what} is not UTF-8; bytes that are not were replaced by U+FFFD")
     return text
 
 
-def screen(args, text):
-    """text, with --clean without its invisible characters; report() tells of them."""
-    if text.isascii():
-        return text
-    args.unseen.update(
-        ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
-    )
-    return INVISIBLE.sub("", text) if args.clean else text
+class Screen:
+    """Finds invisible characters in texts, with clean takes them out; report() tells of them."""
 
+    def __init__(self, clean=False):
+        self.clean, self.unseen, self.told = clean, Counter(), set()
 
-def report(model, args, text=""):
-    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
-    if args.unseen:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
-        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
-        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
-        args.unseen.clear()
-    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
-    for mark in (m for m in marks if m in text and m not in args.told):
-        args.told.add(mark)
-        model.notice(
-            f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn"
+    def __call__(self, text):
+        """text, with clean without its invisible characters."""
+        if text.isascii():
+            return text
+        self.unseen.update(
+            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
         )
+        return INVISIBLE.sub("", text) if self.clean else text
+
+    def report(self, notice, text="", marks=()):
+        """Say what was found since the last time, and once each which marks stand in text."""
+        if self.unseen:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
+            done = "taken out" if self.clean else "the model reads them; --clean takes them out"
+            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+            self.unseen.clear()
+        for mark in (m for m in marks if m in text and m not in self.told):
+            self.told.add(mark)
+            notice(
+                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
+                "it may pass for a turn"
+            )
 
 
-SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
+SHOWN = (  # spaces of all widths
+    "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
 
 
 def tame(text):
@@ -7051,6 +7812,7 @@ def tame(text):
 # The prompt, from flags, files and pipes.
 
 def read_prompt(model, args):
+    """The prompt as text: a file's or a pipe's, with -p behind it."""
     raw = (
         read_text(args.file)
         if args.file is not None
@@ -7060,31 +7822,54 @@ def read_prompt(model, args):
     )
     if args.prompt is not None:
         raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
-    text = screen(args, as_text(raw, "the prompt"))
+    text = args.screen(as_text(raw, "the prompt"))
     report(model, args, text)
     return text
 
 
+def read_system(args):
+    """What the model is told first, from its flag or file, or None."""
+    if args.system_file is not None:
+        text = as_text(read_text(args.system_file), "the system prompt")
+    elif args.system is not None:
+        text = as_text(os.fsencode(args.system), "the system prompt")
+    else:
+        return None
+    return args.screen(text)
+
+
+def report(model, args, text):
+    """Say what was found in a prompt, also which marks of the model's template stand in it."""
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    args.screen.report(model.notice, text, marks)
+
+
 def prompt_ids(model, args, prompt):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else as it is."""
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
+    as it is."""
     if isinstance(prompt, list):
         return prompt
-    tokenizer = model._need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.chat or args.system):
+    tokenizer = model.need_tokenizer()
+    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
     return model.encode_chat([*system, {"role": "user", "content": prompt}])
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/batch.py
-# JSON lines in, JSON lines out, many texts written together.
+# twofile/front/requests.py
+# A line of JSON becomes a text in the making, and that one an answer.
 
+LIMIT_FIELDS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "n_predict",
+)  # the first that is there counts
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
-    **dict.fromkeys("temperature top_p min_p repeat_penalty".split(), (int, float)),
-    **dict.fromkeys(
-        "max_tokens max_completion_tokens n_predict top_k repeat_last_n seed logprobs".split(), int
-    ),
+    **{rule.name: (int, float) for rule in RULES if rule.kind is float},
+    **dict.fromkeys(LIMIT_FIELDS, int),
+    **{rule.name: int for rule in RULES if rule.kind is int},
+    **dict.fromkeys(("seed", "logprobs"), int),
     **{
         "prompt": (str, list),
         "messages": list,
@@ -7092,13 +7877,47 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "ignore_eos": bool,
         "id": object,
     },
-    **dict.fromkeys("model user metadata".split(), object),  # which change nothing
+    **dict.fromkeys(("model", "user", "metadata"), object),  # which change nothing
 }
-LINE_MAX = 1 << 24  # bytes
 
 
-def request(model, args, line, number, seed):
-    """A line of JSON -> (id, Writer or ModelError, whether it is in OpenAI's form)."""
+class Request:
+    """What a line asks for: its id, whether in OpenAI's form, and its Writer or its ModelError."""
+
+    def __init__(self, name, openai, found):
+        self.name, self.openai, self.found = name, openai, found
+
+    @property
+    def failed(self):
+        return isinstance(self.found, ModelError)
+
+    def answer(self):
+        """What becomes of it, when its Writer is finished -> dict"""
+        if self.openai:
+            body = None if self.failed else self.found.completion()
+            good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
+            error = {"code": "bad_request", "message": str(self.found)} if self.failed else None
+            return {
+                "custom_id": self.name,
+                "response": None if self.failed else good,
+                "error": error,
+            }
+        if self.failed:
+            return {"id": self.name, "error": str(self.found)}
+        whole = self.found.completion()
+        (choice,) = whole["choices"]
+        said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
+        return {
+            "id": self.name,
+            "text": choice["text"],
+            "finish_reason": choice["finish_reason"],
+            **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
+            **said,
+        }
+
+
+def read_request(model, args, line, number, seed):
+    """A line of JSON, or None for one that was too long -> Request"""
     import json
 
     name, openai = number, False
@@ -7111,24 +7930,39 @@ def request(model, args, line, number, seed):
             raise ModelError("expected a string or an object; write one a line")
         name = value.get("custom_id", value.get("id", number))
         openai = "body" in value
-        return (
-            name,
-            Writer(
-                model, **line_options(model, args, value["body"] if openai else value, name, seed)
-            ),
-            openai,
-        )
+        options = line_options(model, args, value["body"] if openai else value, name, seed)
+        return Request(name, openai, Writer(model, **options))
     except (ValueError, RecursionError):
-        error = ModelError(
-            f"{line[:40].decode('utf-8', 'replace')!r} is no JSON, expected a string or an object"
-        )
+        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
+        error = ModelError(f"{found}, expected a string or an object")
     except ModelError as e:
         error = e
-    return name, ModelError(f"line {number}: {error}"), openai
+    return Request(name, openai, ModelError(f"line {number}: {error}"))
 
 
 def line_options(model, args, value, name, seed):
-    """The options of Writer that a request asks for; what it leaves out is as on the command line."""
+    """The options of Writer that a request asks for; else they are as on the command line."""
+    check_fields(value)
+    limits = [value[key] for key in LIMIT_FIELDS if key in value] or [args.n_predict]
+    if limits[0] < -1 or value.get("logprobs", 0) < 0:
+        raise ModelError(
+            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, "
+            "and logprobs 0 or more"
+        )
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
+    return {
+        "stop": args.stop,
+        "ignore_eos": args.ignore_eos,
+        "seed": line_seed(seed, name),
+        **args.how,
+        **{key: value[key] for key in taken & value.keys()},
+        "max_tokens": None if limits[0] < 0 else limits[0],
+        "prompt": asked_ids(model, args, value),
+    }
+
+
+def check_fields(value):
+    """The fields of a request are known, and each what it must be. Raises ModelError."""
     if not isinstance(value, dict):
         raise ModelError("body: expected an object")
     for key, given in value.items():
@@ -7151,96 +7985,125 @@ def line_options(model, args, value, name, seed):
         raise ModelError("field prompt: expected text, or token ids")
     if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
         raise ModelError("field stop: expected strings")
-    limits = [
-        value[k] for k in ("max_tokens", "max_completion_tokens", "n_predict") if k in value
-    ] or [args.n_predict]
-    if limits[0] < -1 or value.get("logprobs", 0) < 0:
-        raise ModelError(
-            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, and logprobs 0 or more"
-        )
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
-    return {
-        **{
-            "stop": args.stop,
-            "ignore_eos": args.ignore_eos,
-            "seed": line_seed(seed, name),
-            **args.how,
-        },
-        **{key: value[key] for key in taken & value.keys()},
-        "max_tokens": None if limits[0] < 0 else limits[0],
-        "prompt": asked_ids(model, args, value),
-    }
 
 
 def asked_ids(model, args, value):
     """The ids of a request's prompt or messages."""
     if "prompt" in value:
         asked = value["prompt"]
-        return prompt_ids(model, args, screen(args, asked) if isinstance(asked, str) else asked)
+        return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
     text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
     return model.encode_chat(
-        [{**m, "content": screen(args, m["content"])} if text(m) else m for m in value["messages"]]
+        [{**m, "content": args.screen(m["content"])} if text(m) else m for m in value["messages"]]
     )
 
 
-def answer(name, found, openai):
-    """What becomes of a request: found is its finished Writer, or its error -> dict."""
-    failed = isinstance(found, ModelError)
-    if openai:
-        response = (
-            None
-            if failed
-            else {"status_code": 200, "request_id": f"{name}", "body": found.completion()}
+# -----------------------------------------------------------------------------
+# twofile/front/batch.py
+# JSON lines in, JSON lines out, many texts written together.
+
+BATCH = Flag(
+    "--batch",
+    metavar="FILE",
+    help="JSON lines in (- = stdin), JSON lines out, many written at once",
+)
+OUTPUT = Flag(
+    "-o",
+    "--output",
+    some=True,
+    metavar="FILE",
+    help="of --batch; FILE.part until it is whole (default stdout)",
+)
+PARALLEL = Flag(
+    "-np",
+    "--parallel",
+    type=int,
+    default=8,
+    least=1,
+    most=WANTED_MAX,
+    means="1 to 16",
+    metavar="N",
+    help="at once, 1 to 16 (default 8)",
+)
+RESUME = Flag(
+    "--resume",
+    some=True,
+    needs=(OUTPUT,),
+    lacks="--resume goes on with a file; name it with -o",
+    action="store_true",
+    help="go on with FILE.part",
+)
+SHARD = Flag(
+    "--shard",
+    some=True,
+    metavar="I/N",
+    help="of N parts the I-th, from 0 (default: Slurm's array task)",
+)
+
+
+class Batch:
+    """Requests in, answers out in their order.
+
+    done: how many answers are there already. Attributes: asked, written (requests, those done
+    before too), ended, failed (without them), prompt, new (tokens).
+    """
+
+    def __init__(self, model, args, out, done):
+        self.model, self.args, self.out, self.done = model, args, out, done
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.asked, self.written, self.ended, self.failed, self.prompt, self.new = (
+            0,
+            done,
+            0,
+            0,
+            0,
+            0,
         )
-        error = {"code": "bad_request", "message": str(found)} if failed else None
-        return {"custom_id": name, "response": response, "error": error}
-    if failed:
-        return {"id": name, "error": str(found)}
-    whole = found.completion()
-    (choice,) = whole["choices"]
-    kept = {key: whole[key] for key in ("stop_reason", "seed", "usage")}
-    said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
-    return {
-        "id": name,
-        "text": choice["text"],
-        "finish_reason": choice["finish_reason"],
-        **kept,
-        **said,
-    }
+        self.turns = {}  # Writer -> (its turn, its Request), while it is being written
+        self.waiting = {}  # turn -> answer that waits for those before it
 
+    def writers(self, lines):
+        """Yield the Writers that the lines of a queue ask for, None while there is no line yet."""
+        import queue
 
-def read_lines(fd, shard, put):
-    """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that is too long is None. Runs
-    in a thread, so that a slow pipe stops no text; reads the descriptor itself, since a thread that waits inside sys.stdin
-    breaks the end of the program."""
-    number, index, parts, size = 0, 0, [], 0
-    while True:
-        try:
-            block = os.read(fd, 1 << 16)
-        except OSError as e:
-            return put(
-                ModelError(
-                    f"--batch: cannot be read ({e.strerror}); expected lines of JSON; check the file or pipe"
-                )
-            )
-        *lines, rest = block.split(b"\n") if block else [b"", b""]
-        for line in lines:
-            whole = size + len(line) <= LINE_MAX
-            line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
-            number += 1
-            if line is None or line.strip():
-                if index % shard[1] == shard[0]:
-                    put((number, line))
-                index += 1
-        size += len(rest)
-        if size <= LINE_MAX:  # the rest of a longer line is not kept
-            parts.append(rest)
-        if not block:
-            return put(None)
+        while True:
+            try:
+                item = lines.get(block=self.asked == self.ended + self.done)
+            except queue.Empty:
+                yield None  # others are being written meanwhile
+                continue
+            if item is None:
+                return
+            if isinstance(item, ModelError):
+                raise item
+            turn, self.asked = self.asked, self.asked + 1
+            if turn < self.done:
+                continue
+            number, line = item
+            request = read_request(self.model, self.args, line, number, self.seed)
+            if request.failed:
+                self.failed += 1
+                self.end(turn, request)
+            else:
+                self.turns[request.found] = turn, request
+                yield request.found
+
+    def finish(self, w):
+        """A Writer has ended: its answer goes out when its turn comes."""
+        self.prompt, self.new = self.prompt + w.n_prompt, self.new + w.count
+        self.end(*self.turns.pop(w))
+
+    def end(self, turn, request):
+        self.waiting[turn] = request.answer()
+        self.ended += 1
+        while self.written in self.waiting:
+            self.out.write(dump(self.waiting.pop(self.written)))
+            self.written += 1
+        self.out.flush()
 
 
 def open_output(path, resume):
-    """-> (binary file, lines that are in it). A file is called FILE.part until it is whole; (None, 0) if it is."""
+    """-> (binary file, lines that are in it), or (None, 0) if it is whole; FILE.part until then."""
     if path is None:
         return sys.stdout.buffer, 0
     name, part = printable(path), path + ".part"
@@ -7250,7 +8113,8 @@ def open_output(path, resume):
         return None, 0
     if os.path.exists(part) and not resume:
         raise ModelError(
-            f"{name}.part: of a run that was interrupted; expected none; go on with --resume, or remove it"
+            f"{name}.part: of a run that was interrupted; expected none; "
+            "go on with --resume, or remove it"
         )
     try:
         f = open(part, "a+b")
@@ -7281,103 +8145,142 @@ def batch(model, args):
     """--batch; -> exit code: 1 if a line failed."""
     import queue
 
-    seed = random.getrandbits(32) if args.seed is None else args.seed
+    source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
     model.fit(args.parallel)
-    out, skip = open_output(args.output, args.resume)
+    out, done = open_output(output, args[RESUME])
     if out is None:
-        model.notice(f"{printable(args.output)}: is there already; nothing to do")
+        model.notice(f"{printable(output)}: is there already; nothing to do")
         return 0
-    fd = 0 if args.batch == "-" else open_regular(args.batch, "a file of JSON lines")[0]
-    lines, found, began, shown = (
-        queue.Queue(32),
-        {},
-        time.perf_counter(),
-        0.0,
-    )  # found: answers that wait for their turn
-    total = count_lines(fd, args.shard) if args.batch != "-" else None
-    threading.Thread(target=read_lines, args=(fd, args.shard, lines.put), daemon=True).start()
-    state = SimpleNamespace(asked=0, written=skip, ended=0, failed=0, prompt=0, new=0)
-
-    def writers():
-        while True:
-            try:
-                item = lines.get(block=state.asked == state.ended + skip)
-            except queue.Empty:
-                yield None  # others are being written meanwhile
-                continue
-            if item is None:
-                return
-            if isinstance(item, ModelError):
-                raise item
-            n, state.asked = state.asked, state.asked + 1
-            if n >= skip:
-                name, w, openai = request(model, args, item[1], item[0], seed)
-                if isinstance(w, ModelError):
-                    end(n, answer(name, w, openai))
-                    state.failed += 1
-                else:
-                    w.turn = n, name, openai
-                    yield w
-
-    def end(n, value):
-        found[n] = value
-        state.ended += 1
-        while state.written in found:
-            out.write(dump(found.pop(state.written)))
-            state.written += 1
-        out.flush()
-
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
+    lines, began = queue.Queue(32), time.perf_counter()
+    total = count_lines(fd, shard) if source != "-" else None
+    threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()
+    state, progress = Batch(model, args, out, done), Progress(total, began, args.quiet)
     try:
-        for w, chunk in model.together(writers(), args.parallel):
+        for w, chunk in model.together(state.writers(lines), args.parallel):
             if chunk.finish_reason:
-                n, name, openai = w.turn
-                state.prompt, state.new = state.prompt + w.n_prompt, state.new + w.count
-                end(n, answer(name, w, openai))
-            now = time.perf_counter()
-            if sys.stderr.isatty() and not args.quiet and now - shown > 0.5:
-                shown = now
-                pace = (now - began) / max(state.written - skip, 1)
-                left = (
-                    f", {(total - state.written) * pace:.0f} s left"
-                    if total and state.ended
-                    else ""
-                )
-                print(
-                    f"\r{state.written} lines of {total or 'a pipe'}{left}   ",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        if args.output:
+                state.finish(w)
+            progress.show(state)
+        if output:
             os.fsync(out.fileno())
-            os.replace(args.output + ".part", args.output)
+            os.replace(output + ".part", output)
     except OSError as e:
-        if not args.output:
+        if not output:
             raise
-        found = f"{printable(args.output)}.part: cannot be written ({e.strerror})"
+        found = f"{printable(output)}.part: cannot be written ({e.strerror})"
         raise ModelError(
             f"{found}; expected room for the answers; free some, and go on with --resume"
         ) from None
-    report(model, args)
+    args.screen.report(model.notice)
     if not args.quiet:
-        batch_stats(state, time.perf_counter() - began, seed)
+        batch_stats(state, time.perf_counter() - began)
     return 1 if state.failed else 0
 
 
-def batch_stats(state, seconds, seed):
+class Progress:
+    """The line in a terminal that says how far it is. total: lines, None = not known; began: s."""
+
+    def __init__(self, total, began, quiet):
+        self.total, self.began, self.quiet, self.shown = total, began, quiet, 0.0
+
+    def show(self, state):
+        now = time.perf_counter()
+        if not sys.stderr.isatty() or self.quiet or now - self.shown <= 0.5:
+            return
+        self.shown = now
+        pace = (now - self.began) / max(state.written - state.done, 1)
+        known = self.total and state.ended
+        left = f", {(self.total - state.written) * pace:.0f} s left" if known else ""
+        line = f"\r{state.written} lines of {self.total or 'a pipe'}{left}   "
+        print(line, end="", file=sys.stderr, flush=True)
+
+
+def batch_stats(state, seconds):
+    """The line at the end."""
     rate = f"{state.new} tok {state.new / max(seconds, 1e-9):.1f} t/s"
-    line = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok | gen {rate} | {seconds:.2f} s"
-    print(("\r" if sys.stderr.isatty() else "") + f"{line} | seed {seed}", file=sys.stderr)
+    read = f"{state.ended} lines ({state.failed} failed) | prompt {state.prompt} tok"
+    line = f"{read} | gen {rate} | {seconds:.2f} s | seed {state.seed}"
+    print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def count_lines(fd, shard):
-    """Lines of a shard of an open file."""
-    n, block = 0, b"x"
-    while block:
-        block = os.read(fd, 1 << 20)
-        n += block.count(b"\n")
-    os.lseek(fd, 0, os.SEEK_SET)
-    return -(-(n - shard[0]) // shard[1])
+def check_shard(args):
+    """Its shard is one; it reads no prompt."""
+    parse_shard(args[SHARD])
+
+
+BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), check=check_shard)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/table.py
+# Rows of measurements on stdout, and their background on stderr.
+
+COLUMNS = "model size params backend threads test t/s".split()
+
+
+class Table:
+    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
+
+    def __init__(self, form):
+        self.form, self.rows = form, []
+
+    def show(self, row):
+        """One row on stdout, and its background on stderr."""
+        first = not self.rows
+        self.rows.append(row)
+        if self.form == "md":
+            if first:
+                print("| " + " | ".join(COLUMNS) + " |")
+                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
+            print("| " + " | ".join(map(str, cells(row))) + " |")
+        elif self.form == "csv":
+            if first:
+                print(",".join(row))
+            print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
+        elif self.form == "jsonl":
+            print(as_json(row))
+        sys.stdout.flush()
+        say(background(row))
+
+    def end(self):
+        if self.form == "json":
+            print(as_json(self.rows, indent=2))
+
+
+def as_json(value, **how):
+    import json
+
+    return json.dumps(value, **how)
+
+
+def cells(row):
+    """What a row has to say under COLUMNS."""
+    size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
+    test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+    test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+    return [
+        row["model_type"],
+        f"{size:.2f} MiB",
+        f"{params:.2f} M",
+        row["backends"],
+        row["n_threads"],
+        test,
+        f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
+    ]
+
+
+def background(row):
+    """How near a row comes to the machine's ceilings, and what it took to get there."""
+    if row["n_gen"]:
+        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+    else:
+        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
+        work += f"{row['tile_gops']:.0f}"
+    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s"
+    times += f", compile {row['compile_s']:.1f} s"
+    return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
 
 
 # -----------------------------------------------------------------------------
@@ -7431,8 +8334,8 @@ def token_work(forward):
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/flags.py
-# The command line's flags.
+# twofile/front/bench.py
+# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""
@@ -7443,502 +8346,99 @@ def numbers(text):
     return [int(n) for n in text.split(",")]
 
 
-EXAMPLES = """\
-examples:
-  python run.py model.bin -p "Once upon a time"
-  python run.py model.bin --chat
-  python run.py model.bin -f notes.txt -n 100 --temp 0
-  echo "The fox said" | python run.py model.bin -q > story.txt
-  python run.py model.bin -p "Is a fox red?" --choices yes no
-  python run.py model.bin --batch requests.jsonl -o answers.jsonl
-  python run.py model.bin --perplexity -f book.txt
-  python run.py model.bin -p "A story, please" --json | jq .usage
-
-exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
-the pipe has gone. stdout carries the text and nothing else.
-"""
-HABITS = {  # flags of llama2.c and llama.cpp that are something else here
-    "-i": "the prompt is -p TEXT",
-    "-y": "the system prompt is -sys TEXT",
-    "-b": "give the model file as it is; the context is -c N",
-    "--chat-template": "a template is compiled when a model is made: export.py SOURCE --chat-template FILE",
-}
-DASHED = "-p --prompt -r --stop -sys --system-prompt".split()  # whose values may begin with a dash
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        super().error(printable(message))
-
-
-def make_parser():
-    ap = Parser(
-        prog="run.py",
-        usage="run.py MODEL [options]",
-        description="Write text with a language model.",
-        epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
-        allow_abbrev=False,
-    )
-    ap.add_argument("model", nargs="?", help="a model.bin, written by export.py")
-    ap.add_argument("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
-    ap.add_argument(
-        "-z",
-        "--tokenizer",
-        metavar="FILE",
-        help="default: inside the model, or tokenizer.bin beside it",
-    )
-    ap.add_argument("--version", action="version", version=f"run.py 0.1, format {VERSION}")
-
-    text = ap.add_argument_group("text")
-    text.add_argument(
-        "-p", "--prompt", metavar="TEXT", help="what to answer or continue; may begin with a dash"
-    )
-    text.add_argument(
-        "-f",
-        "--file",
-        metavar="FILE",
-        help="read the prompt from a file, - = stdin; before -p if both",
-    )
-    text.add_argument(
-        "-n",
-        "--n-predict",
-        "--max-tokens",
-        type=int,
-        default=-1,
-        metavar="N",
-        help="new tokens (default: all)",
-    )
-    text.add_argument(
-        "-r",
-        "--stop",
-        action="append",
-        default=[],
-        metavar="STR",
-        help="end before this text; repeatable",
-    )
-    text.add_argument("--ignore-eos", action="store_true", help="go on after the end token")
-    text.add_argument("--echo", action="store_true", help="print the prompt too")
-    text.add_argument(
-        "--clean",
-        action="store_true",
-        help="take invisible characters out of prompts, and say how many",
-    )
-    text.add_argument("--json", action="store_true", help="one object at the end, in OpenAI's form")
-    text.add_argument("--jsonl", action="store_true", help="one object a token, then that one")
-    text.add_argument(
-        "--logprobs",
-        type=int,
-        metavar="N",
-        help="in JSON: log-probabilities, and the N likeliest tokens",
-    )
-
-    talk = ap.add_argument_group("conversation (of a model with a chat template)")
-    talk.add_argument(
-        "--chat",
-        "-cnv",
-        action="store_true",
-        help="a conversation in the terminal; in a pipe one turn",
-    )
-    talk.add_argument(
-        "--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template"
-    )
-    talk.add_argument(
-        "-sys",
-        "--system-prompt",
-        dest="system",
-        metavar="TEXT",
-        help="what the model is told first",
-    )
-    talk.add_argument(
-        "-sysf",
-        "--system-prompt-file",
-        dest="system_file",
-        metavar="FILE",
-        help="the same, from a file",
-    )
-
-    how = ap.add_argument_group("sampling")
-    how.add_argument(
-        "--temp",
-        type=float,
-        metavar="X",
-        help="temperature, 0 = most likely (default the model's, or 0.8)",
-    )
-    how.add_argument(
-        "--top-k",
-        type=int,
-        metavar="N",
-        help="of the N likeliest, 0 = all (default the model's, or 40)",
-    )
-    how.add_argument(
-        "--top-p",
-        type=float,
-        metavar="X",
-        help="of the likeliest with this share (the model's, or 0.95)",
-    )
-    how.add_argument(
-        "--min-p", type=float, metavar="X", help="at least X times the best chance (default 0.05)"
-    )
-    how.add_argument(
-        "--repeat-penalty", type=float, metavar="X", help="against recent tokens, 1 = off (default)"
-    )
-    how.add_argument(
-        "--repeat-last-n", type=int, metavar="N", help="how many are recent, -1 = all (default 64)"
-    )
-    how.add_argument(
-        "-s",
-        "--seed",
-        type=int,
-        metavar="N",
-        help="same seed, same text (default: random, and reported)",
-    )
-    how.add_argument(
-        "--best-of",
-        type=int,
-        metavar="N",
-        help="write N texts at once, print the one the model finds likeliest",
-    )
-    how.add_argument(
-        "--judge",
-        metavar="CMD",
-        help="... for which this command, given it on stdin, prints the largest number",
-    )
-
-    given = ap.add_argument_group("given texts")
-    given.add_argument("--score", action="store_true", help="log-likelihood of the prompt itself")
-    given.add_argument(
-        "--choices",
-        nargs="+",
-        metavar="TEXT",
-        help="print the likeliest answer to the prompt of these",
-    )
-    given.add_argument(
-        "--perplexity",
-        action="store_true",
-        help="of a long prompt, as llama-perplexity's; -c sets windows",
-    )
-
-    many = ap.add_argument_group("many texts")
-    many.add_argument(
-        "--batch",
-        metavar="FILE",
-        help="JSON lines in (- = stdin), JSON lines out, many written at once",
-    )
-    many.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="of --batch; FILE.part until it is whole (default stdout)",
-    )
-    many.add_argument(
-        "-np", "--parallel", type=int, default=8, metavar="N", help="at once, 1 to 16 (default 8)"
-    )
-    many.add_argument("--resume", action="store_true", help="go on with FILE.part")
-    many.add_argument(
-        "--shard", metavar="I/N", help="of N parts the I-th, from 0 (default: Slurm's array task)"
-    )
-
-    machine = ap.add_argument_group("machine")
-    machine.add_argument(
-        "-t", "--threads", metavar="N", help="default: the cores this process may use"
-    )
-    machine.add_argument(
-        "-c",
-        "--ctx-size",
-        type=int,
-        default=0,
-        metavar="N",
-        help="context in tokens (default: the model's)",
-    )
-    machine.add_argument(
-        "--kv",
-        choices=("f16", "f32"),
-        help="type of the KV cache (default f16; f32 for f32 models)",
-    )
-    machine.add_argument(
-        "--prompt-cache",
-        metavar="FILE",
-        help="keep what was computed of the prompt, and use it next time",
-    )
-
-    other = ap.add_argument_group("other")
-    other.add_argument(
-        "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
-    )
-    other.add_argument("--info", action="store_true", help="describe the model and exit")
-    other.add_argument(
-        "--id",
-        metavar="HEX",
-        help="refuse another model; 16 or more digits of what --info and export.py show",
-    )
-    other.add_argument(
-        "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
-    )
-    other.add_argument(
-        "--tokenize",
-        action="store_true",
-        help="print the prompt's tokens, an id and its text a line, and exit",
-    )
-    other.add_argument(
-        "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
-    )
-    other.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
-    return ap
-
-
-def parse_args(argv):
-    ap, glued = make_parser(), []
-    for arg in argv:  # a value may begin with a dash, which argparse only takes behind an =
-        if glued and glued[-1] in DASHED:
-            glued[-1] = (
-                {"-p": "--prompt", "-r": "--stop", "-sys": "--system-prompt"}.get(
-                    glued[-1], glued[-1]
-                )
-                + "="
-                + arg
-            )
-        elif arg in HABITS:
-            ap.error(f"{arg} is {'llama.cpp' if arg[:2] == '--' else 'llama2.c'}'s; {HABITS[arg]}")
-        else:
-            glued.append(arg)
-    args = ap.parse_args(glued)
-    if args.model_flag in ("chat", "generate"):
-        ap.error(
-            f"-m {args.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
-        )
-    if (args.model is None) == (args.model_flag is None):
-        ap.error("give one model file: run.py model.bin -p TEXT")
-    args.model = args.model or args.model_flag
-    if re.fullmatch(r"0?\.\d+|1\.0*", args.prompt or ""):
-        ap.error(
-            f"-p {args.prompt}: -p is the prompt, expected text; top-p is --top-p (a prompt like this can come from -f)"
-        )
-    if args.threads is not None and not re.fullmatch(r"\d{1,9}", args.threads):
-        ap.error(
-            f"-t is {printable(args.threads)}, expected a number of threads; the temperature is --temp"
-        )
-    args.threads = None if args.threads is None else int(args.threads)
-    if args.id is not None and not MODEL_ID.fullmatch(args.id):
-        ap.error(
-            f"--id is {args.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
-        )
-    args.unseen, args.told = Counter(), set()  # for report()
-    check_numbers(args, ap.error)
-    check_modes(args, ap.error)
-    try:
-        given = {
-            name: getattr(args, name.replace("temperature", "temp"))
-            for name in Sampling.__dataclass_fields__
-        }
-        args.how = {name: value for name, value in given.items() if value is not None}
-        Sampling(**args.how)  # raises for a value out of range
-    except ModelError as e:
-        ap.error(str(e))
-    return args
-
-
-def check_numbers(args, error):
-    for flag, value, low, means in (
-        ("-n", args.n_predict, -1, "-1 (until the end), 0 (the prompt only) or more"),
-        ("-c", args.ctx_size, 0, "0 (the model's) or more"),
-        ("-np", args.parallel, 1, "1 to 16"),
-        ("--logprobs", args.logprobs, 0, "0 or more"),
-        ("--best-of", args.best_of, 1, "1 or more"),
-    ):
-        if value is not None and (value < low or flag == "-np" and value > WANTED_MAX):
-            error(f"{flag} is {value}, expected {means}")
-
-
-def check_modes(args, error):
-    """One thing at a time, and flags only where they do something; where the prompt comes from."""
-    modes = {
-        name: getattr(args, name)
-        for name in "batch chat score choices perplexity best_of info verify tokenize".split()
-    }
-    args.mode, *more = [name for name, value in modes.items() if value not in (None, False)] or [
-        "text"
-    ]
-    flag = "--" + args.mode.replace("_", "-")
-    if more:
-        error(
-            f"{flag} and --{more[0].replace('_', '-')}: expected one of them; run them one after the other"
-        )
-    for name, fits in (
-        ("judge", ["best_of"]),
-        ("output", ["batch"]),
-        ("resume", ["batch"]),
-        ("shard", ["batch"]),
-        ("json", "text best_of score choices perplexity info".split()),
-        ("jsonl", ["text"]),
-        ("logprobs", "text best_of score".split()),
-        ("prompt_cache", ["text"]),
-        ("echo", ["text", "best_of"]),
-    ):
-        if getattr(args, name) not in (None, False) and args.mode not in fits:
-            error(
-                f"--{name.replace('_', '-')} does nothing with {flag if args.mode != 'text' else 'plain text'}; leave it out"
-            )
-    if args.logprobs is not None and not (args.json or args.jsonl):
-        error("--logprobs needs --json or --jsonl, which have a place for them")
-    if args.resume and not args.output:
-        error("--resume goes on with a file; name it with -o")
-    if args.raw and (args.chat or args.system or args.system_file):
-        error("--raw continues text without a template; leave out --chat and the system prompt")
-    if args.mode == "batch":
-        args.shard = parse_shard(args.shard, error)
-    terminal = sys.stdin and sys.stdin.isatty()
-    no_prompt = args.prompt is None and args.file is None and terminal
-    args.repl = args.chat and no_prompt and sys.stdout.isatty()
-    if no_prompt and not args.repl and args.mode not in ("batch", "info", "verify"):
-        error("no prompt; give -p TEXT, -f FILE, or a pipe")
-
-
-def parse_shard(text, error):
-    """ "1/8" -> (1, 8); None: Slurm's array, or (0, 1)."""
-    if text is None:
-        task, count, least = (
-            os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN")
-        )
-        if not re.fullmatch(r"\d{1,9}/\d{1,9}", f"{task}/{count}"):
-            return 0, 1
-        text = f"{int(task) - int(least or 0)}/{count}"
-    if not re.fullmatch(r"\d{1,9}/\d{1,9}", text) or not int(text.split("/")[0]) < int(
-        text.split("/")[1]
-    ):
-        error(f"--shard is {printable(text)}, expected I/N with I from 0 to N - 1, such as 0/4")
-    return tuple(map(int, text.split("/")))
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/bench.py
-# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
-
-def bench(argv):
-    """The command line behind --bench; -> exit code."""
-    ap = Parser(
-        prog="run.py --bench",
-        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, a warm-up before.",
-        allow_abbrev=False,
-    )
-    ap.add_argument("--bench", action="store_true", help=argparse.SUPPRESS)
-    ap.add_argument("models", nargs="+", metavar="MODEL", help="one or more model.bin")
-    ap.add_argument(
+BENCH = Flag(
+    "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
+)
+BENCH_FLAGS = (  # of the command line behind --bench
+    Flag("--bench", action="store_true", help=argparse.SUPPRESS),
+    Flag("models", nargs="+", metavar="MODEL", help="one or more model.bin"),
+    Flag(
         "-p",
         type=numbers,
         default=[512],
         metavar="N,…",
         help="prompt lengths, 0 = none (default 512)",
-    )
-    ap.add_argument(
+    ),
+    Flag(
         "-n",
         type=numbers,
         default=[128],
         metavar="N,…",
         help="tokens to generate, 0 = none (default 128)",
-    )
-    ap.add_argument(
+    ),
+    Flag(
         "-d",
         type=numbers,
         default=[0],
         metavar="N,…",
         help="tokens in the context before (default 0)",
-    )
-    ap.add_argument(
-        "-t",
-        type=numbers,
-        default=[available_cores()],
-        metavar="N,…",
-        help="threads (default: the cores)",
-    )
-    ap.add_argument("-r", type=int, default=5, metavar="N", help="repetitions (default 5)")
-    ap.add_argument(
+    ),
+    Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
+    Flag(
         "-o",
         choices=("md", "csv", "json", "jsonl"),
         default="md",
         help="output format (default md)",
+    ),
+    Flag("--id", metavar="HEX", help="the model id that every MODEL must have"),
+)
+
+
+def bench(argv):
+    """The command line behind --bench; -> exit code."""
+
+    ap = Parser(
+        prog=f"{CALLED} --bench",
+        description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "
+        "a warm-up before.",
+        allow_abbrev=False,
     )
-    ap.add_argument("--id", metavar="HEX", help="the model id that every MODEL must have")
+    for flag in BENCH_FLAGS:
+        ap.add_argument(*flag.names, **flag.how)
     a = ap.parse_args(argv)
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    rows = []
+    table = Table(a.o)
     for path in a.models:
-        for threads in a.t:
-            rows += bench_model(
-                Model(path, n_threads=threads, id=a.id), a, lambda row: print_row(row, a.o)
-            )
-    if a.o == "json":
-        import json
-
-        print(json.dumps(rows, indent=2))
+        for threads in a.t or [available_cores()]:
+            model = Model(path, n_threads=threads, id=a.id)
+            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table.end()
     return 0
 
 
-def bench_model(model, a, show):
-    """Every test on one model -> rows as dicts, each shown as soon as it is there."""
-    c, began = model.config, time.perf_counter()
+def tests_of(c, a):
+    """The tests that are asked for, in that config -> [(tokens read, tokens generated, depth)]"""
     plan = [(n, 0, d) for d in a.d for n in a.p if n] + [(0, n, d) for d in a.d for n in a.n if n]
     plan = [(min(p, c.max_ctx - d), min(n, c.max_ctx - d), d) for p, n, d in plan]
     if any(p + n < 1 for p, n, d in plan):
         raise ModelError(
             f"-d: a depth of {max(a.d)} leaves no room in a context of {c.max_ctx}; choose less"
         )
-    forward = model._open(max((p + n + d for p, n, d in plan), default=1))
-    load, rows = time.perf_counter() - began - forward.code.compile_seconds, []
-    ids = [random.Random(0).randrange(c.vocab_size) for _ in range(forward.n_ctx)]
+    return plan
 
-    def decode(first, last, step):
-        for n in range(first, last, step):
-            part = ids[n : min(n + step, last)]
-            forward(
-                part,
-                range(n, n + len(part)),
-                [0] * len(part),
-                [len(part) - 1] if n + step >= last or step == 1 else [],
-            )
 
+def bench_model(model, plan, repetitions, show):
+    """Every test of plan on one model; each is shown, as a dict, as soon as it is there."""
+
+    began = time.perf_counter()
+    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
+    load = time.perf_counter() - began - forward.code.compile_seconds
+    ids = [random.Random(0).randrange(model.config.vocab_size) for _ in range(forward.n_ctx)]
     read, tile = ceilings(forward, model.notice)
-    nbytes, ops = token_work(forward)
-    head = 2 * c.vocab_size * c.dim
-    ops -= head  # for a token without logits
+    n_bytes, ops = token_work(forward)
+    head = 2 * model.config.vocab_size * model.config.dim  # the logits of a token
     for p, n, d in plan:
-        decode(0, d, CHUNK)
-        nanoseconds = []
-        for _ in range(a.r + 1):
-            start = time.perf_counter_ns()
-            decode(d, d + p + n, CHUNK if p else 1)
-            nanoseconds.append(time.perf_counter_ns() - start)
-        nanoseconds = nanoseconds[1:]
-        speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
-        cache = model._cache_bytes(d + n // 2) if n else 0
-        spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-        mean = float(np.mean(speeds))
-        rows.append(
+        nanoseconds = measured(forward, ids, (p, n, d), repetitions)
+        row = {**described(model), **row_of_test(p, n, d, nanoseconds)}
+        cache = model.cache_bytes(d + n // 2) if n else 0
+        show(
             {
-                "cpu_info": cpu_name(),
-                "backends": f"CPU {host().machine.name}",
-                "model_filename": model.file.path,
-                "model_type": f"{printable(c.arch_tag)} {model.info['type']}",
-                "model_size": model.file.size,
-                "model_n_params": model.info["parameters"],
-                "n_batch": CHUNK,
-                "n_threads": model.n_threads,
-                "type_k": model.kv,
-                "type_v": model.kv,
-                "n_prompt": p,
-                "n_gen": n,
-                "n_depth": d,
-                "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "avg_ns": round(np.mean(nanoseconds)),
-                "stddev_ns": round(spread(nanoseconds)),
-                "avg_ts": mean,
-                "stddev_ts": spread(speeds),
-                "samples_ns": nanoseconds,
-                "samples_ts": speeds,
-                "bytes_per_token": round(nbytes) + cache if n else 0,
+                **row,
+                "bytes_per_token": round(n_bytes) + cache if n else 0,
                 "read_gbps": read / 1e9,
-                "gops": mean * (ops + head / (p or 1)) / 1e9,
+                "gops": row["avg_ts"] * (ops - head + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,
                 "compile_s": forward.code.compile_seconds,
                 "import_s": IMPORT_SECONDS,
@@ -7946,58 +8446,206 @@ def bench_model(model, a, show):
                 "peak_rss": peak_rss(),
             }
         )
-        show(rows[-1])
-    return rows
 
 
-def print_row(row, form):
-    """One row in that form on stdout, and its background on stderr."""
-    if form == "md":
-        columns = "model size params backend threads test t/s".split()
-        if not getattr(print_row, "header", False):
-            print(
-                "| " + " | ".join(columns) + " |\n| --- | ---: | ---: | --- | ---: | --- | ---: |"
-            )
-        size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
-        test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-        speed = f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}"
-        cells = [
-            row["model_type"],
-            f"{size:.2f} MiB",
-            f"{params:.2f} M",
-            row["backends"],
-            row["n_threads"],
-            test,
-            speed,
+def measured(forward, ids, test, repetitions):
+    """Nanoseconds of each repetition of a test, (tokens read, tokens generated, depth)."""
+    p, n, d = test
+    feed(forward, ids, 0, d, CHUNK)
+    nanoseconds = []
+    for _ in range(repetitions + 1):  # the first is a warm-up
+        start = time.perf_counter_ns()
+        feed(forward, ids, d, d + p + n, CHUNK if p else 1)
+        nanoseconds.append(time.perf_counter_ns() - start)
+    return nanoseconds[1:]
+
+
+def feed(forward, ids, first, last, step):
+    """Passes over ids[first:last], step at a time; logits after the last, after each of step 1."""
+    for n in range(first, last, step):
+        part = ids[n : min(n + step, last)]
+        wanted = [len(part) - 1] if n + step >= last or step == 1 else []
+        forward(part, range(n, n + len(part)), [0] * len(part), wanted)
+
+
+def described(model):
+    """What a row says of machine and model, by llama-bench's names."""
+    return {
+        "cpu_info": cpu_name(),
+        "backends": f"CPU {host().machine.name}",
+        "model_filename": model.file.path,
+        "model_type": f"{printable(model.config.arch_tag)} {model.info['type']}",
+        "model_size": model.file.size,
+        "model_n_params": model.info["parameters"],
+        "n_batch": CHUNK,
+        "n_threads": model.n_threads,
+        "type_k": model.kv,
+        "type_v": model.kv,
+    }
+
+
+def row_of_test(p, n, d, nanoseconds):
+    """What a row says of a test, by llama-bench's names."""
+    speeds = [(p + n) * 1e9 / ns for ns in nanoseconds]
+    spread = lambda x: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+    return {
+        "n_prompt": p,
+        "n_gen": n,
+        "n_depth": d,
+        "test_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "avg_ns": round(np.mean(nanoseconds)),
+        "stddev_ns": round(spread(nanoseconds)),
+        "avg_ts": float(np.mean(speeds)),
+        "stddev_ts": spread(speeds),
+        "samples_ns": nanoseconds,
+        "samples_ts": speeds,
+    }
+
+
+BENCH_MODE = Mode(group=OTHER, flags=(BENCH,), line=bench)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/write.py
+# Writing one text to stdout, or the best of several.
+
+BEST_OF = Flag(
+    "--best-of",
+    type=int,
+    least=1,
+    means="1 or more",
+    metavar="N",
+    help="write N texts at once, print the one the model finds likeliest",
+)
+JUDGE = Flag(
+    "--judge",
+    some=True,
+    metavar="CMD",
+    help="... for which this command, given it on stdin, prints the largest number",
+)
+
+
+def stats(w, cached=0):
+    """The line at the end, of a finished Writer."""
+    began, first, last = w.clock
+    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
+    known = f" ({cached} cached)" if cached else ""
+    read, written = rate(w.n_prompt, first - began), rate(w.count, last - first)
+    line = f"prompt {read}{known} | gen {written} | ttft {first - began:.2f} s"
+    return f"{line} | stop: {w.reason} | seed {w.seed}"
+
+
+def asked_for(model, args):
+    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
+    prompt = read_prompt(model, args)
+    ids = prompt_ids(model, args, prompt)
+    if not ids:
+        raise ModelError(
+            "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
+        )
+    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
+    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
+    limit = None if args.n_predict < 0 else args.n_predict
+    return prompt, ids, limit, {**options, **args.how}
+
+
+def write_text(model, args):
+    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
+    prompt, ids, limit, options = asked_for(model, args)
+
+    def write(text):
+        out.write((tame(text) if terminal else text).encode())
+        out.flush()
+
+    new = model.n_ctx if limit is None else limit
+    forward = model.ready(min(model.n_ctx, len(ids) + new))
+    if args.verbose:
+        machine, cpu, _ = host()
+        size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {size}"
+        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
+    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
+    w = Writer(model, ids, limit, **options)
+    text = not (args.json or args.jsonl)
+    if args.echo and text:
+        write(prompt)
+    for chunk in model.write(w):
+        if text:
+            write(chunk.text)
+        elif args.jsonl and chunk.token is not None:
+            out.write(dump(token_row(model, chunk)))
+            out.flush()
+    if text and terminal:
+        write("\n")
+    elif not text:
+        out.write(dump(w.completion(prompt if args.echo else "")))
+    if args.prompt_cache and cached < w.n_prompt - 1:
+        model.save_cache(args.prompt_cache, w.n_prompt)
+    if not args.quiet:
+        print(stats(w, cached), file=sys.stderr)
+
+
+def token_row(model, chunk):
+    """A Chunk as --jsonl prints it -> dict"""
+    row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
+    top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+    return {**row, "top": top} if top else row
+
+
+def write_best(model, args):
+    """--best-of: the best of N texts."""
+    n, command = args[BEST_OF], args[JUDGE]
+    prompt, ids, limit, options = asked_for(model, args)
+    judge = (lambda text: judged(command, text)) if command else None
+    places = min(args.parallel, n)
+    model.fit(places)
+    found = model.best_of(ids, n, judge, places, max_tokens=limit, **options)
+    best, echo = found[0], prompt if args.echo else ""
+    if args.json:
+        rows = [
+            {"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed}
+            for w in found
         ]
-        print("| " + " | ".join(map(str, cells)) + " |")
-    elif form == "csv":
-        if not getattr(print_row, "header", False):
-            print(",".join(row))
-        print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
-    elif form == "jsonl":
-        import json
-
-        print(json.dumps(row))
-    print_row.header = True
-    sys.stdout.flush()
-    if row["n_gen"]:
-        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
-        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
     else:
-        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's {row['tile_gops']:.0f}"
-    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s, compile {row['compile_s']:.1f} s"
-    print(
-        f"run.py: {work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}",
-        file=sys.stderr,
-    )
+        text = echo + best.written
+        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+    if not args.quiet:
+        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
+        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+
+
+def judged(command, text):
+    """The number that a shell command prints about a text which it is given on stdin."""
+    import subprocess
+
+    done = subprocess.run(command, shell=True, input=text.encode(), stdout=subprocess.PIPE)
+    try:
+        return float(done.stdout)
+    except ValueError:
+        said = printable(done.stdout[:40].decode("utf-8", "replace"))
+        raise ModelError(
+            f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
+        ) from None
+
+
+BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+TEXT_MODE = Mode(  # what is done when no flag asks for another
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+)
 
 
 # -----------------------------------------------------------------------------
 # twofile/front/chat.py
 # A conversation in a terminal.
+
+CHAT_FLAG = Flag(
+    "--chat",
+    "-cnv",
+    action="store_true",
+    help="a conversation in the terminal; in a pipe one turn",
+)
 
 CHAT_HELP = """\
 /help          this
@@ -8040,13 +8688,11 @@ class Chat:
             del self.messages[oldest : oldest + 2]
             dropped += 1
         if dropped:
-            self.say(
-                f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n"
-            )
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.say(f"(the context is full: the oldest {turns} forgotten)\n")
         if len(ids) >= limit:
-            raise ModelError(
-                f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter"
-            )
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
         return ids
 
     def answer(self):
@@ -8106,9 +8752,8 @@ class Chat:
             self.load(rest)
         elif name == "stats":
             written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
-            self.say(
-                f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n"
-            )
+            read = f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context"
+            self.say(f"{read}, {written}, seed {self.seed}\n")
         else:
             raise ModelError(
                 f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
@@ -8133,9 +8778,8 @@ class Chat:
 
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-            self.model.encode_chat(
-                [*messages, {"role": "user", "content": ""}]
-            )  # raises if it is none
+            # raises if it is none
+            self.model.encode_chat([*messages, {"role": "user", "content": ""}])
         except (ValueError, TypeError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
@@ -8143,7 +8787,7 @@ class Chat:
         self.messages = messages
 
 
-def chat(model, args):
+def converse(model, args):
     """--chat in a terminal; -> exit code."""
     try:
         import readline  # input() then has history and editing
@@ -8152,11 +8796,11 @@ def chat(model, args):
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
     sys.stdin.reconfigure(errors="surrogateescape")
 
-    def say(text):
+    def show(text):
         print(tame(text), end="", flush=True)
 
-    talk = Chat(model, args, say)
-    say(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
+    talk = Chat(model, args, show)
+    show(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
     going = True
     while going:
         try:
@@ -8168,46 +8812,53 @@ def chat(model, args):
             if line.startswith("/"):
                 going = talk.command(line)
             elif line.strip():
-                line = screen(args, as_text(os.fsencode(line), "the message"))
+                line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
         except KeyboardInterrupt:
-            say("\n")
+            show("\n")
         except EOFError:
-            say("\n")
+            show("\n")
             return 0
         except ModelError as e:
-            print(f"run.py: error: {e}", file=sys.stderr)
+            say(f"error: {e}")
     return 0
 
 
+def in_terminal(args):
+    return args.promptless and sys.stdout.isatty()
+
+
+def chat(model, args):
+    """--chat: a conversation in a terminal, in a pipe one turn."""
+    return converse(model, args) if in_terminal(args) else write_text(model, args)
+
+
+def check_chat(args):
+    """A conversation asks for what is said to it; one turn reads a prompt."""
+    if not in_terminal(args):
+        prompted(args)
+
+
+CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True)
+
+
 # -----------------------------------------------------------------------------
-# twofile/front/show.py
-# What is printed about a model or a given text.
+# twofile/front/given.py
+# What a model thinks of a given text.
 
-def show_info(model, args):
-    if args.json:
-        print(dump(model.info).decode(), end="")
-        return
-    rows = []
-    for key, value in model.info.items():
-        value = value if isinstance(value, dict) else {"": value}
-        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
-    width = max(len(key) for key, _ in rows)
-    for key, value in rows:
-        value = (
-            f"{value:,}"
-            if isinstance(value, int) and value > 99999
-            else "none"
-            if value is None
-            else printable(str(value))
-        )
-        print(f"{key:{width}}  {value}")
-
-
-def show_tokens(model, args):
-    for token in model.tokenize(read_prompt(model, args)):
-        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+SCORE = Flag("--score", action="store_true", help="log-likelihood of the prompt itself")
+CHOICES = Flag(
+    "--choices",
+    nargs="+",
+    metavar="TEXT",
+    help="print the likeliest answer to the prompt of these",
+)
+PERPLEXITY = Flag(
+    "--perplexity",
+    action="store_true",
+    help="of a long prompt, as llama-perplexity's; -c sets windows",
+)
 
 
 def show_score(model, args):
@@ -8215,13 +8866,12 @@ def show_score(model, args):
     text = read_prompt(model, args)
     ids = model.tokenize(model.short(text))
     if len(ids) < 2:
+        found = f"--score: {len(ids)} tokens"
         raise ModelError(
-            f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text"
+            f"{found}, expected 2 or more (the first has nothing before it); give more text"
         )
-    total, n_bytes = (
-        float(model.score(ids)[0].sum()),
-        sum(len(model.tokenizer.piece(i)) for i in ids[1:]),
-    )
+    total = float(model.score(ids)[0].sum())
+    n_bytes = sum(len(model.tokenizer.piece(i)) for i in ids[1:])
     found = {"logprob": total, "tokens": len(ids) - 1, "bytes": n_bytes}
     found["bits_per_byte"] = -total / math.log(2) / max(n_bytes, 1)
     if args.json:
@@ -8237,12 +8887,13 @@ def show_score(model, args):
 
 
 def show_choice(model, args):
-    """--choices: the likeliest of them after the prompt; without a template, behind a space if no white space is there."""
+    """--choices: the likeliest of them after the prompt; without a template, behind a space if no
+    white space is there."""
     prompt = read_prompt(model, args)
     before = prompt_ids(model, args, prompt)
     plain = args.raw or not model.tokenizer.chat
     rows = []
-    for choice in args.choices:
+    for choice in args[CHOICES]:
         if plain:
             gap = "" if not prompt or prompt[-1:].isspace() or choice[:1].isspace() else " "
             found = model.loglikelihood(prompt, gap + choice)[0]
@@ -8286,125 +8937,321 @@ def show_perplexity(model, args):
     if not args.quiet:
         where = f"{found['tokens']} tokens of {found['windows']} windows of {found['n_ctx']}"
         end = "\r" if sys.stderr.isatty() else ""
-        print(
-            f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s",
-            file=sys.stderr,
-        )
+        line = f"{found['bits_per_byte']:.4f} bits per byte, {where}"
+        print(f"{end}{line}, {time.perf_counter() - began:.1f} s", file=sys.stderr)
+
+
+SCORE_MODE = Mode(show_score, GIVEN, flags=(SCORE,), fits=(AS_JSON, LOGPROBS))
+CHOICES_MODE = Mode(show_choice, GIVEN, flags=(CHOICES,), fits=(AS_JSON,))
+PERPLEXITY_MODE = Mode(show_perplexity, GIVEN, flags=(PERPLEXITY,), fits=(AS_JSON,))
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/write.py
-# Writing one text to stdout.
+# twofile/front/program.py
+# --program: what was recorded for a model, a line a record.
 
-def stats(w, cached=0):
-    """The line at the end, of a finished Writer."""
-    began, first, last = w.clock
-    rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-    known = f" ({cached} cached)" if cached else ""
-    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
-    return f"{line} | stop: {w.reason} | seed {w.seed}"
+PROGRAM_FLAG = Flag(
+    "--program",
+    action="store_true",
+    help="list the forward, a kernel a line, and exit; -v: with shares of the time",
+)
 
 
-def write_text(model, args):
-    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
-    prompt = read_prompt(model, args)
-    ids = prompt_ids(model, args, prompt)
-    if not ids:
-        raise ModelError(
-            "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
-        )
-    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    limit = None if args.n_predict < 0 else args.n_predict
-    logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
-    if args.mode == "best_of":
-        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
-
-    def write(text):
-        out.write((tame(text) if terminal else text).encode())
-        out.flush()
-
-    forward = model._open(
-        min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
-    )
-    if args.verbose:
-        machine, cpu, _ = host()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
-        model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
-    cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
-    w = Writer(model, ids, limit, **options, **args.how)
-    text = not (args.json or args.jsonl)
-    if args.echo and text:
-        write(prompt)
-    for chunk in model.write(w):
-        if text:
-            write(chunk.text)
-        elif args.jsonl and chunk.token is not None:
-            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-            top = [
-                {"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top
-            ]
-            out.write(dump({**row, "top": top} if top else row))
-            out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
-        out.write(dump(w.completion(prompt if args.echo else "")))
-    if args.prompt_cache and cached < w.n_prompt - 1:
-        model.save_cache(args.prompt_cache, w.n_prompt)
-    if not args.quiet:
-        print(stats(w, cached), file=sys.stderr)
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [
+        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
+    ]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
 
 
-def write_best(model, args, prompt, ids, limit, options):
-    """--best-of: the best of N texts."""
-    import subprocess
+def times_measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
-    def ask(text):
-        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
-        try:
-            return float(done.stdout)
-        except ValueError:
-            said = printable(done.stdout[:40].decode("utf-8", "replace"))
-            raise ModelError(
-                f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
-            ) from None
 
-    judge = ask if args.judge else None
-    places = min(args.parallel, args.best_of)
-    model.fit(places)
-    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
-    best, echo = found[0], prompt if args.echo else ""
+PROGRAM_MODE = Mode(show_program, OTHER, flags=(PROGRAM_FLAG,), check=unprompted)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/show.py
+# What is printed about a model, or about how it reads a prompt.
+
+INFO = Flag("--info", action="store_true", help="describe the model and exit")
+VERIFY = Flag(
+    "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
+)
+TOKENIZE = Flag(
+    "--tokenize",
+    action="store_true",
+    help="print the prompt's tokens, an id and its text a line, and exit",
+)
+
+
+def show_info(model, args):
     if args.json:
-        rows = [
-            {"text": w.written, "worth": w.worth, "stop_reason": w.reason, "seed": w.seed}
-            for w in found
-        ]
-        sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
-    else:
-        text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
-    if not args.quiet:
-        worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
-        print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+        print(dump(model.info).decode(), end="")
+        return
+    rows = []
+    for key, value in model.info.items():
+        value = value if isinstance(value, dict) else {"": value}
+        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        value = (
+            f"{value:,}"
+            if isinstance(value, int) and value > 99999
+            else "none"
+            if value is None
+            else printable(str(value))
+        )
+        print(f"{key:{width}}  {value}")
+
+
+def show_tokens(model, args):
+    for token in model.tokenize(read_prompt(model, args)):
+        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+
+
+def show_verified(model, args):
+    verify(model.file)
+    n = len(model.file.tensors)
+    print(f"{printable(args.model)}: all {n} tensors match their SHA-256")
+
+
+INFO_MODE = Mode(show_info, OTHER, flags=(INFO, ONLY_ID), fits=(AS_JSON,), check=unprompted)
+VERIFY_MODE = Mode(show_verified, OTHER, flags=(VERIFY,), check=unprompted)
+TOKENIZE_MODE = Mode(show_tokens, OTHER, flags=(TOKENIZE,))
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/modes.py
+# The modes of the program, in one tuple.
+#
+# Order: of two that are asked for, the one that stands first is named first; modes of one group
+# stand so in --help; the last one has no flag and is what is done without any.
+
+MODES = (
+    BATCH_MODE,
+    CHAT_MODE,
+    SCORE_MODE,
+    CHOICES_MODE,
+    PERPLEXITY_MODE,
+    BEST_OF_MODE,
+    BENCH_MODE,
+    INFO_MODE,
+    PROGRAM_MODE,
+    VERIFY_MODE,
+    TOKENIZE_MODE,
+    TEXT_MODE,
+)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/settings.py
+# What a command line says, in typed fields.
+
+class Settings:
+    """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
+
+    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
+    chosen. how: {a field of Sampling: its value}, of those that were given.
+    """
+
+    def __init__(self, given, model, threads, mode, how):
+        self.given = given
+        self.mode = mode
+        self.how: dict = how
+        self.screen = Screen(given.clean)
+
+        self.model: str = model
+        self.tokenizer: str | None = given.tokenizer
+        self.id: str | None = given.id
+
+        self.prompt: str | None = given.prompt
+        self.file: str | None = given.file
+        self.n_predict: int = given.n_predict  # -1 = until the end
+        self.stop: list = given.stop
+        self.ignore_eos: bool = given.ignore_eos
+        self.echo: bool = given.echo
+        self.json: bool = given.json
+        self.jsonl: bool = given.jsonl
+        self.logprobs: int | None = given.logprobs
+        self.raw: bool = given.raw
+        self.system: str | None = given.system  # the message; main() reads it from system_file
+        self.system_file: str | None = given.system_file
+        self.seed: int | None = given.seed
+        self.parallel: int = given.parallel
+
+        self.threads: int | None = threads
+        self.ctx_size: int = given.ctx_size  # 0 = the model's
+        self.kv: str | None = given.kv
+        self.prompt_cache: str | None = given.prompt_cache
+        self.quiet: bool = given.quiet
+        self.verbose: bool = given.verbose
+
+    def __getitem__(self, flag):
+        return flag.value(self.given)
+
+    @property
+    def promptless(self):
+        """Whether there is nothing to read a prompt from, but a terminal."""
+        return self.prompt is None and self.file is None and sys.stdin and sys.stdin.isatty()
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/flags.py
+# The command line's flags, read and checked.
+
+EXAMPLES = """\
+examples:
+  python run.py model.bin -p "Once upon a time"
+  python run.py model.bin --chat
+  python run.py model.bin -f notes.txt -n 100 --temp 0
+  echo "The fox said" | python run.py model.bin -q > story.txt
+  python run.py model.bin -p "Is a fox red?" --choices yes no
+  python run.py model.bin --batch requests.jsonl -o answers.jsonl
+  python run.py model.bin --perplexity -f book.txt
+  python run.py model.bin -p "A story, please" --json | jq .usage
+
+exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
+the pipe has gone. stdout carries the text and nothing else.
+"""
+COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
+HABITS = {  # flags of llama2.c and llama.cpp that are something else here
+    "-i": "the prompt is -p TEXT",
+    "-y": "the system prompt is -sys TEXT",
+    "-b": "give the model file as it is; the context is -c N",
+    "--chat-template": "a template is compiled when a model is made: "
+    "export.py SOURCE --chat-template FILE",
+}
+
+
+def all_flags():
+    """Every Flag, as --help lists them."""
+    return [flag for group in GROUPS for flag in group.members(MODES)]
+
+
+def make_parser():
+    ap = Parser(
+        prog=CALLED,
+        usage=f"{CALLED} MODEL [options]",
+        description="Write text with a language model.",
+        epilog=EXAMPLES.replace("python run.py", COMMAND),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
+        allow_abbrev=False,
+    )
+    for group in GROUPS:
+        place = ap.add_argument_group(group.title) if group.title else ap
+        for flag in group.members(MODES):
+            place.add_argument(*flag.names, **flag.how)
+    return ap
+
+
+def parse_args(argv):
+    """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
+    ap, flags = make_parser(), all_flags()
+    given = ap.parse_args(glued(argv, flags, ap.error))
+    if given.model_flag in ("chat", "generate"):
+        ap.error(
+            f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
+        )
+    if (given.model is None) == (given.model_flag is None):
+        ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
+    check_habits(given, ap.error)
+    check_numbers(given, flags, ap.error)
+    mode = chosen(given, flags, ap.error)
+    values = {rule.name: getattr(given, rule.name) for rule in RULES}
+    how = {name: value for name, value in values.items() if value is not None}
+    threads = None if given.threads is None else int(given.threads)
+    settings = Settings(given, given.model or given.model_flag, threads, mode, how)
+    try:
+        if settings.raw and (mode.template or settings.system or settings.system_file):
+            raise ModelError(
+                "--raw continues text without a template; leave out --chat and the system prompt"
+            )
+        mode.check(settings)
+        Sampling(**how)  # raises for a value out of range
+    except ModelError as e:
+        ap.error(str(e))
+    return settings
+
+
+def glued(argv, flags, error):
+    """The words for argparse, which takes a value that begins with a dash only behind an =."""
+    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
+    words = []
+    for word in argv:
+        if words and words[-1] in dashed:
+            words[-1] = f"{dashed[words[-1]]}={word}"
+        elif word in HABITS:
+            whose = "llama.cpp" if word[:2] == "--" else "llama2.c"
+            error(f"{word} is {whose}'s; {HABITS[word]}")
+        else:
+            words.append(word)
+    return words
+
+
+def check_habits(given, error):
+    """Values that show a flag was taken for another's."""
+    if re.fullmatch(r"0?\.\d+|1\.0*", given.prompt or ""):
+        error(
+            f"-p {given.prompt}: -p is the prompt, expected text; top-p is --top-p "
+            "(a prompt like this can come from -f)"
+        )
+    if given.threads is not None and not re.fullmatch(r"\d{1,9}", given.threads):
+        found = printable(given.threads)
+        error(f"-t is {found}, expected a number of threads; the temperature is --temp")
+    if given.id is not None and not MODEL_ID.fullmatch(given.id):
+        error(
+            f"--id is {given.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
+        )
+
+
+def check_numbers(given, flags, error):
+    """Numbers within the ranges of their flags."""
+    for flag in (flag for flag in flags if flag.means):
+        value = flag.value(given)
+        if value is not None and not flag.least <= value <= flag.most:
+            error(f"{flag.names[0]} is {value}, expected {flag.means}")
+
+
+def chosen(given, flags, error):
+    """The Mode that is asked for: one thing at a time, and flags only where they do something."""
+    mode, *more = [mode for mode in MODES if mode.is_asked_for(given)] or [MODES[-1]]
+    if more:
+        error(f"{mode.name} and {more[0].name}: expected one of them; run them one after the other")
+    for flag in flags:
+        if flag.some and flag.is_given(given) and not mode.takes(flag):
+            error(f"{flag.long} does nothing with {mode.name}; leave it out")
+    for flag in (flag for flag in flags if flag.needs):
+        asked = flag.value(given) is not None and flag.value(given) is not False  # 0 is asked
+        if asked and not any(need.value(given) for need in flag.needs):
+            error(flag.lacks)
+    return mode
 
 
 # -----------------------------------------------------------------------------
 # twofile/front/main.py
-# The program: flags, modes, signals, exit codes.
+# The program: a mode, signals, exit codes.
 
 def main(argv=None):
     """Run the command line; -> exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if "--bench" in argv:
-            return bench(argv)
+        for mode in MODES:
+            if mode.line and mode.name in argv:
+                return mode.line(argv)
         args = parse_args(argv)
-        if args.system_file is not None:
-            args.system = as_text(read_text(args.system_file), "the system prompt")
-        elif args.system is not None:
-            args.system = as_text(os.fsencode(args.system), "the system prompt")
-        args.system = args.system and screen(args, args.system)
+        args.system = read_system(args)
         model = Model(
             args.model,
             args.tokenizer,
@@ -8414,37 +9261,24 @@ def main(argv=None):
             not args.quiet,
             args.id,
         )
-        if args.mode == "verify":
-            verify(model.file)
-            print(
-                f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256"
-            )
-        elif args.mode == "batch":
-            return batch(model, args)
-        elif args.repl:
-            return chat(model, args)
-        else:
-            modes = {
-                "info": show_info,
-                "tokenize": show_tokens,
-                "score": show_score,
-                "choices": show_choice,
-            }
-            {**modes, "perplexity": show_perplexity}.get(args.mode, write_text)(model, args)
+        code = args.mode.run(model, args)
         sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
-        print(f"run.py: error: {e}", file=sys.stderr)
+        say(f"error: {e}")
         return 1
     except MemoryError:
-        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
-        print(f"run.py: error: {text}", file=sys.stderr)
+        say(
+            "error: -c, -n or -f: what they ask for takes more memory than there is; "
+            "expected room for it; choose less"
+        )
         return 1
-    return 0
+    return code or 0
 
 
 def come_again(swallowed):
-    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is sent once more, soon."""
+    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is
+    sent once more, soon."""
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
     if number is None:
         return sys.__unraisablehook__(swallowed)
@@ -8456,13 +9290,11 @@ def launch():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
-        while (
-            os.open(os.devnull, os.O_RDWR) < 3
-        ):  # a closed stream's number would go to the next file, and be read as one
+        # a closed stream's number would go to the next file, and be read as one
+        while os.open(os.devnull, os.O_RDWR) < 3:
             pass
-    sys.stderr = sys.stderr or open(
-        os.devnull, "w"
-    )  # closed by 2>&-; print would take stdout instead
+    # closed by 2>&-; print would take stdout instead
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
@@ -8476,37 +9308,13 @@ def launch():
     except OSError as e:
         code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
         if code == 1:
-            text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
-            print(f"run.py: error: {text}", file=sys.stderr)
+            found = f"standard output cannot be written ({e.strerror})"
+            say(f"error: {found}; expected room for the text; free some")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # all is said; the end of Python takes some milliseconds
+    # all is said; the end of Python takes some milliseconds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/program.py
-# --program: what was recorded for a model, a line a record.
-
-def show_program(model, args):
-    """A line a record: place, kernel, operands; with -v also its share of the time of one token
-    and of a prompt of 128."""
-    forward = model.ready(min(model.n_ctx, 256))
-    rows = listing(forward.program)
-    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in measured(forward, args)]
-    wide = [max(len(row[i]) for row in rows) for i in range(2)]
-    if shares:
-        print("  one  128  place, kernel, operands")
-    for n, (place, kernel, given) in enumerate(rows):
-        before = "".join(f"{column[n]} " for column in shares)
-        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
-
-
-def measured(forward, args):
-    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
-    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ def padded(n, multiple):
 
 
 def open_regular(path, what):
-    """A read-only file descriptor of a regular file, and its size; never blocks on a FIFO.
-    Raises ModelError."""
+    """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
+    what it should be is for messages. Raises ModelError."""
     name = printable(str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -33,6 +33,8 @@ def open_regular(path, what):
 
 
 def read_small(path, what, most):
+    """The bytes of a regular file of at most so many; what it should be is for messages. Raises
+    ModelError."""
     fd, size = open_regular(path, what)
     with os.fdopen(fd, "rb") as f:
         if size > most:

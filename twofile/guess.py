@@ -14,10 +14,11 @@ def alike(a, b):
 def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
     """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
 
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at position.
-    guess(all ids so far) -> ids that may come next: they are fed along with the next token, and where they prove right
-    their logits save a step. Since a step gives the same bits for many tokens as for one, guesses never change the text.
-    Knows nothing of text, weights or the clock, so a test can drive it with three lines of fake model.
+    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
+    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
+    token, and where they prove right their logits save a step. Since a step gives the same bits for
+    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
+    clock, so a test can drive it with three lines of fake model.
     """
     ids, end = list(prompt), len(prompt) + max_new
     rows, ahead = step(prompt, 0, 1), []
@@ -35,8 +36,9 @@ def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
 
 
 class Lookup:
-    """Guesses by looking up what followed the last three tokens when they last stood in the text (prompt lookup decoding,
-    Saxena 2023). It guesses further while it is right, and less and less often while it is wrong."""
+    """Guesses by looking up what followed the last three tokens when they last stood in the text
+    (prompt lookup decoding, Saxena 2023). It guesses further while it is right, and less and less
+    often while it is wrong."""
 
     def __init__(self):
         self.after, self.known, self.last, self.at = {}, 3, [], 0

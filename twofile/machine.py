@@ -10,7 +10,8 @@ IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
 def total_memory():
-    """Bytes of memory this process may use: the machine's, or its control group's if less."""
+    """Bytes of memory this process may use: the machine's, or its control group's if that is
+    less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -42,6 +43,7 @@ def available_cores():
 
 
 def cpu_name():
+    """The processor, as the system names it."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):

@@ -1,15 +1,21 @@
 """What must be there before anything else: Python and numpy, new enough."""
 
+import os
 import sys
 
-STARTED = __name__ == "__main__" or sys.argv[:1] == ["-m"]  # run as a program, not imported by one
+CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
+STARTED = (  # run as a program, not imported by one
+    __name__ == "__main__"
+    or sys.argv[:1] == ["-m"]
+    or [os.path.basename(path) for path in sys.argv[:1]] == ["twofile"]  # the script of pip install
+)
 
 
 def lacking(found):
     """End the program with what is missing, in one line; an import with an ImportError."""
     if not STARTED:
         raise ImportError(found)
-    sys.exit(f"run.py: error: {found}")
+    sys.exit(f"{CALLED}: error: {found}")
 
 
 try:

@@ -1,67 +1,105 @@
 """Logits and one number in [0, 1) become the next id."""
 
-from dataclasses import dataclass
+from dataclasses import make_dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import ModelError
-from .kernels.pick import BEST, COIN, TOP_K
+from .kernels.pick import ACTING, PICK
 from .program.buffers import Buffer
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the most likely."""
+class Rule(NamedTuple):
+    """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
 
-    temperature: float = 0.8
-    top_k: int = 40  # 0 = all
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64  # 0 = none, -1 = the whole context
+    name: str
+    flag: str
+    kind: type
+    default: float
+    least: float
+    most: float
+    metavar: str
+    help: str
+
+
+# In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
+# change logits by what came before, or in kernels/pick.py, for those that choose.
+# fmt: off
+RULES = (
+    Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
+         "temperature, 0 = most likely (default the model's, or 0.8)"),
+    Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
+         "of the N likeliest, 0 = all (default the model's, or 40)"),
+    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+         "of the likeliest with this share (the model's, or 0.95)"),
+    Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
+         "at least X times the best chance (default 0.05)"),
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+         "against recent tokens, 1 = off (default)"),
+    Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
+         "how many are recent, -1 = all (default 64)"),
+)
+# fmt: on
+
+
+class InRange:
+    """A number for each of RULES, by its name; ModelError for one out of its range."""
 
     def __post_init__(self):
-        limits = {
-            "temperature": (0, 100),
-            "top_k": (0, 1 << 31),
-            "top_p": (1e-9, 1),
-            "min_p": (0, 1),
-            "repeat_penalty": (1e-3, 1e3),
-            "repeat_last_n": (-1, 1 << 31),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise ModelError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+        for rule in RULES:
+            value = getattr(self, rule.name)
+            if not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}"
+                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+
+
+# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
+# most likely.
+Sampling = make_dataclass(
+    "Sampling",
+    [(rule.name, rule.kind, rule.default) for rule in RULES],
+    bases=(InRange,),
+    frozen=True,
+    namespace={"__module__": __name__},
+)
 
 
 class Sampler:
-    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel "pick"."""
+    """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
+    "pick"."""
 
     def __init__(self, how, n, code):
         self.how, self.n, self.pick = how, n, code.function("pick")
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
-        self.block = Buffer(BEST + 16 * self.k)
-        self.settings = self.block.view(np.float64, BEST // 8)
-        self.settings[:3] = how.temperature, how.top_p, how.min_p
-        self.settings.view(np.int64)[TOP_K // 8] = self.k
+        self.block = Buffer(PICK.best + 16 * self.k)
+        self.settings = self.block.view(np.float64, PICK.best // 8)
+        for name in ACTING:
+            self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin):
-        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a logit is not finite."""
-        logits, how = logits[: self.n], self.how
-        if how.repeat_penalty != 1.0 and how.repeat_last_n:
-            seen = np.unique(
-                recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-            ).astype(np.int64)
-            seen = seen[seen < self.n]
-            logits = logits.copy()
-            was, penalty = logits[seen], np.float32(how.repeat_penalty)
-            logits[seen] = np.where(was > 0, was / penalty, was * penalty)
-        self.settings[COIN // 8] = coin
+        """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
+        logit is not finite."""
+        logits = self.penalised(logits[: self.n], recent)
+        self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
             return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
-        order = np.argsort(-logits, kind="stable")[
-            : self.k
-        ]  # so many are faster sorted than inserted
-        words = self.block.view(np.float32, BEST // 4 + 2 * self.k)[BEST // 4 :]
+        # so many are faster sorted than inserted
+        order = np.argsort(-logits, kind="stable")[: self.k]
+        words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
         return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+
+    def penalised(self, logits, recent):
+        """The logits after the penalties: the same array if there are none, or else a copy."""
+        how = self.how
+        penalty = np.float32(how.repeat_penalty)
+        if penalty == 1 or not how.repeat_last_n:
+            return logits
+        last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
+        seen = np.unique(last).astype(np.int64)
+        seen = seen[seen < self.n]
+        was, logits = logits[seen], logits.copy()
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        return logits

@@ -1,24 +1,25 @@
 """One text in the making."""
 
-import itertools
+import math
 import os
 import random
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
+from .answers import completion
+from .chances import likeliest, log_softmax
 from .errors import ModelError
-from .sampler import Sampler, Sampling
-from .tokenizer.tokenizer import TextStream
+from .sampler import Sampling
+from .tokenizer.stream import TextStream
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
+    "context", and no token.
 
-    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top, [(id, logprob)] of the
-    likeliest, best first.
+    Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
+    [(id, logprob)] of the likeliest, best first.
     """
 
     text: str
@@ -26,13 +27,6 @@ class Chunk:
     finish_reason: str | None = None
     logprob: float | None = None
     top: tuple = ()
-
-
-def log_softmax(logits):
-    """float32 logits [..., vocab] -> float64 log-probabilities."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def begun(text, stop):
@@ -43,13 +37,17 @@ def begun(text, stop):
 
 
 class Writer:
-    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks, which it keeps.
+    """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
+    which it keeps.
 
-    prompt: str or ids. max_tokens: None = until the end token or a full context. stop: strings that end the text and are not
-    part of it. seed: int, None = random. logprobs: None, or how many of the likeliest tokens to tell. how: the fields of
-    Sampling; what is left out is as the file says (Model.sampling), or else as there.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None until it ends), chunks, clock
-    (seconds at the start, the first token and the last). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
+    max_tokens: None = until the end token or a full context. stop: strings that end the text and
+    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
+    tokens to tell. how: the fields of Sampling; what is left out is as the file says
+    (Model.sampling), or else as there.
+    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
+    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
+    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -68,61 +66,40 @@ class Writer:
         if len(self.stops) > 64 or (logprobs or 0) > 100:
             found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
             raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
-        self.model, self.tokenizer, self.logprobs, self.sampler = (
-            model,
-            model.tokenizer,
-            logprobs,
-            None,
-        )
-        ids = self.ids = model._check(
-            model.tokenize(model.short(prompt)) if isinstance(prompt, str) else prompt
-        )
-        self.n_prompt, self.count, self.reason, self.chunks, room = (
-            len(ids),
-            0,
-            None,
-            [],
-            model.n_ctx - len(ids),
-        )
+        ids = self.ids = model.prompt(prompt)
+        room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
-            raise ModelError(
-                f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}; shorten it, or raise -c"
-            )
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise ModelError(f"{found}; shorten it, or raise -c")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
+        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
-        self.ends = (
-            set()
-            if ignore_eos
-            else set(self.tokenizer.stops)
-            if self.tokenizer
-            else {model.config.eos}
-        )
-        self.text = TextStream(
-            self.tokenizer, start=self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        )
-        self.held = ""
-        self.said = ()  # logprob and top of the token chosen last
+        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        # what a model can only give or tell when it has run
+        self.make_sampler, self.sampler = model.sampler, None
+        self.not_finite = model.not_finite
+        self.model_name = os.path.basename(model.file.path)
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
+        self.chunks = []
 
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size]."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
+        if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            n = self.tokenizer.n_vocab if self.tokenizer else self.model.config.vocab_size
-            self.sampler = Sampler(self.how, n, self.model.code)
+            self.sampler = self.make_sampler(self.how)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
-            raise self.model.not_finite(len(self.ids))
+            raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
             chances = log_softmax(logits[: self.sampler.n])
-            best = (
-                np.argsort(-chances, kind="stable")[: self.logprobs].tolist()
-                if self.logprobs
-                else []
-            )
+            best = likeliest(chances, self.logprobs).tolist()
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
@@ -135,10 +112,10 @@ class Writer:
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
-        cut = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
-        if cut >= 0:
+        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        if end >= 0:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:cut], None, "stop"))
+            return self._keep(Chunk(self.held[:end], None, "stop"))
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
@@ -152,50 +129,16 @@ class Writer:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
+    def weigh(self, judge=None):
+        """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
+        needs logprobs."""
+        said = [c.logprob for c in self.chunks if c.token is not None]
+        if judge:
+            self.worth = judge(self.written)
+        else:
+            self.worth = sum(said) / len(said) if said else -math.inf
+
     def completion(self, echo=""):
-        """What was written as OpenAI's completion object, with llama-server's timings. echo: text to put before it."""
-        began, first, last = self.clock
-        reading, writing, name = (
-            first - began,
-            last - first,
-            self.tokenizer.name if self.tokenizer else str,
-        )
-        choice = {"text": echo + self.written, "index": 0, "logprobs": None}
-        if self.logprobs is not None:
-            said, at = (
-                [c for c in self.chunks if c.token is not None],
-                len(self.tokenizer.decode(self.ids[: self.n_prompt])),
-            )
-            choice["logprobs"] = {
-                "tokens": [name(c.token) for c in said],
-                "token_logprobs": [c.logprob for c in said],
-                "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-                "text_offset": [
-                    at + n
-                    for n in itertools.accumulate((len(c.text) for c in said[:-1]), initial=0)
-                ][: len(said)],
-            }
-        return {
-            "id": f"cmpl-{random.getrandbits(64):016x}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": os.path.basename(self.model.file.path),
-            "choices": [
-                {**choice, "finish_reason": "stop" if self.reason in ("eos", "stop") else "length"}
-            ],
-            "usage": {
-                "prompt_tokens": self.n_prompt,
-                "completion_tokens": self.count,
-                "total_tokens": self.n_prompt + self.count,
-            },
-            "timings": {
-                "prompt_n": self.n_prompt,
-                "prompt_ms": 1000 * reading,
-                "prompt_per_second": self.n_prompt / max(reading, 1e-9),
-                "predicted_n": self.count,
-                "predicted_ms": 1000 * writing,
-                "predicted_per_second": self.count / max(writing, 1e-9),
-            },
-            "seed": self.seed,
-            "stop_reason": self.reason,
-        }
+        """What was written as OpenAI's completion object, with llama-server's timings. echo: text
+        to put before it."""
+        return completion(self, echo)

@@ -8,7 +8,7 @@ from ..words.word import Word
 from .intrinsic import intrinsic
 from .kernel import Inline
 
-MACHINE = contextvars.ContextVar("MACHINE")  # the one that a kernel is being compiled for
+COMPILED_FOR = contextvars.ContextVar("COMPILED_FOR")  # the one that a kernel is being compiled for
 
 
 @functools.cache
@@ -25,7 +25,7 @@ def teach_numba():
 
     def stands_for(meaning):
         def kind_of(thing, _):
-            compiled = meaning(thing, MACHINE.get())
+            compiled = meaning(thing, COMPILED_FOR.get())
             context.refresh()  # an intrinsic is known from the next refresh on
             return context.resolve_value_type(compiled)
 
@@ -50,11 +50,11 @@ def compile_kernel(kernel, machine):
 
     signature = numba.int64(*[numba.int64] * 4)
     jit = numba.njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    token = MACHINE.set(machine)
+    token = COMPILED_FOR.set(machine)
     try:
         compiled = jit(kernel.make(machine)).overloads[signature.args]
     finally:
-        MACHINE.reset(token)
+        COMPILED_FOR.reset(token)
     outside = {f.name for f in compiled.library._final_module.functions if f.is_declaration}
     outside = {f for f in outside if not f.startswith("llvm.")} - {"sched_yield", "SwitchToThread"}
     if outside:

@@ -54,8 +54,9 @@ class Rows:
         for array, order in self.parts:
             mine = (rows >= start) & (rows < start + len(array))
             own = rows[mine] - start
-            with reading():
-                out[mine] = to_float32(array[own if order is None else order[own]])
+            found = to_float32(array[own if order is None else order[own]])
+            with reading():  # parts of a file may be of other widths
+                out[mine] = found
             start += len(array)
         return out
 
@@ -70,17 +71,18 @@ class Rows:
 
     def read(self, first, last):
         """-> float32 [last - first, cols]"""
+        parts = [to_float32(part) for part in self.between(first, last)]
         with reading():
-            return np.concatenate([to_float32(part) for part in self.between(first, last)])
+            return np.concatenate(parts)
 
     def packed(self, type, first, last):
         """The bytes and scales of rows first to last if all parts are of that type, so that they
         need no change; else None."""
         if any(not isinstance(part, Part) or part.type is not type for part, _ in self.parts):
             return None
-        parts = zip(*(part.groups() for part in self.between(first, last)))
+        values, scales = zip(*(part.groups() for part in self.between(first, last)))
         with reading():
-            values, scales = map(np.concatenate, parts)
+            values, scales = np.concatenate(values), np.concatenate(scales)
         return PACKERS[type].interleaved(values, scales)
 
 
@@ -95,8 +97,9 @@ class Columns:
         return self.shape[0]
 
     def __getitem__(self, rows):
+        parts = [part[rows] for part in self.parts]
         with reading():
-            return np.concatenate([part[rows] for part in self.parts], axis=1)
+            return np.concatenate(parts, axis=1)
 
 
 class Mx(Part):

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..format.types import MATRIX_TYPES
-from ..front.flags import Parser
 from ..front.main import come_again
+from ..front.mode import Parser
 from .convert import export, export_tokenizer
 from .sources.random import SHAPES
 

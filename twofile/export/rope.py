@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ModelError, printable
+from .damage import reading
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Turn:
         return 1 / self.theta ** (np.arange(0, self.rotated, 2) / self.rotated)
 
 
-# Each: a Turn, what config.json says of the scaling -> frequencies float64 [pairs], or [2, pairs]
-# (for short contexts, for long ones); amplitude.
+# Each: a Turn and what config.json says of the scaling -> frequencies float64 [pairs], or
+# [2, pairs] for short contexts and for long ones; amplitude.
 
 
 def plain(turn, said):
@@ -99,7 +100,8 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
     if partly or not 0 < theta < math.inf:
         text = f"rotates {rotated} of {head_dim} columns, base {theta}"
         raise ModelError(f"{text}; expected an even number of them; is the configuration damaged?")
-    kind = said.get("rope_type", said.get("type", "default"))
+    with reading():
+        kind = said.get("rope_type", said.get("type", "default"))
     rotated = head_dim if rotated is None else rotated
     if kind == "proportional":
         return proportional(head_dim, theta, said)
@@ -111,26 +113,30 @@ def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
         found = f"rope type {printable(str(kind))[:60]!r} is not supported"
         raise ModelError(f"{found}; known: {known}")
     old = said.get("original_max_position_embeddings") or max_ctx
-    f, amplitude = stretch(Turn(head_dim, rotated, theta, old, max_ctx), said)
-    f = np.atleast_2d(f)
-    table = np.zeros((len(f), 2, head_dim // 2))
-    table[:, 1] = 1
-    table[:, 0, : rotated // 2], table[:, 1, : rotated // 2] = f, amplitude
-    return table.astype(np.float32)
+    with reading():
+        f, amplitude = stretch(Turn(head_dim, rotated, theta, old, max_ctx), said)
+        f = np.atleast_2d(f)
+        table = np.zeros((len(f), 2, head_dim // 2))
+        table[:, 1] = 1
+        table[:, 0, : rotated // 2], table[:, 1, : rotated // 2] = f, amplitude
+        return table.astype(np.float32)
 
 
 def proportional(head_dim, theta, said):
     """Frequencies as if the whole head turned, but only the first of them do."""
-    f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim) / said.get("factor", 1.0)
-    f[int(said.get("partial_rotary_factor", 1.0) * head_dim // 2) :] = 0
+    with reading():
+        f = 1 / theta ** (np.arange(0, head_dim, 2) / head_dim) / said.get("factor", 1.0)
+        f[int(said.get("partial_rotary_factor", 1.0) * head_dim // 2) :] = 0
     return np.stack((f, np.ones(head_dim // 2)))[None].astype(np.float32)
 
 
 def second_rope(j, c):
     """The table of layers of the second kind of attention, by a config.json."""
     rope = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
-    rope = (j.get("rope_parameters") or {}).get("full_attention") or rope
-    return rope_table(c.second.size, float(rope.get("rope_theta") or 1e6), rope, None, c.max_ctx)
+    with reading():
+        rope = (j.get("rope_parameters") or {}).get("full_attention") or rope
+        theta = float(rope.get("rope_theta") or 1e6)
+    return rope_table(c.second.size, theta, rope, None, c.max_ctx)
 
 
 def no_rope(c):

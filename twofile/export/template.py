@@ -3,7 +3,6 @@
 import random
 import re
 import struct
-from typing import NamedTuple
 
 import numpy as np
 
@@ -112,13 +111,6 @@ def check_chat(template, special, pieces, strips):
             raise ModelError("fixed pieces cannot say what it does")
 
 
-class Tokens(NamedTuple):
-    """What the reader of a section "chat" asks of its tokenizer."""
-
-    n_vocab: int
-    types: np.ndarray
-
-
 def add_chat(fields, template, special, prefix_first):
     """The fields of a tokenizer with its section "chat"; a template that cannot be compiled is said
     so and left out."""
@@ -129,8 +121,7 @@ def add_chat(fields, template, special, prefix_first):
         say(f"{found}; the model completes text")
         return fields
     chat = pack_chat(pieces, strips, fields, prefix_first)
-    tokens = Tokens(len(fields["pieces"]), np.array(fields["types"]))
-    after = tokenizer_chat(chat, tokens)[0]["a2u"]
+    after = tokenizer_chat(chat, np.array(fields["types"]))[0]["a2u"]
     ends = [value for kind, value in after if kind == CHAT_ID][:1]  # what an answer ends with
     return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
 

@@ -1,7 +1,7 @@
 """The numbers of the config, each once: name, place, range, meaning."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import ModelError
 
@@ -14,8 +14,7 @@ BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIO
 ANY = math.inf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
     must be zero), the least and the most that this version runs, what it means, its default."""
 
@@ -94,8 +93,7 @@ FIELDS = (  # in the order of the file
 )
 
 
-@dataclass(frozen=True)
-class Flag:
+class Bit(NamedTuple):
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 
@@ -107,26 +105,26 @@ class Flag:
 
 
 FLAGS = (
-    Flag("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
-    Flag("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
-    Flag("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
-    Flag("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
-    Flag("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
-    Flag("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
-    Flag("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
-    Flag("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
-    Flag("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
-    Flag("positions", 1 << 9, "embedding.positions", "a table of positions"),
-    Flag("head_bias", 1 << 10, "output.bias", "bias of head"),
-    Flag("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
-    Flag("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
-    Flag("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
-    Flag("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
-    Flag("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
-    Flag("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
-    Flag("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
-    Flag("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
-    Flag("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
+    Bit("head", 1 << 0, "output.own", "own output matrix, else embed is used"),
+    Bit("qkv_bias", 1 << 1, "heads.bias", "bias of qkv"),
+    Bit("o_bias", 1 << 2, "heads.out_bias", "bias of o"),
+    Bit("gate_up_bias", 1 << 3, "ffn.up_bias", "bias of gate_up"),
+    Bit("down_bias", 1 << 4, "ffn.down_bias", "bias of down"),
+    Bit("tokenizer", 1 << 5, "tokenizer", "the tokenizer is inside"),
+    Bit("ungated", 1 << 6, "ffn.gated", "no gate", when=False),
+    Bit("post_norm", 1 << 7, "norms.post", "norms behind attention and feed-forward"),
+    Bit("no_pre_norm", 1 << 8, "norms.pre", "none before them", when=False),
+    Bit("positions", 1 << 9, "embedding.positions", "a table of positions"),
+    Bit("head_bias", 1 << 10, "output.bias", "bias of head"),
+    Bit("embed_norm", 1 << 11, "embedding.norm", "norm of the embedding"),
+    Bit("norm_bias", 1 << 12, "norms.bias", "norms have biases"),
+    Bit("shared_gate", 1 << 13, "experts.shared_gate", "the shared expert has a gate"),
+    Bit("expert_bias", 1 << 14, "experts.bias", "biases of router and experts"),
+    Bit("sinks", 1 << 15, "heads.sinks", "scores that take weight and have no value"),
+    Bit("attn_gate", 1 << 16, "heads.gate", "attention has an output gate"),
+    Bit("v_norm", 1 << 17, "heads.v_norm", "values are normed, each head, without weights"),
+    Bit("layer_scale", 1 << 18, "layer_scale", "each layer ends with a factor"),
+    Bit("delta_turns", 1 << 19, "delta.turns", "heads of values take those of keys in turns"),
 )
 OPTIONAL = ("experts", "second", "shared", "conv", "delta", "perlayer")  # parts: None if all is 0
 

@@ -6,11 +6,22 @@ import random
 import sys
 from pathlib import Path
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, say
 from ..files import read_small
 from ..guess import line_seed
 from ..writer import Writer
-from .text import as_text, report, screen, tame
+from .common import TALK
+from .mode import Flag, Mode, prompted
+from .prompt import report
+from .text import as_text, tame
+from .write import write_text
+
+CHAT_FLAG = Flag(
+    "--chat",
+    "-cnv",
+    action="store_true",
+    help="a conversation in the terminal; in a pipe one turn",
+)
 
 CHAT_HELP = """\
 /help          this
@@ -53,13 +64,11 @@ class Chat:
             del self.messages[oldest : oldest + 2]
             dropped += 1
         if dropped:
-            self.say(
-                f"(the context is full: the oldest {'turn was' if dropped == 1 else f'{dropped} turns were'} forgotten)\n"
-            )
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.say(f"(the context is full: the oldest {turns} forgotten)\n")
         if len(ids) >= limit:
-            raise ModelError(
-                f"message: {len(ids)} tokens, expected less than the context of {limit}; say it shorter"
-            )
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
         return ids
 
     def answer(self):
@@ -119,9 +128,8 @@ class Chat:
             self.load(rest)
         elif name == "stats":
             written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
-            self.say(
-                f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context, {written}, seed {self.seed}\n"
-            )
+            read = f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context"
+            self.say(f"{read}, {written}, seed {self.seed}\n")
         else:
             raise ModelError(
                 f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
@@ -146,9 +154,8 @@ class Chat:
 
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-            self.model.encode_chat(
-                [*messages, {"role": "user", "content": ""}]
-            )  # raises if it is none
+            # raises if it is none
+            self.model.encode_chat([*messages, {"role": "user", "content": ""}])
         except (ValueError, TypeError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
@@ -156,7 +163,7 @@ class Chat:
         self.messages = messages
 
 
-def chat(model, args):
+def converse(model, args):
     """--chat in a terminal; -> exit code."""
     try:
         import readline  # input() then has history and editing
@@ -165,11 +172,11 @@ def chat(model, args):
     model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
     sys.stdin.reconfigure(errors="surrogateescape")
 
-    def say(text):
+    def show(text):
         print(tame(text), end="", flush=True)
 
-    talk = Chat(model, args, say)
-    say(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
+    talk = Chat(model, args, show)
+    show(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
     going = True
     while going:
         try:
@@ -181,14 +188,32 @@ def chat(model, args):
             if line.startswith("/"):
                 going = talk.command(line)
             elif line.strip():
-                line = screen(args, as_text(os.fsencode(line), "the message"))
+                line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
         except KeyboardInterrupt:
-            say("\n")
+            show("\n")
         except EOFError:
-            say("\n")
+            show("\n")
             return 0
         except ModelError as e:
-            print(f"run.py: error: {e}", file=sys.stderr)
+            say(f"error: {e}")
     return 0
+
+
+def in_terminal(args):
+    return args.promptless and sys.stdout.isatty()
+
+
+def chat(model, args):
+    """--chat: a conversation in a terminal, in a pipe one turn."""
+    return converse(model, args) if in_terminal(args) else write_text(model, args)
+
+
+def check_chat(args):
+    """A conversation asks for what is said to it; one turn reads a prompt."""
+    if not in_terminal(args):
+        prompted(args)
+
+
+CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True)

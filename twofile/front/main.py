@@ -1,4 +1,4 @@
-"""The program: flags, modes, signals, exit codes."""
+"""The program: a mode, signals, exit codes."""
 
 import contextlib
 import os
@@ -6,30 +6,22 @@ import signal
 import sys
 import threading
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, say
 from ..model import Model
-from ..modelfile import verify
-from .batch import batch
-from .bench import bench
-from .chat import chat
 from .flags import parse_args
-from .show import show_choice, show_info, show_perplexity, show_score, show_tokens
-from .text import as_text, read_text, screen
-from .write import write_text
+from .modes import MODES
+from .prompt import read_system
 
 
 def main(argv=None):
     """Run the command line; -> exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if "--bench" in argv:
-            return bench(argv)
+        for mode in MODES:
+            if mode.line and mode.name in argv:
+                return mode.line(argv)
         args = parse_args(argv)
-        if args.system_file is not None:
-            args.system = as_text(read_text(args.system_file), "the system prompt")
-        elif args.system is not None:
-            args.system = as_text(os.fsencode(args.system), "the system prompt")
-        args.system = args.system and screen(args, args.system)
+        args.system = read_system(args)
         model = Model(
             args.model,
             args.tokenizer,
@@ -39,37 +31,24 @@ def main(argv=None):
             not args.quiet,
             args.id,
         )
-        if args.mode == "verify":
-            verify(model.file)
-            print(
-                f"{printable(args.model)}: all {len(model.file.tensors)} tensors match their SHA-256"
-            )
-        elif args.mode == "batch":
-            return batch(model, args)
-        elif args.repl:
-            return chat(model, args)
-        else:
-            modes = {
-                "info": show_info,
-                "tokenize": show_tokens,
-                "score": show_score,
-                "choices": show_choice,
-            }
-            {**modes, "perplexity": show_perplexity}.get(args.mode, write_text)(model, args)
+        code = args.mode.run(model, args)
         sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
-        print(f"run.py: error: {e}", file=sys.stderr)
+        say(f"error: {e}")
         return 1
     except MemoryError:
-        text = "-c, -n or -f: what they ask for takes more memory than there is; expected room for it; choose less"
-        print(f"run.py: error: {text}", file=sys.stderr)
+        say(
+            "error: -c, -n or -f: what they ask for takes more memory than there is; "
+            "expected room for it; choose less"
+        )
         return 1
-    return 0
+    return code or 0
 
 
 def come_again(swallowed):
-    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is sent once more, soon."""
+    """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is
+    sent once more, soon."""
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
     if number is None:
         return sys.__unraisablehook__(swallowed)
@@ -81,13 +60,11 @@ def launch():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
-        while (
-            os.open(os.devnull, os.O_RDWR) < 3
-        ):  # a closed stream's number would go to the next file, and be read as one
+        # a closed stream's number would go to the next file, and be read as one
+        while os.open(os.devnull, os.O_RDWR) < 3:
             pass
-    sys.stderr = sys.stderr or open(
-        os.devnull, "w"
-    )  # closed by 2>&-; print would take stdout instead
+    # closed by 2>&-; print would take stdout instead
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
@@ -101,11 +78,10 @@ def launch():
     except OSError as e:
         code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
         if code == 1:
-            text = f"standard output cannot be written ({e.strerror}); expected room for the text; free some"
-            print(f"run.py: error: {text}", file=sys.stderr)
+            found = f"standard output cannot be written ({e.strerror})"
+            say(f"error: {found}; expected room for the text; free some")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # all is said; the end of Python takes some milliseconds
+    # all is said; the end of Python takes some milliseconds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)

@@ -1,13 +1,21 @@
-"""What is printed about a model or a given text."""
+"""What is printed about a model, or about how it reads a prompt."""
 
-import math
-import os
-import sys
-import time
+from ..errors import printable
+from ..modelfile import verify
+from .common import AS_JSON, ONLY_ID, OTHER
+from .mode import Flag, Mode, unprompted
+from .prompt import read_prompt
+from .text import dump
 
-from ..errors import ModelError, printable
-from .prompt import prompt_ids, read_prompt
-from .text import dump, tame
+INFO = Flag("--info", action="store_true", help="describe the model and exit")
+VERIFY = Flag(
+    "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
+)
+TOKENIZE = Flag(
+    "--tokenize",
+    action="store_true",
+    help="print the prompt's tokens, an id and its text a line, and exit",
+)
 
 
 def show_info(model, args):
@@ -35,83 +43,12 @@ def show_tokens(model, args):
         print(f"{token}\t{printable(model.tokenizer.name(token))}")
 
 
-def show_score(model, args):
-    """--score: the log-likelihood of the prompt, in nats."""
-    text = read_prompt(model, args)
-    ids = model.tokenize(model.short(text))
-    if len(ids) < 2:
-        raise ModelError(
-            f"--score: {len(ids)} tokens, expected 2 or more (the first has nothing before it); give more text"
-        )
-    total, n_bytes = (
-        float(model.score(ids)[0].sum()),
-        sum(len(model.tokenizer.piece(i)) for i in ids[1:]),
-    )
-    found = {"logprob": total, "tokens": len(ids) - 1, "bytes": n_bytes}
-    found["bits_per_byte"] = -total / math.log(2) / max(n_bytes, 1)
-    if args.json:
-        lists = model(ids, 0, echo=True, logprobs=args.logprobs or 0)["choices"][0]["logprobs"]
-        sys.stdout.buffer.write(dump({**found, "logprobs": lists}))
-        return
-    print(f"{total:.4f}")
-    if not args.quiet:
-        line = (
-            f"{found['tokens']} tokens, {n_bytes} bytes, {found['bits_per_byte']:.4f} bits per byte"
-        )
-        print(line, file=sys.stderr)
+def show_verified(model, args):
+    verify(model.file)
+    n = len(model.file.tensors)
+    print(f"{printable(args.model)}: all {n} tensors match their SHA-256")
 
 
-def show_choice(model, args):
-    """--choices: the likeliest of them after the prompt; without a template, behind a space if no white space is there."""
-    prompt = read_prompt(model, args)
-    before = prompt_ids(model, args, prompt)
-    plain = args.raw or not model.tokenizer.chat
-    rows = []
-    for choice in args.choices:
-        if plain:
-            gap = "" if not prompt or prompt[-1:].isspace() or choice[:1].isspace() else " "
-            found = model.loglikelihood(prompt, gap + choice)[0]
-        else:
-            ids = model.tokenizer.encode(choice, add_bos=False)
-            found = model.loglikelihood(before, ids)[0] if ids else -math.inf
-        rows.append({"text": choice, "logprob": found})
-    rows.sort(key=lambda row: -row["logprob"])
-    if args.json:
-        sys.stdout.buffer.write(dump({"choice": rows[0]["text"], "choices": rows}))
-        return
-    text = rows[0]["text"]
-    sys.stdout.buffer.write(
-        tame(text).encode() + b"\n" if sys.stdout.isatty() else os.fsencode(text) + b"\n"
-    )
-    if not args.quiet:
-        print(
-            " | ".join(f"{printable(row['text'])} {row['logprob']:.4f}" for row in rows),
-            file=sys.stderr,
-        )
-
-
-def show_perplexity(model, args):
-    began = time.perf_counter()
-
-    def on_window(done, windows, ppl):
-        if not args.quiet and sys.stderr.isatty():
-            left = (time.perf_counter() - began) / done * (windows - done)
-            print(
-                f"\rwindow {done} of {windows}: {ppl:.4f}, {left:.0f} s left   ",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    found = model.perplexity(read_prompt(model, args), args.ctx_size or 512, on_window)
-    if args.json:
-        sys.stdout.buffer.write(dump(found))
-        return
-    print(f"Final estimate: PPL = {found['perplexity']:.4f} +/- {found['error']:.5f}")
-    if not args.quiet:
-        where = f"{found['tokens']} tokens of {found['windows']} windows of {found['n_ctx']}"
-        end = "\r" if sys.stderr.isatty() else ""
-        print(
-            f"{end}{found['bits_per_byte']:.4f} bits per byte, {where}, {time.perf_counter() - began:.1f} s",
-            file=sys.stderr,
-        )
+INFO_MODE = Mode(show_info, OTHER, flags=(INFO, ONLY_ID), fits=(AS_JSON,), check=unprompted)
+VERIFY_MODE = Mode(show_verified, OTHER, flags=(VERIFY,), check=unprompted)
+TOKENIZE_MODE = Mode(show_tokens, OTHER, flags=(TOKENIZE,))

@@ -3,8 +3,9 @@
 import os
 import re
 import sys
+from collections import Counter
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, say
 from ..files import open_regular
 
 UNSEEN = re.compile(
@@ -13,7 +14,7 @@ UNSEEN = re.compile(
 
 
 def dump(value):
-    """One line of JSON as bytes; what could drive a terminal is escaped, which to JSON is the same."""
+    """One line of JSON as bytes; what could drive a terminal is escaped, to JSON the same."""
     import json
 
     escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
@@ -49,39 +50,43 @@ def as_text(raw, what):
     """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
     text = raw.decode("utf-8", "replace")
     if "\ufffd" in text and text.encode() != raw:
-        print(
-            f"run.py: {what} is not UTF-8; bytes that are not were replaced by U+FFFD",
-            file=sys.stderr,
-        )
+        say(f"{what} is not UTF-8; bytes that are not were replaced by U+FFFD")
     return text
 
 
-def screen(args, text):
-    """text, with --clean without its invisible characters; report() tells of them."""
-    if text.isascii():
-        return text
-    args.unseen.update(
-        ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
-    )
-    return INVISIBLE.sub("", text) if args.clean else text
+class Screen:
+    """Finds invisible characters in texts, with clean takes them out; report() tells of them."""
 
+    def __init__(self, clean=False):
+        self.clean, self.unseen, self.told = clean, Counter(), set()
 
-def report(model, args, text=""):
-    """Say what screen() found since the last time, and once each which marks of the template's own stand in text."""
-    if args.unseen:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(args.unseen.items()))
-        done = "taken out" if args.clean else "the model reads them; --clean takes them out"
-        model.notice(f"{args.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
-        args.unseen.clear()
-    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
-    for mark in (m for m in marks if m in text and m not in args.told):
-        args.told.add(mark)
-        model.notice(
-            f"the prompt has {printable(mark)!r}, plain text in this model's template too: it may pass for a turn"
+    def __call__(self, text):
+        """text, with clean without its invisible characters."""
+        if text.isascii():
+            return text
+        self.unseen.update(
+            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
         )
+        return INVISIBLE.sub("", text) if self.clean else text
+
+    def report(self, notice, text="", marks=()):
+        """Say what was found since the last time, and once each which marks stand in text."""
+        if self.unseen:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
+            done = "taken out" if self.clean else "the model reads them; --clean takes them out"
+            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+            self.unseen.clear()
+        for mark in (m for m in marks if m in text and m not in self.told):
+            self.told.add(mark)
+            notice(
+                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
+                "it may pass for a turn"
+            )
 
 
-SHOWN = "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # spaces of all widths
+SHOWN = (  # spaces of all widths
+    "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
 
 
 def tame(text):

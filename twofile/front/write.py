@@ -1,12 +1,29 @@
-"""Writing one text to stdout."""
+"""Writing one text to stdout, or the best of several."""
 
 import sys
 
 from ..errors import ModelError, printable
 from ..machines.host import host
 from ..writer import Writer
+from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
+from .mode import Flag, Mode
 from .prompt import prompt_ids, read_prompt
 from .text import dump, tame
+
+BEST_OF = Flag(
+    "--best-of",
+    type=int,
+    least=1,
+    means="1 or more",
+    metavar="N",
+    help="write N texts at once, print the one the model finds likeliest",
+)
+JUDGE = Flag(
+    "--judge",
+    some=True,
+    metavar="CMD",
+    help="... for which this command, given it on stdin, prints the largest number",
+)
 
 
 def stats(w, cached=0):
@@ -14,38 +31,43 @@ def stats(w, cached=0):
     began, first, last = w.clock
     rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
     known = f" ({cached} cached)" if cached else ""
-    line = f"prompt {rate(w.n_prompt, first - began)}{known} | gen {rate(w.count, last - first)} | ttft {first - began:.2f} s"
+    read, written = rate(w.n_prompt, first - began), rate(w.count, last - first)
+    line = f"prompt {read}{known} | gen {written} | ttft {first - began:.2f} s"
     return f"{line} | stop: {w.reason} | seed {w.seed}"
 
 
-def write_text(model, args):
-    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+def asked_for(model, args):
+    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
     prompt = read_prompt(model, args)
     ids = prompt_ids(model, args, prompt)
     if not ids:
         raise ModelError(
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
-    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    limit = None if args.n_predict < 0 else args.n_predict
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
     options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
-    if args.mode == "best_of":
-        return write_best(model, args, prompt, ids, limit, {**options, **args.how})
+    limit = None if args.n_predict < 0 else args.n_predict
+    return prompt, ids, limit, {**options, **args.how}
+
+
+def write_text(model, args):
+    """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
+    out, terminal = sys.stdout.buffer, sys.stdout.isatty()
+    prompt, ids, limit, options = asked_for(model, args)
 
     def write(text):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    forward = model._open(
-        min(model.n_ctx, len(ids) + (args.n_predict if args.n_predict >= 0 else model.n_ctx))
-    )
+    new = model.n_ctx if limit is None else limit
+    forward = model.ready(min(model.n_ctx, len(ids) + new))
     if args.verbose:
         machine, cpu, _ = host()
-        cache = f"{model.kv} KV cache of {forward.n_ctx} positions, {model._cache_bytes(forward.n_ctx):,} bytes"
+        size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
+        cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
-    w = Writer(model, ids, limit, **options, **args.how)
+    w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)
     if args.echo and text:
         write(prompt)
@@ -53,11 +75,7 @@ def write_text(model, args):
         if text:
             write(chunk.text)
         elif args.jsonl and chunk.token is not None:
-            row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-            top = [
-                {"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top
-            ]
-            out.write(dump({**row, "top": top} if top else row))
+            out.write(dump(token_row(model, chunk)))
             out.flush()
     if text and terminal:
         write("\n")
@@ -69,24 +87,21 @@ def write_text(model, args):
         print(stats(w, cached), file=sys.stderr)
 
 
-def write_best(model, args, prompt, ids, limit, options):
+def token_row(model, chunk):
+    """A Chunk as --jsonl prints it -> dict"""
+    row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
+    top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+    return {**row, "top": top} if top else row
+
+
+def write_best(model, args):
     """--best-of: the best of N texts."""
-    import subprocess
-
-    def ask(text):
-        done = subprocess.run(args.judge, shell=True, input=text.encode(), stdout=subprocess.PIPE)
-        try:
-            return float(done.stdout)
-        except ValueError:
-            said = printable(done.stdout[:40].decode("utf-8", "replace"))
-            raise ModelError(
-                f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
-            ) from None
-
-    judge = ask if args.judge else None
-    places = min(args.parallel, args.best_of)
+    n, command = args[BEST_OF], args[JUDGE]
+    prompt, ids, limit, options = asked_for(model, args)
+    judge = (lambda text: judged(command, text)) if command else None
+    places = min(args.parallel, n)
     model.fit(places)
-    found = model.best_of(ids, args.best_of, judge, places, max_tokens=limit, **options)
+    found = model.best_of(ids, n, judge, places, max_tokens=limit, **options)
     best, echo = found[0], prompt if args.echo else ""
     if args.json:
         rows = [
@@ -100,3 +115,23 @@ def write_best(model, args, prompt, ids, limit, options):
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
+
+
+def judged(command, text):
+    """The number that a shell command prints about a text which it is given on stdin."""
+    import subprocess
+
+    done = subprocess.run(command, shell=True, input=text.encode(), stdout=subprocess.PIPE)
+    try:
+        return float(done.stdout)
+    except ValueError:
+        said = printable(done.stdout[:40].decode("utf-8", "replace"))
+        raise ModelError(
+            f"--judge: printed {said!r}, exit code {done.returncode}; expected a number; try it"
+        ) from None
+
+
+BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+TEXT_MODE = Mode(  # what is done when no flag asks for another
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+)

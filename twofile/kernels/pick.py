@@ -1,14 +1,22 @@
 """The choice of a token."""
 
+from collections import namedtuple
+
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
+from ..files import padded
 from ..words.memory import load, peek, peek_f32, peek_f64, peek_i32, poke_f32, poke_f64, poke_i32
 from ..words.numbers import larger, largest, magnitude, zeros1
 from .exact import exp64
 
-# What pick() needs beside the logits: settings, then for the k best their values, ids and sums of weights. Byte offsets.
-TEMPERATURE, TOP_P, MIN_P, COIN, TOP_K, BEST = 0, 8, 16, 24, 32, 64  # float64 but TOP_K
+# The block that pick() needs beside the logits: its settings, then for the k best their values
+# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
+# settings by their names in RULES, float64 each; so is the coin. k is an int64.
+ACTING = "temperature", "top_p", "min_p"
+SETTINGS = *ACTING, "coin", "k"
+OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
+PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
 
 
 @inline
@@ -33,7 +41,8 @@ def four_largest(p):
 
 @inline
 def best(logits, n, k, values, ids):
-    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few reach the best so far."""
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
+    reach the best so far."""
     found, most = 0, zeros1()
     for i in range(0, n - 15, 16):
         most = larger(most, magnitude(load(logits + 4 * i)))
@@ -63,33 +72,34 @@ def drawn(block, values, sums, n):
     for i in range(n):
         total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
         poke_f64(sums + 8 * i, total)
-    if peek_f64(block + TOP_P) < 1.0:
+    if peek_f64(block + PICK.top_p) < 1.0:
         count = 1
-        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + TOP_P) * total:
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
             count += 1
     total = 0.0
     for i in range(count):
         below = np.float64(peek_f32(values + 4 * i)) - top
-        if exp64(below) < peek_f64(block + MIN_P):
+        if exp64(below) < peek_f64(block + PICK.min_p):
             count = i
             break
-        total += exp64(below / peek_f64(block + TEMPERATURE))
+        total += exp64(below / peek_f64(block + PICK.temperature))
         poke_f64(sums + 8 * i, total)
     for i in range(count):
-        if peek_f64(sums + 8 * i) > peek_f64(block + COIN) * total:
+        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
             return i
     return count - 1
 
 
 @kernel()
 def pick(logits, n, block, ready):
-    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in the block already."""
-    k = peek(block + TOP_K)
-    values, ids = block + BEST, block + BEST + 4 * k
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
+    the block already."""
+    k = peek(block + PICK.k)
+    values, ids = block + PICK.best, block + PICK.best + 4 * k
     found = n if ready != 0 else best(logits, n, k, values, ids)
     if found < 0:
         return -1
     at = 0
-    if peek_f64(block + TEMPERATURE) != 0.0:
-        at = drawn(block, values, block + BEST + 8 * k, found)
+    if peek_f64(block + PICK.temperature) != 0.0:
+        at = drawn(block, values, block + PICK.best + 8 * k, found)
     return np.int64(peek_i32(ids + 4 * at))

@@ -16,6 +16,7 @@ KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by 
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
 PARTS_OF_LAYER = (EXPERTS, FEEDFORWARD, PERLAYER)
 NORMS_OF_LAYER = ("an", "an2", "fn", "fn2")  # before and behind the mixer and the feed-forward
+TABLES = ("rope", "rope2")  # of frequencies: nothing that was learned
 WHOLE = "embed positions embed_norm ple_embed ple_proj ple_norm out_norm head".split()
 
 

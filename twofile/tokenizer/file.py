@@ -1,4 +1,4 @@
-"""A tokenizer.bin, section by section."""
+"""The sections of a tokenizer.bin."""
 
 import hashlib
 import re
@@ -17,11 +17,11 @@ ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPL
     1 << i for i in range(8)
 )
 NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP, WHITE = 0x10, 0x20, re.compile(r"\s*")
-CHAT = (
-    "first system after_system u2a a2u gen".split()
-)  # what a chat template writes around contents; see chat_parts()
+LSTRIP, RSTRIP = 0x10, 0x20
+# what a chat template writes around contents; see chat_parts()
+CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
+DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
 
@@ -31,12 +31,67 @@ LIMITS = {
     "prio": (4, 8 << 20),
     "stops": (4, 1 << 16),
     "classes": (12, 12 << 17),
+    "merges": (8, 8 << 20),
+    "chat": (1, 1 << 20),
+    "tests": (1, 4 << 20),
 }
-LIMITS |= {"merges": (8, 8 << 20), "chat": (1, 1 << 20), "tests": (1, 4 << 20)}
 
 
-def tokenizer_chat(raw, tokenizer):
-    """The section "chat" -> ({name: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix)."""
+def check_tokenizer_header(raw):
+    """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
+    checksum."""
+    if raw[:8] != TOKENIZER_MAGIC:
+        known = next(
+            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
+            None,
+        )
+        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+    if len(raw) < 256:
+        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
+    if len(raw) > MOST_BYTES:
+        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
+    _, version, endian, size, *_, digest = TOKENIZER_HEADER.unpack_from(raw)
+    if version != VERSION or endian != ENDIAN:
+        found = f"format version {version}, this run.py reads {VERSION}"
+        raise ModelError(f"{found}; export again or use a newer run.py")
+    if size != len(raw):
+        found = f"file is {len(raw):,} bytes, header says {size:,} (truncated?)"
+        raise ModelError(f"{found}; copy it again")
+    found = hashlib.sha256(raw[:0x40] + bytes(32))
+    found.update(memoryview(raw)[0x60:])
+    if found.digest() != digest:
+        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
+
+
+def tokenizer_sections(raw):
+    """name -> bytes of each section, after everything that can be checked without looking inside.
+    Raises ModelError."""
+    check_tokenizer_header(raw)
+    *_, zero, _ = TOKENIZER_HEADER.unpack_from(raw)
+    table = struct.unpack_from("<20Q", raw, 0x60)
+    sections, expected = {}, 256
+    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
+        if off != expected or off + length > len(raw):
+            found = f"section {name} is at {off:,}, {length:,} bytes"
+            raise ModelError(f"{found}, expected at {expected:,}; export it again")
+        unit, most = LIMITS.get(name, (1, MOST_BYTES))
+        if length % unit or length > most:
+            wants = f"a multiple of {unit} to {most:,}"
+            raise ModelError(
+                f"section {name} has {length:,} bytes, expected {wants}; export it again"
+            )
+        sections[name], expected = raw[off : off + length], padded(off + length, 64)
+    if expected != len(raw) or zero:
+        found = f"sections end at {expected:,} of {len(raw):,} bytes"
+        raise ModelError(f"{found}, or reserved bytes are set; export it again")
+    return sections
+
+
+def tokenizer_chat(raw, types):
+    """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
+    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
+    None, {}, True if it is empty. Raises ModelError."""
     if not raw:
         return None, {}, True
     pieces, at = {}, 4
@@ -49,13 +104,9 @@ def tokenizer_chat(raw, tokenizer):
                 if kind > CHAT_DATE or len(value) != length:
                     raise ValueError
                 value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not re.fullmatch(
-                    "[%A-Za-z ,./-]{1,32}", value
-                ):  # no width that fills the memory
+                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
                     raise ValueError
-                if kind == CHAT_ID and (
-                    value >= tokenizer.n_vocab or tokenizer.types[value] & 15 != CONTROL
-                ):
+                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
                     raise ValueError
                 items.append((kind, value))
             pieces[name] = None if count == NONE else items
@@ -67,62 +118,15 @@ def tokenizer_chat(raw, tokenizer):
     return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
 
 
-def _tokenizer_sections(raw):
-    """name -> bytes of each section, after everything that can be checked without looking inside."""
-    if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
-    if len(raw) < 256:
-        raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
-    if len(raw) > MOST_BYTES:
-        raise ModelError(f"{len(raw):,} bytes, expected at most {MOST_BYTES:,}; export it again")
-    _, version, endian, size, *_, zero, digest = TOKENIZER_HEADER.unpack_from(raw)
-    if version != VERSION or endian != ENDIAN:
-        raise ModelError(
-            f"format version {version}, this run.py reads {VERSION}; export again or use a newer run.py"
-        )
-    if size != len(raw):
-        raise ModelError(
-            f"file is {len(raw):,} bytes, header says {size:,} (truncated?); copy it again"
-        )
-    found = hashlib.sha256(raw[:0x40] + bytes(32))
-    found.update(memoryview(raw)[0x60:])
-    if found.digest() != digest:
-        raise ModelError("checksum does not match: the file is damaged; copy or export it again")
-    table = struct.unpack_from("<20Q", raw, 0x60)
-    sections, expected = {}, 256
-    for name, off, length in zip(SECTIONS, table[::2], table[1::2]):
-        if off != expected or off + length > len(raw):
-            raise ModelError(
-                f"section {name} is at {off:,}, {length:,} bytes, expected at {expected:,}; export it again"
-            )
-        unit, most = LIMITS.get(name, (1, MOST_BYTES))
-        if length % unit or length > most:
-            raise ModelError(
-                f"section {name} has {length:,} bytes, expected a multiple of {unit} to {most:,}; export it again"
-            )
-        sections[name], expected = raw[off : off + length], padded(off + length, 64)
-    if expected != len(raw) or zero:
-        raise ModelError(
-            f"sections end at {expected:,} of {len(raw):,} bytes, or reserved bytes are set; export it again"
-        )
-    return sections
-
-
-def _tokenizer_tests(raw):
-    """[(text, ids)] of the stored self-test."""
+def tokenizer_tests(raw):
+    """[(text, ids)] of the stored self-test. Raises ModelError."""
     tests, at = [], 4
     try:
         for _ in range(struct.unpack_from("<I", raw)[0] if raw else 0):
             n_text, n_ids = struct.unpack_from("<II", raw, at)
             if n_text > 1 << 15:  # they are encoded at every start
-                raise ModelError(
-                    f"self-test section has a text of {n_text:,} bytes, expected 32,768 at most; export it again"
-                )
+                found = f"self-test section has a text of {n_text:,} bytes"
+                raise ModelError(f"{found}, expected 32,768 at most; export it again")
             ids = struct.unpack_from(f"<{min(n_ids, len(raw))}I", raw, at + 8 + n_text)
             tests.append((raw[at + 8 : at + 8 + n_text].decode(), list(ids)))
             at += 8 + n_text + 4 * n_ids

@@ -7,7 +7,7 @@ import numpy as np
 from ...errors import ModelError, printable
 from ...format.types import BF16, F16, F32, Q4_0, Q8_0
 from ..arrays import Blocks, Rows
-from ..damage import by_kind, theirs, worded
+from ..damage import by_kind, reading, worded
 from ..families.rules import window_size
 from ..families.table import FAMILIES
 from ..layers.stack import taken
@@ -57,12 +57,18 @@ def gguf_family(fields):
 
 def gguf_source(told, w):
     """Metadata and weights of a file -> Source, but for what it says of itself."""
-    with theirs(*WRONG):
-        j = w.form.adapt(told)
-        settle(told, j, w)
+    with worded(*WRONG):
+        with reading():
+            j, kinds = w.form.adapt(told), w.form.kinds(told)
+        w.look(kinds)
+        with reading():
+            forget_guesses(j, w)
+        if not w.has(w.names.wqkv):
+            w.rename(wqkv=None)
         c = gguf_config(told, j, w)
         check_model(c)
-        window = gguf_window(j, w.form, c)
+        with reading():
+            window = gguf_window(j, w.form, c)
         table, rope_id, rotated, long = gguf_rope(j, w, c, window)
         c = c.changed(n_rope=len(table), rope_long=long)
         c = sampled(c, *(told.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
@@ -73,17 +79,13 @@ def gguf_source(told, w):
     return Source(w.label, c, table, tensors, **more)
 
 
-def settle(told, j, w):
-    """Learn of the kinds of layers, forget those that guess further ahead, and find out whether
-    queries, keys and values are in one."""
-    w.look(w.form.kinds(told))
+def forget_guesses(j, w):
+    """Forget the layers that guess further ahead."""
     if j.get("nextn_predict_layers"):
         blocks = [name for name in w.arrays if name.startswith("blk.")]
         for name in blocks:
             if int(name.split(".")[1]) >= j["block_count"]:
                 del w.arrays[name]
-    if not w.has(w.names.wqkv):
-        w.rename(wqkv=None)
 
 
 def gguf_window(j, form, c):

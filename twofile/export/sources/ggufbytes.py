@@ -68,40 +68,35 @@ def gguf_file(path):
     checked, in Python ints."""
     raw = mapped(path)
     f = GgufBytes(raw)
-    fields, rows = description(f)
+    fields, rows = gguf_description(f)
     if not rows:
         return fields, []
-    align, tensors, expected = fields.get("general.alignment", 32), [], 0
-    types = need("gguf").GGMLQuantizationType
+    align = fields.get("general.alignment", 32)
     if not isinstance(align, int) or align not in [1 << i for i in range(21)]:
-        found = f"alignment of {printable(str(align))[:20]}"
-        raise ModelError(f"{found}, expected a power of two; convert it again")
-    begin = padded(f.at, align)
+        found = f"alignment of {printable(str(align))[:20]}, expected a power of two"
+        raise ModelError(f"{found}; convert it again")
+    begin, tensors, expected = padded(f.at, align), [], 0
     for name, shape, number, off in rows:
         where = f"tensor {printable(name)[:60]}"
-        if number not in iter(types):
-            found = f"{where} has type {number}, which the package gguf does not know"
-            raise ModelError(f"{found}; pip install -U gguf")
-        kind = types(number)
-        nbytes = gguf_bytes(where, shape, kind)
+        kind, nbytes = gguf_extent(where, shape, number)
         if off != expected or begin + off + nbytes > len(raw):
             found = f"not a whole GGUF file: {where} is at {off:,}, {nbytes:,} bytes"
-            wants = f"at {expected:,}, to {len(raw):,}"
-            raise ModelError(f"{found}, expected {wants}; download it again")
+            wants = f"expected at {expected:,}, to {len(raw):,}"
+            raise ModelError(f"{found}, {wants}; download it again")
         expected = padded(off + nbytes, align)
         tensors.append((name, tuple(shape), kind, raw[begin + off : begin + off + nbytes]))
     return fields, tensors
 
 
-def description(f):
-    """-> {name: value} of the metadata, [(name, shape, number of its type, where it begins)]"""
+def gguf_description(f):
+    """GgufBytes -> ({name: value} of the metadata, [(name, shape, number of its type, offset)])."""
     version, n_tensors, n_fields = f.number("<I"), f.number(), f.number()
     if version not in (2, 3) or max(n_tensors, n_fields) > 65536:
-        found = f"version {version}, {n_tensors} tensors and {n_fields} fields"
-        wants = "little-endian, version 2 or 3"
-        raise ModelError(
-            f"not a whole GGUF file: {found}; expected {wants}; is the download complete?"
+        found = (
+            f"not a whole GGUF file: version {version}, {n_tensors} tensors and {n_fields} fields"
         )
+        wants = "expected little-endian, version 2 or 3"
+        raise ModelError(f"{found}; {wants}; is the download complete?")
     pairs = [(f.value(8), f.value(f.number("<I"))) for _ in range(n_fields)]
     fields, rows = dict(pairs), []
     for _ in range(n_tensors):
@@ -112,11 +107,16 @@ def description(f):
     return fields, rows
 
 
-def gguf_bytes(where, shape, kind):
-    """Bytes of a tensor, an exact int."""
+def gguf_extent(where, shape, number):
+    """-> gguf's type of that number, the bytes of a tensor of it; where: names it in messages."""
+    gguf = need("gguf")
+    if number not in iter(gguf.GGMLQuantizationType):
+        found = f"{where} has type {number}, which the package gguf does not know"
+        raise ModelError(f"{found}; pip install -U gguf")
+    kind = gguf.GGMLQuantizationType(number)
     with reading():
-        block, size = need("gguf").GGML_QUANT_SIZES[kind]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
     if not 1 <= len(shape) <= 4 or min(shape) < 1 or max(shape) > 1 << 31 or shape[-1] % block:
-        found = f"{where} has shape {shape} of {kind.name}"
-        raise ModelError(f"{found}, expected 1 to 4 whole sizes; convert it again")
-    return math.prod(shape) // block * size
+        found = f"{where} has shape {shape} of {kind.name}, expected 1 to 4 whole sizes"
+        raise ModelError(f"{found}; convert it again")
+    return kind, math.prod(shape) // block * size

@@ -5,6 +5,7 @@ import numpy as np
 from ...format.config import Config
 from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
 from ..arrays import to_float32
+from ..damage import reading
 from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
@@ -14,39 +15,47 @@ from ..rope import no_rope, rope_table
 def gguf_config(told, j, w):
     """Metadata, as told and as adapted -> Config, but for the rope tables. w: the weights, under
     names that agree with it afterwards."""
-    dim, heads = int(j["embedding_length"]), int(j["attention.head_count"])
-    epsilons = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
-    eps = first_of(j, *epsilons, otherwise=1e-5)
+    with reading():
+        dim, heads = int(j["embedding_length"]), int(j["attention.head_count"])
+        eps = first_of(j, *EPSILON, otherwise=1e-5)
     parallel = bool(w.form.parallel(j))
     if w.form.lone_norm and not w.has(w.names.fn):
         parallel = True
         w.rename(fn=w.names.an)
-    head_dim = int(j.get("attention.key_length") or dim // heads)
-    widths = "feed_forward_length", "expert_feed_forward_length"
-    ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
-    vocab, experts = len(w.arrays[w.names.embed]), gguf_experts(j, w, dim)
     tied = not w.has(w.names.head)
+    with reading():
+        head_dim = int(j.get("attention.key_length") or dim // heads)
+        ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
+        vocab, experts = len(w.arrays[w.names.embed]), gguf_experts(j, w, dim)
+        numbers = dict(
+            n_layers=int(j["block_count"]),
+            n_kv_heads=int(j.get("attention.head_count_kv") or heads),
+            ffn_dim=int(first_of(j, *WIDTH, otherwise=NEEDED)),
+            max_ctx=int(j["context_length"]),
+            eps=round(float(eps), 12),
+            **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
+            **experts,
+            **w.form.numbers(told),
+        )
+        kinds = w.form.kinds(told)
     return Config(
         w.form.arch[:16],
         dim=dim,
-        n_layers=int(j["block_count"]),
         n_heads=heads,
-        n_kv_heads=int(j.get("attention.head_count_kv") or heads),
         head_dim=head_dim,
-        ffn_dim=int(first_of(j, *widths, otherwise=NEEDED)),
         vocab_size=vocab,
-        max_ctx=int(j["context_length"]),
         norm=int(w.family.layer_norm),
         act=ACTIVATIONS.index(w.form.act or "silu"),
         qk_norm=qk_norm(w, head_dim),
         parallel=int(parallel),
-        eps=round(float(eps), 12),
-        kinds=w.form.kinds(told).ljust(MANY_KINDS, b"\0"),
-        **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
+        kinds=kinds.ljust(MANY_KINDS, b"\0"),
         **flags(w, tied),
-        **experts,
-        **w.form.numbers(told),
+        **numbers,
     )
+
+
+EPSILON = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+WIDTH = "feed_forward_length", "expert_feed_forward_length"
 
 
 def gguf_experts(j, w, dim):
@@ -73,28 +82,30 @@ def gguf_rope(j, w, c, window):
     factors."""
     if not w.family.rotary:
         return no_rope(c)
-    rotated = int(j.get("rope.dimension_count") or c.heads.size)
-    theta = float(j.get("rope.freq_base") or 10000.0)
     there = lambda name: name in w.arrays and not c.second
     take = lambda name: np.array(w.arrays.pop(name), float) if there(name) else None
-    freqs, short, long = (
-        take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")
-    )
-    rope = gguf_scaling(j, w.form)
-    beyond = 0
-    if short is not None:
-        rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
-        rope["attention_factor"] = rope.get("attn_factor")
-        beyond = int(rope["original_max_position_embeddings"])
+    with reading():
+        rotated = int(j.get("rope.dimension_count") or c.heads.size)
+        theta = float(j.get("rope.freq_base") or 10000.0)
+        freqs, short, long = (
+            take(f"rope_{name}.weight") for name in ("freqs", "factors_short", "factors_long")
+        )
+        rope = gguf_scaling(j, w.form)
+        beyond = 0
+        if short is not None:
+            rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
+            rope["attention_factor"] = rope.get("attn_factor")
+            beyond = int(rope["original_max_position_embeddings"])
     table = rope_table(c.heads.size, theta, rope, rotated, c.max_ctx)
-    if freqs is not None:
-        table[:, 0, : rotated // 2] /= freqs
-    if w.form.window_theta:
-        theta = float(j.get("rope.freq_base_swa") or 10000.0)
-        table = np.concatenate((table, rope_table(c.heads.size, theta, {}, rotated)))
-        return table, [int(size > 0) for size in window], rotated, 0
-    ids = [0 if w.form.rotates(j, i) else -1 for i in range(c.n_layers)]
-    return table, ids, rotated, beyond
+    with reading():
+        if freqs is not None:
+            table[:, 0, : rotated // 2] /= freqs
+        other = float(j.get("rope.freq_base_swa") or 10000.0) if w.form.window_theta else None
+        ids = [0 if w.form.rotates(j, i) else -1 for i in range(c.n_layers)]
+    if other is None:
+        return table, ids, rotated, beyond
+    table = np.concatenate((table, rope_table(c.heads.size, other, {}, rotated)))
+    return table, [int(size > 0) for size in window], rotated, 0
 
 
 def gguf_scaling(j, form):
@@ -117,7 +128,10 @@ def gguf_scaling(j, form):
 def gguf_second_rope(told, w, c):
     """The table of layers of the second kind of attention: the pairs that do not turn have factors
     out of all proportion."""
-    factors = to_float32(w.arrays.pop("rope_freqs.weight"))
-    table = rope_table(c.second.size, float(told.get("rope.freq_base", 1e6)))
-    table[:, 0] *= (factors < 1e20) / factors
+    with reading():
+        factors = to_float32(w.arrays.pop("rope_freqs.weight"))
+        theta = float(told.get("rope.freq_base", 1e6))
+    table = rope_table(c.second.size, theta)
+    with reading():
+        table[:, 0] *= (factors < 1e20) / factors
     return table

@@ -3,6 +3,7 @@
 from ...errors import ModelError, printable
 from ...format.config import Config
 from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
+from ..damage import reading
 from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
@@ -10,6 +11,9 @@ from ..layers.stack import flags
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh")
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(GELU_TANH, "gelu_tanh")
+LAYERS = "num_hidden_layers", "n_layer", "num_layers"
+CONTEXT = "max_position_embeddings", "n_positions", "n_ctx"
+EPSILON = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"
 REFUSED = (
     "qk_layernorm",
     "use_qk_norm",
@@ -23,44 +27,52 @@ REFUSED = (
 def hub_config(j, w):
     """config.json -> Config, but for the rope tables. w: the weights, under names that agree with
     it afterwards."""
-    get = lambda *keys, otherwise=NEEDED: first_of(j, *keys, otherwise=otherwise)
-    dim = int(get("hidden_size", "n_embd"))
-    heads = int(get("num_attention_heads", "n_head", "num_heads"))
-    kv = int(get("num_key_value_heads", "num_kv_heads", otherwise=heads))
-    head_dim = int(j.get("head_dim") or dim // heads)
-    act = activation(j, w.form)
-    layers = int(get("num_hidden_layers", "n_layer", "num_layers"))
-    kinds = w.form.kinds(j, layers)
+    with reading():
+        sizes, act = hub_sizes(j), activation(j, w.form)
+        sizes["n_layers"] = layers = int(first_of(j, *LAYERS, otherwise=NEEDED))
+        kinds = w.form.kinds(j, layers)
     w.look(kinds)
     check_said(j, w)
     parallel = bool(w.form.parallel(j))
     if parallel and not w.has(w.names.fn):
         w.rename(fn=w.names.an)
     tied = is_tied(j, w)
+    with reading():
+        numbers = {**hub_numbers(j, w.form), **hub_experts(j, w), **w.form.numbers(j)}
+    return Config(
+        printable(str(j.get("model_type") or "llama"))[:16],
+        **sizes,
+        norm=int(w.family.layer_norm),
+        act=ACTIVATIONS.index(act),
+        qk_norm=qk_norm(w, sizes["head_dim"]),
+        parallel=int(parallel),
+        kinds=kinds.ljust(MANY_KINDS, b"\0"),
+        **flags(w, tied),
+        **numbers,
+    )
+
+
+def hub_sizes(j):
+    """The numbers of Config that are widths and heads."""
+    get = lambda *keys, otherwise=NEEDED: int(first_of(j, *keys, otherwise=otherwise))
+    dim = get("hidden_size", "n_embd")
+    heads = get("num_attention_heads", "n_head", "num_heads")
+    kv = get("num_key_value_heads", "num_kv_heads", otherwise=heads)
+    head_dim = int(j.get("head_dim") or dim // heads)
+    return dict(dim=dim, n_heads=heads, n_kv_heads=kv, head_dim=head_dim)
+
+
+def hub_numbers(j, form):
+    """The other numbers of Config that every family has."""
     first = lambda v: v[0] if isinstance(v, list) else v
     vocab, ids = int(j["vocab_size"]), {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
     known = lambda v: isinstance(v, int) and 0 <= v < vocab
-    eps = get("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", otherwise=1e-5)
-    return Config(
-        printable(str(j.get("model_type") or "llama"))[:16],
-        dim=dim,
-        n_layers=layers,
-        n_heads=heads,
-        n_kv_heads=kv,
-        head_dim=head_dim,
-        ffn_dim=w.form.ffn(j),
+    return dict(
+        ffn_dim=form.ffn(j),
         vocab_size=vocab,
-        max_ctx=int(get("max_position_embeddings", "n_positions", "n_ctx", otherwise=2048)),
-        norm=int(w.family.layer_norm),
-        act=ACTIVATIONS.index(act),
-        qk_norm=qk_norm(w, head_dim),
-        parallel=int(parallel),
-        eps=float(eps),
+        max_ctx=int(first_of(j, *CONTEXT, otherwise=2048)),
+        eps=float(first_of(j, *EPSILON, otherwise=1e-5)),
         **{k: int(v) if known(v) else NONE for k, v in ids.items()},
-        kinds=kinds.ljust(MANY_KINDS, b"\0"),
-        **flags(w, tied),
-        **hub_experts(j, w),
-        **w.form.numbers(j),
     )
 
 
@@ -69,8 +81,8 @@ def hub_experts(j, w):
     if not w.names.router:
         return {}
     if j.get("mlp_only_layers") or j.get("decoder_sparse_step", 1) != 1:
-        found = "layers with experts and layers without are not supported together"
-        raise ModelError(f"config.json: {found}; expected all with")
+        found = "config.json: layers with experts and layers without are not supported together"
+        raise ModelError(f"{found}; expected all with")
     width = first_of(j, "moe_intermediate_size", "intermediate_size", otherwise=NEEDED)
     numbers = dict(
         n_experts=int(first_of(j, "num_experts", "num_local_experts", otherwise=NEEDED)),

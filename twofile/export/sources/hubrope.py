@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..damage import reading
 from ..families.rules import first_of
 from ..rope import no_rope, rope_table
 
@@ -11,29 +12,36 @@ def hub_rope(j, w, c, window):
     the tables is used)."""
     if not w.family.rotary:
         return no_rope(c)
-    old = j.get("original_max_position_embeddings")
-    full, slide = both_ways(j, w, c)
-    share = first_of(
-        full, "partial_rotary_factor", otherwise=first_of(j, "partial_rotary_factor", "rotary_pct")
-    )
-    share = w.form.share if share is None else share
-    rotated = int(j["rotary_dim"]) if j.get("rotary_dim") else int(c.heads.size * share)
-    kinds = [full if not size or full == slide else slide for size in window]
-    used = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    with reading():
+        old = j.get("original_max_position_embeddings")
+        full, slide = both_ways(j, w, c)
+        rotated = rotated_columns(j, full, w, c)
+        kinds = [full if not size or full == slide else slide for size in window]
+        used = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
     made = []
     for kind in used:
-        known = {k: v for k, v in kind.items() if v is not None}
-        theta = float(known.get("rope_theta") or 10000.0)
+        with reading():
+            known = {k: v for k, v in kind.items() if v is not None}
+            theta = float(known.get("rope_theta") or 10000.0)
         known = {"original_max_position_embeddings": old, **known}
         made.append(rope_table(c.heads.size, theta, known, rotated, c.max_ctx))
     # short ones, then long
     both = [np.stack([t[min(n, len(t) - 1)] for t in made]) for n in range(max(map(len, made)))]
     table, long = np.concatenate(both), 0
     table[:, 0] *= -1 if w.family.backwards else 1
-    if len(both) == 2:
-        long = int(old or full.get("original_max_position_embeddings") or 0)
-    ids = [used.index(kind) if w.form.rotates(j, i) else -1 for i, kind in enumerate(kinds)]
+    with reading():
+        if len(both) == 2:
+            long = int(old or full.get("original_max_position_embeddings") or 0)
+        ids = [used.index(kind) if w.form.rotates(j, i) else -1 for i, kind in enumerate(kinds)]
     return table, ids, rotated, long
+
+
+def rotated_columns(j, full, w, c):
+    """Columns of a head that turn."""
+    share = first_of(j, "partial_rotary_factor", "rotary_pct")
+    share = first_of(full, "partial_rotary_factor", otherwise=share)
+    share = w.form.share if share is None else share
+    return int(j["rotary_dim"]) if j.get("rotary_dim") else int(c.heads.size * share)
 
 
 def both_ways(j, w, c):

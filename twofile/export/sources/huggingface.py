@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ModelError, printable
-from ..damage import reading, theirs
+from ..damage import reading, worded
 from ..families.rules import first_of, slides, window_size
 from ..families.table import FAMILIES
 from ..layers.stack import taken
@@ -50,12 +50,14 @@ def hub_weights(j, arrays):
 
 def hub_source(j, arrays):
     """config.json and the arrays of its folder -> Source."""
-    with theirs(*WRONG):
-        w, j = hub_weights(j, arrays)
+    with worded(*WRONG):
+        with reading():
+            w, j = hub_weights(j, arrays)
         c = hub_config(j, w)
         check_model(c)
-        size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
-        window = [size if slides(j, i, w.form.window) else 0 for i in range(c.n_layers)]
+        with reading():
+            size = window_size(first_of(j, "sliding_window", "window_size", otherwise=0))
+            window = [size if slides(j, i, w.form.window) else 0 for i in range(c.n_layers)]
         table, rope_id, rotated, long = hub_rope(j, w, c, window)
         second = {"rope2": second_rope(j, c)} if c.second else {}
     c = c.changed(n_rope=len(table), rope_long=long)

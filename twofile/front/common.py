@@ -1,0 +1,149 @@
+"""The flags that belong to no mode, and the groups of --help."""
+
+from ..format.table import VERSION
+from ..needs import CALLED
+from ..sampler import RULES
+from .mode import Flag, Group
+
+MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
+TOKENIZER = Flag(
+    "-z",
+    "--tokenizer",
+    metavar="FILE",
+    help="default: inside the model, or tokenizer.bin beside it",
+)
+SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} 0.1, format {VERSION}")
+
+PROMPT = Flag(
+    "-p",
+    "--prompt",
+    dashed=True,
+    metavar="TEXT",
+    help="what to answer or continue; may begin with a dash",
+)
+PROMPT_FILE = Flag(
+    "-f",
+    "--file",
+    metavar="FILE",
+    help="read the prompt from a file, - = stdin; before -p if both",
+)
+N_PREDICT = Flag(
+    "-n",
+    "--n-predict",
+    "--max-tokens",
+    type=int,
+    default=-1,
+    least=-1,
+    means="-1 (until the end), 0 (the prompt only) or more",
+    metavar="N",
+    help="new tokens (default: all)",
+)
+STOP = Flag(
+    "-r",
+    "--stop",
+    dashed=True,
+    action="append",
+    default=[],
+    metavar="STR",
+    help="end before this text; repeatable",
+)
+IGNORE_EOS = Flag("--ignore-eos", action="store_true", help="go on after the end token")
+WITH_PROMPT = Flag("--echo", some=True, action="store_true", help="print the prompt too")
+CLEAN = Flag(
+    "--clean",
+    action="store_true",
+    help="take invisible characters out of prompts, and say how many",
+)
+AS_JSON = Flag(
+    "--json", some=True, action="store_true", help="one object at the end, in OpenAI's form"
+)
+AS_JSONL = Flag("--jsonl", some=True, action="store_true", help="one object a token, then that one")
+LOGPROBS = Flag(
+    "--logprobs",
+    some=True,
+    type=int,
+    least=0,
+    means="0 or more",
+    needs=(AS_JSON, AS_JSONL),
+    lacks="--logprobs needs --json or --jsonl, which have a place for them",
+    metavar="N",
+    help="in JSON: log-probabilities, and the N likeliest tokens",
+)
+
+RAW = Flag("--raw", "-no-cnv", action="store_true", help="continue the prompt itself; no template")
+SYSTEM = Flag(
+    "-sys",
+    "--system-prompt",
+    dashed=True,
+    dest="system",
+    metavar="TEXT",
+    help="what the model is told first",
+)
+SYSTEM_FILE = Flag(
+    "-sysf",
+    "--system-prompt-file",
+    dest="system_file",
+    metavar="FILE",
+    help="the same, from a file",
+)
+
+SEED = Flag(
+    "-s",
+    "--seed",
+    type=int,
+    metavar="N",
+    help="same seed, same text (default: random, and reported)",
+)
+
+THREADS = Flag("-t", "--threads", metavar="N", help="default: the cores this process may use")
+CTX_SIZE = Flag(
+    "-c",
+    "--ctx-size",
+    type=int,
+    default=0,
+    least=0,
+    means="0 (the model's) or more",
+    metavar="N",
+    help="context in tokens (default: the model's)",
+)
+KV = Flag(
+    "--kv",
+    choices=("f16", "f32"),
+    help="type of the KV cache (default f16; f32 for f32 models)",
+)
+PROMPT_CACHE = Flag(
+    "--prompt-cache",
+    some=True,
+    metavar="FILE",
+    help="keep what was computed of the prompt, and use it next time",
+)
+
+ONLY_ID = Flag(
+    "--id",
+    metavar="HEX",
+    help="refuse another model; 16 or more digits of what --info and export.py show",
+)
+QUIET = Flag(
+    "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
+)
+VERBOSE = Flag("-v", "--verbose", action="store_true", help="say more on stderr")
+
+# Where a mode's flags stand among the others, a group says by an ellipsis.
+FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
+ABOUT_TEXT = Group(
+    "text",
+    *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *(AS_JSON, AS_JSONL, LOGPROBS),
+)
+TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
+HOW = Group(
+    "sampling",
+    *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
+    *(SEED, ...),
+)
+GIVEN = Group("given texts", ...)
+MANY = Group("many texts", ...)
+MACHINE = Group("machine", THREADS, CTX_SIZE, KV, PROMPT_CACHE)
+OTHER = Group("other", ..., QUIET, VERBOSE)
+GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them

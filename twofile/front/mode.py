@@ -1,0 +1,98 @@
+"""What a command line is made of: flags, their groups in --help, modes."""
+
+import argparse
+import math
+
+from ..errors import ModelError, printable
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose complaints cannot drive a terminal."""
+
+    def error(self, message):
+        super().error(printable(message))
+
+
+class Flag:
+    """A flag: its names, and in how what argparse is told of it.
+
+    some: it goes with some modes only, those that name it in flags or fits.
+    dashed: its value may begin with a dash.
+    least, most, means: of a number, and how the range is said.
+    needs: flags of which one must be there too. lacks: what is said if none is.
+    """
+
+    def __init__(
+        self,
+        *names,
+        some=False,
+        dashed=False,
+        least=-math.inf,
+        most=math.inf,
+        means="",
+        needs=(),
+        lacks="",
+        **how,
+    ):
+        self.names, self.how, self.some, self.dashed = names, how, some, dashed
+        self.least, self.most, self.means = least, most, means
+        self.needs, self.lacks = needs, lacks
+        self.long = next((name for name in names if name.startswith("--")), names[0])
+        self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
+
+    def value(self, given):
+        """What argparse found for it."""
+        return getattr(given, self.field)
+
+    def is_given(self, given):
+        return self.value(given) not in (None, False)
+
+
+class Group:
+    """Flags under a title of --help, in its order; ... stands for those of the group's modes."""
+
+    def __init__(self, title, *flags):
+        self.title, self.flags = title, flags
+
+    def members(self, modes):
+        """The flags of the group, with those of modes in their place -> [Flag]"""
+        theirs = [flag for mode in modes if mode.group is self for flag in mode.flags]
+        return [f for flag in self.flags for f in (theirs if flag is ... else [flag])]
+
+
+class Mode:
+    """A thing that the program does, one at a time.
+
+    run(model, settings) does it; -> exit code, or None for 0.
+    flags: its own, as --help lists them in group; the first one asks for the mode.
+    fits: of the common flags that go with some modes only, those that go with this one.
+    check(settings) raises a ModelError for what it cannot begin with.
+    template: it talks through the model's chat template, or not at all.
+    line: it has a command line of its own: line(argv) -> exit code, instead of run and check.
+    """
+
+    def __init__(
+        self, run=None, group=None, flags=(), fits=(), check=None, template=False, line=None
+    ):
+        self.run, self.group, self.flags, self.fits = run, group, flags, fits
+        self.check, self.template, self.line = check or prompted, template, line
+
+    @property
+    def name(self):
+        return self.flags[0].long if self.flags else "plain text"
+
+    def is_asked_for(self, given):
+        return bool(self.flags) and self.flags[0].is_given(given)
+
+    def takes(self, flag):
+        return not flag.some or flag in self.flags or flag in self.fits
+
+
+def prompted(settings):
+    """The check of a mode that reads a prompt: it is there, or a file or pipe to read it from."""
+    if settings.promptless:
+        raise ModelError("no prompt; give -p TEXT, -f FILE, or a pipe")
+
+
+def unprompted(settings):
+    """The check of a mode that reads no prompt."""

@@ -1,0 +1,131 @@
+"""One text in the cache."""
+
+import threading
+
+import numpy as np
+
+from .guess import Lookup, generate
+from .program.passes import CHUNK, WANTED_MAX
+
+
+class Session:
+    """One text in the cache of a Forward of an Engine: what is read again is not computed again.
+
+    Attributes: forward (None until ready()), fed (the ids whose keys and values are in the cache),
+    owner (the list they were taken from), kept (a number of those ids, and the states after them,
+    since states cannot be cut as keys and values can), lock (held while a text is read on).
+    """
+
+    def __init__(self, engine):
+        self.engine, self.recurrent = engine, engine.recurrent
+        self.forward, self.lock = None, threading.RLock()
+        self.fed, self.owner, self.kept = [], None, (0, [])
+
+    def ready(self, n_ctx):
+        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
+        seldom need a new one. Raises ModelError if memory has no room for it."""
+        if self.forward is None or self.forward.n_ctx < n_ctx:
+            n_ctx = min(self.engine.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
+            self.forward, self.fed = self.engine.build(n_ctx, 1), []
+            self.owner, self.kept = None, (0, [])
+        return self.forward
+
+    def keep(self):
+        """Keep the states as they are now, so that the cache can be taken back to here."""
+        self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
+
+    def back(self, n):
+        """Take the cache back to its first n ids; where there are states, to where they were kept,
+        or to nothing. -> how many are left."""
+        fed = self.fed
+        if n < len(fed) and self.recurrent:
+            self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
+            n = self.kept[0] if self.kept[0] <= n else 0
+            for part, before in zip(self.forward.state(0), self.kept[1] if n else []):
+                part[:] = before
+        if n < self.kept[0]:
+            self.kept = 0, []
+        del fed[n:]
+        self.fed = fed
+        return n
+
+    def step(self, text, ids, position, wanted):
+        """Logits after each of the last wanted of ids, which begin at position of text (a list of
+        ids, of which those before position count). What the cache holds of them is not computed
+        again."""
+        if self.owner is not text:  # another text was here since
+            ids, position, self.owner = text[:position] + ids, 0, text
+        n, end = position, position + len(ids)
+        while n < end - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
+            n += 1
+        n = self.back(n)
+        if n < position:
+            ids, position = text[:position] + ids, 0
+        while n < end:
+            left = end - n
+            # those wanted are all in the last pass; with states alone there: what comes before them
+            # may be wanted again
+            whole = left <= CHUNK and not (self.recurrent and left > wanted)
+            size = left if whole else min(CHUNK, left - wanted)
+            part = ids[n - position : n - position + size]
+            rows = range(size - wanted, size) if size == left else []
+            fed, self.fed = self.fed, [] if self.recurrent else self.fed
+            logits = self.engine.play(self.forward, part, range(n, n + size), [0] * size, rows)
+            fed += part
+            self.fed, n = fed, n + size
+            if self.recurrent and left - size == wanted:
+                self.keep()
+        return logits
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        with self.lock:
+            self.ready(len(ids))
+            ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
+            return np.concatenate(
+                [self.step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
+            )
+
+    def write(self, w, lookup=True):
+        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
+        speed, nothing else."""
+        with self.lock:
+            self.ready(len(w.ids) + w.limit)
+
+        def step(ids, position, n):
+            rows = self.step(w.ids, ids, position, n)
+            return rows.copy() if n > 1 else rows  # more than one row outlives the lock
+
+        # states could not forget what was guessed wrong
+        guess = Lookup() if lookup and not self.recurrent else lambda ids: []
+        tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
+        while w.reason is None:
+            with self.lock:
+                token = next(tokens, None)
+            yield w.push(token)
+
+    def not_finite(self, position):
+        """The ModelError for logits at that position, of the pass before, that are no numbers."""
+        error = self.engine.not_finite(position)
+        if self.recurrent:
+            self.forget()  # states have seen the pass twice
+        return error
+
+    def forget(self):
+        """What is in the cache is of no text."""
+        self.fed = []
+
+    def adopt(self, ids):
+        """What was put into the cache is of these ids."""
+        self.fed, self.owner = ids, None
+        self.keep()
+
+    def known(self, n=None):
+        """-> the ids in the cache, or the first n of them, and the states after them; where there
+        are states, as many ids as they were kept for."""
+        if self.recurrent:
+            fed, states = self.fed[: self.kept[0]], self.kept[1]
+        else:
+            fed, states = self.fed[:n], []
+        return fed, states or list(self.forward.state(0))
