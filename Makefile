@@ -4,9 +4,10 @@
 help:
 	@awk '/^# /{d=substr($$0,3)} /^[a-z.]+:/{split($$1,a,":"); printf "  make %-8s %s\n",a[1],d}' Makefile
 
-# bind the rooms of twofile/ into run.py
+# bind the rooms of twofile/ into run.py, and list them in docs/architecture.md
 run.py:
 	python tools/bind.py
+	python tools/floorplan.py
 
 # write the tables of docs/format.md from the program's own
 tables:
@@ -21,7 +22,7 @@ story: run.py
 	python run.py model.bin -p "Once upon a time"
 
 # all tests; the first time about eight minutes, since every kernel is compiled
-test: run.py
+test:
 	python -m pytest -q tests
 
 # tokens per second of the bundled model, beside what the machine could do
@@ -38,4 +39,5 @@ lint:
 
 # remove what tests and Python leave behind
 clean:
-	rm -rf __pycache__ tests/__pycache__ .pytest_cache .ruff_cache
+	rm -rf .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

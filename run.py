@@ -136,7 +136,6 @@ import heapq
 import importlib
 import inspect
 import itertools
-import json
 import math
 import os
 import random
@@ -149,7 +148,7 @@ import threading
 import time
 import weakref
 from collections import Counter, namedtuple
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -348,8 +347,7 @@ BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIO
 ANY = math.inf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
     must be zero), the least and the most that this version runs, what it means, its default."""
 
@@ -428,8 +426,7 @@ FIELDS = (  # in the order of the file
 )
 
 
-@dataclass(frozen=True)
-class Bit:
+class Bit(NamedTuple):
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 
@@ -493,18 +490,28 @@ CONFIG_BYTES = 512
 _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
-def _part(name):
-    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
-    inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return make_dataclass(name.capitalize(), inside, frozen=True)
+class Fixed:
+    """Some numbers of a config, by name; they do not change."""
+
+    def __init__(self, **numbers):
+        self.__dict__.update(numbers)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config does not change: {name}")
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-PARTS = {
-    name: _part(name) for name in dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at)
-}
+PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))
 
 
-class Config:
+class Config(Fixed):
     """The numbers a model is made of, by the names of FIELDS: Config("llama", dim=64, ...).
 
     What FIELDS and FLAGS put at "heads.size" is config.heads.size here. flags: their bits, or each
@@ -527,15 +534,7 @@ class Config:
         self.__dict__.update(found.pop(""))
         for part, values in found.items():
             there = part not in OPTIONAL or any(values.values())
-            self.__dict__[part] = PARTS[part](**values) if there else None
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"a config does not change: {name}")
-
-    def __eq__(self, other):
-        return isinstance(other, Config) and self.__dict__ == other.__dict__
-
-    __hash__ = None
+            self.__dict__[part] = Fixed(**values) if there else None
 
     def __repr__(self):
         said = {f.name: f.default for f in FIELDS}
@@ -583,8 +582,7 @@ GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
 
 
-@dataclass(frozen=True, eq=False)
-class Type:
+class Type(NamedTuple):
     """A type of elements: how many bits, and what the bits mean.
 
     number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
@@ -665,8 +663,7 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 ]
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
     read-only."""
 
@@ -864,7 +861,6 @@ def in_parts(b, parts, emit, *vectors):
 # twofile/words/word.py
 # A word that kernels are written in.
 
-@dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -876,8 +872,8 @@ class Word:
     of the result.
     """
 
-    signature: str
-    emit: object
+    def __init__(self, signature, emit):
+        self.signature, self.emit = signature, emit
 
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")
@@ -1107,7 +1103,6 @@ call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, 
 # twofile/machines/machine.py
 # Machine: how a processor says a word; here the plain way, for any.
 
-@dataclass(frozen=True)  # no fields: two of one class are equal
 class Machine:
     """An instruction set. Its methods write a word's instructions with an LLVM builder b, which
     gives values of LLVM. Others say in another way what they can do better.
@@ -1119,6 +1114,12 @@ class Machine:
     name = "generic"
     needs = frozenset()
     tiles = False
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __hash__(self):
+        return hash(type(self))
 
     def usable(self):
         """Whether this process may use what needs does not tell of."""
@@ -1525,8 +1526,7 @@ def spoken(word, machine):
 # twofile/compiler/kernel.py
 # What is compiled: kernels, and functions inlined into them.
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(NamedTuple):
     """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
@@ -1545,11 +1545,11 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
-@dataclass(frozen=True, eq=False)
 class Inline:
     """A function of words that is compiled into every kernel that calls it."""
 
-    function: object
+    def __init__(self, function):
+        self.function = function
 
     def __call__(self, *args):
         raise RuntimeError("inline functions exist only inside compiled kernels")
@@ -1904,8 +1904,7 @@ class Mapped:
         return self.tensor.data.ctypes.data
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where something is: bytes into a Room; step: bytes from one token's row to the next."""
 
     room: object
@@ -1918,7 +1917,7 @@ class Place:
 
     def columns(self, first):
         """The same rows, from float32 column first on."""
-        return replace(self, at=self.at + 4 * first)
+        return self._replace(at=self.at + 4 * first)
 
 
 # -----------------------------------------------------------------------------
@@ -2009,8 +2008,7 @@ def part_bytes(part, kind, positions):
 # twofile/program/operands.py
 # What a kernel takes, declared beside its code: names, units, how far it reaches in each.
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
 
     reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
@@ -2040,8 +2038,7 @@ class Rows:
         return (self.many(r) - 1) * place.step + self.reach(r)
 
 
-@dataclass(frozen=True)
-class Flat:
+class Flat(NamedTuple):
     """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
@@ -2062,8 +2059,7 @@ class Flat:
         return self.reach(r)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number."""
 
     meaning: str
@@ -2079,8 +2075,7 @@ class Number:
         return (int(value),)
 
 
-@dataclass(frozen=True)
-class Real:
+class Real(NamedTuple):
     """A float32, in the low half of its word."""
 
     meaning: str
@@ -2096,8 +2091,7 @@ class Real:
         return struct.unpack("<i", struct.pack("<f", value))
 
 
-@dataclass(frozen=True)
-class Scratch:
+class Scratch(NamedTuple):
     """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
 
     reach: object
@@ -2106,29 +2100,31 @@ class Scratch:
         return ()
 
 
-class Declared:
-    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+class Operands(tuple):
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step). To numba it is
+    a named tuple, whose values are constants.
 
     about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
     """
 
-    about = ""
-    declared = {}
+    _fields = ()
+
+    def _asdict(self):
+        return dict(zip(self._fields, self))
 
 
 def operands(about, *groups, **given):
     """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
-    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
-    to numba its attributes are constants."""
+    in every kernel that begins with them. -> Operands"""
     declared = {}
     for part in (*(group.declared for group in groups), given):
         declared |= part
     names = [word for name, operand in declared.items() for word in operand.names(name)]
     if OPERANDS + 8 * len(names) > RECORD_BYTES:
         raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
-    offsets = namedtuple("Operands", names)
-    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
-    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+    offsets = range(OPERANDS, OPERANDS + 8 * len(names), 8)
+    more = {"_fields": tuple(names), "about": about, "declared": declared}
+    return type("Operands", (Operands,), {**dict(zip(names, offsets)), **more})(offsets)
 
 
 # -----------------------------------------------------------------------------
@@ -2276,8 +2272,7 @@ class Workers:
 # twofile/program/program.py
 # A forward as data: records of kernels and their operands, checked to stay inside their rooms.
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
     each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
 
@@ -2288,8 +2283,7 @@ class Sizes:
     pairs: int
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One step of a program: where in the model it stands, its kernel, what the kernel takes.
 
     count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
@@ -2372,7 +2366,7 @@ class Program:
             many=self.many[record.count],
             type=kernel.type,
             limits=self.limits,
-            **vars(self.sizes),
+            **self.sizes._asdict(),
         )
 
     def reaches(self, record):
@@ -2912,8 +2906,7 @@ def blend(loads, size):
 # twofile/kernels/cache.py
 # Types of the cache of keys and values, and where a head's are.
 
-@dataclass(frozen=True, eq=False)
-class CacheType:
+class CacheType(NamedTuple):
     """How the numbers of keys and values are kept: bytes of each, and the words that write one,
     write 16, and read a tile of 16."""
 
@@ -3435,8 +3428,7 @@ def weight_float(peek_weight, size):
     return inline(weight)
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
     quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;
@@ -5140,8 +5132,7 @@ class Recorder(Program):
 # twofile/modelfile.py
 # A model file, checked and mapped.
 
-@dataclass(frozen=True, eq=False)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
 
     path: str
@@ -5168,7 +5159,7 @@ def open_model(path):
             if len(raw) != size:
                 found = "changed while it was being opened"
                 raise ModelError(f"{found}; expected a file at rest; try again")
-            data = {t.name: replace(t, data=raw[t.off : t.off + t.nbytes]) for t in tensors}
+            data = {t.name: t._replace(data=raw[t.off : t.off + t.nbytes]) for t in tensors}
             check_values(config, data, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None
@@ -5670,8 +5661,7 @@ class Cutter:
 # twofile/tokenizer/contents.py
 # What a tokenizer.bin says, checked.
 
-@dataclass(eq=False)
-class TokenizerFile:
+class TokenizerFile(NamedTuple):
     """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
 
     sha256: bytes  # of the whole file
@@ -6121,7 +6111,8 @@ class Tokenizer:
         return ids
 
     def words(self, text):
-        """The words, str or bytes, that text without user-defined tokens is merged in; an iterator."""
+        """The words, str or bytes, that text without user-defined tokens is merged in; an
+        iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
 
     def _whole(self, text):
@@ -8247,13 +8238,19 @@ class Table:
                 print(",".join(row))
             print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
         elif self.form == "jsonl":
-            print(json.dumps(row))
+            print(as_json(row))
         sys.stdout.flush()
         say(background(row))
 
     def end(self):
         if self.form == "json":
-            print(json.dumps(self.rows, indent=2))
+            print(as_json(self.rows, indent=2))
+
+
+def as_json(value, **how):
+    import json
+
+    return json.dumps(value, **how)
 
 
 def cells(row):
@@ -8965,7 +8962,9 @@ def show_program(model, args):
     and of a prompt of 128."""
     forward = model.ready(min(model.n_ctx, 256))
     rows = listing(forward.program)
-    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)]
+    shares = [
+        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
+    ]
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     if shares:
         print("  one  128  place, kernel, operands")

@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import export  # noqa: E402
-import run  # noqa: E402
+from twofile.guess import Lookup, generate  # noqa: E402
+from twofile.model import Model  # noqa: E402
+from twofile.program.passes import WANTED_MAX  # noqa: E402
+from twofile.writer import Writer  # noqa: E402
 
 
 def write_gguf(shape, kind, path):
@@ -194,13 +197,13 @@ def together(shape, kind, a):
     """-> rows of several texts written together as --batch does, 32 tokens each after a prompt of 4; tokens a second in all.
     Ours chooses each token by sampling, llama-batched-bench takes it as given."""
     counts, rows = [int(n) for n in a.sequences.split(",")], []
-    model = run.Model(a.work / f"{shape}-{kind}.bin", n_ctx=64, n_threads=int(a.threads), verbose=False)
+    model = Model(a.work / f"{shape}-{kind}.bin", n_ctx=64, n_threads=int(a.threads), verbose=False)
     peer = [Path(a.llama_bench).with_name("llama-batched-bench"), "-m", a.work / f"{shape}-{kind}.gguf", "-npp", "4"]
     peer += ["-ntg", "32", "-npl", a.sequences, "-t", a.threads, "-c", str(64 * max(counts)), "--output-format", "jsonl"]
     samples = {n: {"ours": [], "theirs": []} for n in counts}
     for _ in range(a.rounds):
         for n in counts:
-            chunks = model.together([run.Writer(model, [7 + i] * 4, 33, ignore_eos=True) for i in range(n)], n)
+            chunks = model.together([Writer(model, [7 + i] * 4, 33, ignore_eos=True) for i in range(n)], n)
             next(chunks)  # all prompts are read in one pass
             start = time.perf_counter()
             for _ in chunks:
@@ -228,20 +231,20 @@ def dictate(text):
 def lookup(shape, kind, a):
     """Prints what guessing gives: on a text that is its prompt again with each 40th token changed, and on one without
     repetition. The text is prescribed, so that random weights do; the passes are those that any text would take."""
-    model = run.Model(a.work / f"{shape}-{kind}.bin", n_threads=int(a.threads), verbose=False)
+    model = Model(a.work / f"{shape}-{kind}.bin", n_threads=int(a.threads), verbose=False)
     rng, n = np.random.default_rng(0), 256
     prompt, other = rng.integers(3, 30000, (2, n)).tolist()
     edited = [other[i] if i % 40 == 39 else token for i, token in enumerate(prompt)]
-    model._open(2 * n + run.WANTED_MAX)
+    model._open(2 * n + WANTED_MAX)
     for name, text in (("repeats its prompt", edited), ("repeats nothing", other)):
         ratios, whole = [], prompt + text
         for _ in range(a.rounds + 1):
             seconds = []
-            for guess in (lambda ids: [], run.Lookup()):
+            for guess in (lambda ids: [], Lookup()):
                 choose = dictate(text)
                 model._step(whole, prompt, 0, 1)
                 start = time.perf_counter()
-                got = list(run.generate(lambda *a, whole=whole: model._step(whole, *a), prompt, (), n, choose, guess))
+                got = list(generate(lambda *a, whole=whole: model._step(whole, *a), prompt, (), n, choose, guess))
                 seconds.append(time.perf_counter() - start)
                 assert got == text
                 model.fed = []

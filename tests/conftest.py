@@ -1,90 +1,14 @@
-"""Where things are, and tiny models made with export.py's own writer."""
+"""Fixtures of all tests: tiny models made with export.py's own writer, and a disk that is soon full."""
 
 import os
 import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+pytest.register_assert_rewrite("helpers", "twins")
 
-import export  # noqa: E402
-import run  # noqa: E402
-
-TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
-# no two sizes equal, rows not of 16, columns not of 32, head_dim not of 16; everything that can have a bias has one
-AWKWARD = {
-    "dim": 48,
-    "n_layers": 2,
-    "n_heads": 6,
-    "n_kv_heads": 2,
-    "head_dim": 12,
-    "ffn_dim": 76,
-    "vocab_size": 93,
-    "max_ctx": 200,
-}
-
-
-def shared(path):
-    """A file of ../shared, or skip."""
-    if not (SHARED / path).exists():
-        pytest.skip(f"../shared/{path} is not here")
-    return SHARED / path
-
-
-def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, flags=0, **sizes):
-    """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path."""
-    flags |= (0 if not bias else 24 if "kinds" in sizes else 30) | (1 if head else 0) | (32 if embed else 0)
-    sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
-    c = run.Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
-    rng, tensors = np.random.default_rng(seed), {}
-    for name, shape, role in run.tensor_plan(c):
-        x = rng.standard_normal(shape).astype(np.float32)
-        if role == "matrix":
-            tensors[name] = export.Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))
-        elif name.endswith((".w", ".scale")):
-            tensors[name] = 1 + x / 3
-        elif name.endswith(".decay"):  # rates, which are negative, and biases
-            tensors[name] = np.where(np.arange(len(x)) < len(x) // 2, -np.abs(x), x)
-        else:
-            tensors[name] = x / 3
-    exact = {name: "f32" for name in tensors if name.endswith((".router", ".shared_gate", ".ab"))}
-    tensors["rope2"] = export.rope_table(c.head_dim2, 1e6)
-    source = SimpleNamespace(types=exact, rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
-    quiet = SimpleNamespace(add=lambda n: None)
-    with open(path, "wb") as f:
-        export.write_model(f, source, c, dtype, tokenizer if embed else b"", b"made by a test", quiet)
-    if window:
-        rewrite_tensor(path, "window", np.array(window, "<i4"))
-    return path
-
-
-def rewrite_tensor(path, name, value):
-    """Replace a tensor's bytes and mend the hashes, as a newer exporter would have written it."""
-    import hashlib
-
-    raw, t = bytearray(Path(path).read_bytes()), run.open_model(path).tensors[name]
-    raw[t.off : t.off + t.nbytes] = value.tobytes()
-    mend(raw)
-    Path(path).write_bytes(raw)
-    assert hashlib.sha256(raw[0x60 : data_off(raw)]).digest() == raw[0x40:0x60]
-
-
-def data_off(raw):
-    return int.from_bytes(raw[0x28:0x30], "little")
-
-
-def mend(raw):
-    """Recompute the metadata checksum of a changed model file."""
-    import hashlib
-
-    raw[0x40:0x60] = hashlib.sha256(raw[0x60 : data_off(raw)]).digest()
-    return raw
+from helpers.models import TYPES, make_model, make_talker  # noqa: E402
+from helpers.vocabularies import byte_bpe  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -94,52 +18,34 @@ def models(tmp_path_factory):
     return {t: make_model(folder / f"{t}.bin", t) for t in TYPES}
 
 
-def call(*args, stdin=b"", **env):
-    """run.py as a process; no traceback, whatever happens."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *map(str, args)],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **env},
-        timeout=120,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
-
-
-def start(*args, **kwargs):
-    command = [sys.executable, ROOT / "run.py", *map(str, args)]
-    return subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs})
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A random model with the byte-level tokenizer of the tests inside; its text is nonsense."""
-    from test_tokenizer import byte_bpe
 
     path = tmp_path_factory.mktemp("tiny") / "model.bin"
     return make_model(path, "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True)
 
 
-MARKS = ["<|user|>", "<|assistant|>", "<|system|>"]
-
-
-def make_talker(path, **sizes):
-    """A random model that can hold a conversation: <|system|>S<|end|><|user|>Q<|end|><|assistant|>A<|end|>; -> path."""
-    from test_tokenizer import byte_bpe
-
-    plain = run.Tokenizer(byte_bpe())
-    fields = {
-        "pieces": [*plain.pieces, *(m.encode() for m in MARKS)],
-        "types": [*plain.types.tolist(), *[run.CONTROL] * 3],
-        "prio": [-float(i) for i in range(266)],
-    }
-    pieces = {"first": MARKS[0], "system": MARKS[2], "after_system": "<|end|>" + MARKS[0]}
-    pieces |= {"u2a": "<|end|>" + MARKS[1], "a2u": "<|end|>" + MARKS[0], "gen": "<|end|>" + MARKS[1]}
-    chat = export.pack_chat(pieces, dict.fromkeys(export.ROLES, 0), fields, False)
-    return make_model(path, "q8_0", vocab_size=266, tokenizer=byte_bpe(**fields, chat=chat), embed=True, seed=5, **sizes)
-
-
 @pytest.fixture(scope="session")
 def talker(tmp_path_factory):
     return make_talker(tmp_path_factory.mktemp("talker") / "model.bin")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte -> (folder, function that leaves so many bytes free)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.getuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode
+    ):
+        pytest.skip("a file system can be mounted only by root")
+
+    def leave(n):
+        (folder / "filler").unlink(missing_ok=True)
+        free = os.statvfs(folder)
+        (folder / "filler").write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - n)))
+
+    yield folder, leave
+    subprocess.run(["umount", folder], check=True)

@@ -34,12 +34,23 @@ import numpy as np  # noqa: E402
 if "--atheris" in sys.argv:
     import atheris
 
-    with atheris.instrument_imports(include=["run", "export"]):  # all but the kernels, which must be in the cache already
+    with atheris.instrument_imports(include=["twofile", "export"]):  # all but the kernels, which must be in the cache already
         import export
-        import run
-else:
-    import export
-    import run
+        import twofile  # noqa: F401
+
+import export  # noqa: E402
+from helpers import checkpoints  # noqa: E402
+from helpers.models import MARKS, make_model  # noqa: E402
+from helpers.rooms import replace  # noqa: E402
+from helpers.vocabularies import AWKWARD_TEXTS, byte_bpe, spm  # noqa: E402
+from twofile.compiler.code import Code  # noqa: E402
+from twofile.errors import ModelError, printable  # noqa: E402
+from twofile.files import padded  # noqa: E402
+from twofile.model import Model  # noqa: E402
+from twofile.modelfile import open_model  # noqa: E402
+from twofile.tokenizer.file import ADD_BOS, CHAT, CONTROL, EXPLICIT, LSTRIP, NFC, RSTRIP, USER  # noqa: E402
+from twofile.tokenizer.splits import LETTER, NUMBER, SPACE  # noqa: E402
+from twofile.tokenizer.tokenizer import Tokenizer  # noqa: E402
 
 SECONDS, MEGABYTES = 5, 200  # that a case may take; of the processor
 NUMBERS = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 48, 63, 64, 127, 128, 255, 256, 1000, 4096, 65535, 65536, 1 << 20, 1 << 22]
@@ -193,9 +204,6 @@ class ModelFile(Target):
     )
 
     def make(self):
-        from conftest import make_model
-        from test_tokenizer import byte_bpe
-
         out = []
         for i, kind in enumerate(self.KINDS):
             kind = {**kind, "tokenizer": byte_bpe() if "embed" in kind else b""}
@@ -260,7 +268,7 @@ class ModelFile(Target):
 
     def check(self, raw):
         path = self.write("model.bin", raw)
-        model = run.Model(path, n_threads=1, verbose=False)
+        model = Model(path, n_threads=1, verbose=False)
         ids = [0, model.config.vocab_size - 1, 1 % model.config.vocab_size][: model.n_ctx]
         assert model.logits(ids).shape == (len(ids), model.config.vocab_size)
         assert model.info["bytes"] == len(raw)
@@ -274,25 +282,22 @@ def use(t):
     assert all(0 <= i < t.n_vocab for i in ids)
     assert isinstance(t.decode([*ids, 0, t.n_vocab - 1, t.n_vocab, 1 << 40]), str)
     if t.chat is not None:
-        with contextlib.suppress(run.ModelError):  # it may have no system message
+        with contextlib.suppress(ModelError):  # it may have no system message
             assert all(0 <= i < t.n_vocab for i in t.encode_chat([dict(role="user", content=TEXT)]))
         t.chat_form()
 
 
 class TokenizerFile(Target):
     def make(self):
-        from conftest import MARKS
-        from test_tokenizer import byte_bpe, spm
-
-        plain = run.Tokenizer(byte_bpe())
-        fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[run.CONTROL] * 3]}
+        plain = Tokenizer(byte_bpe())
+        fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[CONTROL] * 3]}
         fields |= {"prio": [-float(i) for i in range(266)]}
         chat = export.pack_chat(
-            {k: MARKS[i % 3] + "x" for i, k in enumerate(run.CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
+            {k: MARKS[i % 3] + "x" for i, k in enumerate(CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
         )
-        user = plain.types.tolist()[:-1] + [run.USER | run.LSTRIP | run.RSTRIP]
+        user = plain.types.tolist()[:-1] + [USER | LSTRIP | RSTRIP]
         seeds = [byte_bpe(), spm(), byte_bpe(**fields, chat=chat), byte_bpe(types=user, pretok=0)]
-        seeds += [byte_bpe(flags=run.EXPLICIT | run.NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
+        seeds += [byte_bpe(flags=EXPLICIT | NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
         return seeds + [
             byte_bpe(pretok=n, classes=[(65, 90, 65), (97, 122, 97), (48, 57, 48), (32, 32, 32)]) for n in (4, 6, 8, 9)
         ]
@@ -327,7 +332,7 @@ class TokenizerFile(Target):
         return raw[:0x40] + hashlib.sha256(raw[:0x40] + bytes(32) + raw[0x60:]).digest() + raw[0x60:]
 
     def check(self, raw):
-        t = run.Tokenizer(self.write("tokenizer.bin", raw))
+        t = Tokenizer(self.write("tokenizer.bin", raw))
         t.selftest()
         use(t)
 
@@ -344,7 +349,7 @@ class Export(Target):
         args = dict(source=str(source), output=str(self.folder / "out.bin"), type="q8_0", tokenizer=tokenizer, overwrite=True)
         args |= dict(random=None, allow_pickle=True, embed_tokenizer=tokenizer != "none", verbose=False, chat_template=None)
         export.export(SimpleNamespace(**args))
-        run.open_model(self.folder / "out.bin")
+        open_model(self.folder / "out.bin")
 
 
 SHAPE = dict(dim=16, ffn=12, layers=1, heads=2, kv=1, vocab=40, ctx=16)
@@ -352,11 +357,9 @@ SHAPE = dict(dim=16, ffn=12, layers=1, heads=2, kv=1, vocab=40, ctx=16)
 
 class Llama2c(Export):
     def make(self):
-        import test_export
-
-        w = {tied: test_export.weights(SHAPE, tied) for tied in (False, True)}
+        w = {tied: checkpoints.weights(SHAPE, tied) for tied in (False, True)}
         files = [(v, tied) for v in (0, 1, 2) for tied in (False, True)]
-        return [test_export.llama2c_file(self.folder / "s", w[tied], v, tied, SHAPE).read_bytes() for v, tied in files]
+        return [checkpoints.llama2c_file(self.folder / "s", w[tied], v, tied, SHAPE).read_bytes() for v, tied in files]
 
     def change(self, rng, raw):
         if rng.random() < 0.2:
@@ -370,16 +373,14 @@ class Llama2c(Export):
 
 class Safetensors(Export):
     def make(self):
-        import test_export
-
-        test_export.SHAPE, kept = SHAPE, test_export.SHAPE
+        checkpoints.SHAPE, kept = SHAPE, checkpoints.SHAPE
         try:
-            place = test_export.folder(self.folder, test_export.weights(SHAPE))
+            place = checkpoints.folder(self.folder, checkpoints.weights(SHAPE))
             split = self.folder / "split"
             split.mkdir()
-            test_export.folder(split, test_export.weights(SHAPE), shards=2)
+            checkpoints.folder(split, checkpoints.weights(SHAPE), shards=2)
         finally:
-            test_export.SHAPE = kept
+            checkpoints.SHAPE = kept
         self.index = json.loads((split / "hf" / "model.safetensors.index.json").read_text())
         self.config = json.loads((place / "config.json").read_text())
         raw = (place / "model.safetensors").read_bytes()
@@ -472,7 +473,7 @@ class Gguf(Export):
             for name, shape in shapes.items():
                 own = (0, 1, 4) if len(shape) == 1 else (kind, block, size)
                 rows.append([name, list(shape), own[0], at])
-                at = run.padded(at + int(np.prod(shape)) // own[1] * own[2], 32)
+                at = padded(at + int(np.prod(shape)) // own[1] * own[2], 32)
             body = np.random.default_rng(0).integers(0, 40, at).astype(np.uint8).tobytes()
             out.append((fields, rows, body))
         return out
@@ -548,7 +549,7 @@ class Gguf(Export):
         for name, shape, kind, off in rows:
             out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *(n % 2**64 for n in shape))
             out += struct.pack("<IQ", kind, off)
-        return out.ljust(run.padded(len(out), 32), b"\0") + body
+        return out.ljust(padded(len(out), 32), b"\0") + body
 
     def check(self, raw):
         self.export(self.write(self.NAME, raw), None)
@@ -608,13 +609,11 @@ class Pickle(Export):
     ]
 
     def make(self):
-        import test_export
-
-        test_export.SHAPE, kept = SHAPE, test_export.SHAPE
+        checkpoints.SHAPE, kept = SHAPE, checkpoints.SHAPE
         try:
-            path = test_export.torch_file(self.folder / "s.pt", test_export.weights(SHAPE))
+            path = checkpoints.torch_file(self.folder / "s.pt", checkpoints.weights(SHAPE))
         finally:
-            test_export.SHAPE = kept
+            checkpoints.SHAPE = kept
         with zipfile.ZipFile(path) as z:
             body = z.read("ckpt/data.pkl")
             data = {i.filename: z.read(i) for i in z.infolist() if i.filename != "ckpt/data.pkl"}
@@ -662,7 +661,7 @@ class Tokenizers(Export):
 
     def check(self, raw):
         made = export.read_tokenizer(self.write("tokenizer.json", raw), dict(self.HINTS))
-        use(run.Tokenizer(made))
+        use(Tokenizer(made))
 
 
 class TokenizerJson(Tokenizers):
@@ -687,8 +686,8 @@ class TokenizerJson(Tokenizers):
             "model": model,
             "normalizer": {"type": "NFC"},
         }
-        spm = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581", "a", "b", "ab", "\u2581ab"]
-        vocab = {piece: i for i, piece in enumerate(spm)}
+        plain = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581", "a", "b", "ab", "\u2581ab"]
+        vocab = {piece: i for i, piece in enumerate(plain)}
         steps = [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
         model = {
             "type": "BPE",
@@ -697,7 +696,7 @@ class TokenizerJson(Tokenizers):
             "byte_fallback": True,
             "unk_token": "<unk>",
         }
-        special = [dict(id=i, content=spm[i], special=True) for i in range(3)]
+        special = [dict(id=i, content=plain[i], special=True) for i in range(3)]
         post = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}
         k = {
             "added_tokens": special,
@@ -776,10 +775,8 @@ class SentencePiece(Tokenizers):
 
 class Llama2cTokenizer(Tokenizers):
     def make(self):
-        from test_tokenizer import AWKWARD
-
         pieces = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [f"<0x{i:02X}>".encode() for i in range(256)]
-        pieces += [p.encode()[:40] for p in AWKWARD] + [b"a", b"b", b"ab"]
+        pieces += [p.encode()[:40] for p in AWKWARD_TEXTS] + [b"a", b"b", b"ab"]
         return [struct.pack("<I", 40) + b"".join(struct.pack("<fI", -i, len(p)) + p for i, p in enumerate(pieces))]
 
 
@@ -788,7 +785,7 @@ class Tiktoken(Tokenizers):
         import base64
 
         pieces = [bytes([b]) for b in range(256)] + [b"th", b"the", b" the", b"he"]
-        export.TIKTOKEN.setdefault(260, (2, run.ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
+        export.TIKTOKEN.setdefault(260, (2, ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
         return [b"".join(base64.b64encode(p) + b" %d\n" % i for i, p in enumerate(pieces))]
 
     def change(self, rng, raw):
@@ -813,10 +810,10 @@ def classes():
     """What export.class_runs would find with an engine: letters, numbers and white space."""
     import unicodedata
 
-    kinds, runs = {"L": run.LETTER, "N": run.NUMBER}, []
+    kinds, runs = {"L": LETTER, "N": NUMBER}, []
     for code in range(0x110000):
         ch = chr(code)
-        kind = run.SPACE if ch.isspace() and not 0x1C <= code <= 0x1F else kinds.get(unicodedata.category(ch)[0])
+        kind = SPACE if ch.isspace() and not 0x1C <= code <= 0x1F else kinds.get(unicodedata.category(ch)[0])
         if kind and runs and runs[-1][1:] == (code - 1, kind):
             runs[-1] = (runs[-1][0], code, kind)
         elif kind:
@@ -841,9 +838,9 @@ def quick():
 
         return call
 
-    if run.Code.__class__ is not type:
+    if Code is not sys.modules["twofile.compiler.code"].Code:  # done already
         return
-    run.Code = once(run.Code, lambda names, notice: tuple(names))
+    replace("Code", once(Code, lambda names, notice: tuple(names)))
     real = export.class_runs
     export.class_runs = once(lambda find, pretok: real(find, pretok) if pretok > 3 else classes(), lambda find, pretok: pretok)
     export.say = lambda text: None
@@ -853,7 +850,7 @@ def quick():
         try:
             exec(program.replace("json.dump(out, sys.stdout)", ""), found)
         except SystemExit as e:
-            raise run.ModelError(run.printable(str(e))[-120:]) from None
+            raise ModelError(printable(str(e))[-120:]) from None
         return found["out"]
 
     export.bounded = bounded
@@ -866,7 +863,7 @@ def one(target, raw):
     accepted, wrong, excused = True, None, len(EXCUSED)
     try:
         target.check(raw)
-    except run.ModelError as e:
+    except ModelError as e:
         accepted = False
         if "\n" in str(e) or not str(e).isprintable() or len(str(e)) > 1200:
             wrong = f"an unfit message: {str(e)[:200]!r}"
@@ -917,10 +914,10 @@ def guided(name, argv):
     """The same checks, fed by libFuzzer through atheris; its inputs are changed as above, by our own mutators."""
 
     def unknown(name):
-        raise run.ModelError(f"kernel {name} is not in the cache, and cannot be compiled from instrumented functions")
+        raise ModelError(f"kernel {name} is not in the cache, and cannot be compiled from instrumented functions")
 
     quick()
-    run.compile_kernel = unknown
+    replace("compile_kernel", unknown)
     np.seterr(all="ignore")
     folder = Path(tempfile.mkdtemp())
     target = TARGETS[name](folder)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from families import KEPT, tokens, weights
 from safetensors.torch import load_file, save_file
+
+from families import KEPT, tokens, weights
 
 BASE = dict(hidden_size=32, intermediate_size=56, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
 BASE |= dict(vocab_size=72, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)

@@ -12,9 +12,7 @@ import torch
 import transformers
 
 folder = sys.argv[1]
-model = transformers.AutoModelForCausalLM.from_pretrained(
-    folder, dtype=torch.float32, attn_implementation="eager"
-).eval()
+model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 ids = np.random.default_rng(0).integers(3, model.config.vocab_size, 48)
 ids[0] = 1
 with torch.no_grad():

@@ -16,7 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from conftest import ROOT, start
+from helpers.places import ROOT
+from helpers.process import start
+from helpers.terminal import Terminal
 
 WORDS = "a fox the hen story about lost shoe <|end|> <|assistant|> é 🙂 \u202e \U000e0041 \x1b[31m and".split(" ")
 
@@ -53,8 +55,6 @@ def batch(model, rng, until):
 
 def chat(model, rng, until):
     """A conversation in a terminal, with commands, wrong ones and Ctrl-C."""
-    from test_repl import Terminal
-
     t, said = Terminal(model, "-t", "1", "-n", "60"), [0]
     t.until(r"> $")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
-FLOORS = (  # from the ground up: what a floor is, its rooms; a folder stands for all in it
+FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
     ("the ground", "needs errors files machine"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
@@ -39,12 +39,12 @@ class Refused(Exception):
 class Room:
     """One file of the package: its text, the rooms it needs, the names it defines."""
 
-    def __init__(self, name):
-        self.name, self.path = name, PACKAGE / f"{name}.py"
+    def __init__(self, name, package=PACKAGE):
+        self.name, self.package, self.path = name, package, package / f"{name}.py"
         self.text = self.path.read_text()
         self.tree = ast.parse(self.text)
         self.about = ast.get_docstring(self.tree) or ""
-        self.needs, self.outside, self.cuts = [], [], []
+        self.needs, self.outside, self.cuts, self.imports = [], [], [], set()
         for parent in ast.walk(self.tree):
             for node in ast.iter_child_nodes(parent):
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -65,12 +65,14 @@ class Room:
             here = self.name.split("/")[:-1]
             base = here[: len(here) - node.level + 1]
             room = "/".join([*base, *(node.module or "").split(".")]).strip("/")
-            if not (PACKAGE / f"{room}.py").exists():
+            if not (self.package / f"{room}.py").exists():
                 self.refuse(f"imports {room or 'a room'} as a module", "names of a room")
             self.needs.append(room)
             self.cuts.append((node.lineno, node.end_lineno, parent))
             return
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        if any(a.asname and (a.name, a.asname) != ("numpy", "np") for a in node.names):
+            self.refuse("imports a name `as` another", "one name everywhere")
         if "__future__" in names:
             self.refuse("imports from __future__", "today's Python")
         for top in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - OUTSIDE:
@@ -84,6 +86,9 @@ class Room:
                 self.refuse(statement, "it to be imported where it is used")
             if "numpy" not in names:
                 self.outside.append(statement)
+                self.imports |= {
+                    (a.name.split(".")[0], statement.split(" import ")[0]) for a in node.names
+                }
 
     def body(self):
         """The text without docstring and imports."""
@@ -114,34 +119,44 @@ def defined(node):
     return []
 
 
-def floors():
-    """[(what a floor is, [Room])] from the ground up, a floor in the order of need; or Refused."""
+def floors(package=PACKAGE, plan=FLOORS):
+    """[(what a floor is, [Room])] from the ground up, in the order of need; raises Refused."""
     rooms, floor_of, out = {}, {}, []
-    for number, (_, names) in enumerate(FLOORS):
+    for number, (_, names) in enumerate(plan):
         for name in names.split():
-            found = (
-                sorted(PACKAGE.glob(f"{name}*.py"))
-                if name.endswith("/")
-                else [PACKAGE / f"{name}.py"]
-            )
+            found = [package / f"{name}.py"]
+            if name.endswith("/"):
+                found = sorted(package.glob(f"{name}**/*.py"))
             for path in found:
-                room = path.relative_to(PACKAGE).with_suffix("").as_posix()
+                room = path.relative_to(package).with_suffix("").as_posix()
                 if path.name != "__init__.py":
-                    rooms[room], floor_of[room] = Room(room), number
-    for number, (what, _) in enumerate(FLOORS):
+                    rooms[room], floor_of[room] = Room(room, package), number
+    for number, (what, _) in enumerate(plan):
         order = []
         for room in (r for r in rooms if floor_of[r] == number):
             visit(room, rooms, floor_of, order, [])
         out.append((what, [rooms[r] for r in order]))
+    one_meaning([r for _, floor in out for r in floor])
+    return out
+
+
+def one_meaning(rooms):
+    """Refuse a name that two rooms define, or import from two places: bound, they share it."""
     owner = {}
-    for room in (r for _, floor in out for r in floor):
+    for room in rooms:
         for name in room.defines:
             if owner.setdefault(name, room.name) != room.name:
+                known = owner[name]
                 room.refuse(
-                    f"defines {name}, as twofile/{owner[name]}.py does",
+                    f"defines {name}, as twofile/{known}.py does", "a name to have one meaning"
+                )
+    for room in rooms:
+        for name, source in room.imports:
+            if owner.setdefault(name, source) != source:
+                room.refuse(
+                    f"imports {name}, which is {owner[name]} elsewhere",
                     "a name to have one meaning",
                 )
-    return out
 
 
 def visit(room, rooms, floor_of, order, path):
@@ -159,9 +174,9 @@ def visit(room, rooms, floor_of, order, path):
     order.append(room)
 
 
-def bound():
+def bound(package=PACKAGE, plan=FLOORS):
     """The text of run.py."""
-    house = floors()
+    house = floors(package, plan)
     rooms = [room for _, floor in house for room in floor]
     wide = max(len(room.name) for room in rooms) + 2
     first = "Bound from the rooms of twofile/ by `make run.py`: edit there, not here."

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from .format.types import F16, F32, U8, type_of
 from .layers.stack import check_config, expected_tensors
 
 
-@dataclass(frozen=True, eq=False)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
 
     path: str
@@ -44,7 +43,7 @@ def open_model(path):
             if len(raw) != size:
                 found = "changed while it was being opened"
                 raise ModelError(f"{found}; expected a file at rest; try again")
-            data = {t.name: replace(t, data=raw[t.off : t.off + t.nbytes]) for t in tensors}
+            data = {t.name: t._replace(data=raw[t.off : t.off + t.nbytes]) for t in tensors}
             check_values(config, data, fd)
         except ModelError as e:
             raise ModelError(f"{name}: {e}") from None

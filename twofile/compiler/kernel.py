@@ -1,10 +1,9 @@
 """What is compiled: kernels, and functions inlined into them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(NamedTuple):
     """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
 
     name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
@@ -23,11 +22,11 @@ def kernel(declared=None):
     return lambda function: Kernel(function.__name__, lambda machine: function, declared)
 
 
-@dataclass(frozen=True, eq=False)
 class Inline:
     """A function of words that is compiled into every kernel that calls it."""
 
-    function: object
+    def __init__(self, function):
+        self.function = function
 
     def __call__(self, *args):
         raise RuntimeError("inline functions exist only inside compiled kernels")

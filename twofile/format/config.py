@@ -1,7 +1,6 @@
 """A model's numbers in memory, part by part; a part that a model lacks is None."""
 
 import struct
-from dataclasses import make_dataclass
 
 from .fields import ATTENTION, FIELDS, FLAGS, OPTIONAL
 
@@ -10,18 +9,28 @@ CONFIG_BYTES = 512
 _PLACES = {row.at: row for row in (*FIELDS, *FLAGS) if row.at}
 
 
-def _part(name):
-    """The class of a part: a frozen dataclass of what FIELDS and FLAGS put there."""
-    inside = [at.partition(".")[2] for at in _PLACES if at.startswith(name + ".")]
-    return make_dataclass(name.capitalize(), inside, frozen=True)
+class Fixed:
+    """Some numbers of a config, by name; they do not change."""
+
+    def __init__(self, **numbers):
+        self.__dict__.update(numbers)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config does not change: {name}")
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-PARTS = {
-    name: _part(name) for name in dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at)
-}
+PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))
 
 
-class Config:
+class Config(Fixed):
     """The numbers a model is made of, by the names of FIELDS: Config("llama", dim=64, ...).
 
     What FIELDS and FLAGS put at "heads.size" is config.heads.size here. flags: their bits, or each
@@ -44,15 +53,7 @@ class Config:
         self.__dict__.update(found.pop(""))
         for part, values in found.items():
             there = part not in OPTIONAL or any(values.values())
-            self.__dict__[part] = PARTS[part](**values) if there else None
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"a config does not change: {name}")
-
-    def __eq__(self, other):
-        return isinstance(other, Config) and self.__dict__ == other.__dict__
-
-    __hash__ = None
+            self.__dict__[part] = Fixed(**values) if there else None
 
     def __repr__(self):
         said = {f.name: f.default for f in FIELDS}

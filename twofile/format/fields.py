@@ -1,7 +1,7 @@
 """The numbers of the config, each once: name, place, range, meaning."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import ModelError
 
@@ -14,8 +14,7 @@ BY_NUMBER = ", ".join(f"{number} {name}" for number, name in enumerate(ACTIVATIO
 ANY = math.inf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One number: its name in the file, its struct code, where it is in memory ("" = nowhere: it
     must be zero), the least and the most that this version runs, what it means, its default."""
 
@@ -94,8 +93,7 @@ FIELDS = (  # in the order of the file
 )
 
 
-@dataclass(frozen=True)
-class Bit:
+class Bit(NamedTuple):
     """A bit of flags: its name, the bit, where it is in memory, what it means, and what the truth
     there is when the bit is set."""
 

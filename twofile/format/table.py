@@ -1,7 +1,7 @@
 """The header page and the table of tensors: read, refuse."""
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,7 @@ FOREIGN = [  # what people pass by mistake, by its first bytes
 ]
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One row of the tensor table. type: its Type; data: the mapped bytes, uint8 [nbytes],
     read-only."""
 

@@ -1,7 +1,7 @@
 """How the elements of a tensor stand in the file: bits, and what scales them."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..files import padded
 
@@ -9,8 +9,7 @@ GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
 
 
-@dataclass(frozen=True, eq=False)
-class Type:
+class Type(NamedTuple):
     """A type of elements: how many bits, and what the bits mean.
 
     number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).

@@ -16,7 +16,9 @@ def show_program(model, args):
     and of a prompt of 128."""
     forward = model.ready(min(model.n_ctx, 256))
     rows = listing(forward.program)
-    shares = [[f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)]
+    shares = [
+        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
+    ]
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     if shares:
         print("  one  128  place, kernel, operands")

@@ -1,6 +1,5 @@
 """Rows of measurements on stdout, and their background on stderr."""
 
-import json
 import sys
 
 from ..errors import say
@@ -28,13 +27,19 @@ class Table:
                 print(",".join(row))
             print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
         elif self.form == "jsonl":
-            print(json.dumps(row))
+            print(as_json(row))
         sys.stdout.flush()
         say(background(row))
 
     def end(self):
         if self.form == "json":
-            print(json.dumps(self.rows, indent=2))
+            print(as_json(self.rows, indent=2))
+
+
+def as_json(value, **how):
+    import json
+
+    return json.dumps(value, **how)
 
 
 def cells(row):

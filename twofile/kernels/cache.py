@@ -1,13 +1,12 @@
 """Types of the cache of keys and values, and where a head's are."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..files import padded
 from ..words.memory import loads_f16, loads_f32, poke_f16, poke_f32, store, store_f16
 
 
-@dataclass(frozen=True, eq=False)
-class CacheType:
+class CacheType(NamedTuple):
     """How the numbers of keys and values are kept: bytes of each, and the words that write one,
     write 16, and read a tile of 16."""
 

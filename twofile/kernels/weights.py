@@ -1,6 +1,6 @@
 """What each type of weights brings to a matmul, to experts and to embeddings."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -171,8 +171,7 @@ def weight_float(peek_weight, size):
     return inline(weight)
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
     quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;

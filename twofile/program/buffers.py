@@ -1,7 +1,7 @@
 """Memory that kernels work in, and places in it."""
 
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -74,8 +74,7 @@ class Mapped:
         return self.tensor.data.ctypes.data
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where something is: bytes into a Room; step: bytes from one token's row to the next."""
 
     room: object
@@ -88,4 +87,4 @@ class Place:
 
     def columns(self, first):
         """The same rows, from float32 column first on."""
-        return replace(self, at=self.at + 4 * first)
+        return self._replace(at=self.at + 4 * first)

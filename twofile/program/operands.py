@@ -1,15 +1,13 @@
 """What a kernel takes, declared beside its code: names, units, how far it reaches in each."""
 
 import struct
-from collections import namedtuple
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .buffers import Place
 from .passes import OPERANDS, RECORD_BYTES
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
 
     reach(r) -> bytes of a row that the kernel may touch, from the record's numbers (r.width) and
@@ -39,8 +37,7 @@ class Rows:
         return (self.many(r) - 1) * place.step + self.reach(r)
 
 
-@dataclass(frozen=True)
-class Flat:
+class Flat(NamedTuple):
     """One piece of memory, whatever the tokens. reach(r) -> bytes that the kernel may touch."""
 
     reach: object
@@ -61,8 +58,7 @@ class Flat:
         return self.reach(r)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number."""
 
     meaning: str
@@ -78,8 +74,7 @@ class Number:
         return (int(value),)
 
 
-@dataclass(frozen=True)
-class Real:
+class Real(NamedTuple):
     """A float32, in the low half of its word."""
 
     meaning: str
@@ -95,8 +90,7 @@ class Real:
         return struct.unpack("<i", struct.pack("<f", value))
 
 
-@dataclass(frozen=True)
-class Scratch:
+class Scratch(NamedTuple):
     """Room of a thread's own, at SCRATCH of the pass. reach(r) -> bytes of it."""
 
     reach: object
@@ -105,26 +99,28 @@ class Scratch:
         return ()
 
 
-class Declared:
-    """Operands of a kernel: each a byte offset into its record, by name (x, x_step).
+class Operands(tuple):
+    """Operands of a kernel: each a byte offset into its record, by name (x, x_step). To numba it is
+    a named tuple, whose values are constants.
 
     about: what the kernel does. declared: {name: Rows, Flat, Number, Real or Scratch}.
     """
 
-    about = ""
-    declared = {}
+    _fields = ()
+
+    def _asdict(self):
+        return dict(zip(self._fields, self))
 
 
 def operands(about, *groups, **given):
     """Declare a kernel's operands: those of groups first, so that they stand at the same offsets
-    in every kernel that begins with them. -> a named tuple of offsets, which is also a Declared;
-    to numba its attributes are constants."""
+    in every kernel that begins with them. -> Operands"""
     declared = {}
     for part in (*(group.declared for group in groups), given):
         declared |= part
     names = [word for name, operand in declared.items() for word in operand.names(name)]
     if OPERANDS + 8 * len(names) > RECORD_BYTES:
         raise TypeError(f"{len(names)} words of operands, a record has room for fewer")
-    offsets = namedtuple("Operands", names)
-    kind = type("Operands", (offsets, Declared), {"about": about, "declared": declared})
-    return kind(*range(OPERANDS, OPERANDS + 8 * len(names), 8))
+    offsets = range(OPERANDS, OPERANDS + 8 * len(names), 8)
+    more = {"_fields": tuple(names), "about": about, "declared": declared}
+    return type("Operands", (Operands,), {**dict(zip(names, offsets)), **more})(offsets)

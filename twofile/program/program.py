@@ -1,7 +1,7 @@
 """A forward as data: records of kernels and their operands, checked to stay inside their rooms."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ from .passes import (
 )
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
     each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
 
@@ -36,8 +35,7 @@ class Sizes:
     pairs: int
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One step of a program: where in the model it stands, its kernel, what the kernel takes.
 
     count: N_TOKENS, N_WANTED or N_PAIRS, of which it has a row each. wait: whether all threads
@@ -120,7 +118,7 @@ class Program:
             many=self.many[record.count],
             type=kernel.type,
             limits=self.limits,
-            **vars(self.sizes),
+            **self.sizes._asdict(),
         )
 
     def reaches(self, record):

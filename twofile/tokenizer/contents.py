@@ -1,7 +1,7 @@
 """What a tokenizer.bin says, checked."""
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from .file import (
 from .splits import SPLITS
 
 
-@dataclass(eq=False)
-class TokenizerFile:
+class TokenizerFile(NamedTuple):
     """The values of a tokenizer.bin; ids are below n_vocab, None if absent."""
 
     sha256: bytes  # of the whole file

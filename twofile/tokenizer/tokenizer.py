@@ -142,7 +142,8 @@ class Tokenizer:
         return ids
 
     def words(self, text):
-        """The words, str or bytes, that text without user-defined tokens is merged in; an iterator."""
+        """The words, str or bytes, that text without user-defined tokens is merged in; an
+        iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
 
     def _whole(self, text):

@@ -1,9 +1,6 @@
 """A word that kernels are written in."""
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, eq=False)
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -15,8 +12,8 @@ class Word:
     of the result.
     """
 
-    signature: str
-    emit: object
+    def __init__(self, signature, emit):
+        self.signature, self.emit = signature, emit
 
     def __call__(self, *args):
         raise RuntimeError("words exist only inside compiled kernels")

@@ -1,0 +1,124 @@
+"""Templates of the Hub, compiled into a tokenizer, and those that cannot be."""
+
+import json
+import random
+import re
+
+import pytest
+
+import export
+from helpers.hub import CASES, write_folder
+from helpers.models import make_model
+from helpers.talks import CHATML, DATED, MARKS, SPECIAL, TALK, rendered, show, tokenizer_with
+from helpers.vocabularies import byte_bpe
+from twofile.errors import ModelError
+from twofile.front.main import main
+from twofile.model import Model
+from twofile.tokenizer.file import BYTE_BPE, CONTROL
+from twofile.tokenizer.tokenizer import Tokenizer
+
+pytest.importorskip("jinja2")
+
+
+def test_like_the_reference_tokenizer_on_the_whole_text():
+    """Ids of the tokenizers library for the rendered text, control tokens and all."""
+    T = pytest.importorskip("tokenizers")
+    whole = T.Tokenizer(T.models.BPE())
+    whole.pre_tokenizer, whole.decoder = T.pre_tokenizers.ByteLevel(add_prefix_space=False), T.decoders.ByteLevel()
+    text = ["the fox and the shoe were there\n\n", "why is it so? assistant user system\n", "  two  spaces\n"] * 20
+    trainer = T.trainers.BpeTrainer(
+        vocab_size=400, special_tokens=MARKS, initial_alphabet=T.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    whole.train_from_iterator(text, trainer)
+    hints = {"bos": 2, "eos": 3, "template": CHATML, "special": SPECIAL}
+    t, rng = Tokenizer(export.read_tokenizer(whole.to_str(), hints)), random.Random(3)
+    words = ["the fox", " ", "\n", "  ", "why", "é", "user", "system\n", "shoe", "?", "7"]
+    chats = []
+    for _ in range(300):
+        says = ["".join(rng.choice(words) for _ in range(rng.randint(1, 7))) for _ in range(rng.choice([1, 3]))]
+        chats.append([{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(says)])
+    for chat, text in zip(chats, export.render(CHATML, SPECIAL, [(chat, True) for chat in chats])):
+        assert t.encode_chat(chat) == whole.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    "template, says",
+    [
+        ("{% for m in messages %}", "TemplateSyntaxError|unknown tag|end of template|looking for"),
+        ("{% for i in range(10**9) %}{% for k in range(10**9) %}{% endfor %}{% endfor %}", "does not end|died|Range too big"),
+        ("{{ 'x' * 10**10 }}", "MemoryError|writes too much|died"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "refuses a plain conversation|unsafe"),
+        ("{{ messages[0]['content'] }}{{ messages[0]['content'] }}", "leaves a message out, or writes it twice"),
+        ("hello", "leaves a message out"),
+        ("{{ raise_exception('never') }}", "refuses a plain conversation"),
+        ("{% for m in messages %}{{ m.role ~ m.content ~ messages | length }}{% endfor %}", "fixed pieces cannot say"),
+        ("{% for m in messages %}{{ m.role ~ (m.content | upper) }}{% endfor %}", "leaves a message out"),
+    ],
+)
+def test_a_template_that_cannot_be_compiled_leaves_a_model_that_completes(template, says, capfd):
+    t = tokenizer_with(template)
+    err = capfd.readouterr().err
+    assert re.search(says, err) and "completes text" in err and err.count("\n") == 1
+    assert t.chat is None and t.encode("hi", add_bos=False)
+    with pytest.raises(ModelError, match="without a chat template"):
+        t.encode_chat(TALK[:1])
+
+
+def test_a_model_shows_its_template(tmp_path, capsys):
+    raw = export.pack_tokenizer
+    plain = Tokenizer(byte_bpe())
+    fields = dict(kind=BYTE_BPE, pieces=[*plain.pieces, b"<|im_start|>", b"<|im_end|>"], prio=[-1.0] * (plain.n_vocab + 2))
+    fields |= dict(types=[*plain.types.tolist(), *[CONTROL] * 2], pretok=1, eos=261, stops=(261,), classes=plain.classes)
+    tokenizer = raw(**export.add_chat(fields, CHATML, SPECIAL, False))
+    path = make_model(tmp_path / "m.bin", "q8_0", tokenizer=tokenizer, vocab_size=300, embed=True)
+    model = Model(path, verbose=False)
+    assert model.encode_chat(TALK) == model.tokenizer.encode_chat(TALK)
+    assert main([str(path), "--info"]) == 0
+    shown = capsys.readouterr().out
+    assert "chat first " in shown and r"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n" in shown
+    assert json.dumps(model.info)
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "list of templates", "chat_template.jinja", "--chat-template"])
+def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
+    """config.json, weights, tokenizer.json, template and generation_config.json -> two files, and a conversation."""
+    T = pytest.importorskip("tokenizers")
+
+    case = json.loads(json.dumps(CASES["qwen3"]))
+    case["config"] |= {"vocab_size": 320, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 256}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        case["tensors"][name][0] = [320, 32]
+    folder = write_folder(tmp_path / "hf", case)
+    whole = T.Tokenizer(T.models.BPE())
+    whole.pre_tokenizer, whole.decoder = T.pre_tokenizers.ByteLevel(add_prefix_space=False), T.decoders.ByteLevel()
+    alphabet = T.pre_tokenizers.ByteLevel.alphabet()
+    trainer = T.trainers.BpeTrainer(vocab_size=300, special_tokens=MARKS, initial_alphabet=alphabet, show_progress=False)
+    whole.train_from_iterator(["the fox and the shoe"] * 9, trainer)
+    whole.save(str(folder / "tokenizer.json"))
+    settings = {"bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    if place == "tokenizer_config.json":
+        settings["chat_template"] = DATED
+    elif place == "list of templates":
+        settings["chat_template"] = [{"name": "tools", "template": "x"}, {"name": "default", "template": DATED}]
+    else:
+        settings["chat_template"] = "another, older one"
+        (folder / "chat_template.jinja").write_text(DATED if place[0] != "-" else "and another one")
+    options = ["--chat-template", str(tmp_path / "t.jinja")] if place[0] == "-" else []
+    (tmp_path / "t.jinja").write_text(DATED)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [3], "temperature": 0.7}')
+    assert export.main([str(folder), "-o", str(tmp_path / "model.bin"), *options]) == 0
+    model = Model(tmp_path / "model.bin", verbose=False)
+    ids = model.encode_chat(TALK)
+    assert show(model.tokenizer, ids) == rendered(DATED, TALK) and model.tokenizer.name(ids[0]) == "<s>"
+    assert {model.tokenizer.name(i) for i in model.tokenizer.stops} == {"</s>", "<|im_end|>"}
+    assert model.sampling == {"temperature": 0.7}
+    assert isinstance(model.generate(ids, max_tokens=5, seed=1), str)
+
+    for wrong, says in (("{{ nonsense(", "cannot be put into"), (None, "not found")):
+        path = tmp_path / f"{says}.jinja"
+        if wrong:
+            path.write_text(wrong)
+        capfd.readouterr()
+        assert export.main([str(folder), "-o", str(tmp_path / "other.bin"), "--chat-template", str(path)]) == 1
+        assert says in capfd.readouterr().err and not (tmp_path / "other.bin").exists()

@@ -1,0 +1,25 @@
+"""--batch where memory is scarce."""
+
+import pytest
+
+from helpers.models import make_model
+from helpers.rooms import patch
+from twofile.errors import ModelError
+from twofile.front.main import main
+from twofile.model import Model
+
+
+def test_a_context_that_memory_does_not_hold_is_halved_and_said(tmp_path, monkeypatch, capsys):
+    path = make_model(tmp_path / "m.bin", "q8_0", max_ctx=1 << 20)
+    each = Model(path, verbose=False)._cache_bytes(1 << 18)
+    patch(monkeypatch, "total_memory", lambda: 2 * each + 1000)
+    m = Model(path)
+    assert m.n_ctx == 1 << 18 and "context of 262144 tokens; 1048576 would take" in capsys.readouterr().err
+    assert m.generate([1, 2, 3], max_tokens=5, ignore_eos=True, temperature=0) is not None
+    m.fit(2)
+    assert m.n_ctx == 1 << 17 and "2 contexts of 131072 tokens" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="choose a smaller -c"):
+        Model(path, n_ctx=1 << 20, verbose=False).generate([1, 2, 3])  # asked for: no less will do
+    (tmp_path / "lines").write_text("[1]\n")
+    assert main([str(path), "--batch", str(tmp_path / "lines"), "-o", str(tmp_path / "out"), "-np", "4"]) == 1
+    assert "4 contexts of 65536 tokens" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""A conversation without its terminal: what is computed again, what is forgotten, what is shown."""
+
+from types import SimpleNamespace
+
+from twofile.front.chat import Chat
+from twofile.front.text import tame
+from twofile.model import Model
+
+
+class Silent:
+    """run.Chat without a terminal: what it says in a list."""
+
+    def __init__(self, path, **args):
+        self.said, defaults = [], dict(system=None, seed=3, n_predict=12, stop=[], ignore_eos=True, how={})
+        self.model = Model(path, verbose=False)
+        self.talk = Chat(self.model, SimpleNamespace(**{**defaults, **args}), self.said.append)
+
+
+def test_only_what_is_new_is_computed(talker):
+    chat = Silent(talker, n_predict=6)
+    read = []
+    chat.talk.message("the fox and the hen")
+    forward = chat.model.forward
+    call = type(forward).__call__
+
+    class Counting(type(forward)):
+        def __call__(self, tokens, *rest):
+            read.append(len(tokens))
+            return call(self, tokens, *rest)
+
+    forward.__class__ = Counting
+    known = len(chat.model.fed)
+    chat.talk.message("and?")
+    ids = chat.model.encode_chat(chat.talk.messages[:-1])
+    assert read[0] <= len(ids) - known + 8 < len(ids)  # the last answer may be spelt by other tokens when it is read
+
+
+def test_the_oldest_turns_are_dropped_whole(talker):
+    chat = Silent(talker, system="be kind", n_predict=10)
+    for i in range(30):
+        chat.talk.message(f"the fox {i}")
+    assert any("forgotten" in text for text in chat.said)
+    messages = chat.talk.messages
+    assert messages[0] == {"role": "system", "content": "be kind"} and messages[-2]["content"] == "the fox 29"
+    assert [m["role"] for m in messages[1:]] == ["user", "assistant"] * (len(messages) // 2)
+    assert 3 < len(messages) < 30 and len(chat.model.encode_chat(messages[:-1])) + 10 <= chat.model.n_ctx
+
+
+def test_what_a_terminal_would_obey_is_shown(talker):
+    assert tame("a\x1b[31m\x07\tb\n\x9b\u202ec") == "a\\x1b[31m\\x07\tb\n\\x9b\\u202ec"

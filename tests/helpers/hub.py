@@ -1,0 +1,40 @@
+"""Folders as they lie on the Hub, and transformers' logits."""
+
+import json
+import struct
+
+import numpy as np
+
+import export
+from families import KEPT, tokens, weights
+from helpers.logits import closeness
+from helpers.places import ROOT
+from twofile.model import Model
+
+CASES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
+LOGITS = np.load(ROOT / "tests" / "golden" / "families.npz")
+
+
+def write_folder(folder, case, drop=(), more=()):
+    """A Hugging Face folder of a case's config and weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(case["config"]))
+    header, body = {}, b""
+    for name, array in {**weights(case["tensors"]), **dict(more)}.items():
+        if name not in drop:
+            kind = "U8" if array.dtype == np.uint8 else "F32"
+            raw = array.astype({"U8": "u1", "F32": "<f4"}[kind]).tobytes()
+            header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
+            body += raw
+    head = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + body)
+    return folder
+
+
+def check(name, case, tmp_path, folder=None):
+    folder, out = folder or write_folder(tmp_path / "hf", case), tmp_path / "model.bin"
+    assert export.main([str(folder), "-o", str(out), "--type", "f32", "--tokenizer", "none"]) == 0
+    model = Model(out, verbose=False)
+    rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
+    assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)
+    return rms, largest

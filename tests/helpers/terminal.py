@@ -1,0 +1,54 @@
+"""run.py in a terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+from helpers.places import ROOT
+
+
+class Terminal:
+    """run.py --chat with a terminal of its own."""
+
+    def __init__(self, *args):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
+        command = [sys.executable, ROOT / "run.py", *map(str, args), "--chat"]
+        env = {**os.environ, "TERM": "dumb"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, close_fds=True
+        )
+        os.close(theirs)
+        self.fd, self.seen = ours, ""
+
+    def until(self, pattern, seconds=60):
+        """What came up to and with the first match of pattern."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.seen, re.S)):
+            ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
+            try:
+                block = os.read(self.fd, 65536) if ready else b""
+            except OSError:  # the other side has closed
+                block = b""
+            assert block, f"waited for {pattern!r}, saw {self.seen!r}"
+            self.seen += block.decode("utf-8", "replace").replace("\r\n", "\n")
+        text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return text
+
+    def say(self, line):
+        """Type a line -> what is shown up to the next prompt."""
+        os.write(self.fd, line.encode() + b"\n")
+        self.until(re.escape(line.split("\n")[-1]) + "\n")  # its echo
+        return self.until(r"(?:^|(?<=\n))> $")[:-2]
+
+    def leave(self):
+        code = self.process.wait(30)
+        os.close(self.fd)
+        return code

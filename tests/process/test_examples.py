@@ -1,0 +1,196 @@
+"""examples/ and the README's recipes, run as they stand. What needs a package that is not here is skipped."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from helpers.places import ROOT
+from helpers.process import call
+from twofile.model import Model
+
+EXAMPLES = ROOT / "examples"
+PROMPTS = ["the", "a fox", "hen", "the fox and", "x"]
+REQUESTS = "".join(json.dumps({"prompt": p, "id": p, "max_tokens": 12}) + "\n" for p in PROMPTS)
+
+
+@pytest.fixture
+def folder(talker, tmp_path):
+    """A folder with the two files, where python is this one."""
+    shutil.copy(ROOT / "run.py", tmp_path)
+    shutil.copy(talker, tmp_path / "model.bin")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
+    (tmp_path / "requests.jsonl").write_text(REQUESTS)
+    return tmp_path
+
+
+def shell(folder, *command, **env):
+    path = f"{folder}/bin:{os.environ['PATH']}"
+    settings = {**os.environ, "PATH": path, "TWOFILE": str(folder), **env}
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
+
+
+def alone(folder):
+    return call(folder / "model.bin", "--batch", folder / "requests.jsonl", "-s", "1", "-q", "-np", "1").stdout.decode()
+
+
+def test_embedded(folder):
+    done = shell(folder, sys.executable, EXAMPLES / "embed.py", "the fox")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    m = Model(folder / "model.bin", verbose=False)
+    assert done.stdout.startswith(m.generate(m.encode_chat([{"role": "user", "content": "the fox"}]), max_tokens=60, seed=1))
+    assert done.stdout.endswith("".join(f"{t!r}\n" for t in m.batch(["The fox", "The hen", "The cat"], max_tokens=12, seed=1)))
+
+
+def test_gnu_parallel(folder):
+    if not shutil.which("parallel"):
+        pytest.skip("GNU parallel is not installed")
+    want = alone(folder)
+    for n in ("1", "2", "3"):
+        done = shell(folder, EXAMPLES / "parallel.sh", "requests.jsonl", "answers.jsonl", n)
+        assert done.returncode == 0 and (folder / "answers.jsonl").read_text() == want, (n, done.stderr)
+    (folder / "requests.jsonl").write_text(REQUESTS + "[]\n")
+    done = shell(folder, EXAMPLES / "parallel.sh", "requests.jsonl", "answers.jsonl", "2", "--temp", "0")
+    assert done.returncode == 1 and '"error"' in (folder / "answers.jsonl").read_text()
+    assert sorted(p.name for p in folder.iterdir()) == ["answers.jsonl", "bin", "model.bin", "requests.jsonl", "run.py"]
+
+
+def test_slurm_array(folder):
+    """The script is a shell script to all but Slurm; its variables say which part is whose."""
+    rows = []
+    for task in range(2, 5):  # an array need not begin at 0
+        variables = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "2"}
+        done = shell(folder, EXAMPLES / "slurm.sh", "requests.jsonl", "answers", **variables)
+        assert done.returncode == 0, done.stderr
+        rows.append((folder / f"answers.{task}.jsonl").read_text().splitlines())
+    joined = [rows[i % 3][i // 3] for i in range(5)]
+    assert joined == alone(folder).splitlines()
+
+
+def test_ray(folder):
+    """Two workers write what one process writes."""
+    pytest.importorskip("ray")
+    done = shell(folder, sys.executable, EXAMPLES / "ray_batch.py", "requests.jsonl", "answers.jsonl", "--max-tokens", "12")
+    assert done.returncode == 0, done.stderr[-2000:]
+    m = Model(folder / "model.bin", verbose=False)
+    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == PROMPTS
+    assert [row["text"] for row in rows] == m.batch(PROMPTS, max_tokens=12, seed=1, places=1)
+
+
+TASK = """\
+task: foxes
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/foxes.jsonl}}}}
+test_split: test
+output_type: {kind}
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+{more}
+"""
+
+
+def test_lm_eval(folder):
+    """Accuracies and log-likelihoods as the harness counts them are those counted by hand."""
+    lm_eval, tasks = pytest.importorskip("lm_eval"), pytest.importorskip("lm_eval.tasks")
+    words = ["red", "hen", "the fox"]
+    docs = [{"question": q, "answer": a} for q, a in (("the", 0), ("a fox", 1), ("hen and", 2), ("fox", 1), ("the hen", 2))]
+    (folder / "foxes.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    sys.path.insert(0, str(EXAMPLES))
+    from lm_eval_model import TwoFile
+
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    os.environ["HF_HOME"] = str(folder / "hf")
+    model = TwoFile(folder / "model.bin")
+
+    def measure(kind, more):
+        (folder / "foxes.yaml").write_text(TASK.format(folder=folder, kind=kind, more=more))
+        manager = tasks.TaskManager(include_path=str(folder), include_defaults=False)
+        found = lm_eval.simple_evaluate(model=model, tasks=["foxes"], task_manager=manager, bootstrap_iters=0)
+        return found["results"]["foxes"]
+
+    m = model.model
+    found = measure("multiple_choice", f"doc_to_choice: {json.dumps(words)}")
+    best = [max(range(3), key=lambda i, q=d["question"]: m.loglikelihood(q, " " + words[i])[0]) for d in docs]
+    assert found["acc,none"] == sum(b == d["answer"] for b, d in zip(best, docs)) / 5
+    found = measure("loglikelihood_rolling", "metric_list: [{metric: bits_per_byte}]")
+    nats = [m.loglikelihood_rolling(str(d["answer"])) for d in docs]
+    assert found["bits_per_byte,none"] == pytest.approx(-sum(nats) / 0.6931471805599453 / 5)
+    found = measure("generate_until", "generation_kwargs: {until: [e], max_gen_toks: 10}\nmetric_list: [{metric: exact_match}]")
+    texts = [m.generate(d["question"], max_tokens=10, temperature=0, stop=["e"]) for d in docs]
+    assert found["exact_match,none"] == sum(t == str(d["answer"]) for t, d in zip(texts, docs)) / 5
+    asked = [SimpleNamespace(args=(d["question"], {"until": ["e"], "max_gen_toks": 10})) for d in docs]
+    assert model.generate_until(asked) == texts
+
+
+def test_llm_plugin(folder):
+    llm = pytest.importorskip("llm")
+    code = f"""
+import sys
+sys.path.insert(0, {str(EXAMPLES / "llm")!r})
+import llm, llm_twofile
+from llm.plugins import pm
+pm.register(llm_twofile)
+model = llm.get_model("twofile/model")
+talk = model.conversation()
+first = talk.prompt("the fox", system="be kind", max_tokens=9, seed=4)
+print(repr(first.text()), repr(talk.prompt("and", max_tokens=9, seed=4).text()), first.input_tokens, first.output_tokens)
+try:
+    model.prompt("x" * 999).text()
+except llm.ModelError as e:
+    print(e)
+"""
+    done = shell(folder, sys.executable, "-c", code, LLM_USER_PATH=str(folder / "llm"))
+    assert done.returncode == 0, done.stderr
+    m = Model(folder / "model.bin", verbose=False)
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "the fox"}]
+    ids = m.encode_chat(messages)
+    first = m.generate(ids, max_tokens=9, seed=4)
+    more = [*messages, {"role": "assistant", "content": first}, {"role": "user", "content": "and"}]
+    second = m.generate(m.encode_chat(more), max_tokens=9, seed=4)
+    said = done.stdout.splitlines()
+    assert said[0].startswith(f"{first!r} {second!r} {len(ids)} ") and "tokens" in said[1]
+    assert llm.__name__ == "llm"
+
+
+def recipes():
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    return {text.split("\n")[0][2:]: text for text in re.split(r"\n\n(?=# )", block)}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipes(name, folder):
+    """Each recipe of the README, on a folder with a model, notes and names, and a repository in which something changed."""
+    text = recipes()[name]
+    for tool in ("git", "jq", "parallel"):
+        if re.search(rf"\b{tool} ", text) and not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    (folder / "notes.txt").write_text("the fox and the hen\n" * 3)
+    (folder / "names.txt").write_text("Ann\nBen\nCid\n")
+    if "git" in text:
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+        for command in (["init", "-q"], ["add", "names.txt"], ["commit", "-qm", "names"]):
+            subprocess.run([*git, *command], cwd=folder, check=True)
+        (folder / "names.txt").write_text("Ann\nBen\nDot\n")
+    done = shell(folder, "bash", "-euo", "pipefail", "-c", text, SHELL="/bin/bash")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    if "summary" in name:
+        assert (folder / "summary.txt").read_text().strip()
+    elif "names.txt" in text:
+        assert len(done.stdout.splitlines()) >= 3
+    elif "yes or no" in name:
+        m = Model(folder / "model.bin", verbose=False)
+        ids = m.encode_chat([{"role": "user", "content": (folder / "notes.txt").read_text() + "Was the fox happy?"}])
+        yes, no = (m.loglikelihood(ids, m.tokenize(word, add_bos=False))[0] for word in ("yes", "no"))
+        assert done.stdout == ("happy\n" if yes > no else "")
+    elif "jq" in text:
+        assert 0 <= int(done.stdout.split()[0]) <= 20 and float(done.stdout.split()[1]) >= 0
+    else:
+        assert done.stdout

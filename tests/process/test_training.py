@@ -1,0 +1,90 @@
+"""Train, export, run, end to end."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import export
+from helpers.checkpoints import SHAPE, torch_file, weights
+from helpers.places import ROOT
+from twofile.model import Model
+
+
+def test_our_trainers_checkpoint(tmp_path):
+    """Tokenizer inside, documents that begin and end with token 0."""
+    pytest.importorskip("tokenizers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    t.train_from_iterator(["the fox and the shoe and the fox"] * 9, trainer)
+    shape = {**SHAPE, "vocab": t.get_vocab_size()}
+    args = dict(
+        dim=48,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        vocab_size=shape["vocab"],
+        hidden_dim=76,
+        max_seq_len=64,
+        norm_eps=1e-5,
+        rope_theta=10000.0,
+    )
+    extra = {"tokenizer": t.to_str(), "note": "made by a test"}
+    source = torch_file(tmp_path / "ckpt.pt", weights(shape, tied=True), args, extra)
+    for options in ([], ["--embed-tokenizer"]):
+        assert export.main([str(source), "-o", str(tmp_path / "model.bin"), "--overwrite", *options]) == 0
+        m = Model(tmp_path / "model.bin", verbose=False)
+        assert m.tokenize("the fox")[0] == 0 and m.detokenize(m.tokenize("the fox")) == "the fox" and m.tokenizer.stops == {0}
+        assert "made by a test" in m.file.note
+        (tmp_path / "tokenizer.bin").unlink(missing_ok=True)
+
+
+def test_pretrain_smoke(tmp_path):
+    """Train, export, run, end to end, where torch is installed."""
+    pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    done = subprocess.run(
+        [sys.executable, ROOT / "train" / "pretrain.py", "--smoke", "--out", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert export.main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.bin")]) == 0
+    text = Model(tmp_path / "model.bin", verbose=False).generate("A fox", max_tokens=20, seed=1, ignore_eos=True)
+    assert len(text) > 10
+    pytest.importorskip("jinja2")
+    chat, preferred = tmp_path / "chat", tmp_path / "preferred"
+    for program, options in (
+        ("finetune.py", ["--base", tmp_path / "ckpt.pt", "--out", chat]),
+        ("prefer.py", ["--chat", chat / "ckpt.pt", "--out", preferred]),
+    ):
+        done = subprocess.run([sys.executable, ROOT / "train" / program, "--smoke", *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert export.main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin"), "--embed-tokenizer"]) == 0
+    model = Model(preferred / "model.bin", verbose=False)
+    ids = model.encode_chat([{"role": "user", "content": "Tell me a story."}])
+    assert [model.tokenizer.name(i) for i in (ids[0], ids[1], ids[-1])] == ["<|endoftext|>", "<|user|>", "<|assistant|>"]
+    assert "<|end|>" in map(model.tokenizer.name, model.tokenizer.stops)
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path):
+    """Killed after its first checkpoint and started again, each stage ends as if nothing had been."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    base = tmp_path / "base"
+    for program, options in (("pretrain.py", []), ("finetune.py", ["--base", base / "ckpt.pt"])):
+        command = [sys.executable, ROOT / "train" / program, "--smoke", "--threads", "1", *map(str, options)]
+        whole, cut = (base if not options else tmp_path / "whole"), tmp_path / f"cut {program}"
+        subprocess.run([*command, "--out", whole], capture_output=True, check=True)
+        with subprocess.Popen([*command, "--out", cut], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not (cut / "resume.pt").exists() and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+        done = subprocess.run([*command, "--out", cut], capture_output=True, text=True)
+        assert done.returncode == 0 and "resuming at step" in done.stdout, done.stderr
+        one, two = (torch.load(folder / "ckpt.pt", weights_only=True)["model"] for folder in (whole, cut))
+        assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one), program
