@@ -3,7 +3,7 @@
 import struct
 
 from helpers.models import mend
-from twofile.format.config import Config, unpack_config
+from twofile.format.config import CONFIG, unpack_config
 from twofile.format.table import MAGIC
 
 CASES = {}
@@ -31,8 +31,9 @@ def config(**fields):
     """Change fields of the config, as an exporter gone wrong would write them."""
 
     def change(raw):
-        c = Config(**unpack_config(bytes(raw[0x60 : 0x60 + 512])))
-        raw[0x60 : 0x60 + 512] = c.changed(**fields).pack()
+        numbers = {**unpack_config(bytes(raw[0x60 : 0x60 + 512])), **fields}
+        numbers["arch_tag"] = numbers["arch_tag"].encode()
+        CONFIG.pack_into(raw, 0x60, *numbers.values())
         return raw
 
     return change
