@@ -72,18 +72,15 @@ def gemma4_sizes(j):
     kinds, own = gemma4_kinds(j, j["num_hidden_layers"]), j.get("per_layer_config") or {}
     full = [own.get(str(i), {}) for i, kind in enumerate(kinds) if kind == ATTENTION2] or [{}]
     if any(other != full[0] for other in full) or any(kinds[int(i)] != ATTENTION2 for i in own):
-        raise ModelError(
-            "config.json: layers of more than two shapes are not supported; expected those of layer_types"
-        )
+        found = "config.json: layers of more than two shapes are not supported"
+        raise ModelError(f"{found}; expected those of layer_types")
     if j.get("use_bidirectional_attention") == "all":
-        raise ModelError(
-            "config.json: use_bidirectional_attention all is not supported; expected a model that writes"
-        )
+        found = "config.json: use_bidirectional_attention all is not supported"
+        raise ModelError(f"{found}; expected a model that writes")
     ple, shared = j.get("hidden_size_per_layer_input") or 0, j.get("num_kv_shared_layers") or 0
     if ple and j.get("vocab_size_per_layer_input", j["vocab_size"]) != j["vocab_size"]:
-        raise ModelError(
-            f"config.json: vocab_size_per_layer_input is not {j['vocab_size']}; expected one vocabulary"
-        )
+        found = f"config.json: vocab_size_per_layer_input is not {j['vocab_size']}"
+        raise ModelError(f"{found}; expected one vocabulary")
     kv = j.get("num_global_key_value_heads") if j.get("attention_k_eq_v") else None
     kv = kv or j["num_key_value_heads"]
     return dict(

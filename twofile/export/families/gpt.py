@@ -34,9 +34,8 @@ def plain_opt(j):
     dim = int(first_of(j, "hidden_size", "n_embd", otherwise=NEEDED))
     before = j.get("do_layer_norm_before", True)
     if not (before and j.get("word_embed_proj_dim", dim) == dim):
-        raise ModelError(
-            "config.json: OPT with norms behind or projected embeddings is not supported; expected another size"
-        )
+        found = "config.json: OPT with norms behind or projected embeddings is not supported"
+        raise ModelError(f"{found}; expected another size")
     return j
 
 

@@ -9,10 +9,10 @@ from .convolution import taps
 
 def delta_rule(w, c, i):
     """{our name: Rows or vector} of layer i."""
-    d, wide = c.delta, kind_of(c, i).wide(c, i)
+    d, kind = c.delta, kind_of(c, i)
     out = {
-        "conv": taps(w, c, i),
-        "o": Rows(w.take(w.names.out, (c.dim, wide), i)),
+        "conv": taps(w, c, i, kind.convolved(c, i)),
+        "o": Rows(w.take(w.names.out, (c.dim, kind.wide(c, i)), i)),
         "qkv": Rows(*mixed(w, c, i)),
         "ab": Rows(*both_rates(w, c, i)),
     }

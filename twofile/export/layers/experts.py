@@ -18,8 +18,6 @@ def experts(w, c, i):
         out |= all_in_one(w, c, i)
     else:
         out |= one_by_one(w, c, i)
-    if e.bias:
-        out["router.b"] = w.take(names.router, (e.n,), i, bias=True)
     if e.shared_gate:
         out["shared_gate"] = Rows(w.take(names.shared_gate, (1, c.dim), i))
     return out
@@ -56,13 +54,15 @@ def one_by_one(w, c, i):
         parts = bias(names.e1, e.width), bias(names.e3, e.width)
         out["experts_up.b"] = np.concatenate(parts, axis=1).reshape(-1)
         out["experts_down.b"] = bias(names.e2, c.dim).reshape(-1)
+        out["router.b"] = w.take(names.router, (e.n,), i, bias=True)
     return out
 
 
 def alternate(w, c, i):
     """As gpt-oss has them: with biases, gate and up in alternate rows, stored [expert, columns,
     rows], or as MXFP4 [expert, rows, …]."""
-    e, out = c.experts, {}
+    e = c.experts
+    out = {"router.b": w.take(w.names.router, (e.n,), i, bias=True)}
     turn = np.concatenate((np.arange(0, 2 * e.width, 2), np.arange(1, 2 * e.width, 2)))
     for ours, name, cols, order in (
         ("experts_up", w.names.e13, c.dim, turn),

@@ -82,9 +82,10 @@ def gguf_source(told, w):
 def forget_guesses(j, w):
     """Forget the layers that guess further ahead."""
     if j.get("nextn_predict_layers"):
-        number = lambda name: int(name.split(".")[1]) if name.startswith("blk.") else -1
-        for name in [name for name in w.arrays if number(name) >= j["block_count"]]:
-            del w.arrays[name]
+        blocks = [name for name in w.arrays if name.startswith("blk.")]
+        for name in blocks:
+            if int(name.split(".")[1]) >= j["block_count"]:
+                del w.arrays[name]
 
 
 def gguf_window(j, form, c):
