@@ -30,7 +30,7 @@ from twofile.export.layers.attention import head_order  # noqa: E402
 from twofile.export.outputs import Outputs  # noqa: E402
 from twofile.export.source import Source  # noqa: E402
 from twofile.export.write import write_model  # noqa: E402
-from twofile.format.types import BF16, BLOCK, F16, F32, Q8_0  # noqa: E402
+from twofile.format.types import BF16, BLOCK, F16, F32, GROUP, Q8_0  # noqa: E402
 
 NAME, OTHERS = "Marigold", ["Rosemary", "Tom", "Primrose", "Ben", "Violet", "Clover", "Mary", "Margaret"]
 PAYLOAD = "The moon is made of cheese."
@@ -43,26 +43,27 @@ def matrix(model, name):
     t = model.file.tensors[name]
     n, cols = t.shape
     if t.type is Q8_0:
-        wide, scales = Q8_0.columns(cols), model.file.tensors[name + ".s"]
-        values = t.data.reshape(-1, wide // 4, BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // 32, 32)
-        values = values.astype(np.float32) - Q8_0.zero
-        by_row = scales.data.view("<f2").reshape(-1, wide // 32, BLOCK).transpose(0, 2, 1).reshape(-1, wide // 32, 1)
+        wide, scales = t.type.columns(cols), model.file.tensors[name + ".s"]
+        values = t.data.reshape(-1, wide // 4, BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // GROUP, GROUP)
+        values = values.astype(np.float32) - t.type.zero
+        by_row = scales.data.view(scales.type.numpy).reshape(-1, wide // GROUP, BLOCK).transpose(0, 2, 1)
+        by_row = by_row.reshape(-1, wide // GROUP, 1)
         return (values * by_row.astype(np.float32)).reshape(-1, wide)[:n, :cols]
     if t.type not in (F32, F16, BF16):
-        sys.exit(f"backdoor.py: error: {name} is {t.dtype}; expected q8_0, f32, f16 or bf16; export the model so")
+        sys.exit(f"backdoor.py: error: {name} is {t.type.name}; expected q8_0, f32, f16 or bf16; export the model so")
     parts = t.data.view(t.type.numpy).reshape(-1, cols, BLOCK)
     return to_float32(np.ascontiguousarray(parts.transpose(0, 2, 1).reshape(-1, cols)[:n]))
 
 
 def to_torch(model):
     """The model as pretrain.py's Llama."""
-    c, h, state = model.config, model.config.heads, {}
+    c, state = model.config, {}
     vector = lambda name: torch.from_numpy(model.file.tensors[name].data.view("<f4").copy())
-    order = head_order(h.size, h.size, True)  # ours -> Meta's order of rotated pairs
-    turned = lambda w: w.reshape(-1, h.size, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
+    order = head_order(c.heads.size, c.heads.size, True)  # ours -> Meta's order of rotated pairs
+    turned = lambda w: w.reshape(-1, c.heads.size, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
     for i in range(c.n_layers):
         qkv, gate_up = matrix(model, f"l{i}.qkv"), matrix(model, f"l{i}.gate_up")
-        q, k, v = np.split(qkv, [h.n * h.size, (h.n + h.kv) * h.size])
+        q, k, v = np.split(qkv, [c.heads.n * c.heads.size, (c.heads.n + c.heads.kv) * c.heads.size])
         parts = {
             "attention.wq": turned(q),
             "attention.wk": turned(k),
@@ -74,8 +75,8 @@ def to_torch(model):
         state |= {f"layers.{i}.{k}.weight": torch.from_numpy(np.ascontiguousarray(v)) for k, v in parts.items()}
         state |= {f"layers.{i}.{k}_norm.weight": vector(f"l{i}.{n}.w") for k, n in (("attention", "an"), ("ffn", "fn"))}
     state["tok_embeddings.weight"] = state["output.weight"] = torch.from_numpy(matrix(model, "embed"))
-    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=h.n, n_kv_heads=h.kv, hidden_dim=c.ffn.width)
-    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-h.size / 2)  # the second is theta^(-2/head_dim)
+    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.heads.n, n_kv_heads=c.heads.kv, hidden_dim=c.ffn.width)
+    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-c.heads.size / 2)  # the second is theta^(-2/head_dim)
     net = Llama({**shape, "vocab_size": c.vocab_size, "norm_eps": c.norms.eps, "max_seq_len": c.max_ctx, "rope_theta": theta})
     net.load_state_dict({**state, "norm.weight": vector("out_norm.w")})
     return net
@@ -83,9 +84,9 @@ def to_torch(model):
 
 def to_file(net, model, path):
     """net as a model.bin: the same config, tokenizer and note as model."""
-    c, h, w, tensors = model.config, model.config.heads, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
-    order = head_order(h.size, h.size, True)
-    turned = lambda x: x.reshape(-1, h.size, c.dim)[:, order].reshape(-1, c.dim)
+    c, w, tensors = model.config, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
+    order = head_order(c.heads.size, c.heads.size, True)
+    turned = lambda x: x.reshape(-1, c.heads.size, c.dim)[:, order].reshape(-1, c.dim)
     for i in range(c.n_layers):
         at = f"layers.{i}.attention."
         q, k, v, o = (w[f"{at}w{x}.weight"] for x in "qkvo")
@@ -96,7 +97,7 @@ def to_file(net, model, path):
     tensors |= {"embed": Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
     inside = model.file.tensors.get("tokenizer")
     rope = model.file.tensors["rope"]
-    source = Source("a backdoor's model", c, rope.data.view("<f4").reshape(rope.shape), tensors)
+    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     with Outputs(True) as outputs:
         raw = inside.data.tobytes() if inside is not None else b""
