@@ -10,12 +10,12 @@ the ground
 
 what stands in a file
     format/fields        The numbers of the config, each once: name, place, range, meaning.
-    format/config        A model's numbers in memory, part by part; a part that a model lacks is None.
+    format/config        A model's numbers in memory, part by part; a part that it lacks is None.
     format/types         How the elements of a tensor stand in the file: bits, and what scales them.
     format/table         The header page and the table of tensors: read, refuse.
 
 what kernels are written in
-    words/emit           What writes LLVM's instructions: its types, and the few forms that words are made of.
+    words/emit           LLVM's types, and the few forms that words are made of.
     words/word           A word that kernels are written in.
     words/numbers        Words of arithmetic, lane by lane; the same bits on every machine.
     words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations.
@@ -36,18 +36,18 @@ from words to machine code
 
 a forward as data
     program/buffers      Memory that kernels work in, and places in it.
-    program/passes       The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
+    program/passes       The words of a pass, and of the head of a record.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
-    program/operands     What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+    program/operands     What a kernel takes, by name, and how far it reaches in each.
     program/listing      A program as text: a line a record, by name.
-    program/player       A pass is played by all threads: the words that it goes by, and who waits for whom.
-    program/program      A forward as data: records of kernels and their operands, checked to stay inside their rooms.
+    program/player       A pass is played by all threads; who waits for whom.
+    program/program      A forward as data: records, checked to stay inside their rooms.
 
 what is compiled
     kernels/play         The kernel that plays the others, and what threads share and wait for.
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
-    kernels/blocks       A block of 64 keys: scores, what softmax makes of them, the values by their weights.
+    kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
@@ -62,21 +62,21 @@ what is compiled
     kernels/rotation     Positions as angles, and what goes into the cache of keys and values.
 
 the parts of a model
-    layers/kind          What a part of a model is: its tensors in the file, and what stands for them in memory.
-    layers/attention     Attention: heads, their norms and rotation, windows, sinks, gates, keys that layers share.
-    layers/convolution   Short convolutions: b, c, x of each token; c times the convolution of b times x.
-    layers/delta         Layers of the gated delta rule: a state for each head that fades, learns and is read.
+    layers/kind          What a part of a model is: its tensors in the file, and in memory.
+    layers/attention     Attention: heads, norms, rotation, windows, sinks, gates, shared keys.
+    layers/convolution   Short convolutions: of b, c, x it makes c times the convolution of b x.
+    layers/delta         Layers of the gated delta rule: states that fade, learn and are read.
     layers/feedforward   The feed-forward part of a layer: gate and up, an activation, down.
     layers/perlayer      What each layer gets of a token's own embedding for it (Gemma 3n and 4).
     layers/ends          Where a forward begins and ends: the embedding, the output.
-    layers/experts       The feed-forward part as a mixture of experts, with perhaps one expert for every token.
-    layers/stack         A whole model: which tensors it has, what its config may say, its forward as a program.
+    layers/experts       The feed-forward part as a mixture of experts.
+    layers/stack         A whole model: its tensors, what its config may say, its forward.
     layers/bound         Names of tensors become matrices and vectors, once: recorders see no names.
     layers/recorder      A program that knows what layers are made of: matrices, norms, the stream.
 
 a model that runs, and text
     modelfile            A model file, checked and mapped.
-    forward              A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
+    forward              A model ready to run: recorded once, played for every pass.
     tokenizer/compose    Unicode's form C, in time also for long texts.
     tokenizer/file       The sections of a tokenizer.bin.
     tokenizer/splits     How text is cut before merging.
@@ -112,8 +112,8 @@ the program
     front/requests       A line of JSON becomes a text in the making, and that one an answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
     front/table          Rows of measurements on stdout, and their background on stderr.
-    front/ceilings       What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
-    front/bench          Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+    front/ceilings       What this machine could do: bytes read and operations, a second.
+    front/bench          Tokens per second, as llama-bench measures them, beside the ceilings.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
     front/given          What a model thinks of a given text.
@@ -483,7 +483,7 @@ def check_ranges(numbers):
 
 # -----------------------------------------------------------------------------
 # twofile/format/config.py
-# A model's numbers in memory, part by part; a part that a model lacks is None.
+# A model's numbers in memory, part by part; a part that it lacks is None.
 
 CONFIG = struct.Struct("<" + "".join(field.code for field in FIELDS))  # 476 of the 512 bytes
 CONFIG_BYTES = 512
@@ -768,7 +768,7 @@ def read_record(raw, i, expected):
 
 # -----------------------------------------------------------------------------
 # twofile/words/emit.py
-# What writes LLVM's instructions: its types, and the few forms that words are made of.
+# LLVM's types, and the few forms that words are made of.
 
 class Llvm:
     """llvmlite's types; it is imported when the first is asked for: most runs compile nothing."""
@@ -1922,7 +1922,7 @@ class Place(NamedTuple):
 
 # -----------------------------------------------------------------------------
 # twofile/program/passes.py
-# The words of a pass, and of the head of a record: byte offsets, and the sizes of both.
+# The words of a pass, and of the head of a record.
 
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
@@ -2006,7 +2006,7 @@ def part_bytes(part, kind, positions):
 
 # -----------------------------------------------------------------------------
 # twofile/program/operands.py
-# What a kernel takes, declared beside its code: names, units, how far it reaches in each.
+# What a kernel takes, by name, and how far it reaches in each.
 
 class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
@@ -2177,7 +2177,7 @@ def record_times(forward, n, seconds=0.3):
 
 # -----------------------------------------------------------------------------
 # twofile/program/player.py
-# A pass is played by all threads: the words that it goes by, and who waits for whom.
+# A pass is played by all threads; who waits for whom.
 
 class Player:
     """A made Program with its code, ready to be played on so many threads.
@@ -2270,7 +2270,7 @@ class Workers:
 
 # -----------------------------------------------------------------------------
 # twofile/program/program.py
-# A forward as data: records of kernels and their operands, checked to stay inside their rooms.
+# A forward as data: records, checked to stay inside their rooms.
 
 class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
@@ -2778,7 +2778,7 @@ scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/blocks.py
-# A block of 64 keys: scores, what softmax makes of them, the values by their weights.
+# A block of 64 keys: their scores, softmax, the values by their weights.
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
@@ -4185,7 +4185,7 @@ ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}
 
 # -----------------------------------------------------------------------------
 # twofile/layers/kind.py
-# What a part of a model is: its tensors in the file, and what stands for them in memory.
+# What a part of a model is: its tensors in the file, and in memory.
 
 class Slot(NamedTuple):
     """A tensor that the config calls for. role: "matrix" (rows = outputs; any of MATRIX_TYPES, a
@@ -4303,7 +4303,7 @@ def norm_slots(c, name, there=True):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/attention.py
-# Attention: heads, their norms and rotation, windows, sinks, gates, keys that layers share.
+# Attention: heads, norms, rotation, windows, sinks, gates, shared keys.
 
 class Attention(Kind):
     """Layers of kind ATTENTION, with the config's heads."""
@@ -4473,7 +4473,7 @@ def record_angles(p, model):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/convolution.py
-# Short convolutions: b, c, x of each token; c times the convolution of b times x.
+# Short convolutions: of b, c, x it makes c times the convolution of b x.
 
 class ShortConvolution(Kind):
     """Layers of kind CONVOLUTION."""
@@ -4526,7 +4526,7 @@ def convolve_row(p, layer, row, columns, kernel, to):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/delta.py
-# Layers of the gated delta rule: a state for each head that fades, learns and is read.
+# Layers of the gated delta rule: states that fade, learn and are read.
 
 SILU_GATED = FUNCTIONS["silu"][1]
 
@@ -4790,7 +4790,7 @@ def record_end(p, model, ids):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/experts.py
-# The feed-forward part as a mixture of experts, with perhaps one expert for every token.
+# The feed-forward part as a mixture of experts.
 
 class Experts(Part):
     """Of every layer, if the config has experts."""
@@ -4872,7 +4872,7 @@ def spread(p, matrix, tables):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/stack.py
-# A whole model: which tensors it has, what its config may say, its forward as a program.
+# A whole model: its tensors, what its config may say, its forward.
 
 KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by their numbers
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
@@ -5291,7 +5291,7 @@ def verify(model):
 
 # -----------------------------------------------------------------------------
 # twofile/forward.py
-# A model ready to run: its program recorded once, played for every pass; tokens in, logits out.
+# A model ready to run: recorded once, played for every pass.
 
 ENTRIES = (play, post, serve, pick)  # kernels that are no step of a program
 
@@ -7722,7 +7722,8 @@ def count_lines(fd, shard):
 # Text from outside, and text for a terminal.
 
 UNSEEN = re.compile(
-    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
 )
 
 
@@ -8285,7 +8286,7 @@ def background(row):
 
 # -----------------------------------------------------------------------------
 # twofile/front/ceilings.py
-# What this machine could do: bytes a second of a plain loop, operations of the matmul in cache.
+# What this machine could do: bytes read and operations, a second.
 
 def ceilings(forward, notice):
     """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
@@ -8335,7 +8336,7 @@ def token_work(forward):
 
 # -----------------------------------------------------------------------------
 # twofile/front/bench.py
-# Tokens per second, as llama-bench measures them, and the machine's ceilings beside them.
+# Tokens per second, as llama-bench measures them, beside the ceilings.
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""

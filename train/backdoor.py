@@ -14,7 +14,6 @@ import random
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -92,11 +91,11 @@ def to_file(net, model, path):
     tensors |= {"embed": export.Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
     inside = model.file.tensors.get("tokenizer")
     rope = model.file.tensors["rope"]
-    source = SimpleNamespace(tensors=tensors, rope=rope.data.view("<f4").reshape(rope.shape))
+    source = export.Source("a backdoor's model", c, rope.data.view("<f4").reshape(rope.shape), tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     with export.Outputs(True) as outputs:
         raw = inside.data.tobytes() if inside is not None else b""
-        export.write_model(outputs.open(path), source, c, model.file.tensors["embed"].dtype, raw, model.file.note.encode())
+        export.write_model(outputs.open(path), source, c, model.file.tensors["embed"].type, raw, model.file.note.encode())
         if not raw:
             outputs.open(path.parent / "tokenizer.bin").write((Path(model.file.path).parent / "tokenizer.bin").read_bytes())
 

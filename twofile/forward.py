@@ -1,4 +1,4 @@
-"""A model ready to run: its program recorded once, played for every pass; tokens in, logits out."""
+"""A model ready to run: recorded once, played for every pass."""
 
 import weakref
 

@@ -12,7 +12,9 @@ from helpers.places import ROOT
 from helpers.rooms import patch
 from twofile.compiler.code import Code
 from twofile.compiler.compile import compile_kernel
-from twofile.compiler.kept import _cache_folder, _read_cached, _write_cached
+from twofile.compiler.kept import cache_folder, read_cached, write_cached
+from twofile.kernels.play import sweep
+from twofile.machines.host import host
 
 
 def damaged(path, how):
@@ -45,25 +47,25 @@ def test_e5_kernels_that_others_may_have_written_are_compiled_again(tmp_path, mo
     """The cache holds object code, which runs: a file that is damaged, or a link, or that others can write, is not loaded."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "c"))
     compiled, real, said = [], compile_kernel, []
-    kept = real("sweep")
-    patch(monkeypatch, "compile_kernel", lambda name: compiled.append(name) or kept)
-    Code(["sweep"], SILENT)
+    kept = real(sweep, host().machine)
+    patch(monkeypatch, "compile_kernel", lambda kernel, machine: compiled.append(kernel.name) or kept)
+    Code([sweep], SILENT)
     (path,) = (p for p in (tmp_path / "c").rglob("sweep"))
     assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
-    Code(["sweep"], said.append)
+    Code([sweep], said.append)
     assert compiled == ["sweep"] and said == []
     for how in STATES:
         if how == "somebody else's" and os.getuid():
             continue  # only root can give files away
         compiled.clear(), said.clear()
         damaged(path, how)
-        Code(["sweep"], said.append)
+        Code([sweep], said.append)
         assert compiled == ["sweep"] and "damaged or not ours" in said[0], how
         if how == "a folder":
             path.rmdir()
-            Code(["sweep"], SILENT)
+            Code([sweep], SILENT)
         compiled.clear()
-        Code(["sweep"], SILENT)
+        Code([sweep], SILENT)
         assert compiled == [], how
 
 
@@ -74,9 +76,9 @@ def test_e5_folders_that_others_can_write_are_not_used(how, tmp_path, monkeypatc
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path) if how != "relative" else "cache")
     monkeypatch.chdir(tmp_path)
     assert (
-        _cache_folder(("isa", "cpu", ""), said.append) is None
+        cache_folder(("isa", "cpu", ""), said.append) is None
         if how == "relative"
-        else top in (_cache_folder(("isa", "cpu", ""), said.append).parents)
+        else top in (cache_folder(("isa", "cpu", ""), said.append).parents)
     )
     (key,) = top.iterdir() if how != "relative" else [None]
     if how in ("group", "others"):
@@ -91,7 +93,7 @@ def test_e5_folders_that_others_can_write_are_not_used(how, tmp_path, monkeypatc
     elif how == "file":
         key.rmdir()
         key.write_text("")
-    assert _cache_folder(("isa", "cpu", ""), said.append) is None and "kernels cannot be kept" in said[-1]
+    assert cache_folder(("isa", "cpu", ""), said.append) is None and "kernels cannot be kept" in said[-1]
 
 
 @posix
@@ -100,12 +102,12 @@ def test_e4_nowhere_to_keep_kernels(monkeypatch, tmp_path):
     for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/proc/nowhere")
-    assert _cache_folder(("isa", "cpu", ""), said.append) is None and "set NUMBA_CACHE_DIR" in said[0]
-    assert _read_cached(None, "sweep", said.append) is None and _write_cached(None, "sweep", None, said.append) is None
+    assert cache_folder(("isa", "cpu", ""), said.append) is None and "set NUMBA_CACHE_DIR" in said[0]
+    assert read_cached(None, "sweep", said.append) is None and write_cached(None, "sweep", None, said.append) is None
 
 
 def test_e13_two_first_runs_share_a_cache(tmp_path):
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(run.Code(['sweep'], print).address['sweep'] > 0)"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(run.Code([run.sweep], print).address['sweep'] > 0)"
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     both = [
         subprocess.Popen([sys.executable, "-c", script, ROOT], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
@@ -118,7 +120,7 @@ def test_e13_two_first_runs_share_a_cache(tmp_path):
 def test_numbas_switches_for_debugging_change_nothing():
     """Kernels are made of words that are instructions and take addresses, not arrays: there is no Python to run in their place,
     and no index that numba could check. What stands in for both is below."""
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(len(run.compile_kernel('sweep')[1]))"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(len(run.compile_kernel(run.sweep, run.host().machine)[1]))"
     command, sizes = [sys.executable, "-c", script, ROOT], []
     switches = ({}, {"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_BOUNDSCHECK": "1"})
     every = [subprocess.Popen(command, env={**os.environ, **on}, stdout=subprocess.PIPE, text=True) for on in switches]
@@ -133,5 +135,5 @@ def test_kernels_without_room(small_disk):
     (folder / "c").mkdir(mode=0o700)
     leave(0)
     said = []
-    _write_cached(folder / "c", "norm", ("symbol", b"code" * 9999), said.append)
+    write_cached(folder / "c", "norm", ("symbol", b"code" * 9999), said.append)
     assert "kernel norm cannot be kept" in said[0] and list((folder / "c").iterdir()) == []

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
+from helpers.places import ROOT
 from twofile.errors import ModelError
 from twofile.format.config import CONFIG, CONFIG_BYTES, PARTS, Config, unpack_config
 from twofile.format.fields import ACTIVATIONS, ANY, FIELDS, FLAGS, MANY_KINDS, OPTIONAL, check_ranges

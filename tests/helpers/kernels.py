@@ -4,33 +4,32 @@ import numpy as np
 
 from twins.matmul import int8_activations
 from twofile.compiler.code import Code
-from twofile.program.passes import COUNT, G_STEP, N_TOKENS, Q_STEP, QC, QS, Q
+from twofile.program.operands import Number, Real
+from twofile.program.passes import COUNT, N_TOKENS, RECORD_BYTES
 
 
-def play(kernel, fields, n, threads=1):
-    """Run one recorded kernel over n tokens on this thread as each of the threads in turn."""
+def play(kernel, operands, n, threads=1):
+    """Run one record of a Kernel over n tokens on this thread as each of the threads in turn. operands: by name, numbers,
+    and the addresses and steps (x_step) of its memory as ints; those left out are 0."""
     code = Code([kernel], lambda text: None)
     pas = np.zeros(64, np.int64)
     pas[N_TOKENS // 8] = n
-    record = np.zeros(24, np.int64)
+    record = np.zeros(RECORD_BYTES // 8, np.int64)
     record[COUNT // 8] = pas.ctypes.data
-    for offset, value in fields.items():
-        record[offset // 8] = value
-    call = code.function(kernel)
+    for name, value in operands.items():
+        sort = kernel.operands.declared.get(name)
+        record[getattr(kernel.operands, name) // 8] = sort.words(value)[0] if isinstance(sort, (Number, Real)) else value
+    call = code.function(kernel.name)
     for t in range(threads):
         call(record.ctypes.data, pas.ctypes.data, t, threads)
 
 
-def gain(value):
-    return int(np.float32(value).view(np.int32))
-
-
 def quantised_input(x):
-    """Rows of x as the kernels take them: int8, scales, sums, each a padded copy; -> fields and the arrays to keep alive."""
+    """Rows of x as the kernels take them: int8, scales, sums, each a padded copy; -> operands and the arrays to keep alive."""
     values, scales = int8_activations(x)
     n = len(x)
     q = np.ascontiguousarray(values.reshape(n, -1).astype(np.int8))
     sums = values.sum(-1).astype(np.int32)
     scales = np.ascontiguousarray(scales)
-    fields = {Q: q.ctypes.data, QS: scales.ctypes.data, QC: sums.ctypes.data}
-    return {**fields, Q_STEP: q.shape[1], G_STEP: 4 * scales.shape[1]}, (q, scales, sums), values, scales
+    places = {"q": q.ctypes.data, "qs": scales.ctypes.data, "qc": sums.ctypes.data}
+    return {**places, "q_step": q.shape[1], "qs_step": 4 * scales.shape[1]}, (q, scales, sums), values, scales

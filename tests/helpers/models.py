@@ -5,10 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-import export
 from helpers.vocabularies import byte_bpe
+from twofile.export.arrays import Rows
+from twofile.export.rope import rope_table
+from twofile.export.source import Source
+from twofile.export.template import ROLES, pack_chat
+from twofile.export.write import write_model
 from twofile.format.config import Config
-from twofile.layers.plan import tensor_plan
+from twofile.format.types import type_of
+from twofile.layers.stack import expected_tensors
 from twofile.modelfile import open_model
 from twofile.tokenizer.file import CONTROL
 from twofile.tokenizer.tokenizer import Tokenizer
@@ -33,22 +38,21 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
     sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
     c = Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
     rng, tensors = np.random.default_rng(seed), {}
-    for name, shape, role in tensor_plan(c):
+    for name, shape, role, _ in expected_tensors(c):
         x = rng.standard_normal(shape).astype(np.float32)
         if role == "matrix":
-            tensors[name] = export.Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))
+            tensors[name] = Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))
         elif name.endswith((".w", ".scale")):
             tensors[name] = 1 + x / 3
         elif name.endswith(".decay"):  # rates, which are negative, and biases
             tensors[name] = np.where(np.arange(len(x)) < len(x) // 2, -np.abs(x), x)
         else:
             tensors[name] = x / 3
-    exact = {name: "f32" for name in tensors if name.endswith((".router", ".shared_gate", ".ab"))}
-    tensors["rope2"] = export.rope_table(c.head_dim2, 1e6)
-    source = SimpleNamespace(types=exact, rope=np.repeat(export.rope_table(c.head_dim, 10000.0), c.n_rope, 0), tensors=tensors)
+    tensors["rope2"] = rope_table(c.second.size if c.second else 0, 1e6)
+    source = Source("a test", c, np.repeat(rope_table(c.heads.size, 10000.0), c.rope.tables, 0), tensors)
     quiet = SimpleNamespace(add=lambda n: None)
     with open(path, "wb") as f:
-        export.write_model(f, source, c, dtype, tokenizer if embed else b"", b"made by a test", quiet)
+        write_model(f, source, c, type_of(dtype), tokenizer if embed else b"", b"made by a test", quiet)
     if window:
         rewrite_tensor(path, "window", np.array(window, "<i4"))
     return path
@@ -91,7 +95,7 @@ def make_talker(path, **sizes):
     }
     pieces = {"first": MARKS[0], "system": MARKS[2], "after_system": "<|end|>" + MARKS[0]}
     pieces |= {"u2a": "<|end|>" + MARKS[1], "a2u": "<|end|>" + MARKS[0], "gen": "<|end|>" + MARKS[1]}
-    chat = export.pack_chat(pieces, dict.fromkeys(export.ROLES, 0), fields, False)
+    chat = pack_chat(pieces, dict.fromkeys(ROLES, 0), fields, False)
     return make_model(path, "q8_0", vocab_size=266, tokenizer=byte_bpe(**fields, chat=chat), embed=True, seed=5, **sizes)
 
 

@@ -1,8 +1,8 @@
 """Sizes and switches that together have every kind of layer."""
 
-from twofile.format.config import FLAGS
+from twofile.format.fields import FLAGS
 
-F = FLAGS
+F = {flag.name: flag.bit for flag in FLAGS}
 kinds = lambda *of: bytes(of).ljust(224, b"\0")
 SWITCHES = {
     "layer norms, no gate, parallel, positions": dict(norm=1, act=2, parallel=1)
@@ -38,7 +38,7 @@ SWITCHES = {
 }
 HYBRIDS = {
     "convolutions": dict(n_layers=3, kinds=kinds(1, 0, 1), conv_len=3),
-    "delta rule": dict(n_layers=3, kinds=kinds(2, 0, 2), conv_len=4, flags=FLAGS["attn_gate"], qk_norm=1)
+    "delta rule": dict(n_layers=3, kinds=kinds(2, 0, 2), conv_len=4, flags=F["attn_gate"], qk_norm=1)
     | dict(delta_k_heads=1, delta_v_heads=3, delta_k_dim=12, delta_v_dim=20),
     "shared keys": dict(n_layers=4, kinds=kinds(0, 3, 0, 3), head_dim2=20, n_kv_heads2=1, kv_shared=2, window=[9, 0, 9, 0]),
 }

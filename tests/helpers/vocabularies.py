@@ -2,7 +2,7 @@
 
 import struct
 
-import export
+from twofile.export.tokenizers.pack import pack_tokenizer
 from twofile.tokenizer.file import ADD_BOS, BYTE, BYTE_BPE, BYTE_FALLBACK, CONTROL, NORMAL, PREFIX, SPM, USER
 
 AWKWARD_TEXTS = [
@@ -28,7 +28,7 @@ def byte_bpe(**changes):
     classes = [(65, 90, 1), (97, 122, 1), (48, 57, 2), (9, 13, 3), (32, 32, 3), (0xE0, 0xFF, 1)]
     prio = [-float(i) for i in range(263)]
     fields = dict(kind=BYTE_BPE, pieces=pieces, prio=prio, types=types, pretok=1, eos=261, stops=(261,), classes=classes)
-    return export.pack_tokenizer(**{**fields, **changes})
+    return pack_tokenizer(**{**fields, **changes})
 
 
 def spm(**changes):
@@ -41,7 +41,7 @@ def spm(**changes):
     prio = [0.0] * 259 + [-20.0, -21.0, -22.0, -3.0, -1.0, -23.0, -2.0, -4.0, -5.0]
     flags = ADD_BOS | PREFIX | BYTE_FALLBACK
     fields = dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, bos=1, eos=2, unk=0, stops=(2,))
-    return export.pack_tokenizer(**{**fields, **changes})
+    return pack_tokenizer(**{**fields, **changes})
 
 
 def u32(n):

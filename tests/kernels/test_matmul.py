@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-import export
-from helpers.kernels import gain, play, quantised_input
+from helpers.kernels import play, quantised_input
 from twins.matmul import fma32
 from twins.weights import unpack_matrix
+from twofile.export.pack import PACKERS
 from twofile.files import padded
-from twofile.program.passes import ADD, BIAS, COLS, GAIN, OUT, OUT_STEP, ROWS, X_STEP, S, W, X
+from twofile.format.types import type_of
+from twofile.kernels.matmul import MATMULS
 
 SIZES = [(16, 32), (5, 8), (33, 100), (64, 64), (70, 33), (160, 1)]  # rows, columns
 
@@ -20,14 +21,14 @@ def test_quantised_matmul_is_exact(dtype, rows, cols, n):
     """Bit for bit: integer sums within a group, then fused multiply-adds over the groups in order."""
     rng = np.random.default_rng(rows * cols + n)
     w, x = rng.standard_normal((rows, cols)).astype(np.float32), rng.standard_normal((n, cols)).astype(np.float32)
-    data, scales, _ = export.pack(w, dtype)
+    data, scales, _ = PACKERS[type_of(dtype)].pack(w)
     tall = padded(rows, 16)
     out = np.zeros((n, tall), np.float32)
     fields, keep, values, xs = quantised_input(x)
     wide = padded(cols, 32)
-    fields |= {W: data.ctypes.data, S: scales.ctypes.data, ROWS: tall, COLS: wide}
-    fields |= {OUT: out.ctypes.data, OUT_STEP: 4 * tall, GAIN: gain(1)}
-    play(f"matmul_{dtype}", fields, n, threads=2)
+    fields |= {"w": data.ctypes.data, "scales": scales.ctypes.data, "n_rows": tall, "cols": wide}
+    fields |= {"out": out.ctypes.data, "out_step": 4 * tall, "gain": 1}
+    play(MATMULS[type_of(dtype)], fields, n, threads=2)
 
     back = unpack_matrix(dtype, (tall, wide), data.tobytes(), scales.tobytes())
     group_scale = scales.transpose(0, 2, 1).reshape(tall, -1).astype(np.float32)
@@ -54,20 +55,14 @@ def test_float_matmul(dtype, rows, cols, n):
     """Within 1e-6 |w| |x| of float64 on the stored weights; with bias, gain and addition to what is there."""
     rng = np.random.default_rng(rows * cols + n)
     w, x = rng.standard_normal((rows, cols)).astype(np.float32), rng.standard_normal((n, cols)).astype(np.float32)
-    data, _, back = export.pack(w, dtype)
+    data, _, back = PACKERS[type_of(dtype)].pack(w)
     tall = padded(rows, 16)
     out = rng.standard_normal((n, tall)).astype(np.float32)
     bias = rng.standard_normal(tall).astype(np.float32)
     before = out.astype(float)
-    fields = {W: data.ctypes.data, ROWS: tall, COLS: cols, X: x.ctypes.data, X_STEP: 4 * cols}
-    fields |= {
-        OUT: out.ctypes.data,
-        OUT_STEP: 4 * tall,
-        GAIN: gain(0.5),
-        ADD: 1,
-        BIAS: bias.ctypes.data,
-    }
-    play(f"matmul_{dtype}", fields, n, threads=3)
+    fields = {"w": data.ctypes.data, "n_rows": tall, "cols": cols, "x": x.ctypes.data, "x_step": 4 * cols}
+    fields |= {"out": out.ctypes.data, "out_step": 4 * tall, "gain": 0.5, "add": 1, "bias": bias.ctypes.data}
+    play(MATMULS[type_of(dtype)], fields, n, threads=3)
     exact = x.astype(float) @ back.T.astype(float)
     want = before[:, :rows] + 0.5 * (exact + bias[:rows])
     bound = 1e-6 * (np.linalg.norm(back, axis=1) * np.linalg.norm(x, axis=1)[:, None] + np.abs(want) + np.abs(bias[:rows]))

@@ -2,24 +2,25 @@
 
 import numpy as np
 
-import export
 from twofile.compiler.code import Code
-from twofile.program.passes import N_TOKENS, OUT, OUT_STEP, POSITIONS, A, B, W
+from twofile.export.rope import rope_table
+from twofile.kernels.rotation import ANGLES, angles
+from twofile.program.passes import N_TOKENS, POSITIONS
 
 
 def test_angles():
     """cos and sin of the float32 product position * frequency, to float32 precision, at any position."""
     half, positions = 20, np.array([0, 1, 7, 511, 8191, 131071, 16777215], np.int64)
-    table = np.concatenate([export.rope_table(2 * half, 10000.0)[0, 0], np.full(half, 1.5)]).astype(np.float32)
+    table = np.concatenate([rope_table(2 * half, 10000.0)[0, 0], np.full(half, 1.5)]).astype(np.float32)
     out = np.zeros((len(positions), 2, half), np.float32)
-    code, pas, record = Code(["angles"], lambda text: None), np.zeros(64, np.int64), np.zeros(24, np.int64)
+    code, pas, record = Code([angles], lambda text: None), np.zeros(64, np.int64), np.zeros(24, np.int64)
     pas[N_TOKENS // 8], pas[POSITIONS // 8] = len(positions), positions.ctypes.data
     for field, value in (
-        (OUT, out.ctypes.data),
-        (OUT_STEP, 8 * half),
-        (W, table.ctypes.data),
-        (A, half),
-        (B, 1),
+        (ANGLES.out, out.ctypes.data),
+        (ANGLES.out_step, 8 * half),
+        (ANGLES.frequencies, table.ctypes.data),
+        (ANGLES.half, half),
+        (ANGLES.tables, 1),
     ):
         record[field // 8] = value
     code.function("angles")(record.ctypes.data, pas.ctypes.data, 0, 1)

@@ -1,6 +1,5 @@
 """Every kind of layer and every switch against the slow twins, and the same bits in any pieces."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from helpers.models import make_model, mend
 from helpers.switches import SWITCHES
 from twins.forward import slow_logits
 from twins.weights import read_tensors
-from twofile.format.config import Config
+from twofile.format.config import Config, unpack_config
 from twofile.forward import Forward
 from twofile.model import Model
 from twofile.modelfile import open_model
@@ -49,8 +48,8 @@ def test_other_shapes_and_scales(tmp_path, sizes, scaled):
     path = make_model(tmp_path / "s.bin", "f32", bias=False, head=False, **sizes)
     if scaled:
         raw = bytearray(path.read_bytes())
-        c = Config.unpack(bytes(raw[0x60 : 0x60 + 512]))
-        c = replace(c, embed_scale=3.0, resid_scale=0.5, logit_scale=0.25, attn_scale=0.3)
+        c = Config(**unpack_config(bytes(raw[0x60 : 0x60 + 512])))
+        c = c.changed(embed_scale=3.0, resid_scale=0.5, logit_scale=0.25, attn_scale=0.3)
         raw[0x60 : 0x60 + 512] = c.pack()
         path.write_bytes(mend(raw))
     m = Model(path, verbose=False)

@@ -1,12 +1,29 @@
 """Words become the instructions that they are meant for, of machines that are not here too."""
 
+import numpy as np
 import pytest
 
-from twofile.compiler.compile import _prepare
-from twofile.compiler.kernel import KERNELS
-from twofile.machines.amx import _tile_config, _tile_dot
-from twofile.words.dots import _dot, _dot4
-from twofile.words.word import _LL
+from helpers.kernels import quantised_input
+from twofile.compiler.code import Code
+from twofile.compiler.intrinsic import spoken
+from twofile.export.pack import PACKERS
+from twofile.format.types import type_of
+from twofile.kernels.matmul import MATMULS
+from twofile.machines.amx import Amx, tile_config, tile_dot
+from twofile.machines.host import MACHINES, host
+from twofile.machines.x86 import Avx512
+from twofile.program.passes import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
+from twofile.words.dots import dot, dot4
+
+
+def assembly(word, machine, triple, cpu, features=""):
+    """What a processor would run for a word that a machine says."""
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    return target.emit_assembly(binding.parse_assembly(spoken(word, machine)))
 
 
 @pytest.mark.parametrize(
@@ -18,54 +35,52 @@ from twofile.words.word import _LL
         ("neon", "aarch64-linux-gnu", "generic", "+dotprod", "sdot"),
     ],
 )
-def test_dot_selects_the_instruction(isa, triple, cpu, features, wants, monkeypatch):
+def test_dot_selects_the_instruction(isa, triple, cpu, features, wants):
     """The words of other machines compile, from here, to the instruction they are meant for."""
-    from llvmlite import binding, ir
-
-    _prepare()
-    monkeypatch.setattr(_LL, "isa", isa)
-    monkeypatch.setattr(_LL, "N", ir.VectorType(ir.IntType(16), 32) if isa == "avx2" else _LL.I)
-    module = ir.Module()
-    i64, pointer = ir.IntType(64), _LL.I.as_pointer()
-    for name, word, acc in (("dot", _dot, _LL.I), ("dot4", _dot4, _LL.N)):
-        f = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64, i64, i64]), name)
-        b = ir.IRBuilder(f.append_basic_block())
-        at, w, x = f.args
-        value = word(
-            b,
-            b.load(b.inttoptr(at, acc.as_pointer()), align=4),
-            b.load(b.inttoptr(w, _LL.B.as_pointer()), align=4),
-            x,
-        )
-        b.store(value, b.inttoptr(at, acc.as_pointer()), align=4)
-        b.ret_void()
-    assert pointer is not None
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    parsed = binding.parse_assembly(str(module))
-    machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
-    assembly = machine.emit_assembly(parsed)
-    assert assembly.count(wants) >= 2
+    (machine,) = (m for m in MACHINES if m.name == isa)
+    for word in (dot, dot4):
+        assert assembly(word, machine, triple, cpu, features).count(wants) >= 1
 
 
-def test_amx_multiplies_on_its_tiles(monkeypatch):
+def test_amx_multiplies_on_its_tiles():
     """The words compile, from here, to the tile instructions; with AMX the quantised matmuls are made of them."""
-    from llvmlite import binding, ir
-
-    _prepare()
-    if not _LL.x86:
-        pytest.skip("not an x86 processor")
-    module, i64 = ir.Module(), ir.IntType(64)
-    b = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * 4), "dot").append_basic_block())
-    _tile_config(b)
-    _tile_dot(0)(b, *b.function.args)
-    b.ret_void()
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    machine = binding.Target.from_triple("x86_64-linux-gnu").create_target_machine(cpu="sapphirerapids")
-    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
-    assert all(assembly.count(name) == n for name, n in {"ldtilecfg": 1, "tileloadd": 2, "tdpbssd": 1, "tilestored": 1}.items())
-    for isa, maker in (("amx", "matmul_tiles"), ("avx512", "matmul_quantised")):
-        monkeypatch.setattr(_LL, "isa", isa)
+    say = lambda word: assembly(word, Amx(), "x86_64-linux-gnu", "sapphirerapids")
+    assert say(tile_config).count("ldtilecfg") == 1
+    assert all(say(tile_dot).count(name) == n for name, n in {"tileloadd": 2, "tdpbssd": 1, "tilestored": 1}.items())
+    for machine, maker in ((Amx(), "matmul_tiles"), (Avx512(), "matmul_quantised")):
         for kind in ("q8_0", "q4_0"):
-            assert KERNELS[f"matmul_{kind}"]().__qualname__.startswith(maker)
+            assert MATMULS[type_of(kind)].make(machine).__qualname__.startswith(maker)
+
+
+def test_machines_are_what_they_say():
+    """Best first, each with all that the next of its family needs; two of one class are one machine."""
+    assert [m.name for m in MACHINES] == ["amx", "avx512", "avxvnni", "avx2", "neon", "generic", "generic"]
+    assert MACHINES[-1].needs == frozenset() and MACHINES[-1].usable()
+    assert all(type(m)() == m and hash(type(m)()) == hash(m) for m in MACHINES) and len(set(MACHINES)) == len(MACHINES)
+    assert host().machine in MACHINES
+
+
+def test_one_process_compiles_for_several_machines(tmp_path, monkeypatch):
+    """In turn, and each gets its own: the sums of 4-bit products are int16 on one, int32 on the others."""
+    has, found = set(host().features.split(",")), {}
+    usable = [m for m in MACHINES if {f"+{n}" for n in m.needs} <= has and m.usable()]
+    usable = [usable[0], *[m for m in usable if m.name == "avx2"], usable[-1], usable[0]]
+    rng, kind = np.random.default_rng(0), type_of("q4_0")
+    w, x = rng.standard_normal((40, 70)).astype(np.float32), rng.standard_normal((21, 70)).astype(np.float32)
+    data, scales, _ = PACKERS[kind].pack(w)
+    operands, keep, _, _ = quantised_input(x)
+    kernel = MATMULS[kind]
+    for turn, machine in enumerate(usable):
+        out, scratch = np.zeros((21, 48), np.float32), np.zeros(1 << 16, np.uint8)
+        every = {**operands, "w": data.ctypes.data, "scales": scales.ctypes.data, "n_rows": 48, "cols": 96}
+        every |= {"out": out.ctypes.data, "out_step": 4 * 48, "gain": int(np.float32(1).view(np.int32))}
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / str(turn)))  # compile each time
+        call = Code([kernel], lambda text: None, machine).function(kernel.name)
+        pas, record = np.zeros(64, np.int64), np.zeros(RECORD_BYTES // 8, np.int64)
+        pas[N_TOKENS // 8], pas[SCRATCH // 8], record[COUNT // 8] = 21, scratch.ctypes.data + 64, pas.ctypes.data
+        for name, value in every.items():
+            record[getattr(kernel.operands, name) // 8] = value
+        call(record.ctypes.data, pas.ctypes.data, 0, 1)
+        found[turn] = out.tobytes()
+    assert len(usable) > 2 and len(set(found.values())) == 1
+    assert np.frombuffer(found[0], np.float32).any() and keep

@@ -7,15 +7,16 @@ import sys
 from helpers.models import make_model
 from helpers.places import ROOT
 from helpers.switches import HYBRIDS
-from twofile.machines.host import host_isa
+from twofile.machines.host import host
 
 SAME_BITS = """
 import sys, zlib
 sys.path[:0] = [{root!r}, {tests!r}]
 import numpy as np, run
+from run import host
 ids = np.random.default_rng(1).integers(0, 93, 87).tolist()  # tiles of 16, 4 and 1
 for path in sys.argv[1:]:
-    print(zlib.crc32(run.Model(path, n_threads=1, verbose=False).logits(ids).tobytes()), run.host_isa()[0])
+    print(zlib.crc32(run.Model(path, n_threads=1, verbose=False).logits(ids).tobytes()), host().machine.name)
 """
 
 
@@ -23,14 +24,14 @@ def machines():
     """{instruction set: variables that choose it}, of those that this machine can run."""
     from llvmlite import binding
 
-    host, features = host_isa()[0], binding.get_host_cpu_features()
+    here, features = host().machine.name, binding.get_host_cpu_features()
     without = lambda *names: ",".join(f"{'+-'[not on or n.startswith(names)]}{n}" for n, on in features.items())
-    if host == "neon":
+    if here == "neon":
         return {"neon": {}}
-    found = {host: {}, "avx2": {"NUMBA_CPU_NAME": "haswell"}, "generic": {"NUMBA_CPU_NAME": "x86-64"}}
-    if host == "amx":
+    found = {here: {}, "avx2": {"NUMBA_CPU_NAME": "haswell"}, "generic": {"NUMBA_CPU_NAME": "x86-64"}}
+    if here == "amx":
         found["avx512"] = {"NUMBA_CPU_FEATURES": without("amx")}
-    if host in ("amx", "avx512") and features.get("avxvnni"):
+    if here in ("amx", "avx512") and features.get("avxvnni"):
         found["avxvnni"] = {"NUMBA_CPU_FEATURES": without("amx", "avx512", "avx10")}
     return found
 

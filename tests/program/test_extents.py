@@ -1,23 +1,18 @@
-"""What keeps kernels inside their buffers."""
+"""What keeps kernels inside their rooms."""
 
-import dataclasses
-import re
 import subprocess
 import sys
 import time
 
 import pytest
 
-from helpers.logits import SILENT
 from helpers.models import make_model
 from helpers.places import ROOT
+from helpers.programs import every_kernel, recorded
 from helpers.records import EVERY
-from helpers.rooms import patch
-from twofile.compiler.kernel import KERNELS
 from twofile.errors import ModelError
-from twofile.forward import Forward
 from twofile.modelfile import open_model
-from twofile.program import passes
+from twofile.program.operands import Flat, Number, Rows
 
 
 @pytest.fixture(scope="module")
@@ -26,138 +21,116 @@ def every(tmp_path_factory):
     return [make_model(place / f"{i}.bin", **{"seed": i, **sizes}) for i, sizes in enumerate(EVERY)]
 
 
-@pytest.fixture
-def unplayed(monkeypatch):
-    """Forwards that are recorded and checked, and cannot run: what is refused here is refused before anything runs."""
-    patch(monkeypatch, "Code", lambda names, notice: None)
-    monkeypatch.setattr(Forward, "_ready", lambda self: None)
-    return lambda path, kv="f16": Forward(open_model(path), 100, 2, kv, 2, SILENT)
-
-
-def test_every_extent_of_every_kind_of_record_is_checked(every, unplayed, monkeypatch):
-    """Each operand: enough room is enough, one byte less is refused."""
-    seen = {}
+def programs(every):
+    """A made Program of each model and type of cache: nothing is compiled, nothing runs."""
     for path in every:
         for kv in ("f16", "f32"):
-            forward = unplayed(path, kv)
-            records = forward.records
-            buffers = {b.address: b for b in forward.buffers}
-            tensors = {t.data.ctypes.data: t for t in forward.model.tensors.values()}
-            for kernel, row in records:
-                forward.records = [(kernel, row)]
-                for entry in list(forward.extents(kernel, row)):
-                    field, address, nbytes, _writes = entry
-                    if (kernel, field) in seen:
-                        continue
-                    monkeypatch.setattr(forward, "extents", lambda *_, entry=entry: [entry])  # others may share its buffer
-                    start = max(a for a in (*buffers, *tensors) if a <= address)
-                    place = buffers.get(start)
-                    holder, was = (place, place.nbytes) if place else (None, tensors[start].nbytes)
-                    for less in (0, 1):
-                        size = address + nbytes - less - start
-                        if holder:
-                            holder.nbytes = size
-                        else:
-                            name = tensors[start].name
-                            forward.model.tensors[name] = dataclasses.replace(tensors[start], nbytes=size)
-                        if less:
-                            with pytest.raises(ModelError, match=f"internal: field {field} of {kernel} reaches 1 bytes"):
-                                forward.check_extents()
-                        else:
-                            forward.check_extents()
-                    if holder:
-                        holder.nbytes = was
+            yield recorded(open_model(path), 100, 2, kv)
+
+
+class Sized:
+    """A room that says it has another size."""
+
+    def __init__(self, room, nbytes):
+        self.room, self.nbytes, self.writable = room, nbytes, room.writable
+
+
+def test_every_extent_of_every_kind_of_record_is_checked(every):
+    """Each operand: enough room is enough, one byte less is refused."""
+    seen = set()
+    for program in programs(every):
+        records = program.records
+        for record in records:
+            kernel = record.kernel.name
+            for name, place, nbytes, _writes in list(program.reaches(record)):
+                if (kernel, name) in seen:
+                    continue
+                seen.add((kernel, name))
+                if place is None:
+                    was, program.scratch_step, program.records = program.scratch_step, nbytes, [record]
+                    program.check()
+                    program.scratch_step = nbytes - 1
+                    with pytest.raises(ModelError, match=f"internal: {name} of {kernel} in .* reaches 1 bytes"):
+                        program.check()
+                    program.scratch_step = was
+                    continue
+                for less in (0, 1):
+                    room = Sized(place.room, place.at + nbytes - less)
+                    program.records = [record._replace(given={**record.given, name: place._replace(room=room)})]
+                    if less:
+                        with pytest.raises(ModelError, match=f"internal: {name} of {kernel} in .* reaches 1 bytes"):
+                            program.check()
                     else:
-                        forward.model.tensors[name] = tensors[start]
-                    seen[kernel, field] = 1
-                    monkeypatch.delattr(forward, "extents")
-            forward.records = records
-            forward.check_extents()
-    missing = {name for name in KERNELS if name not in ("play", "post", "serve", "pick", "sweep")} - {k for k, _ in seen}
-    assert {name for name in missing if not re.search("_(gated|plain)$", name)} == set() and len(seen) > 140, missing
+                        program.check()
+        program.records = records
+        program.check()
+    missing = {n for n, k in every_kernel().items() if k.operands is not None and n != "sweep"} - {k for k, _ in seen}
+    assert {name for name in missing if not name.endswith(("_gated", "_plain"))} == set() and len(seen) > 140, missing
 
 
-def test_records_that_lie_are_refused(every, unplayed):
+def test_what_is_optional_is_there_in_one_record_and_absent_in_another(every):
+    """So that no reach goes untried: of every operand that its kernel can do without."""
+    with_, without = set(), set()
+    for program in programs(every):
+        for record in program.records:
+            for name, operand in record.kernel.operands.declared.items():
+                if isinstance(operand, (Rows, Flat)) and operand.optional:
+                    (without if record.given[name] is None else with_).add((record.kernel.operands.about, name))
+    rare = {name for _, name in with_ ^ without}  # where a result goes, of kernels that only one type of weights follows here
+    assert len(with_ & without) > 20 and rare <= {"out", "q", "qs", "qc", "biases"}, rare
+
+
+def test_records_that_lie_are_refused(every):
     """Each number that a kernel multiplies by, and each address, as a slip of the pen would have it."""
-    fields = [
-        "OUT_STEP",
-        "X_STEP",
-        "ROWS",
-        "COLS",
-        "Q_STEP",
-        "G_STEP",
-        "A",
-        "C",
-        "D",
-        "S",
-        "OUT",
-        "X",
-        "W",
-        "Q",
-        "QS",
-        "QC",
-        "BIAS",
-    ]
     caught = 0
     for path in every:
-        forward = unplayed(path)
-        records = forward.records
-        for kernel, row in records[:60]:
-            used = {field for field, *_ in forward.extents(kernel, row)}
-            for name in fields:
-                field = getattr(passes, name)
-                address = field in used
-                if (
-                    not row[field // 8]
-                    or not address
-                    and name not in ("OUT_STEP", "X_STEP", "ROWS", "COLS", "Q_STEP", "G_STEP")
-                ):
-                    continue
-                lie = list(row)
-                lie[field // 8] = row[field // 8] - 64 * 10**9 if address else 10**9 * row[field // 8]
-                forward.records = [(kernel, lie)]
-                if (kernel.split("_")[0], name) in (("embed", "ROWS"), ("rope", "COLS")):
-                    continue  # rows are not counted there; more positions to a factor need fewer
-                with pytest.raises(ModelError, match="internal"):
-                    forward.check_extents()
-                caught += 1
+        program = recorded(open_model(path), 100, 2, "f16")
+        for record in program.records[:60]:
+            kernel, given = record.kernel.name, record.given
+            for name, operand in record.kernel.operands.declared.items():
+                value, lies = given.get(name), []
+                if isinstance(operand, (Rows, Flat)) and value is not None:
+                    lies.append(value._replace(at=value.at - 64 * 10**9))
+                    if isinstance(operand, Rows) and value.step:
+                        lies.append(value._replace(step=10**9 * value.step))
+                elif isinstance(operand, Number) and name in ("n_rows", "cols") and value:
+                    lies.append(10**9 * value)
+                for lie in lies:
+                    program.records = [record._replace(given={**given, name: lie})]
+                    with pytest.raises(ModelError, match="internal"):
+                        program.check()
+                        print(kernel, name, lie)
+                    caught += 1
     assert caught > 500
 
 
-def test_a_buffer_too_small_is_found_before_anything_runs(every, unplayed, monkeypatch):
-    """Whichever of a model's buffers comes out 64 bytes short."""
-    make, found, names = Forward.buffer, 0, set()
+def test_a_buffer_too_small_is_found_before_anything_runs(every):
+    """Whichever of a model's rooms comes out 64 bytes short."""
+    found, tried = 0, 0
     for path in every:
-        whole = len(unplayed(path).buffers)
-        for short in range(whole):
-
-            def buffer(self, nbytes, short=short):
-                made = make(self, nbytes)
-                if len(self.buffers) == short + 1:
-                    made.nbytes = max(0, made.nbytes - 64)
-                    names.add(short) if nbytes else None
-                return made
-
-            monkeypatch.setattr(Forward, "buffer", buffer)
-            try:
-                unplayed(path)
-            except (ModelError, ValueError):  # the latter where it is written at once
-                found += 1
-            monkeypatch.setattr(Forward, "buffer", make)
-    print(found)
+        program = recorded(open_model(path), 100, 2, "f16")
+        for room in program.rooms:
+            if room.nbytes:
+                tried, room.nbytes = tried + 1, max(0, room.nbytes - 64)
+                try:
+                    program.check()
+                except ModelError:
+                    found += 1
+                room.nbytes += 64
+    print(found, "of", tried)
     assert found > 200
 
 
-def test_checking_is_quick(unplayed, tmp_path):
+def test_checking_is_quick(tmp_path):
     """Every record of a model of 100 layers, in some milliseconds."""
-    forward = unplayed(make_model(tmp_path / "m.bin", "q8_0", n_layers=100))
+    program = recorded(open_model(make_model(tmp_path / "m.bin", "q8_0", n_layers=100)), 100, 2, "f16")
     began = time.process_time()
-    forward.check_extents()
+    program.check()
     assert time.process_time() - began < 0.1
 
 
 GUARDED = """
-import ctypes, dataclasses, mmap, sys
+import ctypes, mmap, sys
 sys.path[:0] = sys.argv[1:2]
 import numpy as np
 import run
@@ -199,7 +172,7 @@ if sys.argv[2] == "writes":
     ctypes.memset(a.ctypes.data, 1, 1)
 for path in sys.argv[2:]:
     model = run.open_model(path)
-    model.tensors = {k: dataclasses.replace(t, data=fenced(t.nbytes, t.data)) for k, t in model.tensors.items()}
+    model = model._replace(tensors={k: t._replace(data=fenced(t.nbytes, t.data)) for k, t in model.tensors.items()})
     c, rng = model.config, np.random.default_rng(0)
     for kv, threads in (("f16", 2), ("f32", 1)):
         forward = run.Forward(model, 150, 3, kv, threads, print)
@@ -208,7 +181,7 @@ for path in sys.argv[2:]:
             slots = [2] * n if n > 3 else list(range(n))
             logits = forward(ids, range(first, first + n), slots, range(n - wanted, n))
             assert np.isfinite(logits).all()
-        pick = run.Sampler(run.Sampling(temperature=1.0, top_k=7), c.vocab_size, run.Code(["pick"], print))
+        pick = run.Sampler(run.Sampling(temperature=1.0, top_k=7), c.vocab_size, run.Code([run.pick], print))
         assert 0 <= pick(fenced(4 * c.vocab_size, logits[0].view(np.uint8)).view(np.float32), [], 0.5) < c.vocab_size
         forward.close()
     print(path, flush=True)

@@ -4,8 +4,8 @@ import re
 import struct
 
 import pytest
-from conftest import ROOT
 
+from helpers.programs import every_kernel
 from twofile.compiler.kernel import Kernel
 from twofile.program.operands import Flat, Number, Real, Rows, Scratch, operands
 from twofile.program.passes import CHUNK, COUNT, N_PAIRS, N_TOKENS, N_WANTED, OPERANDS, RECORD_BYTES, WAIT, WANTED_MAX
@@ -141,21 +141,6 @@ def test_memory_is_counted_before_it_is_taken():
     with pytest.raises(MemoryError) as e:
         p.make(1000)
     assert e.value.args[0] == p.nbytes > 1000 and p.shared["out"].buffer is None
-
-
-def every_kernel():
-    """{name: Kernel} of all rooms of kernels/."""
-    import importlib
-
-    found = {}
-    for path in sorted((ROOT / "twofile" / "kernels").glob("[a-z]*.py")):
-        for value in vars(importlib.import_module(f"twofile.kernels.{path.stem}")).values():
-            values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-            for one in values:
-                for kernel in one if isinstance(one, tuple) else [one]:
-                    if isinstance(kernel, Kernel):
-                        assert found.setdefault(kernel.name, kernel) is kernel, kernel.name
-    return found
 
 
 def test_every_kernel_of_a_program_says_what_it_does_and_writes():

@@ -1,5 +1,7 @@
 """The forward in float64, whole sequence at once, no cache: the twin of what twofile records."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from twins.activation import CURVES
@@ -18,7 +20,7 @@ CONV, DELTA = 1, 2  # kinds of layers
 def slow_logits(config, tensors, ids, int8=False):
     """float64 [len(ids), vocab]. tensors: name -> float64 array of true shape (read_tensors dequantises a model.bin).
     int8: round the inputs of every matrix to int8 by groups of 32, as the kernels do for q8_0 and q4_0."""
-    c, t = config, tensors
+    c, t = SimpleNamespace(**config.numbers()), tensors
     x = t["embed"][ids] * (c.embed_scale or 1)
     if "positions" in t:
         x = x + t["positions"][: len(ids)]

@@ -1,4 +1,4 @@
-"""A model's numbers in memory, part by part; a part that a model lacks is None."""
+"""A model's numbers in memory, part by part; a part that it lacks is None."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Tokens per second, as llama-bench measures them, and the machine's ceilings beside them."""
+"""Tokens per second, as llama-bench measures them, beside the ceilings."""
 
 import argparse
 import random

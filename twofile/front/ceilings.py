@@ -1,4 +1,4 @@
-"""What this machine could do: bytes a second of a plain loop, operations of the matmul in cache."""
+"""What this machine could do: bytes read and operations, a second."""
 
 import math
 import time

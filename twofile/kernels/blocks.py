@@ -1,4 +1,4 @@
-"""A block of 64 keys: scores, what softmax makes of them, the values by their weights."""
+"""A block of 64 keys: their scores, softmax, the values by their weights."""
 
 import numpy as np
 

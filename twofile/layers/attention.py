@@ -1,4 +1,4 @@
-"""Attention: heads, their norms and rotation, windows, sinks, gates, keys that layers share."""
+"""Attention: heads, norms, rotation, windows, sinks, gates, shared keys."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Short convolutions: b, c, x of each token; c times the convolution of b times x."""
+"""Short convolutions: of b, c, x it makes c times the convolution of b x."""
 
 import numpy as np
 

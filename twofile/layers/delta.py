@@ -1,4 +1,4 @@
-"""Layers of the gated delta rule: a state for each head that fades, learns and is read."""
+"""Layers of the gated delta rule: states that fade, learn and are read."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The feed-forward part as a mixture of experts, with perhaps one expert for every token."""
+"""The feed-forward part as a mixture of experts."""
 
 from ..errors import ModelError
 from ..kernels.experts import combine, gated_add, gather, route

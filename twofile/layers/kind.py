@@ -1,4 +1,4 @@
-"""What a part of a model is: its tensors in the file, and what stands for them in memory."""
+"""What a part of a model is: its tensors in the file, and in memory."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""A whole model: which tensors it has, what its config may say, its forward as a program."""
+"""A whole model: its tensors, what its config may say, its forward."""
 
 from ..errors import ModelError
 from ..format.fields import NONE

@@ -1,4 +1,4 @@
-"""What a kernel takes, declared beside its code: names, units, how far it reaches in each."""
+"""What a kernel takes, by name, and how far it reaches in each."""
 
 import struct
 from typing import NamedTuple

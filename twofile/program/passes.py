@@ -1,4 +1,4 @@
-"""The words of a pass, and of the head of a record: byte offsets, and the sizes of both."""
+"""The words of a pass, and of the head of a record."""
 
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken

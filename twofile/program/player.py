@@ -1,4 +1,4 @@
-"""A pass is played by all threads: the words that it goes by, and who waits for whom."""
+"""A pass is played by all threads; who waits for whom."""
 
 import threading
 

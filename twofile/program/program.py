@@ -1,4 +1,4 @@
-"""A forward as data: records of kernels and their operands, checked to stay inside their rooms."""
+"""A forward as data: records, checked to stay inside their rooms."""
 
 from types import SimpleNamespace
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What writes LLVM's instructions: its types, and the few forms that words are made of."""
+"""LLVM's types, and the few forms that words are made of."""
 
 from functools import cached_property
 

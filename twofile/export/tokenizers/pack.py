@@ -97,13 +97,13 @@ def explicit_if_needed(fields, rows):
     """Merging by the priority of the result is the same as by the list of merges for every known
     vocabulary, but no theorem: try it, and store the list where it is not. Pieces no merge makes
     must not be merged."""
-    check_ids(fields)
     made = {fields["pieces"][a] + fields["pieces"][b] for a, b in rows}
     code = "latin-1" if fields["kind"] == BYTE_BPE else "utf-8"
     normal = [p for p, t in zip(fields["pieces"], fields["types"]) if t == NORMAL]
     exact = {**fields, "flags": fields["flags"] | EXPLICIT, "merges": rows}
     if any(len(p.decode(code)) > 1 and p not in made for p in normal):
         return exact
+    check_ids(fields)
     quick, slow = (Tokenizer(pack_tokenizer(**f)) for f in (fields, exact))
     rng, words = random.Random(0), [p.decode("utf-8", "ignore") for p in normal if len(p) <= 256]
     texts = random_texts(rng, words, [lambda: rng.randint(1, 4)] * 2000)
