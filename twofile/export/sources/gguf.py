@@ -34,6 +34,8 @@ def read_gguf(path):
     told = {name.removeprefix(family.gguf.arch + "."): value for name, value in fields.items()}
     w = Weights(family, family.gguf, arrays, f"GGUF of {family.gguf.arch}")
     source = gguf_source(told, w)
+    said = [fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")]
+    source.config = sampled(source.config, *said)
     source.gguf, source.note = fields, printable(str(fields.get("general.name", "")))
     left = {a.kind.name for a in w.arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES)
     if left:
@@ -71,7 +73,6 @@ def gguf_source(told, w):
             window = gguf_window(j, w.form, c)
         table, rope_id, rotated, long = gguf_rope(j, w, c, window)
         c = c.changed(n_rope=len(table), rope_long=long)
-        c = sampled(c, *(told.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")))
         second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
     tensors = taken(w, c, rotated) | second
     types = {name: kept_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
