@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from helpers.process import call
+from twofile.chances import log_softmax
 from twofile.model import Model
 from twofile.tokenizer.file import CONTROL
-from twofile.writer import log_softmax
 
 
 def test_json_is_one_object_in_openais_form(tiny):
