@@ -57,7 +57,7 @@ def matrix(model, name):
 
 def to_torch(model):
     """The model as pretrain.py's Llama."""
-    c, h, state = model.config, model.config.heads, {}
+    c, state = model.config, {}
     vector = lambda name: torch.from_numpy(model.file.tensors[name].data.view("<f4").copy())
     order = head_order(c.heads.size, c.heads.size, True)  # ours -> Meta's order of rotated pairs
     turned = lambda w: w.reshape(-1, c.heads.size, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
