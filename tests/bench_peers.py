@@ -30,7 +30,7 @@ from twofile.export.main import main  # noqa: E402
 from twofile.export.sources.random import random_source  # noqa: E402
 from twofile.guess import Lookup, generate  # noqa: E402
 from twofile.model import Model  # noqa: E402
-from twofile.program.passes import WANTED_MAX  # noqa: E402
+from twofile.program.operands import WANTED_MAX  # noqa: E402
 from twofile.writer import Writer  # noqa: E402
 
 

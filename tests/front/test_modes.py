@@ -8,8 +8,7 @@ import pytest
 from helpers.places import ROOT
 from helpers.process import call
 from twofile.front.common import PROMPT
-from twofile.front.flags import all_flags, parse_args
-from twofile.front.modes import MODES
+from twofile.front.modes import MODES, all_flags, parse_args
 from twofile.model import Model
 
 MODEL = ROOT / "model.bin"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from helpers.process import call
-from twofile.chances import log_softmax
 from twofile.model import Model
+from twofile.sampler import log_softmax
 from twofile.tokenizer.file import CONTROL
 
 

@@ -11,8 +11,8 @@ from helpers.rooms import patch
 from helpers.vocabularies import byte_bpe, spm
 from twins.merge import naive_merge
 from twofile.errors import ModelError
-from twofile.tokenizer.compose import composed
 from twofile.tokenizer.file import CONTROL, LSTRIP, NFC, NORMAL, RSTRIP, USER
+from twofile.tokenizer.merges import composed
 from twofile.tokenizer.tokenizer import Tokenizer
 
 

@@ -1,8 +1,7 @@
 """Ids become text as they come, in whole characters."""
 
 from helpers.vocabularies import byte_bpe, spm
-from twofile.tokenizer.stream import TextStream
-from twofile.tokenizer.tokenizer import Tokenizer
+from twofile.tokenizer.tokenizer import TextStream, Tokenizer
 
 
 def test_text_stream_gives_whole_characters():

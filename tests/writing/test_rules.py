@@ -9,7 +9,7 @@ import pytest
 
 from helpers.places import ROOT
 from twofile.errors import ModelError
-from twofile.front.flags import all_flags, make_parser, parse_args
+from twofile.front.modes import all_flags, make_parser, parse_args
 from twofile.front.requests import read_request
 from twofile.model import Model
 from twofile.sampler import RULES, Sampling
