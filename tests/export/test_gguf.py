@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.hub import CASES, LOGITS
 from helpers.logits import closeness
 from helpers.talks import CHATML, MARKS
 from twins.weights import read_tensors
+from twofile.export.sources.gguf import gguf_family
 from twofile.model import Model
 from twofile.modelfile import open_model
 from twofile.tokenizer.tokenizer import Tokenizer
@@ -222,7 +224,9 @@ GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, f
 def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypatch):
     extra = {}
     if arch == "gpt-oss":  # the limit is in no metadata, and the case's is so low that it matters
-        monkeypatch.setitem(export.GGUF_FAMILIES[arch][1], "more", lambda j: dict(act_alpha=1.702, act_limit=1.5))
+        family = gguf_family({"general.architecture": arch})
+        limited = replace(family.gguf, numbers=lambda j: dict(act_alpha=1.702, act_limit=1.5))
+        monkeypatch.setattr("twofile.export.sources.gguf.FAMILIES", [replace(family, gguf=limited)])
     if name == "llama3.1":  # what llama.cpp's converter computes from rope_scaling
         scaling = CASES[name]["config"]["rope_parameters"]
         plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)

@@ -10,6 +10,7 @@ import numpy as np
 
 import export
 from twins.weights import read_tensors
+from twofile.export.families.names import HF_NAMES, META_NAMES
 
 SHAPE = dict(dim=48, ffn=76, layers=2, heads=4, kv=2, vocab=93, ctx=64)  # head_dim 12
 
@@ -147,7 +148,7 @@ def folder(path, w, kind="F32", shards=1, tied=False, bias=False, **config):
     """A Hugging Face folder; wq and wk go to half-split order, as its converter does, by another way than export.py's."""
     s, path = SHAPE, path / "hf"
     path.mkdir()
-    back = {v: k for k, v in export.META_NAMES.items()}
+    back = {v: k for k, v in vars(META_NAMES).items()}
     arrays = {}
     for name, a in w.items():
         parts = name.split(".")
@@ -158,7 +159,7 @@ def folder(path, w, kind="F32", shards=1, tied=False, bias=False, **config):
         if key in ("wq", "wk"):
             heads = s["heads"] if key == "wq" else s["kv"]
             a = a.reshape(heads, s["dim"] // s["heads"] // 2, 2, -1).swapaxes(1, 2).reshape(a.shape)
-        new = export.HF_NAMES[key].format(layer)
+        new = getattr(HF_NAMES, key).format(layer)
         arrays[new.removesuffix("weight") + "bias" if name.endswith("bias") else new] = a
     names = list(arrays)
     for i in range(shards):
