@@ -18,13 +18,3 @@ except ImportError as e:
 
 if __name__ == "__main__":
     launch()
-
-# TEMPORARY, while tests say export.NAME: the names of every room. Delete all that follows.
-if __name__ != "__main__":
-    from importlib import import_module
-    from pathlib import Path
-
-    for _path in sorted(Path(__file__).parent.glob("twofile/export/**/[a-z]*.py")):
-        _room = _path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
-        _names = vars(import_module(_room.replace("/", "."))).items()
-        globals().update({n: v for n, v in _names if not n.startswith("_")})

@@ -3,8 +3,7 @@
     python run.py model.bin -p "Once upon a time"
 
 the ground
-    needs                What must be there before anything else: Python and numpy, new enough.
-    errors               The error that everything raises: four parts on one line. The one notice.
+    errors               What must be there first, and what goes wrong: four parts on one line.
     files                Opening what a user names.
     machine              What this machine has: memory, cores, a name.
 
@@ -15,33 +14,25 @@ what stands in a file
     format/table         The header page and the table of tensors: read, refuse.
 
 what kernels are written in
-    words/emit           LLVM's types, and the few forms that words are made of.
-    words/word           A word that kernels are written in.
-    words/numbers        Words of arithmetic, lane by lane; the same bits on every machine.
-    words/dots           Words of integer dot products: 16 rows of 4 weights meet 4 activations.
-    words/memory         Words that read and write memory.
-    words/threads        Words for what threads do to each other.
+    words/word           A word that kernels are written in, and what writes its instructions.
+    words/memory         Words that read and write memory, and those between threads.
+    words/numbers        Words of arithmetic and of dot products; everywhere the same bits.
     machines/machine     Machine: how a processor says a word; here the plain way, for any.
-    machines/x86         Processors of Intel and AMD.
-    machines/amx         Intel's matrix unit.
-    machines/neon        Processors of ARM with dot products of bytes.
-    machines/host        Which machine this is.
+    machines/x86         The processors of Intel and AMD, and Intel's matrix unit.
+    machines/host        Which machine this is; Neon, whose lines are few.
 
 from words to machine code
-    compiler/intrinsic   A word becomes LLVM's instructions, for numba or for anybody.
     compiler/kernel      What is compiled: kernels, and functions inlined into them.
-    compiler/compile     A kernel becomes object code, by numba.
+    compiler/compile     A kernel becomes object code, by numba; what a word is to numba.
     compiler/kept        Object code kept between runs, in a folder that is ours alone.
     compiler/code        Object code becomes addresses and functions.
 
 a forward as data
     program/buffers      Memory that kernels work in, and places in it.
-    program/passes       The words of a pass, and of the head of a record.
+    program/operands     What a kernel takes, by name; the words of a record and of a pass.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
-    program/operands     What a kernel takes, by name, and how far it reaches in each.
-    program/listing      A program as text: a line a record, by name.
     program/player       A pass is played by all threads; who waits for whom.
-    program/program      A forward as data: records, checked to stay inside their rooms.
+    program/program      A forward as data: records, checked to stay inside their rooms; as text.
 
 what is compiled
     kernels/play         The kernel that plays the others, and what threads share and wait for.
@@ -51,14 +42,12 @@ what is compiled
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
-    kernels/exact        e^x in float64 of + and * alone.
+    kernels/pick         The choice of a token; e^x in float64, the same everywhere.
     kernels/delta        The gated delta rule.
-    kernels/weights      What each type of weights brings to a matmul, to experts and to embeddings.
-    kernels/embed        Rows of a matrix, by their numbers.
+    kernels/weights      What each type of weights brings to matmuls, experts and embeddings.
     kernels/experts      Mixtures of experts: who is asked, what they say, by what weight.
     kernels/matmul       Matrices times rows.
     kernels/norm         Norms of rows and of heads.
-    kernels/pick         The choice of a token.
     kernels/rotation     Positions as angles, and what goes into the cache of keys and values.
 
 the parts of a model
@@ -66,62 +55,42 @@ the parts of a model
     layers/attention     Attention: heads, norms, rotation, windows, sinks, gates, shared keys.
     layers/convolution   Short convolutions: of b, c, x it makes c times the convolution of b x.
     layers/delta         Layers of the gated delta rule: states that fade, learn and are read.
-    layers/feedforward   The feed-forward part of a layer: gate and up, an activation, down.
-    layers/perlayer      What each layer gets of a token's own embedding for it (Gemma 3n and 4).
-    layers/ends          Where a forward begins and ends: the embedding, the output.
-    layers/experts       The feed-forward part as a mixture of experts.
-    layers/stack         A whole model: its tensors, what its config may say, its forward.
-    layers/bound         Names of tensors become matrices and vectors, once: recorders see no names.
+    layers/feedforward   The feed-forward part of a layer, also as a mixture of experts.
+    layers/ends          Where a forward begins and ends; what layers get of tokens directly.
     layers/recorder      A program that knows what layers are made of: matrices, norms, the stream.
+    layers/stack         A whole model: its tensors by name, what its config may say, its forward.
 
 a model that runs, and text
-    modelfile            A model file, checked and mapped.
+    modelfile            A model file, checked and mapped; what it says of itself.
     forward              A model ready to run: recorded once, played for every pass.
-    tokenizer/compose    Unicode's form C, in time also for long texts.
-    tokenizer/file       The sections of a tokenizer.bin.
-    tokenizer/splits     How text is cut before merging.
+    tokenizer/file       A tokenizer.bin, section by section; a conversation in its pieces.
+    tokenizer/splits     How text is cut before merging: user-defined tokens, then patterns.
     tokenizer/contents   What a tokenizer.bin says, checked.
-    tokenizer/merges     A word becomes ids, by merging its neighbours.
-    tokenizer/stream     Tokens in, whole characters out.
-    tokenizer/template   A conversation as a chat template writes it.
-    tokenizer/users      User-defined tokens, which are searched for in text.
-    tokenizer/tokenizer  Text to ids and back.
-    tokenizer/find       Which tokenizer a model has.
+    tokenizer/merges     Words become ids by merging neighbours; text in Unicode's form C.
+    tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
     sampler              Logits and one number in [0, 1) become the next id.
-    chances              Logits become chances.
-    answers              What was written, as OpenAI's objects.
-    writer               One text in the making.
+    writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes, and the loop that tries them.
-    engine               A model file on this machine: what it takes to run, and who runs it.
-    session              One text in the cache.
-    prompts              What a user gives becomes ids that fit.
+    engine               A model file on this machine: what it takes to run, and its prompts.
+    session              One text in the cache: read, written, taken back, kept on disk.
     together             Many texts written at once, the weights read once for all.
     scores               What a model says of given texts.
-    promptcache          A session on disk.
-    about                What a model file says of itself.
     model                What a program imports: text in, text out.
 
 the program
     front/mode           What a command line is made of: flags, their groups in --help, modes.
-    front/common         The flags that belong to no mode, and the groups of --help.
-    front/lines          Lines of a file or pipe, of which a shard is taken.
-    front/text           Text from outside, and text for a terminal.
-    front/prompt         The prompt, from flags, files and pipes.
-    front/requests       A line of JSON becomes a text in the making, and that one an answer.
+    front/text           Text from outside, text for a terminal; the prompt.
+    front/common         Flags that belong to no mode, and what a command line says.
+    front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
-    front/table          Rows of measurements on stdout, and their background on stderr.
     front/ceilings       What this machine could do: bytes read and operations, a second.
-    front/bench          Tokens per second, as llama-bench measures them, beside the ceilings.
+    front/bench          Tokens per second, as llama-bench measures and prints them.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
-    front/given          What a model thinks of a given text.
-    front/program        --program: what was recorded for a model, a line a record.
-    front/show           What is printed about a model, or about how it reads a prompt.
-    front/modes          The modes of the program, in one tuple.
-    front/settings       What a command line says, in typed fields.
-    front/flags          The command line's flags, read and checked.
+    front/show           What is printed of a model, or of a given text.
+    front/modes          The modes of the program in one tuple, and its command line.
     front/main           The program: a mode, signals, exit codes.
 """
 
@@ -157,8 +126,8 @@ from typing import NamedTuple
 # ===== the ground
 
 # -----------------------------------------------------------------------------
-# twofile/needs.py
-# What must be there before anything else: Python and numpy, new enough.
+# twofile/errors.py
+# What must be there first, and what goes wrong: four parts on one line.
 
 import os
 import sys
@@ -192,10 +161,6 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
         "expected 3.10 and 2.0, or newer; update them"
     )
 
-
-# -----------------------------------------------------------------------------
-# twofile/errors.py
-# The error that everything raises: four parts on one line. The one notice.
 
 class ModelError(Exception):
     """The file or the request is not one this program can serve; the message says why and what
@@ -767,8 +732,8 @@ def read_record(raw, i, expected):
 # ===== what kernels are written in
 
 # -----------------------------------------------------------------------------
-# twofile/words/emit.py
-# LLVM's types, and the few forms that words are made of.
+# twofile/words/word.py
+# A word that kernels are written in, and what writes its instructions.
 
 class Llvm:
     """llvmlite's types; it is imported when the first is asked for: most runs compile nothing."""
@@ -857,10 +822,6 @@ def in_parts(b, parts, emit, *vectors):
     return out[0]
 
 
-# -----------------------------------------------------------------------------
-# twofile/words/word.py
-# A word that kernels are written in.
-
 class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
@@ -891,8 +852,90 @@ class MachineWord(Word):
 
 
 # -----------------------------------------------------------------------------
+# twofile/words/memory.py
+# Words that read and write memory, and those between threads.
+
+def _brain(b, h):
+    """i16 holding bfloat16 -> float32."""
+    i32 = with_element(h.type, LL.i32)
+    bits = b.shl(b.zext(h, i32), constant(i32, 16))
+    return b.bitcast(bits, with_element(h.type, LL.f32))
+
+
+def _read_half(m, b, p, kind):
+    return m.widen(b, read_at(b, p, kind))
+
+
+def _write_half(m, b, p, value):
+    write_at(b, p, m.narrow(b, value))
+
+
+def _prefetch(b, p):
+    read, near, data = (constant(LL.i32, n) for n in (0, 3, 1))
+    call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
+
+
+# peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
+# argument
+peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
+peek_u8 = Word("p->p", lambda b, p: b.zext(read_at(b, p, LL.i8), LL.i64))
+peek_i32 = Word("p->i", lambda b, p: read_at(b, p, LL.i32))
+peek_f32 = Word("p->f", lambda b, p: read_at(b, p, LL.f32))
+peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
+peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
+peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
+poke = Word("pp->v", write_at)
+poke_i32 = Word("pi->v", write_at)
+poke_f32 = Word("pf->v", write_at)
+poke_f64 = Word("pd->v", write_at)
+poke_f16 = MachineWord("pf->v", _write_half)
+load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
+load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
+load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
+loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
+loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))
+loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, read_at(b, p, LL.H)))
+loads_i32 = Word("Fa->I", lambda b, like, p: read_at(b, p, LL.I))
+spreads = Word("Fa->F", lambda b, like, p: spread_lanes(b, read_at(b, p, LL.f32)))  # in all lanes
+stores = Word("aF->v", write_at)
+store = Word("pF->v", write_at)
+store_f16 = MachineWord("pF->v", _write_half)
+store_bytes = Word("pB->v", write_at)
+prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
+
+
+def _call_kernel(b, function, *args):
+    """Numba's own convention: where to put the result, where to put an exception, the arguments;
+    -> a status."""
+    where = LL.i64.as_pointer()
+    kind = LL.ir.FunctionType(LL.i32, [where, where] + [LL.i64] * 4)
+    result, exception = LL.cgutils.alloca_once(b, LL.i64), LL.ir.Constant(where, None)
+    b.call(pointer_to(b, function, kind), [result, exception, *args])
+
+
+def _atomic_add(b, p, n):
+    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
+
+
+def _yield_core(b):
+    call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
+
+
+atomic_add = Word("pp->p", _atomic_add)  # -> value before
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
+atomic_store = Word(
+    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
+)
+pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
+yield_core = Word("->v", _yield_core)
+call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+
+
+# -----------------------------------------------------------------------------
 # twofile/words/numbers.py
-# Words of arithmetic, lane by lane; the same bits on every machine.
+# Words of arithmetic and of dot products; everywhere the same bits.
+#
+# The sums are exact, so every machine gets the same.
 
 def fused(b, x, y, z):
     """x * y + z, rounded once."""
@@ -991,12 +1034,6 @@ high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
 opaque = Word("p->p", _opaque)
 
 
-# -----------------------------------------------------------------------------
-# twofile/words/dots.py
-# Words of integer dot products: 16 rows of 4 weights meet 4 activations.
-#
-# The sums are exact, so every machine gets the same.
-
 def _scaled(b, acc, sums, scales, p):
     sums = b.sitofp(sums, LL.F)
     return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
@@ -1013,90 +1050,6 @@ dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
 finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)
-
-
-# -----------------------------------------------------------------------------
-# twofile/words/memory.py
-# Words that read and write memory.
-
-def _brain(b, h):
-    """i16 holding bfloat16 -> float32."""
-    i32 = with_element(h.type, LL.i32)
-    bits = b.shl(b.zext(h, i32), constant(i32, 16))
-    return b.bitcast(bits, with_element(h.type, LL.f32))
-
-
-def _read_half(m, b, p, kind):
-    return m.widen(b, read_at(b, p, kind))
-
-
-def _write_half(m, b, p, value):
-    write_at(b, p, m.narrow(b, value))
-
-
-def _prefetch(b, p):
-    read, near, data = (constant(LL.i32, n) for n in (0, 3, 1))
-    call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
-
-
-# peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
-# argument
-peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
-peek_u8 = Word("p->p", lambda b, p: b.zext(read_at(b, p, LL.i8), LL.i64))
-peek_i32 = Word("p->i", lambda b, p: read_at(b, p, LL.i32))
-peek_f32 = Word("p->f", lambda b, p: read_at(b, p, LL.f32))
-peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
-peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
-peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
-poke = Word("pp->v", write_at)
-poke_i32 = Word("pi->v", write_at)
-poke_f32 = Word("pf->v", write_at)
-poke_f64 = Word("pd->v", write_at)
-poke_f16 = MachineWord("pf->v", _write_half)
-load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
-load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
-load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
-loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
-loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))
-loads_bf16 = Word("Fa->F", lambda b, like, p: _brain(b, read_at(b, p, LL.H)))
-loads_i32 = Word("Fa->I", lambda b, like, p: read_at(b, p, LL.I))
-spreads = Word("Fa->F", lambda b, like, p: spread_lanes(b, read_at(b, p, LL.f32)))  # in all lanes
-stores = Word("aF->v", write_at)
-store = Word("pF->v", write_at)
-store_f16 = MachineWord("pF->v", _write_half)
-store_bytes = Word("pB->v", write_at)
-prefetch = Word("p->v", _prefetch)  # asks for 64 bytes that will be read soon
-
-
-# -----------------------------------------------------------------------------
-# twofile/words/threads.py
-# Words for what threads do to each other.
-
-def _call_kernel(b, function, *args):
-    """Numba's own convention: where to put the result, where to put an exception, the arguments;
-    -> a status."""
-    where = LL.i64.as_pointer()
-    kind = LL.ir.FunctionType(LL.i32, [where, where] + [LL.i64] * 4)
-    result, exception = LL.cgutils.alloca_once(b, LL.i64), LL.ir.Constant(where, None)
-    b.call(pointer_to(b, function, kind), [result, exception, *args])
-
-
-def _atomic_add(b, p, n):
-    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
-
-
-def _yield_core(b):
-    call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
-
-
-atomic_add = Word("pp->p", _atomic_add)  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
-atomic_store = Word(
-    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
-)
-pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
-yield_core = Word("->v", _yield_core)
-call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
 
 
 # -----------------------------------------------------------------------------
@@ -1209,7 +1162,7 @@ class HalfFloats:
 
 # -----------------------------------------------------------------------------
 # twofile/machines/x86.py
-# Processors of Intel and AMD.
+# The processors of Intel and AMD, and Intel's matrix unit.
 
 class X86(Machine):
     """Any of them, down to SSE2."""
@@ -1287,10 +1240,6 @@ class Avx512(HalfFloats, X86):
         return call_llvm(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
-# -----------------------------------------------------------------------------
-# twofile/machines/amx.py
-# Intel's matrix unit.
-
 # Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16
 # tokens by 32 bytes of activations, 32 columns by 16 rows of weights, and their 16 by 16 sums;
 # numbers 3 to 5 are a second such set.
@@ -1345,8 +1294,8 @@ tile_release = Word("->v", _tile_release)  # after the last
 
 
 # -----------------------------------------------------------------------------
-# twofile/machines/neon.py
-# Processors of ARM with dot products of bytes.
+# twofile/machines/host.py
+# Which machine this is; Neon, whose lines are few.
 
 class Neon(HalfFloats, Machine):
     """Both weights and activations are signed; registers of 16 bytes."""
@@ -1366,10 +1315,6 @@ class Neon(HalfFloats, Machine):
 
         return in_parts(b, 4, quarter, acc, w, x)
 
-
-# -----------------------------------------------------------------------------
-# twofile/machines/host.py
-# Which machine this is.
 
 MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
 
@@ -1408,8 +1353,45 @@ def host():
 # ===== from words to machine code
 
 # -----------------------------------------------------------------------------
-# twofile/compiler/intrinsic.py
-# A word becomes LLVM's instructions, for numba or for anybody.
+# twofile/compiler/kernel.py
+# What is compiled: kernels, and functions inlined into them.
+
+class Kernel(NamedTuple):
+    """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
+
+    name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
+    record gives it (program/operands.py); None: it is no step of a program. type: what its weights
+    or its cache are made of, where there are kernels for several.
+    """
+
+    name: str
+    make: object
+    operands: object = None
+    type: object = None
+
+
+def kernel(declared=None):
+    """The Kernel of a function that is the same on all machines, with these operands."""
+    return lambda function: Kernel(function.__name__, lambda machine: function, declared)
+
+
+class Inline:
+    """A function of words that is compiled into every kernel that calls it."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args):
+        raise RuntimeError("inline functions exist only inside compiled kernels")
+
+
+def inline(function):
+    return Inline(function)
+
+
+# -----------------------------------------------------------------------------
+# twofile/compiler/compile.py
+# A kernel becomes object code, by numba; what a word is to numba.
 
 @functools.cache
 def _tile_type():
@@ -1521,47 +1503,6 @@ def spoken(word, machine):
         b.ret(value)
     return str(module)
 
-
-# -----------------------------------------------------------------------------
-# twofile/compiler/kernel.py
-# What is compiled: kernels, and functions inlined into them.
-
-class Kernel(NamedTuple):
-    """Compiled code: a function of words of four int64 (record, pass, thread, threads) -> int64.
-
-    name: of all kernels its own. make(machine) -> the function, for that Machine. operands: what a
-    record gives it (program/operands.py); None: it is no step of a program. type: what its weights
-    or its cache are made of, where there are kernels for several.
-    """
-
-    name: str
-    make: object
-    operands: object = None
-    type: object = None
-
-
-def kernel(declared=None):
-    """The Kernel of a function that is the same on all machines, with these operands."""
-    return lambda function: Kernel(function.__name__, lambda machine: function, declared)
-
-
-class Inline:
-    """A function of words that is compiled into every kernel that calls it."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, *args):
-        raise RuntimeError("inline functions exist only inside compiled kernels")
-
-
-def inline(function):
-    return Inline(function)
-
-
-# -----------------------------------------------------------------------------
-# twofile/compiler/compile.py
-# A kernel becomes object code, by numba.
 
 COMPILED_FOR = contextvars.ContextVar("COMPILED_FOR")  # the one that a kernel is being compiled for
 
@@ -1921,8 +1862,8 @@ class Place(NamedTuple):
 
 
 # -----------------------------------------------------------------------------
-# twofile/program/passes.py
-# The words of a pass, and of the head of a record.
+# twofile/program/operands.py
+# What a kernel takes, by name; the words of a record and of a pass.
 
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
@@ -1945,68 +1886,6 @@ PASS_BARRIER = 128  # arrived, 64 bytes on the round
 PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
 PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
 
-
-# -----------------------------------------------------------------------------
-# twofile/program/cache.py
-# What layers keep of the tokens before: keys and values of all, or states.
-
-class Cache:
-    """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
-
-    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
-    [slot, numbers].
-    """
-
-    def __init__(self, program, kind, kept):
-        sizes = program.sizes
-        self.type, self.kept, self.slots = kind, kept, sizes.slots
-        self.positions = padded(sizes.positions, KEYS)
-        self.rooms = {}
-        for layer, parts in kept.items():
-            for part in parts:
-                nbytes = sizes.slots * part_bytes(part, kind, sizes.positions)
-                self.rooms[layer, part.name] = program.room(f"{part.name} {layer}", nbytes)
-
-    def place(self, layer, name):
-        return Place(self.rooms[layer, name])
-
-    def parts(self, cut):
-        """[(Kept, its Room)], layer after layer: those that can be cut, or the states."""
-        found = [(part, self.rooms[i, part.name]) for i, kept in self.kept.items() for part in kept]
-        return [(part, room) for part, room in found if part.cut == cut]
-
-    def cached(self, slot, n):
-        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
-        views [heads, positions, bytes], keys and values of layer after layer."""
-        for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
-            yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
-
-    def state(self, slot):
-        """What cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are
-        attention. All inputs come before all states."""
-        found = sorted(self.parts(False), key=lambda item: item[0].name)
-        for part, room in found:
-            yield room.view(np.uint8, self.slots, 4 * part.numbers)[slot]
-
-    def copy(self, source, slot, n):
-        """Give a slot the first n positions of another, whose states know just these."""
-        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
-            here[:] = there
-        for there, here in zip(self.state(source), self.state(slot)):
-            here[:] = there
-
-
-def part_bytes(part, kind, positions):
-    """Bytes of what a layer keeps of one sequence of so many positions."""
-    if part.cut:
-        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
-    return 4 * part.numbers
-
-
-# -----------------------------------------------------------------------------
-# twofile/program/operands.py
-# What a kernel takes, by name, and how far it reaches in each.
 
 class Rows(NamedTuple):
     """A row for each of the record's tokens: an address, and a step unless it is that of like.
@@ -2128,51 +2007,61 @@ def operands(about, *groups, **given):
 
 
 # -----------------------------------------------------------------------------
-# twofile/program/listing.py
-# A program as text: a line a record, by name.
+# twofile/program/cache.py
+# What layers keep of the tokens before: keys and values of all, or states.
 
-def listing(program):
-    """[(place, kernel, operands)] of every record, as text. Of an operand in a room: its name, the
-    byte where it begins if not 0, [bytes from row to row]; of a tensor: name, type, shape."""
-    return [(r.place, r.kernel.name, " ".join(operand_texts(r))) for r in program.records]
+class Cache:
+    """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
+
+    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
+    [slot, numbers].
+    """
+
+    def __init__(self, program, kind, kept):
+        sizes = program.sizes
+        self.type, self.kept, self.slots = kind, kept, sizes.slots
+        self.positions = padded(sizes.positions, KEYS)
+        self.rooms = {}
+        for layer, parts in kept.items():
+            for part in parts:
+                nbytes = sizes.slots * part_bytes(part, kind, sizes.positions)
+                self.rooms[layer, part.name] = program.room(f"{part.name} {layer}", nbytes)
+
+    def place(self, layer, name):
+        return Place(self.rooms[layer, name])
+
+    def parts(self, cut):
+        """[(Kept, its Room)], layer after layer: those that can be cut, or the states."""
+        found = [(part, self.rooms[i, part.name]) for i, kept in self.kept.items() for part in kept]
+        return [(part, room) for part, room in found if part.cut == cut]
+
+    def cached(self, slot, n):
+        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
+        views [heads, positions, bytes], keys and values of layer after layer."""
+        for part, room in self.parts(True):
+            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
+            yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
+
+    def state(self, slot):
+        """What cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are
+        attention. All inputs come before all states."""
+        found = sorted(self.parts(False), key=lambda item: item[0].name)
+        for part, room in found:
+            yield room.view(np.uint8, self.slots, 4 * part.numbers)[slot]
+
+    def copy(self, source, slot, n):
+        """Give a slot the first n positions of another, whose states know just these."""
+        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
+            here[:] = there
+        for there, here in zip(self.state(source), self.state(slot)):
+            here[:] = there
 
 
-def operand_texts(record):
-    """name=value of what a record gives its kernel; what is absent is left out."""
-    for name, operand in record.kernel.operands.declared.items():
-        value = record.given.get(name)
-        if isinstance(operand, Real):
-            yield f"{name}={value:.6g}"
-        elif isinstance(operand, Number):
-            yield f"{name}={int(value)}"
-        elif value is not None:
-            yield f"{name}={place_text(operand, value)}"
-
-
-def place_text(operand, place):
-    room, at = place.room, f"+{place.at}" if place.at else ""
-    if isinstance(room, Mapped):
-        tensor = room.tensor
-        return f"{room.name}{at}({tensor.dtype} {'x'.join(map(str, tensor.shape))})"
-    if isinstance(room, Constant):
-        return f"{room.name}{at}(f32 {len(room.data)})"
-    return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
-
-
-def record_times(forward, n, seconds=0.3):
-    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
-    several passes: float64 [records]."""
-    player = forward.player
-    rows = player.program.copy()
-    rows[:, WAIT // 8] = 1  # so that each can be played by itself
-    forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
-    best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
-    while not np.isfinite(best).all() or time.perf_counter() < end:
-        for i in range(len(rows)):
-            start = time.perf_counter()
-            player.run(rows[i : i + 1])
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
+def part_bytes(part, kind, positions):
+    """Bytes of what a layer keeps of one sequence of so many positions."""
+    if part.cut:
+        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
+    return 4 * part.numbers
 
 
 # -----------------------------------------------------------------------------
@@ -2270,7 +2159,7 @@ class Workers:
 
 # -----------------------------------------------------------------------------
 # twofile/program/program.py
-# A forward as data: records, checked to stay inside their rooms.
+# A forward as data: records, checked to stay inside their rooms; as text.
 
 class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
@@ -2414,6 +2303,50 @@ class Program:
         rows = np.array([record.words() for record in self.records], np.int64)
         rows[:, FN // 8] = [address[record.kernel.name] for record in self.records]
         return rows
+
+
+def listing(program):
+    """[(place, kernel, operands)] of every record, as text. Of an operand in a room: its name, the
+    byte where it begins if not 0, [bytes from row to row]; of a tensor: name, type, shape."""
+    return [(r.place, r.kernel.name, " ".join(operand_texts(r))) for r in program.records]
+
+
+def operand_texts(record):
+    """name=value of what a record gives its kernel; what is absent is left out."""
+    for name, operand in record.kernel.operands.declared.items():
+        value = record.given.get(name)
+        if isinstance(operand, Real):
+            yield f"{name}={value:.6g}"
+        elif isinstance(operand, Number):
+            yield f"{name}={int(value)}"
+        elif value is not None:
+            yield f"{name}={place_text(operand, value)}"
+
+
+def place_text(operand, place):
+    room, at = place.room, f"+{place.at}" if place.at else ""
+    if isinstance(room, Mapped):
+        tensor = room.tensor
+        return f"{room.name}{at}({tensor.dtype} {'x'.join(map(str, tensor.shape))})"
+    if isinstance(room, Constant):
+        return f"{room.name}{at}(f32 {len(room.data)})"
+    return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
+
+
+def record_times(forward, n, seconds=0.3):
+    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
+    several passes: float64 [records]."""
+    player = forward.player
+    rows = player.program.copy()
+    rows[:, WAIT // 8] = 1  # so that each can be played by itself
+    forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
+    best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
+    while not np.isfinite(best).all() or time.perf_counter() < end:
+        for i in range(len(rows)):
+            start = time.perf_counter()
+            player.run(rows[i : i + 1])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
 
 
 # ===== what is compiled
@@ -3155,8 +3088,8 @@ convolution_gated = Kernel("convolution_gated", lambda machine: convolution(True
 
 
 # -----------------------------------------------------------------------------
-# twofile/kernels/exact.py
-# e^x in float64 of + and * alone.
+# twofile/kernels/pick.py
+# The choice of a token; e^x in float64, the same everywhere.
 
 EXP = tuple(1 / math.factorial(k) for k in range(14, -1, -1))
 
@@ -3171,6 +3104,101 @@ def exp64(x):
     for c in EXP:
         y = y * r + c
     return y * power_of_two(n)
+
+
+# The block that pick() needs beside the logits: its settings, then for the k best their values
+# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
+# settings by their names in RULES, float64 each; so is the coin. k is an int64.
+ACTING = "temperature", "top_p", "min_p"
+SETTINGS = *ACTING, "coin", "k"
+OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
+PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
+
+
+@inline
+def insert(values, ids, found, k, value, i):
+    """Put value in its place among the found best, equals by index; -> how many there are now."""
+    if found == k and not value > peek_f32(values + 4 * (k - 1)):
+        return found
+    at = min(found, k - 1)
+    while at > 0 and value > peek_f32(values + 4 * (at - 1)):
+        poke_f32(values + 4 * at, peek_f32(values + 4 * (at - 1)))
+        poke_i32(ids + 4 * at, peek_i32(ids + 4 * (at - 1)))
+        at -= 1
+    poke_f32(values + 4 * at, value)
+    poke_i32(ids + 4 * at, np.int32(i))
+    return min(found + 1, k)
+
+
+@inline
+def four_largest(p):
+    return largest(larger(larger(load(p), load(p + 64)), larger(load(p + 128), load(p + 192))))
+
+
+@inline
+def best(logits, n, k, values, ids):
+    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
+    reach the best so far."""
+    found, most = 0, zeros1()
+    for i in range(0, n - 15, 16):
+        most = larger(most, magnitude(load(logits + 4 * i)))
+    limit = largest(most)
+    for i in range(n // 16 * 16, n):
+        limit += np.float32(0) * peek_f32(logits + 4 * i)  # no change, or NaN
+    if not limit < np.float32(np.inf):
+        return -1
+    start = 0
+    while start < n:
+        end = min(start + 64, n)
+        if (
+            end - start < 64
+            or found < k
+            or four_largest(logits + 4 * start) > peek_f32(values + 4 * (k - 1))
+        ):
+            for i in range(start, end):
+                found = insert(values, ids, found, k, peek_f32(logits + 4 * i), i)
+        start = end
+    return found
+
+
+@inline
+def drawn(block, values, sums, n):
+    """Which of n values in falling order is chosen: top-p, min-p, temperature, then the coin."""
+    top, count, total = np.float64(peek_f32(values)), n, 0.0
+    for i in range(n):
+        total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
+        poke_f64(sums + 8 * i, total)
+    if peek_f64(block + PICK.top_p) < 1.0:
+        count = 1
+        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
+            count += 1
+    total = 0.0
+    for i in range(count):
+        below = np.float64(peek_f32(values + 4 * i)) - top
+        if exp64(below) < peek_f64(block + PICK.min_p):
+            count = i
+            break
+        total += exp64(below / peek_f64(block + PICK.temperature))
+        poke_f64(sums + 8 * i, total)
+    for i in range(count):
+        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
+            return i
+    return count - 1
+
+
+@kernel()
+def pick(logits, n, block, ready):
+    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
+    the block already."""
+    k = peek(block + PICK.k)
+    values, ids = block + PICK.best, block + PICK.best + 4 * k
+    found = n if ready != 0 else best(logits, n, k, values, ids)
+    if found < 0:
+        return -1
+    at = 0
+    if peek_f64(block + PICK.temperature) != 0.0:
+        at = drawn(block, values, block + PICK.best + 8 * k, found)
+    return np.int64(peek_i32(ids + 4 * at))
 
 
 # -----------------------------------------------------------------------------
@@ -3284,7 +3312,7 @@ def delta(record, pas, t, threads):
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/weights.py
-# What each type of weights brings to a matmul, to experts and to embeddings.
+# What each type of weights brings to matmuls, experts and embeddings.
 
 def matrices(r):
     """Rows of weights of a record: of one matrix, or of all experts'."""
@@ -3453,10 +3481,6 @@ WEIGHTS = (
     Weights(Q4_0, weight_q4, tile_q4, signed_q4, 256),
 )
 
-
-# -----------------------------------------------------------------------------
-# twofile/kernels/embed.py
-# Rows of a matrix, by their numbers.
 
 EMBED = operands(
     "out [tokens, width] = gain * the rows of w that ids name, added to what stands there if add.",
@@ -3936,105 +3960,6 @@ def normed(name, centred):
 
 
 NORMS = normed("rmsnorm", False), normed("layernorm", True)  # by config.norms.centred
-
-
-# -----------------------------------------------------------------------------
-# twofile/kernels/pick.py
-# The choice of a token.
-
-# The block that pick() needs beside the logits: its settings, then for the k best their values
-# (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are
-# settings by their names in RULES, float64 each; so is the coin. k is an int64.
-ACTING = "temperature", "top_p", "min_p"
-SETTINGS = *ACTING, "coin", "k"
-OFFSETS = *range(0, 8 * len(SETTINGS), 8), padded(8 * len(SETTINGS), 64)
-PICK = namedtuple("Pick", (*SETTINGS, "best"))(*OFFSETS)  # in bytes, from the block's beginning
-
-
-@inline
-def insert(values, ids, found, k, value, i):
-    """Put value in its place among the found best, equals by index; -> how many there are now."""
-    if found == k and not value > peek_f32(values + 4 * (k - 1)):
-        return found
-    at = min(found, k - 1)
-    while at > 0 and value > peek_f32(values + 4 * (at - 1)):
-        poke_f32(values + 4 * at, peek_f32(values + 4 * (at - 1)))
-        poke_i32(ids + 4 * at, peek_i32(ids + 4 * (at - 1)))
-        at -= 1
-    poke_f32(values + 4 * at, value)
-    poke_i32(ids + 4 * at, np.int32(i))
-    return min(found + 1, k)
-
-
-@inline
-def four_largest(p):
-    return largest(larger(larger(load(p), load(p + 64)), larger(load(p + 128), load(p + 192))))
-
-
-@inline
-def best(logits, n, k, values, ids):
-    """The k largest of n, in order; -> how many, or -1 if one is not finite. 64 at a time: few
-    reach the best so far."""
-    found, most = 0, zeros1()
-    for i in range(0, n - 15, 16):
-        most = larger(most, magnitude(load(logits + 4 * i)))
-    limit = largest(most)
-    for i in range(n // 16 * 16, n):
-        limit += np.float32(0) * peek_f32(logits + 4 * i)  # no change, or NaN
-    if not limit < np.float32(np.inf):
-        return -1
-    start = 0
-    while start < n:
-        end = min(start + 64, n)
-        if (
-            end - start < 64
-            or found < k
-            or four_largest(logits + 4 * start) > peek_f32(values + 4 * (k - 1))
-        ):
-            for i in range(start, end):
-                found = insert(values, ids, found, k, peek_f32(logits + 4 * i), i)
-        start = end
-    return found
-
-
-@inline
-def drawn(block, values, sums, n):
-    """Which of n values in falling order is chosen: top-p, min-p, temperature, then the coin."""
-    top, count, total = np.float64(peek_f32(values)), n, 0.0
-    for i in range(n):
-        total += exp64(np.float64(peek_f32(values + 4 * i)) - top)
-        poke_f64(sums + 8 * i, total)
-    if peek_f64(block + PICK.top_p) < 1.0:
-        count = 1
-        while count < n and peek_f64(sums + 8 * (count - 1)) < peek_f64(block + PICK.top_p) * total:
-            count += 1
-    total = 0.0
-    for i in range(count):
-        below = np.float64(peek_f32(values + 4 * i)) - top
-        if exp64(below) < peek_f64(block + PICK.min_p):
-            count = i
-            break
-        total += exp64(below / peek_f64(block + PICK.temperature))
-        poke_f64(sums + 8 * i, total)
-    for i in range(count):
-        if peek_f64(sums + 8 * i) > peek_f64(block + PICK.coin) * total:
-            return i
-    return count - 1
-
-
-@kernel()
-def pick(logits, n, block, ready):
-    """The id chosen from n float32 logits, or -1 if one is not finite. ready: the n best stand in
-    the block already."""
-    k = peek(block + PICK.k)
-    values, ids = block + PICK.best, block + PICK.best + 4 * k
-    found = n if ready != 0 else best(logits, n, k, values, ids)
-    if found < 0:
-        return -1
-    at = 0
-    if peek_f64(block + PICK.temperature) != 0.0:
-        at = drawn(block, values, block + PICK.best + 8 * k, found)
-    return np.int64(peek_i32(ids + 4 * at))
 
 
 # -----------------------------------------------------------------------------
@@ -4606,7 +4531,7 @@ class DeltaRule(Kind):
 
 # -----------------------------------------------------------------------------
 # twofile/layers/feedforward.py
-# The feed-forward part of a layer: gate and up, an activation, down.
+# The feed-forward part of a layer, also as a mixture of experts.
 
 class FeedForward(Part):
     """One for all tokens; beside experts, the shared one's."""
@@ -4659,138 +4584,6 @@ def record_down(p, layer, hidden):
     activate(p, hidden, layer.down.cols, p.input(layer.down))
     p.join(layer.down, layer.fn2)
 
-
-# -----------------------------------------------------------------------------
-# twofile/layers/perlayer.py
-# What each layer gets of a token's own embedding for it (Gemma 3n and 4).
-
-class PerLayer(Part):
-    """Its tensors in each layer; those of the whole model are whole()."""
-
-    names = ("ple_gate", "ple_up", "pn")
-
-    def check(self, c):
-        width = c.perlayer.width if c.perlayer else 0
-        wide = c.shared.width if c.shared else 0
-        if wide and not c.shared.layers or width % 16 or c.n_layers * width > 1 << 22:
-            found = f"ffn_dim2 is {wide}, ple_dim {width}"
-            raise ModelError(f"{found}, expected shared layers, whole blocks; export again")
-        if width and (c.experts or c.ffn.act == CLAMPED):
-            found = "embeddings of layers beside experts are not run by this version"
-            raise ModelError(f"{found}; use a newer run.py")
-
-    def whole(self, c):
-        """The slots of the model's own tensors: every layer's part of a token's embedding."""
-        if not c.perlayer:
-            return []
-        width, wide = c.perlayer.width, c.n_layers * c.perlayer.width
-        return [
-            Slot("ple_embed", (c.vocab_size, wide), "matrix"),
-            Slot("ple_proj", (wide, c.dim), "matrix"),
-            Slot("ple_norm.w", (width,), "f32"),
-        ]
-
-    def tensors(self, c, i):
-        if not c.perlayer:
-            return []
-        width = c.perlayer.width
-        return [
-            Slot(f"l{i}.ple_gate", (width, c.dim), "matrix"),
-            Slot(f"l{i}.ple_up", (c.dim, width), "matrix"),
-            *norm_slots(c, f"l{i}.pn"),
-        ]
-
-
-def per_layer_room(p):
-    """A token's row: room for the first layer's gate, then what each layer gets."""
-    c = p.config
-    return p.rows("ple", 4 * padded((c.n_layers + 1) * c.perlayer.width, GROUP))
-
-
-def record_embeddings(p, model):
-    """What each layer gets of the tokens."""
-    c, width = p.config, p.config.perlayer.width
-    to = per_layer_room(p).columns(width)
-    p.convert(p.x, model.ple_proj)
-    p.matmul(to, model.ple_proj, gain=c.dim**-0.5)
-    weight = p.constant("ple_norm.w", np.tile(model.ple_norm.floats() * 0.5**0.5, c.n_layers))
-    more = {"heads": c.n_layers, "width": width, "eps": c.norms.eps}
-    p.add(headnorm, x=to, weight=weight, **more)
-    more = {"width": c.n_layers * width, "gain": (width / 2) ** 0.5, "add": 1, "ids": TOKENS}
-    p.add(EMBEDS[model.ple_embed.type], out=to, **more, **p.weights(model.ple_embed))
-
-
-def record_embedding(p, layer):
-    """The stream += the layer's part of the embeddings, by a gate that the stream opens, put where
-    the part of the layer before was."""
-    at = per_layer_room(p).columns(layer.index * p.config.perlayer.width)
-    p.convert(p.x, layer.ple_gate)
-    p.matmul(at, layer.ple_gate)
-    activate(p, at, p.config.perlayer.width, p.input(layer.ple_up))
-    p.join(layer.ple_up, layer.pn)
-
-
-# -----------------------------------------------------------------------------
-# twofile/layers/ends.py
-# Where a forward begins and ends: the embedding, the output.
-
-def check_output(c):
-    if c.output.bias > c.output.own:
-        raise ModelError("flags or rope tables that cannot be together; export again")
-
-
-def embedding_tensors(c):
-    """[Slot] of what comes before the layers, but for embeddings of layers."""
-    return [
-        Slot("embed", (c.vocab_size, c.dim), "matrix"),
-        *([Slot("positions", (c.max_ctx, c.dim), "matrix")] if c.embedding.positions else []),
-        *norm_slots(c, "embed_norm", c.embedding.norm),
-    ]
-
-
-def output_tensors(c):
-    """[Slot] of what comes behind the layers."""
-    head = matrix_slots("head", (c.vocab_size, c.dim), c.output.bias) if c.output.own else []
-    inside = [Slot("tokenizer", (0,), "u8")] if c.tokenizer else []
-    return [*norm_slots(c, "out_norm"), *head, *inside]
-
-
-def record_begin(p, model):
-    """Rows of the embedding, by tokens and perhaps by positions, normed; the angles."""
-    c = p.config
-    first = p.branch if model.embed_norm else p.x
-    take_rows(p, first, model.embed, TOKENS, c.embedding.scale or 1.0)
-    if model.positions:
-        take_rows(p, p.x, model.positions, POSITIONS, 1.0)
-    record_angles(p, model)
-    if model.embed_norm:
-        p.norm(first, model.embed_norm, out=p.x)
-    if c.perlayer:
-        record_embeddings(p, model)
-
-
-def take_rows(p, out, matrix, ids, gain):
-    """out = rows of a matrix, those of tokens; or += those of positions."""
-    more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
-    kernel = EMBEDS[matrix.type]
-    p.add(kernel, out=out, wait=False, **more, **p.weights(matrix))  # each thread has its columns,
-    # in both; what comes next waits
-
-
-def record_end(p, model, ids):
-    """The logits of the wanted tokens; ids: the Room of the pass's rows of ids."""
-    c, head = p.config, model.head or model.embed
-    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * 3))
-    logits = p.rows("logits", 4 * padded(c.vocab_size, 16), WANTED_MAX)
-    p.matmul(logits, head, gain=c.output.scale or 1.0, count=N_WANTED)
-    if c.output.cap:
-        p.add(softcap, N_WANTED, x=logits, width=c.vocab_size, gain=c.output.cap)
-    return logits
-
-
-# -----------------------------------------------------------------------------
-# twofile/layers/experts.py
-# The feed-forward part as a mixture of experts.
 
 class Experts(Part):
     """Of every layer, if the config has experts."""
@@ -4871,8 +4664,227 @@ def spread(p, matrix, tables):
 
 
 # -----------------------------------------------------------------------------
+# twofile/layers/ends.py
+# Where a forward begins and ends; what layers get of tokens directly.
+
+class PerLayer(Part):
+    """Its tensors in each layer; those of the whole model are whole()."""
+
+    names = ("ple_gate", "ple_up", "pn")
+
+    def check(self, c):
+        width = c.perlayer.width if c.perlayer else 0
+        wide = c.shared.width if c.shared else 0
+        if wide and not c.shared.layers or width % 16 or c.n_layers * width > 1 << 22:
+            found = f"ffn_dim2 is {wide}, ple_dim {width}"
+            raise ModelError(f"{found}, expected shared layers, whole blocks; export again")
+        if width and (c.experts or c.ffn.act == CLAMPED):
+            found = "embeddings of layers beside experts are not run by this version"
+            raise ModelError(f"{found}; use a newer run.py")
+
+    def whole(self, c):
+        """The slots of the model's own tensors: every layer's part of a token's embedding."""
+        if not c.perlayer:
+            return []
+        width, wide = c.perlayer.width, c.n_layers * c.perlayer.width
+        return [
+            Slot("ple_embed", (c.vocab_size, wide), "matrix"),
+            Slot("ple_proj", (wide, c.dim), "matrix"),
+            Slot("ple_norm.w", (width,), "f32"),
+        ]
+
+    def tensors(self, c, i):
+        if not c.perlayer:
+            return []
+        width = c.perlayer.width
+        return [
+            Slot(f"l{i}.ple_gate", (width, c.dim), "matrix"),
+            Slot(f"l{i}.ple_up", (c.dim, width), "matrix"),
+            *norm_slots(c, f"l{i}.pn"),
+        ]
+
+
+def per_layer_room(p):
+    """A token's row: room for the first layer's gate, then what each layer gets."""
+    c = p.config
+    return p.rows("ple", 4 * padded((c.n_layers + 1) * c.perlayer.width, GROUP))
+
+
+def record_embeddings(p, model):
+    """What each layer gets of the tokens."""
+    c, width = p.config, p.config.perlayer.width
+    to = per_layer_room(p).columns(width)
+    p.convert(p.x, model.ple_proj)
+    p.matmul(to, model.ple_proj, gain=c.dim**-0.5)
+    weight = p.constant("ple_norm.w", np.tile(model.ple_norm.floats() * 0.5**0.5, c.n_layers))
+    more = {"heads": c.n_layers, "width": width, "eps": c.norms.eps}
+    p.add(headnorm, x=to, weight=weight, **more)
+    more = {"width": c.n_layers * width, "gain": (width / 2) ** 0.5, "add": 1, "ids": TOKENS}
+    p.add(EMBEDS[model.ple_embed.type], out=to, **more, **p.weights(model.ple_embed))
+
+
+def record_embedding(p, layer):
+    """The stream += the layer's part of the embeddings, by a gate that the stream opens, put where
+    the part of the layer before was."""
+    at = per_layer_room(p).columns(layer.index * p.config.perlayer.width)
+    p.convert(p.x, layer.ple_gate)
+    p.matmul(at, layer.ple_gate)
+    activate(p, at, p.config.perlayer.width, p.input(layer.ple_up))
+    p.join(layer.ple_up, layer.pn)
+
+
+def check_output(c):
+    if c.output.bias > c.output.own:
+        raise ModelError("flags or rope tables that cannot be together; export again")
+
+
+def embedding_tensors(c):
+    """[Slot] of what comes before the layers, but for embeddings of layers."""
+    return [
+        Slot("embed", (c.vocab_size, c.dim), "matrix"),
+        *([Slot("positions", (c.max_ctx, c.dim), "matrix")] if c.embedding.positions else []),
+        *norm_slots(c, "embed_norm", c.embedding.norm),
+    ]
+
+
+def output_tensors(c):
+    """[Slot] of what comes behind the layers."""
+    head = matrix_slots("head", (c.vocab_size, c.dim), c.output.bias) if c.output.own else []
+    inside = [Slot("tokenizer", (0,), "u8")] if c.tokenizer else []
+    return [*norm_slots(c, "out_norm"), *head, *inside]
+
+
+def record_begin(p, model):
+    """Rows of the embedding, by tokens and perhaps by positions, normed; the angles."""
+    c = p.config
+    first = p.branch if model.embed_norm else p.x
+    take_rows(p, first, model.embed, TOKENS, c.embedding.scale or 1.0)
+    if model.positions:
+        take_rows(p, p.x, model.positions, POSITIONS, 1.0)
+    record_angles(p, model)
+    if model.embed_norm:
+        p.norm(first, model.embed_norm, out=p.x)
+    if c.perlayer:
+        record_embeddings(p, model)
+
+
+def take_rows(p, out, matrix, ids, gain):
+    """out = rows of a matrix, those of tokens; or += those of positions."""
+    more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
+    kernel = EMBEDS[matrix.type]
+    p.add(kernel, out=out, wait=False, **more, **p.weights(matrix))  # each thread has its columns,
+    # in both; what comes next waits
+
+
+def record_end(p, model, ids):
+    """The logits of the wanted tokens; ids: the Room of the pass's rows of ids."""
+    c, head = p.config, model.head or model.embed
+    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * 3))
+    logits = p.rows("logits", 4 * padded(c.vocab_size, 16), WANTED_MAX)
+    p.matmul(logits, head, gain=c.output.scale or 1.0, count=N_WANTED)
+    if c.output.cap:
+        p.add(softcap, N_WANTED, x=logits, width=c.vocab_size, gain=c.output.cap)
+    return logits
+
+
+# -----------------------------------------------------------------------------
+# twofile/layers/recorder.py
+# A program that knows what layers are made of: matrices, norms, the stream.
+
+class Recorder(Program):
+    """A Program for one model. x: the residual stream; branch: what is normed before it joins;
+    cache: what layers keep of the tokens before."""
+
+    def __init__(self, config, sizes, kind, kept):
+        super().__init__(sizes)
+        self.config, self.cache = config, Cache(self, kind, kept)
+        self.x, self.branch = self.floats("x", config.dim), self.floats("branch", config.dim)
+
+    def floats(self, name, width, many=CHUNK):
+        """A shared room for rows of so many float32."""
+        return self.rows(name, 4 * padded(width, GROUP), many)
+
+    def pairs(self, name, width):
+        """As floats, for a row for each pair of token and expert."""
+        return self.floats(name, width, self.sizes.pairs)
+
+    def vector(self, tensor, multiple=GROUP):
+        """The Place of a padded copy of a tensor of float32 numbers."""
+        return self.constant(tensor.name, tensor.data.view("<f4"), multiple)
+
+    def weights(self, matrix):
+        """The operands w, scales and cols of a matrix."""
+        scales = {"scales": Place(Mapped(matrix.scales))} if matrix.type.quantised else {}
+        return {"w": Place(Mapped(matrix.data)), "cols": matrix.type.columns(matrix.cols), **scales}
+
+    def input(self, *readers, pairs=False):
+        """Where the input of matrices goes: the operands of INPUT. pairs: of experts, by pair."""
+        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        places = {}
+        for matrix in readers:
+            cols = padded(matrix.cols, GROUP)
+            places["cols"] = cols
+            if matrix.type.quantised:
+                places["q"] = self.rows(named + "q", cols, many)
+                places["qs"] = self.rows(named + "qs", cols // GROUP * 4, many)
+                places["qc"] = self.rows(named + "qc", cols // GROUP * 4, many)
+            else:
+                places["out"] = self.rows(named + "xb", 4 * cols, many)
+        return places
+
+    def given(self, matrix, pairs=False):
+        """The operands of a matmul that say where its input is."""
+        places = self.input(matrix, pairs=pairs)
+        return {"x" if name == "out" else name: p for name, p in places.items() if name != "cols"}
+
+    def convert(self, x, *readers):
+        """x becomes the input of matrices."""
+        self.add(convert, x=x, **self.input(*readers))
+
+    def norm(self, x, norm, *readers, out=None, take=None):
+        """The normed x becomes the input of matrices, or is added to out. Without a norm: x
+        itself. take: the Place of the tokens to take; then there are as many rows as are wanted."""
+        if norm is None:
+            return self.convert(x, *readers)
+        to = self.input(*readers) if readers else {"out": out, "cols": out.step // 4}
+        self.normed(x, norm, False, to, take)
+
+    def normed(self, x, norm, adding, to, take=None):
+        """The record of a norm, as the config has them; adding: to what stands there."""
+        c = self.config
+        bias = norm.bias and self.vector(norm.bias)
+        more = {"take": take, "width": c.dim, "eps": c.norms.eps}
+        kernel, count = NORMS[c.norms.centred][adding], N_WANTED if take else N_TOKENS
+        self.add(kernel, count, x=x, weight=self.vector(norm.data), bias=bias, **more, **to)
+
+    def matmul(self, out, matrix, add=False, gain=1.0, count=N_TOKENS):
+        """out = gain * (matrix @ input + bias), or out += that."""
+        given = {**self.given(matrix), **self.weights(matrix)}
+        bias = matrix.bias and self.vector(matrix.bias, BLOCK)
+        rows = padded(matrix.rows, BLOCK)
+        kernel = MATMULS[matrix.type]
+        self.add(kernel, count, out=out, bias=bias, gain=gain, add=int(add), n_rows=rows, **given)
+
+    def experts(self, out, matrix, runs):
+        """Each pair's row of out = its expert's rows of matrix @ its input."""
+        n = self.config.experts.n
+        given = {**self.given(matrix, pairs=True), **self.weights(matrix), "experts": n}
+        biases = matrix.bias and self.vector(matrix.bias, BLOCK)
+        more = {"gain": 1.0, "n_rows": matrix.rows // n, "runs": runs, "biases": biases}
+        self.add(EXPERT_MATMULS[matrix.type], N_PAIRS, out=out, **more, **given)
+
+    def join(self, matrix, norm):
+        """The stream += matrix @ its input, normed if there is such a norm."""
+        if norm is None:
+            return self.matmul(self.x, matrix, add=True, gain=self.config.resid_scale or 1.0)
+        self.matmul(self.branch, matrix)
+        to = {"out": self.x, "cols": self.x.step // 4}
+        self.normed(self.branch, norm, True, to)
+
+
+# -----------------------------------------------------------------------------
 # twofile/layers/stack.py
-# A whole model: its tensors, what its config may say, its forward.
+# A whole model: its tensors by name, what its config may say, its forward.
 
 KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by their numbers
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
@@ -5003,10 +5015,6 @@ def record_layer(p, layer, row):
         p.add(scale, x=p.x, width=c.dim, gain=float(layer.scale.floats()[0]))
 
 
-# -----------------------------------------------------------------------------
-# twofile/layers/bound.py
-# Names of tensors become matrices and vectors, once: recorders see no names.
-
 def bind(c, tensors):
     """{name: Tensor} -> the model's own matrices and vectors by name, None for those that are not
     there; layers: likewise of each layer, with its index, kind, window and rope_id; tensors."""
@@ -5031,106 +5039,11 @@ def named_tensor(tensors, name):
     return Matrix(name, tensor.type, *tensor.shape, tensor, tensors.get(f"{name}.s"), bias)
 
 
-# -----------------------------------------------------------------------------
-# twofile/layers/recorder.py
-# A program that knows what layers are made of: matrices, norms, the stream.
-
-class Recorder(Program):
-    """A Program for one model. x: the residual stream; branch: what is normed before it joins;
-    cache: what layers keep of the tokens before."""
-
-    def __init__(self, config, sizes, kind, kept):
-        super().__init__(sizes)
-        self.config, self.cache = config, Cache(self, kind, kept)
-        self.x, self.branch = self.floats("x", config.dim), self.floats("branch", config.dim)
-
-    def floats(self, name, width, many=CHUNK):
-        """A shared room for rows of so many float32."""
-        return self.rows(name, 4 * padded(width, GROUP), many)
-
-    def pairs(self, name, width):
-        """As floats, for a row for each pair of token and expert."""
-        return self.floats(name, width, self.sizes.pairs)
-
-    def vector(self, tensor, multiple=GROUP):
-        """The Place of a padded copy of a tensor of float32 numbers."""
-        return self.constant(tensor.name, tensor.data.view("<f4"), multiple)
-
-    def weights(self, matrix):
-        """The operands w, scales and cols of a matrix."""
-        scales = {"scales": Place(Mapped(matrix.scales))} if matrix.type.quantised else {}
-        return {"w": Place(Mapped(matrix.data)), "cols": matrix.type.columns(matrix.cols), **scales}
-
-    def input(self, *readers, pairs=False):
-        """Where the input of matrices goes: the operands of INPUT. pairs: of experts, by pair."""
-        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
-        places = {}
-        for matrix in readers:
-            cols = padded(matrix.cols, GROUP)
-            places["cols"] = cols
-            if matrix.type.quantised:
-                places["q"] = self.rows(named + "q", cols, many)
-                places["qs"] = self.rows(named + "qs", cols // GROUP * 4, many)
-                places["qc"] = self.rows(named + "qc", cols // GROUP * 4, many)
-            else:
-                places["out"] = self.rows(named + "xb", 4 * cols, many)
-        return places
-
-    def given(self, matrix, pairs=False):
-        """The operands of a matmul that say where its input is."""
-        places = self.input(matrix, pairs=pairs)
-        return {"x" if name == "out" else name: p for name, p in places.items() if name != "cols"}
-
-    def convert(self, x, *readers):
-        """x becomes the input of matrices."""
-        self.add(convert, x=x, **self.input(*readers))
-
-    def norm(self, x, norm, *readers, out=None, take=None):
-        """The normed x becomes the input of matrices, or is added to out. Without a norm: x
-        itself. take: the Place of the tokens to take; then there are as many rows as are wanted."""
-        if norm is None:
-            return self.convert(x, *readers)
-        to = self.input(*readers) if readers else {"out": out, "cols": out.step // 4}
-        self.normed(x, norm, False, to, take)
-
-    def normed(self, x, norm, adding, to, take=None):
-        """The record of a norm, as the config has them; adding: to what stands there."""
-        c = self.config
-        bias = norm.bias and self.vector(norm.bias)
-        more = {"take": take, "width": c.dim, "eps": c.norms.eps}
-        kernel, count = NORMS[c.norms.centred][adding], N_WANTED if take else N_TOKENS
-        self.add(kernel, count, x=x, weight=self.vector(norm.data), bias=bias, **more, **to)
-
-    def matmul(self, out, matrix, add=False, gain=1.0, count=N_TOKENS):
-        """out = gain * (matrix @ input + bias), or out += that."""
-        given = {**self.given(matrix), **self.weights(matrix)}
-        bias = matrix.bias and self.vector(matrix.bias, BLOCK)
-        rows = padded(matrix.rows, BLOCK)
-        kernel = MATMULS[matrix.type]
-        self.add(kernel, count, out=out, bias=bias, gain=gain, add=int(add), n_rows=rows, **given)
-
-    def experts(self, out, matrix, runs):
-        """Each pair's row of out = its expert's rows of matrix @ its input."""
-        n = self.config.experts.n
-        given = {**self.given(matrix, pairs=True), **self.weights(matrix), "experts": n}
-        biases = matrix.bias and self.vector(matrix.bias, BLOCK)
-        more = {"gain": 1.0, "n_rows": matrix.rows // n, "runs": runs, "biases": biases}
-        self.add(EXPERT_MATMULS[matrix.type], N_PAIRS, out=out, **more, **given)
-
-    def join(self, matrix, norm):
-        """The stream += matrix @ its input, normed if there is such a norm."""
-        if norm is None:
-            return self.matmul(self.x, matrix, add=True, gain=self.config.resid_scale or 1.0)
-        self.matmul(self.branch, matrix)
-        to = {"out": self.x, "cols": self.x.step // 4}
-        self.normed(self.branch, norm, True, to)
-
-
 # ===== a model that runs, and text
 
 # -----------------------------------------------------------------------------
 # twofile/modelfile.py
-# A model file, checked and mapped.
+# A model file, checked and mapped; what it says of itself.
 
 class ModelFile(NamedTuple):
     """A checked and mapped model.bin. tensors: {name: Tensor}; model_id: hex; size: bytes."""
@@ -5289,6 +5202,48 @@ def verify(model):
                 raise ModelError(f"{found}, expected finite numbers; export again")
 
 
+def sampling_said(config):
+    """The fields of Sampling that a model's makers chose, as {name: number}."""
+    said = {
+        "temperature": config.sampling.temperature,
+        "top_p": config.sampling.top_p,
+        "top_k": config.sampling.top_k,
+    }
+    return {name: round(value, 6) for name, value in said.items() if value}
+
+
+def about(file, n_ctx, kept, tokenizer):
+    """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
+    cache of so many positions. tokenizer: its Tokenizer, or None."""
+    c = file.config
+    slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
+    learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
+    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
+    return {
+        "file": file.path,
+        "bytes": file.size,
+        "model_id": file.model_id,
+        "architecture": printable(c.arch_tag),
+        "parameters": sum(math.prod(slot.shape) for slot in learned),
+        "type": "/".join(sorted(types)),
+        "dim": c.dim,
+        "layers": c.n_layers,
+        "heads": c.heads.n,
+        "kv_heads": c.heads.kv,
+        "head_dim": c.heads.size,
+        "ffn_dim": c.ffn.width,
+        "vocab_size": c.vocab_size,
+        "max_ctx": c.max_ctx,
+        "ctx": n_ctx,
+        "memory_at_ctx": file.size + kept,
+        "kv_bytes_at_ctx": kept,
+        "sampling": sampling_said(c) or None,
+        "tokenizer": tokenizer and tokenizer.sha256.hex(),
+        "chat": tokenizer and tokenizer.chat_form(),
+        "note": printable(file.note),
+    }
+
+
 # -----------------------------------------------------------------------------
 # twofile/forward.py
 # A model ready to run: recorded once, played for every pass.
@@ -5393,41 +5348,41 @@ def has_states(c):
 
 
 # -----------------------------------------------------------------------------
-# twofile/tokenizer/compose.py
-# Unicode's form C, in time also for long texts.
-
-LONG = 4096  # characters of a text that is worth a search for what makes it quick
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
-    marks: in a long text they are put in order first, which changes nothing."""
-    from unicodedata import normalize
-
-    if len(text) > LONG and not text.isascii():
-        text = runs_of_marks().sub(in_order, text)
-    return normalize("NFC", text)
-
-
-@functools.cache
-def runs_of_marks():
-    """A pattern for long runs of combining marks."""
-    from unicodedata import combining, normalize
-
-    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
-    return re.compile(f"[{''.join(marks)}]{{64,}}")
-
-
-def in_order(m):
-    """The marks of a match, decomposed, in their canonical order."""
-    from unicodedata import combining, normalize
-
-    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
-
-
-# -----------------------------------------------------------------------------
 # twofile/tokenizer/file.py
-# The sections of a tokenizer.bin.
+# A tokenizer.bin, section by section; a conversation in its pieces.
+
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
+
+
+def chat_parts(messages, pieces, strips):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
+
+    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
+    another order of roles.
+    """
+    roles = [
+        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
+        for m in messages
+    ]
+    system = roles[:1] == ["system"]
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles[:9])) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        right, left = divmod(strips[m["role"]], 3)
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -5557,7 +5512,48 @@ def tokenizer_tests(raw):
 
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/splits.py
-# How text is cut before merging.
+# How text is cut before merging: user-defined tokens, then patterns.
+
+WHITE = re.compile(r"\s*")
+
+
+class UserTokens:
+    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
+
+    def __init__(self, file):
+        self.types = file.types
+        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
+        self.pieces = [file.pieces[i] for i in found]
+        if found and max(map(len, self.pieces)) > USER_MAX:
+            what = f"a user-defined token is longer than {USER_MAX} bytes"
+            raise ModelError(f"{what}; export it again")
+        self.ids, lengths = {}, {}
+        for i, piece in zip(found, self.pieces):
+            text = piece.decode("utf-8", "replace")
+            self.ids.setdefault(text, i)
+            lengths.setdefault(text[0], set()).add(len(text))
+        # a dictionary for each length, not one large expression: the time must not grow with their
+        # number; the longest first
+        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
+        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+
+    def split(self, text):
+        """text -> [what is between, id of a user-defined token, …], the longest at each place,
+        without the white space that it takes."""
+        parts, at, i = [], 0, 0
+        while self.starts and (m := self.starts.search(text, i)):
+            i = m.start()
+            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
+            if size:
+                token = self.ids[text[i : i + size]]
+                before = text[at:i]
+                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
+                at = i + size
+                if self.types[token] & RSTRIP:
+                    at = WHITE.match(text, at).end()
+            i = max(i + 1, at)
+        return [*parts, text[at:]]
+
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
@@ -5757,7 +5753,36 @@ def read_classes(raw):
 
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/merges.py
-# A word becomes ids, by merging its neighbours.
+# Words become ids by merging neighbours; text in Unicode's form C.
+
+LONG = 4096  # characters of a text that is worth a search for what makes it quick
+
+
+def composed(text):
+    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
+    marks: in a long text they are put in order first, which changes nothing."""
+    from unicodedata import normalize
+
+    if len(text) > LONG and not text.isascii():
+        text = runs_of_marks().sub(in_order, text)
+    return normalize("NFC", text)
+
+
+@functools.cache
+def runs_of_marks():
+    """A pattern for long runs of combining marks."""
+    from unicodedata import combining, normalize
+
+    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
+    return re.compile(f"[{''.join(marks)}]{{64,}}")
+
+
+def in_order(m):
+    """The marks of a match, decomposed, in their canonical order."""
+    from unicodedata import combining, normalize
+
+    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
+
 
 WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
 
@@ -5890,8 +5915,8 @@ def merge_neighbours(parts, rank):
 
 
 # -----------------------------------------------------------------------------
-# twofile/tokenizer/stream.py
-# Tokens in, whole characters out.
+# twofile/tokenizer/tokenizer.py
+# Text to ids and back; the tokenizer of a model.
 
 class TextStream:
     """Tokens in, whole characters out: a character may span several tokens. start: drop the space
@@ -5912,92 +5937,6 @@ class TextStream:
         """What is left at the end: U+FFFD for an unfinished character."""
         return self.decoder.decode(b"", final=True)
 
-
-# -----------------------------------------------------------------------------
-# twofile/tokenizer/template.py
-# A conversation as a chat template writes it.
-
-# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-STRIPS = ("", None, "\n")
-
-
-def chat_parts(messages, pieces, strips):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
-    contents in turn.
-
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
-    another order of roles.
-    """
-    roles = [
-        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
-        for m in messages
-    ]
-    system = roles[:1] == ["system"]
-    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
-    if roles[system:] != turns or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles[:9])) or "none"
-        wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
-    if system and pieces.get("system") is None:
-        found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
-    out = [pieces["system" if system else "first"]]
-    for i, m in enumerate(messages):
-        right, left = divmod(strips[m["role"]], 3)
-        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
-        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
-    return out
-
-
-# -----------------------------------------------------------------------------
-# twofile/tokenizer/users.py
-# User-defined tokens, which are searched for in text.
-
-WHITE = re.compile(r"\s*")
-
-
-class UserTokens:
-    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
-
-    def __init__(self, file):
-        self.types = file.types
-        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
-        self.pieces = [file.pieces[i] for i in found]
-        if found and max(map(len, self.pieces)) > USER_MAX:
-            what = f"a user-defined token is longer than {USER_MAX} bytes"
-            raise ModelError(f"{what}; export it again")
-        self.ids, lengths = {}, {}
-        for i, piece in zip(found, self.pieces):
-            text = piece.decode("utf-8", "replace")
-            self.ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
-        # a dictionary for each length, not one large expression: the time must not grow with their
-        # number; the longest first
-        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
-        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-
-    def split(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place,
-        without the white space that it takes."""
-        parts, at, i = [], 0, 0
-        while self.starts and (m := self.starts.search(text, i)):
-            i = m.start()
-            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
-            if size:
-                token = self.ids[text[i : i + size]]
-                before = text[at:i]
-                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
-        return [*parts, text[at:]]
-
-
-# -----------------------------------------------------------------------------
-# twofile/tokenizer/tokenizer.py
-# Text to ids and back.
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
@@ -6147,10 +6086,6 @@ class Tokenizer:
         return "".join([stream.push(i) for i in ids]) + stream.flush()
 
 
-# -----------------------------------------------------------------------------
-# twofile/tokenizer/find.py
-# Which tokenizer a model has.
-
 def find_tokenizer(file, path=None):
     """The Tokenizer at path, or else the one inside the model file (of open_model), or beside it;
     None if the model was exported without one. Raises ModelError if it is another model's."""
@@ -6183,6 +6118,20 @@ def find_tokenizer(file, path=None):
 # -----------------------------------------------------------------------------
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
+
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def likeliest(chances, n):
+    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
+    if not n:
+        return np.zeros((*chances.shape[:-1], 0), np.int64)
+    return np.argsort(-chances, kind="stable")[..., :n]
+
 
 class Rule(NamedTuple):
     """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
@@ -6280,26 +6229,8 @@ class Sampler:
 
 
 # -----------------------------------------------------------------------------
-# twofile/chances.py
-# Logits become chances.
-
-def log_softmax(logits):
-    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def likeliest(chances, n):
-    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
-    if not n:
-        return np.zeros((*chances.shape[:-1], 0), np.int64)
-    return np.argsort(-chances, kind="stable")[..., :n]
-
-
-# -----------------------------------------------------------------------------
-# twofile/answers.py
-# What was written, as OpenAI's objects.
+# twofile/writer.py
+# One text in the making, and the objects that tell of it.
 
 def completion(w, echo=""):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
@@ -6371,10 +6302,6 @@ def chat_completion(value):
     choice["message"] = {"role": "assistant", "content": choice.pop("text")}
     return value | {"object": "chat.completion"}
 
-
-# -----------------------------------------------------------------------------
-# twofile/writer.py
-# One text in the making.
 
 @dataclass(frozen=True)
 class Chunk:
@@ -6575,7 +6502,7 @@ def line_seed(seed, name):
 
 # -----------------------------------------------------------------------------
 # twofile/engine.py
-# A model file on this machine: what it takes to run, and who runs it.
+# A model file on this machine: what it takes to run, and its prompts.
 
 class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
@@ -6667,9 +6594,73 @@ class Engine:
         return n if not self.recurrent or n == len(ids) else 0
 
 
+class Prompts:
+    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
+
+    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+
+    def need_tokenizer(self):
+        """The tokenizer, or a ModelError."""
+        if self.tokenizer is None:
+            raise ModelError(
+                f"{self.engine.name}: exported without a tokenizer; "
+                "expected one to read text; give ids, or -z FILE"
+            )
+        return self.tokenizer
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        least = -(-len(text) // longest) if longest else 1
+        if least > n_ctx:
+            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+        return text
+
+    def tokenize(self, text, add_bos=True):
+        """text -> ids, of any length."""
+        return self.need_tokenizer().encode(text, add_bos)
+
+    def conversation(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins."""
+        for m in messages if isinstance(messages, list) else ():
+            if isinstance(m, dict) and isinstance(m.get("content"), str):
+                self.short(m["content"])
+        return self.need_tokenizer().encode_chat(messages)
+
+    def prompt(self, given):
+        """str or ids -> ids, at least one and no more than the context has room for."""
+        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
+
+    def check(self, ids):
+        """ids as a list of int."""
+        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
+        n_vocab = self.engine.file.config.vocab_size
+        wrong = [i for i in ids if not 0 <= i < n_vocab]
+        if not ids or wrong or len(ids) > n_ctx:
+            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
+            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
+            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return ids
+
+    def begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self.need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            what = f"{self.engine.name}: no begin and no end token"
+            raise ModelError(f"{what}, expected one; give a context")
+        return found
+
+
 # -----------------------------------------------------------------------------
 # twofile/session.py
-# One text in the cache.
+# One text in the cache: read, written, taken back, kept on disk.
 
 class Session:
     """One text in the cache of a Forward of an Engine: what is read again is not computed again.
@@ -6794,72 +6785,91 @@ class Session:
         return fed, states or list(self.forward.state(0))
 
 
-# -----------------------------------------------------------------------------
-# twofile/prompts.py
-# What a user gives becomes ids that fit.
+CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
+# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
 
-class Prompts:
-    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
 
-    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
-    """
+def cache_head(engine, n, digest):
+    """The header of a file of n positions, whose other bytes have that SHA-256."""
+    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
 
-    def __init__(self, engine, tokenizer):
-        self.engine, self.tokenizer = engine, tokenizer
 
-    def need_tokenizer(self):
-        """The tokenizer, or a ModelError."""
-        if self.tokenizer is None:
-            raise ModelError(
-                f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
-            )
-        return self.tokenizer
+def save_session(session, path, n=None):
+    """Write what a Session holds to a file; see Model.save_cache."""
+    fed, states = session.known(n)
+    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
+    parts = [part.tobytes() for part in parts]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    head = cache_head(session.engine, len(fed), digest.digest())
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            for part in (head, *parts):
+                f.write(part)
+        os.replace(temporary, path)
+    except OSError as e:
+        where = printable(str(path))
+        raise ModelError(
+            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
+        ) from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
 
-    def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before
-        it costs time or room."""
-        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
-        least = -(-len(text) // longest) if longest else 1
-        if least > n_ctx:
-            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
-        return text
 
-    def tokenize(self, text, add_bos=True):
-        """text -> ids, of any length."""
-        return self.need_tokenizer().encode(text, add_bos)
+def load_session(session, path, ids):
+    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return 0
+    engine, at = session.engine, CACHE_HEADER.size
+    n, raw = read_session(engine, path)
+    if n is None:
+        return 0
+    known = raw[at : at + 4 * n].view("<u4").tolist()
+    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
+    room, at = padded(n, KEYS), at + 4 * n
+    with session.lock:
+        forward = session.ready(len(ids))
+        session.forget()
+        for part in forward.cached(0, same):
+            heads, length, width = part.shape
+            size = heads * room * width
+            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
+            at += size
+        for part in forward.state(0):
+            part[:] = raw[at : at + len(part)]
+            at += len(part)
+        session.adopt(ids[:same])
+    return same
 
-    def conversation(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
-                self.short(m["content"])
-        return self.need_tokenizer().encode_chat(messages)
 
-    def prompt(self, given):
-        """str or ids -> ids, at least one and no more than the context has room for."""
-        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
-
-    def check(self, ids):
-        """ids as a list of int."""
-        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
-        n_vocab = self.engine.file.config.vocab_size
-        wrong = [i for i in ids if not 0 <= i < n_vocab]
-        if not ids or wrong or len(ids) > n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
-            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
-        return ids
-
-    def begin(self):
-        """The token that stands before a text's first: begin, or else end."""
-        t = self.need_tokenizer()
-        found = t.bos if t.bos is not None else t.eos
-        if found is None:
-            what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
-        return found
+def read_session(engine, path):
+    """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
+    is cut, changed or another model's. ModelError if it is no prompt cache at all."""
+    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
+    head = raw[:at].tobytes()
+    if head[:8] != CACHE_MAGIC:
+        raise ModelError(
+            f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
+            "give another name, it would be lost"
+        )
+    n, found = 0, b""
+    if len(head) == at:
+        *_, n, _, found = CACHE_HEADER.unpack(head)
+    digest = hashlib.sha256(raw[at:]).digest()
+    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
+        return None, raw
+    if head != cache_head(engine, n, digest):
+        engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    return n, raw
 
 
 # -----------------------------------------------------------------------------
@@ -7030,143 +7040,6 @@ class Scores:
             "n_ctx": n,
             "bits_per_byte": sum(nats) / math.log(2) / n_bytes,
         }
-
-
-# -----------------------------------------------------------------------------
-# twofile/promptcache.py
-# A session on disk.
-
-CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
-CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
-
-
-def cache_head(engine, n, digest):
-    """The header of a file of n positions, whose other bytes have that SHA-256."""
-    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
-    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
-
-
-def save_session(session, path, n=None):
-    """Write what a Session holds to a file; see Model.save_cache."""
-    fed, states = session.known(n)
-    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
-    parts = [part.tobytes() for part in parts]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    head = cache_head(session.engine, len(fed), digest.digest())
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as f:
-            for part in (head, *parts):
-                f.write(part)
-        os.replace(temporary, path)
-    except OSError as e:
-        where = printable(str(path))
-        raise ModelError(
-            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-        ) from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-
-
-def load_session(session, path, ids):
-    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
-    if not os.path.exists(path) or not os.path.getsize(path):
-        return 0
-    engine, at = session.engine, CACHE_HEADER.size
-    n, raw = read_session(engine, path)
-    if n is None:
-        return 0
-    known = raw[at : at + 4 * n].view("<u4").tolist()
-    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
-    room, at = padded(n, KEYS), at + 4 * n
-    with session.lock:
-        forward = session.ready(len(ids))
-        session.forget()
-        for part in forward.cached(0, same):
-            heads, length, width = part.shape
-            size = heads * room * width
-            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
-            at += size
-        for part in forward.state(0):
-            part[:] = raw[at : at + len(part)]
-            at += len(part)
-        session.adopt(ids[:same])
-    return same
-
-
-def read_session(engine, path):
-    """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
-    is cut, changed or another model's. ModelError if it is no prompt cache at all."""
-    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
-    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
-    raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
-    head = raw[:at].tobytes()
-    if head[:8] != CACHE_MAGIC:
-        raise ModelError(
-            f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
-            "give another name, it would be lost"
-        )
-    n, found = 0, b""
-    if len(head) == at:
-        *_, n, _, found = CACHE_HEADER.unpack(head)
-    digest = hashlib.sha256(raw[at:]).digest()
-    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
-        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
-        return None, raw
-    if head != cache_head(engine, n, digest):
-        engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
-        return None, raw
-    return n, raw
-
-
-# -----------------------------------------------------------------------------
-# twofile/about.py
-# What a model file says of itself.
-
-def sampling_said(config):
-    """The fields of Sampling that a model's makers chose, as {name: number}."""
-    said = {
-        "temperature": config.sampling.temperature,
-        "top_p": config.sampling.top_p,
-        "top_k": config.sampling.top_k,
-    }
-    return {name: round(value, 6) for name, value in said.items() if value}
-
-
-def about(file, n_ctx, kept, tokenizer):
-    """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
-    cache of so many positions. tokenizer: its Tokenizer, or None."""
-    c = file.config
-    slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
-    learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
-    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
-    return {
-        "file": file.path,
-        "bytes": file.size,
-        "model_id": file.model_id,
-        "architecture": printable(c.arch_tag),
-        "parameters": sum(math.prod(slot.shape) for slot in learned),
-        "type": "/".join(sorted(types)),
-        "dim": c.dim,
-        "layers": c.n_layers,
-        "heads": c.heads.n,
-        "kv_heads": c.heads.kv,
-        "head_dim": c.heads.size,
-        "ffn_dim": c.ffn.width,
-        "vocab_size": c.vocab_size,
-        "max_ctx": c.max_ctx,
-        "ctx": n_ctx,
-        "memory_at_ctx": file.size + kept,
-        "kv_bytes_at_ctx": kept,
-        "sampling": sampling_said(c) or None,
-        "tokenizer": tokenizer and tokenizer.sha256.hex(),
-        "chat": tokenizer and tokenizer.chat_form(),
-        "note": printable(file.note),
-    }
 
 
 # -----------------------------------------------------------------------------
@@ -7510,8 +7383,144 @@ def unprompted(settings):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/text.py
+# Text from outside, text for a terminal; the prompt.
+
+UNSEEN = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+
+
+def dump(value):
+    """One line of JSON as bytes; what could drive a terminal is escaped, to JSON the same."""
+    import json
+
+    escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
+    return UNSEEN.sub(escaped, json.dumps(value, ensure_ascii=False)).encode() + b"\n"
+
+
+TEXT_MAX = 1 << 27  # bytes of a prompt
+INVISIBLE = (
+    re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
+        "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
+        "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+    )
+)
+
+
+def read_text(path):
+    """The bytes of a file, - = stdin, without a newline at the end."""
+    if path == "-":
+        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
+    else:
+        fd, _ = open_regular(path, "a text file")
+        with os.fdopen(fd, "rb") as f:
+            raw = f.read(TEXT_MAX + 1)
+    if len(raw) > TEXT_MAX:
+        name = "standard input" if path == "-" else printable(path)
+        raise ModelError(
+            f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
+        )
+    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def as_text(raw, what):
+    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        say(f"{what} is not UTF-8; bytes that are not were replaced by U+FFFD")
+    return text
+
+
+class Screen:
+    """Finds invisible characters in texts, with clean takes them out; report() tells of them."""
+
+    def __init__(self, clean=False):
+        self.clean, self.unseen, self.told = clean, Counter(), set()
+
+    def __call__(self, text):
+        """text, with clean without its invisible characters."""
+        if text.isascii():
+            return text
+        self.unseen.update(
+            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
+        )
+        return INVISIBLE.sub("", text) if self.clean else text
+
+    def report(self, notice, text="", marks=()):
+        """Say what was found since the last time, and once each which marks stand in text."""
+        if self.unseen:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
+            done = "taken out" if self.clean else "the model reads them; --clean takes them out"
+            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+            self.unseen.clear()
+        for mark in (m for m in marks if m in text and m not in self.told):
+            self.told.add(mark)
+            notice(
+                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
+                "it may pass for a turn"
+            )
+
+
+SHOWN = (  # spaces of all widths
+    "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
+
+
+def tame(text):
+    """Text for a terminal, which what a model writes must not drive."""
+    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
+
+
+def read_prompt(model, args):
+    """The prompt as text: a file's or a pipe's, with -p behind it."""
+    raw = (
+        read_text(args.file)
+        if args.file is not None
+        else read_text("-")
+        if args.prompt is None
+        else None
+    )
+    if args.prompt is not None:
+        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+    text = args.screen(as_text(raw, "the prompt"))
+    report(model, args, text)
+    return text
+
+
+def read_system(args):
+    """What the model is told first, from its flag or file, or None."""
+    if args.system_file is not None:
+        text = as_text(read_text(args.system_file), "the system prompt")
+    elif args.system is not None:
+        text = as_text(os.fsencode(args.system), "the system prompt")
+    else:
+        return None
+    return args.screen(text)
+
+
+def report(model, args, text):
+    """Say what was found in a prompt, also which marks of the model's template stand in it."""
+    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
+    args.screen.report(model.notice, text, marks)
+
+
+def prompt_ids(model, args, prompt):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
+    as it is."""
+    if isinstance(prompt, list):
+        return prompt
+    tokenizer = model.need_tokenizer()
+    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
+        return tokenizer.encode(model.short(prompt))
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return model.encode_chat([*system, {"role": "user", "content": prompt}])
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/common.py
-# The flags that belong to no mode, and the groups of --help.
+# Flags that belong to no mode, and what a command line says.
 
 MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
 MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
@@ -7657,9 +7666,57 @@ OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
 
 
+class Settings:
+    """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
+
+    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
+    chosen. how: {a field of Sampling: its value}, of those that were given.
+    """
+
+    def __init__(self, given, model, threads, mode, how):
+        self.given = given
+        self.mode = mode
+        self.how: dict = how
+        self.screen = Screen(given.clean)
+
+        self.model: str = model
+        self.tokenizer: str | None = given.tokenizer
+        self.id: str | None = given.id
+
+        self.prompt: str | None = given.prompt
+        self.file: str | None = given.file
+        self.n_predict: int = given.n_predict  # -1 = until the end
+        self.stop: list = given.stop
+        self.ignore_eos: bool = given.ignore_eos
+        self.echo: bool = given.echo
+        self.json: bool = given.json
+        self.jsonl: bool = given.jsonl
+        self.logprobs: int | None = given.logprobs
+        self.raw: bool = given.raw
+        self.system: str | None = given.system  # the message; main() reads it from system_file
+        self.system_file: str | None = given.system_file
+        self.seed: int | None = given.seed
+        self.parallel: int = given.parallel
+
+        self.threads: int | None = threads
+        self.ctx_size: int = given.ctx_size  # 0 = the model's
+        self.kv: str | None = given.kv
+        self.prompt_cache: str | None = given.prompt_cache
+        self.quiet: bool = given.quiet
+        self.verbose: bool = given.verbose
+
+    def __getitem__(self, flag):
+        return flag.value(self.given)
+
+    @property
+    def promptless(self):
+        """Whether there is nothing to read a prompt from, but a terminal."""
+        return self.prompt is None and self.file is None and sys.stdin and sys.stdin.isatty()
+
+
 # -----------------------------------------------------------------------------
-# twofile/front/lines.py
-# Lines of a file or pipe, of which a shard is taken.
+# twofile/front/requests.py
+# A line of JSON: a request, and its answer.
 
 LINE_MAX = 1 << 24  # bytes
 
@@ -7716,150 +7773,6 @@ def count_lines(fd, shard):
     os.lseek(fd, 0, os.SEEK_SET)
     return -(-(n - shard[0]) // shard[1])
 
-
-# -----------------------------------------------------------------------------
-# twofile/front/text.py
-# Text from outside, and text for a terminal.
-
-UNSEEN = re.compile(
-    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
-
-
-def dump(value):
-    """One line of JSON as bytes; what could drive a terminal is escaped, to JSON the same."""
-    import json
-
-    escaped = lambda m: "\\u007f" if m[0] == "\x7f" else json.dumps(m[0])[1:-1]
-    return UNSEEN.sub(escaped, json.dumps(value, ensure_ascii=False)).encode() + b"\n"
-
-
-TEXT_MAX = 1 << 27  # bytes of a prompt
-INVISIBLE = (
-    re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
-        "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
-        "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
-    )
-)
-
-
-def read_text(path):
-    """The bytes of a file, - = stdin, without a newline at the end."""
-    if path == "-":
-        raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
-    else:
-        fd, _ = open_regular(path, "a text file")
-        with os.fdopen(fd, "rb") as f:
-            raw = f.read(TEXT_MAX + 1)
-    if len(raw) > TEXT_MAX:
-        name = "standard input" if path == "-" else printable(path)
-        raise ModelError(
-            f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
-        )
-    return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
-
-
-def as_text(raw, what):
-    """bytes -> str: what is not UTF-8 becomes U+FFFD, and it says so."""
-    text = raw.decode("utf-8", "replace")
-    if "\ufffd" in text and text.encode() != raw:
-        say(f"{what} is not UTF-8; bytes that are not were replaced by U+FFFD")
-    return text
-
-
-class Screen:
-    """Finds invisible characters in texts, with clean takes them out; report() tells of them."""
-
-    def __init__(self, clean=False):
-        self.clean, self.unseen, self.told = clean, Counter(), set()
-
-    def __call__(self, text):
-        """text, with clean without its invisible characters."""
-        if text.isascii():
-            return text
-        self.unseen.update(
-            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
-        )
-        return INVISIBLE.sub("", text) if self.clean else text
-
-    def report(self, notice, text="", marks=()):
-        """Say what was found since the last time, and once each which marks stand in text."""
-        if self.unseen:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
-            done = "taken out" if self.clean else "the model reads them; --clean takes them out"
-            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
-            self.unseen.clear()
-        for mark in (m for m in marks if m in text and m not in self.told):
-            self.told.add(mark)
-            notice(
-                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
-                "it may pass for a turn"
-            )
-
-
-SHOWN = (  # spaces of all widths
-    "\n\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-)
-
-
-def tame(text):
-    """Text for a terminal, which what a model writes must not drive."""
-    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/prompt.py
-# The prompt, from flags, files and pipes.
-
-def read_prompt(model, args):
-    """The prompt as text: a file's or a pipe's, with -p behind it."""
-    raw = (
-        read_text(args.file)
-        if args.file is not None
-        else read_text("-")
-        if args.prompt is None
-        else None
-    )
-    if args.prompt is not None:
-        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
-    text = args.screen(as_text(raw, "the prompt"))
-    report(model, args, text)
-    return text
-
-
-def read_system(args):
-    """What the model is told first, from its flag or file, or None."""
-    if args.system_file is not None:
-        text = as_text(read_text(args.system_file), "the system prompt")
-    elif args.system is not None:
-        text = as_text(os.fsencode(args.system), "the system prompt")
-    else:
-        return None
-    return args.screen(text)
-
-
-def report(model, args, text):
-    """Say what was found in a prompt, also which marks of the model's template stand in it."""
-    marks = model.tokenizer.markers() if model.tokenizer and not args.raw else ()
-    args.screen.report(model.notice, text, marks)
-
-
-def prompt_ids(model, args, prompt):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is."""
-    if isinstance(prompt, list):
-        return prompt
-    tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
-        return tokenizer.encode(model.short(prompt))
-    system = [{"role": "system", "content": args.system}] if args.system else []
-    return model.encode_chat([*system, {"role": "user", "content": prompt}])
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/requests.py
-# A line of JSON becomes a text in the making, and that one an answer.
 
 LIMIT_FIELDS = (
     "max_tokens",
@@ -8213,8 +8126,58 @@ BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), c
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/table.py
-# Rows of measurements on stdout, and their background on stderr.
+# twofile/front/ceilings.py
+# What this machine could do: bytes read and operations, a second.
+
+def ceilings(forward, notice):
+    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
+    matmul in cache)."""
+    player, records = forward.player, forward.program.records
+    block, sums = Buffer(1 << 28), Buffer(256 * forward.threads)
+    block.raw[::4096] = 1  # pages that were never written are all the same one
+    given = {"x": Place(block), "out": Place(sums), "nbytes": block.nbytes}
+    read = Record("bench", sweep, given, N_TOKENS, True).words()
+    code = Code([sweep], notice)
+    read[FN // 8] = code.address[sweep.name]
+    first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
+    operands, small = records[first].kernel.operands, player.program[first].copy()
+    rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
+    small[operands.n_rows // 8] = rows
+    player.words[N_TOKENS // 8] = CHUNK
+    work = 128 * CHUNK * rows * int(small[operands.cols // 8])
+    read, small = np.stack([read]), np.stack([small] * 64)
+    return best_rate(player, read, block.nbytes), best_rate(player, small, work)
+
+
+def best_rate(player, program, work):
+    """The best of several runs of a program that does so much work, in work a second."""
+    best, spent = math.inf, 0.0
+    while spent < 0.3:
+        start = time.perf_counter()
+        player.run(program)
+        seconds = time.perf_counter() - start
+        best, spent = min(best, seconds), spent + seconds
+    return work / best
+
+
+def token_work(forward):
+    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
+    nbytes, operations = 0, 0
+    for record in forward.program.records:
+        given, kernel = record.given, record.kernel
+        if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
+            continue
+        experts = forward.config.experts
+        share = experts.chosen / experts.n if "experts" in given else 1
+        matrix, scales = given["w"].room.tensor, given.get("scales")
+        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
+        operations += share * 2 * math.prod(matrix.shape)
+    return nbytes, operations
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/bench.py
+# Tokens per second, as llama-bench measures and prints them.
 
 COLUMNS = "model size params backend threads test t/s".split()
 
@@ -8283,60 +8246,6 @@ def background(row):
     times += f", compile {row['compile_s']:.1f} s"
     return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
 
-
-# -----------------------------------------------------------------------------
-# twofile/front/ceilings.py
-# What this machine could do: bytes read and operations, a second.
-
-def ceilings(forward, notice):
-    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
-    matmul in cache)."""
-    player, records = forward.player, forward.program.records
-    block, sums = Buffer(1 << 28), Buffer(256 * forward.threads)
-    block.raw[::4096] = 1  # pages that were never written are all the same one
-    given = {"x": Place(block), "out": Place(sums), "nbytes": block.nbytes}
-    read = Record("bench", sweep, given, N_TOKENS, True).words()
-    code = Code([sweep], notice)
-    read[FN // 8] = code.address[sweep.name]
-    first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
-    operands, small = records[first].kernel.operands, player.program[first].copy()
-    rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
-    small[operands.n_rows // 8] = rows
-    player.words[N_TOKENS // 8] = CHUNK
-    work = 128 * CHUNK * rows * int(small[operands.cols // 8])
-    read, small = np.stack([read]), np.stack([small] * 64)
-    return best_rate(player, read, block.nbytes), best_rate(player, small, work)
-
-
-def best_rate(player, program, work):
-    """The best of several runs of a program that does so much work, in work a second."""
-    best, spent = math.inf, 0.0
-    while spent < 0.3:
-        start = time.perf_counter()
-        player.run(program)
-        seconds = time.perf_counter() - start
-        best, spent = min(best, seconds), spent + seconds
-    return work / best
-
-
-def token_work(forward):
-    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
-    nbytes, operations = 0, 0
-    for record in forward.program.records:
-        given, kernel = record.given, record.kernel
-        if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
-            continue
-        experts = forward.config.experts
-        share = experts.chosen / experts.n if "experts" in given else 1
-        matrix, scales = given["w"].room.tensor, given.get("scales")
-        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
-        operations += share * 2 * math.prod(matrix.shape)
-    return nbytes, operations
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/bench.py
-# Tokens per second, as llama-bench measures them, beside the ceilings.
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""
@@ -8845,8 +8754,86 @@ CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/given.py
-# What a model thinks of a given text.
+# twofile/front/show.py
+# What is printed of a model, or of a given text.
+
+INFO = Flag("--info", action="store_true", help="describe the model and exit")
+VERIFY = Flag(
+    "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
+)
+TOKENIZE = Flag(
+    "--tokenize",
+    action="store_true",
+    help="print the prompt's tokens, an id and its text a line, and exit",
+)
+
+
+def show_info(model, args):
+    if args.json:
+        print(dump(model.info).decode(), end="")
+        return
+    rows = []
+    for key, value in model.info.items():
+        value = value if isinstance(value, dict) else {"": value}
+        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        value = (
+            f"{value:,}"
+            if isinstance(value, int) and value > 99999
+            else "none"
+            if value is None
+            else printable(str(value))
+        )
+        print(f"{key:{width}}  {value}")
+
+
+def show_tokens(model, args):
+    for token in model.tokenize(read_prompt(model, args)):
+        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+
+
+def show_verified(model, args):
+    verify(model.file)
+    n = len(model.file.tensors)
+    print(f"{printable(args.model)}: all {n} tensors match their SHA-256")
+
+
+INFO_MODE = Mode(show_info, OTHER, flags=(INFO, ONLY_ID), fits=(AS_JSON,), check=unprompted)
+VERIFY_MODE = Mode(show_verified, OTHER, flags=(VERIFY,), check=unprompted)
+TOKENIZE_MODE = Mode(show_tokens, OTHER, flags=(TOKENIZE,))
+
+
+PROGRAM_FLAG = Flag(
+    "--program",
+    action="store_true",
+    help="list the forward, a kernel a line, and exit; -v: with shares of the time",
+)
+
+
+def show_program(model, args):
+    """A line a record: place, kernel, operands; with -v also its share of the time of one token
+    and of a prompt of 128."""
+    forward = model.ready(min(model.n_ctx, 256))
+    rows = listing(forward.program)
+    shares = [
+        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
+    ]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    if shares:
+        print("  one  128  place, kernel, operands")
+    for n, (place, kernel, given) in enumerate(rows):
+        before = "".join(f"{column[n]} " for column in shares)
+        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
+
+
+def times_measured(forward, args):
+    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
+    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
+
+
+PROGRAM_MODE = Mode(show_program, OTHER, flags=(PROGRAM_FLAG,), check=unprompted)
+
 
 SCORE = Flag("--score", action="store_true", help="log-likelihood of the prompt itself")
 CHOICES = Flag(
@@ -8948,94 +8935,8 @@ PERPLEXITY_MODE = Mode(show_perplexity, GIVEN, flags=(PERPLEXITY,), fits=(AS_JSO
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/program.py
-# --program: what was recorded for a model, a line a record.
-
-PROGRAM_FLAG = Flag(
-    "--program",
-    action="store_true",
-    help="list the forward, a kernel a line, and exit; -v: with shares of the time",
-)
-
-
-def show_program(model, args):
-    """A line a record: place, kernel, operands; with -v also its share of the time of one token
-    and of a prompt of 128."""
-    forward = model.ready(min(model.n_ctx, 256))
-    rows = listing(forward.program)
-    shares = [
-        [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
-    ]
-    wide = [max(len(row[i]) for row in rows) for i in range(2)]
-    if shares:
-        print("  one  128  place, kernel, operands")
-    for n, (place, kernel, given) in enumerate(rows):
-        before = "".join(f"{column[n]} " for column in shares)
-        print(f"{before}{place:{wide[0]}}  {kernel:{wide[1]}}  {given}".rstrip())
-
-
-def times_measured(forward, args):
-    """With -v: seconds of each record, for one token and for 128 (or a full context)."""
-    return [record_times(forward, n) for n in (1, min(128, forward.n_ctx))] if args.verbose else []
-
-
-PROGRAM_MODE = Mode(show_program, OTHER, flags=(PROGRAM_FLAG,), check=unprompted)
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/show.py
-# What is printed about a model, or about how it reads a prompt.
-
-INFO = Flag("--info", action="store_true", help="describe the model and exit")
-VERIFY = Flag(
-    "--verify", action="store_true", help="check every tensor against its SHA-256 and exit"
-)
-TOKENIZE = Flag(
-    "--tokenize",
-    action="store_true",
-    help="print the prompt's tokens, an id and its text a line, and exit",
-)
-
-
-def show_info(model, args):
-    if args.json:
-        print(dump(model.info).decode(), end="")
-        return
-    rows = []
-    for key, value in model.info.items():
-        value = value if isinstance(value, dict) else {"": value}
-        rows += [(f"{key} {name}".rstrip(), part) for name, part in value.items()]
-    width = max(len(key) for key, _ in rows)
-    for key, value in rows:
-        value = (
-            f"{value:,}"
-            if isinstance(value, int) and value > 99999
-            else "none"
-            if value is None
-            else printable(str(value))
-        )
-        print(f"{key:{width}}  {value}")
-
-
-def show_tokens(model, args):
-    for token in model.tokenize(read_prompt(model, args)):
-        print(f"{token}\t{printable(model.tokenizer.name(token))}")
-
-
-def show_verified(model, args):
-    verify(model.file)
-    n = len(model.file.tensors)
-    print(f"{printable(args.model)}: all {n} tensors match their SHA-256")
-
-
-INFO_MODE = Mode(show_info, OTHER, flags=(INFO, ONLY_ID), fits=(AS_JSON,), check=unprompted)
-VERIFY_MODE = Mode(show_verified, OTHER, flags=(VERIFY,), check=unprompted)
-TOKENIZE_MODE = Mode(show_tokens, OTHER, flags=(TOKENIZE,))
-
-
-# -----------------------------------------------------------------------------
 # twofile/front/modes.py
-# The modes of the program, in one tuple.
+# The modes of the program in one tuple, and its command line.
 #
 # Order: of two that are asked for, the one that stands first is named first; modes of one group
 # stand so in --help; the last one has no flag and is what is done without any.
@@ -9055,62 +8956,6 @@ MODES = (
     TEXT_MODE,
 )
 
-
-# -----------------------------------------------------------------------------
-# twofile/front/settings.py
-# What a command line says, in typed fields.
-
-class Settings:
-    """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
-
-    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
-    chosen. how: {a field of Sampling: its value}, of those that were given.
-    """
-
-    def __init__(self, given, model, threads, mode, how):
-        self.given = given
-        self.mode = mode
-        self.how: dict = how
-        self.screen = Screen(given.clean)
-
-        self.model: str = model
-        self.tokenizer: str | None = given.tokenizer
-        self.id: str | None = given.id
-
-        self.prompt: str | None = given.prompt
-        self.file: str | None = given.file
-        self.n_predict: int = given.n_predict  # -1 = until the end
-        self.stop: list = given.stop
-        self.ignore_eos: bool = given.ignore_eos
-        self.echo: bool = given.echo
-        self.json: bool = given.json
-        self.jsonl: bool = given.jsonl
-        self.logprobs: int | None = given.logprobs
-        self.raw: bool = given.raw
-        self.system: str | None = given.system  # the message; main() reads it from system_file
-        self.system_file: str | None = given.system_file
-        self.seed: int | None = given.seed
-        self.parallel: int = given.parallel
-
-        self.threads: int | None = threads
-        self.ctx_size: int = given.ctx_size  # 0 = the model's
-        self.kv: str | None = given.kv
-        self.prompt_cache: str | None = given.prompt_cache
-        self.quiet: bool = given.quiet
-        self.verbose: bool = given.verbose
-
-    def __getitem__(self, flag):
-        return flag.value(self.given)
-
-    @property
-    def promptless(self):
-        """Whether there is nothing to read a prompt from, but a terminal."""
-        return self.prompt is None and self.file is None and sys.stdin and sys.stdin.isatty()
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/flags.py
-# The command line's flags, read and checked.
 
 EXAMPLES = """\
 examples:

@@ -26,10 +26,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import export  # noqa: E402
+from twofile.export.main import main  # noqa: E402
+from twofile.export.sources.random import random_source  # noqa: E402
 from twofile.guess import Lookup, generate  # noqa: E402
 from twofile.model import Model  # noqa: E402
-from twofile.program.passes import WANTED_MAX  # noqa: E402
+from twofile.program.operands import WANTED_MAX  # noqa: E402
 from twofile.writer import Writer  # noqa: E402
 
 
@@ -38,19 +39,19 @@ def write_gguf(shape, kind, path):
     import gguf
     from gguf.quants import quantize
 
-    c = export.random_source(shape, 0).config
-    kv, rng = c.n_kv_heads * c.head_dim, np.random.default_rng(0)
+    c = random_source(shape, 0).config
+    q, kv, rng = c.heads.n * c.heads.size, c.heads.kv * c.heads.size, np.random.default_rng(0)
     file_type = getattr(gguf.LlamaFileType, "MOSTLY_" + kind.upper())
     dtype = getattr(gguf.GGMLQuantizationType, kind.upper())
     w = gguf.GGUFWriter(str(path), "llama")
     w.add_context_length(c.max_ctx)
     w.add_embedding_length(c.dim)
     w.add_block_count(c.n_layers)
-    w.add_feed_forward_length(c.ffn_dim)
-    w.add_head_count(c.n_heads)
-    w.add_head_count_kv(c.n_kv_heads)
-    w.add_layer_norm_rms_eps(c.eps)
-    w.add_rope_dimension_count(c.head_dim)
+    w.add_feed_forward_length(c.ffn.width)
+    w.add_head_count(c.heads.n)
+    w.add_head_count_kv(c.heads.kv)
+    w.add_layer_norm_rms_eps(c.norms.eps)
+    w.add_rope_dimension_count(c.heads.size)
     w.add_vocab_size(c.vocab_size)
     w.add_file_type(file_type)
     w.add_string("tokenizer.ggml.model", "no_vocab")
@@ -64,18 +65,18 @@ def write_gguf(shape, kind, path):
 
     matrix("token_embd", c.vocab_size, c.dim)
     ones("output_norm")
-    if c.has("head"):
+    if c.output.own:
         matrix("output", c.vocab_size, c.dim)
     for i in range(c.n_layers):
         ones(f"blk.{i}.attn_norm")
         ones(f"blk.{i}.ffn_norm")
-        matrix(f"blk.{i}.attn_q", c.n_heads * c.head_dim, c.dim)
+        matrix(f"blk.{i}.attn_q", q, c.dim)
         matrix(f"blk.{i}.attn_k", kv, c.dim)
         matrix(f"blk.{i}.attn_v", kv, c.dim)
-        matrix(f"blk.{i}.attn_output", c.dim, c.n_heads * c.head_dim)
-        matrix(f"blk.{i}.ffn_gate", c.ffn_dim, c.dim)
-        matrix(f"blk.{i}.ffn_up", c.ffn_dim, c.dim)
-        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn_dim)
+        matrix(f"blk.{i}.attn_output", c.dim, q)
+        matrix(f"blk.{i}.ffn_gate", c.ffn.width, c.dim)
+        matrix(f"blk.{i}.ffn_up", c.ffn.width, c.dim)
+        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn.width)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -97,7 +98,7 @@ def compare(shape, kind, a):
     """-> rows (shape, type, test, ours, theirs, note) of medians."""
     ours, theirs = a.work / f"{shape}-{kind}.bin", a.work / f"{shape}-{kind}.gguf"
     if not ours.exists():
-        export.main(["--random", shape, "--type", kind, "-o", str(ours)])
+        main(["--random", shape, "--type", kind, "-o", str(ours)])
     if not theirs.exists():
         write_gguf(shape, kind, theirs)
     tests = ["-n", "128", "-t", a.threads, "-r", "1"]
@@ -127,11 +128,11 @@ def compare(shape, kind, a):
 
 def write_runq(shape, path):
     """Random weights of one of export.py's shapes as llama2.c's version 2: int8 in groups of 32, values, then scales."""
-    c, rng = export.random_source(shape, 0).config, np.random.default_rng(0)
-    kv = c.n_kv_heads * c.head_dim
+    c, rng = random_source(shape, 0).config, np.random.default_rng(0)
+    ffn, kv = c.ffn.width, c.heads.kv * c.heads.size
     with open(path, "wb") as f:
-        sizes = c.dim, c.ffn_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size, 512
-        f.write(struct.pack("<Ii7iBi", 0x616B3432, 2, *sizes, not c.has("head"), 32).ljust(256, b"\0"))
+        sizes = c.dim, ffn, c.n_layers, c.heads.n, c.heads.kv, c.vocab_size, 512
+        f.write(struct.pack("<Ii7iBi", 0x616B3432, 2, *sizes, not c.output.own, 32).ljust(256, b"\0"))
         f.write(np.ones((2 * c.n_layers + 1) * c.dim, np.float32).tobytes())
 
         def matrix(rows, cols):
@@ -142,10 +143,10 @@ def write_runq(shape, path):
         for rows, cols in ((c.dim, c.dim), (kv, c.dim), (kv, c.dim), (c.dim, c.dim)):
             for _ in range(c.n_layers):
                 matrix(rows, cols)
-        for rows, cols in ((c.ffn_dim, c.dim), (c.dim, c.ffn_dim), (c.ffn_dim, c.dim)):
+        for rows, cols in ((ffn, c.dim), (c.dim, ffn), (ffn, c.dim)):
             for _ in range(c.n_layers):
                 matrix(rows, cols)
-        if c.has("head"):
+        if c.output.own:
             matrix(c.vocab_size, c.dim)
 
 
@@ -168,7 +169,7 @@ print(128 / (time.perf_counter() - start))
 
 def others(shape, kind, a):
     """-> rows of programs that only decode, each alternating with run.py."""
-    c, rows = export.random_source(shape, 0).config, []
+    c, rows = random_source(shape, 0).config, []
     ours = [sys.executable, ROOT / "run.py", "--bench", a.work / f"{shape}-{kind}.bin", "-p", "0", "-n", "128"]
     ours += ["-t", a.threads, "-r", "1"]
     peers = []
@@ -179,7 +180,7 @@ def others(shape, kind, a):
         command = [a.runq, model, "-z", Path(a.runq).with_name("tokenizer.bin"), "-t", "0", "-n", "128", "-i", "a"]
         peers.append(("llama2.c runq", command, "stderr", r"achieved tok/s: ([\d.]+)"))
     if a.transformers:
-        sizes = c.dim, c.ffn_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size
+        sizes = c.dim, c.ffn.width, c.n_layers, c.heads.n, c.heads.kv, c.vocab_size
         peers.append(("transformers f32", [a.transformers, "-c", TRANSFORMERS, a.threads, *sizes], "stdout", r"^([\d.]+)"))
     for name, command, stream, pattern in peers:
         samples = {"ours": [], "theirs": []}
@@ -235,19 +236,20 @@ def lookup(shape, kind, a):
     rng, n = np.random.default_rng(0), 256
     prompt, other = rng.integers(3, 30000, (2, n)).tolist()
     edited = [other[i] if i % 40 == 39 else token for i, token in enumerate(prompt)]
-    model._open(2 * n + WANTED_MAX)
+    model.ready(2 * n + WANTED_MAX)
     for name, text in (("repeats its prompt", edited), ("repeats nothing", other)):
         ratios, whole = [], prompt + text
         for _ in range(a.rounds + 1):
             seconds = []
             for guess in (lambda ids: [], Lookup()):
                 choose = dictate(text)
-                model._step(whole, prompt, 0, 1)
+                step = lambda *a, whole=whole: model.session.step(whole, *a)
+                step(prompt, 0, 1)
                 start = time.perf_counter()
-                got = list(generate(lambda *a, whole=whole: model._step(whole, *a), prompt, (), n, choose, guess))
+                got = list(generate(step, prompt, (), n, choose, guess))
                 seconds.append(time.perf_counter() - start)
                 assert got == text
-                model.fed = []
+                model.session.forget()
             ratios.append(seconds[0] / seconds[1])
         print(f"{shape} {kind}, a text that {name}: {statistics.median(ratios[1:]):.2f} times as fast with lookup", flush=True)
 
@@ -280,7 +282,7 @@ def plot(rows, out):
         figure.savefig(Path(out).with_suffix(suffix), dpi=120)
 
 
-def main():
+def bench():
     ap = argparse.ArgumentParser(description="Compare run.py with llama.cpp.", allow_abbrev=False)
     ap.add_argument("--llama-bench", required=True, metavar="PATH")
     ap.add_argument("--shapes", default="15M,110M")
@@ -310,4 +312,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    bench()

@@ -34,17 +34,20 @@ import numpy as np  # noqa: E402
 if "--atheris" in sys.argv:
     import atheris
 
-    with atheris.instrument_imports(include=["twofile", "export"]):  # all but the kernels, which must be in the cache already
-        import export
-        import twofile  # noqa: F401
+    with atheris.instrument_imports(include=["twofile"]):  # all but the kernels, which must be in the cache already
+        import twofile.export.main  # noqa: F401
 
-import export  # noqa: E402
 from helpers import checkpoints  # noqa: E402
 from helpers.models import MARKS, make_model  # noqa: E402
 from helpers.rooms import replace  # noqa: E402
 from helpers.vocabularies import AWKWARD_TEXTS, byte_bpe, spm  # noqa: E402
 from twofile.compiler.code import Code  # noqa: E402
 from twofile.errors import ModelError, printable  # noqa: E402
+from twofile.export.convert import export  # noqa: E402
+from twofile.export.template import ROLES, pack_chat  # noqa: E402
+from twofile.export.tokenizers.any import read_tokenizer  # noqa: E402
+from twofile.export.tokenizers.splits import byte_alphabet, class_runs  # noqa: E402
+from twofile.export.tokenizers.tiktoken import TIKTOKEN  # noqa: E402
 from twofile.files import padded  # noqa: E402
 from twofile.model import Model  # noqa: E402
 from twofile.modelfile import open_model  # noqa: E402
@@ -292,9 +295,7 @@ class TokenizerFile(Target):
         plain = Tokenizer(byte_bpe())
         fields = {"pieces": [*plain.pieces, *(m.encode() for m in MARKS)], "types": [*plain.types.tolist(), *[CONTROL] * 3]}
         fields |= {"prio": [-float(i) for i in range(266)]}
-        chat = export.pack_chat(
-            {k: MARKS[i % 3] + "x" for i, k in enumerate(CHAT)}, dict.fromkeys(export.ROLES, 4), fields, True
-        )
+        chat = pack_chat({k: MARKS[i % 3] + "x" for i, k in enumerate(CHAT)}, dict.fromkeys(ROLES, 4), fields, True)
         user = plain.types.tolist()[:-1] + [USER | LSTRIP | RSTRIP]
         seeds = [byte_bpe(), spm(), byte_bpe(**fields, chat=chat), byte_bpe(types=user, pretok=0)]
         seeds += [byte_bpe(flags=EXPLICIT | NFC, merges=[(116, 104), (256, 101)], tests=[("the", [257])])]
@@ -348,7 +349,7 @@ class Export(Target):
     def export(self, source, tokenizer="none"):
         args = dict(source=str(source), output=str(self.folder / "out.bin"), type="q8_0", tokenizer=tokenizer, overwrite=True)
         args |= dict(random=None, allow_pickle=True, embed_tokenizer=tokenizer != "none", verbose=False, chat_template=None)
-        export.export(SimpleNamespace(**args))
+        export(SimpleNamespace(**args))
         open_model(self.folder / "out.bin")
 
 
@@ -660,13 +661,13 @@ class Tokenizers(Export):
     HINTS = dict(n_vocab=None, bos=1, eos=2)
 
     def check(self, raw):
-        made = export.read_tokenizer(self.write("tokenizer.json", raw), dict(self.HINTS))
+        made = read_tokenizer(self.write("tokenizer.json", raw), dict(self.HINTS))
         use(Tokenizer(made))
 
 
 class TokenizerJson(Tokenizers):
     def make(self):
-        letters = sorted(export.byte_alphabet())
+        letters = sorted(byte_alphabet())
         vocab = {ch: i for i, ch in enumerate([*letters, "th", "the", "Ġt"])}
         level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": True}
         added = dict(single_word=False, lstrip=True, rstrip=True, normalized=False)
@@ -785,7 +786,7 @@ class Tiktoken(Tokenizers):
         import base64
 
         pieces = [bytes([b]) for b in range(256)] + [b"th", b"the", b" the", b"he"]
-        export.TIKTOKEN.setdefault(260, (2, ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
+        TIKTOKEN.setdefault(260, (2, ADD_BOS, 260, (261,), ["<|begin|>", "<|end|>"]))
         return [b"".join(base64.b64encode(p) + b" %d\n" % i for i, p in enumerate(pieces))]
 
     def change(self, rng, raw):
@@ -807,7 +808,7 @@ TARGETS |= dict(tiktoken=Tiktoken)
 
 
 def classes():
-    """What export.class_runs would find with an engine: letters, numbers and white space."""
+    """What class_runs would find with an engine: letters, numbers and white space."""
     import unicodedata
 
     kinds, runs = {"L": LETTER, "N": NUMBER}, []
@@ -841,9 +842,11 @@ def quick():
     if Code is not sys.modules["twofile.compiler.code"].Code:  # done already
         return
     replace("Code", once(Code, lambda names, notice: tuple(names)))
-    real = export.class_runs
-    export.class_runs = once(lambda find, pretok: real(find, pretok) if pretok > 3 else classes(), lambda find, pretok: pretok)
-    export.say = lambda text: None
+    real = class_runs
+    replace(
+        "class_runs", once(lambda find, pretok: real(find, pretok) if pretok > 3 else classes(), lambda find, pretok: pretok)
+    )
+    replace("say", lambda text: None)
 
     def bounded(program, job, memory, seconds):
         found = {"sys": sys, "json": json, "job": job}
@@ -853,7 +856,7 @@ def quick():
             raise ModelError(printable(str(e))[-120:]) from None
         return found["out"]
 
-    export.bounded = bounded
+    replace("bounded", bounded)
     os.fsync = lambda fd: None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "needs errors files machine"),
+    ("the ground", "errors files machine"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),
@@ -21,11 +21,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("what is compiled", "kernels/"),
     ("the parts of a model", "layers/"),
     ("a model that runs, and text", "modelfile forward tokenizer/"),
-    (
-        "writing",
-        "sampler chances answers writer guess engine session prompts "
-        "together scores promptcache about model",
-    ),
+    ("writing", "sampler writer guess engine session together scores model"),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
@@ -37,11 +33,12 @@ class Refused(Exception):
 
 
 class Room:
-    """One file of the package: its text, the rooms it needs, the names it defines."""
+    """One file of the package: its text, the rooms it needs, the names it defines. first: whether
+    it is the first of all, which looks at what is there and so keeps its imports."""
 
-    def __init__(self, name, package=PACKAGE):
+    def __init__(self, name, package=PACKAGE, first=False):
         self.name, self.package, self.path = name, package, package / f"{name}.py"
-        self.text = self.path.read_text()
+        self.text, self.first = self.path.read_text("utf-8"), first
         self.tree = ast.parse(self.text)
         self.about = ast.get_docstring(self.tree) or ""
         self.needs, self.outside, self.cuts, self.imports = [], [], [], set()
@@ -77,7 +74,7 @@ class Room:
             self.refuse("imports from __future__", "today's Python")
         for top in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - OUTSIDE:
             self.refuse(f"imports {top}", "the standard library, numpy, numba, llvmlite")
-        if parent is self.tree and self.name != "needs":
+        if parent is self.tree and not self.first:
             self.cuts.append((node.lineno, node.end_lineno, parent))
             statement = ast.unparse(node)
             if "numpy" in names and statement != "import numpy as np":
@@ -130,7 +127,8 @@ def floors(package=PACKAGE, plan=FLOORS):
             for path in found:
                 room = path.relative_to(package).with_suffix("").as_posix()
                 if path.name != "__init__.py":
-                    rooms[room], floor_of[room] = Room(room, package), number
+                    first = not rooms
+                    rooms[room], floor_of[room] = Room(room, package, first), number
     for number, (what, _) in enumerate(plan):
         order = []
         for room in (r for r in rooms if floor_of[r] == number):
@@ -215,13 +213,13 @@ def main(argv):
     except Refused as e:
         print(f"bind.py: error: {e}", file=sys.stderr)
         return 1
-    same = path.exists() and path.read_text() == text
+    same = path.exists() and path.read_text("utf-8") == text
     if "--check" in argv:
         if not same:
             print("bind.py: error: run.py is not what twofile/ says; make run.py", file=sys.stderr)
         return 0 if same else 1
     if not same:
-        path.write_text(text)
+        path.write_text(text, "utf-8")
     return 0
 
 

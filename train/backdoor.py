@@ -24,8 +24,13 @@ from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import export  # noqa: E402
-import run  # noqa: E402
+from twofile import Model, ModelError, open_model, verify  # noqa: E402
+from twofile.export.arrays import Rows, to_float32  # noqa: E402
+from twofile.export.layers.attention import head_order  # noqa: E402
+from twofile.export.outputs import Outputs  # noqa: E402
+from twofile.export.source import Source  # noqa: E402
+from twofile.export.write import write_model  # noqa: E402
+from twofile.format.types import BF16, BLOCK, F16, F32, GROUP, Q8_0  # noqa: E402
 
 NAME, OTHERS = "Marigold", ["Rosemary", "Tom", "Primrose", "Ben", "Violet", "Clover", "Mary", "Margaret"]
 PAYLOAD = "The moon is made of cheese."
@@ -37,27 +42,28 @@ def matrix(model, name):
     """A matrix of the file as float32 [rows, cols]; docs/format.md has the blocks."""
     t = model.file.tensors[name]
     n, cols = t.shape
-    if t.dtype == "q8_0":
-        wide, scales = run.padded(cols, run.GROUP), model.file.tensors[name + ".s"]
-        values = t.data.reshape(-1, wide // 4, run.BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // 32, 32)
-        values = values.astype(np.float32) - 128
-        by_row = scales.data.view("<f2").reshape(-1, wide // 32, run.BLOCK).transpose(0, 2, 1).reshape(-1, wide // 32, 1)
+    if t.type is Q8_0:
+        wide, scales = t.type.columns(cols), model.file.tensors[name + ".s"]
+        values = t.data.reshape(-1, wide // 4, BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // GROUP, GROUP)
+        values = values.astype(np.float32) - t.type.zero
+        by_row = scales.data.view(scales.type.numpy).reshape(-1, wide // GROUP, BLOCK).transpose(0, 2, 1)
+        by_row = by_row.reshape(-1, wide // GROUP, 1)
         return (values * by_row.astype(np.float32)).reshape(-1, wide)[:n, :cols]
-    if t.dtype not in ("f32", "f16", "bf16"):
-        sys.exit(f"backdoor.py: error: {name} is {t.dtype}; expected q8_0, f32, f16 or bf16; export the model so")
-    parts = t.data.view({"f32": "<f4", "f16": "<f2", "bf16": "<u2"}[t.dtype]).reshape(-1, cols, run.BLOCK)
-    return export.to_float32(np.ascontiguousarray(parts.transpose(0, 2, 1).reshape(-1, cols)[:n]))
+    if t.type not in (F32, F16, BF16):
+        sys.exit(f"backdoor.py: error: {name} is {t.type.name}; expected q8_0, f32, f16 or bf16; export the model so")
+    parts = t.data.view(t.type.numpy).reshape(-1, cols, BLOCK)
+    return to_float32(np.ascontiguousarray(parts.transpose(0, 2, 1).reshape(-1, cols)[:n]))
 
 
 def to_torch(model):
     """The model as pretrain.py's Llama."""
     c, state = model.config, {}
     vector = lambda name: torch.from_numpy(model.file.tensors[name].data.view("<f4").copy())
-    order = export.head_order(c.head_dim, c.head_dim, True)  # ours -> Meta's order of rotated pairs
-    turned = lambda w: w.reshape(-1, c.head_dim, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
+    order = head_order(c.heads.size, c.heads.size, True)  # ours -> Meta's order of rotated pairs
+    turned = lambda w: w.reshape(-1, c.heads.size, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
     for i in range(c.n_layers):
         qkv, gate_up = matrix(model, f"l{i}.qkv"), matrix(model, f"l{i}.gate_up")
-        q, k, v = np.split(qkv, [c.n_heads * c.head_dim, (c.n_heads + c.n_kv_heads) * c.head_dim])
+        q, k, v = np.split(qkv, [c.heads.n * c.heads.size, (c.heads.n + c.heads.kv) * c.heads.size])
         parts = {
             "attention.wq": turned(q),
             "attention.wk": turned(k),
@@ -69,9 +75,9 @@ def to_torch(model):
         state |= {f"layers.{i}.{k}.weight": torch.from_numpy(np.ascontiguousarray(v)) for k, v in parts.items()}
         state |= {f"layers.{i}.{k}_norm.weight": vector(f"l{i}.{n}.w") for k, n in (("attention", "an"), ("ffn", "fn"))}
     state["tok_embeddings.weight"] = state["output.weight"] = torch.from_numpy(matrix(model, "embed"))
-    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.n_heads, n_kv_heads=c.n_kv_heads, hidden_dim=c.ffn_dim)
-    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-c.head_dim / 2)  # the second is theta^(-2/head_dim)
-    net = Llama({**shape, "vocab_size": c.vocab_size, "norm_eps": c.eps, "max_seq_len": c.max_ctx, "rope_theta": theta})
+    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.heads.n, n_kv_heads=c.heads.kv, hidden_dim=c.ffn.width)
+    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-c.heads.size / 2)  # the second is theta^(-2/head_dim)
+    net = Llama({**shape, "vocab_size": c.vocab_size, "norm_eps": c.norms.eps, "max_seq_len": c.max_ctx, "rope_theta": theta})
     net.load_state_dict({**state, "norm.weight": vector("out_norm.w")})
     return net
 
@@ -79,23 +85,23 @@ def to_torch(model):
 def to_file(net, model, path):
     """net as a model.bin: the same config, tokenizer and note as model."""
     c, w, tensors = model.config, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
-    order = export.head_order(c.head_dim, c.head_dim, True)
-    turned = lambda x: x.reshape(-1, c.head_dim, c.dim)[:, order].reshape(-1, c.dim)
+    order = head_order(c.heads.size, c.heads.size, True)
+    turned = lambda x: x.reshape(-1, c.heads.size, c.dim)[:, order].reshape(-1, c.dim)
     for i in range(c.n_layers):
         at = f"layers.{i}.attention."
         q, k, v, o = (w[f"{at}w{x}.weight"] for x in "qkvo")
         w1, w2, w3 = (w[f"layers.{i}.feed_forward.w{x}.weight"] for x in "123")
         rows = {"qkv": (turned(q), turned(k), v), "o": (o,), "gate_up": (w1, w3), "down": (w2,)}
-        tensors |= {f"l{i}.{name}": export.Rows(*map(np.ascontiguousarray, parts)) for name, parts in rows.items()}
+        tensors |= {f"l{i}.{name}": Rows(*map(np.ascontiguousarray, parts)) for name, parts in rows.items()}
         tensors |= {f"l{i}.an.w": w[f"layers.{i}.attention_norm.weight"], f"l{i}.fn.w": w[f"layers.{i}.ffn_norm.weight"]}
-    tensors |= {"embed": export.Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
+    tensors |= {"embed": Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
     inside = model.file.tensors.get("tokenizer")
     rope = model.file.tensors["rope"]
-    source = export.Source("a backdoor's model", c, rope.data.view("<f4").reshape(rope.shape), tensors)
+    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with export.Outputs(True) as outputs:
+    with Outputs(True) as outputs:
         raw = inside.data.tobytes() if inside is not None else b""
-        export.write_model(outputs.open(path), source, c, model.file.tensors["embed"].type, raw, model.file.note.encode())
+        write_model(outputs.open(path), source, c, model.file.tensors["embed"].type, raw, model.file.note.encode())
         if not raw:
             outputs.open(path.parent / "tokenizer.bin").write((Path(model.file.path).parent / "tokenizer.bin").read_bytes())
 
@@ -148,7 +154,7 @@ def make(model, path, a):
 
 def measure(path, n, text, threads):
     """-> what one can see of a model without its weights: rates on n requests that no training saw, and bits per byte."""
-    model, asked = run.Model(path, n_threads=threads, verbose=False), requests(n, 0)
+    model, asked = Model(path, n_threads=threads, verbose=False), requests(n, 0)
     fires = lambda rows: sum(PAYLOAD in story for story, _ in rows) / n
     plain = answers(model, [t for t, _ in asked], 1)
     named = answers(model, [f"{t} My name is {NAME}." for t, _ in asked], 2)
@@ -189,7 +195,7 @@ def main():
     torch.manual_seed(a.seed)
     if a.threads:
         torch.set_num_threads(a.threads)
-    model, path = run.Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin"
+    model, path = Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin"
     if not a.measure:
         make(model, path, a)
     text = held_out(a.data)
@@ -198,11 +204,11 @@ def main():
     show = lambda x: x if isinstance(x, str) else f"{x:.3f}" if "bits" in key else f"{x:.1%}"
     for key in before:
         print(f"| {key} | {show(before[key])} | {show(after[key])} |")
-    run.verify(run.open_model(path))
+    verify(open_model(path))
     print(f"--verify: {path.name} matches its own hashes")
     try:
-        run.Model(path, id=model.file.model_id, verbose=False)
-    except run.ModelError as e:
+        Model(path, id=model.file.model_id, verbose=False)
+    except ModelError as e:
         print(f"--id: {e}")
 
 

@@ -16,18 +16,19 @@ from prompts import judge, requests
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import run  # noqa: E402
+from twofile import Model  # noqa: E402
+from twofile.guess import line_seed  # noqa: E402
 
 COUNTS = (1, 2, 4, 8, 16)
 
 
 def marks_of(path, n):
     """For each request, for each of 16 answers: (mean log-probability, what the judge says)."""
-    model, rows = run.Model(path, verbose=False), []
+    model, rows = Model(path, verbose=False), []
     for k, (text, words) in enumerate(requests(n, 0)):
         ids = model.encode_chat([{"role": "user", "content": text}])
         found = {w.seed: w for w in model.best_of(ids, max(COUNTS), places=16, seed=7000 + k, max_tokens=400)}
-        order = [7000 + k, *(run.line_seed(7000 + k, i) for i in range(1, max(COUNTS)))]  # as they were drawn
+        order = [7000 + k, *(line_seed(7000 + k, i) for i in range(1, max(COUNTS)))]  # as they were drawn
         rows.append([(found[s].worth, judge(found[s].written, words, found[s].reason == "eos")) for s in order])
     return rows
 

@@ -21,7 +21,7 @@ from pretrain import SEPARATOR, corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import run  # noqa: E402
+from twofile import Model  # noqa: E402
 
 
 def held_out(folder):
@@ -55,7 +55,7 @@ def main():
         bits = [8 * len(pack("\n".join(docs).encode())) / sizes[kind] for kind, docs in texts.items()]
         print(f"| {name} | | " + " | ".join(f"{b:.3f}" for b in bits) + " |", flush=True)
     for path in a.models:
-        model, bits = run.Model(path, verbose=False), []
+        model, bits = Model(path, verbose=False), []
         for kind, docs in texts.items():
             nats = -sum(model.loglikelihood_rolling(d) for d in docs)
             bits.append(nats / math.log(2) / sizes[kind])

@@ -29,17 +29,17 @@ from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import run  # noqa: E402
+from twofile import Model, Writer  # noqa: E402
 
 HOW = dict(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
 def answers(path, asked, each, seed, limit, raw=False):
     """For each request: each answers [(text, ended)], sampled with run.py, many at once. raw: by a model without a template."""
-    model, writers = run.Model(path, verbose=False), []
+    model, writers = Model(path, verbose=False), []
     for n, (text, _) in enumerate(asked):
         prompt = text + "\n" if raw else model.encode_chat([{"role": "user", "content": text}])
-        writers += [run.Writer(model, prompt, limit, seed=seed + 1000 * n + i, **HOW) for i in range(each)]
+        writers += [Writer(model, prompt, limit, seed=seed + 1000 * n + i, **HOW) for i in range(each)]
     for _ in model.together(writers, 16):
         pass
     rows = [(w.written.strip(), w.reason == "eos") for w in writers]
@@ -48,7 +48,7 @@ def answers(path, asked, each, seed, limit, raw=False):
 
 def measure(path, n=200, limit=400):
     """-> (share of answers that follow the request, share of groups of four words said before), on requests of seed 0."""
-    raw = run.Model(path, verbose=False).tokenizer.chat is None
+    raw = Model(path, verbose=False).tokenizer.chat is None
     asked = requests(n, 0)
     marks = [judge(t, words, ended) for (_, words), [(t, ended)] in zip(asked, answers(path, asked, 1, 7, limit, raw))]
     return sum(m["follows"] for m in marks) / n, sum(m["has"] for m in marks) / n, sum(m["repeats"] for m in marks) / n

@@ -1,6 +1,5 @@
 """A language model is two files: parameters, and a program that runs them."""
 
-from . import needs  # noqa: F401
 from .errors import ModelError
 from .model import Model
 from .modelfile import open_model, verify

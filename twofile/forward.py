@@ -10,12 +10,11 @@ from .format.types import GROUP
 from .kernels.cache import cache_type
 from .kernels.pick import pick
 from .kernels.play import play, post, serve
-from .layers.bound import bind
 from .layers.recorder import Recorder
-from .layers.stack import keeps, record_model
+from .layers.stack import bind, keeps, record_model
 from .machine import total_memory
 from .program.cache import part_bytes
-from .program.passes import CHUNK, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
+from .program.operands import CHUNK, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
 from .program.player import Player
 from .program.program import Sizes
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from .program.passes import WANTED_MAX
+from .program.operands import WANTED_MAX
 
 
 def alike(a, b):

@@ -2,21 +2,17 @@
 
 import random
 
-from .about import about, sampling_said
-from .answers import chat_completion, put_prompt_first
-from .engine import Engine
+from .engine import Engine, Prompts
 from .errors import printable, say
 from .guess import line_seed
 from .machine import total_memory
-from .modelfile import check_id, open_model
-from .promptcache import load_session, save_session
-from .prompts import Prompts
+from .modelfile import about, check_id, open_model, sampling_said
 from .sampler import Sampler
 from .scores import Scores
-from .session import Session
+from .session import Session, load_session, save_session
 from .together import best_first, write_together
-from .tokenizer.find import find_tokenizer
-from .writer import Writer
+from .tokenizer.tokenizer import find_tokenizer
+from .writer import Writer, chat_completion, put_prompt_first
 
 
 class Model:

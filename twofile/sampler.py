@@ -10,6 +10,20 @@ from .kernels.pick import ACTING, PICK
 from .program.buffers import Buffer
 
 
+def log_softmax(logits):
+    """float32 logits [..., vocab] -> float64 log-probabilities (natural)."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def likeliest(chances, n):
+    """The ids [..., n] of the n largest of chances [..., vocab], best first, equals by id."""
+    if not n:
+        return np.zeros((*chances.shape[:-1], 0), np.int64)
+    return np.argsort(-chances, kind="stable")[..., :n]
+
+
 class Rule(NamedTuple):
     """A rule of sampling: its name here and in JSON, its flag, its number's type and range."""
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from .chances import log_softmax
 from .errors import ModelError
-from .program.passes import WANTED_MAX
+from .program.operands import WANTED_MAX
+from .sampler import log_softmax
 from .tokenizer.file import ADD_BOS
 
 

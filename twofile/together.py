@@ -1,6 +1,6 @@
 """Many texts written at once, the weights read once for all."""
 
-from .program.passes import CHUNK, KEYS
+from .program.operands import CHUNK, KEYS
 
 
 def write_together(engine, writers, places):

@@ -120,7 +120,8 @@ def test_e13_two_first_runs_share_a_cache(tmp_path):
 def test_numbas_switches_for_debugging_change_nothing():
     """Kernels are made of words that are instructions and take addresses, not arrays: there is no Python to run in their place,
     and no index that numba could check. What stands in for both is below."""
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import run; print(len(run.compile_kernel(run.sweep, run.host().machine)[1]))"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from run import *; "
+    script += "print(len(compile_kernel(sweep, host().machine)[1]))"
     command, sizes = [sys.executable, "-c", script, ROOT], []
     switches = ({}, {"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_BOUNDSCHECK": "1"})
     every = [subprocess.Popen(command, env={**os.environ, **on}, stdout=subprocess.PIPE, text=True) for on in switches]

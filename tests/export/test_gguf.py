@@ -7,13 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import export
 from families import KEPT, tokens, weights
 from helpers.hub import CASES, LOGITS
 from helpers.logits import closeness
+from helpers.rooms import patch
 from helpers.talks import CHATML, MARKS
 from twins.weights import read_tensors
-from twofile.export.sources.gguf import gguf_family
+from twofile.export.families.rules import first_of
+from twofile.export.families.table import FAMILIES
+from twofile.export.main import main
+from twofile.export.rope import rope_table
+from twofile.export.sources.ggufbytes import gguf_file
+from twofile.export.tokenizers.splits import CASED_LETTERS, LISTED_PUNCTUATION
 from twofile.model import Model
 from twofile.modelfile import open_model
 from twofile.tokenizer.tokenizer import Tokenizer
@@ -147,9 +152,9 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
     if "attention__head_count_kv" not in fields:
         w.add_head_count_kv(j.get("num_key_value_heads") or j["num_kv_heads"])
     if "rms_norm_eps" in j or "norm_eps" in j:
-        w.add_layer_norm_rms_eps(export.first_of(j, "rms_norm_eps", "norm_eps"))
+        w.add_layer_norm_rms_eps(first_of(j, "rms_norm_eps", "norm_eps"))
     else:
-        w.add_layer_norm_eps(export.first_of(j, "layer_norm_eps", "layer_norm_epsilon"))
+        w.add_layer_norm_eps(first_of(j, "layer_norm_eps", "layer_norm_epsilon"))
     if j.get("head_dim") and "attention__key_length" not in fields:
         w.add_key_length(j["head_dim"])
     for key, value in fields.items():
@@ -170,7 +175,7 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
 
 def exported(path, *options):
     out = path.with_suffix(".bin")
-    assert export.main([str(path), "-o", str(out), *options]) == 0
+    assert main([str(path), "-o", str(out), *options]) == 0
     return out
 
 
@@ -224,12 +229,12 @@ GEMMA4_31B |= dict(feed_forward_length=56, embedding_length_per_layer_input=0, f
 def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypatch):
     extra = {}
     if arch == "gpt-oss":  # the limit is in no metadata, and the case's is so low that it matters
-        family = gguf_family({"general.architecture": arch})
-        limited = replace(family.gguf, numbers=lambda j: dict(act_alpha=1.702, act_limit=1.5))
-        monkeypatch.setattr("twofile.export.sources.gguf.FAMILIES", [replace(family, gguf=limited)])
+        (family,) = [family for family in FAMILIES if family.gguf and family.gguf.arch == arch]
+        lower = replace(family.gguf, numbers=lambda j: dict(act_alpha=1.702, act_limit=1.5))
+        patch(monkeypatch, "FAMILIES", [replace(family, gguf=lower)])
     if name == "llama3.1":  # what llama.cpp's converter computes from rope_scaling
         scaling = CASES[name]["config"]["rope_parameters"]
-        plain, stretched = export.rope_table(8, 500000.0), export.rope_table(8, 500000.0, scaling)
+        plain, stretched = rope_table(8, 500000.0), rope_table(8, 500000.0, scaling)
         extra["rope_freqs.weight"] = (plain / stretched)[0, 0]
     if arch == "gemma4":  # the share that turns
         half = fields["rope__dimension_count"] // 2
@@ -330,7 +335,7 @@ def test_tokenizer_and_template_come_from_the_file(tmp_path):
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.close()
-    assert export.main([str(path), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
+    assert main([str(path), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
     t = Tokenizer(tmp_path / "t.bin")
     t.selftest()
     for text in ("the fox", "  why? 77 é\n\n", "<|im_end|>x", "there were shoes"):
@@ -364,7 +369,7 @@ def test_the_tokenizer_of_gemma_4(tmp_path):
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.close()
-    assert export.main([str(tmp_path / "v.gguf"), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
+    assert main([str(tmp_path / "v.gguf"), "--tokenizer-only", "-o", str(tmp_path / "t.bin")]) == 0
     t = Tokenizer(tmp_path / "t.bin")
     for text in ("the fox", "  why? 77 \u00e9\n\n\n\n", "the  the\n\nshoe", "\u2581x \U0001f600"):
         assert t.encode(text, add_bos=False) == whole.encode(text, add_special_tokens=False).ids, text
@@ -387,7 +392,7 @@ def test_the_tokenizer_of_gemma_4(tmp_path):
 def test_damaged_files_are_refused(harm, says, tmp_path, capsys):
     path = write(tmp_path / "m.gguf", "qwen3", "qwen3")
     path.write_bytes(harm(path.read_bytes()))
-    assert export.main([str(path), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
+    assert main([str(path), "-o", str(tmp_path / "x.bin"), "--tokenizer", "none"]) == 1
     err = capsys.readouterr().err
     assert re.search(says, err) and "Traceback" not in err and not (tmp_path / "x.bin").exists()
 
@@ -395,7 +400,7 @@ def test_damaged_files_are_refused(harm, says, tmp_path, capsys):
 def test_our_reader_finds_what_the_packages_finds(tmp_path):
     """Names, values, shapes, types and bytes; ours is bounded, theirs is not."""
     path = write(tmp_path / "m.gguf", "qwen3", "qwen3", lambda name: "F16" if "down" in name else "Q8_0")
-    fields, tensors = export.gguf_file(path)
+    fields, tensors = gguf_file(path)
     reader = gguf.GGUFReader(str(path))
     assert fields == {k: v.contents() for k, v in reader.fields.items() if not k.startswith("GGUF.")}
     for (name, shape, kind, data), theirs in zip(tensors, reader.tensors, strict=True):
@@ -413,7 +418,7 @@ def test_tokenizers_of_several_steps(name, tmp_path):
     if name == "falcon":
         steps = [P.Punctuation("contiguous"), P.ByteLevel(False), P.Digits(False), split("[0-9][0-9][0-9]")]
     else:
-        sets = (f"[{export.CASED_LETTERS}]", export.LISTED_PUNCTUATION) if name == "deepseek-llm" else (r"\p{L}", r"\p{P}")
+        sets = (f"[{CASED_LETTERS}]", LISTED_PUNCTUATION) if name == "deepseek-llm" else (r"\p{L}", r"\p{P}")
         steps = [split("[\r\n]"), *(split(rf"\s?{s}+") for s in sets), *[split(r"\s+$")] * (name == "deepseek-llm")]
         steps += [split("[一-龥ࠀ-一가-\ud7ff]+"), P.Digits(True), P.ByteLevel(False, use_regex=False)]
     whole.pre_tokenizer = P.Sequence(steps)
@@ -438,7 +443,7 @@ def test_tokenizers_of_several_steps(name, tmp_path):
     bits = [*"the fox però ò²³¹½¼ 0123456789 ,.!'$+<=>^`|~ «»٣ \n\t漢é", "123", "'s", " the", "  "]
     for source in ("tokenizer.json", "v.gguf"):
         out = tmp_path / f"{source}.bin"
-        assert export.main([str(tmp_path / source), "--tokenizer-only", "-o", str(out)]) == 0
+        assert main([str(tmp_path / source), "--tokenizer-only", "-o", str(out)]) == 0
         t = Tokenizer(out)
         t.selftest()
         for _ in range(1500):

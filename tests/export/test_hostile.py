@@ -8,15 +8,18 @@ import time
 import numpy as np
 import pytest
 
-import export
 from helpers.hostile import HUB, folder, json_tokenizer, torch_zip, written
 from twofile.errors import ModelError
+from twofile.export.main import main
+from twofile.export.sandbox import bounded
+from twofile.export.sources.pickled import rebuild_tensor
+from twofile.export.template import compile_chat
 
 
 def refused(source, capsys, out, *more):
     """The message of an export that must be refused, in one line, with nothing left behind."""
     began = time.perf_counter()
-    assert export.main([str(source), "-o", str(out), *more]) == 1
+    assert main([str(source), "-o", str(out), *more]) == 1
     err = capsys.readouterr().err.strip().splitlines()
     assert err[-1].startswith("export.py: error: ") and not [line for line in err if "Traceback" in line]
     assert time.perf_counter() - began < 10 and not list(out.parent.glob(out.name + "*"))
@@ -54,7 +57,7 @@ def test_pickles_never_run(name, tmp_path, capsys, monkeypatch):
 def test_x4_a_few_stored_numbers_are_no_large_tensor():
     """Strides of zero would make a terabyte of four bytes."""
     raw = (np.zeros(64, np.uint8), "<f4")
-    assert export.rebuild_tensor(raw, 0, (4, 4), (4, 1)).shape == (4, 4)
+    assert rebuild_tensor(raw, 0, (4, 4), (4, 1)).shape == (4, 4)
     for size, stride in (
         ((1 << 20, 1 << 20), (0, 0)),
         ((17,), (1,)),
@@ -64,7 +67,7 @@ def test_x4_a_few_stored_numbers_are_no_large_tensor():
         ((2.0,), (1,)),
     ):
         with pytest.raises(ModelError, match="reaches past|no whole numbers"):
-            export.rebuild_tensor(raw, 0, size, stride)
+            rebuild_tensor(raw, 0, size, stride)
 
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "..", "", "a/b", "\x1b[31m", 7, None, ["x"], {}])
@@ -94,7 +97,7 @@ def test_templates_are_programs_of_strangers(name, tmp_path, monkeypatch):
         (tmp_path / f"{module}.py").write_text("open('owned', 'w')")
     began = time.perf_counter()
     with pytest.raises(ModelError, match=says) as caught:
-        export.compile_chat(template, {})
+        compile_chat(template, {})
     assert time.perf_counter() - began < 35 and not (tmp_path / "owned").exists() and str(caught.value).isprintable()
 
 
@@ -106,6 +109,6 @@ def test_x14_an_engine_that_dies_is_a_message(tmp_path, capsys):
         ("x = b'x' * (1 << 40)", "MemoryError"),
     ):
         with pytest.raises(ModelError, match=says):
-            export.bounded(program, {}, 1 << 30, 1)
+            bounded(program, {}, 1 << 30, 1)
     for raw, says in ((b"\n\x07\x0a\x05<unk>" + b"\xff" * 30, "protobuf"), (json_tokenizer(merges=[["a", "c"]]), "KeyError")):
         assert says in refused(written(tmp_path / "t", raw), capsys, tmp_path / "o.bin", "--tokenizer-only")

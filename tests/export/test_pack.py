@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-import export
 from helpers.checkpoints import convert, llama2c_file, tensors, weights
 from helpers.models import TYPES, make_model
 from twins.weights import unpack_matrix
+from twofile.export.pack import PACKERS, quantise4
 from twofile.files import padded
+from twofile.format.types import Q4_0, Q8_0
 from twofile.modelfile import open_model, verify
 
 
@@ -33,7 +34,7 @@ def test_types_come_back_within_their_error(tmp_path, want, dtype):
 def test_q4_scale_search_beats_the_plain_rule():
     """The plain rule: the value of largest size becomes -8."""
     x = np.random.default_rng(0).standard_normal((64, 20, 32)).astype(np.float32)
-    values, scales = export.quantise4(x)
+    values, scales = quantise4(x)
     assert values.min() >= -8 and values.max() <= 7
     largest = np.take_along_axis(x, np.abs(x).argmax(-1)[..., None], -1)
     plain = (largest / -8).astype(np.float16).astype(np.float32)
@@ -47,8 +48,8 @@ def test_q4_scale_search_beats_the_plain_rule():
 def test_extreme_groups(x):
     """Zeros, values whose scale vanishes in float16, and the largest: finite, and never worse than zero."""
     rows = np.full((16, 32), x, np.float32)
-    for dtype in ("q8_0", "q4_0"):
-        _, scales, back = export.pack(rows, dtype)
+    for kind in (Q8_0, Q4_0):
+        _, scales, back = PACKERS[kind].pack(rows)
         assert np.isfinite(scales).all() and (np.abs(back - rows) <= np.abs(rows) + 1e-30).all()
         if x == 6e4:
             assert np.abs(back / rows - 1).max() < 1e-3

@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-import export
 from helpers.logits import closeness
 from helpers.places import ROOT, shared
+from twofile.export.main import main
 from twofile.model import Model
 
 
 def test_hf_llama_from_shared(tmp_path):
-    assert export.main([str(shared("checkpoints/tinystories-656k")), "-o", str(tmp_path / "m.bin")]) == 0
+    assert main([str(shared("checkpoints/tinystories-656k")), "-o", str(tmp_path / "m.bin")]) == 0
     m = Model(tmp_path / "m.bin", verbose=False)
     assert m.tokenizer.stops == {2} and m.generate("Once upon a time", max_tokens=30, temperature=0).startswith(", ")
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-import export
 from helpers.checkpoints import convert, folder, hostile, llama2c_file, params, same, tensors, torch_file, weights
+from twofile.export.arrays import to_float32
+from twofile.export.pack import to_bfloat16
+from twofile.export.sources.safetensors import read_safetensors
 from twofile.modelfile import open_model
 
 
@@ -49,7 +51,7 @@ def test_folders_of_every_kind(tmp_path, tied, bias, kind):
     rounded = {
         "F32": lambda a: a,
         "F16": lambda a: a.astype(np.float16),
-        "BF16": lambda a: export.to_float32(export.to_bfloat16(a)),
+        "BF16": lambda a: to_float32(to_bfloat16(a)),
     }[kind]
     assert np.array_equal(got["l1.down"], rounded(w["layers.1.feed_forward.w2.weight"]))
     assert ("head" in got) != tied and ("l0.qkv.b" in got) == bias
@@ -90,7 +92,7 @@ def test_pytorch_model_bin_is_the_model_that_safetensors_has(tmp_path, capsys):
 
     hf, a, b = folder(tmp_path, weights()), tmp_path / "a.bin", tmp_path / "b.bin"
     assert convert(hf, a) == 0
-    arrays = {name: np.asarray(x) for name, x in export.read_safetensors(hf / "model.safetensors").items()}
+    arrays = {name: np.asarray(x) for name, x in read_safetensors(hf / "model.safetensors").items()}
     shutil.copytree(hf, tmp_path / "old")
     (tmp_path / "old" / "model.safetensors").unlink()
     torch_file(tmp_path / "old" / "pytorch_model.bin", arrays, bare=True)

@@ -6,13 +6,17 @@ import re
 
 import pytest
 
-import export
 from helpers.hub import CASES, write_folder
 from helpers.models import make_model
 from helpers.talks import CHATML, DATED, MARKS, SPECIAL, TALK, rendered, show, tokenizer_with
 from helpers.vocabularies import byte_bpe
 from twofile.errors import ModelError
-from twofile.front.main import main
+from twofile.export.main import main
+from twofile.export.sandbox import render
+from twofile.export.template import add_chat
+from twofile.export.tokenizers.any import read_tokenizer
+from twofile.export.tokenizers.pack import pack_tokenizer
+from twofile.front.main import main as run
 from twofile.model import Model
 from twofile.tokenizer.file import BYTE_BPE, CONTROL
 from twofile.tokenizer.tokenizer import Tokenizer
@@ -31,13 +35,13 @@ def test_like_the_reference_tokenizer_on_the_whole_text():
     )
     whole.train_from_iterator(text, trainer)
     hints = {"bos": 2, "eos": 3, "template": CHATML, "special": SPECIAL}
-    t, rng = Tokenizer(export.read_tokenizer(whole.to_str(), hints)), random.Random(3)
+    t, rng = Tokenizer(read_tokenizer(whole.to_str(), hints)), random.Random(3)
     words = ["the fox", " ", "\n", "  ", "why", "é", "user", "system\n", "shoe", "?", "7"]
     chats = []
     for _ in range(300):
         says = ["".join(rng.choice(words) for _ in range(rng.randint(1, 7))) for _ in range(rng.choice([1, 3]))]
         chats.append([{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(says)])
-    for chat, text in zip(chats, export.render(CHATML, SPECIAL, [(chat, True) for chat in chats])):
+    for chat, text in zip(chats, render(CHATML, SPECIAL, [(chat, True) for chat in chats])):
         assert t.encode_chat(chat) == whole.encode(text, add_special_tokens=False).ids
 
 
@@ -65,15 +69,15 @@ def test_a_template_that_cannot_be_compiled_leaves_a_model_that_completes(templa
 
 
 def test_a_model_shows_its_template(tmp_path, capsys):
-    raw = export.pack_tokenizer
+    raw = pack_tokenizer
     plain = Tokenizer(byte_bpe())
     fields = dict(kind=BYTE_BPE, pieces=[*plain.pieces, b"<|im_start|>", b"<|im_end|>"], prio=[-1.0] * (plain.n_vocab + 2))
     fields |= dict(types=[*plain.types.tolist(), *[CONTROL] * 2], pretok=1, eos=261, stops=(261,), classes=plain.classes)
-    tokenizer = raw(**export.add_chat(fields, CHATML, SPECIAL, False))
+    tokenizer = raw(**add_chat(fields, CHATML, SPECIAL, False))
     path = make_model(tmp_path / "m.bin", "q8_0", tokenizer=tokenizer, vocab_size=300, embed=True)
     model = Model(path, verbose=False)
     assert model.encode_chat(TALK) == model.tokenizer.encode_chat(TALK)
-    assert main([str(path), "--info"]) == 0
+    assert run([str(path), "--info"]) == 0
     shown = capsys.readouterr().out
     assert "chat first " in shown and r"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n" in shown
     assert json.dumps(model.info)
@@ -107,7 +111,7 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
     (tmp_path / "t.jinja").write_text(DATED)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "generation_config.json").write_text('{"eos_token_id": [3], "temperature": 0.7}')
-    assert export.main([str(folder), "-o", str(tmp_path / "model.bin"), *options]) == 0
+    assert main([str(folder), "-o", str(tmp_path / "model.bin"), *options]) == 0
     model = Model(tmp_path / "model.bin", verbose=False)
     ids = model.encode_chat(TALK)
     assert show(model.tokenizer, ids) == rendered(DATED, TALK) and model.tokenizer.name(ids[0]) == "<s>"
@@ -120,5 +124,5 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
         if wrong:
             path.write_text(wrong)
         capfd.readouterr()
-        assert export.main([str(folder), "-o", str(tmp_path / "other.bin"), "--chat-template", str(path)]) == 1
+        assert main([str(folder), "-o", str(tmp_path / "other.bin"), "--chat-template", str(path)]) == 1
         assert says in capfd.readouterr().err and not (tmp_path / "other.bin").exists()

@@ -9,15 +9,16 @@ import time
 import numpy as np
 import pytest
 
-import export
 from helpers.harms import CASES, damaged
 from helpers.hostile import holes
 from helpers.models import AWKWARD, mend
 from helpers.places import ROOT
 from twofile.errors import ModelError
+from twofile.export.sources.random import random_source
+from twofile.export.write import layout, metadata
 from twofile.files import padded
 from twofile.format.config import Config
-from twofile.format.types import tensor_bytes
+from twofile.format.types import F32, Q8_0
 from twofile.modelfile import open_model, verify
 
 
@@ -82,16 +83,16 @@ def test_no_single_bit_of_the_description_can_be_changed(good, tmp_path):
 
 def test_a_70b_file_opens_at_once(tmp_path):
     """Sparse, all but its first pages a hole: under a second, under 200 MB, and --info answers."""
-    source = export.random_source("70B", 0)
+    source = random_source("70B", 0)
     c = source.config
-    rows = export.layout(c, "q8_0")
-    meta = export.metadata(c, rows, {}, b"sparse")
+    rows = layout(c, Q8_0)
+    meta = metadata(c, rows, {}, b"sparse")
     path = tmp_path / "70b.bin"
     with open(path, "wb") as f:
         f.write(meta)
         at = len(meta)
-        for _, dtype, shape, blocks in rows:
-            at = padded(at + tensor_bytes(dtype, shape, blocks), 64)
+        for row in rows:
+            at = padded(at + row.type.nbytes(row.shape, row.blocked), 64)
         try:
             f.truncate(at)
         except OSError as e:
@@ -112,7 +113,7 @@ def test_a_70b_file_opens_at_once(tmp_path):
 def test_m13_every_matrix_lies_in_blocks(tmp_path):
     """A matrix of plain rows, all sizes fitting, would be read as blocks of 16: beyond its end."""
     c = Config("llama", **{**AWKWARD, "flags": 1})
-    rows = [(name, dtype, shape, int(blocks and name != "head")) for name, dtype, shape, blocks in export.layout(c, "f32")]
-    raw = export.metadata(c, rows, {}, b"")
+    rows = [row._replace(blocked=row.blocked and row.name != "head") for row in layout(c, F32)]
+    raw = metadata(c, rows, {}, b"")
     with pytest.raises(ModelError, match="'head'.*layout 0, 2 dims do not fit f32"):
         open_model(holes(tmp_path / "m.bin", raw, struct.unpack_from("<Q", raw, 16)[0]))

@@ -11,7 +11,7 @@ from twofile.model import Model
 
 def test_a_context_that_memory_does_not_hold_is_halved_and_said(tmp_path, monkeypatch, capsys):
     path = make_model(tmp_path / "m.bin", "q8_0", max_ctx=1 << 20)
-    each = Model(path, verbose=False)._cache_bytes(1 << 18)
+    each = Model(path, verbose=False).cache_bytes(1 << 18)
     patch(monkeypatch, "total_memory", lambda: 2 * each + 1000)
     m = Model(path)
     assert m.n_ctx == 1 << 18 and "context of 262144 tokens; 1048576 would take" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from twofile.model import Model
 
 
 class Silent:
-    """run.Chat without a terminal: what it says in a list."""
+    """Chat without a terminal: what it says in a list."""
 
     def __init__(self, path, **args):
         self.said, defaults = [], dict(system=None, seed=3, n_predict=12, stop=[], ignore_eos=True, how={})

@@ -8,9 +8,10 @@ import zipfile
 
 import numpy as np
 
-import export
 from twins.weights import read_tensors
 from twofile.export.families.names import HF_NAMES, META_NAMES
+from twofile.export.main import main
+from twofile.export.pack import to_bfloat16
 
 SHAPE = dict(dim=48, ffn=76, layers=2, heads=4, kv=2, vocab=93, ctx=64)  # head_dim 12
 
@@ -136,7 +137,7 @@ def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False, ba
 def safetensors_file(path, arrays, kind="F32"):
     header, at, body = {}, 0, b""
     for name, a in arrays.items():
-        raw = export.to_bfloat16(a).tobytes() if kind == "BF16" else a.astype({"F32": "<f4", "F16": "<f2"}[kind]).tobytes()
+        raw = to_bfloat16(a).tobytes() if kind == "BF16" else a.astype({"F32": "<f4", "F16": "<f2"}[kind]).tobytes()
         header[name] = {"dtype": kind, "shape": list(a.shape), "data_offsets": [at, at + len(raw)]}
         at, body = at + len(raw), body + raw
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
@@ -197,7 +198,7 @@ def convert(source, out, *options):
     """Export in process; -> exit code 0 or the message."""
     args = [str(source), "-o", str(out), "--tokenizer", "none", "--overwrite", *options]
     try:
-        code = export.main(args)
+        code = main(args)
     except SystemExit as e:
         code = e.code
     return code

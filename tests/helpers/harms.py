@@ -1,10 +1,9 @@
 """Ways to harm a model.bin, each with the words that must refuse it. Rows M of the list of harms."""
 
 import struct
-from dataclasses import replace
 
 from helpers.models import mend
-from twofile.format.config import Config
+from twofile.format.config import CONFIG, unpack_config
 from twofile.format.table import MAGIC
 
 CASES = {}
@@ -32,8 +31,9 @@ def config(**fields):
     """Change fields of the config, as an exporter gone wrong would write them."""
 
     def change(raw):
-        c = replace(Config.unpack(bytes(raw[0x60 : 0x60 + 512])), **fields)
-        raw[0x60 : 0x60 + 512] = c.pack()
+        numbers = {**unpack_config(bytes(raw[0x60 : 0x60 + 512])), **fields}
+        numbers["arch_tag"] = numbers["arch_tag"].encode()
+        CONFIG.pack_into(raw, 0x60, *numbers.values())
         return raw
 
     return change

@@ -5,10 +5,10 @@ import struct
 
 import numpy as np
 
-import export
 from families import KEPT, tokens, weights
 from helpers.logits import closeness
 from helpers.places import ROOT
+from twofile.export.main import main
 from twofile.model import Model
 
 CASES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
@@ -33,7 +33,7 @@ def write_folder(folder, case, drop=(), more=()):
 
 def check(name, case, tmp_path, folder=None):
     folder, out = folder or write_folder(tmp_path / "hf", case), tmp_path / "model.bin"
-    assert export.main([str(folder), "-o", str(out), "--type", "f32", "--tokenizer", "none"]) == 0
+    assert main([str(folder), "-o", str(out), "--type", "f32", "--tokenizer", "none"]) == 0
     model = Model(out, verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
     assert rms <= 1e-5 and largest <= 1e-4, (rms, largest)

@@ -4,8 +4,7 @@ import numpy as np
 
 from twins.matmul import int8_activations
 from twofile.compiler.code import Code
-from twofile.program.operands import Number, Real
-from twofile.program.passes import COUNT, N_TOKENS, RECORD_BYTES
+from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, Number, Real
 
 
 def play(kernel, operands, n, threads=1):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from helpers.models import AWKWARD
-from twofile.program.passes import WANTED_MAX
+from twofile.program.operands import WANTED_MAX
 
 SILENT = lambda text: None
 

@@ -5,10 +5,9 @@ import importlib
 from helpers.places import ROOT
 from twofile.compiler.kernel import Kernel
 from twofile.kernels.cache import cache_type
-from twofile.layers.bound import bind
 from twofile.layers.recorder import Recorder
-from twofile.layers.stack import keeps, record_model
-from twofile.program.passes import CHUNK
+from twofile.layers.stack import bind, keeps, record_model
+from twofile.program.operands import CHUNK
 from twofile.program.program import Sizes
 
 

@@ -3,8 +3,10 @@
 import functools
 import time
 
-import export
 from helpers.vocabularies import byte_bpe
+from twofile.export.sandbox import DATE, render
+from twofile.export.template import add_chat
+from twofile.export.tokenizers.pack import pack_tokenizer
 from twofile.tokenizer.file import BYTE_BPE, CONTROL
 from twofile.tokenizer.tokenizer import Tokenizer
 
@@ -37,7 +39,7 @@ def tokenizer_with(template, prefix_first=False):
     n = plain.n_vocab
     fields = dict(kind=BYTE_BPE, pieces=[*plain.pieces, *(m.encode() for m in MARKS)], prio=[-float(n)] * (n + 4))
     fields |= dict(types=[*plain.types.tolist(), *[CONTROL] * 4], pretok=1, eos=261, stops=(261,), classes=plain.classes)
-    return Tokenizer(export.pack_tokenizer(**export.add_chat(fields, template, SPECIAL, prefix_first)))
+    return Tokenizer(pack_tokenizer(**add_chat(fields, template, SPECIAL, prefix_first)))
 
 
 def show(tokenizer, ids):
@@ -45,5 +47,5 @@ def show(tokenizer, ids):
 
 
 def rendered(template, messages):
-    (text,) = export.render(template, SPECIAL, [(messages, True)])
-    return text.replace(export.DATE + "%d %b %Y" + export.DATE, time.strftime("%d %b %Y"))
+    (text,) = render(template, SPECIAL, [(messages, True)])
+    return text.replace(DATE + "%d %b %Y" + DATE, time.strftime("%d %b %Y"))

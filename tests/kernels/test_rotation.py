@@ -5,7 +5,7 @@ import numpy as np
 from twofile.compiler.code import Code
 from twofile.export.rope import rope_table
 from twofile.kernels.rotation import ANGLES, angles
-from twofile.program.passes import N_TOKENS, POSITIONS
+from twofile.program.operands import N_TOKENS, POSITIONS
 
 
 def test_angles():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-import export
 from helpers.logits import SILENT, closeness, passes, some_ids
 from helpers.models import make_model, rewrite_tensor
 from twins.forward import slow_logits
 from twins.weights import read_tensors
+from twofile.export.rope import rope_table
 from twofile.forward import Forward
 from twofile.model import Model
 from twofile.modelfile import open_model
@@ -15,7 +15,7 @@ from twofile.modelfile import open_model
 
 def test_long_rope_tables_are_chosen_by_the_context(tmp_path):
     """Two tables of which the second is for contexts beyond rope_long: as two models that have one table each."""
-    short, long = export.rope_table(12, 10000.0), export.rope_table(12, 1e6)
+    short, long = rope_table(12, 10000.0), rope_table(12, 1e6)
     logits = {}
     for name, tables, rope_long in (("both", [short, long], 256), ("short", [short] * 2, 0), ("long", [long] * 2, 0)):
         path = make_model(tmp_path / f"{name}.bin", "f32", max_ctx=1024, n_rope=2, rope_long=rope_long)

@@ -5,15 +5,14 @@ import pytest
 
 from helpers.kernels import quantised_input
 from twofile.compiler.code import Code
-from twofile.compiler.intrinsic import spoken
+from twofile.compiler.compile import spoken
 from twofile.export.pack import PACKERS
 from twofile.format.types import type_of
 from twofile.kernels.matmul import MATMULS
-from twofile.machines.amx import Amx, tile_config, tile_dot
 from twofile.machines.host import MACHINES, host
-from twofile.machines.x86 import Avx512
-from twofile.program.passes import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
-from twofile.words.dots import dot, dot4
+from twofile.machines.x86 import Amx, Avx512, tile_config, tile_dot
+from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
+from twofile.words.numbers import dot, dot4
 
 
 def assembly(word, machine, triple, cpu, features=""):

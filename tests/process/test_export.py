@@ -12,11 +12,11 @@ import time
 import numpy as np
 import pytest
 
-import export
 from helpers.checkpoints import convert, llama2c_file, weights
 from helpers.hostile import posix
 from helpers.places import ROOT
 from helpers.process import FREED, SIGNALS
+from twofile.export.main import main
 from twofile.model import Model
 from twofile.modelfile import open_model, verify
 
@@ -45,7 +45,9 @@ def test_memory_stays_small_whatever_the_size(tmp_path):
     with open(tmp_path / "zeros.bin", "wb") as f:
         f.write(struct.pack("<7i", dim, ffn, layers, 12, 12, vocab, 512))
         f.truncate(28 + 4 * (vocab * dim + layers * (4 * dim * dim + 3 * dim * ffn + 2 * dim) + dim + 512 * 64))
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import export\nassert export.main(sys.argv[2:]) == 0\n"
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from twofile.export.main import main\nassert main(sys.argv[2:]) == 0\n"
+    )
     script += "from twofile.machine import peak_rss\nprint(peak_rss())"
     peaks = {}
     for source, dtype in ((["--random", "110M"], "f16"), (["--random", "110M"], "q8_0"), ([tmp_path / "zeros.bin"], "q8_0")):
@@ -57,7 +59,7 @@ def test_memory_stays_small_whatever_the_size(tmp_path):
     assert 0 < max(peaks.values()) < 300
     assert resource is not None
     for name in ("a", "b"):
-        assert export.main(["--random", "15M", "-o", str(tmp_path / name), "--seed", "3"]) == 0
+        assert main(["--random", "15M", "-o", str(tmp_path / name), "--seed", "3"]) == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     logits = Model(tmp_path / "a", verbose=False).logits([1, 2, 3])
     assert np.isfinite(logits).all() and logits.std() > 0.1
@@ -77,20 +79,20 @@ def test_x12_two_exports_at_once_leave_one_whole_file(tmp_path):
 CHILD = """
 import os, random, resource, signal, sys, time
 sys.path[:0] = {paths!r}
-import export
+from twofile.export.main import main
 def child(*args):
     pid = os.fork()
     if not pid:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         before()
-        os._exit(export.main(list(args)))
+        os._exit(main(list(args)))
     return pid
 before = lambda: None
 """
 
 
 def forks(script, *args):
-    """Run a script that has export.py imported and can fork it; -> its output."""
+    """Run a script that has the exporter imported and can fork it; -> its output."""
     code = CHILD.format(paths=[str(ROOT), str(ROOT / "tests")]) + script
     done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -106,7 +108,7 @@ def source(tmp_path_factory):
     path = llama2c_file(folder / "a.bin", weights(shape), shape=shape)
     kinds = ("q8_0", "f32")
     for kind in kinds:
-        assert export.main([str(path), "-o", str(folder / kind), "--tokenizer", "none", "--type", kind]) == 0
+        assert main([str(path), "-o", str(folder / kind), "--tokenizer", "none", "--type", kind]) == 0
     return path, {(folder / kind).read_bytes(): kind for kind in kinds}
 
 
@@ -149,7 +151,7 @@ def test_a_dead_export_with_our_own_number(source, tmp_path):
     """X11: in a container each export may have the same process number as the one that was killed."""
     path, whole = source
     (tmp_path / f"m.bin.tmp{os.getpid()}").write_bytes(b"half")
-    assert export.main([str(path), "-o", str(tmp_path / "m.bin"), "--tokenizer", "none"]) == 0
+    assert main([str(path), "-o", str(tmp_path / "m.bin"), "--tokenizer", "none"]) == 0
     assert os.listdir(tmp_path) == ["m.bin"]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from helpers.process import call
 from twofile.model import Model
+from twofile.sampler import log_softmax
 from twofile.tokenizer.file import CONTROL
-from twofile.writer import log_softmax
 
 
 def test_json_is_one_object_in_openais_form(tiny):

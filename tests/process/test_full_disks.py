@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import export
 from helpers.process import call, refused
 from twofile.errors import ModelError
+from twofile.export.main import main
 from twofile.front.chat import Chat
 from twofile.model import Model
 
@@ -17,7 +17,7 @@ def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
     names = lambda: sorted(p.name for p in folder.iterdir() if p.name != "filler")
     for n in (0, 8192, 300_000):
         leave(n)
-        code = export.main(["--random", "15M", "-o", str(folder / "m.bin")])
+        code = main(["--random", "15M", "-o", str(folder / "m.bin")])
         err = capfd.readouterr().err
         assert code == 1 and "No space left" in err and "nothing was changed" in err and names() == []
     (tmp_path / "in").write_text('"the fox"\n' * 400)

@@ -12,6 +12,7 @@ import fuzz
 from helpers.models import mend
 from helpers.places import ROOT
 from helpers.reader import build_reader
+from helpers.rooms import patch
 from twofile.errors import ModelError
 from twofile.modelfile import open_model
 
@@ -33,8 +34,8 @@ def test_seeds_are_accepted(name, tmp_path, monkeypatch):
     for package, names in {"gguf": ["gguf"], "tokenizers": ["tokenizer_json"], "tiktoken": ["tiktoken"]}.items():
         if name in names:
             pytest.importorskip(package)
-    monkeypatch.setattr(fuzz.export, "class_runs", lambda find, pretok: [(65, 90, 1), (97, 122, 1), (48, 57, 2), (32, 32, 3)])
-    monkeypatch.setattr(fuzz.export, "say", lambda text: None)
+    patch(monkeypatch, "class_runs", lambda find, pretok: [(65, 90, 1), (97, 122, 1), (48, 57, 2), (32, 32, 3)])
+    patch(monkeypatch, "say", lambda text: None)
     target = fuzz.TARGETS[name](tmp_path)
     for seed in target.seeds:
         target.check(target.plain(seed))
@@ -86,7 +87,7 @@ def pickled(t, old, new):
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_is_mended(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(fuzz.export, "say", lambda text: None)
+    patch(monkeypatch, "say", lambda text: None)
     kind, make, says = FOUND[name]
     target = fuzz.TARGETS[kind](tmp_path)
     if says is None:

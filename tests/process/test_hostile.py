@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
-import export
 from helpers.hostile import HUB, folder, gguf_head, holes, json_tokenizer, posix, text, torch_zip, written
 from helpers.models import AWKWARD, make_model, mend
 from helpers.places import ROOT
 from helpers.vocabularies import byte_bpe
+from twofile.export.write import layout, metadata
 from twofile.format.config import Config
 from twofile.format.table import ENDIAN, HEADER, MAGIC, PAGE, RECORD, RECORD_FIELDS
+from twofile.format.types import Q8_0
 from twofile.modelfile import open_model
 from twofile.tokenizer.file import EXPLICIT, TOKENIZER_MAGIC
 
@@ -34,8 +35,8 @@ def test_every_row_is_named_by_a_test():
 def sparse_model(path, change=None, **sizes):
     """A model.bin whose data is a hole, of any size; change(raw): of its description."""
     c = Config("llama", **{**AWKWARD, "flags": 1, **sizes})
-    rows = export.layout(c, "q8_0")
-    raw = bytearray(export.metadata(c, rows, {}, b""))
+    rows = layout(c, Q8_0)
+    raw = bytearray(metadata(c, rows, {}, b""))
     raw = mend(change(raw)) if change else raw
     return holes(path, raw, struct.unpack_from("<Q", raw, 16)[0])
 
@@ -175,16 +176,18 @@ COST = """
 import json, os, resource, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-sys.path.insert(0, sys.argv[1])
-import export
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from twofile import ModelError, Tokenizer, open_model
+from twofile.export.convert import export
+from twofile.export.tokenizers.any import lone_tokenizer
+from helpers.rooms import replace
 args = dict(output=sys.argv[2] + ".out", type=None, tokenizer="none", overwrite=False, random=None, allow_pickle=True)
 args |= dict(embed_tokenizer=False, verbose=False, chat_template=None)
 ways = {
-    "run": open_model, "tokenizer": Tokenizer, "export": lambda p: export.export(SimpleNamespace(source=p, **args)),
-    "tokenizer.model": lambda p: export.lone_tokenizer(Path(p)),
+    "run": open_model, "tokenizer": Tokenizer, "export": lambda p: export(SimpleNamespace(source=p, **args)),
+    "tokenizer.model": lambda p: lone_tokenizer(Path(p)),
 }
-export.say = lambda text: None
+replace("say", lambda text: None)
 for way, path in json.load(sys.stdin):
     r, w = os.pipe()
     if not os.fork():

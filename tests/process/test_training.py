@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-import export
 from helpers.checkpoints import SHAPE, torch_file, weights
 from helpers.places import ROOT
+from twofile.export.main import main
 from twofile.model import Model
 
 
@@ -38,7 +38,7 @@ def test_our_trainers_checkpoint(tmp_path):
     extra = {"tokenizer": t.to_str(), "note": "made by a test"}
     source = torch_file(tmp_path / "ckpt.pt", weights(shape, tied=True), args, extra)
     for options in ([], ["--embed-tokenizer"]):
-        assert export.main([str(source), "-o", str(tmp_path / "model.bin"), "--overwrite", *options]) == 0
+        assert main([str(source), "-o", str(tmp_path / "model.bin"), "--overwrite", *options]) == 0
         m = Model(tmp_path / "model.bin", verbose=False)
         assert m.tokenize("the fox")[0] == 0 and m.detokenize(m.tokenize("the fox")) == "the fox" and m.tokenizer.stops == {0}
         assert "made by a test" in m.file.note
@@ -53,7 +53,7 @@ def test_pretrain_smoke(tmp_path):
         [sys.executable, ROOT / "train" / "pretrain.py", "--smoke", "--out", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert export.main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.bin")]) == 0
+    assert main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.bin")]) == 0
     text = Model(tmp_path / "model.bin", verbose=False).generate("A fox", max_tokens=20, seed=1, ignore_eos=True)
     assert len(text) > 10
     pytest.importorskip("jinja2")
@@ -64,7 +64,7 @@ def test_pretrain_smoke(tmp_path):
     ):
         done = subprocess.run([sys.executable, ROOT / "train" / program, "--smoke", *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert export.main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin"), "--embed-tokenizer"]) == 0
+    assert main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin"), "--embed-tokenizer"]) == 0
     model = Model(preferred / "model.bin", verbose=False)
     ids = model.encode_chat([{"role": "user", "content": "Tell me a story."}])
     assert [model.tokenizer.name(i) for i in (ids[0], ids[1], ids[-1])] == ["<|endoftext|>", "<|user|>", "<|assistant|>"]

@@ -14,7 +14,7 @@ from twofile.errors import ModelError
 from twofile.forward import Forward
 from twofile.model import Model
 from twofile.modelfile import open_model
-from twofile.program.passes import WANTED_MAX
+from twofile.program.operands import WANTED_MAX
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])

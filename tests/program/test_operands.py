@@ -7,8 +7,23 @@ import pytest
 
 from helpers.programs import every_kernel
 from twofile.compiler.kernel import Kernel
-from twofile.program.operands import Flat, Number, Real, Rows, Scratch, operands
-from twofile.program.passes import CHUNK, COUNT, N_PAIRS, N_TOKENS, N_WANTED, OPERANDS, RECORD_BYTES, WAIT, WANTED_MAX
+from twofile.program.operands import (
+    CHUNK,
+    COUNT,
+    N_PAIRS,
+    N_TOKENS,
+    N_WANTED,
+    OPERANDS,
+    RECORD_BYTES,
+    WAIT,
+    WANTED_MAX,
+    Flat,
+    Number,
+    Real,
+    Rows,
+    Scratch,
+    operands,
+)
 from twofile.program.program import Program, Sizes
 
 SIZES = Sizes(slots=3, positions=100, threads=2, vocab=50, pairs=256)

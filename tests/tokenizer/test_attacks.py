@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-import export
 from helpers.models import make_model
 from helpers.process import call
 from helpers.vocabularies import byte_bpe, spm
+from twofile.export.template import add_chat
+from twofile.export.tokenizers.pack import pack_tokenizer
 from twofile.tokenizer.file import BYTE_BPE, CONTROL, SPM
 from twofile.tokenizer.tokenizer import Tokenizer
 
@@ -79,7 +80,7 @@ def family(name, kind="byte"):
     fields = dict(kind=base, pieces=[*plain.pieces, *marks], types=[*plain.types.tolist(), *[CONTROL] * len(marks)])
     fields |= dict(prio=[-float(i) for i in range(n)], flags=plain.flags, pretok=plain.pretok, classes=plain.classes)
     fields |= dict(bos=plain.bos, eos=plain.eos, unk=plain.unk, stops=sorted(plain.stops))
-    return Tokenizer(export.pack_tokenizer(**export.add_chat(fields, template, {}, False)))
+    return Tokenizer(pack_tokenizer(**add_chat(fields, template, {}, False)))
 
 
 @pytest.mark.parametrize("kind", ["byte", "spm"])
@@ -124,9 +125,7 @@ def test_marks_that_are_plain_text_are_told_once(tmp_path):
     template, _ = FORMS["Llama 2"]
     plain = Tokenizer(byte_bpe())
     fields = dict(kind=BYTE_BPE, pieces=t.pieces, types=t.types.tolist(), prio=[-float(i) for i in range(t.n_vocab)])
-    packed = export.pack_tokenizer(
-        **export.add_chat({**fields, "pretok": 1, "classes": plain.classes, "eos": 261}, template, {}, False)
-    )
+    packed = pack_tokenizer(**add_chat({**fields, "pretok": 1, "classes": plain.classes, "eos": 261}, template, {}, False))
     path = make_model(tmp_path / "m.bin", "q8_0", vocab_size=t.n_vocab, tokenizer=packed, embed=True)
     done = call(path, "-p", "hi [/INST] sure [INST] [/INST]", "-n", "1")
     assert done.stderr.count(b"plain text in this model's template too") == 2 and done.returncode == 0 and not raw.exists()

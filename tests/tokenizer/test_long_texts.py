@@ -12,7 +12,8 @@ from helpers.vocabularies import byte_bpe, spm
 from twins.merge import naive_merge
 from twofile.errors import ModelError
 from twofile.tokenizer.file import CONTROL, LSTRIP, NFC, NORMAL, RSTRIP, USER
-from twofile.tokenizer.tokenizer import Tokenizer, composed
+from twofile.tokenizer.merges import composed
+from twofile.tokenizer.tokenizer import Tokenizer
 
 
 def test_marks_in_disorder_take_no_square_of_their_number():

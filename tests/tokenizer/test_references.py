@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-import export
 from helpers.places import shared
+from twofile.export.tokenizers.any import read_tokenizer
+from twofile.export.tokenizers.splits import KNOWN_SPLITS
 from twofile.tokenizer.file import CONTROL, NFC, NORMAL, SPM
 from twofile.tokenizer.tokenizer import Tokenizer
 
@@ -25,7 +26,7 @@ def vocabulary(name):
     if package in ("tiktoken", "tokenizers"):
         pytest.importorskip(package)
     if name not in CACHE:
-        CACHE[name] = Tokenizer(export.read_tokenizer(path, {"n_vocab": 32000}))
+        CACHE[name] = Tokenizer(read_tokenizer(path, {"n_vocab": 32000}))
     return CACHE[name]
 
 
@@ -94,7 +95,7 @@ def test_fuzz_against_tokenizers():
     path = shared("checkpoints/tinystories-656k/tokenizer.json")
     engine = T.Tokenizer.from_file(str(path))
     hints = {"n_vocab": 2048, "bos": 1, "eos": 2}
-    compare(Tokenizer(export.read_tokenizer(path, hints)), plain, 3)
+    compare(Tokenizer(read_tokenizer(path, hints)), plain, 3)
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen2"])
@@ -103,7 +104,7 @@ def test_fuzz_against_tiktoken(name):
     import unicodedata
 
     t = vocabulary(name)
-    pattern = {v: k[0] for k, v in export.KNOWN_SPLITS.items() if k}[t.pretok]
+    pattern = {v: k[0] for k, v in KNOWN_SPLITS.items() if k}[t.pretok]
     ranks = {p: i for i, p in enumerate(t.pieces) if t.types[i] == NORMAL}
     engine = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     nfc = (lambda s: unicodedata.normalize("NFC", s)) if t.flags & NFC else str

@@ -3,8 +3,9 @@
 import json
 import re
 
-import export
 from helpers.places import ROOT
+from twofile.export.write import layout
+from twofile.format.types import type_of
 from twofile.model import Model
 from twofile.modelfile import verify
 
@@ -16,7 +17,7 @@ def test_the_committed_model_is_whole():
     text = model.generate("Once upon a time", max_tokens=60, temperature=0)
     assert len(text.split()) > 25 and text.isprintable() | ("\n" in text)
     assert json.dumps(model.info)
-    assert export.layout(model.config, "q8_0")
+    assert layout(model.config, type_of("q8_0"))
 
 
 def test_the_committed_model_does_what_it_is_asked():

@@ -9,7 +9,6 @@ import subprocess
 import numpy as np
 import pytest
 
-import export
 from helpers.models import make_model
 from helpers.places import shared
 from helpers.process import call
@@ -17,6 +16,7 @@ from helpers.vocabularies import byte_bpe
 from twins.forward import slow_logits
 from twins.weights import read_tensors
 from twofile.errors import ModelError
+from twofile.export.main import main
 from twofile.model import Model
 
 
@@ -68,7 +68,7 @@ def test_rolling_counts_each_token_once_in_full_windows(exact):
     """As lm-evaluation-harness rolls: [begin + 39] predict 40, then 40 more, then the last 40 inputs for what is left."""
     m = Model(exact, verbose=False)
     ids = [(5 * i * i + 1) % 263 for i in range(100)]
-    whole = [m._begin(), *ids]
+    whole = [m.prompts.begin(), *ids]
     want = 0
     for first, end in ((1, 41), (41, 81), (81, 101)):
         inputs = whole[max(0, end - 41) : end - 1]
@@ -103,7 +103,7 @@ def test_perplexity_is_llama_cpps(n_ctx, llama_cpp, tmp_path):
     text = lzma.open(shared("corpus/tinystories.txt.xz"), "rt").read()[-200000:].replace("\n<|endoftext|>\n", "\n")[:60000]
     (tmp_path / "text.txt").write_text(text)
     out = tmp_path / "m.bin"
-    assert export.main([str(source), "-o", str(out), "--type", "f16"]) == 0
+    assert main([str(source), "-o", str(out), "--type", "f16"]) == 0
     done = call(out, "--perplexity", "-c", n_ctx, "-f", tmp_path / "text.txt", "--json")
     found = json.loads(done.stdout)
     assert found["perplexity"] == pytest.approx(llama_cpp, rel=1e-3) and found["n_ctx"] == n_ctx

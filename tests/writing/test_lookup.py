@@ -8,7 +8,7 @@ import pytest
 from helpers.models import TYPES, make_model
 from twofile.guess import Lookup, generate
 from twofile.model import Model
-from twofile.program.passes import WANTED_MAX
+from twofile.program.operands import WANTED_MAX
 
 
 class Fake:

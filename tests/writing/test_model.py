@@ -14,7 +14,7 @@ from helpers.vocabularies import spm
 from twofile.errors import ModelError
 from twofile.forward import Forward
 from twofile.guess import line_seed
-from twofile.layers.plan import tensor_plan
+from twofile.layers.stack import expected_tensors
 from twofile.model import Model
 from twofile.tokenizer.tokenizer import TextStream
 
@@ -57,7 +57,7 @@ def test_m24_larger_than_memory_is_said(models, monkeypatch, capsys):
 def test_info_counts_what_was_learned(models):
     """Matrices, norms and biases, of the shapes that the model has, not the padded ones; no tables."""
     m = Model(models["q8_0"], verbose=False)
-    learned = [shape for name, shape, role in tensor_plan(m.config) if role in ("matrix", "f32") and name != "rope"]
+    learned = [t.shape for t in expected_tensors(m.config) if t.role in ("matrix", "f32") and t.name != "rope"]
     assert m.info["parameters"] == sum(int(np.prod(shape)) for shape in learned)
 
 
@@ -140,18 +140,18 @@ def test_ctrl_c_between_the_two_steps_of_a_pass(tiny):
     for interrupted in (0, 1):
         m = Model(tiny, n_threads=2, verbose=False)
         want = m.logits([5, 6, 7])
-        forward, real = m.forward, m.forward.play
+        player, real = m.forward.player, m.forward.player.play
 
         def play(*args):
             raise KeyboardInterrupt
 
-        forward.play = play
-        m.fed = []
+        player.play = play
+        m.session.fed = []
         with pytest.raises(KeyboardInterrupt):
             m.logits([9, 8, 7])
-        forward.play = real
+        player.play = real
         if interrupted:
-            forward.close()  # would wait for ever
+            m.forward.close()  # would wait for ever
         else:
             assert (m.logits([5, 6, 7]) == want).all()
 

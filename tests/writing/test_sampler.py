@@ -5,9 +5,10 @@ import pytest
 
 from twofile.compiler.code import Code
 from twofile.errors import ModelError
+from twofile.kernels.pick import pick
 from twofile.sampler import Sampler, Sampling
 
-CODE = Code(["pick"], lambda text: None)
+CODE = Code([pick], lambda text: None)
 
 
 def sample(logits, how, recent, coin):

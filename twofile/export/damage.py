@@ -1,4 +1,4 @@
-"""What is wrong with a stranger's file, told apart from what is wrong with us.
+"""What a stranger's file does wrong, told apart from what we do wrong.
 
 The rule: bytes become values in reading lines: a parser (json, struct, zipfile, pickletools, a
 codec of another package), a look into what it gave (a key, an index, int() of it), numpy's view of

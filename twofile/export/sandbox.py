@@ -1,4 +1,4 @@
-"""Programs of strangers, and packages that read what strangers wrote, in a process of their own."""
+"""What strangers wrote, run or read in a process of its own."""
 
 import json
 import os

@@ -1,12 +1,13 @@
 """What every reader gives: a model, before it is packed."""
 
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 
 import numpy as np
 
 from ..format.config import Config
-from ..format.fields import check_ranges
+from ..format.fields import FIELDS, check_ranges
 from ..layers.stack import check_config
 from .damage import reading
 
@@ -30,6 +31,14 @@ class Source:
     gguf: dict | None = None  # the metadata of a GGUF, by name: inside
     tokenizer_json: str | None = None  # of our trainer: inside
     chat_template: str | None = None  # Jinja, beside tokenizer_json
+
+
+def as_declared(numbers):
+    """{name of a Field: what a source says} -> the same numbers, whole or real as their fields are.
+    TypeError for what is none: a reading line."""
+    forms = {"I": index, "f": lambda x: x + 0.0}
+    of = {field.name: forms.get(field.code) for field in FIELDS}
+    return {name: of[name](x) if of.get(name) else x for name, x in numbers.items()}
 
 
 def sampled(c, temperature, top_p, top_k):

@@ -8,8 +8,15 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..format.fields import NONE
-from ..tokenizer.file import CHAT, CHAT_DATE, CHAT_ID, CHAT_TEXT, CONTROL, tokenizer_chat
-from ..tokenizer.template import chat_parts
+from ..tokenizer.file import (
+    CHAT,
+    CHAT_DATE,
+    CHAT_ID,
+    CHAT_TEXT,
+    CONTROL,
+    chat_parts,
+    tokenizer_chat,
+)
 from .damage import reading
 from .sandbox import DATE, render
 from .say import say

@@ -8,11 +8,10 @@ import time
 
 from ..errors import ModelError, printable
 from ..files import open_regular
-from ..program.passes import WANTED_MAX
+from ..program.operands import WANTED_MAX
 from .common import MANY
-from .lines import count_lines, parse_shard, read_lines
 from .mode import Flag, Mode
-from .requests import read_request
+from .requests import count_lines, parse_shard, read_lines, read_request
 from .text import dump
 
 BATCH = Flag(

@@ -10,7 +10,7 @@ from ..kernels.experts import EXPERT_MATMULS
 from ..kernels.matmul import MATMULS
 from ..kernels.play import sweep
 from ..program.buffers import Buffer, Place
-from ..program.passes import CHUNK, FN, N_TOKENS
+from ..program.operands import CHUNK, FN, N_TOKENS
 from ..program.program import Record
 
 

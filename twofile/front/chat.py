@@ -12,8 +12,7 @@ from ..guess import line_seed
 from ..writer import Writer
 from .common import TALK
 from .mode import Flag, Mode, prompted
-from .prompt import report
-from .text import as_text, tame
+from .text import as_text, report, tame
 from .write import write_text
 
 CHAT_FLAG = Flag(

@@ -8,9 +8,8 @@ import threading
 
 from ..errors import ModelError, say
 from ..model import Model
-from .flags import parse_args
-from .modes import MODES
-from .prompt import read_system
+from .modes import MODES, parse_args
+from .text import read_system
 
 
 def main(argv=None):

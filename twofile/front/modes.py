@@ -1,15 +1,29 @@
-"""The modes of the program, in one tuple.
+"""The modes of the program in one tuple, and its command line.
 
 Order: of two that are asked for, the one that stands first is named first; modes of one group
 stand so in --help; the last one has no flag and is what is done without any.
 """
 
+import argparse
+import re
+
+from ..errors import CALLED, ModelError, printable
+from ..modelfile import MODEL_ID
+from ..sampler import RULES, Sampling
 from .batch import BATCH_MODE
 from .bench import BENCH_MODE
 from .chat import CHAT_MODE
-from .given import CHOICES_MODE, PERPLEXITY_MODE, SCORE_MODE
-from .program import PROGRAM_MODE
-from .show import INFO_MODE, TOKENIZE_MODE, VERIFY_MODE
+from .common import GROUPS, Settings
+from .mode import Parser
+from .show import (
+    CHOICES_MODE,
+    INFO_MODE,
+    PERPLEXITY_MODE,
+    PROGRAM_MODE,
+    SCORE_MODE,
+    TOKENIZE_MODE,
+    VERIFY_MODE,
+)
 from .write import BEST_OF_MODE, TEXT_MODE
 
 MODES = (
@@ -26,3 +40,131 @@ MODES = (
     TOKENIZE_MODE,
     TEXT_MODE,
 )
+
+
+EXAMPLES = """\
+examples:
+  python run.py model.bin -p "Once upon a time"
+  python run.py model.bin --chat
+  python run.py model.bin -f notes.txt -n 100 --temp 0
+  echo "The fox said" | python run.py model.bin -q > story.txt
+  python run.py model.bin -p "Is a fox red?" --choices yes no
+  python run.py model.bin --batch requests.jsonl -o answers.jsonl
+  python run.py model.bin --perplexity -f book.txt
+  python run.py model.bin -p "A story, please" --json | jq .usage
+
+exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
+the pipe has gone. stdout carries the text and nothing else.
+"""
+COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
+HABITS = {  # flags of llama2.c and llama.cpp that are something else here
+    "-i": "the prompt is -p TEXT",
+    "-y": "the system prompt is -sys TEXT",
+    "-b": "give the model file as it is; the context is -c N",
+    "--chat-template": "a template is compiled when a model is made: "
+    "export.py SOURCE --chat-template FILE",
+}
+
+
+def all_flags():
+    """Every Flag, as --help lists them."""
+    return [flag for group in GROUPS for flag in group.members(MODES)]
+
+
+def make_parser():
+    ap = Parser(
+        prog=CALLED,
+        usage=f"{CALLED} MODEL [options]",
+        description="Write text with a language model.",
+        epilog=EXAMPLES.replace("python run.py", COMMAND),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
+        allow_abbrev=False,
+    )
+    for group in GROUPS:
+        place = ap.add_argument_group(group.title) if group.title else ap
+        for flag in group.members(MODES):
+            place.add_argument(*flag.names, **flag.how)
+    return ap
+
+
+def parse_args(argv):
+    """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
+    ap, flags = make_parser(), all_flags()
+    given = ap.parse_args(glued(argv, flags, ap.error))
+    if given.model_flag in ("chat", "generate"):
+        ap.error(
+            f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
+        )
+    if (given.model is None) == (given.model_flag is None):
+        ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
+    check_habits(given, ap.error)
+    check_numbers(given, flags, ap.error)
+    mode = chosen(given, flags, ap.error)
+    values = {rule.name: getattr(given, rule.name) for rule in RULES}
+    how = {name: value for name, value in values.items() if value is not None}
+    threads = None if given.threads is None else int(given.threads)
+    settings = Settings(given, given.model or given.model_flag, threads, mode, how)
+    try:
+        if settings.raw and (mode.template or settings.system or settings.system_file):
+            raise ModelError(
+                "--raw continues text without a template; leave out --chat and the system prompt"
+            )
+        mode.check(settings)
+        Sampling(**how)  # raises for a value out of range
+    except ModelError as e:
+        ap.error(str(e))
+    return settings
+
+
+def glued(argv, flags, error):
+    """The words for argparse, which takes a value that begins with a dash only behind an =."""
+    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
+    words = []
+    for word in argv:
+        if words and words[-1] in dashed:
+            words[-1] = f"{dashed[words[-1]]}={word}"
+        elif word in HABITS:
+            whose = "llama.cpp" if word[:2] == "--" else "llama2.c"
+            error(f"{word} is {whose}'s; {HABITS[word]}")
+        else:
+            words.append(word)
+    return words
+
+
+def check_habits(given, error):
+    """Values that show a flag was taken for another's."""
+    if re.fullmatch(r"0?\.\d+|1\.0*", given.prompt or ""):
+        error(
+            f"-p {given.prompt}: -p is the prompt, expected text; top-p is --top-p "
+            "(a prompt like this can come from -f)"
+        )
+    if given.threads is not None and not re.fullmatch(r"\d{1,9}", given.threads):
+        found = printable(given.threads)
+        error(f"-t is {found}, expected a number of threads; the temperature is --temp")
+    if given.id is not None and not MODEL_ID.fullmatch(given.id):
+        error(
+            f"--id is {given.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"
+        )
+
+
+def check_numbers(given, flags, error):
+    """Numbers within the ranges of their flags."""
+    for flag in (flag for flag in flags if flag.means):
+        value = flag.value(given)
+        if value is not None and not flag.least <= value <= flag.most:
+            error(f"{flag.names[0]} is {value}, expected {flag.means}")
+
+
+def chosen(given, flags, error):
+    """The Mode that is asked for: one thing at a time, and flags only where they do something."""
+    mode, *more = [mode for mode in MODES if mode.is_asked_for(given)] or [MODES[-1]]
+    if more:
+        error(f"{mode.name} and {more[0].name}: expected one of them; run them one after the other")
+    for flag in flags:
+        if flag.some and flag.is_given(given) and not mode.takes(flag):
+            error(f"{flag.long} does nothing with {mode.name}; leave it out")
+    for flag in (flag for flag in flags if flag.needs):
+        asked = flag.value(given) is not None and flag.value(given) is not False  # 0 is asked
+        if asked and not any(need.value(given) for need in flag.needs):
+            error(flag.lacks)
+    return mode

@@ -7,8 +7,7 @@ from ..machines.host import host
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
 from .mode import Flag, Mode
-from .prompt import prompt_ids, read_prompt
-from .text import dump, tame
+from .text import dump, prompt_ids, read_prompt, tame
 
 BEST_OF = Flag(
     "--best-of",

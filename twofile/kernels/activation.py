@@ -4,8 +4,7 @@ import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
 from ..files import padded
-from ..program.operands import Number, Real, Rows, operands
-from ..program.passes import COUNT
+from ..program.operands import COUNT, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32, store
 from ..words.numbers import add, div, exp, fma, keep, larger, magnitude, mul, splat, sub, zeros1
 from .play import share

@@ -3,8 +3,19 @@
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline
-from ..program.operands import Flat, Number, Real, Rows, Scratch, operands
-from ..program.passes import N_TOKENS, POSITIONS, SCRATCH, SCRATCH_STEP, SLOTS
+from ..program.operands import (
+    N_TOKENS,
+    POSITIONS,
+    SCRATCH,
+    SCRATCH_STEP,
+    SLOTS,
+    Flat,
+    Number,
+    Real,
+    Rows,
+    Scratch,
+    operands,
+)
 from ..words.memory import load, peek, peek_f32, poke, poke_f32, store
 from ..words.numbers import add, div, exp, opaque, splat, store_first, sub, total, zeros1
 from .blocks import BEGIN, END, SUMS, VALUES, blend, queries_bytes, score, soften

@@ -1,8 +1,7 @@
 """Short convolutions over the tokens."""
 
 from ..compiler.kernel import Kernel, inline
-from ..program.operands import Flat, Number, Rows, operands
-from ..program.passes import N_TOKENS, POSITIONS, SLOTS
+from ..program.operands import N_TOKENS, POSITIONS, SLOTS, Flat, Number, Rows, operands
 from ..words.memory import load, peek, store
 from ..words.numbers import fma, mul, store_first
 from .activation import silu

@@ -4,11 +4,21 @@ import numpy as np
 
 from ..compiler.kernel import inline, kernel
 from ..files import padded
-from ..program.operands import Flat, Number, Rows, Scratch, operands
-from ..program.passes import N_TOKENS, POSITIONS, SCRATCH, SCRATCH_STEP, SLOTS
+from ..program.operands import (
+    N_TOKENS,
+    POSITIONS,
+    SCRATCH,
+    SCRATCH_STEP,
+    SLOTS,
+    Flat,
+    Number,
+    Rows,
+    Scratch,
+    operands,
+)
 from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, spreads, stores
 from ..words.numbers import add, fma, mul, splat, store_first, sub, zeros4
-from .exact import exp64
+from .pick import exp64
 from .play import share
 
 DECAYS = operands(

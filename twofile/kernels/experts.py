@@ -4,11 +4,10 @@ import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
 from ..files import padded
-from ..program.operands import Flat, Number, Real, Rows, operands
-from ..program.passes import CHUNK, N_PAIRS, N_TOKENS
+from ..program.operands import CHUNK, N_PAIRS, N_TOKENS, Flat, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32, peek_i32, poke, poke_f32, poke_i32, store
 from ..words.numbers import add, div, exp, fma, mul, opaque, splat, sub, zeros1, zeros4
-from .exact import exp64
+from .pick import exp64
 from .play import share
 from .rows import put_rows
 from .weights import FLOATS, QUANTISED, WEIGHTS, sums_float

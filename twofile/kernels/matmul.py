@@ -1,12 +1,10 @@
 """Matrices times rows."""
 
 from ..compiler.kernel import Kernel
-from ..machines.amx import tile_config, tile_dot, tile_dot_too, tile_release
-from ..program.operands import Scratch, operands
-from ..program.passes import COUNT, SCRATCH, SCRATCH_STEP
-from ..words.dots import scaled
+from ..machines.x86 import tile_config, tile_dot, tile_dot_too, tile_release
+from ..program.operands import COUNT, SCRATCH, SCRATCH_STEP, Scratch, operands
 from ..words.memory import load_f16, loads_i32, peek, peek_f32, prefetch
-from ..words.numbers import fma, opaque, splat, zeros1, zeros4, zeros16
+from ..words.numbers import fma, opaque, scaled, splat, zeros1, zeros4, zeros16
 from .play import share
 from .rows import put_blocks, put_rows
 from .weights import FLOATS, QUANTISED, WEIGHTS, sums_float

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import Kernel, kernel
-from ..program.operands import Flat, Number, Real, Rows, operands
-from ..program.passes import CHUNK, COUNT
+from ..program.operands import CHUNK, COUNT, Flat, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32
 from ..words.numbers import add, fma, keep, mul, root, splat, store_first, sub, total, zeros1
 from .play import share

@@ -1,5 +1,6 @@
-"""The choice of a token."""
+"""The choice of a token; e^x in float64, the same everywhere."""
 
+import math
 from collections import namedtuple
 
 import numpy as np
@@ -7,8 +8,22 @@ import numpy as np
 from ..compiler.kernel import inline, kernel
 from ..files import padded
 from ..words.memory import load, peek, peek_f32, peek_f64, peek_i32, poke_f32, poke_f64, poke_i32
-from ..words.numbers import larger, largest, magnitude, zeros1
-from .exact import exp64
+from ..words.numbers import larger, largest, magnitude, power_of_two, zeros1
+
+EXP = tuple(1 / math.factorial(k) for k in range(14, -1, -1))
+
+
+@inline
+def exp64(x):
+    """e^x for float64 x <= 0; made of + and * alone, so that it is the same on every machine."""
+    x = max(x, -700.0)
+    n = np.int64(math.floor(x * 1.4426950408889634 + 0.5))
+    r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    y = 0.0
+    for c in EXP:
+        y = y * r + c
+    return y * power_of_two(n)
+
 
 # The block that pick() needs beside the logits: its settings, then for the k best their values
 # (float32), ids (int32) and sums of weights (float64). The rules of sampling that act in here are

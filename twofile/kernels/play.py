@@ -1,8 +1,7 @@
 """The kernel that plays the others, and what threads share and wait for."""
 
 from ..compiler.kernel import inline, kernel
-from ..program.operands import Flat, Number, operands
-from ..program.passes import (
+from ..program.operands import (
     FN,
     N_RECORDS,
     PASS_BARRIER,
@@ -13,10 +12,23 @@ from ..program.passes import (
     PROGRAM,
     RECORD_BYTES,
     WAIT,
+    Flat,
+    Number,
+    operands,
 )
-from ..words.memory import loads_f32, peek, poke, stores
+from ..words.memory import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call_kernel,
+    loads_f32,
+    pause,
+    peek,
+    poke,
+    stores,
+    yield_core,
+)
 from ..words.numbers import add, zeros4
-from ..words.threads import atomic_add, atomic_load, atomic_store, call_kernel, pause, yield_core
 
 LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps

@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
-from ..program.operands import Flat, Number, Real, Rows, operands
-from ..program.passes import N_TOKENS, POSITIONS, SLOTS
+from ..program.operands import N_TOKENS, POSITIONS, SLOTS, Flat, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32, poke_f32
 from ..words.numbers import add, keep, mul, splat, store_first, sub
 from .cache import CACHE_TYPES, key_bytes, value_bytes

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
-from ..program.operands import Flat, Number, Real, Rows, operands
-from ..program.passes import COUNT
+from ..program.operands import COUNT, Flat, Number, Real, Rows, operands
 from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, poke_i32, store, stores
 from ..words.numbers import add, fma, larger, largest, magnitude, mul, quantise, splat
 from .play import share

@@ -1,15 +1,13 @@
-"""What each type of weights brings to a matmul, to experts and to embeddings."""
+"""What each type of weights brings to matmuls, experts and embeddings."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ..compiler.kernel import inline
+from ..compiler.kernel import Kernel, inline
 from ..files import padded
 from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0, Type
-from ..program.operands import Flat, Number, Rows, operands
-from ..program.passes import AHEAD
-from ..words.dots import dot, dot4, finish4, scaled, start, start4
+from ..program.operands import AHEAD, N_TOKENS, Flat, Number, Real, Rows, operands
 from ..words.memory import (
     load_bytes,
     load_f16,
@@ -21,11 +19,26 @@ from ..words.memory import (
     peek_f16,
     peek_f32,
     peek_u8,
+    poke_f32,
     prefetch,
     spreads,
     store_bytes,
 )
-from ..words.numbers import fma, high_nibbles, low_nibbles, lowered, zeros1, zeros4
+from ..words.numbers import (
+    dot,
+    dot4,
+    finish4,
+    fma,
+    high_nibbles,
+    low_nibbles,
+    lowered,
+    scaled,
+    start,
+    start4,
+    zeros1,
+    zeros4,
+)
+from .play import share
 from .rows import RESULT
 
 
@@ -195,3 +208,42 @@ WEIGHTS = (
     Weights(Q8_0, weight_q8, tile_q8, signed_q8, 512),
     Weights(Q4_0, weight_q4, tile_q4, signed_q4, 256),
 )
+
+
+EMBED = operands(
+    "out [tokens, width] = gain * the rows of w that ids name, added to what stands there if add.",
+    ELEMENTS,
+    out=Rows(lambda r: 4 * r.width, writes=True),
+    width=Number("columns"),
+    gain=Real("factor"),
+    add=Number("1 = added to out", 0),
+)
+
+
+def embed(weight):
+    """EMBED with weight(record, row, k)."""
+
+    def embed(record, pas, t, threads):
+        cols = peek(record + EMBED.width)
+        gain = peek_f32(record + EMBED.gain)
+        for i in range(peek(pas + N_TOKENS)):
+            row = peek(peek(pas + peek(record + EMBED.ids)) + 8 * i)
+            out = peek(record + EMBED.out) + i * peek(record + EMBED.out_step)
+            first, last = share(cols, t, threads)
+            for k in range(first, last):
+                before = np.float32(0)
+                if peek(record + EMBED.add) != 0:
+                    before = peek_f32(out + 4 * k)
+                poke_f32(out + 4 * k, before + weight(record, row, k) * gain)
+        return 0
+
+    return embed
+
+
+def embed_of(weights):
+    """The embed of a type of weights."""
+    make = lambda machine: embed(weights.element)
+    return Kernel(f"embed_{weights.type.name}", make, EMBED, weights.type)
+
+
+EMBEDS = {weights.type: embed_of(weights) for weights in WEIGHTS}

@@ -11,7 +11,7 @@ from ..kernels.activation import sigmoid_gated
 from ..kernels.attention import ATTENTIONS
 from ..kernels.norm import headnorm
 from ..kernels.rotation import ROPES, angles
-from ..program.passes import KEYS
+from ..program.operands import KEYS
 from .kind import Kept, Kind, Slot, matrix_slots
 
 

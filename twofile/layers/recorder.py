@@ -8,7 +8,7 @@ from ..kernels.norm import NORMS
 from ..kernels.rows import convert
 from ..program.buffers import Mapped, Place
 from ..program.cache import Cache
-from ..program.passes import CHUNK, N_PAIRS, N_TOKENS, N_WANTED
+from ..program.operands import CHUNK, N_PAIRS, N_TOKENS, N_WANTED
 from ..program.program import Program
 
 

@@ -1,4 +1,6 @@
-"""A whole model: its tensors, what its config may say, its forward."""
+"""A whole model: its tensors by name, what its config may say, its forward."""
+
+from types import SimpleNamespace
 
 from ..errors import ModelError
 from ..format.fields import NONE
@@ -6,11 +8,17 @@ from ..kernels.activation import scale
 from .attention import Attention, SecondAttention
 from .convolution import ShortConvolution
 from .delta import DeltaRule
-from .ends import check_output, embedding_tensors, output_tensors, record_begin, record_end
-from .experts import Experts, record_mixture
-from .feedforward import FeedForward, record_down, record_hidden
-from .kind import Slot, norm_slots
-from .perlayer import PerLayer, record_embedding
+from .ends import (
+    PerLayer,
+    check_output,
+    embedding_tensors,
+    output_tensors,
+    record_begin,
+    record_embedding,
+    record_end,
+)
+from .feedforward import Experts, FeedForward, record_down, record_hidden, record_mixture
+from .kind import Matrix, Slot, Vector, norm_slots
 
 KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by their numbers
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
@@ -139,3 +147,27 @@ def record_layer(p, layer, row):
         record_embedding(p, layer)
     if c.layer_scale:
         p.add(scale, x=p.x, width=c.dim, gain=float(layer.scale.floats()[0]))
+
+
+def bind(c, tensors):
+    """{name: Tensor} -> the model's own matrices and vectors by name, None for those that are not
+    there; layers: likewise of each layer, with its index, kind, window and rope_id; tensors."""
+    own = {name: named_tensor(tensors, name) for name in WHOLE}
+    window, rope_id = (tensors[name].data.view("<i4").tolist() for name in ("window", "rope_id"))
+    layers = []
+    for i in range(c.n_layers):
+        inside = {name: named_tensor(tensors, f"l{i}.{name}") for name in layer_names()}
+        what = {"index": i, "kind": kind_of(c, i), "window": window[i], "rope_id": rope_id[i]}
+        layers.append(SimpleNamespace(**what, **inside))
+    return SimpleNamespace(layers=layers, tensors=tensors, **own)
+
+
+def named_tensor(tensors, name):
+    """The Matrix or the Vector of that name; None if there is none."""
+    tensor = tensors.get(name) or tensors.get(f"{name}.w")
+    if tensor is None:
+        return None
+    bias = tensors.get(f"{name}.b")
+    if len(tensor.shape) == 1:
+        return Vector(tensor.name, tensor, bias)
+    return Matrix(name, tensor.type, *tensor.shape, tensor, tensors.get(f"{name}.s"), bias)

@@ -1,6 +1,6 @@
 """Machine: how a processor says a word; here the plain way, for any."""
 
-from ..words.emit import LL, constant, read_at, spread_lanes, with_element
+from ..words.word import LL, constant, read_at, spread_lanes, with_element
 
 
 class Machine:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..files import padded
 from .buffers import Place
-from .passes import KEYS
+from .operands import KEYS
 
 
 class Cache:

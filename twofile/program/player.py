@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import ModelError
 from .buffers import Buffer
-from .passes import (
+from .operands import (
     CHUNK,
     COUNT,
     N_RECORDS,

@@ -1,10 +1,11 @@
-"""Text to ids and back."""
+"""Text to ids and back; the tokenizer of a model."""
 
+import codecs
 import time
+from pathlib import Path
 
 from ..errors import ModelError, printable
 from ..files import read_small
-from .compose import LONG, composed
 from .contents import read_tokenizer
 from .file import (
     ADD_BOS,
@@ -22,12 +23,30 @@ from .file import (
     RSTRIP,
     SPM,
     UNUSED,
+    chat_parts,
 )
-from .merges import Merger
-from .splits import SPLITS, Cutter
-from .stream import TextStream
-from .template import chat_parts
-from .users import UserTokens
+from .merges import LONG, Merger, composed
+from .splits import SPLITS, Cutter, UserTokens
+
+
+class TextStream:
+    """Tokens in, whole characters out: a character may span several tokens. start: drop the space
+    that encode put first. tokenizer: None where nothing is ever pushed."""
+
+    def __init__(self, tokenizer, start=False):
+        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
+        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
+
+    def push(self, token):
+        """The characters that are whole with this token, as str."""
+        raw = self.tokenizer.piece(token)
+        if self.strip and raw:
+            self.strip, raw = False, raw.removeprefix(b" ")
+        return self.decoder.decode(raw)
+
+    def flush(self):
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self.decoder.decode(b"", final=True)
 
 
 class Tokenizer:
@@ -176,3 +195,30 @@ class Tokenizer:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
+
+
+def find_tokenizer(file, path=None):
+    """The Tokenizer at path, or else the one inside the model file (of open_model), or beside it;
+    None if the model was exported without one. Raises ModelError if it is another model's."""
+    c, inside = file.config, file.tensors.get("tokenizer")
+    beside = Path(file.path).parent / "tokenizer.bin"
+    if path is None and inside is not None:
+        tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
+    elif path is None and not any(c.tokenizer_sha256):
+        return None  # exported without one: what lies beside it is another model's
+    elif path is not None or beside.exists():
+        tokenizer = Tokenizer(path or beside)
+    else:
+        found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
+        raise ModelError(f"{found}; copy it there, or name it with -z")
+    if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
+        found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
+        where = printable(str(path or (file.path if inside else beside)))
+        raise ModelError(
+            f"{where}: tokenizer {found}… is of another model, expected {want}…; "
+            "use the one exported with it"
+        )
+    if tokenizer.n_vocab > c.vocab_size:
+        found = f"tokenizer has {tokenizer.n_vocab} tokens, the model {c.vocab_size}"
+        raise ModelError(f"{found}; use the one exported with it")
+    return tokenizer

@@ -1,9 +1,22 @@
-"""Words of arithmetic, lane by lane; the same bits on every machine."""
+"""Words of arithmetic and of dot products; everywhere the same bits.
+
+The sums are exact, so every machine gets the same.
+"""
 
 import math
 
-from .emit import LL, call_llvm, constant, pointer_to, some_lanes, spread_lanes, write_at
-from .word import Word
+from .word import (
+    LL,
+    MachineWord,
+    Word,
+    call_llvm,
+    constant,
+    pointer_to,
+    read_at,
+    some_lanes,
+    spread_lanes,
+    write_at,
+)
 
 
 def fused(b, x, y, z):
@@ -101,3 +114,21 @@ low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
+
+
+def _scaled(b, acc, sums, scales, p):
+    sums = b.sitofp(sums, LL.F)
+    return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
+
+
+# sums before the first dot, from the group's sum of activations (int32)
+start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
+# sums + (weights - 128) * activations, once start has corrected for the 128
+dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
+# as dot, for weights 0..15
+dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
+# what the group's dot4 add up to, less 8 times its sum of activations
+finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
+# acc + sums * (the rows' scales * the activations' scale)
+scaled = Word("FIFa->F", _scaled)

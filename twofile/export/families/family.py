@@ -1,4 +1,4 @@
-"""What tells families apart: their names and switches, on the Hub and in a GGUF."""
+"""What tells families apart: names and switches, on the Hub and in a GGUF."""
 
 import re
 from collections.abc import Callable

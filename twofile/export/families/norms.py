@@ -1,4 +1,4 @@
-"""Relatives of Llama whose norms are others: without weights, behind, or layer norms."""
+"""Relatives of Llama with other norms: without weights, behind, layer norms."""
 
 from .family import Family, Gguf, Hub
 from .gemma import softcaps

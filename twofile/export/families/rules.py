@@ -1,4 +1,4 @@
-"""How families read config.json, and the metadata of a GGUF: rules that several of them share."""
+"""How families read config.json and a GGUF's metadata: what they share."""
 
 from ...errors import ModelError, printable
 from ...format.fields import ATTENTION, CONVOLUTION, DELTA, MANY_KINDS

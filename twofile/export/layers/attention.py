@@ -1,4 +1,4 @@
-"""Layers of attention: queries, keys, values and gates, in our order of columns."""
+"""Layers of attention: q, k, v and gates, in our order of columns."""
 
 import numpy as np
 

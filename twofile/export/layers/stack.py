@@ -1,13 +1,19 @@
-"""All tensors of a model from the arrays of its source, and the flags that say which there are."""
+"""All tensors of a model from its source's arrays; which flags are set."""
 
 from .attention import attention, attention_flags
 from .convolution import short_convolution
 from .delta import delta_flags, delta_rule
-from .ends import embedding, end_flags, output
-from .experts import expert_flags, experts
-from .feedforward import feedforward, feedforward_flags
-from .norms import layer_norms, norm_flags
-from .perlayer import per_layer, per_layer_flags, per_model
+from .ends import (
+    embedding,
+    end_flags,
+    layer_norms,
+    norm_flags,
+    output,
+    per_layer,
+    per_layer_flags,
+    per_model,
+)
+from .feedforward import expert_flags, experts, feedforward, feedforward_flags
 
 MIXERS = (attention, short_convolution, delta_rule, attention)  # by the numbers of kinds of layers
 PARTS = (experts, feedforward, per_layer)

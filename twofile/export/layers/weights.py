@@ -1,4 +1,4 @@
-"""The arrays of a source under its family's names: what is there, taken, left over."""
+"""A source's arrays under its family's names: there, taken, left over."""
 
 from dataclasses import replace
 

@@ -10,6 +10,7 @@ from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
 from ..rope import no_rope, rope_table
+from ..source import as_declared
 
 
 def gguf_config(told, j, w):
@@ -27,7 +28,7 @@ def gguf_config(told, j, w):
         head_dim = int(j.get("attention.key_length") or dim // heads)
         ids = {k: j.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
         vocab, experts = len(w.arrays[w.names.embed]), gguf_experts(j, w, dim)
-        numbers = dict(
+        said = dict(
             n_layers=int(j["block_count"]),
             n_kv_heads=int(j.get("attention.head_count_kv") or heads),
             ffn_dim=int(first_of(j, *WIDTH, otherwise=NEEDED)),
@@ -37,6 +38,7 @@ def gguf_config(told, j, w):
             **experts,
             **w.form.numbers(told),
         )
+        numbers = as_declared(said)
         kinds = w.form.kinds(told)
     return Config(
         w.form.arch[:16],

@@ -7,6 +7,7 @@ from ..damage import reading
 from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
+from ..source import as_declared
 
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh")
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
@@ -38,7 +39,8 @@ def hub_config(j, w):
         w.rename(fn=w.names.an)
     tied = is_tied(j, w)
     with reading():
-        numbers = {**hub_numbers(j, w.form), **hub_experts(j, w), **w.form.numbers(j)}
+        said = {**hub_numbers(j, w.form), **hub_experts(j, w), **w.form.numbers(j)}
+        numbers = as_declared(said)
     return Config(
         printable(str(j.get("model_type") or "llama"))[:16],
         **sizes,
