@@ -523,7 +523,7 @@ class Config(Fixed):
         return Config(**{**self.numbers(), **numbers}, **flags)
 
     def kind(self, layer):
-        """How tokens meet in a layer: ATTENTION, CONVOLUTION, DELTA or ATTENTION2."""
+        """How tokens meet in a layer: the number of a kind."""
         return self.kinds[layer] if layer < len(self.kinds) else ATTENTION
 
     def pack(self):
@@ -2333,15 +2333,16 @@ def place_text(operand, place):
     return f"{room.name}{at}" + (f"[{place.step}]" if isinstance(operand, Rows) else "")
 
 
-def record_times(forward, n, seconds=0.3):
-    """Seconds that each record takes in a pass of n tokens, one after the other, the best of
-    several passes: float64 [records]."""
+def record_times(forward, n, seconds=0.3, least=5):
+    """Seconds that each record takes in a pass of n tokens, one after the other, the best of at
+    least so many passes: float64 [records]."""
     player = forward.player
     rows = player.program.copy()
     rows[:, WAIT // 8] = 1  # so that each can be played by itself
     forward([0] * n, range(n), [0] * n, [n - 1])  # the pass is set, the cache filled
     best, end = np.full(len(rows), np.inf), time.perf_counter() + seconds
-    while not np.isfinite(best).all() or time.perf_counter() < end:
+    while least > 0 or time.perf_counter() < end:
+        least -= 1
         for i in range(len(rows)):
             start = time.perf_counter()
             player.run(rows[i : i + 1])
@@ -2473,7 +2474,7 @@ CONVERT = operands("out or q = x.", INPUT, x=Rows(lambda r: 4 * r.cols))
 @inline
 def put_group(record, i, g, v0, v1):
     """32 values of token i, group g of its columns: as float32 to out, or quantised to q, whichever
-    is there."""
+    is there. Those beyond a row's width must be 0: they share a scale with the others."""
     out = peek(record + INPUT.out)
     if out != 0:
         out += i * peek(record + INPUT.out_step) + 128 * g
@@ -4125,7 +4126,8 @@ class Slot(NamedTuple):
 
 class Kept(NamedTuple):
     """What a layer keeps of a sequence: of each position, for heads of them, so many numbers of the
-    cache's type (it can be cut to fewer positions); or, cut False, float32 numbers in all."""
+    cache's type (it can be cut to fewer positions); or, cut False, float32 numbers in all: a state,
+    which its kernel begins anew at position 0, since rooms are zeroed once."""
 
     name: str
     heads: int
@@ -6164,6 +6166,7 @@ RULES = (
          "how many are recent, -1 = all (default 64)"),
 )
 # fmt: on
+PENALTIES = {"repeat_penalty": 1}  # rules on recent tokens: at which number each does nothing
 
 
 class InRange:
@@ -6217,9 +6220,10 @@ class Sampler:
     def penalised(self, logits, recent):
         """The logits after the penalties: the same array if there are none, or else a copy."""
         how = self.how
-        penalty = np.float32(how.repeat_penalty)
-        if penalty == 1 or not how.repeat_last_n:
+        idle = all(getattr(how, name) == nothing for name, nothing in PENALTIES.items())
+        if idle or not how.repeat_last_n:
             return logits
+        penalty = np.float32(how.repeat_penalty)
         last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
         seen = np.unique(last).astype(np.int64)
         seen = seen[seen < self.n]

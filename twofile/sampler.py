@@ -55,6 +55,7 @@ RULES = (
          "how many are recent, -1 = all (default 64)"),
 )
 # fmt: on
+PENALTIES = {"repeat_penalty": 1}  # rules on recent tokens: at which number each does nothing
 
 
 class InRange:
@@ -108,9 +109,10 @@ class Sampler:
     def penalised(self, logits, recent):
         """The logits after the penalties: the same array if there are none, or else a copy."""
         how = self.how
-        penalty = np.float32(how.repeat_penalty)
-        if penalty == 1 or not how.repeat_last_n:
+        idle = all(getattr(how, name) == nothing for name, nothing in PENALTIES.items())
+        if idle or not how.repeat_last_n:
             return logits
+        penalty = np.float32(how.repeat_penalty)
         last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
         seen = np.unique(last).astype(np.int64)
         seen = seen[seen < self.n]

@@ -143,7 +143,7 @@ for name, change, says in [
     ("M18 unknown flag", config(flags=31 | 1 << 20), "flags is 1048607"),
     ("M18 a norm behind the rotation that is not there", config(qk_after=1), "qk_after is 1"),
     ("M18 qk_after out of range", config(qk_after=2), "qk_after is 2, expected 0..1"),
-    ("M18 unknown kind of layer", config(flags=25, kinds=b"\4".ljust(224, b"\0")), "kinds of layers"),
+    ("M18 unknown kind of layer", config(flags=25, kinds=b"\xff".ljust(224, b"\0")), "kinds of layers"),
     ("M18 kinds of layers that are not there", config(flags=25, kinds=bytes(2) + b"\1".ljust(222, b"\0")), "kinds of layers"),
     ("M18 no taps", config(flags=25, kinds=b"\1".ljust(224, b"\0")), "conv_len is 0"),
     ("M18 taps for nothing", config(flags=25, conv_len=3), "conv_len is 3"),

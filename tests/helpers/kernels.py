@@ -4,15 +4,18 @@ import numpy as np
 
 from twins.matmul import int8_activations
 from twofile.compiler.code import Code
-from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, Number, Real
+from twofile.program.operands import COUNT, N_TOKENS, POSITIONS, RECORD_BYTES, SLOTS, Number, Real
 
 
-def play(kernel, operands, n, threads=1):
+def play(kernel, operands, n, threads=1, positions=(), slots=()):
     """Run one record of a Kernel over n tokens on this thread as each of the threads in turn. operands: by name, numbers,
-    and the addresses and steps (x_step) of its memory as ints; those left out are 0."""
+    and the addresses and steps (x_step) of its memory as ints; those left out are 0. positions, slots: of
+    the tokens, for kernels that look."""
     code = Code([kernel], lambda text: None)
     pas = np.zeros(64, np.int64)
     pas[N_TOKENS // 8] = n
+    ids = [np.array(row, np.int64) for row in (positions, slots)]
+    pas[POSITIONS // 8], pas[SLOTS // 8] = (row.ctypes.data for row in ids)
     record = np.zeros(RECORD_BYTES // 8, np.int64)
     record[COUNT // 8] = pas.ctypes.data
     for name, value in operands.items():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+BY_NUMBER = ("silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "clamped")  # as the file counts them
 erf = np.vectorize(math.erf, otypes=[float])
 CURVES = {
     "silu": lambda x: x / (1 + np.exp(-x)),

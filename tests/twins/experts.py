@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from twins.activation import CURVES
+from twins.activation import BY_NUMBER, CURVES
 from twins.matmul import linear
 
 
 def mixture(c, t, i, h, int8):
     """Token by token: the chosen experts by weight, and the shared one. The router and the shared gate read h unrounded."""
-    silu, out = CURVES["silu"], np.zeros_like(h)
+    act, out = CURVES.get(BY_NUMBER[c.act]), np.zeros_like(h)
     up_bias = t.get(f"l{i}.experts_up.b", np.zeros(c.n_experts * 2 * c.expert_ffn)).reshape(c.n_experts, -1)
     down_bias = t.get(f"l{i}.experts_down.b", np.zeros(c.n_experts * c.dim)).reshape(c.n_experts, -1)
     up = t[f"l{i}.experts_up"].reshape(c.n_experts, 2 * c.expert_ffn, c.dim)
@@ -25,10 +25,10 @@ def mixture(c, t, i, h, int8):
                 gate, value = np.minimum(gate, c.act_limit), np.clip(value, -c.act_limit, c.act_limit) + 1
                 y = gate / (1 + np.exp(-c.act_alpha * gate)) * value
             else:
-                y = silu(gate) * value
+                y = act(gate) * value
             out[n] += weight * linear({"w": down[expert], "w.b": down_bias[expert]}, "w", y, int8)[0]
     if c.shared_ffn:
         y = linear(t, f"l{i}.gate_up", h, int8)
-        y = linear(t, f"l{i}.down", silu(y[:, : c.shared_ffn]) * y[:, c.shared_ffn :], int8)
+        y = linear(t, f"l{i}.down", act(y[:, : c.shared_ffn]) * y[:, c.shared_ffn :], int8)
         out += y / (1 + np.exp(-h @ t[f"l{i}.shared_gate"].T)) if f"l{i}.shared_gate" in t else y
     return out

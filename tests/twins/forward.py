@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from twins.activation import CURVES
+from twins.activation import BY_NUMBER, CURVES
 from twins.attention import attention
 from twins.convolution import short_conv
 from twins.delta import delta
@@ -14,7 +14,7 @@ from twins.norm import norm
 from twins.perlayer import layers_embeddings
 
 UNGATED, POST_NORM, NO_PRE_NORM = 64, 128, 256  # bits of config.flags
-CONV, DELTA = 1, 2  # kinds of layers
+MIXERS = {1: short_conv, 2: delta}  # kinds of layers that are no attention, by number
 
 
 def slow_logits(config, tensors, ids, int8=False):
@@ -29,9 +29,9 @@ def slow_logits(config, tensors, ids, int8=False):
     parts, seen = layers_embeddings(c, t, x, ids, int8) if c.ple_dim else None, {}
     for i in range(c.n_layers):
         h = x if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.an", x)
-        kind = c.kinds[i]
-        a = short_conv(c, t, i, h, int8) if kind == CONV else delta(c, t, i, h, int8) if kind == DELTA else None
-        a = linear(t, f"l{i}.o", attention(c, t, i, h, int8, seen) if a is None else a, int8)
+        mixer = MIXERS.get(c.kinds[i])
+        a = mixer(c, t, i, h, int8) if mixer else attention(c, t, i, h, int8, seen)
+        a = linear(t, f"l{i}.o", a, int8)
         a = norm(c, t, f"l{i}.an2", a) if c.flags & POST_NORM else a * (c.resid_scale or 1)
         y = x if c.parallel else x + a
         h = y if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.fn", y)
@@ -39,7 +39,7 @@ def slow_logits(config, tensors, ids, int8=False):
             x = x + a + mixture(c, t, i, h, int8) * (c.resid_scale or 1)
             continue
         h = linear(t, f"l{i}.gate_up", h, int8)
-        act = CURVES[("silu", "gelu_tanh", "gelu_erf", "relu", "relu2")[c.act]]
+        act = CURVES[BY_NUMBER[c.act]]
         h = act(h) if c.flags & UNGATED else act(h[:, : h.shape[1] // 2]) * h[:, h.shape[1] // 2 :]
         h = linear(t, f"l{i}.down", h, int8)
         x = x + a + (norm(c, t, f"l{i}.fn2", h) if c.flags & POST_NORM else h * (c.resid_scale or 1))

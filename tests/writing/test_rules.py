@@ -5,17 +5,21 @@ import json
 import re
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from helpers.places import ROOT
+from twofile.compiler.code import Code
 from twofile.errors import ModelError
 from twofile.front.modes import all_flags, make_parser, parse_args
 from twofile.front.requests import read_request
+from twofile.kernels.pick import pick
 from twofile.model import Model
-from twofile.sampler import RULES, Sampling
+from twofile.sampler import RULES, Sampler, Sampling
 from twofile.writer import Writer
 
 README = (ROOT / "README.md").read_text()
+CODE = Code([pick], lambda text: None)
 EACH = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
 
@@ -56,6 +60,18 @@ def test_the_range(rule):
         says = f"{rule.name} is {value}, expected {rule.least:g} to {rule.most:g}"
         with pytest.raises(ModelError, match="^" + re.escape(says)):
             Sampling(**{rule.name: value})
+
+
+@EACH
+def test_the_rule_acts(rule):
+    """A row that nothing reads would be taken and do nothing: at some number other tokens are chosen."""
+    rng, n = np.random.default_rng(0), 50
+    logits, recent = rng.standard_normal(n).astype(np.float32), list(range(0, n, 2)) * 2
+    free = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 5.0, "repeat_last_n": -1}
+    chosen = lambda how: [Sampler(how, n, CODE)(logits, recent, coin) for coin in np.linspace(0.01, 0.99, 40)]
+    usual = chosen(Sampling(**free))
+    others = [rule.kind(value) for value in {rule.least, min(rule.most, 1000), 1}]
+    assert any(chosen(Sampling(**{**free, rule.name: value})) != usual for value in others)
 
 
 @EACH

@@ -15,8 +15,18 @@ def sample(logits, how, recent, coin):
     return Sampler(how, len(logits), CODE)(logits, recent, coin)
 
 
-def twin(logits, how, coin):
+def penalised(logits, how, recent):
+    """What the penalty makes of logits, id by id, in float32."""
+    logits, times = logits.copy(), np.float32(how.repeat_penalty)
+    near = len(recent) if how.repeat_last_n < 0 else how.repeat_last_n
+    for i in {token for age, token in enumerate(reversed(recent)) if age < near}:
+        logits[i] = logits[i] / times if logits[i] > 0 else logits[i] * times
+    return logits
+
+
+def twin(logits, how, coin, recent=()):
     """The same choice, by sorting everything, in float64."""
+    logits = penalised(logits, how, recent)
     order = np.argsort(-logits, kind="stable")[: how.top_k or len(logits)]
     weights = np.exp(logits[order].astype(float) - logits.max())
     count = len(order)
@@ -75,14 +85,17 @@ def test_repeat_penalty():
 
 @pytest.mark.parametrize("n", [1, 15, 64, 65, 2048, 32003])
 def test_the_twin_chooses_the_same(n):
-    """Any size, also where everything is sorted; ties go to the lower id."""
+    """Any size, also where everything is sorted; ties go to the lower id; with a penalty and without."""
     rng = np.random.default_rng(n)
-    for how in (Sampling(), Sampling(1.5, 0, 0.9, 0.0), Sampling(0.7, 7, 1.0, 0.2), Sampling(1.0, 1500, 1.0, 0.0)):
-        for sharp in (0.5, 3.0):
-            logits = (rng.standard_normal(n) * sharp).astype(np.float32)
-            logits[rng.integers(0, n, n // 4)] = np.float32(sharp)
-            for coin in rng.random(8):
-                assert sample(logits, how, [], coin) == twin(logits, how, coin)
+    recent = rng.integers(0, n, 40).tolist()
+    for rules in ((), (1.5, 0, 0.9, 0.0), (0.7, 7, 1.0, 0.2), (1.0, 1500, 1.0, 0.0)):
+        for penalties in ({}, {"repeat_penalty": 1.4, "repeat_last_n": 5}, {"repeat_penalty": 0.8, "repeat_last_n": -1}):
+            how = Sampling(*rules, **penalties)
+            for sharp in (0.5, 3.0):
+                logits = (rng.standard_normal(n) * sharp).astype(np.float32)
+                logits[rng.integers(0, n, n // 4)] = np.float32(sharp)
+                for coin in rng.random(8):
+                    assert sample(logits, how, recent, coin) == twin(logits, how, coin, recent)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

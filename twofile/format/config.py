@@ -77,7 +77,7 @@ class Config(Fixed):
         return Config(**{**self.numbers(), **numbers}, **flags)
 
     def kind(self, layer):
-        """How tokens meet in a layer: ATTENTION, CONVOLUTION, DELTA or ATTENTION2."""
+        """How tokens meet in a layer: the number of a kind."""
         return self.kinds[layer] if layer < len(self.kinds) else ATTENTION
 
     def pack(self):

@@ -30,7 +30,7 @@ CONVERT = operands("out or q = x.", INPUT, x=Rows(lambda r: 4 * r.cols))
 @inline
 def put_group(record, i, g, v0, v1):
     """32 values of token i, group g of its columns: as float32 to out, or quantised to q, whichever
-    is there."""
+    is there. Those beyond a row's width must be 0: they share a scale with the others."""
     out = peek(record + INPUT.out)
     if out != 0:
         out += i * peek(record + INPUT.out_step) + 128 * g

@@ -16,7 +16,8 @@ class Slot(NamedTuple):
 
 class Kept(NamedTuple):
     """What a layer keeps of a sequence: of each position, for heads of them, so many numbers of the
-    cache's type (it can be cut to fewer positions); or, cut False, float32 numbers in all."""
+    cache's type (it can be cut to fewer positions); or, cut False, float32 numbers in all: a state,
+    which its kernel begins anew at position 0, since rooms are zeroed once."""
 
     name: str
     heads: int

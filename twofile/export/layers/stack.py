@@ -1,5 +1,6 @@
 """All tensors of a model from its source's arrays; which flags are set."""
 
+from ...format.fields import ATTENTION, ATTENTION2, CONVOLUTION, DELTA
 from .attention import attention, attention_flags
 from .convolution import short_convolution
 from .delta import delta_flags, delta_rule
@@ -15,7 +16,12 @@ from .ends import (
 )
 from .feedforward import expert_flags, experts, feedforward, feedforward_flags
 
-MIXERS = (attention, short_convolution, delta_rule, attention)  # by the numbers of kinds of layers
+MIXERS = {  # by kind of layer
+    ATTENTION: attention,
+    CONVOLUTION: short_convolution,
+    DELTA: delta_rule,
+    ATTENTION2: attention,
+}
 PARTS = (experts, feedforward, per_layer)
 FLAGS_OF = (
     norm_flags,
