@@ -74,8 +74,9 @@ def gguf_experts(j, w, dim):
     if w.has(w.names.shared_gate):
         numbers["shared_ffn"] = len(w.arrays[w.names.w1.format(0)])
         end = w.names.shared_gate.partition("{}.")[2]
-        for name in [name for name in w.arrays if name.endswith(end)]:
-            w.arrays[name] = w.arrays[name].reshape(1, dim)
+        for name, array in w.arrays.items():
+            if name.endswith(end) and len(array.shape) == 1:
+                w.arrays[name] = array.reshape(1, dim)
     return numbers
 
 
