@@ -34,8 +34,9 @@ class Forward:
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
-        pairs = CHUNK * c.experts.chosen if c.experts else 0
-        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, pairs)
+        self.chosen = c.experts.chosen if c.experts else 0  # experts of a token
+        self.limits = c.vocab_size, n_ctx, n_slots  # of tokens, positions, slots
+        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, CHUNK * self.chosen)
         kept = {i: keeps(c, i) for i in range(c.n_layers)}
         self.program = Recorder(c, sizes, cache_type(kv), kept)
         self.cache = self.program.cache
@@ -72,21 +73,21 @@ class Forward:
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
         next pass overwrites. Where layers keep states, the tokens of a slot stand in their order,
         each once, from position 0 on."""
-        n, c, words = len(tokens), self.config, self.player.words
+        n, player = len(tokens), self.player
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             found = f"{n} tokens and {len(wanted)} logits in a pass"
             raise ValueError(f"{found}, expected 1..{CHUNK} and up to {WANTED_MAX}")
-        self.player.settle()
-        limits = c.vocab_size, self.n_ctx, self.n_slots, n
+        player.settle()
+        limits = *self.limits, n
         given = tokens, positions, slots, wanted
-        for name, row, values, limit in zip(self.NAMES, self.player.ids, given, limits):
+        for name, row, values, limit in zip(self.NAMES, player.ids, given, limits):
             if len(values) and not 0 <= min(values) <= max(values) < limit:
                 found = f"{name} {min(values)} to {max(values)}"
                 raise ValueError(f"{found}, expected 0 to {limit - 1}")
             row[: len(values)] = values
-        words[N_TOKENS // 8], words[N_WANTED // 8] = n, len(wanted)
-        words[N_PAIRS // 8] = n * (c.experts.chosen if c.experts else 0)
-        self.player.run(self.player.program)
+        player.words[N_TOKENS // 8], player.words[N_WANTED // 8] = n, len(wanted)
+        player.words[N_PAIRS // 8] = n * self.chosen
+        player.run()
         return self.logit_rows[: len(wanted)]
 
     def where_not_finite(self):

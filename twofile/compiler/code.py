@@ -56,9 +56,9 @@ class CompiledKernel:
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, i64, i64, i64, i64)
         self.compiled = kind(address)
 
-    def __call__(self, a, b, c, d):
-        result = ctypes.c_int64()
-        self.compiled(ctypes.byref(result), None, a, b, c, d)
+    def __call__(self, a, b, c, d, byref=ctypes.byref, int64=ctypes.c_int64):
+        result = int64()
+        self.compiled(byref(result), None, a, b, c, d)
         return result.value
 
 

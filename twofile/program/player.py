@@ -38,6 +38,7 @@ class Player:
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
+        self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, 4, CHUNK)
         for row, field in enumerate((TOKENS, POSITIONS, SLOTS, WANTED)):
             self.words[field // 8] = ids.address + 8 * CHUNK * row
@@ -47,12 +48,13 @@ class Player:
         self.workers = Workers(code, self.pas, self.threads) if self.threads > 1 else None
         self.stop = self.workers.stop if self.workers else int
 
-    def run(self, program):
-        """Play records, int64 [n, words] that lie in one piece, on all threads; the pass is as it
-        was set last. The last record must wait: then no thread is still at work when this
-        returns."""
+    def run(self, program=None):
+        """Play records, int64 [n, words] that lie in one piece, or the whole program, on all
+        threads; the pass is as it was set last. The last record must wait: then no thread is still
+        at work when this returns."""
+        at = self.at if program is None else program.ctypes.data
+        program = self.program if program is None else program
         assert program[-1, WAIT // 8]
-        at = program.ctypes.data
         self.words[PROGRAM // 8], self.words[N_RECORDS // 8] = at, len(program)
         if self.workers:
             self.workers.post()
