@@ -15,6 +15,7 @@ ENDIAN = 0x01020304
 PAGE, RECORD = 4096, 192
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
+LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's name
 FOREIGN = [  # what people pass by mistake, by its first bytes
     (b"GGUF", "a GGUF file"),
     (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
@@ -111,9 +112,9 @@ def read_record(raw, i, expected):
     def refuse(found):
         raise ModelError(f"tensor {i} ({printable(text)!r}): {found}; export again")
 
-    if not text or name[-1] or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789_."):
+    if not text or name[-1] or set(text) - LETTERS:
         refuse("expected a name of a-z 0-9 _ . that ends in a zero byte")
-    kind = {t.number: t for t in TYPES}.get(number)
+    kind = TYPES[number - 1] if 1 <= number <= len(TYPES) else None
     if kind is None or not 1 <= ndim <= 4 or layout > 1 or any(raw[RECORD_FIELDS.size :]):
         found = f"type {number}, {ndim} dims, layout {layout} are not known"
         refuse(f"{found}; does it need a newer run.py")
@@ -124,6 +125,6 @@ def read_record(raw, i, expected):
         refuse(f"group {group}, layout {layout}, {ndim} dims do not fit {kind.name}")
     if off != expected or off % 64:
         refuse(f"begins at {off:,}, expected {expected:,} (overlap or hole)")
-    if nbytes != kind.nbytes(shape, layout):
-        refuse(f"{nbytes:,} bytes, expected {kind.nbytes(shape, layout):,} for {shape}")
+    if nbytes != (wants := kind.nbytes(shape, layout)):
+        refuse(f"{nbytes:,} bytes, expected {wants:,} for {shape}")
     return Tensor(text, kind, shape, off, nbytes, sha)

@@ -47,36 +47,36 @@ def read_llama2c_tokenizer(raw, n_vocab):
     return dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
 
 
+def varint(raw, at):
+    """A number of protobuf at that place -> it, and where the next value begins."""
+    value = shift = 0
+    while at < len(raw) and shift <= 63:
+        byte, at = raw[at], at + 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, at
+    raise ModelError("not a SentencePiece model: its protobuf is damaged")
+
+
 def protobuf(raw):
     """[(field, value)] of one protobuf message; bytes or ints. Raises ModelError for what is not
     one."""
-    out, at = [], 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            if at >= len(raw) or shift > 63:
-                raise ModelError("not a SentencePiece model: its protobuf is damaged")
-            byte = raw[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(raw):
+    out, at, end = [], 0, len(raw)
+    while at < end:
         if len(out) > MOST_TOKENS:
             raise ModelError(f"not a SentencePiece model: more than {MOST_TOKENS} fields")
-        key = varint()
-        wire, size = key & 7, {1: 8, 5: 4}.get(key & 7)
+        key, at = (raw[at], at + 1) if raw[at] < 128 else varint(raw, at)  # most are of one byte
+        wire = key & 7
         if wire == 0:
-            out.append((key >> 3, varint()))
+            one = at < end and raw[at] < 128
+            value, at = (raw[at], at + 1) if one else varint(raw, at)
+            out.append((key >> 3, value))
             continue
         if wire not in (1, 2, 5):
             raise ModelError(f"not a SentencePiece model: wire type {wire}")
-        size = varint() if size is None else size
-        if size > len(raw) - at:
+        size, at = varint(raw, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
+        if size > end - at:
             raise ModelError("not a SentencePiece model: a field is cut short")
         out.append((key >> 3, raw[at : at + size]))
         at += size
