@@ -4776,9 +4776,8 @@ def record_begin(p, model):
 def take_rows(p, out, matrix, ids, gain):
     """out = rows of a matrix, those of tokens; or += those of positions."""
     more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
-    kernel = EMBEDS[matrix.type]
-    p.add(kernel, out=out, wait=False, **more, **p.weights(matrix))  # each thread has its columns,
-    # in both; what comes next waits
+    # each thread has its columns, in both; what comes next waits
+    p.add(EMBEDS[matrix.type], out=out, wait=False, **more, **p.weights(matrix))
 
 
 def record_end(p, model, ids):
@@ -9136,7 +9135,10 @@ def come_again(swallowed):
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
     if number is None:
         return sys.__unraisablehook__(swallowed)
-    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+    try:
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    except (KeyboardInterrupt, SystemExit):  # sent already, while this waited for its thread
+        come_again(swallowed)
 
 
 def launch():

@@ -51,7 +51,10 @@ def come_again(swallowed):
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
     if number is None:
         return sys.__unraisablehook__(swallowed)
-    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+    try:
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    except (KeyboardInterrupt, SystemExit):  # sent already, while this waited for its thread
+        come_again(swallowed)
 
 
 def launch():

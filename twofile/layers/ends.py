@@ -120,9 +120,8 @@ def record_begin(p, model):
 def take_rows(p, out, matrix, ids, gain):
     """out = rows of a matrix, those of tokens; or += those of positions."""
     more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
-    kernel = EMBEDS[matrix.type]
-    p.add(kernel, out=out, wait=False, **more, **p.weights(matrix))  # each thread has its columns,
-    # in both; what comes next waits
+    # each thread has its columns, in both; what comes next waits
+    p.add(EMBEDS[matrix.type], out=out, wait=False, **more, **p.weights(matrix))
 
 
 def record_end(p, model, ids):
