@@ -9133,6 +9133,9 @@ def come_again(swallowed):
     """What Ctrl-C or SIGTERM raise while an object is being freed goes no further: the signal is
     sent once more, soon."""
     number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(swallowed.exc_type)
+    freed = getattr(swallowed.object, "__name__", "") == "__del__"
+    if freed and swallowed.exc_type is AttributeError:
+        return  # of an object whose making a signal has cut short
     if number is None:
         return sys.__unraisablehook__(swallowed)
     try:
