@@ -118,10 +118,21 @@ def write_files(args, source, tokenizer, note):
         raise ModelError(f"{where}; nothing was changed; free space or choose another -o") from None
 
 
+def checked(path):
+    """The model file at path, verified; begun anew if another export replaces it meanwhile."""
+    while True:
+        model = open_model(path)
+        try:
+            verify(model)
+            return model
+        except ModelError:
+            if open_model(path).model_id == model.model_id:
+                raise
+
+
 def report(args, errors, tokenizer):
     """Check what was written, and say what it is. errors: as of write_model."""
-    model, name = open_model(Path(args.output)), printable(args.output)
-    verify(model)
+    model, name = checked(Path(args.output)), printable(args.output)
     if args.verbose:
         for t in model.tensors.values():
             print(f"{t.name:24} {t.dtype:5} {' x '.join(map(str, t.shape)):>20} {t.nbytes:>14,}")
