@@ -4,7 +4,7 @@
 
 the ground
     errors               What must be there first, and what goes wrong: four parts on one line.
-    files                Opening what a user names.
+    files                Files: opened with care, written whole or not at all.
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
@@ -179,12 +179,7 @@ def say(text):
 
 # -----------------------------------------------------------------------------
 # twofile/files.py
-# Opening what a user names.
-
-def padded(n, multiple):
-    """n rounded up to a multiple."""
-    return -(-n // multiple) * multiple
-
+# Files: opened with care, written whole or not at all.
 
 def open_regular(path, what):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
@@ -470,7 +465,8 @@ class Fixed:
     __hash__ = None
 
     def __repr__(self):
-        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        numbers = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({numbers})"
 
 
 PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))
@@ -545,6 +541,11 @@ def unpack_config(raw):
 
 GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
+
+
+def padded(n, multiple):
+    """n filled up to a multiple."""
+    return -(-n // multiple) * multiple
 
 
 class Type(NamedTuple):
@@ -935,8 +936,6 @@ call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, 
 # -----------------------------------------------------------------------------
 # twofile/words/numbers.py
 # Words of arithmetic and of dot products; everywhere the same bits.
-#
-# The sums are exact, so every machine gets the same.
 
 def fused(b, x, y, z):
     """x * y + z, rounded once."""
@@ -1062,7 +1061,7 @@ class Machine:
     gives values of LLVM. Others say in another way what they can do better.
 
     name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
-    have. tiles: whether it has the words of machines/amx.py.
+    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py).
     """
 
     name = "generic"
@@ -1869,11 +1868,11 @@ class Place(NamedTuple):
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 KEYS = 64  # keys of a block: attention sums in these, so that any chunking gives the same bits
-AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own
-# guesses stop at every page
+# how far before its use a weight is asked for; the processor's own guesses stop at every page
+AHEAD = 1024  # bytes
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
-# behind it, the address of how many rows it has; then its operands (operands.py). A step is the
+# behind it, the address of how many rows it has; then its operands. A step is the
 # number of bytes from one token to the next.
 FN, WAIT, COUNT, OPERANDS = 0, 8, 16, 24
 RECORD_BYTES = 192
@@ -1882,6 +1881,7 @@ RECORD_BYTES = 192
 # SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
 # number.
 N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
+IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
 PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
 PASS_BARRIER = 128  # arrived, 64 bytes on the round
 PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
@@ -2072,8 +2072,8 @@ def part_bytes(part, kind, positions):
 class Player:
     """A made Program with its code, ready to be played on so many threads.
 
-    words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of TOKENS,
-    POSITIONS, SLOTS and WANTED. program: int64 [records, words].
+    words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
+    program: int64 [records, words].
     """
 
     def __init__(self, program, ids, code):
@@ -2083,8 +2083,8 @@ class Player:
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
         self.at = self.program.ctypes.data
-        self.ids = ids.view(np.int64, 4, CHUNK)
-        for row, field in enumerate((TOKENS, POSITIONS, SLOTS, WANTED)):
+        self.ids = ids.view(np.int64, len(IDS), CHUNK)
+        for row, field in enumerate(IDS):
             self.words[field // 8] = ids.address + 8 * CHUNK * row
         self.words[SCRATCH // 8] = program.scratch.address
         self.words[SCRATCH_STEP // 8] = program.scratch_step
@@ -3787,12 +3787,10 @@ def matmul_tiles(signed, width, rest):
                 later = (
                     peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
                 )
-                for g in range(
-                    0, groups - 1, 2
-                ):  # the next group's products are on their way while these are scaled
-                    for k in range(
-                        0, width // 2, 64
-                    ):  # and the next block's weights, a quarter with each of the first tokens
+                # the next group's products are on their way while these are scaled, and the next
+                # block's weights, a quarter with each of the first tokens
+                for g in range(0, groups - 1, 2):
+                    for k in range(0, width // 2, 64):
                         prefetch(later + g * width + k)
                     tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
                     acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
@@ -3826,9 +3824,8 @@ def matmul_float(loads, size):
         out_step, many = 16 * size, cols * 16 * size
         block = first
         while block < last:
-            if (
-                n < 4 and last - block >= 4
-            ):  # few tokens: four blocks of rows at once, to hide the latency of fma
+            # few tokens: four blocks of rows at once, to hide the latency of fma
+            if n < 4 and last - block >= 4:
                 w = peek(record + FLOATS.w) + block * many
                 for i in range(n):
                     acc, x = zeros4(), peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step)
@@ -4029,9 +4026,8 @@ def angles(record, pas, t, threads):
                 angle = np.float64(position * peek_f32(w + 4 * j))
                 amplitude = np.float64(peek_f32(w + 4 * (half + j)))
                 turns = math.floor(angle * 0.6366197723675814 + 0.5)
-                r = (
-                    angle - turns * 1.5707963267341256
-                )  # pi / 2 in two parts: the first product is exact
+                # pi / 2 in two parts: the first product is exact
+                r = angle - turns * 1.5707963267341256
                 r = r - turns * 6.077100506506192e-11
                 quarter = np.int64(turns) & 3
                 s, c = sine(r), cosine(r)
@@ -4783,7 +4779,7 @@ def take_rows(p, out, matrix, ids, gain):
 def record_end(p, model, ids):
     """The logits of the wanted tokens; ids: the Room of the pass's rows of ids."""
     c, head = p.config, model.head or model.embed
-    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * 3))
+    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * IDS.index(WANTED)))
     logits = p.rows("logits", 4 * padded(c.vocab_size, 16), WANTED_MAX)
     p.matmul(logits, head, gain=c.output.scale or 1.0, count=N_WANTED)
     if c.output.cap:
@@ -5263,7 +5259,7 @@ class Forward:
     of the cache by name. Raises MemoryError(bytes) where there is too little, ModelError.
     """
 
-    NAMES = "token", "position", "slot", "wanted"
+    NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
 
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
@@ -5274,7 +5270,7 @@ class Forward:
         kept = {i: keeps(c, i) for i in range(c.n_layers)}
         self.program = Recorder(c, sizes, cache_type(kv), kept)
         self.cache = self.program.cache
-        ids = self.program.room("ids", 8 * CHUNK * len(self.NAMES))
+        ids = self.program.room("ids", 8 * CHUNK * len(IDS))
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
@@ -6812,20 +6808,15 @@ def save_session(session, path, n=None):
     for part in parts:
         digest.update(part)
     head = cache_head(session.engine, len(fed), digest.digest())
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as f:
+        with replaced(path) as f:
             for part in (head, *parts):
                 f.write(part)
-        os.replace(temporary, path)
     except OSError as e:
         where = printable(str(path))
         raise ModelError(
             f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
         ) from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def load_session(session, path, ids):
@@ -7336,7 +7327,8 @@ class Flag:
         return getattr(given, self.field)
 
     def is_given(self, given):
-        return self.value(given) not in (None, False)
+        """Whether the command line has it; a number may be 0, which is equal to False."""
+        return self.value(given) is not None and self.value(given) is not False
 
 
 class Group:
@@ -7781,11 +7773,8 @@ def count_lines(fd, shard):
     return -(-(n - shard[0]) // shard[1])
 
 
-LIMIT_FIELDS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "n_predict",
-)  # the first that is there counts
+# the first that is there counts
+LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
@@ -7972,14 +7961,8 @@ class Batch:
     def __init__(self, model, args, out, done):
         self.model, self.args, self.out, self.done = model, args, out, done
         self.seed = random.getrandbits(32) if args.seed is None else args.seed
-        self.asked, self.written, self.ended, self.failed, self.prompt, self.new = (
-            0,
-            done,
-            0,
-            0,
-            0,
-            0,
-        )
+        self.asked, self.written, self.ended, self.failed = 0, done, 0, 0
+        self.prompt, self.new = 0, 0
         self.turns = {}  # Writer -> (its turn, its Request), while it is being written
         self.waiting = {}  # turn -> answer that waits for those before it
 
@@ -8304,7 +8287,6 @@ BENCH_FLAGS = (  # of the command line behind --bench
 
 def bench(argv):
     """The command line behind --bench; -> exit code."""
-
     ap = Parser(
         prog=f"{CALLED} --bench",
         description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "
@@ -8680,13 +8662,10 @@ class Chat:
     def save(self, path):
         import json
 
-        temporary = Path(f"{path}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps(self.messages, indent=1), "utf-8")
-            temporary.replace(path)
+            with replaced(path) as f:
+                f.write(json.dumps(self.messages, indent=1).encode())
         except (OSError, ValueError) as e:
-            with contextlib.suppress(OSError, ValueError):
-                temporary.unlink()
             found = f"{printable(path)}: cannot be written ({printable(str(e))})"
             raise ModelError(f"{found}; expected a file; choose another") from None
 
@@ -9086,8 +9065,7 @@ def chosen(given, flags, error):
         if flag.some and flag.is_given(given) and not mode.takes(flag):
             error(f"{flag.long} does nothing with {mode.name}; leave it out")
     for flag in (flag for flag in flags if flag.needs):
-        asked = flag.value(given) is not None and flag.value(given) is not False  # 0 is asked
-        if asked and not any(need.value(given) for need in flag.needs):
+        if flag.is_given(given) and not any(need.value(given) for need in flag.needs):
             error(flag.lacks)
     return mode
 

@@ -48,7 +48,7 @@ from twofile.export.template import ROLES, pack_chat  # noqa: E402
 from twofile.export.tokenizers.any import read_tokenizer  # noqa: E402
 from twofile.export.tokenizers.splits import byte_alphabet, class_runs  # noqa: E402
 from twofile.export.tokenizers.tiktoken import TIKTOKEN  # noqa: E402
-from twofile.files import padded  # noqa: E402
+from twofile.format.types import padded  # noqa: E402
 from twofile.model import Model  # noqa: E402
 from twofile.modelfile import open_model  # noqa: E402
 from twofile.tokenizer.file import ADD_BOS, CHAT, CONTROL, EXPLICIT, LSTRIP, NFC, RSTRIP, USER  # noqa: E402

@@ -1,15 +1,10 @@
-"""Opening what a user names."""
+"""Files: opened with care, written whole or not at all."""
 
 import contextlib
 import os
 import stat
 
 from .errors import ModelError, printable
-
-
-def padded(n, multiple):
-    """n rounded up to a multiple."""
-    return -(-n // multiple) * multiple
 
 
 def open_regular(path, what):

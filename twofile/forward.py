@@ -5,8 +5,7 @@ import weakref
 import numpy as np
 
 from .compiler.code import Code
-from .files import padded
-from .format.types import GROUP
+from .format.types import GROUP, padded
 from .kernels.cache import cache_type
 from .kernels.pick import pick
 from .kernels.play import play, post, serve
@@ -14,7 +13,7 @@ from .layers.recorder import Recorder
 from .layers.stack import bind, keeps, record_model
 from .machine import total_memory
 from .program.cache import part_bytes
-from .program.operands import CHUNK, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
+from .program.operands import CHUNK, IDS, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
 from .program.player import Player
 from .program.program import Sizes
 
@@ -29,7 +28,7 @@ class Forward:
     of the cache by name. Raises MemoryError(bytes) where there is too little, ModelError.
     """
 
-    NAMES = "token", "position", "slot", "wanted"
+    NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
 
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
@@ -40,7 +39,7 @@ class Forward:
         kept = {i: keeps(c, i) for i in range(c.n_layers)}
         self.program = Recorder(c, sizes, cache_type(kv), kept)
         self.cache = self.program.cache
-        ids = self.program.room("ids", 8 * CHUNK * len(self.NAMES))
+        ids = self.program.room("ids", 8 * CHUNK * len(IDS))
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes

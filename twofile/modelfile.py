@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import ModelError, printable
-from .files import open_regular, padded
+from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
 from .format.table import HEADER, PAGE, RECORD, read_meta, read_table
-from .format.types import F16, F32, U8, type_of
+from .format.types import F16, F32, U8, padded, type_of
 from .layers.stack import TABLES, check_config, expected_tensors
 
 

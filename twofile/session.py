@@ -8,8 +8,9 @@ import threading
 import numpy as np
 
 from .errors import ModelError, printable
-from .files import padded, read_small
+from .files import read_small, replaced
 from .format.table import VERSION
+from .format.types import padded
 from .guess import Lookup, generate
 from .program.operands import CHUNK, KEYS, WANTED_MAX
 
@@ -157,20 +158,15 @@ def save_session(session, path, n=None):
     for part in parts:
         digest.update(part)
     head = cache_head(session.engine, len(fed), digest.digest())
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as f:
+        with replaced(path) as f:
             for part in (head, *parts):
                 f.write(part)
-        os.replace(temporary, path)
     except OSError as e:
         where = printable(str(path))
         raise ModelError(
             f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
         ) from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def load_session(session, path, ids):

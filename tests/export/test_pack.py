@@ -7,8 +7,7 @@ from helpers.checkpoints import convert, llama2c_file, tensors, weights
 from helpers.models import TYPES, make_model
 from twins.weights import unpack_matrix
 from twofile.export.pack import PACKERS, quantise4
-from twofile.files import padded
-from twofile.format.types import Q4_0, Q8_0
+from twofile.format.types import Q4_0, Q8_0, padded
 from twofile.modelfile import open_model, verify
 
 

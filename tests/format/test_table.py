@@ -16,9 +16,8 @@ from helpers.places import ROOT
 from twofile.errors import ModelError
 from twofile.export.sources.random import random_source
 from twofile.export.write import layout, metadata
-from twofile.files import padded
 from twofile.format.config import Config
-from twofile.format.types import F32, Q8_0
+from twofile.format.types import F32, Q8_0, padded
 from twofile.modelfile import open_model, verify
 
 

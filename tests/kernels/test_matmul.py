@@ -7,8 +7,7 @@ from helpers.kernels import play, quantised_input
 from twins.matmul import fma32
 from twins.weights import unpack_matrix
 from twofile.export.pack import PACKERS
-from twofile.files import padded
-from twofile.format.types import type_of
+from twofile.format.types import padded, type_of
 from twofile.kernels.matmul import MATMULS
 
 SIZES = [(16, 32), (5, 8), (33, 100), (64, 64), (70, 33), (160, 1)]  # rows, columns

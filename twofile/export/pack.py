@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..files import padded
-from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0
+from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0, padded
 
 HALF = 65504  # the largest float16
 

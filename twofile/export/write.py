@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelError
-from ..files import padded
 from ..format.table import ENDIAN, HEADER, MAGIC, PAGE, RECORD, RECORD_FIELDS, VERSION
-from ..format.types import BLOCK, F32, Type, type_of
+from ..format.types import BLOCK, F32, Type, padded, type_of
 from ..layers.stack import expected_tensors
 from ..modelfile import parse_meta
 from .arrays import AT_A_TIME, forget, to_float32

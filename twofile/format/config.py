@@ -24,7 +24,8 @@ class Fixed:
     __hash__ = None
 
     def __repr__(self):
-        return f"Numbers({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        numbers = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({numbers})"
 
 
 PARTS = tuple(dict.fromkeys(at.split(".")[0] for at in _PLACES if "." in at))

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelError, printable
-from ..files import padded
-from .types import TYPES, Type
+from .types import TYPES, Type, padded
 
 MAGIC = b"\x89LMB\r\n\x1a\n"
 VERSION = 1

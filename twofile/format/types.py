@@ -3,10 +3,13 @@
 import math
 from typing import NamedTuple
 
-from ..files import padded
-
 GROUP = 32  # columns that share a scale
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
+
+
+def padded(n, multiple):
+    """n filled up to a multiple."""
+    return -(-n // multiple) * multiple
 
 
 class Type(NamedTuple):

@@ -63,14 +63,8 @@ class Batch:
     def __init__(self, model, args, out, done):
         self.model, self.args, self.out, self.done = model, args, out, done
         self.seed = random.getrandbits(32) if args.seed is None else args.seed
-        self.asked, self.written, self.ended, self.failed, self.prompt, self.new = (
-            0,
-            done,
-            0,
-            0,
-            0,
-            0,
-        )
+        self.asked, self.written, self.ended, self.failed = 0, done, 0, 0
+        self.prompt, self.new = 0, 0
         self.turns = {}  # Writer -> (its turn, its Request), while it is being written
         self.waiting = {}  # turn -> answer that waits for those before it
 

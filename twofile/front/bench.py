@@ -134,7 +134,6 @@ BENCH_FLAGS = (  # of the command line behind --bench
 
 def bench(argv):
     """The command line behind --bench; -> exit code."""
-
     ap = Parser(
         prog=f"{CALLED} --bench",
         description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "

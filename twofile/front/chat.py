@@ -1,13 +1,11 @@
 """A conversation in a terminal."""
 
-import contextlib
 import os
 import random
 import sys
-from pathlib import Path
 
 from ..errors import ModelError, printable, say
-from ..files import read_small
+from ..files import read_small, replaced
 from ..guess import line_seed
 from ..writer import Writer
 from .common import TALK
@@ -138,13 +136,10 @@ class Chat:
     def save(self, path):
         import json
 
-        temporary = Path(f"{path}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps(self.messages, indent=1), "utf-8")
-            temporary.replace(path)
+            with replaced(path) as f:
+                f.write(json.dumps(self.messages, indent=1).encode())
         except (OSError, ValueError) as e:
-            with contextlib.suppress(OSError, ValueError):
-                temporary.unlink()
             found = f"{printable(path)}: cannot be written ({printable(str(e))})"
             raise ModelError(f"{found}; expected a file; choose another") from None
 

@@ -45,7 +45,8 @@ class Flag:
         return getattr(given, self.field)
 
     def is_given(self, given):
-        return self.value(given) not in (None, False)
+        """Whether the command line has it; a number may be 0, which is equal to False."""
+        return self.value(given) is not None and self.value(given) is not False
 
 
 class Group:

@@ -164,7 +164,6 @@ def chosen(given, flags, error):
         if flag.some and flag.is_given(given) and not mode.takes(flag):
             error(f"{flag.long} does nothing with {mode.name}; leave it out")
     for flag in (flag for flag in flags if flag.needs):
-        asked = flag.value(given) is not None and flag.value(given) is not False  # 0 is asked
-        if asked and not any(need.value(given) for need in flag.needs):
+        if flag.is_given(given) and not any(need.value(given) for need in flag.needs):
             error(flag.lacks)
     return mode

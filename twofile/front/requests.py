@@ -65,11 +65,8 @@ def count_lines(fd, shard):
     return -(-(n - shard[0]) // shard[1])
 
 
-LIMIT_FIELDS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "n_predict",
-)  # the first that is there counts
+# the first that is there counts
+LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),

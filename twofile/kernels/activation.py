@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
-from ..files import padded
+from ..format.types import padded
 from ..program.operands import COUNT, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32, store
 from ..words.numbers import add, div, exp, fma, keep, larger, magnitude, mul, splat, sub, zeros1

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import inline
-from ..files import padded
+from ..format.types import padded
 from ..program.operands import KEYS
 from ..words.memory import load, loads_f32, peek, peek_f32, poke_f32, spreads, store, stores
 from ..words.numbers import (

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..files import padded
+from ..format.types import padded
 from ..words.memory import loads_f16, loads_f32, poke_f16, poke_f32, store, store_f16
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
-from ..files import padded
+from ..format.types import padded
 from ..program.operands import (
     N_TOKENS,
     POSITIONS,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
-from ..files import padded
+from ..format.types import padded
 from ..program.operands import CHUNK, N_PAIRS, N_TOKENS, Flat, Number, Real, Rows, operands
 from ..words.memory import load, peek, peek_f32, peek_i32, poke, poke_f32, poke_i32, store
 from ..words.numbers import add, div, exp, fma, mul, opaque, splat, sub, zeros1, zeros4

@@ -55,12 +55,10 @@ def matmul_tiles(signed, width, rest):
                 later = (
                     peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
                 )
-                for g in range(
-                    0, groups - 1, 2
-                ):  # the next group's products are on their way while these are scaled
-                    for k in range(
-                        0, width // 2, 64
-                    ):  # and the next block's weights, a quarter with each of the first tokens
+                # the next group's products are on their way while these are scaled, and the next
+                # block's weights, a quarter with each of the first tokens
+                for g in range(0, groups - 1, 2):
+                    for k in range(0, width // 2, 64):
                         prefetch(later + g * width + k)
                     tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
                     acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
@@ -94,9 +92,8 @@ def matmul_float(loads, size):
         out_step, many = 16 * size, cols * 16 * size
         block = first
         while block < last:
-            if (
-                n < 4 and last - block >= 4
-            ):  # few tokens: four blocks of rows at once, to hide the latency of fma
+            # few tokens: four blocks of rows at once, to hide the latency of fma
+            if n < 4 and last - block >= 4:
                 w = peek(record + FLOATS.w) + block * many
                 for i in range(n):
                     acc, x = zeros4(), peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step)

@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..compiler.kernel import inline, kernel
-from ..files import padded
+from ..format.types import padded
 from ..words.memory import load, peek, peek_f32, peek_f64, peek_i32, poke_f32, poke_f64, poke_i32
 from ..words.numbers import larger, largest, magnitude, power_of_two, zeros1
 

@@ -70,9 +70,8 @@ def angles(record, pas, t, threads):
                 angle = np.float64(position * peek_f32(w + 4 * j))
                 amplitude = np.float64(peek_f32(w + 4 * (half + j)))
                 turns = math.floor(angle * 0.6366197723675814 + 0.5)
-                r = (
-                    angle - turns * 1.5707963267341256
-                )  # pi / 2 in two parts: the first product is exact
+                # pi / 2 in two parts: the first product is exact
+                r = angle - turns * 1.5707963267341256
                 r = r - turns * 6.077100506506192e-11
                 quarter = np.int64(turns) & 3
                 s, c = sine(r), cosine(r)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline
-from ..files import padded
-from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0, Type
+from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0, Type, padded
 from ..program.operands import AHEAD, N_TOKENS, Flat, Number, Real, Rows, operands
 from ..words.memory import (
     load_bytes,

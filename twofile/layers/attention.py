@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from ..errors import ModelError
-from ..files import padded
 from ..format.fields import ATTENTION, ATTENTION2
+from ..format.types import padded
 from ..kernels.activation import sigmoid_gated
 from ..kernels.attention import ATTENTIONS
 from ..kernels.norm import headnorm

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from ..files import padded
 from ..format.fields import CONVOLUTION
-from ..format.types import GROUP
+from ..format.types import GROUP, padded
 from ..kernels.convolution import convolution_gated
 from .kind import Kept, Kind, Slot, matrix_slots
 

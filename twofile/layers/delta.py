@@ -3,9 +3,8 @@
 import numpy as np
 
 from ..errors import ModelError
-from ..files import padded
 from ..format.fields import DELTA
-from ..format.types import BLOCK
+from ..format.types import BLOCK, padded
 from ..kernels.activation import FUNCTIONS
 from ..kernels.convolution import convolution_plain
 from ..kernels.delta import decays, delta

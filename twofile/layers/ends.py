@@ -3,14 +3,13 @@
 import numpy as np
 
 from ..errors import ModelError
-from ..files import padded
 from ..format.fields import CLAMPED
-from ..format.types import GROUP
+from ..format.types import GROUP, padded
 from ..kernels.activation import softcap
 from ..kernels.norm import headnorm
 from ..kernels.weights import EMBEDS
 from ..program.buffers import Place
-from ..program.operands import CHUNK, N_WANTED, POSITIONS, TOKENS, WANTED_MAX
+from ..program.operands import CHUNK, IDS, N_WANTED, POSITIONS, TOKENS, WANTED, WANTED_MAX
 from .attention import record_angles
 from .feedforward import activate
 from .kind import Part, Slot, matrix_slots, norm_slots
@@ -127,7 +126,7 @@ def take_rows(p, out, matrix, ids, gain):
 def record_end(p, model, ids):
     """The logits of the wanted tokens; ids: the Room of the pass's rows of ids."""
     c, head = p.config, model.head or model.embed
-    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * 3))
+    p.norm(p.x, model.out_norm, head, take=Place(ids, 8 * CHUNK * IDS.index(WANTED)))
     logits = p.rows("logits", 4 * padded(c.vocab_size, 16), WANTED_MAX)
     p.matmul(logits, head, gain=c.output.scale or 1.0, count=N_WANTED)
     if c.output.cap:

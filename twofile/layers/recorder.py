@@ -1,7 +1,6 @@
 """A program that knows what layers are made of: matrices, norms, the stream."""
 
-from ..files import padded
-from ..format.types import BLOCK, GROUP
+from ..format.types import BLOCK, GROUP, padded
 from ..kernels.experts import EXPERT_MATMULS
 from ..kernels.matmul import MATMULS
 from ..kernels.norm import NORMS

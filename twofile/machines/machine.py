@@ -8,7 +8,7 @@ class Machine:
     gives values of LLVM. Others say in another way what they can do better.
 
     name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
-    have. tiles: whether it has the words of machines/amx.py.
+    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py).
     """
 
     name = "generic"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..files import padded
+from ..format.types import padded
 
 SPARE = 256  # bytes behind a buffer, for vectors read past the end of a row: at most 31 floats
 

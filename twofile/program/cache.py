@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..files import padded
+from ..format.types import padded
 from .buffers import Place
 from .operands import KEYS
 

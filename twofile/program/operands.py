@@ -8,11 +8,11 @@ from .buffers import Place
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 KEYS = 64  # keys of a block: attention sums in these, so that any chunking gives the same bits
-AHEAD = 1024  # bytes: how far before its use a weight is asked for; the processor's own
-# guesses stop at every page
+# how far before its use a weight is asked for; the processor's own guesses stop at every page
+AHEAD = 1024  # bytes
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
-# behind it, the address of how many rows it has; then its operands (operands.py). A step is the
+# behind it, the address of how many rows it has; then its operands. A step is the
 # number of bytes from one token to the next.
 FN, WAIT, COUNT, OPERANDS = 0, 8, 16, 24
 RECORD_BYTES = 192
@@ -21,6 +21,7 @@ RECORD_BYTES = 192
 # SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
 # number.
 N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
+IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
 PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
 PASS_BARRIER = 128  # arrived, 64 bytes on the round
 PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272

@@ -9,27 +9,24 @@ from .buffers import Buffer
 from .operands import (
     CHUNK,
     COUNT,
+    IDS,
     N_RECORDS,
     PASS_DONE,
     PASS_JOB,
     PASS_OWN,
     PASS_STOP,
-    POSITIONS,
     PROGRAM,
     SCRATCH,
     SCRATCH_STEP,
-    SLOTS,
-    TOKENS,
     WAIT,
-    WANTED,
 )
 
 
 class Player:
     """A made Program with its code, ready to be played on so many threads.
 
-    words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of TOKENS,
-    POSITIONS, SLOTS and WANTED. program: int64 [records, words].
+    words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
+    program: int64 [records, words].
     """
 
     def __init__(self, program, ids, code):
@@ -39,8 +36,8 @@ class Player:
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
         self.at = self.program.ctypes.data
-        self.ids = ids.view(np.int64, 4, CHUNK)
-        for row, field in enumerate((TOKENS, POSITIONS, SLOTS, WANTED)):
+        self.ids = ids.view(np.int64, len(IDS), CHUNK)
+        for row, field in enumerate(IDS):
             self.words[field // 8] = ids.address + 8 * CHUNK * row
         self.words[SCRATCH // 8] = program.scratch.address
         self.words[SCRATCH_STEP // 8] = program.scratch_step

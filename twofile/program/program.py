@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelError
-from ..files import padded
+from ..format.types import padded
 from .buffers import Constant, Mapped, Place, Room
 from .operands import (
     CHUNK,

@@ -5,9 +5,9 @@ import re
 import struct
 
 from ..errors import ModelError, printable
-from ..files import padded
 from ..format.fields import NONE
 from ..format.table import ENDIAN, FOREIGN, VERSION
+from ..format.types import padded
 
 # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 STRIPS = ("", None, "\n")

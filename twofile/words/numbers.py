@@ -1,7 +1,4 @@
-"""Words of arithmetic and of dot products; everywhere the same bits.
-
-The sums are exact, so every machine gets the same.
-"""
+"""Words of arithmetic and of dot products; everywhere the same bits."""
 
 import math
 

@@ -1,7 +1,7 @@
 """Liquid's LFM2: short convolutions between layers of attention."""
 
-from ...files import padded
 from ...format.fields import ATTENTION, CONVOLUTION
+from ...format.types import padded
 from .family import Family, Gguf, Hub
 from .names import in_gguf, like_llama
 from .rules import NEEDED, first_of, layer_kinds

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...files import padded
+from ...format.types import padded
 from ..arrays import mapped
 from ..damage import reading
 from ..say import need

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from ...files import padded
 from ...format.config import Config
-from ...format.types import BLOCK, GROUP, Q4_0, Q8_0
+from ...format.types import BLOCK, GROUP, Q4_0, Q8_0, padded
 from ...layers.stack import expected_tensors
 from ..rope import rope_table
 from ..source import Source

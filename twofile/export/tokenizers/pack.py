@@ -6,9 +6,9 @@ import struct
 
 import numpy as np
 
-from ...files import padded
 from ...format.fields import NONE
 from ...format.table import ENDIAN, VERSION
+from ...format.types import padded
 from ...tokenizer.file import BYTE_BPE, EXPLICIT, NORMAL, TOKENIZER_HEADER, TOKENIZER_MAGIC
 from ...tokenizer.tokenizer import Tokenizer
 from ..damage import reading
