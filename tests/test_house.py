@@ -292,6 +292,13 @@ def test_documents_name_files_that_exist():
             assert (ROOT / path).exists() or not Path(path).stem.islower(), (name, path)
 
 
+def test_rooms_name_rooms_that_exist():
+    """And programs beside the house: each path that a room's text sends its reader to."""
+    named = {(name, path) for name, p in ROOMS.items() for path in re.findall(r"(?<![\w./])[a-z]+/[a-z0-9]+\.py", p.read_text())}
+    there = lambda path: any((folder / path).exists() for folder in (HOUSE, HOUSE / "export", ROOT))
+    assert len(named) >= 3 and [pair for pair in named if not there(pair[1])] == []
+
+
 def test_what_the_readme_says_exists():
     """Every path and every flag of a command in the README is there; so is every `make` target."""
     commands = re.findall(r"^(?:\$ |    )?((?:python|make|pip) .*)$", README, re.M)

@@ -7,7 +7,7 @@ from twofile.compiler.kernel import Kernel
 from twofile.kernels.cache import cache_type
 from twofile.layers.recorder import Recorder
 from twofile.layers.stack import bind, keeps, record_model
-from twofile.program.operands import CHUNK
+from twofile.program.operands import CHUNK, IDS
 from twofile.program.program import Sizes
 
 
@@ -17,7 +17,7 @@ def recorded(model, n_ctx, slots, kv, threads=2):
     pairs = CHUNK * c.experts.chosen if c.experts else 0
     sizes = Sizes(slots, n_ctx, threads, c.vocab_size, pairs)
     program = Recorder(c, sizes, cache_type(kv), {i: keeps(c, i) for i in range(c.n_layers)})
-    record_model(program, bind(c, model.tensors), program.room("ids", 8 * CHUNK * 4))
+    record_model(program, bind(c, model.tensors), program.room("ids", 8 * CHUNK * len(IDS)))
     program.make(1 << 40)
     return program
 

@@ -1,6 +1,5 @@
 """Every kind of layer and every switch against the slow twins, and the same bits in any pieces."""
 
-
 import numpy as np
 import pytest
 

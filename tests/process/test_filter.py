@@ -67,6 +67,8 @@ def test_logprobs_are_those_of_the_logits(tiny):
         (["-p", "x", "--resume"], "--resume does nothing"),
         (["-p", "x", "-o", "f"], "--output does nothing"),
         (["--batch", "f", "--json"], "--json does nothing with --batch"),
+        (["--batch", "f", "--logprobs", "0"], "--logprobs does nothing with --batch"),
+        (["-p", "x", "--perplexity", "--json", "--logprobs", "0"], "--logprobs does nothing with --perplexity"),
         (["--batch", "f", "--resume"], "name it with -o"),
         (["--batch", "f", "--shard", "4/4"], "--shard is 4/4"),
         (["-p", "x", "--logprobs", "1"], "--logprobs needs --json"),

@@ -32,7 +32,7 @@ class Form:
     skip: tuple = ()  # ends of names that are no weights
     flat: bool = False  # taps are stored in two dims, decays as they are used
     delta_turns: bool = False  # heads of values take those of keys in turns, as the flag says
-    alternate_experts: bool = False  # as gpt-oss stores them: layers/experts.py
+    alternate_experts: bool = False  # as gpt-oss stores them: layers/feedforward.py
     # what the settings say; a GGUF's own are read by numbers and kinds, adapted ones by the others
     adapt: Rule = as_it_is  # -> settings as most families have them; refuses what is not run
     numbers: Rule = nothing  # -> {number of Config: value} that a Llama does not have
