@@ -294,7 +294,8 @@ def test_documents_name_files_that_exist():
 
 def test_rooms_name_rooms_that_exist():
     """And programs beside the house: each path that a room's text sends its reader to."""
-    named = {(name, path) for name, p in ROOMS.items() for path in re.findall(r"(?<![\w./])[a-z]+/[a-z0-9]+\.py", p.read_text())}
+    path = re.compile(r"(?<![\w./])[a-z]+/[a-z0-9]+\.py")
+    named = {(name, found) for name, room in ROOMS.items() for found in path.findall(room.read_text())}
     there = lambda path: any((folder / path).exists() for folder in (HOUSE, HOUSE / "export", ROOT))
     assert len(named) >= 3 and [pair for pair in named if not there(pair[1])] == []
 
