@@ -13,6 +13,7 @@ import bind
 import floorplan
 import twofile
 from helpers.places import ROOT
+from twofile.compiler.kept import COMPILED
 
 HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
@@ -269,6 +270,16 @@ def test_the_package_and_the_file_share_their_kernels(tmp_path):
     edited(folder / "run.py", "def norm(", "def  norm(")
     changed = keys(folder)
     assert changed[0] == changed[1] != house
+
+
+def test_what_kernels_are_made_of_is_in_the_key():
+    """Every room that a kernel's code can come from, however far below it stands."""
+    left, made_of = [name for name in BOUND if name.startswith("kernels/")], set()
+    while left:
+        name = left.pop()
+        made_of.add(name)
+        left += [room for room, _, _ in arrows(name) if room not in made_of]
+    assert len(made_of) > 15 and sorted(name for name in made_of if not f"{name}.py".startswith(COMPILED)) == []
 
 
 # what the documents tell
