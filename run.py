@@ -63,12 +63,14 @@ the parts of a model
 a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
     forward              A model ready to run: recorded once, played for every pass.
-    tokenizer/file       A tokenizer.bin, section by section; a conversation in its pieces.
+    tokenizer/file       A tokenizer.bin, section by section.
     tokenizer/added      Tokens that are found in a text before it is cut: added ones, user-defined ones.
     tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
     tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
     tokenizer/merges     Words become ids by merging neighbours.
+    tokenizer/stream     Tokens become whole characters.
+    tokenizer/talk       A conversation in its pieces, as a chat template writes it.
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
@@ -5352,52 +5354,7 @@ def has_states(c):
 
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/file.py
-# A tokenizer.bin, section by section; a conversation in its pieces.
-
-# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-STRIPS = ("", None, "\n")
-
-
-def chat_parts(messages, pieces, strips, thoughts=None):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
-    contents in turn.
-
-    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of former answers, as (start, end, strips), see without_thoughts(); or None. Raises
-    ModelError for another order of roles.
-    """
-    roles = [
-        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
-        for m in messages
-    ]
-    system = roles[:1] == ["system"]
-    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
-    if roles[system:] != turns or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles[:9])) or "none"
-        wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
-    if system and pieces.get("system") is None:
-        found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
-    out = [pieces["system" if system else "first"]]
-    for i, m in enumerate(messages):
-        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant" and thoughts[1] in text:
-            text, cuts = without_thoughts(text, *thoughts[:2]), thoughts[2]
-        right, left = divmod(cuts, 3)
-        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
-        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
-    return out
-
-
-def without_thoughts(text, start, end):
-    """An answer without what its writer thought: what is behind the last end; or, if there is a
-    start, without each part from a start to the next end."""
-    if not start:
-        return text.rpartition(end)[2]
-    return "".join(part.partition(start)[0] for part in text.split(end))
-
+# A tokenizer.bin, section by section.
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -5413,8 +5370,9 @@ ALL_FLAGS = 1023
 NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
 # beside a kind: takes white space at its left, right; not inside words; found in normalised text
 LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
-# what a chat template writes around contents; see chat_parts()
+# what a chat template writes around contents; see talk.py
 CHAT = "first system after_system u2a a2u gen".split()
+BUT_LAST, OPEN = 16, 32  # of its thoughts: the last one stays, an open one counts too
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
@@ -5507,8 +5465,9 @@ def tokenizer_chat(raw, types):
             cuts, at = raw[at], at + 1
             ends, at = chat_items(raw, at, types)
             (_, start), (_, end) = ends
-            thoughts = (start, end, cuts)
-            if cuts > 8 or not isinstance(start, str) or not end or not isinstance(end, str):
+            thoughts = (start, end, cuts & 15, cuts & (BUT_LAST | OPEN))
+            texts = isinstance(start, str) and isinstance(end, str) and end
+            if cuts & 15 > 8 or cuts > 63 or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
@@ -5617,9 +5576,8 @@ class AddedTokens:
             if kind & 15 not in stays and not (kind & ALONE and within_word(text, i, end)):
                 before = text[at:i]
                 parts += [before.rstrip(BLANKS) if kind & LSTRIP else before, token]
-                at = end
-                if kind & RSTRIP:
-                    at = end = SPACES.match(text, at).end()
+                # what it takes may be found as a token all the same
+                at = SPACES.match(text, end).end() if kind & RSTRIP else end
             i = end
         return [*parts, text[at:]]
 
@@ -6087,8 +6045,8 @@ def merge_neighbours(parts, rank):
 
 
 # -----------------------------------------------------------------------------
-# twofile/tokenizer/tokenizer.py
-# Text to ids and back; the tokenizer of a model.
+# twofile/tokenizer/stream.py
+# Tokens become whole characters.
 
 class TextStream:
     """Tokens in, whole characters out: a character may span several tokens. start: drop the space
@@ -6109,6 +6067,77 @@ class TextStream:
         """What is left at the end: U+FFFD for an unfinished character."""
         return self.decoder.decode(b"", final=True)
 
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/talk.py
+# A conversation in its pieces, as a chat template writes it.
+
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
+
+
+def chat_parts(messages, pieces, strips, thoughts=None):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
+
+    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
+    out of answers, (start, end, strips, how), see without_thoughts(), or None; how: BUT_LAST = the
+    last one stays as it is, OPEN = a start alone counts too. Raises ModelError for another order of
+    roles.
+    """
+    roles = [
+        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
+        for m in messages
+    ]
+    system = roles[:1] == ["system"]
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles[:9])) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text, cuts = m["content"], strips[m["role"]]
+        if thoughts and m["role"] == "assistant":
+            start, end, rest, how = thoughts
+            found = end in text or how & OPEN and start in text
+            if found and not (how & BUT_LAST and i == len(messages) - 2):
+                text, cuts = without_thoughts(text, start, end), rest
+        right, left = divmod(cuts, 3)
+        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
+
+def without_thoughts(text, start, end):
+    """An answer without what its writer thought: what is behind the last end; or, if there is a
+    start, without each part from a start to the next end."""
+    if not start:
+        return text.rpartition(end)[2]
+    return "".join(part.partition(start)[0] for part in text.split(end))
+
+
+def thinking(file):
+    """{text: id} of the marks of a TokenizerFile between which a model thinks: in its own answers
+    they are what they were."""
+    marks = np.flatnonzero((file.types & 15) == MARK).tolist()
+    names = {file.pieces[i].decode("utf-8", "replace"): i for i in marks}
+    return {name: i for name, i in names.items() if "think" in name.lower()}
+
+
+def at_marks(text, marks):
+    """text -> [what is between, id of a mark, …]"""
+    parts = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+    return [marks.get(part, part) for part in parts if part]
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/tokenizer.py
+# Text to ids and back; the tokenizer of a model.
 
 class Tokenizer:
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
@@ -6141,6 +6170,7 @@ class Tokenizer:
         bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
         self.begins = file.begins or bos
         self.form_c = FormC(file.forms) if self.flags & NFC else str
+        self.thinking = thinking(file)
         self.merger = Merger(file)
         self.added, self.normed = AddedTokens(file, False), AddedTokens(file, True, self._ready)
         self.ids, self.ranks = self.merger.ids, self.merger.ranks
@@ -6191,9 +6221,14 @@ class Tokenizer:
     def _items(self, messages):
         """A conversation as ids of its marks, and the text between two of them in one."""
         rows = []
-        for part in chat_parts(messages, self.chat, self.strips, self.thoughts):
-            for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
-                rows.append(value if kind != CHAT_DATE else time.strftime(value))
+        roles = [m["role"] if isinstance(m, dict) else "" for m in messages]
+        for n, part in enumerate(chat_parts(messages, self.chat, self.strips, self.thoughts)):
+            if not isinstance(part, str):
+                rows += [time.strftime(v) if kind == CHAT_DATE else v for kind, v in part]
+            elif roles[n // 2] == "assistant":
+                rows += at_marks(part, self.thinking)
+            else:
+                rows.append(part)
         alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
         if any(alone):  # a mark that stays text where a word goes on beside it
             texts = [self.name(r) if isinstance(r, int) else r for r in rows]
@@ -6202,8 +6237,11 @@ class Tokenizer:
             stays = [one and within_word(whole, a, b) for one, a, b in spans]
             rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
         items = []
-        for text, group in itertools.groupby(rows, key=lambda r: isinstance(r, str)):
-            items += ["".join(group)] if text else group
+        for row in rows:
+            if isinstance(row, str) and items and isinstance(items[-1], str):
+                items[-1] += row
+            else:
+                items.append(row)
         return items
 
     def chat_form(self):
@@ -6244,7 +6282,7 @@ class Tokenizer:
         return ids
 
     def _ready(self, text):
-        """A text between tokens that are found as they stand, as the others are looked for in it."""
+        """A text between tokens that are found as they stand, as others are looked for in it."""
         text = self.form_c(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .errors import ModelError
 from .sampler import Sampling, likeliest, log_softmax
-from .tokenizer.tokenizer import TextStream
+from .tokenizer.stream import TextStream
 
 
 def completion(w, echo=""):

@@ -1,9 +1,12 @@
 """Small tokenizers."""
 
+import functools
 import struct
+import unicodedata
 
+from twofile.export.tokenizers.forms import form_rows
 from twofile.export.tokenizers.pack import pack_tokenizer
-from twofile.tokenizer.file import ADD_BOS, BYTE, BYTE_BPE, BYTE_FALLBACK, CONTROL, NORMAL, PREFIX, SPM, USER
+from twofile.tokenizer.file import ADD_BOS, BYTE, BYTE_BPE, BYTE_FALLBACK, CONTROL, NFC, NORMAL, PREFIX, SPM, USER
 
 AWKWARD_TEXTS = [
     "",
@@ -28,7 +31,15 @@ def byte_bpe(**changes):
     classes = [(65, 90, 1), (97, 122, 1), (48, 57, 2), (9, 13, 3), (32, 32, 3), (0xE0, 0xFF, 1)]
     prio = [-float(i) for i in range(263)]
     fields = dict(kind=BYTE_BPE, pieces=pieces, prio=prio, types=types, pretok=1, eos=261, stops=(261,), classes=classes)
+    if changes.get("flags", 0) & NFC:
+        fields["forms"] = forms()
     return pack_tokenizer(**{**fields, **changes})
+
+
+@functools.cache
+def forms():
+    """The tables of form C, as this Python knows them."""
+    return form_rows(*(functools.partial(unicodedata.normalize, form) for form in ("NFD", "NFC")))
 
 
 def spm(**changes):

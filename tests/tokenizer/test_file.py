@@ -7,7 +7,7 @@ import pytest
 
 from helpers.vocabularies import byte_bpe, spm, u32
 from twofile.errors import ModelError
-from twofile.tokenizer.file import BYTE, CONTROL, EXPLICIT, NORMAL, UNUSED
+from twofile.tokenizer.file import BYTE, CONTROL, EXPLICIT, NORMAL, UNUSED, NFC
 from twofile.tokenizer.tokenizer import Tokenizer
 
 
@@ -33,11 +33,12 @@ HARMS = {
     "T4 long piece": (lambda: spm(pieces=Tokenizer(spm()).pieces[:-1] + [b"a" * 5000]), "longer than 4096"),
     "T4 empty piece": (lambda: spm(pieces=Tokenizer(spm()).pieces[:-1] + [b""]), "empty piece"),
     "T4 not UTF-8": (lambda: spm(pieces=Tokenizer(spm()).pieces[:-1] + [b"\xff\xfe"]), "not UTF-8"),
-    "T5 a byte is missing": (lambda: spm(types=[CONTROL] * 4 + [BYTE] * 255 + [NORMAL] * 9), "byte tokens"),
-    "T5 byte-level, a byte is missing": (
-        lambda: byte_bpe(types=[UNUSED] + [NORMAL] * 260 + [2, 3]),
-        "byte tokens",
-    ),
+    "T6 a begin token": (lambda: spm(begins=[1, 268]), "not below 268"),
+    "T6 begin tokens": (lambda: spm(begins=[1] * 65), "65 tokens before a text, expected to 64"),
+    "T7 no tables": (lambda: byte_bpe(flags=NFC, forms=()), "lacks the tables"),
+    "T7 a row of no table": (lambda: byte_bpe(flags=NFC, forms=[(9 << 24, 0, 0, 0)]), "tables of form C"),
+    "T7 a run without end": (lambda: byte_bpe(flags=NFC, forms=[(1, 0x10FFFF, 9, 0)]), "tables of form C"),
+    "T7 a circle": (lambda: byte_bpe(flags=NFC, forms=[(1 << 24 | 65, 66, 67, 0), (1 << 24 | 66, 65, 67, 0)]), "circle"),
     "T6 NaN priority": (lambda: spm(prio=[float("nan")] * 268), "priority"),
     "T6 stop id": (lambda: spm(stops=(268,)), "not below 268"),
     "T6 bos": (lambda: spm(bos=300), "not below 268"),

@@ -3,44 +3,23 @@
 import functools
 import random
 import time
+import unicodedata
 
 import numpy as np
 import pytest
 
 from helpers.rooms import patch
-from helpers.vocabularies import byte_bpe, spm
+from helpers.vocabularies import byte_bpe, forms, spm
 from twins.merge import naive_merge
 from twofile.errors import ModelError
 from twofile.tokenizer.file import CONTROL, LSTRIP, NFC, NORMAL, RSTRIP, USER
-from twofile.tokenizer.merges import composed
+from twofile.tokenizer.forms import FormC
 from twofile.tokenizer.tokenizer import Tokenizer
 
 
 def test_marks_in_disorder_take_no_square_of_their_number():
     """A character with 100,000 accents, above and below by turns, in a model that normalises: minutes by unicodedata alone."""
-    import unicodedata
-
     t = Tokenizer(byte_bpe(flags=NFC))
-    rng = np.random.default_rng(0)
-    marks = [
-        "\u0301",
-        "\u0316",
-        "\u0344",
-        "\u0327",
-        "\u0345",
-        "\u0f71",
-        "\u0f73",
-        "\u3099",
-        "e",
-        "é",
-        "\u1100",
-        "\u1161",
-        "\u212b",
-        " ",
-    ]
-    for _ in range(20):
-        text = "".join(rng.choice(marks, 5000, p=[0.1] * 8 + [1 / 30] * 6))
-        assert composed(text) == unicodedata.normalize("NFC", text)
     began = time.process_time()
     t.encode("a" + "\u0301\u0316" * 50_000)
     assert time.process_time() - began < 6
@@ -81,15 +60,17 @@ def test_a_word_that_would_fill_the_memory_is_refused():
         Tokenizer(byte_bpe()).encode("x" * 5_000_000)
 
 
-def test_sorting_marks_first_changes_no_text(monkeypatch):
-    import unicodedata
-
-    patch(monkeypatch, "LONG", 0)  # what is done to long texts is done to all
-    rng = random.Random(4)
-    letters = "aeo\u1100\u1161\u11a8\u0344\u0f71\u0f73\u0f81\u0327\u0301\u0308\u0345\u05b0\u3099カ\u212b🙂"
-    for _ in range(300):
-        text = "".join(rng.choice(letters[rng.randint(0, 9) :]) for _ in range(rng.choice([5, 100, 400])))
-        assert composed(text) == unicodedata.normalize("NFC", text)
+def test_form_c_is_unicodes():
+    """By the tables, against Python's own: every character that changes, and marks in any order and number."""
+    form, rng = FormC(np.array(forms(), "<u4")), random.Random(4)
+    marks, parts = list(map(chr, form.classes)), list(map(chr, form.parts))
+    korean = [chr(c) for c in (*range(0x1100, 0x1200), *range(0xAC00, 0xAC40))]
+    some = (marks, marks, parts, korean, list("aeo 中\u0334"), [chr(c) for c in range(0x20, 0x3000)])
+    for n in [1] * 500 + [2, 3, 5, 9, 400] * 500:
+        text = "".join(rng.choice(rng.choice(some)) for _ in range(n))
+        assert form(text) == unicodedata.normalize("NFC", text), ascii(text)
+    for ch in parts:
+        assert form(ch) == unicodedata.normalize("NFC", ch)
 
 
 def test_long_texts_of_sentencepiece_are_cut_where_nothing_merges(monkeypatch):

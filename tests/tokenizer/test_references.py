@@ -26,7 +26,7 @@ def vocabulary(name):
     if package in ("tiktoken", "tokenizers"):
         pytest.importorskip(package)
     if name not in CACHE:
-        CACHE[name] = Tokenizer(read_tokenizer(path, {"n_vocab": 32000}))
+        CACHE[name] = Tokenizer(read_tokenizer(path, {"n_vocab": 32000 if "llama2" in name else None}))
     return CACHE[name]
 
 

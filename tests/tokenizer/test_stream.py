@@ -1,7 +1,8 @@
 """Ids become text as they come, in whole characters."""
 
 from helpers.vocabularies import byte_bpe, spm
-from twofile.tokenizer.tokenizer import TextStream, Tokenizer
+from twofile.tokenizer.stream import TextStream
+from twofile.tokenizer.tokenizer import Tokenizer
 
 
 def test_text_stream_gives_whole_characters():

@@ -16,7 +16,7 @@ from twofile.forward import Forward
 from twofile.guess import line_seed
 from twofile.layers.stack import expected_tensors
 from twofile.model import Model
-from twofile.tokenizer.tokenizer import TextStream
+from twofile.tokenizer.stream import TextStream
 
 
 def test_library(tiny):

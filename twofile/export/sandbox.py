@@ -94,8 +94,8 @@ class Refused(str):
 
 
 def render(template, special, chats):
-    """Texts of chats [(messages, with generation prompt)]; where the template refuses one, a Refused
-    with its words. In a process of its own with a limit on time and memory, in jinja2's immutable
+    """Texts of chats [(messages, with generation prompt)]; a Refused where the template refuses
+    one. In a process of its own with a limit on time and memory, in jinja2's immutable
     sandbox: a template is a program of strangers."""
     need("jinja2")
     job = {"template": template, "special": special, "chats": chats, "date": DATE}

@@ -4,8 +4,6 @@ import random
 import re
 import struct
 
-import numpy as np
-
 from ..errors import ModelError, printable
 from ..format.fields import NONE
 from ..tokenizer.file import (
@@ -17,28 +15,19 @@ from ..tokenizer.file import (
     MARK,
     USER,
     WOVEN,
-    chat_parts,
-    tokenizer_chat,
 )
+from ..tokenizer.talk import chat_parts
 from .damage import reading
 from .sandbox import DATE, Refused, render
 from .say import say
+from .thoughts import ROLES, conversation, find_thoughts, strip_probes, strips_of
 
-ROLES = ("system", "user", "assistant")
 SYSTEM_MARK, USER_MARK, ASSISTANT_MARK = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
-
-
-def conversation(contents, system=None):
-    """[u0, a0, u1, …] -> messages."""
-    roles = [
-        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)
-    ]
-    return ([] if system is None else [{"role": "system", "content": system}]) + roles
 
 
 def compile_chat(template, special):
     """A Jinja template -> (the pieces of text between contents, by name of CHAT; strips of system,
-    user, assistant; thoughts as of chat_parts()).
+    user, assistant; thoughts as of chat_parts(); what it writes behind a last answer).
 
     Renders marked contents, cuts the result at the marks, and then compares 60 random conversations
     with the template's own rendering. Raises ModelError if pieces cannot say what it does.
@@ -48,8 +37,9 @@ def compile_chat(template, special):
         (conversation(talk[:1]), True),
         (conversation(talk[:1], SYSTEM_MARK), True),
         (conversation(talk[:3]), True),
+        (conversation(talk[:2]), False),
     ]
-    plain, led, long, *probes = render(
+    plain, led, long, last, *probes = render(
         template, special, chats + [chat for role in ROLES for chat in strip_probes(role)]
     )
     for text in (plain, long):
@@ -67,15 +57,21 @@ def compile_chat(template, special):
         role: strips_of(role, probes[3 * i : 3 * i + 3], "system" in pieces)
         for i, role in enumerate(ROLES)
     }
-    thoughts = find_thoughts(template, special)
-    if "system" in pieces:
+    thoughts, word = find_thoughts(template, special)
+    bare = {key: text for key, text in pieces.items() if "system" not in key}
+    tries = [(p, t) for p in (pieces, bare) for t in ([thoughts, None] if thoughts else [None])]
+    for n, (some, rule) in enumerate(tries, 1):  # some put a system message elsewhere than in front
         try:
-            check_chat(template, special, pieces, strips, thoughts)
-            return pieces, strips, thoughts
-        except ModelError:  # some put it elsewhere than in front
-            del pieces["system"], pieces["after_system"]
-    check_chat(template, special, pieces, strips, thoughts)
-    return pieces, strips, thoughts
+            check_chat(template, special, some, strips, rule)
+            break
+        except ModelError:
+            if n == len(tries):
+                raise
+    if word and not rule:
+        found = f"chat: the template rewrites answers that hold {printable(word)}"
+        say(f"{found}, in a way that fixed pieces cannot; here they stay as they are")
+    last = cut(last, *talk[:2])[-1] if last.count(talk[0]) == last.count(talk[1]) == 1 else ""
+    return some, strips, rule, last
 
 
 def cut(text, *marks):
@@ -89,60 +85,6 @@ def cut(text, *marks):
     return [*parts, text]
 
 
-def strip_probes(role):
-    """Conversations whose content of that role is bare, between line ends, and between spaces."""
-    chats = []
-    for word in ("7qword", "\n7qword\n", " 7qword "):
-        talk = ["a7q", "b7q", "c7q"]
-        if role != "system":
-            talk[ROLES.index(role) - 1] = word
-        chats.append((conversation(talk, word if role == "system" else None), True))
-    return chats
-
-
-def strips_of(role, texts, has_system):
-    """What the template cuts off a content of this role: a number as in STRIPS."""
-    if role == "system" and not has_system:
-        return 0
-    there = [text for text in texts if not isinstance(text, Refused)]
-    rows = [text.split("7qword", 1) for text in there if "7qword" in text]
-    if len(rows) < 3:
-        raise ModelError(f"it loses what the {role} says")
-    cuts = []
-    for side in (0, 1):
-        lines, spaces = (rows[0][side] == row[side] for row in rows[1:])
-        cuts.append(1 if lines and spaces else 2 if lines else 0)
-    return cuts[0] + 3 * cuts[1]
-
-
-QUOTED = re.compile(r"""(['"])([^'"\s\\]{3,40})\1""")  # words that a template writes or looks for
-
-
-def find_thoughts(template, special):
-    """How a template leaves out of former answers what their writer thought -> thoughts as of
-    chat_parts(), or None. Every word in it that might end a thought is tried."""
-    words = dict.fromkeys(word for _, word in QUOTED.findall(template) if set(word) & set("<>[]|"))
-    talk = lambda text: (conversation(["a7q", text, "c7q"]), True)
-    ends = [word for word in words if "/" in word or "|" in word or "END" in word.upper()][:40]
-    whole = render(template, special, [talk(f"7qthought{end}7qword") for end in ends])
-    lost = [e for e, text in zip(ends, whole) if "7qword" in text and f"t{e}7q" not in text]
-    for end in lost:
-        for start in ["", *(word for word in words if word != end)]:
-            kept, thought = ("", start) if not start else ("7qkept", start)
-            before = f"{kept}{thought}7qthought{end}"
-            texts = [before + side for side in ("7qword", "\n7qword\n", " 7qword ")]
-            made = render(template, special, [talk(text) for text in texts])
-            if any(isinstance(text, Refused) or "7qthought" in text for text in made):
-                continue
-            if any(kept not in text or end + "7q" in text for text in made):
-                continue
-            return start, end, strips_of("assistant", made, True)
-    if lost:
-        found = f"chat: the template rewrites answers that hold {printable(lost[0])}"
-        say(f"{found} in a way that is not known; here they stay as they are")
-    return None
-
-
 def check_chat(template, special, pieces, strips, thoughts):
     """Raises ModelError if a random conversation reads otherwise when the template itself renders
     it."""
@@ -150,7 +92,7 @@ def check_chat(template, special, pieces, strips, thoughts):
     words = ["fox", " ", "\n", "  shoe", "é", "🙂", "\n\n", "{{x}}", "'s", "7", "<b>", "\t", "end."]
     word, end = lambda: rng.choice(words), lambda: rng.choice(["x", "x ", "x\n"])
     text = lambda: "".join(word() for _ in range(rng.randint(0, 8))) + end()
-    thought = lambda: f"{thoughts[0]}{text()}{thoughts[1]}{rng.choice(['', word()])}"
+    thought = lambda: f"{thoughts[0]}{text()}{rng.choice([thoughts[1]] * 9 + [''])}{word()}"
     chats = []
     for _ in range(60):
         system = text() if "system" in pieces and rng.random() < 0.5 else None
@@ -169,8 +111,11 @@ def add_chat(fields, template, special, prefix_first, named=None):
     if not template:
         say("no chat: the source has no chat template; the model completes text")
         return fields
+    own = {f"{key}_token": fields.get(key) for key in ("bos", "eos", "unk")}
+    name = lambda i: fields["pieces"][i].decode("utf-8", "replace")
+    special = {key: name(i) for key, i in own.items() if i is not None} | special
     try:
-        pieces, strips, thoughts = compile_chat(template, special)
+        pieces, strips, thoughts, last = compile_chat(template, special)
     except ModelError as e:
         found = f"no chat: the template cannot be compiled: {printable(str(e))}"
         say(f"{found}; the model completes text")
@@ -181,10 +126,7 @@ def add_chat(fields, template, special, prefix_first, named=None):
         say("chat: the template has no place for a system message")
     fields = {**fields, "types": with_marks(fields, template + "".join(pieces.values()))}
     chat = pack_chat(pieces, strips, fields, prefix_first, thoughts)
-    items = tokenizer_chat(chat, np.array(fields["types"]))[0]
-    ends = [value for kind, value in items["a2u"] if kind == CHAT_ID][:1]
-    if ends_part(items):
-        ends = []
+    ends = next(filter(None, (marks_in(fields, text)[:1] for text in (last, pieces["a2u"]))), [])
     return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
 
 
@@ -200,27 +142,30 @@ def with_marks(fields, text):
     return types
 
 
-def ends_part(items):
-    """Whether an answer's last mark ends but a part of it: if the model itself writes marks before
-    what it says, as it does for each part, that do not stand around nothing."""
-    gen, before = items["gen"], items["u2a"]
-    more = before[len(gen) :] if before[: len(gen)] == gen else ()
-    marks = [value for kind, value in more if kind == CHAT_ID]
-    around = len(marks) == 2 and len(more) <= 4  # an empty thought
-    return bool(marks) and not around
+def marks_of(fields):
+    """{text: id} of the tokens that may stand between contents."""
+    rows = enumerate(zip(fields["pieces"], fields["types"]))
+    with reading():  # a file's tokens may be no UTF-8
+        found = {i: piece.decode() for i, (piece, kind) in rows if kind & 15 in (CONTROL, MARK)}
+    return {text: i for i, text in found.items() if text}
+
+
+def marks_in(fields, text):
+    """The ids of the marks in a text."""
+    ids = marks_of(fields)
+    forms = [re.escape(name) for name in sorted(ids, key=len, reverse=True)]
+    return [ids[name] for name in re.findall("|".join(forms), text)] if forms else []
 
 
 def pack_chat(pieces, strips, fields, prefix_first, thoughts=None):
     """-> the section "chat" of tokenizer.bin: strips; then each piece as a count and items, a
     control token's id, or text; then what is left out of answers, if anything is."""
-    kinds = enumerate(zip(fields["pieces"], fields["types"]))
-    with reading():  # a file's texts and tokens may be no UTF-8
-        rows = ((piece, i) for i, (piece, kind) in kinds if kind & 15 in (CONTROL, MARK) and piece)
-        controls = [(piece.decode(), i) for piece, i in rows]
+    ids = marks_of(fields)
+    with reading():  # a file's texts may be no UTF-8
         for text in pieces.values():
             (text or "").encode()
-    forms = [re.escape(text) for text, _ in sorted(controls, key=lambda row: -len(row[0]))]
-    pattern, ids = re.compile("|".join(forms + [f"{DATE}[^{DATE}]*{DATE}"])), dict(controls)
+    forms = [re.escape(text) for text in sorted(ids, key=len, reverse=True)]
+    pattern = re.compile("|".join(forms + [f"{DATE}[^{DATE}]*{DATE}"]))
     body = bytes(strips[role] for role in ROLES) + bytes([prefix_first])
     for name in CHAT:
         items, at, text = [], 0, pieces.get(name)
@@ -232,8 +177,8 @@ def pack_chat(pieces, strips, fields, prefix_first, thoughts=None):
         items += [(CHAT_TEXT, text[at:].encode())] if at < len(text or "") else []
         body += pack_items(None if text is None else items)
     if thoughts:
-        start, end, strip = thoughts
-        body += bytes([strip])
+        start, end, strip, how = thoughts
+        body += bytes([strip | how])
         body += pack_items([(CHAT_TEXT, start.encode()), (CHAT_TEXT, end.encode())])
     return body
 

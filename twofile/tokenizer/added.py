@@ -67,8 +67,7 @@ class AddedTokens:
             if kind & 15 not in stays and not (kind & ALONE and within_word(text, i, end)):
                 before = text[at:i]
                 parts += [before.rstrip(BLANKS) if kind & LSTRIP else before, token]
-                at = end
-                if kind & RSTRIP:
-                    at = end = SPACES.match(text, at).end()
+                # what it takes may be found as a token all the same
+                at = SPACES.match(text, end).end() if kind & RSTRIP else end
             i = end
         return [*parts, text[at:]]

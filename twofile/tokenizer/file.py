@@ -1,58 +1,13 @@
-"""A tokenizer.bin, section by section; a conversation in its pieces."""
+"""A tokenizer.bin, section by section."""
 
 import hashlib
 import re
 import struct
 
-from ..errors import ModelError, printable
+from ..errors import ModelError
 from ..format.fields import NONE
 from ..format.table import ENDIAN, FOREIGN, VERSION
 from ..format.types import padded
-
-# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-STRIPS = ("", None, "\n")
-
-
-def chat_parts(messages, pieces, strips, thoughts=None):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
-    contents in turn.
-
-    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of former answers, as (start, end, strips), see without_thoughts(); or None. Raises
-    ModelError for another order of roles.
-    """
-    roles = [
-        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
-        for m in messages
-    ]
-    system = roles[:1] == ["system"]
-    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
-    if roles[system:] != turns or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles[:9])) or "none"
-        wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
-    if system and pieces.get("system") is None:
-        found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
-    out = [pieces["system" if system else "first"]]
-    for i, m in enumerate(messages):
-        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant" and thoughts[1] in text:
-            text, cuts = without_thoughts(text, *thoughts[:2]), thoughts[2]
-        right, left = divmod(cuts, 3)
-        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
-        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
-    return out
-
-
-def without_thoughts(text, start, end):
-    """An answer without what its writer thought: what is behind the last end; or, if there is a
-    start, without each part from a start to the next end."""
-    if not start:
-        return text.rpartition(end)[2]
-    return "".join(part.partition(start)[0] for part in text.split(end))
-
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
@@ -68,8 +23,9 @@ ALL_FLAGS = 1023
 NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
 # beside a kind: takes white space at its left, right; not inside words; found in normalised text
 LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
-# what a chat template writes around contents; see chat_parts()
+# what a chat template writes around contents; see talk.py
 CHAT = "first system after_system u2a a2u gen".split()
+BUT_LAST, OPEN = 16, 32  # of its thoughts: the last one stays, an open one counts too
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
@@ -162,8 +118,9 @@ def tokenizer_chat(raw, types):
             cuts, at = raw[at], at + 1
             ends, at = chat_items(raw, at, types)
             (_, start), (_, end) = ends
-            thoughts = (start, end, cuts)
-            if cuts > 8 or not isinstance(start, str) or not end or not isinstance(end, str):
+            thoughts = (start, end, cuts & 15, cuts & (BUT_LAST | OPEN))
+            texts = isinstance(start, str) and isinstance(end, str) and end
+            if cuts & 15 > 8 or cuts > 63 or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:

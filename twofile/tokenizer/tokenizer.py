@@ -1,6 +1,5 @@
 """Text to ids and back; the tokenizer of a model."""
 
-import codecs
 import itertools
 import time
 from pathlib import Path
@@ -29,31 +28,12 @@ from .file import (
     UNUSED,
     USER,
     WOVEN,
-    chat_parts,
 )
 from .forms import FormC
 from .merges import LONG, Merger
 from .splits import SPLITS, Cutter
-
-
-class TextStream:
-    """Tokens in, whole characters out: a character may span several tokens. start: drop the space
-    that encode put first. tokenizer: None where nothing is ever pushed."""
-
-    def __init__(self, tokenizer, start=False):
-        self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
-        self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
-
-    def push(self, token):
-        """The characters that are whole with this token, as str."""
-        raw = self.tokenizer.piece(token)
-        if self.strip and raw:
-            self.strip, raw = False, raw.removeprefix(b" ")
-        return self.decoder.decode(raw)
-
-    def flush(self):
-        """What is left at the end: U+FFFD for an unfinished character."""
-        return self.decoder.decode(b"", final=True)
+from .stream import TextStream
+from .talk import at_marks, chat_parts, thinking
 
 
 class Tokenizer:
@@ -87,6 +67,7 @@ class Tokenizer:
         bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
         self.begins = file.begins or bos
         self.form_c = FormC(file.forms) if self.flags & NFC else str
+        self.thinking = thinking(file)
         self.merger = Merger(file)
         self.added, self.normed = AddedTokens(file, False), AddedTokens(file, True, self._ready)
         self.ids, self.ranks = self.merger.ids, self.merger.ranks
@@ -137,9 +118,14 @@ class Tokenizer:
     def _items(self, messages):
         """A conversation as ids of its marks, and the text between two of them in one."""
         rows = []
-        for part in chat_parts(messages, self.chat, self.strips, self.thoughts):
-            for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
-                rows.append(value if kind != CHAT_DATE else time.strftime(value))
+        roles = [m["role"] if isinstance(m, dict) else "" for m in messages]
+        for n, part in enumerate(chat_parts(messages, self.chat, self.strips, self.thoughts)):
+            if not isinstance(part, str):
+                rows += [time.strftime(v) if kind == CHAT_DATE else v for kind, v in part]
+            elif roles[n // 2] == "assistant":
+                rows += at_marks(part, self.thinking)
+            else:
+                rows.append(part)
         alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
         if any(alone):  # a mark that stays text where a word goes on beside it
             texts = [self.name(r) if isinstance(r, int) else r for r in rows]
@@ -148,8 +134,11 @@ class Tokenizer:
             stays = [one and within_word(whole, a, b) for one, a, b in spans]
             rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
         items = []
-        for text, group in itertools.groupby(rows, key=lambda r: isinstance(r, str)):
-            items += ["".join(group)] if text else group
+        for row in rows:
+            if isinstance(row, str) and items and isinstance(items[-1], str):
+                items[-1] += row
+            else:
+                items.append(row)
         return items
 
     def chat_form(self):
@@ -190,7 +179,7 @@ class Tokenizer:
         return ids
 
     def _ready(self, text):
-        """A text between tokens that are found as they stand, as the others are looked for in it."""
+        """A text between tokens that are found as they stand, as others are looked for in it."""
         text = self.form_c(text)
         if self.kind == SPM:
             text = text.replace("\u2581", " ")

@@ -43,7 +43,7 @@ def read_tokenizer(source, hints):
                 return raw
             fields, engine = recognised(raw, hints)
             once, special = bool(hints.get("prefix_first")), hints.get("special") or {}
-            fields = fitted(fields, hints["n_vocab"])
+            fields = fitted(fields, hints.get("n_vocab"))
             fields = add_chat(fields, hints.get("template"), special, once, hints.get("named"))
             return finish_tokenizer(fields, engine)
     except ModelError as e:
@@ -140,8 +140,8 @@ FOLDER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "tokenizer.b
 
 
 def tokenizer_in(folder, hints):
-    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files; what
-    it is called."""
+    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files; and
+    what it is called."""
     for name in FOLDER_FILES:
         if (folder / name).exists():
             return folder / name, name

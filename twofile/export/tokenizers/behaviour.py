@@ -1,4 +1,4 @@
-"""A way to cut text that is written otherwise, known by what it does on every class of character."""
+"""A way to cut text, known by what it does on every class of character."""
 
 import itertools
 import json
@@ -11,13 +11,14 @@ from ...tokenizer.splits import SPLITS, Cutter
 from ..sandbox import CUTS, bounded
 from .splits import class_runs
 
-# one or two of every kind that a known way tells apart, or a version of it might
+# one or two of every kind that a known way tells apart, or a version of it might: letters, marks,
+# numbers, signs, white space and what re takes for it, others
 KINDS = (
-    "aZstSTrevmldREVMLD\u017f\u00e9\u00c9\u01c5\u02b0\u05d0\u4e2d\u306e\u30a2\u30fc\ud55c"  # letters
-    "\u0301\u0903\u20dd\u3099"  # marks
-    "17\u0663\u2163\u00b2\u00bd"  # numbers
+    "aZstSTrevmldREVMLD\u017f\u00e9\u00c9\u01c5\u02b0\u05d0\u4e2d\u306e\u30a2\u30fc\ud55c"
+    "\u0301\u0903\u20dd\u3099"
+    "17\u0663\u2163\u00b2\u00bd"
     "'!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\u2026\u3001\u300c\uff01\u2019\u20ac\u2192\U0001f600"
-    " \t\n\r\u00a0\u3000\u2028\x85\x0b\x1c"  # white space, and what re takes for it
+    " \t\n\r\u00a0\u3000\u2028\x85\x0b\x1c"
     "\0\x7f\u200d\u00ad\ue000\ufeff\u0378"
 )
 FEW = "as'\u0301\u4e2d\u306e1\u0663.!/$\u3001 \n\t\u00a0"  # those whose order decides

@@ -53,8 +53,8 @@ def special_texts(folder):
 
 
 def added_tokens(folder, settings, special):
-    """[{"id", "content", "special", …}] that stand in files of their own: added_tokens_decoder, else
-    added_tokens.json; what names a special token is one."""
+    """[{"id", "content", "special", …}] that stand in files of their own: added_tokens_decoder's,
+    then added_tokens.json's; what names a special token is one."""
     path, other = folder / SETTINGS, folder / "added_tokens.json"
     with told(path):
         rows = dict(settings.get("added_tokens_decoder") or {})

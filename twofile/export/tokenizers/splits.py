@@ -140,7 +140,8 @@ def class_runs(find, pretok, characters=None):
     every = (chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     text, kinds = "".join(characters or every), np.zeros(0x110000, np.uint8)
     for pattern, kind in CLASSES.get(pretok, OLD_CLASSES):
-        kinds[np.frombuffer(find(pattern, text).encode("utf-32-le"), "<u4")] = (
+        found = find(pattern, text) if len(pattern) > 2 else pattern[0]  # one character and a +
+        kinds[np.frombuffer(found.encode("utf-32-le"), "<u4")] = (
             ord(kind) if isinstance(kind, str) else kind
         )
     edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0)).tolist()

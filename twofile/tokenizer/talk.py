@@ -1,0 +1,70 @@
+"""A conversation in its pieces, as a chat template writes it."""
+
+import re
+
+import numpy as np
+
+from ..errors import ModelError, printable
+from .file import BUT_LAST, MARK, OPEN
+
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
+
+
+def chat_parts(messages, pieces, strips, thoughts=None):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
+
+    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
+    out of answers, (start, end, strips, how), see without_thoughts(), or None; how: BUT_LAST = the
+    last one stays as it is, OPEN = a start alone counts too. Raises ModelError for another order of
+    roles.
+    """
+    roles = [
+        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
+        for m in messages
+    ]
+    system = roles[:1] == ["system"]
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles[:9])) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text, cuts = m["content"], strips[m["role"]]
+        if thoughts and m["role"] == "assistant":
+            start, end, rest, how = thoughts
+            found = end in text or how & OPEN and start in text
+            if found and not (how & BUT_LAST and i == len(messages) - 2):
+                text, cuts = without_thoughts(text, start, end), rest
+        right, left = divmod(cuts, 3)
+        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
+
+def without_thoughts(text, start, end):
+    """An answer without what its writer thought: what is behind the last end; or, if there is a
+    start, without each part from a start to the next end."""
+    if not start:
+        return text.rpartition(end)[2]
+    return "".join(part.partition(start)[0] for part in text.split(end))
+
+
+def thinking(file):
+    """{text: id} of the marks of a TokenizerFile between which a model thinks: in its own answers
+    they are what they were."""
+    marks = np.flatnonzero((file.types & 15) == MARK).tolist()
+    names = {file.pieces[i].decode("utf-8", "replace"): i for i in marks}
+    return {name: i for name, i in names.items() if "think" in name.lower()}
+
+
+def at_marks(text, marks):
+    """text -> [what is between, id of a mark, …]"""
+    parts = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+    return [marks.get(part, part) for part in parts if part]
