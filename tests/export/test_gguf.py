@@ -17,7 +17,7 @@ from twofile.export.families.rules import first_of
 from twofile.export.families.table import FAMILIES
 from twofile.export.main import main
 from twofile.export.rope import rope_table
-from twofile.export.sources.ggufbytes import gguf_file
+from twofile.export.sources.ggufparts import gguf_file
 from twofile.export.tokenizers.splits import CASED_LETTERS, LISTED_PUNCTUATION
 from twofile.model import Model
 from twofile.modelfile import open_model
