@@ -54,7 +54,6 @@ MISTRAL = Family(
     hub=Hub(
         label="MistralForCausalLM",
         window=every,
-        ignored=NO_TYPES,
         biases=biased(),
         pictures="Mistral3ForConditionalGeneration",
     ),
