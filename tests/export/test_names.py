@@ -68,7 +68,7 @@ BUFFERS = {
     | {"transformer.h.2.attn.bias": MASK.astype(np.float32), "transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32)},
     "pythia": {"gpt_neox.layers.0.attention.bias": MASK, "gpt_neox.layers.0.attention.masked_bias": np.array(-1e9)}
     | {"gpt_neox.layers.0.attention.rotary_emb.inv_freq": np.ones(2, np.float16)},
-    "gpt-j": {"transformer.h.0.attn.bias": MASK, "transformer.h.0.attn.masked_bias": np.array(-1e9, np.float16)},
+    "gpt-j": {"transformer.h.0.attn.bias": MASK, "transformer.h.0.attn.masked_bias": np.array(-1e4, np.float16)},
     "gpt-neo": {"transformer.h.0.attn.attention.bias": MASK, "transformer.h.1.attn.attention.masked_bias": np.array(-1e9)},
     "opt": {"model.decoder.embed_positions.position_ids": np.arange(64)},
 }

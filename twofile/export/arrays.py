@@ -37,22 +37,23 @@ class Part:
 
 class Unread:
     """A tensor of a type that we make no numbers of. file: where it is; kind: what its type is
-    called there."""
+    called there; wants: which types we read there, and what to do."""
 
-    def __init__(self, file, kind, shape):
-        self.file, self.kind, self.shape = file, kind, tuple(shape)
+    def __init__(self, file, kind, shape, wants):
+        self.file, self.kind, self.shape, self.wants = file, kind, tuple(shape), wants
 
     def __len__(self):
         return self.shape[0]
 
     def __getitem__(self, i):
-        return Unread(self.file, self.kind, self.shape[1:])
+        return Unread(self.file, self.kind, self.shape[1:], self.wants)
 
     @property
     def ndim(self):
         return len(self.shape)
 
 
+PLAIN = "F32, F16, BF16 or F64; save the model as bfloat16, not quantised"
 NUMBERS = np.float32, np.float16, np.float64, np.uint16  # uint16: bfloat16
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import ModelError, printable
 from ...format.fields import ATTENTION, ATTENTION2
-from ..arrays import Rows, Unread, counts, of_numbers, to_float32, type_name
+from ..arrays import PLAIN, Rows, Unread, counts, of_numbers, to_float32, type_name
 from ..say import say
 
 # what no family reads: tables of angles, positions of tokens
@@ -125,10 +125,12 @@ def check_type(name, array, packed=False):
     if packed and isinstance(array, np.ndarray) and array.dtype == np.uint8:
         return
     if packed or not of_numbers(array):
-        where = f"{array.file}: " if isinstance(array, Unread) else ""
+        named = isinstance(array, Unread) and not packed
+        where, wants = (f"{printable(array.file)}: ", array.wants) if named else ("", PLAIN)
         found = f"{where}tensor {printable(name)[:80]} has type {printable(type_name(array))[:40]}"
-        wants = "uint8" if packed else "F32, F16, BF16 or F64"
-        raise ModelError(f"{found}; expected {wants}; save the model as bfloat16, not quantised")
+        raise ModelError(
+            f"{found}; expected {'uint8 of MXFP4; is it damaged?' if packed else wants}"
+        )
 
 
 def whole(*parts):

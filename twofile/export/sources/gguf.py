@@ -20,6 +20,7 @@ from .ggufparts import gguf_file
 
 # what is kept to the bit; others become q8_0
 KEPT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16, "Q8_0": Q8_0, "Q4_0": Q4_0}
+UNKNOWN = "a type of which the package gguf makes numbers; take the file in Q8_0"
 WRONG = ("metadata: ", "; expected the sizes of a model; is the file whole?")
 
 
@@ -28,7 +29,7 @@ def read_gguf(path):
     after = "); expected version 2 or 3; is the download complete?"
     with worded("not a whole GGUF file (", after, by_kind):
         fields, tensors = gguf_file(path)
-    arrays = gguf_arrays(tensors)
+    arrays = gguf_arrays(path, tensors)
     family = gguf_family(fields)
     told = {name.removeprefix(family.gguf.arch + "."): value for name, value in fields.items()}
     w = Weights(family, family.gguf, arrays, f"GGUF of {family.gguf.arch}")
@@ -96,14 +97,14 @@ def gguf_window(j, form, c):
     return np.array([size if there else 0 for there in slides], "<i4")
 
 
-def gguf_arrays(tensors):
+def gguf_arrays(path, tensors):
     """{name: float array, uint16 array (bfloat16), Blocks or Unread}, mapped."""
     arrays, plain = {}, {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
     for name, shape, kind, data in tensors:
         if kind.name in plain:
             array = data.view(plain[kind.name]).reshape(shape)
         elif not dequantises(kind):
-            array = Unread("the GGUF", kind.name, shape)
+            array = Unread(path.name, kind.name, shape, UNKNOWN)
         else:
             array = Blocks(data.reshape(math.prod(shape[:-1]), -1), kind, shape[-1])
         if len(shape) == 3:  # a matrix for each expert

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 
 from ...errors import ModelError, printable
-from ..arrays import Unread, mapped
+from ..arrays import PLAIN, Unread, mapped
 from ..damage import reading, theirs
 from ..settings import MOST_JSON, loads
 
@@ -44,7 +44,9 @@ def read_safetensors(path):
         end = last
         with reading():
             part = data[first:last]
-            arrays[name] = part.view(kind).reshape(shape) if kind else Unread(file, dtype, shape)
+            arrays[name] = (
+                part.view(kind).reshape(shape) if kind else Unread(file, dtype, shape, PLAIN)
+            )
     if end != len(data):
         found = f"{len(raw):,} bytes, tensors end at {8 + size + end:,}"
         raise ModelError(f"{file}: {found}; refused")

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 
 from ...errors import ModelError, printable
-from ..arrays import Unread, equal, mapped, of_numbers
+from ..arrays import PLAIN, Unread, equal, mapped, of_numbers
 from ..damage import by_kind, by_words, reading, theirs
 from .llama2c import llama2c
 from .pickled import Bounded, unpickle
@@ -53,7 +53,7 @@ def torch_members(path, raw):
 def judged(file, array):
     """An array of a checkpoint, or Unread; bytes stay, of which some weights are made."""
     kept = of_numbers(array) or array.dtype == np.uint8
-    return array if kept else Unread(file, array.dtype.name, array.shape)
+    return array if kept else Unread(file, array.dtype.name, array.shape, PLAIN)
 
 
 def read_torch(path):
