@@ -288,7 +288,7 @@ def test_biases_of_zeros_are_dropped_and_others_refused(name, tmp_path, capsys):
     for n, bias in enumerate([f"model.layers.2.{ZEROS[name][0]}.bias", "model.norm.bias", "lm_head.bias"]):
         other = {**arrays, bias: arrays[bias] + np.float32(1e-6)}
         (tmp_path / str(n)).mkdir()
-        says = f"{re.escape(bias)} is a bias that is not zero; expected none in a|not used: {re.escape(bias)}"
+        says = f"{re.escape(bias)} is a bias that is not zero; expected none in this class|not used: {re.escape(bias)}"
         check_refused(tmp_path / str(n), capsys, says, name, other)
 
 
@@ -300,7 +300,36 @@ def test_biases_that_config_promises(tmp_path, capsys):
 def test_an_adapter_is_not_merged_here(tmp_path, capsys):
     arrays = arrays_of("llama")
     arrays |= {AT + f"q_proj.lora_{x}.weight": np.ones((2, 32), np.float32) for x in "AB"}
-    check_refused(tmp_path, capsys, "lora_A.weight.*; merge the adapter into the model", "llama", arrays)
+    check_refused(
+        tmp_path, capsys, "2 tensors of an adapter: .*lora_A.weight; expected a model alone; merge it", "llama", arrays
+    )
+    arrays = {key.replace("q_proj.", "q_proj.base_layer."): array for key, array in arrays_of("llama").items()}
+    (tmp_path / "2").mkdir()
+    check_refused(tmp_path / "2", capsys, "4 tensors of an adapter: .*base_layer", "llama", arrays)
+
+
+@pytest.mark.parametrize(
+    "file, says",
+    [
+        ("adapter_config.json", "an adapter alone, without the model that it is for; expected a model; merge"),
+        ("m-00001-of-00002.gguf", "no config.json, but m-00001-of-00002.gguf; expected a Hugging Face folder; give that file"),
+        ("README.md", "config.json: not found"),
+    ],
+)
+def test_folders_of_something_else(file, says, tmp_path, capsys):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / file).write_text("{}")
+    assert converted(tmp_path / "hf") == (1, None)
+    assert says in capsys.readouterr().err
+
+
+def test_quantised_matrices_under_other_names(tmp_path, capsys):
+    """As AutoGPTQ left them, which says so in a file of its own."""
+    arrays = arrays_of("llama")
+    for key in [key for key in arrays if key.endswith("_proj.weight")]:
+        arrays[key.removesuffix("weight") + "qweight"] = arrays.pop(key).astype(np.int32)
+    says = "q_proj.weight is missing, but there is .*q_proj.qweight; expected F32.*not quantised"
+    check_refused(tmp_path, capsys, says, "llama", arrays)
 
 
 def test_two_names_that_become_one(tmp_path, capsys):

@@ -4,7 +4,9 @@ from .family import Family, Form, Gguf, Hub
 from .names import META_NAMES, in_gguf, like_llama
 from .rules import beyond_some, biased, but_every_fourth, every, tempered
 
-META = Form(names=META_NAMES, interleaved=True)  # as Meta's checkpoints and llama2.c have it
+META = Form(
+    names=META_NAMES, interleaved=True, skip=(".attention.mask",)
+)  # as Meta's checkpoints and llama2.c have it
 BOTH = biased(qkv="attention_bias", o="attention_bias", mlp="mlp_bias")
 NO_TYPES = ("layer_types",)  # of classes whose layers are all alike
 UNGATED_GGUF = in_gguf(w1=None)

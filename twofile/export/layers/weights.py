@@ -70,6 +70,7 @@ class Weights:
         whole = name in (self.names.embed, self.names.positions, self.names.head)
         name = one_name(name, layer, expert, bias)
         if name not in self.arrays:
+            check_plain(name, self.arrays)
             raise ModelError(f"tensor {name} is missing; expected {shape}; is the source complete?")
         array = self.arrays[name]
         check_type(name, array, packed)
@@ -92,10 +93,7 @@ class Weights:
         if self.left - idle:
             left = self.left - idle
             text = f"{len(left)} tensors were not used: {some_of(left)}"
-            text += f"; expected a plain {self.label}"
-            if any(ADAPTED.search(name) for name in left):
-                raise ModelError(f"{text}; merge the adapter into the model and save it again")
-            raise ModelError(f"{text}; is it another architecture?")
+            raise ModelError(f"{text}; expected a plain {self.label}; is it another architecture?")
         self.say_left_out([*idle, *self.zeros])
 
     def is_zero_bias(self, name):
@@ -107,9 +105,6 @@ class Weights:
             say(f"{found}: {some_of(names)}")
 
 
-ADAPTED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\.")
-
-
 def some_of(names):
     """The first three of some names, in words."""
     return ", ".join(printable(name)[:60] for name in sorted(names)[:3])
@@ -118,6 +113,17 @@ def some_of(names):
 def is_zero(array):
     """Whether a vector is of exact zeros."""
     return len(array.shape) == 1 and of_numbers(array) and not np.any(to_float32(array))
+
+
+def check_plain(name, arrays):
+    """ModelError if what is missing under this name is there in another form."""
+    packed = [
+        name.removesuffix("weight") + end for end in ("qweight", "weight_packed", "weight.nf4")
+    ]
+    there = [other for other in packed if other in arrays]
+    if there:
+        found = f"tensor {printable(name)[:80]} is missing, but there is {printable(there[0])[:80]}"
+        raise ModelError(f"{found}; expected {PLAIN}")
 
 
 def check_type(name, array, packed=False):

@@ -35,7 +35,7 @@ def forget(w, names, layers):
             bias = one_name(name, i, bias=True)
             if bias in w.arrays and not is_zero(w.arrays[bias]):
                 found = f"tensor {printable(bias)[:80]} is a bias that is not zero"
-                wants = f"expected none in a {w.label} of this config.json"
+                wants = "expected none in this class by this config.json"
                 raise ModelError(f"{found}; {wants}; do they belong together?")
             if bias in w.arrays:
                 del w.arrays[bias]

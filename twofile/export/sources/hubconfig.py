@@ -11,7 +11,7 @@ from ..layers.stack import flags
 from ..say import say
 from ..source import as_declared
 from .hubbiases import check_biases
-from .hubrope import hub_context
+from .hubrope import hub_context, trained_context
 
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh")
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
@@ -35,7 +35,7 @@ def hub_config(j, w):
         w.rename(fn=w.names.an)
     tied = is_tied(j, w)
     with reading():
-        said = {**hub_numbers(j, w.form), **hub_experts(j, w), **w.form.numbers(j)}
+        said = {**hub_numbers(j, w), **hub_experts(j, w), **w.form.numbers(j)}
         numbers = as_declared(said)
     return Config(
         printable(str(j.get("model_type") or "llama"))[:16],
@@ -66,15 +66,15 @@ def hub_sizes(j):
     return dict(dim=dim, n_heads=heads, n_kv_heads=kv, head_dim=head_dim)
 
 
-def hub_numbers(j, form):
+def hub_numbers(j, w):
     """The other numbers of Config that every family has."""
     first = lambda v: v[0] if isinstance(v, list) else v
     vocab, ids = int(j["vocab_size"]), {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
     known = lambda v: isinstance(v, int) and 0 <= v < vocab
     return dict(
-        ffn_dim=form.ffn(j),
+        ffn_dim=w.form.ffn(j),
         vocab_size=vocab,
-        max_ctx=hub_context(j),
+        max_ctx=hub_context(j) if w.family.rotary else trained_context(j),
         eps=float(first_of(j, *EPSILON, otherwise=1e-5)),
         **{k: int(v) if known(v) else NONE for k, v in ids.items()},
     )

@@ -1,14 +1,23 @@
 """The names of a folder's tensors, whoever saved them."""
 
+import re
+
 from ...errors import ModelError, printable
 
 # parts of a name that programs put around a part of a model, and before all of it
 AROUND = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 BEFORE = ("module.", "base_model.model.")
+MERGE = "merge it (merge_and_unload of peft) and save the model again"
+ADAPTED = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)(\.|$)")
 
 
 def unwrapped(arrays):
-    """{name: array} without what torch.compile, FSDP, DDP and peft put into names."""
+    """{name: array} without what torch.compile, FSDP, DDP and peft put into names. ModelError if an
+    adapter is among them that no one has merged."""
+    adapted = [name for name in arrays if ADAPTED.search(name)]
+    if adapted:
+        found = f"{len(adapted)} tensors of an adapter: {printable(adapted[0])[:80]}"
+        raise ModelError(f"{found}; expected a model alone; {MERGE}")
 
     def plain(name):
         name = ".".join(part for part in name.split(".") if part not in AROUND)

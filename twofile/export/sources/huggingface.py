@@ -15,7 +15,7 @@ from ..rope import second_rope
 from ..settings import read_json
 from ..source import Source, check_model, sampled
 from .hubconfig import hub_config, said_class
-from .hubnames import family_names, unwrapped
+from .hubnames import MERGE, family_names, unwrapped
 from .hubrope import hub_rope
 from .meta import read_meta
 from .pictures import text_part
@@ -85,6 +85,8 @@ def read_folder(path, allow_pickle=False):
     consolidated.*.pth)."""
     if (path / "params.json").exists() and not (path / "config.json").exists():
         return read_meta(path, allow_pickle)
+    if not (path / "config.json").exists():
+        check_other(path)
     j, arrays = read_json(path / "config.json"), {}
     for shard in find_shards(path, allow_pickle):
         more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
@@ -100,6 +102,17 @@ def read_folder(path, allow_pickle=False):
         g = read_json(path / "generation_config.json")
         source.config = sampled(source.config, g.get("temperature"), g.get("top_p"), g.get("top_k"))
     return source
+
+
+def check_other(path):
+    """ModelError if a folder without config.json holds something else that has a name."""
+    ggufs, where = sorted(path.glob("*.gguf")), printable(str(path))
+    if ggufs:
+        found = f"{where}: no config.json, but {printable(ggufs[0].name)[:80]}"
+        raise ModelError(f"{found}; expected a Hugging Face folder; give that file itself")
+    if (path / "adapter_config.json").exists():
+        found = f"{where}: an adapter alone, without the model that it is for"
+        raise ModelError(f"{found}; expected a model; {MERGE}")
 
 
 def find_shards(path, allow_pickle):

@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import ModelError, printable
 from ..arrays import PLAIN, Unread, equal, mapped, of_numbers
 from ..damage import by_kind, by_words, reading, theirs
+from .hubnames import unwrapped
 from .llama2c import llama2c
 from .pickled import Bounded, unpickle
 
@@ -69,7 +70,7 @@ def read_torch(path):
 def torch_source(value):
     """The dict that llama2.c and train/pretrain.py save -> Source."""
     a = value["model_args"]
-    arrays = {str(k).removeprefix("_orig_mod."): v for k, v in value["model"].items()}
+    arrays = unwrapped({str(k): v for k, v in value["model"].items()})
     arrays = {k: v for k, v in arrays.items() if not k.startswith("freqs_")}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
