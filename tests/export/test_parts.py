@@ -167,3 +167,21 @@ def test_thousands_of_parts_are_counted_not_listed(tmp_path, capsys):
     assert converted(path) == (1, None)
     err = capsys.readouterr().err
     assert "65534 of 65535 missing: m-00002-of-65535.gguf, " in err and "…; expected" in err and len(err) < 500
+
+
+def test_what_the_package_gguf_splits(tmp_path):
+    """Its own writer: some tensors a file, as convert_hf_to_gguf.py --split-max-tensors has it."""
+    whole = converted(written(tmp_path / "whole.gguf", NAMES))
+    w = gguf.GGUFWriter(str(tmp_path / "x.gguf"), "llama", split_max_tensors=5)
+    metadata(w)
+    for name, array in arrays().items():
+        w.add_tensor(name, array)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    paths = sorted(tmp_path.glob("x-0*.gguf"))
+    assert len(paths) == 3
+    for path in paths:
+        code, found = converted(path)
+        assert code == 0 and same(found, whole[1])

@@ -114,6 +114,12 @@ CARDS = {  # what config.json says; positions; those that turn as short ones; th
         [SHORT, LONG],
         1.0801234497346435,
     ),
+    "linear, as Vicuna of 16k has it": (
+        dict(max_position_embeddings=64, max_sequence_length=256, rope_scaling={"type": "linear", "factor": 4.0}),
+        (256, 0),
+        [[x / 4 for x in PLAIN]],
+        1.0,
+    ),
     "default": (dict(max_position_embeddings=128, rope_scaling={"type": "default"}), (128, 0), [PLAIN], 1.0),
     "null": (dict(max_position_embeddings=128, rope_scaling=None, partial_rotary_factor=0.5), (128, 0), [PLAIN], 1.0),
     "of pictures, in a text": (

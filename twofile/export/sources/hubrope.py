@@ -19,7 +19,8 @@ def hub_context(j):
     config.json, as model cards tell, beside the length that it was trained for."""
     both = j.get("rope_parameters") or j.get("rope_scaling") or {}
     rope = both.get("full_attention") or both
-    return stretched(rope, old_context(j, rope), trained_context(j))
+    said = j.get("max_sequence_length") if rope_kind(rope) == "linear" else 0  # as Vicuna's
+    return max(stretched(rope, old_context(j, rope), trained_context(j)), int(said or 0))
 
 
 def old_context(j, rope):
