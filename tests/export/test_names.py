@@ -363,3 +363,13 @@ def test_pytorch_model_bin_with_buffers(tmp_path, capsys):
     assert converted(folder, "--allow-pickle", "--overwrite")[0] == 1
     said = "pytorch_model.bin: tensor model.norm.weight has type int64; expected F32, F16, BF16 or F64"
     assert said in capsys.readouterr().err
+
+
+def test_the_text_part_of_a_base_model_that_sees_pictures(tmp_path):
+    text = {key: value for key, value in CASES["gemma3"]["config"].items() if key != "architectures"}
+    both = {"architectures": ["Gemma3Model"], "model_type": "gemma3", "text_config": text, "vision_config": {}}
+    arrays = {key.replace("model.", "language_model.", 1): array for key, array in arrays_of("gemma3").items()}
+    arrays["vision_tower.x.weight"] = np.ones((3, 3), np.float32)
+    (tmp_path / "other").mkdir()
+    folder = write_folder(tmp_path / "other" / "hf", {"config": both, "tensors": {}}, more=arrays)
+    assert converted(folder) == exported(tmp_path, "gemma3", place="plain")

@@ -185,3 +185,15 @@ def test_what_the_package_gguf_splits(tmp_path):
     for path in paths:
         code, found = converted(path)
         assert code == 0 and same(found, whole[1])
+
+
+@pytest.mark.parametrize("end", ["part1of2", "part2of2"])
+@pytest.mark.parametrize("sign", [".", "-split-"])
+def test_pieces_of_bytes_are_to_be_joined(sign, end, tmp_path, capsys):
+    """As files too large for the Hub were cut before there were parts."""
+    raw = written(tmp_path / "whole.gguf", NAMES).read_bytes()
+    end = end if sign == "." else "a" if "1of" in end else "b"
+    path = tmp_path / f"m.gguf{sign}{end}"
+    path.write_bytes(raw[:9000] if end in ("a", "part1of2") else raw[9000:])
+    assert converted(path) == (1, None)
+    assert "one piece of a GGUF that was cut into pieces of bytes; expected the whole; join" in capsys.readouterr().err

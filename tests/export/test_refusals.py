@@ -95,6 +95,7 @@ REFUSALS = {
         broken_folder(NOTHING, rope_scaling={"type": "yarn", "factor": 1e300}),
         "max_ctx|context",
     ),
+    "X2 more layers than there can be": (broken_folder(NOTHING, num_hidden_layers=1 << 40), "n_layers"),
     "X2 activation": (broken_folder(NOTHING, hidden_act="mish"), "activation 'mish'"),
     "X2 quantised": (broken_folder(NOTHING, quantization_config={"bits": 4}), "quantization_config"),
     "X3 missing": (lambda t: folder(t, drop(weights(), "norm.weight")), "model.norm.weight is missing"),

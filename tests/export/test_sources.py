@@ -6,6 +6,7 @@ import pytest
 from helpers.checkpoints import convert, folder, hostile, llama2c_file, params, same, tensors, torch_file, weights
 from twofile.export.arrays import to_float32
 from twofile.export.pack import to_bfloat16
+from twofile.export.sources.pickled import Named
 from twofile.export.sources.safetensors import read_safetensors
 from twofile.modelfile import open_model
 
@@ -124,3 +125,9 @@ def test_a_type_that_is_not_read_in_a_checkpoint(tmp_path, capsys):
     made = {**weights(), "layers.0.attention.wq.weight": np.ones((48, 48), bool)}
     assert convert(params(tmp_path / "more", made, 2), tmp_path / "m.bin", "--allow-pickle") == 1
     assert "consolidated.00.pth: tensor layers.0.attention.wq.weight has type bool" in capsys.readouterr().err
+
+
+def test_parameters_are_their_tensors():
+    """torch.save of a module's parameters themselves wraps each once more."""
+    tensor = np.ones(3, np.float32)
+    assert Named("torch._utils _rebuild_parameter").make(tensor, True, {}) is tensor

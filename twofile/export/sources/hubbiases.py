@@ -16,9 +16,10 @@ def check_biases(j, w, layers):
     """Forget biases of zeros that the class does not have; ModelError for others, and if there are
     none where config.json says so."""
     there, always = w.form.biases(j), w.form.biases({})
+    layers = min(layers, len(w.arrays))  # whatever config.json says of them
     for part, keys in PARTS.items():
         names = [name for name in (getattr(w.names, key) for key in keys) if name]
-        if part in there - always:
+        if names and part in there - always:
             one = names[0] if part == "qkv" else names[-1]
             if not w.has(one, bias=True):
                 found = f"tensor {one_name(one, w.first, bias=True)} is missing"
