@@ -197,3 +197,29 @@ def test_pieces_of_bytes_are_to_be_joined(sign, end, tmp_path, capsys):
     path.write_bytes(raw[:9000] if end in ("a", "part1of2") else raw[9000:])
     assert converted(path) == (1, None)
     assert "one piece of a GGUF that was cut into pieces of bytes; expected the whole; join" in capsys.readouterr().err
+
+
+def test_the_tokenizer_of_any_part(tmp_path):
+    """It stands in the first."""
+    w = gguf.GGUFWriter(str(tmp_path / "x.gguf"), "llama", split_max_tensors=6)
+    metadata(w)
+    w.add_tokenizer_model("llama")
+    w.add_token_list(
+        ["<unk>", "<s>", "</s>", *map(chr, range(97, 121)), "ab", "abc", "\u2581a", *(f"<0x{i:02X}>" for i in range(10))]
+    )
+    w.add_token_scores([-float(i) for i in range(40)])
+    w.add_token_types([2, 3, 3] + [1] * 27 + [6] * 10)
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+    for name, array in arrays().items():
+        w.add_tensor(name, array)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    found = []
+    for path in sorted(tmp_path.glob("x-0*.gguf")):
+        out = tmp_path / "t.bin"
+        assert main([str(path), "--tokenizer-only", "-o", str(out), "--overwrite"]) == 0
+        found.append(out.read_bytes())
+    assert len(found) == 2 and found[0] == found[1]
