@@ -17,7 +17,7 @@ from twofile.export.families.rules import first_of
 from twofile.export.families.table import FAMILIES
 from twofile.export.main import main
 from twofile.export.rope import rope_table
-from twofile.export.sources.ggufbytes import gguf_file
+from twofile.export.sources.ggufparts import gguf_file
 from twofile.export.tokenizers.splits import CASED_LETTERS, LISTED_PUNCTUATION
 from twofile.model import Model
 from twofile.modelfile import open_model
@@ -139,7 +139,7 @@ def converted(name):
     return out | {name: np.stack([rows[e] for e in sorted(rows)]) for name, rows in experts.items()}
 
 
-def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, **fields):
+def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, drop=None, **fields):
     """A GGUF of a case with metadata of its config; kinds: tensor name -> type of its matrix."""
     j = CASES[name]["config"]
     w = gguf.GGUFWriter(str(path), arch)
@@ -164,7 +164,9 @@ def write(path, arch, name, kinds=lambda name: "F32", extra=(), tokenizer=None, 
         tokenizer(w)
     for tensor, array in {**converted(name), **dict(extra)}.items():
         kind = gguf.GGMLQuantizationType[kinds(tensor) if array.ndim > 1 else "F32"]
-        raw = gguf.quants.quantize(array, kind)
+        if tensor == drop:
+            continue
+        raw = array.astype(float) if kind.name == "F64" else gguf.quants.quantize(array, kind)
         w.add_tensor(tensor, raw, raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
@@ -243,6 +245,56 @@ def test_logits_are_those_of_the_original(arch, name, fields, tmp_path, monkeypa
     model = Model(exported(path, "--type", "f32", "--tokenizer", "none"), verbose=False)
     rms, largest = closeness(model.logits(tokens())[KEPT], LOGITS[name].astype(float))
     assert rms <= 1e-5 and largest <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "said, positions",
+    [
+        (dict(factor=4.0, original_context_length=64), 256),  # as a card tells
+        (dict(factor=4.0, original_context_length=16), 64),
+        (dict(factor=4.0), 256),
+        (dict(factor=2.0, original_context_length=16), 64),
+        (dict(factor=1e30), None),
+    ],
+)
+def test_yarn_has_the_context_that_it_is_for(said, positions, tmp_path, capsys):
+    fields = {f"rope__scaling__{key}": value for key, value in {"type": "yarn", **said}.items()}
+    path = write(tmp_path / "m.gguf", "qwen2", "qwen2", **fields)
+    if positions is None:
+        assert main([str(path), "-o", str(tmp_path / "m.bin"), "--tokenizer", "none"]) == 1
+        assert "max_ctx" in capsys.readouterr().err
+        return
+    model = open_model(exported(path, "--tokenizer", "none"))
+    assert model.config.max_ctx == positions
+    said = {"rope_type": "yarn", "original_max_position_embeddings": said.get("original_context_length", 64), **said}
+    assert np.array_equal(read_tensors(path.with_suffix(".bin"))["rope"], rope_table(8, 10000.0, said))
+
+
+@pytest.mark.parametrize("kind", ["I8", "I32", "I64", "Q8_1"])
+def test_types_that_are_not_read_are_judged_where_they_are_used(kind, tmp_path, capsys):
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    raw = np.ones((72, 32 // block * size), np.uint8)
+
+    def extra(w, name):
+        w.add_tensor(name, raw, raw_dtype=gguf.GGMLQuantizationType[kind])
+
+    path = write(tmp_path / "a.gguf", "qwen2", "qwen2", tokenizer=lambda w: extra(w, "masks"))
+    out = str(tmp_path / "m.bin")
+    assert main([str(path), "-o", out, "--tokenizer", "none"]) == (kind == "Q8_1")
+    said = capsys.readouterr().err
+    assert ("1 tensors are left out, which a GGUF of qwen2 does not read: masks" in said) == (kind != "Q8_1")
+    path = write(
+        tmp_path / "b.gguf", "qwen2", "qwen2", tokenizer=lambda w: extra(w, "token_embd.weight"), drop="token_embd.weight"
+    )
+    assert main([str(path), "-o", out, "--tokenizer", "none", "--overwrite"]) == 1
+    said = f"b.gguf: tensor token_embd.weight has type {kind}; expected a type of which the package gguf makes numbers; take"
+    assert said in capsys.readouterr().err
+
+
+def test_numbers_of_64_bits(tmp_path):
+    path = write(tmp_path / "a.gguf", "qwen2", "qwen2", lambda name: "F32" if "embd" not in name else "F64")
+    plain = write(tmp_path / "b.gguf", "qwen2", "qwen2")
+    assert np.array_equal(*(read_tensors(exported(p, "--tokenizer", "none"))["embed"] for p in (path, plain)))
 
 
 def dequantised(path):

@@ -39,6 +39,16 @@ def write(name, raw):
     return lambda path: (path / name).write_bytes(raw)
 
 
+def index_alone(raw):
+    """An index, and no whole file beside it, which would count."""
+
+    def change(path):
+        (path / "model.safetensors").unlink()
+        (path / "model.safetensors.index.json").write_bytes(raw)
+
+    return change
+
+
 def test_meta_without_leave_or_with_parts_missing_is_refused(tmp_path, capsys):
     whole = params(tmp_path / "meta", weights(), 2)
     for options, change, says in (
@@ -70,11 +80,26 @@ REFUSALS = {
         broken_folder(write("config.json", b'{"architectures": ["LlamaForCausalLM"]}')),
         "hidden_size",
     ),
-    "X2 rope": (broken_folder(NOTHING, rope_scaling={"rope_type": "dynamic", "factor": 2.0}), "rope type 'dynamic'"),
+    "X2 rope": (broken_folder(NOTHING, rope_scaling={"rope_type": "ntk", "factor": 2.0}), "rope type 'ntk'"),
+    "X2 rope without a factor": (broken_folder(NOTHING, rope_scaling={"type": "linear"}), "linear does not say factor"),
+    "X2 rope without bounds": (
+        broken_folder(NOTHING, rope_scaling={"rope_type": "llama3", "factor": 8.0}),
+        "llama3 does not say low_freq_factor, high_freq_factor",
+    ),
+    "X2 su without factors": (broken_folder(NOTHING, rope_scaling={"type": "su"}), "say short_factor, long_factor"),
+    "X2 a factor of words": (
+        broken_folder(NOTHING, rope_scaling={"type": "yarn", "factor": "four"}),
+        "config.json: .*'four'.*; is it complete",
+    ),
+    "X2 an endless factor": (
+        broken_folder(NOTHING, rope_scaling={"type": "yarn", "factor": 1e300}),
+        "max_ctx|context",
+    ),
+    "X2 more layers than there can be": (broken_folder(NOTHING, num_hidden_layers=1 << 40), "n_layers"),
     "X2 activation": (broken_folder(NOTHING, hidden_act="mish"), "activation 'mish'"),
     "X2 quantised": (broken_folder(NOTHING, quantization_config={"bits": 4}), "quantization_config"),
     "X3 missing": (lambda t: folder(t, drop(weights(), "norm.weight")), "model.norm.weight is missing"),
-    "X3 left over": (lambda t: folder(t, weights(bias=True)), "attention_bias is False, but the weights say otherwise"),
+    "X3 left over": (lambda t: folder(t, weights(bias=True)), "q_proj.bias is a bias that is not zero; expected none"),
     "X3 wrong shape": (broken_folder(NOTHING, intermediate_size=80), r"\(76, 48\), expected \(80, 48\)"),
     "X4 pickled weights": (
         broken_folder(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin")),
@@ -96,11 +121,14 @@ REFUSALS = {
     "X5 overlap": (broken_folder(edit_header(data_offsets=[64, 64 + 93 * 48 * 4])), "overlaps"),
     "X5 wrong length": (broken_folder(edit_header(shape=[93, 47])), "overlaps"),
     "X5 overflow": (broken_folder(edit_header(shape=[1 << 62, 1 << 62])), "overlaps"),
-    "X5 type": (broken_folder(edit_header(dtype="F8_E4M3")), "type F8_E4M3"),
+    "X5 type": (broken_folder(edit_header(dtype="I32")), "embed_tokens.weight has type I32; expected F32, F16"),
+    "X5 type of another size": (broken_folder(edit_header(dtype="F8_E4M3")), "overlaps"),
+    "X5 type that nobody knows": (broken_folder(edit_header(dtype="F7")), "type F7; known: F64, F32"),
+    "X5 type that is none": (broken_folder(edit_header(dtype=["F32"])), "cannot be read|F32"),
     "X5 negative": (broken_folder(edit_header(data_offsets=[-4, 17852])), "overlaps"),
-    "X5 index points outside": (broken_folder(write("model.safetensors.index.json", INDEX)), "no plain file name"),
+    "X5 index points outside": (broken_folder(index_alone(INDEX)), "no plain file name"),
     "X6 shard missing": (
-        broken_folder(write("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}')),
+        broken_folder(index_alone(b'{"weight_map": {"a": "b.safetensors"}}')),
         "b.safetensors is missing",
     ),
     "X6 truncated": (

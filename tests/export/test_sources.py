@@ -6,6 +6,7 @@ import pytest
 from helpers.checkpoints import convert, folder, hostile, llama2c_file, params, same, tensors, torch_file, weights
 from twofile.export.arrays import to_float32
 from twofile.export.pack import to_bfloat16
+from twofile.export.sources.pickled import Named
 from twofile.export.sources.safetensors import read_safetensors
 from twofile.modelfile import open_model
 
@@ -102,3 +103,31 @@ def test_pytorch_model_bin_is_the_model_that_safetensors_has(tmp_path, capsys):
     assert one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
     hostile(tmp_path / "old" / "pytorch_model.bin")
     assert convert(tmp_path / "old", b, "--allow-pickle") == 1 and "refused" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_wrapped_model_with_buffers(tmp_path, want):
+    """As llama2.c's model has them without flash attention, compiled, on several GPUs."""
+    w = weights()
+    made = {f"module.{name}": array for name, array in w.items()}
+    made |= {f"module.layers.{i}.attention.mask": np.ones((1, 1, 8, 8), bool) for i in range(2)}
+    made |= {"module.freqs_cis": np.ones(4, np.complex64), "module.steps": np.ones(1, np.int64)}
+    made["module.norm.weight"] = w["norm.weight"].astype(np.float64)
+    assert convert(torch_file(tmp_path / "a.pt", made), tmp_path / "m.bin", "--type", "f32") == 0
+    assert same(tensors(tmp_path / "m.bin"), want)
+
+
+def test_a_type_that_is_not_read_in_a_checkpoint(tmp_path, capsys):
+    made = {**weights(), "norm.weight": np.ones(48, np.int64)}
+    assert convert(torch_file(tmp_path / "a.pt", made), tmp_path / "m.bin") == 1
+    assert "tensor norm.weight has type int64; expected F32, F16, BF16 or F64" in capsys.readouterr().err
+    assert convert(params(tmp_path / "meta", made, 2), tmp_path / "m.bin", "--allow-pickle") == 1
+    assert "consolidated.00.pth: tensor norm.weight has type int64" in capsys.readouterr().err
+    made = {**weights(), "layers.0.attention.wq.weight": np.ones((48, 48), bool)}
+    assert convert(params(tmp_path / "more", made, 2), tmp_path / "m.bin", "--allow-pickle") == 1
+    assert "consolidated.00.pth: tensor layers.0.attention.wq.weight has type bool" in capsys.readouterr().err
+
+
+def test_parameters_are_their_tensors():
+    """torch.save of a module's parameters themselves wraps each once more."""
+    tensor = np.ones(3, np.float32)
+    assert Named("torch._utils _rebuild_parameter").make(tensor, True, {}) is tensor

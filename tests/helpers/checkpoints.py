@@ -104,6 +104,9 @@ class TorchPickler(pickle._Pickler):
     dispatch[Global], dispatch[Tensor] = save_global_name, save_tensor
 
 
+STORAGES = {"bool": "Bool", "int64": "Long", "uint8": "Byte", "float64": "Double", "complex64": "ComplexFloat"}
+
+
 def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False, bare=False):
     """A torch zip checkpoint as llama2.c saves it; bare: only the weights, as other programs do."""
     import io
@@ -122,7 +125,7 @@ def torch_file(path, w, args=None, extra=None, dtype="Float", compress=False, ba
     for i, (name, array) in enumerate(w.items()):
         members[str(i)] = (array.astype("<f2") if dtype == "Half" else array).tobytes()
         model[("" if bare else "_orig_mod.") + name] = Tensor(
-            Storage(Global("torch", dtype + "Storage"), str(i), array.size), array.shape
+            Storage(Global("torch", STORAGES.get(array.dtype.name, dtype) + "Storage"), str(i), array.size), array.shape
         )
     out = io.BytesIO()
     whole = {"model": model, "model_args": args, "iter_num": 7, "config": {"a": 1.5, "b": None}, **(extra or {})}

@@ -12,6 +12,8 @@ from twofile.export.main import main
 from twofile.model import Model
 
 CASES = json.loads((ROOT / "tests" / "golden" / "families.json").read_text())
+KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bool": "BOOL", "complex64": "C64"}
+KINDS |= {f"{sign}int{bits}": f"{letter}{bits}" for sign, letter in (("", "I"), ("u", "U")) for bits in (8, 16, 32, 64)}
 LOGITS = np.load(ROOT / "tests" / "golden" / "families.npz")
 
 
@@ -22,8 +24,9 @@ def write_folder(folder, case, drop=(), more=()):
     header, body = {}, b""
     for name, array in {**weights(case["tensors"]), **dict(more)}.items():
         if name not in drop:
-            kind = "U8" if array.dtype == np.uint8 else "F32"
-            raw = array.astype({"U8": "u1", "F32": "<f4"}[kind]).tobytes()
+            kind, raw = KINDS.get(array.dtype.name, array.dtype.name), array.tobytes()
+            if array.dtype.names:  # of a type that numpy has not: bytes by its name
+                (kind,) = array.dtype.names
             header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
             body += raw
     head = json.dumps(header).encode()

@@ -46,7 +46,11 @@ ODD_TYPE = [(1, [(1, b"<unk>"), (3, 99)]), (2, [(3, 2)]), (3, [(4, 0)])]
 FOUND = {  # what the fuzzer found: escape sequences in messages, and what was no ModelError
     "offsets in a message": ("safetensors", lambda t: header(t, data_offsets=[2560, ESC]), "overlaps"),
     "a type in a message": ("safetensors", lambda t: header(t, dtype=ESC), "type"),
-    "a switch in a message": ("config", lambda t: config(t, attention_bias=ESC), "attention_bias is"),
+    "a switch in a message": (
+        "config",
+        lambda t: config(t, quantization_config=ESC),
+        "quantization_config .* is not supported",
+    ),
     "a rope type in a message": ("config", lambda t: config(t, rope_scaling={"rope_type": ESC}), "rope type"),
     "an infinite size": ("config", lambda t: config(t, hidden_size=float("inf")), "expected the sizes"),
     "a model's type in a message": ("tokenizer_json", lambda t: tree(t, ["model", "type"], {"a" * 99: 0}), "known: BPE"),

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import weakref
 
 import numpy as np
@@ -32,6 +33,46 @@ class Part:
         """Values [rows, groups, 32] and scales float16 [rows, groups] of its type, as they
         stand."""
         raise NotImplementedError
+
+
+class Unread:
+    """A tensor of a type that we make no numbers of. file: where it is; kind: what its type is
+    called there; wants: which types we read there, and what to do."""
+
+    def __init__(self, file, kind, shape, wants):
+        self.file, self.kind, self.shape, self.wants = file, kind, tuple(shape), wants
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, i):
+        return Unread(self.file, self.kind, self.shape[1:], self.wants)
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+
+PLAIN = "F32, F16, BF16 or F64; save the model as bfloat16, not quantised"
+NUMBERS = np.float32, np.float16, np.float64, np.uint16  # uint16: bfloat16
+
+
+def of_numbers(array):
+    """Whether an array of a source holds what becomes float32."""
+    return (
+        array.dtype in NUMBERS if isinstance(array, np.ndarray) else not isinstance(array, Unread)
+    )
+
+
+def type_name(array):
+    """What the type of an array is called where it comes from."""
+    return array.kind if isinstance(array, Unread) else array.dtype.name
+
+
+def counts(array):
+    """Whether an array is of whole numbers or truth values, as masks and positions are."""
+    known = isinstance(array, (np.ndarray, Unread)) and not of_numbers(array)
+    return bool(known and re.fullmatch(r"bool|u?int\d+|[iu]\d+", type_name(array).lower()))
 
 
 class Rows:
@@ -164,6 +205,15 @@ def forget():
     if hasattr(mmap, "MADV_DONTNEED"):  # not on every system
         for m in MAPS:
             m.madvise(mmap.MADV_DONTNEED)
+
+
+def equal(a, b):
+    """Whether two matrices are the same numbers, compared a few rows at a time."""
+    known = a.shape == b.shape and of_numbers(a) and of_numbers(b)
+    return known and all(
+        np.array_equal(to_float32(a[i : i + 1024]), to_float32(b[i : i + 1024]))
+        for i in range(0, len(a), 1024)
+    )
 
 
 def to_float32(array):

@@ -46,7 +46,7 @@ def llama3(turn, said):
 
 def yarn(turn, said):
     """Peng et al. 2023."""
-    f, factor = turn.frequencies, said["factor"]
+    f, factor = turn.frequencies, said.get("factor") or turn.max_ctx / turn.old
     grow = lambda m: 0.1 * m * math.log(factor) + 1 if factor > 1 else 1.0
 
     def column(turns):
@@ -66,13 +66,21 @@ def yarn(turn, said):
 
 def longrope(turn, said):
     """Ding et al. 2024."""
-    factor = said.get("factor", 1.0)
-    if said.get("original_max_position_embeddings"):
-        factor = turn.max_ctx / turn.old
+    factor = said.get("factor") or turn.max_ctx / turn.old
     grown = math.sqrt(1 + math.log(factor) / math.log(turn.old)) if factor > 1 else 1.0
     both = said["short_factor"], said["long_factor"]
     f = np.stack([turn.frequencies / np.array(factors, float) for factors in both])
     return f, said.get("attention_factor") or grown
+
+
+def dynamic(turn, said):
+    """Frequencies that change with the length of a text beyond those it was trained for: of texts
+    within, and of the longest."""
+    dim, factor = turn.rotated, said["factor"]
+    longer = max(factor * turn.max_ctx / turn.old - (factor - 1), 1)
+    base = turn.theta * longer ** (dim / (dim - 2))
+    f = turn.frequencies
+    return (f if longer == 1 else np.stack((f, 1 / base ** (np.arange(0, dim, 2) / dim)))), 1.0
 
 
 def by_alpha(turn, said):
@@ -82,37 +90,65 @@ def by_alpha(turn, said):
     return 1 / theta ** (np.arange(0, dim, 2) / dim), 1.0
 
 
-STRETCHES = (  # by rope_type
-    ("default", plain),
-    ("linear", linear),
-    ("llama3", llama3),
-    ("yarn", yarn),
-    ("longrope", longrope),
+STRETCHES = (  # by rope_type; what it must say
+    ("default", plain, ()),
+    ("linear", linear, ("factor",)),
+    ("llama3", llama3, ("factor", "low_freq_factor", "high_freq_factor")),
+    ("yarn", yarn, ()),
+    ("longrope", longrope, ("short_factor", "long_factor")),
+    ("dynamic", dynamic, ("factor",)),
 )
+# what some are called too: that of pictures turns a text alone as any other
+ALSO = {"su": "longrope", "mrope": "default", "none": "default"}
+OLD = "original_max_position_embeddings"
+
+
+def rope_kind(said):
+    """The rope_type of what a source says, by one of its names."""
+    kind = said.get("rope_type") or said.get("type") or "default"
+    if kind == "yarn" and said.get("short_factor") is not None:  # so called in some of Phi 3
+        return "longrope"
+    return ALSO.get(kind, kind)
+
+
+def stretched(said, old, trained):
+    """Positions with those that are added by what is said of the scaling; old: before, None = as
+    many as it was trained for. A reading line."""
+    kind, factor = rope_kind(said), float(said.get("factor") or 1)
+    if kind in ("yarn", "longrope"):
+        return max(trained, int((old or trained) * factor))
+    if kind == "dynamic" and not said.get("alpha"):
+        return max(trained, int(trained * factor))
+    return trained
 
 
 def rope_table(head_dim, theta, scaling=None, rotated=None, max_ctx=0):
     """float32 [n, 2, head_dim / 2]: inverse frequencies (float64, rounded once) and amplitudes. n
-    is 2 for longrope: for short contexts and for long ones, else 1. Columns beyond rotated are left
-    alone: frequency 0, amplitude 1. All as transformers computes them. Raises ModelError."""
+    is 2 for longrope and dynamic: for short contexts and for long ones, else 1. Columns beyond
+    rotated are left alone: frequency 0, amplitude 1. All as transformers computes them. Raises
+    ModelError."""
     said = scaling or {}
     partly = rotated is not None and (rotated % 2 or not 0 <= rotated <= head_dim)
     if partly or not 0 < theta < math.inf:
         text = f"rotates {rotated} of {head_dim} columns, base {theta}"
         raise ModelError(f"{text}; expected an even number of them; is the configuration damaged?")
     with reading():
-        kind = said.get("rope_type", said.get("type", "default"))
+        kind = rope_kind(said)
     rotated = head_dim if rotated is None else rotated
     if kind == "proportional":
         return proportional(head_dim, theta, said)
-    stretch = next((function for name, function in STRETCHES if name == kind), None)
+    stretch, needs = next((row[1:] for row in STRETCHES if row[0] == kind), (None, ()))
     if kind == "dynamic" and said.get("alpha"):
-        stretch = by_alpha
+        stretch, needs = by_alpha, ()
     if stretch is None:
-        known = ", ".join([*(name for name, _ in STRETCHES), "proportional"])
+        known = ", ".join([*(row[0] for row in STRETCHES), "proportional"])
         found = f"rope type {printable(str(kind))[:60]!r} is not supported"
         raise ModelError(f"{found}; known: {known}")
-    old = said.get("original_max_position_embeddings") or max_ctx
+    lacks = [key for key in needs if said.get(key) is None]
+    if lacks:
+        found = f"rope type {kind} does not say {', '.join(lacks)}"
+        raise ModelError(f"{found}; expected it to; complete rope_scaling as its makers have it")
+    old = said.get(OLD) or max_ctx
     with reading():
         f, amplitude = stretch(Turn(head_dim, rotated, theta, old, max_ctx), said)
         f = np.atleast_2d(f)

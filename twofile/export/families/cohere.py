@@ -24,6 +24,7 @@ COHERE = Family(
         interleaved=True,
         parallel=lambda j: True,
         numbers=logit_scale,
+        refused=("use_qk_norm",),
         tied=True,
     ),
     gguf=Gguf(

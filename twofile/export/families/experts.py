@@ -1,9 +1,9 @@
 """Mixtures of experts, and where they keep the matrices of those."""
 
 from .family import Family, Gguf, Hub
-from .llama import granite_gguf_scales, granite_scales
+from .llama import NO_TYPES, granite_gguf_scales, granite_scales
 from .names import Bare, in_gguf, like_llama
-from .rules import beyond_some, every, every_second
+from .rules import beyond_some, biased, every, every_second
 
 NO_FFN = dict(w1=None, w2=None, w3=None)
 EXPERTS = dict(
@@ -56,6 +56,8 @@ MIXTRAL = Family(
             e3="block_sparse_moe.experts.{}.w3",
         ),
         window=every,
+        ignored=(*NO_TYPES, "moe_intermediate_size"),
+        biases=biased(),
         norm_topk=True,
     ),
     # as Llama's files, but that they have experts
@@ -66,6 +68,8 @@ QWEN2_MOE = Family(
         label="Qwen2MoeForCausalLM",
         names=like_llama(EXPERTS, SHARED_EXPERT),
         window=beyond_some,
+        defaults=dict(qkv_bias=True),
+        biases=biased(qkv="qkv_bias"),
     ),
     gguf=Gguf(arch="qwen2moe", names=in_gguf(GGUF_EXPERTS, GGUF_SHARED_EXPERT)),
 )
@@ -74,7 +78,12 @@ QWEN3_MOE = Family(
     gguf=Gguf(arch="qwen3moe", names=in_gguf(GGUF_EXPERTS), norm_topk=True),
 )
 OLMOE = Family(
-    hub=Hub(label="OlmoeForCausalLM", names=like_llama(EXPERTS)),
+    hub=Hub(
+        label="OlmoeForCausalLM",
+        names=like_llama(EXPERTS),
+        ignored=("moe_intermediate_size",),
+        refused=("clip_qkv",),
+    ),
     gguf=Gguf(arch="olmoe", names=in_gguf(GGUF_EXPERTS)),
 )
 GPT_OSS = Family(
@@ -85,6 +94,8 @@ GPT_OSS = Family(
         adapt=plain_mxfp4,
         window=every_second,
         act="clamped",
+        ignored=("moe_intermediate_size",),
+        defaults=dict(attention_bias=True),
         numbers=lambda j: dict(act_alpha=1.702, act_limit=j.get("swiglu_limit", 7.0)),
         norm_topk=True,
     ),
@@ -107,6 +118,7 @@ GRANITE_MOE = Family(
             e13="block_sparse_moe.input_linear",
             e2="block_sparse_moe.output_linear",
         ),
+        ignored=("moe_intermediate_size",),
         numbers=granite_scales,
         norm_topk=True,
     ),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .names import GGUF_NAMES, HF_NAMES, Names
-from .rules import as_it_is, first_of, never, nothing
+from .rules import as_it_is, biased, first_of, never, nothing
 
 # j: the settings of a source, {key: value}: config.json, or a GGUF's metadata without "llama."
 Rule = Callable[[dict], object]  # f(j)
@@ -52,13 +52,21 @@ class Hub(Form):
     kinds: Callable[[dict, int], bytes] = lambda j, layers: b""  # the kind of each layer
     ffn: Rule = plain_width  # -> hidden width of the feed-forward part
     defaults: dict = field(default_factory=dict)  # what config.json need not say
+    ignored: tuple = ()  # keys of it that this class does not read, and others do
     refused: tuple = ()  # keys of what is not run, beside those of every family
+    biases: Rule = biased(qkv="attention_bias", o="attention_bias")  # -> parts that have some
     tied: bool = False  # embedding and output are one, unless config.json says
-    share: float = 1  # of a head's columns that turn, unless it says
+    share: float | None = None  # of a head's columns that turn, unless it says; None: all
+    columns: str = ""  # the key that says how many of them turn
     window_unscaled: bool = False  # rope_scaling is for the layers that see everything
-    first_lacked: str = ""  # what the names of the first files of all do not begin with
     pictures: str | None = None  # the class of models that see pictures and hold such a one
     pictures_defaults: dict = field(default_factory=dict)  # what the text_config of those lacks
+
+    @property
+    def base(self):
+        """What names begin with, but for the head's, in files of the whole model and not in those
+        of its base class."""
+        return self.names.embed.partition(".")[0] + "."
 
     @property
     def short(self):

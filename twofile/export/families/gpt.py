@@ -5,12 +5,18 @@ import itertools
 from ...errors import ModelError
 from .family import Family, Gguf, Hub
 from .names import in_gguf, named
-from .rules import NEEDED, first_of
+from .rules import NEEDED, biased, first_of
 
 
 def like_gpt(head="lm_head", prefix="transformer.", layer="h.{}.", **own):
     """Names as of GPT-2, but for these."""
     return named(prefix, layer, head, dict(embed="wte", out_norm="ln_f"), own)
+
+
+# what has no heads of keys fewer than of queries, nor a width of heads of its own
+ALIKE = ("num_key_value_heads", "head_dim")
+GELU = dict(activation_function="gelu_new")
+MOST_BIASES = biased(o=True, mlp=True, norm=True)
 
 
 def neo_window(j, layer):
@@ -25,9 +31,21 @@ def neo_window(j, layer):
 def falcon_heads(j):
     """Before its new architecture all heads of queries share one of keys, or have one each."""
     if j.get("new_decoder_architecture"):
-        return j
+        return {**j, "num_key_value_heads": None}
     one = 1 if j.get("multi_query", True) else None
     return {**j, "num_key_value_heads": one, "num_kv_heads": None}
+
+
+def own_positions(j):
+    """n_positions, even where what others call it stands beside."""
+    return {**j, "max_position_embeddings": first_of(j, "n_positions", "max_position_embeddings")}
+
+
+def plain_gpt2(j):
+    if not j.get("scale_attn_weights", True):
+        found = "config.json: scale_attn_weights false is not supported"
+        raise ModelError(f"{found}; expected true; is it another architecture?")
+    return own_positions(j)
 
 
 def plain_opt(j):
@@ -55,8 +73,12 @@ GPT2 = Family(
         ),
         turned=True,
         skip=(".attn.bias", ".attn.masked_bias"),
+        adapt=plain_gpt2,
+        defaults=GELU,
+        ignored=(*ALIKE, "hidden_act", "intermediate_size"),
+        refused=("scale_attn_by_inverse_layer_idx", "add_cross_attention"),
+        biases=biased(qkv=True, o=True, mlp=True, norm=True),
         tied=True,
-        first_lacked="transformer.",
     ),
     gguf=Gguf(arch="gpt2", names=in_gguf(w1=None), act="gelu_tanh"),
 )
@@ -78,6 +100,9 @@ GPT_NEO = Family(
         ),
         window=neo_window,
         skip=(".attention.bias", ".attention.masked_bias"),
+        defaults=GELU,
+        ignored=(*ALIKE, "hidden_act"),
+        biases=MOST_BIASES,
         numbers=lambda j: dict(attn_scale=1.0),
         tied=True,
     ),
@@ -102,6 +127,9 @@ GPT_NEOX = Family(
         grouped=True,
         parallel=lambda j: j.get("use_parallel_residual", True),
         skip=(".attention.bias", ".masked_bias"),
+        defaults=dict(hidden_act="gelu", attention_bias=True),
+        ignored=(*ALIKE, "rope_theta"),
+        biases=biased(qkv="attention_bias", o="attention_bias", mlp=True, norm=True),
         share=0.25,
     ),
     gguf=Gguf(
@@ -128,6 +156,11 @@ GPT_J = Family(
         interleaved=True,
         parallel=lambda j: True,
         skip=(".attn.bias", ".masked_bias"),
+        columns="rotary_dim",
+        adapt=own_positions,
+        defaults={**GELU, "rotary_dim": 64},
+        ignored=(*ALIKE, "hidden_act", "intermediate_size", "rope_scaling"),
+        biases=biased(mlp=True, norm=True, head=True),
     ),
 )
 FALCON = Family(
@@ -149,6 +182,9 @@ FALCON = Family(
         adapt=falcon_heads,
         parallel=lambda j: j.get("parallel_attn", True),
         act="gelu_erf",
+        ignored=("head_dim", "intermediate_size"),
+        refused=("alibi",),
+        biases=biased(qkv="bias", o="bias", mlp="bias", norm=True),
         tied=True,
     ),
     gguf=Gguf(
@@ -180,6 +216,10 @@ OPT = Family(
         ),
         shift=2,
         adapt=plain_opt,
+        defaults=dict(activation_function="relu", enable_bias=True),
+        ignored=(*ALIKE, "hidden_act", "intermediate_size"),
+        refused=("_remove_final_layer_norm",),
+        biases=biased(qkv="enable_bias", o="enable_bias", mlp="enable_bias", norm=True),
         tied=True,
     ),
 )

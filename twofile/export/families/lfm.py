@@ -4,7 +4,7 @@ from ...format.fields import ATTENTION, CONVOLUTION
 from ...format.types import padded
 from .family import Family, Gguf, Hub
 from .names import in_gguf, like_llama
-from .rules import NEEDED, first_of, layer_kinds
+from .rules import NEEDED, biased, first_of, layer_kinds
 
 
 def lfm2_kind(j, layer):
@@ -52,6 +52,7 @@ LFM2 = Family(
         ffn=lfm2_width,
         defaults=dict(rope_theta=1e6),
         refused=("conv_bias",),
+        biases=biased(),
         numbers=lambda j: dict(conv_len=j.get("conv_L_cache", 3)),
         tied=True,
     ),

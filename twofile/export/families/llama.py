@@ -2,9 +2,13 @@
 
 from .family import Family, Form, Gguf, Hub
 from .names import META_NAMES, in_gguf, like_llama
-from .rules import beyond_some, every, never, tempered
+from .rules import beyond_some, biased, but_every_fourth, every, tempered
 
-META = Form(names=META_NAMES, interleaved=True)  # as Meta's checkpoints and llama2.c have it
+META = Form(
+    names=META_NAMES, interleaved=True, skip=(".attention.mask",)
+)  # as Meta's checkpoints and llama2.c have it
+BOTH = biased(qkv="attention_bias", o="attention_bias", mlp="mlp_bias")
+NO_TYPES = ("layer_types",)  # of classes whose layers are all alike
 UNGATED_GGUF = in_gguf(w1=None)
 FUSED_GGUF = in_gguf(w1=None, w3=None, w13="ffn_up")
 
@@ -44,18 +48,25 @@ def granite_gguf_scales(j):
 
 
 LLAMA = Family(
-    hub=Hub(label="LlamaForCausalLM", defaults=dict(attention_bias=False, mlp_bias=False)),
+    hub=Hub(label="LlamaForCausalLM", biases=BOTH),
     gguf=Gguf(arch="llama", interleaved=True),
 )
 # their GGUFs say llama
 MISTRAL = Family(
-    hub=Hub(label="MistralForCausalLM", window=every, pictures="Mistral3ForConditionalGeneration"),
+    hub=Hub(
+        label="MistralForCausalLM",
+        window=every,
+        biases=biased(),
+        pictures="Mistral3ForConditionalGeneration",
+    ),
 )
-MINISTRAL = Family(hub=Hub(label="MinistralForCausalLM", window=every))
+MINISTRAL = Family(hub=Hub(label="MinistralForCausalLM", window=every, biases=biased()))
 MINISTRAL3 = Family(
     hub=Hub(
         label="Ministral3ForCausalLM",
-        window=never,
+        window=every,
+        ignored=NO_TYPES,
+        biases=biased(),
         numbers=ministral_temper,
         pictures="Mistral3ForConditionalGeneration",
     ),
@@ -67,7 +78,13 @@ MINISTRAL3 = Family(
     ),
 )
 SMOLLM3 = Family(
-    hub=Hub(label="SmolLM3ForCausalLM", window=beyond_some, rotates=smollm3_rotates, tied=True),
+    hub=Hub(
+        label="SmolLM3ForCausalLM",
+        window=beyond_some,
+        rotates=smollm3_rotates,
+        biases=BOTH,
+        tied=True,
+    ),
     gguf=Gguf(arch="smollm3", interleaved=True, rotates=lambda j, i: bool((i + 1) % 4)),
 )
 PHI3 = Family(
@@ -75,25 +92,50 @@ PHI3 = Family(
         label="Phi3ForCausalLM",
         names=like_llama(w1=None, w3=None, w13="mlp.gate_up_proj", wqkv="self_attn.qkv_proj"),
         window=every,
+        ignored=NO_TYPES,
+        biases=biased(),
+        share=1,
     ),
     gguf=Gguf(arch="phi3", names=FUSED_GGUF, window=every),
 )
 GRANITE = Family(
-    hub=Hub(label="GraniteForCausalLM", numbers=granite_scales),
+    hub=Hub(label="GraniteForCausalLM", numbers=granite_scales, biases=BOTH),
     gguf=Gguf(arch="granite", interleaved=True, numbers=granite_gguf_scales),
 )
 SEED_OSS = Family(
-    hub=Hub(label="SeedOssForCausalLM"),
+    hub=Hub(
+        label="SeedOssForCausalLM",
+        defaults=dict(attention_bias=True),
+        biases=biased(qkv="attention_bias", o="attention_out_bias", mlp="mlp_bias"),
+    ),
     gguf=Gguf(arch="seed_oss", names=in_gguf(fn="post_attention_norm", an2=None)),
 )
 ERNIE = Family(
-    hub=Hub(label="Ernie4_5ForCausalLM", interleaved=True),
+    hub=Hub(
+        label="Ernie4_5ForCausalLM",
+        interleaved=True,
+        biases=biased(qkv="use_bias", o="use_bias", mlp="use_bias"),
+        tied=True,
+    ),
     gguf=Gguf(arch="ernie4_5", interleaved=True),
 )
-HELIUM = Family(hub=Hub(label="HeliumForCausalLM", interleaved=True))
-CWM = Family(hub=Hub(label="CwmForCausalLM", window=never))
+HELIUM = Family(
+    hub=Hub(
+        label="HeliumForCausalLM",
+        interleaved=True,
+        biases=biased(qkv="attention_bias", mlp="mlp_bias"),
+    )
+)
+CWM = Family(
+    hub=Hub(label="CwmForCausalLM", window=but_every_fourth, biases=biased(mlp="mlp_bias"))
+)
 ARCEE = Family(
-    hub=Hub(label="ArceeForCausalLM", names=like_llama(w1=None)),
+    hub=Hub(
+        label="ArceeForCausalLM",
+        names=like_llama(w1=None),
+        defaults=dict(hidden_act="relu2"),
+        biases=BOTH,
+    ),
     gguf=Gguf(arch="arcee", names=UNGATED_GGUF, interleaved=True, act="relu2"),
 )
 GLM = Family(
@@ -101,6 +143,8 @@ GLM = Family(
         label="GlmForCausalLM",
         names=like_llama(w1=None, w3=None, w13="mlp.gate_up_proj"),
         interleaved=True,
+        defaults=dict(attention_bias=True),
+        biases=biased(qkv="attention_bias"),
         share=0.5,
     ),
     gguf=Gguf(arch="chatglm", names=FUSED_GGUF, interleaved=True),

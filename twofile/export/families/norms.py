@@ -2,8 +2,9 @@
 
 from .family import Family, Gguf, Hub
 from .gemma import softcaps
+from .llama import NO_TYPES
 from .names import in_gguf, like_llama
-from .rules import every, slides, three_of_four
+from .rules import biased, every, slides, three_of_four
 
 POST_ONLY = like_llama(
     an=None, fn=None, an2="post_attention_layernorm", fn2="post_feedforward_layernorm"
@@ -22,7 +23,7 @@ def exaone_gguf_rotates(j, layer):
 OLMO = Family(
     layer_norm=True,
     bare_norms=True,
-    hub=Hub(label="OlmoForCausalLM"),
+    hub=Hub(label="OlmoForCausalLM", refused=("clip_qkv",)),
     gguf=Gguf(arch="olmo", interleaved=True),
 )
 OLMO2 = Family(
@@ -35,7 +36,11 @@ OLMO3 = Family(
 )
 EXAONE4 = Family(
     hub=Hub(
-        label="Exaone4ForCausalLM", names=POST_ONLY, window=three_of_four, rotates=exaone_rotates
+        label="Exaone4ForCausalLM",
+        names=POST_ONLY,
+        window=three_of_four,
+        rotates=exaone_rotates,
+        biases=biased(),
     ),
     gguf=Gguf(
         arch="exaone4", names=POST_ONLY_GGUF, window=three_of_four, rotates=exaone_gguf_rotates
@@ -52,6 +57,8 @@ GLM4 = Family(
             fn2="post_mlp_layernorm",
         ),
         interleaved=True,
+        defaults=dict(attention_bias=True),
+        biases=biased(qkv="attention_bias"),
         share=0.5,
     ),
     gguf=Gguf(arch="glm4", names=in_gguf(w1=None, w3=None, w13="ffn_up"), interleaved=True),
@@ -64,12 +71,20 @@ NANOCHAT = Family(
     hub=Hub(
         label="NanoChatForCausalLM",
         names=like_llama(w1=None, w3="mlp.fc1", w2="mlp.fc2"),
+        defaults=dict(hidden_act="relu2"),
         numbers=softcaps,
     ),
 )
 NEMOTRON = Family(
     layer_norm=True,
-    hub=Hub(label="NemotronForCausalLM", names=like_llama(w1=None), plus_one=True, share=0.5),
+    hub=Hub(
+        label="NemotronForCausalLM",
+        names=like_llama(w1=None),
+        plus_one=True,
+        defaults=dict(hidden_act="relu2"),
+        biases=biased(qkv="attention_bias", o="attention_bias", mlp="mlp_bias", norm=True),
+        share=0.5,
+    ),
     gguf=Gguf(arch="nemotron", names=in_gguf(w1=None), act="relu2"),
 )
 PHI = Family(
@@ -85,6 +100,9 @@ PHI = Family(
             w2="mlp.fc2",
         ),
         parallel=lambda j: True,
+        defaults=dict(hidden_act="gelu_new"),
+        refused=("qk_layernorm",),
+        biases=biased(qkv=True, o=True, mlp=True, norm=True, head=True),
         share=0.5,
     ),
     gguf=Gguf(
@@ -99,6 +117,9 @@ STABLELM = Family(
     hub=Hub(
         label="StableLmForCausalLM",
         parallel=lambda j: j.get("use_parallel_residual", False),
+        ignored=("head_dim",),
+        refused=("qk_layernorm",),
+        biases=biased(qkv="use_qkv_bias", norm=True),
         share=0.25,
     ),
     gguf=Gguf(arch="stablelm", parallel=lambda j: j.get("use_parallel_residual"), lone_norm=True),
@@ -109,6 +130,9 @@ STARCODER2 = Family(
         label="Starcoder2ForCausalLM",
         names=like_llama(w1=None, w3="mlp.c_fc", w2="mlp.c_proj"),
         window=every,
+        ignored=NO_TYPES,
+        defaults=dict(hidden_act="gelu_pytorch_tanh", use_bias=True),
+        biases=biased(qkv="use_bias", o="use_bias", mlp="use_bias", norm=True),
         tied=True,
     ),
     gguf=Gguf(arch="starcoder2", names=in_gguf(w1=None), act="gelu_tanh"),

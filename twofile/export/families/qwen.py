@@ -4,7 +4,7 @@ from ...format.fields import ATTENTION, DELTA
 from .experts import EXPERTS, FUSED_EXPERTS, GGUF_EXPERTS, GGUF_SHARED_EXPERT, SHARED_EXPERT
 from .family import Family, Gguf, Hub
 from .names import Bare, in_gguf, like_llama
-from .rules import beyond_some, layer_kinds
+from .rules import beyond_some, biased, layer_kinds
 
 DELTA_PARTS = dict(
     conv="linear_attn.conv1d",
@@ -76,7 +76,7 @@ def gguf_delta_sizes(j):
 
 
 QWEN2 = Family(
-    hub=Hub(label="Qwen2ForCausalLM", window=beyond_some),
+    hub=Hub(label="Qwen2ForCausalLM", window=beyond_some, biases=biased(qkv=True)),
     gguf=Gguf(arch="qwen2"),
 )
 QWEN3 = Family(

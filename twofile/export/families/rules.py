@@ -23,11 +23,26 @@ def nothing(j):
     return {}
 
 
+def biased(qkv=False, o=False, mlp=False, norm=False, head=False):
+    """-> what gives the parts of a model that have biases. Each is said by a key of config.json,
+    or always so."""
+    parts = dict(qkv=qkv, o=o, mlp=mlp, norm=norm, head=head)
+
+    def those(j):
+        return {part for part, key in parts.items() if key is True or (key and j.get(key))}
+
+    return those
+
+
 # which layers see a window only: rule(settings, layer)
 
 
 def never(j, layer):
     return False
+
+
+def but_every_fourth(j, layer):
+    return bool(layer % 4)
 
 
 def every(j, layer):
@@ -52,7 +67,7 @@ def beyond_some(j, layer):
 
 def slides(j, layer, otherwise):
     """Whether a layer sees a window only: as layer_types says, or by the family's rule."""
-    kinds = j.get("layer_types")
+    kinds = j.get("layer_types") if otherwise is not never else None
     return kinds[layer] == "sliding_attention" if kinds else otherwise(j, layer)
 
 

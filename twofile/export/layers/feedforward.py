@@ -105,8 +105,8 @@ def alternate(w, c, i):
     ):
         rows = len(order)
         if one_name(name, i) + "_blocks" in w.arrays:
-            values = w.take(name + "_blocks", (e.n, rows, cols // 32, 16), i)
-            scales = w.take(name + "_scales", (e.n, rows, cols // 32), i)
+            values = w.take(name + "_blocks", (e.n, rows, cols // 32, 16), i, packed=True)
+            scales = w.take(name + "_scales", (e.n, rows, cols // 32), i, packed=True)
             each = list(map(Mx, values, scales))
         else:
             each = [array.T for array in w.take(name, (e.n, cols, rows), i)]

@@ -1,36 +1,36 @@
 """llama.cpp's files; blocks of Q8_0 and Q4_0 are moved as they are."""
 
 import math
+from functools import cache
 
 import numpy as np
 
 from ...errors import ModelError, printable
 from ...format.types import BF16, F16, F32, Q4_0, Q8_0
-from ..arrays import Blocks, Rows
+from ..arrays import Blocks, Rows, Unread
 from ..damage import by_kind, reading, worded
 from ..families.rules import window_size
 from ..families.table import FAMILIES
 from ..layers.stack import taken
 from ..layers.weights import Weights
+from ..say import need
 from ..source import Source, check_model, sampled
-from .ggufbytes import gguf_file
 from .ggufconfig import gguf_config, gguf_rope, gguf_second_rope
+from .ggufparts import gguf_file
 
 # what is kept to the bit; others become q8_0
 KEPT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16, "Q8_0": Q8_0, "Q4_0": Q4_0}
+UNKNOWN = "a type of which the package gguf makes numbers; take the file in Q8_0"
 WRONG = ("metadata: ", "; expected the sizes of a model; is the file whole?")
 
 
 def read_gguf(path):
-    """A GGUF of version 2 or 3 -> Source."""
+    """A GGUF of version 2 or 3, in one file or many -> Source."""
     after = "); expected version 2 or 3; is the download complete?"
     with worded("not a whole GGUF file (", after, by_kind):
         fields, tensors = gguf_file(path)
-    arrays = gguf_arrays(tensors)
+    arrays = gguf_arrays(path, tensors)
     family = gguf_family(fields)
-    if fields.get("split.count", 0) not in (0, 1):
-        found = "one of several parts of a GGUF; expected one file"
-        raise ModelError(f"{found}; join them with llama-gguf-split --merge")
     told = {name.removeprefix(family.gguf.arch + "."): value for name, value in fields.items()}
     w = Weights(family, family.gguf, arrays, f"GGUF of {family.gguf.arch}")
     source = gguf_source(told, w)
@@ -97,12 +97,14 @@ def gguf_window(j, form, c):
     return np.array([size if there else 0 for there in slides], "<i4")
 
 
-def gguf_arrays(tensors):
-    """{name: float array, uint16 array (bfloat16) or Blocks}, mapped."""
-    arrays = {}
+def gguf_arrays(path, tensors):
+    """{name: float array, uint16 array (bfloat16), Blocks or Unread}, mapped."""
+    arrays, plain = {}, {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
     for name, shape, kind, data in tensors:
-        if kind.name in ("F32", "F16", "BF16"):
-            array = data.view({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[kind.name]).reshape(shape)
+        if kind.name in plain:
+            array = data.view(plain[kind.name]).reshape(shape)
+        elif not dequantises(kind):
+            array = Unread(path.name, kind.name, shape, UNKNOWN)
         else:
             array = Blocks(data.reshape(math.prod(shape[:-1]), -1), kind, shape[-1])
         if len(shape) == 3:  # a matrix for each expert
@@ -115,9 +117,20 @@ def gguf_arrays(tensors):
     return arrays
 
 
+@cache
+def dequantises(kind):
+    """Whether the package gguf makes numbers of blocks of this type."""
+    _, size = need("gguf").GGML_QUANT_SIZES[kind]
+    try:
+        need("gguf.quants").dequantize(np.zeros((1, size), np.uint8), kind)
+        return True
+    except NotImplementedError:
+        return False
+
+
 def kept_type(rows):
     """The Type of a matrix of one or several parts: theirs if that is one we have, else q8_0."""
-    plain = {"float32": F32, "float16": F16, "uint16": BF16}
+    plain = {"float64": F32, "float32": F32, "float16": F16, "uint16": BF16}
     kinds = {
         KEPT_TYPES.get(a.kind.name, Q8_0) if isinstance(a, Blocks) else plain[a.dtype.name]
         for a, _ in rows.parts

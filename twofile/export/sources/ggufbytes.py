@@ -63,9 +63,9 @@ class GgufBytes:
         return found[0] if n is None else found
 
 
-def gguf_file(path):
-    """-> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every extent is
-    checked, in Python ints."""
+def gguf_one(path):
+    """One file -> ({name: value} of the metadata, [(name, shape, type, mapped bytes)]); every
+    extent is checked, in Python ints."""
     raw = mapped(path)
     f = GgufBytes(raw)
     fields, rows = gguf_description(f)

@@ -9,7 +9,7 @@ from ..damage import reading
 from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
-from ..rope import no_rope, rope_table
+from ..rope import OLD, no_rope, rope_table, stretched
 from ..source import as_declared
 
 
@@ -32,7 +32,7 @@ def gguf_config(told, j, w):
             n_layers=int(j["block_count"]),
             n_kv_heads=int(j.get("attention.head_count_kv") or heads),
             ffn_dim=int(first_of(j, *WIDTH, otherwise=NEEDED)),
-            max_ctx=int(j["context_length"]),
+            max_ctx=gguf_context(j, w.form),
             eps=round(float(eps), 12),
             **{k: NONE if v is None or v >= vocab else int(v) for k, v in ids.items()},
             **experts,
@@ -54,6 +54,12 @@ def gguf_config(told, j, w):
         **flags(w, tied),
         **numbers,
     )
+
+
+def gguf_context(j, form):
+    """Positions that a model is for, with those that its scaling adds."""
+    said = gguf_scaling(j, form)
+    return stretched(said, said[OLD], int(j["context_length"]))
 
 
 EPSILON = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
@@ -98,7 +104,7 @@ def gguf_rope(j, w, c, window):
         if short is not None:
             rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
             rope["attention_factor"] = rope.get("attn_factor")
-            beyond = int(rope["original_max_position_embeddings"])
+            beyond = int(rope[OLD])
     table = rope_table(c.heads.size, theta, rope, rotated, c.max_ctx)
     with reading():
         if freqs is not None:
@@ -115,13 +121,10 @@ def gguf_scaling(j, form):
     """What rope_table is told of the scaling."""
     start = "rope.scaling."
     said = {key.removeprefix(start): value for key, value in j.items() if key.startswith(start)}
-    kind = said.get("type", "none")
-    old = said.get("original_context_length")
-    rope = {
-        "rope_type": "default" if kind == "none" else kind,
-        "original_max_position_embeddings": old,
-        **said,
-    }
+    kind = said.get("type") or "none"
+    rope = {"rope_type": kind, OLD: said.get("original_context_length"), **said}
+    if kind == "yarn":
+        rope[OLD] = rope[OLD] or int(j["context_length"])
     if kind == "yarn":
         slow, fast = said.get("yarn_beta_slow"), said.get("yarn_beta_fast")
         rope |= {"beta_slow": slow, "beta_fast": fast, "attention_factor": None, **form.yarn}

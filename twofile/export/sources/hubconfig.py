@@ -3,26 +3,21 @@
 from ...errors import ModelError, printable
 from ...format.config import Config
 from ...format.fields import ACTIVATIONS, MANY_KINDS, NONE
+from ..arrays import equal
 from ..damage import reading
 from ..families.rules import NEEDED, first_of
 from ..layers.attention import qk_norm
 from ..layers.stack import flags
+from ..say import say
 from ..source import as_declared
+from .hubbiases import check_biases
+from .hubrope import hub_context, trained_context
 
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh")
 ACTS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu2", "gelu": "gelu_erf"}
 ACTS |= dict.fromkeys(GELU_TANH, "gelu_tanh")
 LAYERS = "num_hidden_layers", "n_layer", "num_layers"
-CONTEXT = "max_position_embeddings", "n_positions", "n_ctx"
 EPSILON = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"
-REFUSED = (
-    "qk_layernorm",
-    "use_qk_norm",
-    "clip_qkv",
-    "alibi",
-    "quantization_config",
-    "_remove_final_layer_norm",
-)
 
 
 def hub_config(j, w):
@@ -34,12 +29,13 @@ def hub_config(j, w):
         kinds = w.form.kinds(j, layers)
     w.look(kinds)
     check_said(j, w)
+    check_biases(j, w, layers)
     parallel = bool(w.form.parallel(j))
     if parallel and not w.has(w.names.fn):
         w.rename(fn=w.names.an)
     tied = is_tied(j, w)
     with reading():
-        said = {**hub_numbers(j, w.form), **hub_experts(j, w), **w.form.numbers(j)}
+        said = {**hub_numbers(j, w), **hub_experts(j, w), **w.form.numbers(j)}
         numbers = as_declared(said)
     return Config(
         printable(str(j.get("model_type") or "llama"))[:16],
@@ -54,6 +50,12 @@ def hub_config(j, w):
     )
 
 
+def said_class(j):
+    """The class that a config.json names, or else its model_type."""
+    label = j.get("architectures") or j.get("model_type")
+    return str(label[0] if isinstance(label, list) else label)
+
+
 def hub_sizes(j):
     """The numbers of Config that are widths and heads."""
     get = lambda *keys, otherwise=NEEDED: int(first_of(j, *keys, otherwise=otherwise))
@@ -64,15 +66,15 @@ def hub_sizes(j):
     return dict(dim=dim, n_heads=heads, n_kv_heads=kv, head_dim=head_dim)
 
 
-def hub_numbers(j, form):
+def hub_numbers(j, w):
     """The other numbers of Config that every family has."""
     first = lambda v: v[0] if isinstance(v, list) else v
     vocab, ids = int(j["vocab_size"]), {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
     known = lambda v: isinstance(v, int) and 0 <= v < vocab
     return dict(
-        ffn_dim=form.ffn(j),
+        ffn_dim=w.form.ffn(j),
         vocab_size=vocab,
-        max_ctx=int(first_of(j, *CONTEXT, otherwise=2048)),
+        max_ctx=hub_context(j) if w.family.rotary else trained_context(j),
         eps=float(first_of(j, *EPSILON, otherwise=1e-5)),
         **{k: int(v) if known(v) else NONE for k, v in ids.items()},
     )
@@ -113,22 +115,27 @@ def check_said(j, w):
     if w.k_is_v and not j.get("attention_k_eq_v"):
         found = "a layer without values, and config.json does not say attention_k_eq_v"
         raise ModelError(f"{found}; is the source complete?")
-    for key in (*REFUSED, *w.form.refused):
+    for key in ("quantization_config", *w.form.refused):
         if j.get(key):
             found = printable(str(j[key]))[:60]
             raise ModelError(f"config.json: {key} {found} is not supported; expected none")
-    for key, name in (("attention_bias", w.names.wq), ("mlp_bias", w.names.w3)):
-        said = j.get(key)
-        if said is not None and said != w.has(name, bias=True) and not w.names.wqkv:
-            found = f"config.json: {key} is {printable(str(said))[:40]}"
-            raise ModelError(f"{found}, but the weights say otherwise; do they belong together?")
 
 
 def is_tied(j, w):
     """Whether embedding and output are one matrix; it may stand under either name, or both."""
-    there = w.has(w.names.head)
-    tied = j.get("tie_word_embeddings", j.get("tie_embedding", w.form.tied or not there))
-    if tied and there:
-        w.arrays.setdefault(w.names.embed, w.arrays[w.names.head])
-        w.skip += (w.names.head,)
-    return tied
+    embed, head, there = w.names.embed, w.names.head, w.has(w.names.head)
+    said = first_of(j, "tie_word_embeddings", "tie_embedding")
+    tied = w.form.tied if said is None else said
+    if there and tied and embed in w.arrays and not equal(w.arrays[embed], w.arrays[head]):
+        say(f"config.json ties {head} to {embed}, but they differ: both are kept")
+        return False
+    if there and tied:
+        w.arrays.setdefault(embed, w.arrays[head])
+        w.skip += (head,)
+    if there or tied:
+        return tied
+    if said is None and not said_class(j).endswith("Model"):
+        say(f"there is no {head}, and config.json does not say why: {embed} is taken for it")
+        return True
+    found = f"tensor {head} is missing, and config.json does not tie it to {embed}"
+    raise ModelError(f"{found}; expected a model that writes; is this its base model alone?")

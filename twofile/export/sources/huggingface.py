@@ -1,5 +1,6 @@
 """A Hugging Face folder, from config.json to its last shard."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from ..layers.weights import Weights
 from ..rope import second_rope
 from ..settings import read_json
 from ..source import Source, check_model, sampled
-from .hubconfig import hub_config
+from .hubconfig import hub_config, said_class
+from .hubnames import MERGE, family_names, unwrapped
 from .hubrope import hub_rope
 from .meta import read_meta
 from .pictures import text_part
@@ -23,29 +25,42 @@ from .weights import PICKLED, load_weights
 WRONG = ("config.json: ", "; expected the sizes of a model; is it complete?")
 
 
+WRITES = re.compile("CausalLM|LMHead")  # in the name of a class
+
+
+def plain_label(label):
+    """What a class, its base class, its model_type, and their old spellings have in common."""
+    name = re.sub("(forcausallm|lmheadmodel|textmodel|model|_text)$", "", label.lower())
+    return name.replace("_", "")
+
+
 def hub_family(j):
     """The Family that a config.json is of: as its class says, or else its model_type."""
     there = [family for family in FAMILIES if family.hub]
-    label = str((j.get("architectures") or [j.get("model_type")])[0])
-    plain = lambda name: name.replace("_", "")
-    by_type = {plain(family.hub.short.lower()): family.hub.label for family in there}
-    label = by_type.get(plain(label.removesuffix("_text")), label)
-    found = next((family for family in there if family.hub.label == label), None)
+    known = {plain_label(family.hub.label): family for family in there}
+    with reading():
+        label = said_class(j)
+    found = known.get(plain_label(label))
+    if found is None and WRITES.search(label) and not j.get("auto_map"):
+        # a wrapper's name; transformers goes by the type alone
+        found = known.get(plain_label(str(j.get("model_type"))))
     if found is None:
-        known = ", ".join(family.hub.short for family in there)
-        raise ModelError(f"architecture {printable(label)[:60]!r} is not supported; known: {known}")
+        shorts = ", ".join(family.hub.short for family in there)
+        raise ModelError(
+            f"architecture {printable(label)[:60]!r} is not supported; known: {shorts}"
+        )
     return found
 
 
 def hub_weights(j, arrays):
     """-> the arrays under the names of the family that a config.json is of; what it says, as most
     families say it."""
-    j, arrays = text_part(j, arrays)
+    j, arrays = text_part(j, unwrapped(arrays))
     family = hub_family(j)
-    form, lacked = family.hub, family.hub.first_lacked
-    if lacked and form.names.embed.removeprefix(lacked) in arrays:
-        arrays = {k if k == form.names.head else lacked + k: v for k, v in arrays.items()}
-    return Weights(family, form, arrays, form.short), form.adapt({**form.defaults, **j})
+    form = family.hub
+    said = {key: value for key, value in j.items() if key not in form.ignored}
+    w = Weights(family, form, family_names(form, arrays), form.short)
+    return w, form.adapt({**form.defaults, **said})
 
 
 def hub_source(j, arrays):
@@ -70,6 +85,8 @@ def read_folder(path, allow_pickle=False):
     consolidated.*.pth)."""
     if (path / "params.json").exists() and not (path / "config.json").exists():
         return read_meta(path, allow_pickle)
+    if not (path / "config.json").exists():
+        check_other(path)
     j, arrays = read_json(path / "config.json"), {}
     for shard in find_shards(path, allow_pickle):
         more = read_safetensors(shard) if shard.suffix == ".safetensors" else load_weights(shard)
@@ -87,15 +104,28 @@ def read_folder(path, allow_pickle=False):
     return source
 
 
+def check_other(path):
+    """ModelError if a folder without config.json holds something else that has a name."""
+    ggufs, where = sorted(path.glob("*.gguf")), printable(str(path))
+    if ggufs:
+        found = f"{where}: no config.json, but {printable(ggufs[0].name)[:80]}"
+        raise ModelError(f"{found}; expected a Hugging Face folder; give that file itself")
+    if (path / "adapter_config.json").exists():
+        found = f"{where}: an adapter alone, without the model that it is for"
+        raise ModelError(f"{found}; expected a model; {MERGE}")
+
+
 def find_shards(path, allow_pickle):
     """The files of weights of a Hugging Face folder, safetensors first."""
     for stem in ("model.safetensors", "pytorch_model.bin"):
         index, names = path / f"{stem}.index.json", [stem]
-        if index.exists():
+        if (path / stem).exists():
+            pass  # whole: an index beside it is of what was there before
+        elif index.exists():
             files = read_json(index).get("weight_map", {})
             with reading():
                 names = sorted(set(files.values()) if isinstance(files, dict) else (), key=str)
-        elif not (path / stem).exists():
+        else:
             continue
         if stem.endswith(".bin") and not allow_pickle:
             raise ModelError(f"{printable(str(path))}: only {stem}, {PICKLED}")

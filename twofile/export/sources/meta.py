@@ -1,7 +1,7 @@
 """Meta's folders: params.json and consolidated parts."""
 
 from ...errors import ModelError, printable
-from ..arrays import Columns, Rows
+from ..arrays import Columns, Rows, of_numbers
 from ..damage import reading, theirs
 from ..rope import rope_table
 from ..settings import read_json
@@ -60,7 +60,7 @@ def joined(shards, dim):
         across = name.endswith(("wo.weight", "w2.weight")) or (
             "embeddings" in name and array.shape[1] * len(parts) == dim
         )
-        if array.ndim < 2 or len(parts) == 1:
+        if array.ndim < 2 or len(parts) == 1 or not of_numbers(array):
             arrays[name] = array
         else:
             arrays[name] = Columns(parts) if across else Rows(*parts)

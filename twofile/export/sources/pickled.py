@@ -21,6 +21,8 @@ TORCH_TYPES = {
     "Byte": "u1",
     "Char": "i1",
     "Short": "<i2",
+    "ComplexFloat": "<c8",
+    "ComplexDouble": "<c16",
 }
 PICKLED_VALUES = (
     "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
@@ -40,6 +42,7 @@ class Named(Told):
         self.make = {
             "collections OrderedDict": lambda: {},
             "torch._utils _rebuild_tensor_v2": rebuild_tensor,
+            "torch._utils _rebuild_parameter": lambda tensor, *rest: tensor,
         }.get(name)
         if not self.make and not self.storage:
             what = printable(name.replace(" ", "."))[:80]

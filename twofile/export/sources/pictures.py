@@ -20,7 +20,9 @@ def text_part(j, arrays):
     """config.json and arrays of a model that sees pictures -> those of the model of text inside it;
     of any other, as they are."""
     label = (j.get("architectures") or [""])[0]
-    forms = [f.hub for f in FAMILIES if f.hub and f.hub.pictures and f.hub.pictures == label]
+    there = [f.hub for f in FAMILIES if f.hub and f.hub.pictures]
+    base = "ForConditionalGeneration", "Model"  # a model that does not write
+    forms = [form for form in there if label in (form.pictures, form.pictures.replace(*base))]
     if not forms or not isinstance(j.get("text_config"), dict):
         return j, arrays
     text, form = j["text_config"], forms[0]

@@ -6,8 +6,9 @@ import zipfile
 import numpy as np
 
 from ...errors import ModelError, printable
-from ..arrays import mapped
+from ..arrays import PLAIN, Unread, equal, mapped, of_numbers
 from ..damage import by_kind, by_words, reading, theirs
+from .hubnames import unwrapped
 from .llama2c import llama2c
 from .pickled import Bounded, unpickle
 
@@ -50,8 +51,10 @@ def torch_members(path, raw):
         yield info.filename.partition("/")[2], raw[at : at + info.file_size]
 
 
-def is_weight(v):
-    return isinstance(v, np.ndarray) and v.dtype in (np.float32, np.float16, np.float64, np.uint16)
+def judged(file, array):
+    """An array of a checkpoint, or Unread; bytes stay, of which some weights are made."""
+    kept = of_numbers(array) or array.dtype == np.uint8
+    return array if kept else Unread(file, array.dtype.name, array.shape, PLAIN)
 
 
 def read_torch(path):
@@ -64,22 +67,16 @@ def read_torch(path):
     return torch_source(value)
 
 
-def equal(a, b):
-    """Whether two matrices are the same, compared a few rows at a time."""
-    return a.shape == b.shape and all(
-        np.array_equal(a[i : i + 1024], b[i : i + 1024]) for i in range(0, len(a), 1024)
-    )
-
-
 def torch_source(value):
     """The dict that llama2.c and train/pretrain.py save -> Source."""
     a = value["model_args"]
-    arrays = {str(k).removeprefix("_orig_mod."): v for k, v in value["model"].items()}
+    arrays = unwrapped({str(k): v for k, v in value["model"].items()})
     arrays = {k: v for k, v in arrays.items() if not k.startswith("freqs_")}
     for name, array in arrays.items():
-        if not is_weight(array):
-            found = f"{printable(name)[:80]} is no tensor of numbers"
+        if not isinstance(array, np.ndarray):
+            found = f"{printable(name)[:80]} is no tensor"
             raise ModelError(f"{found}; expected weights; is the checkpoint damaged?")
+    arrays = {name: judged("the checkpoint", array) for name, array in arrays.items()}
     after = "; expected a checkpoint of llama2.c or of train/pretrain.py"
     with theirs("model_args or weights lack ", after, lambda e: by_words(e, 80)):
         dim, layers, heads = int(a["dim"]), int(a["n_layers"]), int(a["n_heads"])

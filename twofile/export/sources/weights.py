@@ -2,9 +2,11 @@
 
 import zipfile
 
+import numpy as np
+
 from ...errors import ModelError, printable
 from ..damage import reading
-from .torch import is_weight, load_torch
+from .torch import judged, load_torch
 
 # of a file of them, where they were not allowed
 PICKLED = "whose loading can run code elsewhere, not here; expected safetensors"
@@ -20,7 +22,7 @@ def load_weights(path):
         found = f"{name}: not a zip file of torch.save"
         raise ModelError(f"{found}; expected one of torch 1.6 or later")
     value = load_torch(path)
-    if not isinstance(value, dict) or not all(is_weight(v) for v in value.values()):
+    if not isinstance(value, dict) or not all(isinstance(v, np.ndarray) for v in value.values()):
         found = f"{name}: holds something else than named weights"
-        raise ModelError(f"{found}; is it another kind of checkpoint?")
-    return {str(name): array for name, array in value.items()}
+        raise ModelError(f"{found}; expected a state dict; is it another kind of checkpoint?")
+    return {str(key): judged(name, array) for key, array in value.items()}

@@ -11,7 +11,7 @@ from ...tokenizer.tokenizer import Tokenizer
 from ..damage import reading, worded
 from ..say import say
 from ..settings import read_text
-from ..sources.ggufbytes import gguf_file
+from ..sources.ggufparts import gguf_file
 from ..template import add_chat
 from .folder import SETTINGS, begin_and_end, folder_hints
 from .gguf import read_gguf_tokenizer
