@@ -7,7 +7,7 @@ import pytest
 
 from helpers.vocabularies import byte_bpe, spm, u32
 from twofile.errors import ModelError
-from twofile.tokenizer.file import BYTE, CONTROL, EXPLICIT, NORMAL, UNUSED, NFC
+from twofile.tokenizer.file import EXPLICIT, NFC
 from twofile.tokenizer.tokenizer import Tokenizer
 
 
