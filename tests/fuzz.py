@@ -348,7 +348,7 @@ class Export(Target):
 
     def export(self, source, tokenizer="none"):
         args = dict(source=str(source), output=str(self.folder / "out.bin"), type="q8_0", tokenizer=tokenizer, overwrite=True)
-        args |= dict(random=None, allow_pickle=True, embed_tokenizer=tokenizer != "none", verbose=False, chat_template=None)
+        args |= dict(random=None, allow_pickle=True, tokenizer_out=None, verbose=False, chat_template=None)
         export(SimpleNamespace(**args))
         open_model(self.folder / "out.bin")
 

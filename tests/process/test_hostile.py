@@ -182,7 +182,7 @@ from twofile.export.convert import export
 from twofile.export.tokenizers.any import lone_tokenizer
 from helpers.rooms import replace
 args = dict(output=sys.argv[2] + ".out", type=None, tokenizer="none", overwrite=False, random=None, allow_pickle=True)
-args |= dict(embed_tokenizer=False, verbose=False, chat_template=None)
+args |= dict(tokenizer_out=None, verbose=False, chat_template=None)
 ways = {
     "run": open_model, "tokenizer": Tokenizer, "export": lambda p: export(SimpleNamespace(source=p, **args)),
     "tokenizer.model": lambda p: lone_tokenizer(Path(p)),

@@ -1,17 +1,18 @@
 """Which tokenizer belongs to a source, and which reader it asks for."""
 
-import os
 from pathlib import Path
 
 from ...errors import ModelError, printable
-from ...files import open_regular, read_small
+from ...files import read_small
 from ...format.fields import NONE
+from ...format.foreign import SOUND, refuse_foreign
 from ...tokenizer.file import MOST_BYTES, TOKENIZER_MAGIC
 from ...tokenizer.tokenizer import Tokenizer
 from ..damage import reading, worded
-from ..say import say
-from ..settings import read_text
+from ..say import named, say
+from ..settings import first_bytes, read_text
 from ..sources.ggufbytes import gguf_file
+from ..sources.torch import read_torch
 from ..template import add_chat
 from .folder import begin_and_end, folder_hints
 from .gguf import read_gguf_tokenizer
@@ -21,6 +22,9 @@ from .sentencepiece import read_llama2c_tokenizer, read_sentencepiece
 from .tiktoken import read_tiktoken
 
 OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
+# what to do with a sound file in the place of a tokenizer
+NO_VOCABULARY = dict.fromkeys(("model", "cache"), "give what the model was made of")
+NO_VOCABULARY |= dict.fromkeys(("weights", "shard", "pickle"), "give the tokenizer's own file")
 
 
 def read_tokenizer(source, hints):
@@ -36,8 +40,10 @@ def read_tokenizer(source, hints):
                 with reading():
                     raw = source.encode()
             else:
+                refuse_foreign(first_bytes(source, "a tokenizer"), "a tokenizer", NO_VOCABULARY)
                 raw = read_small(source, "a tokenizer", MOST_BYTES)
             if raw.startswith(TOKENIZER_MAGIC):
+                Tokenizer(raw).selftest()
                 return raw
             fields, engine = recognised(raw, hints)
             if hints.get("template"):
@@ -71,12 +77,26 @@ def lone_tokenizer(path):
             raise ModelError(f"{found}; name the file itself")
         hints |= begin_and_end(path) | folder_hints(path)
         return read_tokenizer(path / names[0], hints)
-    with os.fdopen(open_regular(path, "a tokenizer, or a folder or GGUF with one")[0], "rb") as f:
-        is_gguf = f.read(4) == b"GGUF"
-    if not is_gguf:
+    head = first_bytes(path, "a tokenizer, or a folder or GGUF with one")
+    if head.startswith(b"PK\x03\x04"):
+        return checkpoint_tokenizer(path)
+    if not head.startswith(b"GGUF"):
         return read_tokenizer(path, hints)
-    with worded("no tokenizer can be read (", "); expected a GGUF with a vocabulary"):
+    name = printable(str(path))
+    after = "); expected a GGUF with a vocabulary"
+    with worded(f"{name}: no tokenizer can be read (", after), named(name):
         return read_gguf_tokenizer(gguf_file(path)[0])
+
+
+def checkpoint_tokenizer(path):
+    """The tokenizer inside of our trainer's checkpoint -> the bytes of tokenizer.bin."""
+    name = printable(str(path))
+    with worded(f"{name}: no tokenizer can be read from it (", "); is it whole?"):
+        source = read_torch(path)
+    if source.tokenizer_json is None:
+        found = f"{name}: a checkpoint without a tokenizer"
+        raise ModelError(f"{found}; expected one of train/pretrain.py; give the tokenizer's file")
+    return read_tokenizer(source.tokenizer_json, source_hints(source, None))
 
 
 def find_tokenizer(args, source):
@@ -84,12 +104,24 @@ def find_tokenizer(args, source):
     that template's. args: of the command line."""
     template = None
     if args.chat_template:
-        template = read_text(args.chat_template, "a chat template in Jinja")
+        template = given_template(args)
     raw = source_tokenizer(args, source, template)
     if template and not (raw and Tokenizer(raw).chat):
         found = f"{printable(args.chat_template)}: cannot be put into this tokenizer"
         raise ModelError(f"{found}; expected a template of its control tokens; leave it out")
     return raw
+
+
+def given_template(args):
+    """The text of --chat-template."""
+    path, wants = args.chat_template, "a chat template in Jinja"
+    if args.tokenizer and first_bytes(args.tokenizer, "a tokenizer").startswith(TOKENIZER_MAGIC):
+        found = f"--tokenizer {printable(args.tokenizer)}: is a finished tokenizer.bin"
+        wants = "expected what it was made of where --chat-template is to go into it"
+        raise ModelError(f"{found}; {wants}; give that")
+    todo = dict.fromkeys(SOUND, "give the template's own text")
+    refuse_foreign(first_bytes(path, wants), wants, todo, f"{printable(path)}: ")
+    return read_text(path, wants)
 
 
 def source_hints(source, template):
@@ -118,28 +150,33 @@ def source_tokenizer(args, source, template):
         return read_tokenizer(Path(args.tokenizer), hints)
     if source.gguf and "tokenizer.ggml.tokens" in source.gguf:
         chat = {"tokenizer.chat_template": template} if template else {}
-        with worded(f"{printable(args.source)}: its tokenizer is damaged (", ")"):
+        name = printable(args.source)
+        with worded(f"{name}: its tokenizer is damaged (", ")"), named(name):
             return read_gguf_tokenizer(source.gguf | chat)
     if source.tokenizer_json is not None:
         return read_tokenizer(source.tokenizer_json, hints)
     if args.random:
         return None
-    path = tokenizer_beside(args, source.folder)
+    path = tokenizer_beside(Path(args.source), source.folder)
     say(f"tokenizer: {path.name}")
     return read_tokenizer(path, hints)
 
 
-def tokenizer_beside(args, folder):
-    """The one tokenizer that lies in a folder, or beside a file; ModelError for none or many."""
-    place = folder or Path(args.source).parent
+def tokenizer_beside(source, folder):
+    """The one tokenizer that lies in a folder, or beside a file; ModelError for none or many. A
+    finished tokenizer.bin is that of some model.bin: nobody knows whether it is this one's."""
+    place = folder or source.parent
     names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
-    found = [place / n for n in names if (place / n).exists()]
+    there = [place / n for n in names if (place / n).is_file()]
+    finished = [p for p in there if first_bytes(p, "a tokenizer").startswith(TOKENIZER_MAGIC)]
+    found = [p for p in there if p not in finished]
     if folder:
         found = found[:1]
-    found = found or ([] if folder else sorted(place.glob("tok*.bin")))
-    own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
-    if len(own) != 1:
-        what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"
-        found = f"{printable(str(place))}: {what} beside the source"
-        raise ModelError(f"{found}; expected one; choose with --tokenizer")
-    return own[0]
+    found = found or ([] if folder else sorted(set(place.glob("tok*.bin")) - set(finished)))
+    if len(found) == 1:
+        return found[0]
+    what = f"{', '.join(p.name for p in found)} are" if found else "no tokenizer is"
+    if finished and not found:
+        what = "of tokenizers only tokenizer.bin of some model.bin is"
+    where = f"{printable(str(place))}: {what} beside the source"
+    raise ModelError(f"{where}; expected one; choose with --tokenizer FILE, or none")
