@@ -107,7 +107,7 @@ def test_the_tokenizer_goes_inside_or_where_one_says(place, capsys):
         assert main(["a.bin", "-o", "m.bin", "--overwrite", *options]) == 0
         assert names(place).keys() - there.keys() == {"m.bin"} and {k: names(place)[k] for k in there} == there
     inside = Model("m.bin", verbose=False)
-    assert last(capsys) == "export.py: next: python run.py m.bin -p \"Once upon a time\""
+    assert last(capsys) == 'export.py: next: python run.py m.bin -p "Once upon a time"'
     assert main(["a.bin", "-o", "n.bin", "--tokenizer-out", "n.tok"]) == 0
     assert last(capsys).startswith("export.py: next: python run.py n.bin -z n.tok ")
     assert names(place).keys() - there.keys() == {"m.bin", "n.bin", "n.tok"}
@@ -193,7 +193,10 @@ EARLY = {  # arguments behind the source, words
     "no folder for the tokenizer": (["-o", "m", "--tokenizer-out", "no/t"], "--tokenizer-out no/t: its folder does not exist"),
     "one name for both": (["-o", "m", "--tokenizer-out", "./m"], "--tokenizer-out m: is named twice"),
     "the source": (["-o", "a.bin", "--overwrite"], "-o a.bin: is the source itself"),
-    "the source as the tokenizer": (["-o", "m", "--tokenizer-out", "./a.bin", "--overwrite"], "--tokenizer-out a.bin: is the source"),
+    "the source as the tokenizer": (
+        ["-o", "m", "--tokenizer-out", "./a.bin", "--overwrite"],
+        "--tokenizer-out a.bin: is the source",
+    ),
     "the tokenizer that is read": (["-o", "tok93.bin", "--tokenizer", "tok93.bin", "--overwrite"], "is --tokenizer itself"),
     "the template": (["-o", "old", "--chat-template", "old", "--overwrite"], "-o old: is --chat-template itself"),
     "a part of a split GGUF": (["-o", "part2.gguf", "--overwrite"], "-o part2.gguf: is a GGUF file, as sources are"),
@@ -256,7 +259,9 @@ def test_a_disk_too_small_is_known_before_the_weights_are_read(place, capsys, mo
     monkeypatch.setattr(outputs_room.os, "fstatvfs", lambda fd: disk(9000))
     assert main(["a.bin", "-o", "m.bin", "--tokenizer", "none"]) == 1
     said = last(capsys)
-    assert "No space left on device: it takes" in said and "9,000 are free" in said and "free space or choose another -o" in said
+    assert (
+        "No space left on device: it takes" in said and "9,000 are free" in said and "free space or choose another -o" in said
+    )
     assert sorted(names(place)) == ["a.bin", "fits", "tok93.bin", "whole"]
 
 
@@ -265,7 +270,10 @@ def test_a_tokenizer_that_does_not_fit_is_known_before_the_weights_are_read(plac
     (place / "tok93.bin").unlink()
     assert main([str(tokenizer_file(place / "t94", 94)), "--tokenizer-only", "-o", "larger.bin"]) == 0
     for options, says in (
-        (["--tokenizer", "larger.bin"], "larger.bin: its tokenizer has 94 tokens, the model 93; expected the model's own; choose"),
+        (
+            ["--tokenizer", "larger.bin"],
+            "larger.bin: its tokenizer has 94 tokens, the model 93; expected the model's own; choose",
+        ),
         (["--tokenizer", "t94"], "t94: "),
         (["--tokenizer", "nothing"], "nothing: not found; expected a tokenizer"),
         ([], "no tokenizer is beside the source; expected one; choose with --tokenizer FILE, or none"),

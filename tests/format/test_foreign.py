@@ -66,7 +66,11 @@ def raised(use):
 
 CONVERTED = {"m.gguf", "ckpt.pt", "old.pkl", "model.safetensors", "v1.bin", "config.json"}
 PLACES = {  # place -> (how it is refused, the files that belong there or are judged by themselves, words)
-    "run.py's model": (raised(open_model), {"model.bin"}, lambda name: "export.py" if name in CONVERTED else "give the model.bin"),
+    "run.py's model": (
+        raised(open_model),
+        {"model.bin"},
+        lambda name: "export.py" if name in CONVERTED else "give the model.bin",
+    ),
     "run.py's -z": (
         raised(Tokenizer),
         {"tokenizer.bin"},

@@ -113,13 +113,13 @@ PARTS = (".safetensors", ".pth", ".pt", ".gguf", ".json", ".model")  # of a fold
 
 def refuse_inputs(args, places):
     """ModelError for an output that is an input, a part of one, or the other output. places:
-    [(flag, path)]."""
+    [(flag, path)], the first of -o."""
     inputs = {"the source": args.source, "--tokenizer": args.tokenizer}
     inputs["--chat-template"] = args.chat_template
     for flag, path in places:
         wrong = [name for name, at in inputs.items() if at and same_file(path, Path(at))]
         what = f"is {wrong[0]} itself" if wrong else args.source and part(path, Path(args.source))
-        if not what and len(places) > 1 and same_file(*(path for _, path in places)):
+        if not what and flag != "-o" and same_file(path, places[0][1]):
             what = "is named twice"
         if what:
             found = f"{flag} {printable(str(path))}: {what}"
@@ -128,13 +128,14 @@ def refuse_inputs(args, places):
 
 def part(path, source):
     """How an output looks like a part of a source, or None."""
-    if not same_file(path.parent, source if source.is_dir() else source.parent):
+    whole, there = os.path.isdir(source), os.path.isfile(path)
+    if not same_file(path.parent, source if whole else source.parent):
         return None
-    what, kind = path.is_file() and kind_of_file(first_bytes(path, "a file")) or ("", "")
-    if source.is_dir():
+    what, kind = there and kind_of_file(first_bytes(path, "a file")) or ("", "")
+    if whole:
         if path.suffix in PARTS or path.name.startswith("pytorch_model"):
             return "is named as a part of the source"
-        if path.is_file() and kind not in ("model", "tokenizer"):
+        if there and kind not in ("model", "tokenizer"):
             return "is a part of the source"
     elif kind in SOUND and kind not in ("model", "tokenizer", "cache"):
         return f"is {what}, as sources are"
@@ -145,7 +146,7 @@ def same_file(a, b):
     try:
         return os.path.samefile(a, b)
     except OSError:  # one is not there
-        return a.resolve() == b.resolve()
+        return os.path.realpath(a) == os.path.realpath(b)
 
 
 def there_already(path, flag, named):
@@ -153,7 +154,7 @@ def there_already(path, flag, named):
     advice = f"choose another {flag}, or --overwrite"
     if not named:
         advice = "give one with -o"
-    elif path.resolve() in BUNDLED:  # nobody would get it back
+    elif Path(os.path.realpath(path)) in BUNDLED:  # nobody would get it back
         advice = f"it came with this program; choose another {flag}"
     found = f"{printable(str(path))}: exists already; expected a new name"
     return ModelError(f"{found}; {advice}")
