@@ -43,5 +43,5 @@ lint:
 
 # remove what tests and Python leave behind
 clean:
-	rm -rf .pytest_cache .ruff_cache
+	rm -rf .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

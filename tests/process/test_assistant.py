@@ -127,6 +127,16 @@ def test_what_is_missing_is_named_before_the_download(place, capsys, monkeypatch
     assert line.endswith("which are not installed; pip install gguf tokenizers jinja2 (twofile[export] brings all)")
 
 
+@pytest.mark.parametrize("package", ["numpy", "gguf"])
+def test_on_a_bare_machine_it_names_the_command(package, tmp_path):
+    """As a process, where nothing is installed: one line."""
+    script = f"import sys, runpy; sys.modules[{package!r}] = None; sys.argv = ['assistant.py']\n"
+    script += f"runpy.run_path({str(ROOT / 'tools' / 'assistant.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
+    assert re.search(rf"assistant.py: error: .*{package}.*; pip install", done.stderr) and not list(tmp_path.iterdir())
+
+
 def test_twice_is_once(place, capsys, monkeypatch):
     """What is there and whole stays, and is named; what is there and damaged too, and it says what to do."""
     monkeypatch.setattr(subprocess, "run", lambda *args, **how: pytest.fail("something was run"))
