@@ -14,12 +14,14 @@ from ..settings import first_bytes, read_text
 from ..sources.ggufbytes import gguf_file
 from ..sources.torch import read_torch
 from ..template import add_chat
-from .folder import begin_and_end, folder_hints
+from .beside import is_finished, tokenizer_beside, tokenizer_in_folder
+from .folder import SETTINGS, begin_and_end, folder_hints
 from .gguf import read_gguf_tokenizer
 from .json import read_tokenizer_json
-from .pack import finish_tokenizer
+from .merges import FILES, tokenizer_of_merges
+from .pack import finish_tokenizer, fitted
 from .sentencepiece import read_llama2c_tokenizer, read_sentencepiece
-from .tiktoken import read_tiktoken
+from .tiktoken import read_tekken, read_tiktoken
 
 OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
 # what to do with a sound file in the place of a tokenizer
@@ -30,7 +32,8 @@ NO_VOCABULARY |= dict.fromkeys(("weights", "shard", "pickle"), "give the tokeniz
 def read_tokenizer(source, hints):
     """A tokenizer of any known kind -> the bytes of tokenizer.bin. source: path, or the text of a
     tokenizer.json. hints: n_vocab of the model; bos, eos, stops, add_bos where something else than
-    the tokenizer's file decides them; template, special, prefix_first of a chat."""
+    the tokenizer's file decides them; template, special, prefix_first of a chat; settings and added
+    tokens of a folder."""
     inside = isinstance(source, str)
     name = "tokenizer in the checkpoint" if inside else printable(str(source))
     after = "); expected one of a known kind; is it whole?"
@@ -46,9 +49,9 @@ def read_tokenizer(source, hints):
                 Tokenizer(raw).selftest()
                 return raw
             fields, engine = recognised(raw, hints)
-            if hints.get("template"):
-                once = bool(hints.get("prefix_first"))
-                fields = add_chat(fields, hints["template"], hints["special"], once)
+            once, special = bool(hints.get("prefix_first")), hints.get("special") or {}
+            fields = fitted(fields, hints["n_vocab"])
+            fields = add_chat(fields, hints.get("template"), special, once, hints.get("named"))
             return finish_tokenizer(fields, engine)
     except ModelError as e:
         raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
@@ -57,10 +60,12 @@ def read_tokenizer(source, hints):
 def recognised(raw, hints):
     """The bytes of a tokenizer -> (fields of pack_tokenizer, its engine: texts -> [ids], or
     None)."""
+    if raw[:1] == b"{" and b'"token_bytes"' in raw[: 1 << 16]:
+        return read_tekken(raw)
     if raw[:1] == b"{":
         return read_tokenizer_json(raw.decode("utf-8", "replace"), hints)
     if raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
-        return read_sentencepiece(raw), None
+        return read_sentencepiece(raw, hints), None
     if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
         return read_tiktoken(raw)
     return read_llama2c_tokenizer(raw, hints["n_vocab"]), None
@@ -71,16 +76,14 @@ def lone_tokenizer(path):
     tokenizer.bin."""
     hints = dict.fromkeys(("n_vocab", "bos", "eos"))
     if path.is_dir():
-        names = [n for n in ("tokenizer.json", "tokenizer.model") if (path / n).exists()]
-        if not names:
-            found = "no tokenizer in this folder; expected tokenizer.json or tokenizer.model"
-            raise ModelError(f"{found}; name the file itself")
         hints |= begin_and_end(path) | folder_hints(path)
-        return read_tokenizer(path / names[0], hints)
+        return read_tokenizer(tokenizer_in(path, hints)[0], hints)
     head = first_bytes(path, "a tokenizer, or a folder or GGUF with one")
     if head.startswith(b"PK\x03\x04"):
         return checkpoint_tokenizer(path)
     if not head.startswith(b"GGUF"):
+        if path.parent.joinpath(SETTINGS).exists():
+            hints |= begin_and_end(path.parent) | folder_hints(path.parent)
         return read_tokenizer(path, hints)
     name = printable(str(path))
     after = "); expected a GGUF with a vocabulary"
@@ -115,7 +118,7 @@ def find_tokenizer(args, source):
 def given_template(args):
     """The text of --chat-template."""
     path, wants = args.chat_template, "a chat template in Jinja"
-    if args.tokenizer and first_bytes(args.tokenizer, "a tokenizer").startswith(TOKENIZER_MAGIC):
+    if args.tokenizer and is_finished(args.tokenizer):
         found = f"--tokenizer {printable(args.tokenizer)}: is a finished tokenizer.bin"
         wants = "expected what it was made of where --chat-template is to go into it"
         raise ModelError(f"{found}; {wants}; give that")
@@ -152,31 +155,22 @@ def source_tokenizer(args, source, template):
         chat = {"tokenizer.chat_template": template} if template else {}
         name = printable(args.source)
         with worded(f"{name}: its tokenizer is damaged (", ")"), named(name):
-            return read_gguf_tokenizer(source.gguf | chat)
+            return read_gguf_tokenizer(source.gguf | chat, source.config.vocab_size)
     if source.tokenizer_json is not None:
         return read_tokenizer(source.tokenizer_json, hints)
     if args.random:
         return None
-    path = tokenizer_beside(Path(args.source), source.folder)
-    say(f"tokenizer: {path.name}")
-    return read_tokenizer(path, hints)
+    if source.folder:
+        found, name = tokenizer_in(source.folder, hints)
+    else:
+        found = tokenizer_beside(Path(args.source))
+        name = found.name
+    say(f"tokenizer: {name}")
+    return read_tokenizer(found, hints)
 
 
-def tokenizer_beside(source, folder):
-    """The one tokenizer that lies in a folder, or beside a file; ModelError for none or many. A
-    finished tokenizer.bin is that of some model.bin: nobody knows whether it is this one's."""
-    place = folder or source.parent
-    names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
-    there = [place / n for n in names if (place / n).is_file()]
-    finished = [p for p in there if first_bytes(p, "a tokenizer").startswith(TOKENIZER_MAGIC)]
-    found = [p for p in there if p not in finished]
-    if folder:
-        found = found[:1]
-    found = found or ([] if folder else sorted(set(place.glob("tok*.bin")) - set(finished)))
-    if len(found) == 1:
-        return found[0]
-    what = f"{', '.join(p.name for p in found)} are" if found else "no tokenizer is"
-    if finished and not found:
-        what = "of tokenizers only tokenizer.bin of some model.bin is"
-    where = f"{printable(str(place))}: {what} beside the source"
-    raise ModelError(f"{where}; expected one; choose with --tokenizer FILE, or none")
+def tokenizer_in(folder, hints):
+    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files;
+    what it is called."""
+    path = tokenizer_in_folder(folder)
+    return (path, path.name) if path else (tokenizer_of_merges(folder, hints), " and ".join(FILES))

@@ -10,11 +10,11 @@ from ...tokenizer.file import MOST_BYTES
 from ..arrays import mapped
 from ..damage import reading
 from ..say import lack
-from ..settings import first_bytes
+from ..settings import first_bytes, read_json_if
 from ..sources.ggufbytes import GgufBytes, gguf_description
 from ..sources.torch import load_torch
-from .any import tokenizer_beside
-from .folder import find_template
+from .beside import tokenizer_beside, tokenizer_in_folder
+from .folder import SETTINGS, find_template
 
 EXTRA = ("gguf", "tokenizers", "tiktoken", "jinja2")  # of pyproject.toml's extra "export"
 
@@ -44,9 +44,11 @@ def of_source(path, args):
     """What a source calls for; what its own tokenizer does too, if that is asked for."""
     own = args.tokenizer is None
     if path.is_dir():
-        found = of_tokenizer(tokenizer_beside(path, path)) if own else set()
-        template = args.tokenizer != "none" and find_template(path)[0]
-        return found | ({"jinja2"} if template else set())
+        template = (
+            args.tokenizer != "none" and find_template(path, read_json_if(path / SETTINGS))[0]
+        )
+        found, at = {"jinja2"} if template else set(), own and tokenizer_in_folder(path)
+        return found | (of_tokenizer(at) if at else {"tokenizers"} if own else set())
     head = first_bytes(path, "a source")
     if head.startswith(b"GGUF"):
         return of_gguf(path, own)
@@ -55,11 +57,11 @@ def of_source(path, args):
             value = load_torch(path)
             text, template = value.get("tokenizer"), value.get("chat_template")
         if text is None or not own:
-            return of_tokenizer(tokenizer_beside(path, None)) if own else set()
+            return of_tokenizer(tokenizer_beside(path)) if own else set()
         return of_json(text.encode()) | ({"jinja2"} if template else set())
     if not own:
         return set()
-    return of_tokenizer(path if args.tokenizer_only else tokenizer_beside(path, None))
+    return of_tokenizer(path if args.tokenizer_only else tokenizer_beside(path))
 
 
 def of_gguf(path, own):
@@ -77,11 +79,11 @@ def of_gguf(path, own):
 def of_tokenizer(path):
     """What the file of a tokenizer calls for."""
     raw = read_small(path, "a tokenizer", MOST_BYTES)
-    if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
+    if raw[:64].split(b"\n")[0].strip().endswith(b" 0") or b'"token_bytes"' in raw[: 1 << 16]:
         return {"tiktoken"}
     return of_json(raw) if raw[:1] == b"{" else set()
 
 
 def of_json(raw):
-    """What a tokenizer.json calls for: where texts are cut by patterns, who knows them."""
-    return {"tokenizers"} if b'"ByteLevel"' in raw else set()
+    """What a tokenizer.json calls for: bytes and form C have its own library as their reference."""
+    return {"tokenizers"} if b'"ByteLevel"' in raw or b'"NFC"' in raw else set()
