@@ -132,7 +132,10 @@ def test_a_finished_tokenizer_beside_a_source_is_somebody_elses(place, capsys):
     (place / "done.bin").replace(place / "tokenizer.bin")
     assert main(["a.bin", "-o", "n.bin"]) == 1
     said = last(capsys)
-    assert "tokenizer.bin of some model.bin" in said and "choose with --tokenizer FILE, or none" in said
+    assert (
+        "no tokenizer but tokenizer.bin, of some model.bin, is beside the source" in said
+        and "choose with --tokenizer FILE, or none" in said
+    )
     assert main(["a.bin", "-o", "n.bin", "--tokenizer", "tokenizer.bin"]) == 0
     assert Model("n.bin", verbose=False).tokenizer.n_vocab == 93
 
