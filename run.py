@@ -10,6 +10,7 @@ the ground
 what stands in a file
     format/fields        The numbers of the config, each once: name, place, range, meaning.
     format/config        A model's numbers in memory, part by part; a part that it lacks is None.
+    format/foreign       What people pass by mistake, told by its first bytes.
     format/types         How the elements of a tensor stand in the file: bits, and what scales them.
     format/table         The header page and the table of tensors: read, refuse.
 
@@ -185,6 +186,9 @@ def say(text):
 # twofile/files.py
 # Files: opened with care, written whole or not at all.
 
+EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
+
+
 def open_regular(path, what):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
     what it should be is for messages. Raises ModelError."""
@@ -192,7 +196,7 @@ def open_regular(path, what):
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        make = ", or make one with export.py" if ".bin" in what else ""
+        make = ", or make one with export.py" if what in EXPORTED else ""
         raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError) as e:
         raise ModelError(
@@ -201,7 +205,9 @@ def open_regular(path, what):
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
-        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
+        found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
+        make = ", or make one of it with export.py" if found != "not" and what in EXPORTED else ""
+        raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
 
 
@@ -540,6 +546,79 @@ def unpack_config(raw):
 
 
 # -----------------------------------------------------------------------------
+# twofile/format/foreign.py
+# What people pass by mistake, told by its first bytes.
+
+# sound files, which may only stand in the wrong place
+SOUND = "model tokenizer cache weights shard pickle pieces settings".split()
+COPY, UNPACK = "copy it again, in binary mode", "unpack it first"
+FETCH = "download it again, the file itself"
+
+
+class Foreign(NamedTuple):
+    """A file that begins so. todo: what to do with it wherever it stands, or one of SOUND."""
+
+    begins: bytes
+    what: str
+    todo: str
+
+
+FOREIGN = [
+    Foreign(b"\x89LMB\r\n\x1a\n", "a model.bin", "model"),
+    Foreign(b"\x89LMT\r\n\x1a\n", "a tokenizer.bin", "tokenizer"),
+    Foreign(b"\x89LMK\r\n\x1a\n", "a prompt cache", "cache"),
+    Foreign(b"\x89LMB", "a model.bin that was transferred in text mode", COPY),
+    Foreign(b"\x89LMT", "a tokenizer.bin that was transferred in text mode", COPY),
+    Foreign(b"\xc2\x89LM", "a file of ours that was transferred in text mode", COPY),
+    Foreign(b"\xef\xbf\xbdLM", "a file of ours that was transferred in text mode", COPY),
+    Foreign(b"GGUF", "a GGUF file", "weights"),
+    Foreign(b"PK\x03\x04", "a zip archive or a torch checkpoint", "weights"),
+    Foreign(b"24ka", "a llama2.c checkpoint", "weights"),
+    Foreign(b"\x89HDF", "an HDF5 file", "save the model as safetensors first"),
+    Foreign(b"MZqFpD", "a llamafile", "give the GGUF that is inside of it"),
+    Foreign(b"\x1f\x8b", "a gzip archive", UNPACK),
+    Foreign(b"\xfd7zXZ", "an xz archive", UNPACK),
+    Foreign(b"BZh9", "a bzip2 archive", UNPACK),
+    Foreign(b"\x28\xb5\x2f\xfd", "a zstd archive", UNPACK),
+    Foreign(b"7z\xbc\xaf", "a 7z archive", UNPACK),
+    Foreign(b"version https://git-", "a git-lfs pointer", "fetch what it points to: git lfs pull"),
+    Foreign(b"<!DOCTYPE", "a web page", FETCH),
+    Foreign(b"<!doctype", "a web page", FETCH),
+    Foreign(b"<html", "a web page", FETCH),
+    Foreign(b"Entry not found", "a hub's message that it has no such file", FETCH),
+    Foreign(b"Repository not found", "a hub's message that it has no such folder", FETCH),
+    Foreign(b"Invalid username", "a hub's message that one must log in", FETCH),
+    Foreign(b"Access to model", "a hub's message that one must ask for access", FETCH),
+]
+
+
+def kind_of_file(head):
+    """-> (what a file with these first bytes is, todo as of Foreign); None if nobody knows."""
+    for row in FOREIGN:
+        if head.startswith(row.begins):
+            return row.what, row.todo
+    # no size of a llama2.c checkpoint, of which the third byte is zero, is a protocol of pickles
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and any(head[2:3]):
+        return "a bare pickle", "pickle"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
+        return "a safetensors file", "shard"
+    if head[:1] == b"\n" and b"\x0a\x05<unk>" in head[:64]:
+        return "a SentencePiece model", "pieces"
+    return ("JSON", "settings") if re.match(rb'\s*\{\s*["}]', head) else None
+
+
+def refuse_foreign(head, wants, todo, where=""):
+    """ModelError if head, the first bytes of a file, are known to be of something else than what is
+    wanted. todo: {one of SOUND: what to do with it here}; what is not in it is welcome. where: what
+    the message begins with."""
+    what, advice = kind_of_file(head) or ("", "")
+    if advice in SOUND:
+        advice = todo.get(advice)
+    if advice:
+        raise ModelError(f"{where}this is {what}; expected {wants}; {advice}")
+
+
+# -----------------------------------------------------------------------------
 # twofile/format/types.py
 # How the elements of a tensor stand in the file: bits, and what scales them.
 
@@ -621,17 +700,16 @@ PAGE, RECORD = 4096, 192
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's name
-FOREIGN = [  # what people pass by mistake, by its first bytes
-    (b"GGUF", "a GGUF file"),
-    (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"version https://git-lfs", "a git-lfs pointer, not the file it points to (git lfs pull)"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-    (b"24ka", "a llama2.c checkpoint"),
-    (b"\x89LMT", "a tokenizer.bin"),
-    (b"\x89LMB", "a model.bin that was transferred in text mode"),
-]
+USE_EXPORT = "convert the model with export.py"
+NO_MODEL = {  # what to do with a sound file in the place of a model.bin
+    "tokenizer": "give the model.bin that goes with it",
+    "cache": "give the model.bin, and this with --prompt-cache",
+    "pieces": "give the model.bin; export.py puts the tokenizer into it",
+    "settings": "convert the folder that holds it with export.py",
+    "shard": "convert the folder that holds it with export.py",
+    "pickle": USE_EXPORT,
+    "weights": USE_EXPORT,
+}
 
 
 class Tensor(NamedTuple):
@@ -685,14 +763,7 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    for magic, what in FOREIGN:
-        if head.startswith(magic):
-            wants = "expected a model.bin; convert the model with export.py"
-            raise ModelError(f"this is {what}; {wants}")
-    small = struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
-    if head[8:16] and small and head[8:9] == b"{":
-        found = "this is a safetensors file; expected a model.bin"
-        raise ModelError(f"{found}; convert its folder with export.py")
+    refuse_foreign(head, "a model.bin", NO_MODEL)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
@@ -5399,16 +5470,17 @@ LIMITS = {
     "more": (4, 1 << 20),
 }
 
+# what to do with a sound file in the place of a tokenizer.bin
+NO_TOKENIZER = dict.fromkeys(SOUND, "make one with export.py --tokenizer-only")
+NO_TOKENIZER["model"] = "name none where the model has its own inside, or what was exported with it"
+
 
 def check_tokenizer_header(raw):
     """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
     checksum."""
     if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        refuse_foreign(raw[:64], "a tokenizer.bin", NO_TOKENIZER)
+        found = f"starts with {raw[:8]!r}" if raw else "empty"
         raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
@@ -7662,12 +7734,20 @@ def read_text(path):
         fd, _ = open_regular(path, "a text file")
         with os.fdopen(fd, "rb") as f:
             raw = f.read(TEXT_MAX + 1)
+    refuse_binary(raw, path, "a text")
     if len(raw) > TEXT_MAX:
         name = "standard input" if path == "-" else printable(path)
         raise ModelError(
             f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
         )
     return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def refuse_binary(raw, path, wants):
+    """ModelError for the beginning of a known file that is none of text."""
+    if b"\0" in raw[:4096]:
+        where = "standard input: " if path == "-" else f"{printable(path)}: "
+        refuse_foreign(raw[:4096], wants, dict.fromkeys(SOUND, "give a file of text"), where)
 
 
 def as_text(raw, what):
@@ -8297,11 +8377,14 @@ def batch(model, args):
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
     model.fit(args.parallel)
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
+    if source != "-":
+        refuse_binary(os.read(fd, 4096), source, "JSON lines")
+        os.lseek(fd, 0, os.SEEK_SET)
     out, done = open_output(output, args[RESUME])
     if out is None:
         model.notice(f"{printable(output)}: is there already; nothing to do")
         return 0
-    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
     lines, began = queue.Queue(32), time.perf_counter()
     total = count_lines(fd, shard) if source != "-" else None
     threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()

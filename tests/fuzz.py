@@ -25,7 +25,6 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
@@ -44,6 +43,7 @@ from helpers.vocabularies import AWKWARD_TEXTS, byte_bpe, spm  # noqa: E402
 from twofile.compiler.code import Code  # noqa: E402
 from twofile.errors import ModelError, printable  # noqa: E402
 from twofile.export.convert import export  # noqa: E402
+from twofile.export.main import parser  # noqa: E402
 from twofile.export.template import ROLES, pack_chat  # noqa: E402
 from twofile.export.tokenizers.any import read_tokenizer  # noqa: E402
 from twofile.export.tokenizers.splits import byte_alphabet, class_runs  # noqa: E402
@@ -347,9 +347,9 @@ class Export(Target):
         self.export(self.write(self.NAME, raw), tokenizer)
 
     def export(self, source, tokenizer="none"):
-        args = dict(source=str(source), output=str(self.folder / "out.bin"), type="q8_0", tokenizer=tokenizer, overwrite=True)
-        args |= dict(random=None, allow_pickle=True, embed_tokenizer=tokenizer != "none", verbose=False, chat_template=None)
-        export(SimpleNamespace(**args))
+        flags = ["-o", self.folder / "out.bin", "--type", "q8_0", "--overwrite", "--allow-pickle"]
+        flags += ["--tokenizer", tokenizer] if tokenizer else []
+        export(parser().parse_args([str(source), *map(str, flags)]))
         open_model(self.folder / "out.bin")
 
 

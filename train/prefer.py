@@ -111,7 +111,7 @@ def main():
     progress, chosen = Progress(out, ("step", "seconds", "loss", "share_moved_right")), out / "pairs.json"
     if rank == 0 and not chosen.exists():
         exported = out / "chat.bin"
-        command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--embed-tokenizer", "--overwrite"]
+        command = [sys.executable, ROOT / "export.py", a.chat, "-o", exported, "--overwrite"]
         subprocess.run(list(map(str, command)), check=True)
         asked = requests(a.requests, a.seed)
         told = answers(str(exported), asked, a.each, a.seed, 60 if a.smoke else 400)

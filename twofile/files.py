@@ -6,6 +6,8 @@ import stat
 
 from .errors import ModelError, printable
 
+EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
+
 
 def open_regular(path, what):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
@@ -14,7 +16,7 @@ def open_regular(path, what):
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        make = ", or make one with export.py" if ".bin" in what else ""
+        make = ", or make one with export.py" if what in EXPORTED else ""
         raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError) as e:
         raise ModelError(
@@ -23,7 +25,9 @@ def open_regular(path, what):
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
-        raise ModelError(f"{name}: not a regular file; expected {what}; give the file itself")
+        found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
+        make = ", or make one of it with export.py" if found != "not" and what in EXPORTED else ""
+        raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
 
 

@@ -175,16 +175,15 @@ def long_list(size):
 COST = """
 import json, os, resource, sys, time
 from pathlib import Path
-from types import SimpleNamespace
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from twofile import ModelError, Tokenizer, open_model
 from twofile.export.convert import export
+from twofile.export.main import parser
 from twofile.export.tokenizers.any import lone_tokenizer
 from helpers.rooms import replace
-args = dict(output=sys.argv[2] + ".out", type=None, tokenizer="none", overwrite=False, random=None, allow_pickle=True)
-args |= dict(embed_tokenizer=False, verbose=False, chat_template=None)
+flags = ["-o", sys.argv[2] + ".out", "--tokenizer", "none", "--allow-pickle"]
 ways = {
-    "run": open_model, "tokenizer": Tokenizer, "export": lambda p: export(SimpleNamespace(source=p, **args)),
+    "run": open_model, "tokenizer": Tokenizer, "export": lambda p: export(parser().parse_args([p, *flags])),
     "tokenizer.model": lambda p: lone_tokenizer(Path(p)),
 }
 replace("say", lambda text: None)

@@ -37,12 +37,15 @@ def test_our_trainers_checkpoint(tmp_path):
     )
     extra = {"tokenizer": t.to_str(), "note": "made by a test"}
     source = torch_file(tmp_path / "ckpt.pt", weights(shape, tied=True), args, extra)
-    for options in ([], ["--embed-tokenizer"]):
+    for options in ([], ["--tokenizer-out", str(tmp_path / "tokenizer.bin")]):
         assert main([str(source), "-o", str(tmp_path / "model.bin"), "--overwrite", *options]) == 0
+        assert (tmp_path / "tokenizer.bin").exists() == bool(options)
         m = Model(tmp_path / "model.bin", verbose=False)
         assert m.tokenize("the fox")[0] == 0 and m.detokenize(m.tokenize("the fox")) == "the fox" and m.tokenizer.stops == {0}
         assert "made by a test" in m.file.note
-        (tmp_path / "tokenizer.bin").unlink(missing_ok=True)
+    alone = tmp_path / "alone.bin"
+    assert main([str(source), "--tokenizer-only", "-o", str(alone)]) == 0
+    assert alone.read_bytes() == (tmp_path / "tokenizer.bin").read_bytes()
 
 
 def test_pretrain_smoke(tmp_path):
@@ -64,7 +67,7 @@ def test_pretrain_smoke(tmp_path):
     ):
         done = subprocess.run([sys.executable, ROOT / "train" / program, "--smoke", *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin"), "--embed-tokenizer"]) == 0
+    assert main([str(preferred / "ckpt.pt"), "-o", str(preferred / "model.bin")]) == 0
     model = Model(preferred / "model.bin", verbose=False)
     ids = model.encode_chat([{"role": "user", "content": "Tell me a story."}])
     assert [model.tokenizer.name(i) for i in (ids[0], ids[1], ids[-1])] == ["<|endoftext|>", "<|user|>", "<|assistant|>"]

@@ -15,10 +15,27 @@ from ..front.mode import Parser
 from .convert import export, export_tokenizer
 from .sources.random import SHAPES
 
-EXAMPLES = """\
+MORE = """\
+sources, recognised by looking at them:
+  FOLDER/           Hugging Face: config.json, model.safetensors or its parts, the
+                    tokenizer's files; pytorch_model.bin with --allow-pickle
+  NAME.gguf         a GGUF, with its tokenizer and chat template; of a split one
+                    (NAME-00001-of-00003.gguf) any part
+  NAME.bin, NAME.pt llama2.c's checkpoints, version 0, 1 and 2
+  FOLDER/           Meta's: params.json, consolidated.*.pth, with --allow-pickle
+  ckpt.pt           of train/pretrain.py, with its tokenizer
+  --random SHAPE    random weights
+
+tokenizers, in or beside the source, or FILE of --tokenizer:
+  tokenizer.json, vocab.json with merges.txt, tokenizer.model (SentencePiece,
+  tiktoken), *.tiktoken, tekken.json, llama2.c's tokenizer.bin, a tokenizer.bin
+
+Some need more packages, and it says which: pip install "twofile[export]" has all.
+
 examples:
-  python export.py stories15M.bin --tokenizer tokenizer.model
-  python export.py TinyLlama-1.1B/ -o tiny.bin --type q4_0 --embed-tokenizer
+  python export.py TinyLlama-1.1B/ -o tiny.bin --type q4_0
+  python export.py Qwen3-0.6B-Q8_0.gguf -o qwen.bin
+  python export.py stories15M.bin -o stories.bin --tokenizer tokenizer.model
   python export.py --random 1.1B -o random.bin
 """
 
@@ -27,27 +44,30 @@ def parser():
     """The flags."""
     ap = Parser(
         prog="export.py",
-        description="Turn a trained model into model.bin and tokenizer.bin, which run.py runs.",
-        epilog=EXAMPLES,
+        description="Turn a trained model into model.bin, the one file that run.py runs.",
+        epilog=MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = ap.add_argument
-    what = "llama2.c .bin or .pt, our trainer's ckpt.pt, or a Hugging Face folder"
-    add("source", nargs="?", help=what)
-    add("-o", "--output", metavar="FILE", help="default model.bin")
+    add("source", nargs="?", help="a file or folder, as listed below")
+    what = "default model.bin; with --tokenizer-only tokenizer.bin"
+    add("-o", "--output", metavar="FILE", help=what)
     types = [t.name for t in MATRIX_TYPES]
     add("--type", choices=types, help="of the matrices (default q8_0; of a GGUF, what it holds)")
     what = "or none; default: what lies in or beside the source"
     add("--tokenizer", metavar="FILE", help=what)
-    what = "write just tokenizer.bin, from any source or tokenizer file"
+    what = "write the tokenizer there, and not into the model file"
+    add("--tokenizer-out", metavar="FILE", help=what)
+    what = "write just the tokenizer, of any source or tokenizer's file"
     add("--tokenizer-only", action="store_true", help=what)
     add("--chat-template", metavar="FILE", help="Jinja; default: the source's")
-    what = "put the tokenizer into the model file"
-    add("--embed-tokenizer", action="store_true", help=what)
+    # what is done anyway; once it was not
+    add("--embed-tokenizer", action="store_true", help=argparse.SUPPRESS)
     what = "read pytorch_model.bin and .pth (without running their code)"
     add("--allow-pickle", action="store_true", help=what)
-    add("--overwrite", action="store_true", help="replace an existing output")
+    what = "replace the files that -o and --tokenizer-out name"
+    add("--overwrite", action="store_true", help=what)
     what = "random weights of a Llama shape instead of a source, to measure speed"
     add("--random", choices=SHAPES, help=what)
     add("--seed", type=int, default=0, help="of --random (default 0)")
@@ -55,23 +75,41 @@ def parser():
     return ap
 
 
+def together(args):
+    """What is wrong with flags that were given together, or None."""
+    if bool(args.source) == bool(args.random):
+        return "give one source: a checkpoint, a folder, or --random SHAPE"
+    none = args.tokenizer == "none" or (args.random and not args.tokenizer)
+    without = "--tokenizer none" if args.tokenizer == "none" else "--random"
+    if args.tokenizer_only:
+        if args.random:
+            return "--random has no tokenizer; give a source with --tokenizer-only"
+        for flag in ("tokenizer", "tokenizer_out", "type"):
+            if getattr(args, flag) is not None:
+                name = f"--{flag.replace('_', '-')}"
+                return f"{name} goes with a whole export; leave it out, or --tokenizer-only"
+        if args.chat_template:
+            return "--chat-template goes into a whole export; leave out --tokenizer-only"
+    elif none and args.tokenizer_out is not None:
+        return f"--tokenizer-out: there is no tokenizer with {without}; leave one of them out"
+    elif none and args.embed_tokenizer:
+        return f"--embed-tokenizer: there is no tokenizer with {without}; leave one of them out"
+    elif none and args.chat_template:
+        return f"--chat-template: there is no tokenizer with {without}; leave one of them out"
+    if args.embed_tokenizer and args.tokenizer_out is not None:
+        return "--embed-tokenizer puts it inside, --tokenizer-out beside; leave one of them out"
+    return None
+
+
 def main(argv=None):
     """Run the command line; -> exit code."""
     ap = parser()
     args = ap.parse_args(argv)
     np.seterr(all="ignore")  # what is not finite is refused in words
-    if bool(args.source) == bool(args.random):
-        ap.error("give one source: a checkpoint, a folder, or --random SHAPE")
-    if args.tokenizer_only and args.random:
-        ap.error("--random has no tokenizer; give a source with --tokenizer-only")
-    if args.tokenizer_only and args.chat_template:
-        ap.error("--chat-template goes into a whole export; leave out --tokenizer-only")
+    if wrong := together(args):
+        ap.error(wrong)
     try:
-        if args.tokenizer_only:
-            export_tokenizer(args)
-        else:
-            args.output = args.output or "model.bin"
-            export(args)
+        (export_tokenizer if args.tokenizer_only else export)(args)
     except ModelError as e:
         return failed(f"error: {e}")
     except MemoryError:

@@ -1,9 +1,12 @@
 """What the exporter says, and what it asks for."""
 
+import re
 import sys
 import time
+from contextlib import contextmanager
 
-from ..errors import ModelError
+from ..errors import ModelError, printable
+from .damage import Tripped
 
 
 def say(text):
@@ -12,12 +15,54 @@ def say(text):
 
 def need(package):
     """Import an optional package, or say in a line how to get it."""
+    name = package.split(".")[0]
     try:
         return __import__(package, fromlist=["x"])
-    except ImportError:
-        name = package.split(".")[0]
-        found = f"this source needs the Python package {name}, not installed"
-        raise ModelError(f"{found}; pip install {name}") from None
+    except ModuleNotFoundError as e:
+        if e.name == name:
+            raise lack([name]) from None
+        broken = e
+    except ImportError as e:
+        broken = e
+    found = f"the Python package {name} cannot be imported ({printable(str(broken))[:120]})"
+    raise ModelError(f"{found}; expected it whole; pip install -U {name}")
+
+
+def lack(names):
+    """ModelError of packages that are not installed."""
+    found = f"the Python package{'s' * (len(names) > 1)} {' and '.join(names)}"
+    are = "which are not" if len(names) > 1 else "which is not"
+    advice = f"pip install {' '.join(names)} (twofile[export] brings all)"
+    return ModelError(f"this source needs {found}, {are} installed; {advice}")
+
+
+AGAIN = re.compile(  # what run.py's own checks advise
+    r"; (?:(?:copy|download) (?:it )?or )?export (?:it |the file )?again"
+    r"(?: with this export\.py| or use a newer run\.py)?"
+)
+
+
+@contextmanager
+def advising(advice):
+    """Around run.py's checks of what is not written yet: to export it again is no advice."""
+    try:
+        yield
+    except Tripped:
+        raise
+    except ModelError as e:
+        text = str(e).replace("tokenizer in model.bin: ", "")
+        raise ModelError(AGAIN.sub(f"; {advice}", text)) from None
+
+
+@contextmanager
+def named(name):
+    """Around what does not know of which file it speaks."""
+    try:
+        yield
+    except Tripped:
+        raise
+    except ModelError as e:
+        raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
 
 
 class Progress:

@@ -1,9 +1,10 @@
 """Small files of settings, read carefully."""
 
 import json
+import os
 
 from ..errors import ModelError, printable
-from ..files import read_small
+from ..files import open_regular, read_small
 
 # bytes of a configuration, index or header; of a tokenizer 64 MiB (MOST_BYTES)
 MOST_JSON = 10 << 20
@@ -32,6 +33,12 @@ def read_json(path):
 def read_json_if(path):
     """A dict, {} if there is no such file."""
     return read_json(path) if path.exists() else {}
+
+
+def first_bytes(path, what):
+    """What a regular file begins with; what it should be is for messages."""
+    with os.fdopen(open_regular(path, what)[0], "rb") as f:
+        return f.read(4096)
 
 
 def read_text(path, what):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelError, printable
+from .foreign import refuse_foreign
 from .types import TYPES, Type, padded
 
 MAGIC = b"\x89LMB\r\n\x1a\n"
@@ -15,17 +16,16 @@ PAGE, RECORD = 4096, 192
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's name
-FOREIGN = [  # what people pass by mistake, by its first bytes
-    (b"GGUF", "a GGUF file"),
-    (b"PK\x03\x04", "a zip archive or a torch checkpoint"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"version https://git-lfs", "a git-lfs pointer, not the file it points to (git lfs pull)"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-    (b"24ka", "a llama2.c checkpoint"),
-    (b"\x89LMT", "a tokenizer.bin"),
-    (b"\x89LMB", "a model.bin that was transferred in text mode"),
-]
+USE_EXPORT = "convert the model with export.py"
+NO_MODEL = {  # what to do with a sound file in the place of a model.bin
+    "tokenizer": "give the model.bin that goes with it",
+    "cache": "give the model.bin, and this with --prompt-cache",
+    "pieces": "give the model.bin; export.py puts the tokenizer into it",
+    "settings": "convert the folder that holds it with export.py",
+    "shard": "convert the folder that holds it with export.py",
+    "pickle": USE_EXPORT,
+    "weights": USE_EXPORT,
+}
 
 
 class Tensor(NamedTuple):
@@ -79,14 +79,7 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    for magic, what in FOREIGN:
-        if head.startswith(magic):
-            wants = "expected a model.bin; convert the model with export.py"
-            raise ModelError(f"this is {what}; {wants}")
-    small = struct.unpack("<Q", head[:8].ljust(8, b"\0"))[0] < 1 << 27
-    if head[8:16] and small and head[8:9] == b"{":
-        found = "this is a safetensors file; expected a model.bin"
-        raise ModelError(f"{found}; convert its folder with export.py")
+    refuse_foreign(head, "a model.bin", NO_MODEL)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 

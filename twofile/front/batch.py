@@ -12,7 +12,7 @@ from ..program.operands import WANTED_MAX
 from .common import MANY
 from .mode import Flag, Mode
 from .requests import count_lines, parse_shard, read_lines, read_request
-from .text import dump
+from .text import dump, refuse_binary
 
 BATCH = Flag(
     "--batch",
@@ -153,11 +153,14 @@ def batch(model, args):
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
     model.fit(args.parallel)
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
+    if source != "-":
+        refuse_binary(os.read(fd, 4096), source, "JSON lines")
+        os.lseek(fd, 0, os.SEEK_SET)
     out, done = open_output(output, args[RESUME])
     if out is None:
         model.notice(f"{printable(output)}: is there already; nothing to do")
         return 0
-    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
     lines, began = queue.Queue(32), time.perf_counter()
     total = count_lines(fd, shard) if source != "-" else None
     threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()

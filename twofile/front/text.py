@@ -7,6 +7,7 @@ from collections import Counter
 
 from ..errors import ModelError, printable, say
 from ..files import open_regular
+from ..format.foreign import SOUND, refuse_foreign
 
 UNSEEN = re.compile(
     "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
@@ -39,12 +40,20 @@ def read_text(path):
         fd, _ = open_regular(path, "a text file")
         with os.fdopen(fd, "rb") as f:
             raw = f.read(TEXT_MAX + 1)
+    refuse_binary(raw, path, "a text")
     if len(raw) > TEXT_MAX:
         name = "standard input" if path == "-" else printable(path)
         raise ModelError(
             f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
         )
     return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
+
+
+def refuse_binary(raw, path, wants):
+    """ModelError for the beginning of a known file that is none of text."""
+    if b"\0" in raw[:4096]:
+        where = "standard input: " if path == "-" else f"{printable(path)}: "
+        refuse_foreign(raw[:4096], wants, dict.fromkeys(SOUND, "give a file of text"), where)
 
 
 def as_text(raw, what):

@@ -6,7 +6,8 @@ import struct
 
 from ..errors import ModelError
 from ..format.fields import NONE
-from ..format.table import ENDIAN, FOREIGN, VERSION
+from ..format.foreign import SOUND, refuse_foreign
+from ..format.table import ENDIAN, VERSION
 from ..format.types import padded
 
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
@@ -52,16 +53,17 @@ LIMITS = {
     "more": (4, 1 << 20),
 }
 
+# what to do with a sound file in the place of a tokenizer.bin
+NO_TOKENIZER = dict.fromkeys(SOUND, "make one with export.py --tokenizer-only")
+NO_TOKENIZER["model"] = "name none where the model has its own inside, or what was exported with it"
+
 
 def check_tokenizer_header(raw):
     """Raises ModelError unless raw begins as a tokenizer.bin does, is whole, and has its
     checksum."""
     if raw[:8] != TOKENIZER_MAGIC:
-        known = next(
-            (what for magic, what in FOREIGN if raw.startswith(magic) and "tokenizer" not in what),
-            None,
-        )
-        found = f"this is {known}" if known else f"starts with {raw[:8]!r}" if raw else "empty"
+        refuse_foreign(raw[:64], "a tokenizer.bin", NO_TOKENIZER)
+        found = f"starts with {raw[:8]!r}" if raw else "empty"
         raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")

@@ -5,7 +5,7 @@ import re
 
 from ...errors import ModelError, printable
 from ...files import open_regular
-from ...format.table import FOREIGN
+from ...format.foreign import refuse_foreign
 from .gguf import read_gguf
 from .huggingface import read_folder
 from .llama2c import read_llama2c_bin
@@ -13,7 +13,16 @@ from .torch import read_torch
 
 # one that is cut at some byte, which only joining mends
 PIECE = re.compile(r"(?s).*\.gguf[.-](part\d+of\d+|split-?[a-z0-9]+|[a-z]{2}|0\d+)")
-OURS = (b"24ka", b"PK\x03\x04")  # what a model.bin is not, but a source may be
+WANTS = "a trained model: a Hugging Face folder, a GGUF, llama2.c's .bin or .pt"
+INSTEAD = {  # what to do with a sound file that is no source
+    "model": "run.py runs it as it is; to change it, give what it was made of",
+    "tokenizer": "give the model, and this with --tokenizer",
+    "pieces": "give the model, and this with --tokenizer, or --tokenizer-only for it alone",
+    "cache": "give the model",
+    "settings": "give the folder that holds it; or, of a tokenizer, --tokenizer-only",
+    "shard": "give the folder that holds it and its config.json",
+    "pickle": "convert it first, to safetensors",
+}
 
 
 def read_source(path, allow_pickle=False):
@@ -31,15 +40,7 @@ def read_source(path, allow_pickle=False):
         return read_gguf(path)
     if head.startswith(b"PK\x03\x04"):
         return read_torch(path)
-    known = [what for magic, what in FOREIGN if head.startswith(magic) and magic not in OURS]
-    if known or head.startswith(b"\x80"):
-        what = known[0] if known else "a bare pickle"
-        wants = "expected a llama2.c .bin or .pt, or a Hugging Face folder"
-        raise ModelError(f"this is {what}; {wants}; convert it first")
-    if head[8:9] == b"{":
-        found = "this is a safetensors file"
-        raise ModelError(f"{found}; give the folder that holds it and its config.json")
+    refuse_foreign(head, WANTS, INSTEAD)
     if size < 256:
-        wants = "a llama2.c checkpoint, a torch checkpoint or a Hugging Face folder"
-        raise ModelError(f"{size} bytes; expected {wants}")
+        raise ModelError(f"{size} bytes; expected {WANTS}; is it whole?")
     return read_llama2c_bin(path, head)

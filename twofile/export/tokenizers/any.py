@@ -1,18 +1,20 @@
 """Which tokenizer belongs to a source, and which reader it asks for."""
 
-import os
 from pathlib import Path
 
 from ...errors import ModelError, printable
-from ...files import open_regular, read_small
+from ...files import read_small
 from ...format.fields import NONE
+from ...format.foreign import SOUND, refuse_foreign
 from ...tokenizer.file import MOST_BYTES, TOKENIZER_MAGIC
 from ...tokenizer.tokenizer import Tokenizer
 from ..damage import reading, worded
-from ..say import say
-from ..settings import read_text
+from ..say import named, say
+from ..settings import first_bytes, read_text
 from ..sources.ggufparts import gguf_file
+from ..sources.torch import read_torch
 from ..template import add_chat
+from .beside import is_finished, tokenizer_beside, tokenizer_in_folder
 from .folder import SETTINGS, begin_and_end, folder_hints
 from .gguf import read_gguf_tokenizer
 from .json import read_tokenizer_json
@@ -22,6 +24,9 @@ from .sentencepiece import read_llama2c_tokenizer, read_sentencepiece
 from .tiktoken import read_tekken, read_tiktoken
 
 OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
+# what to do with a sound file in the place of a tokenizer
+NO_VOCABULARY = dict.fromkeys(("model", "cache"), "give what the model was made of")
+NO_VOCABULARY |= dict.fromkeys(("weights", "shard", "pickle"), "give the tokenizer's own file")
 
 
 def read_tokenizer(source, hints):
@@ -38,8 +43,10 @@ def read_tokenizer(source, hints):
                 with reading():
                     raw = source.encode()
             else:
+                refuse_foreign(first_bytes(source, "a tokenizer"), "a tokenizer", NO_VOCABULARY)
                 raw = read_small(source, "a tokenizer", MOST_BYTES)
             if raw.startswith(TOKENIZER_MAGIC):
+                Tokenizer(raw).selftest()
                 return raw
             fields, engine = recognised(raw, hints)
             once, special = bool(hints.get("prefix_first")), hints.get("special") or {}
@@ -71,14 +78,28 @@ def lone_tokenizer(path):
     if path.is_dir():
         hints |= begin_and_end(path) | folder_hints(path)
         return read_tokenizer(tokenizer_in(path, hints)[0], hints)
-    with os.fdopen(open_regular(path, "a tokenizer, or a folder or GGUF with one")[0], "rb") as f:
-        is_gguf = f.read(4) == b"GGUF"
-    if not is_gguf:
+    head = first_bytes(path, "a tokenizer, or a folder or GGUF with one")
+    if head.startswith(b"PK\x03\x04"):
+        return checkpoint_tokenizer(path)
+    if not head.startswith(b"GGUF"):
         if path.parent.joinpath(SETTINGS).exists():
             hints |= begin_and_end(path.parent) | folder_hints(path.parent)
         return read_tokenizer(path, hints)
-    with worded("no tokenizer can be read (", "); expected a GGUF with a vocabulary"):
+    name = printable(str(path))
+    after = "); expected a GGUF with a vocabulary"
+    with worded(f"{name}: no tokenizer can be read (", after), named(name):
         return read_gguf_tokenizer(gguf_file(path)[0])
+
+
+def checkpoint_tokenizer(path):
+    """The tokenizer inside of our trainer's checkpoint -> the bytes of tokenizer.bin."""
+    name = printable(str(path))
+    with worded(f"{name}: no tokenizer can be read from it (", "); is it whole?"):
+        source = read_torch(path)
+    if source.tokenizer_json is None:
+        found = f"{name}: a checkpoint without a tokenizer"
+        raise ModelError(f"{found}; expected one of train/pretrain.py; give the tokenizer's file")
+    return read_tokenizer(source.tokenizer_json, source_hints(source, None))
 
 
 def find_tokenizer(args, source):
@@ -86,12 +107,24 @@ def find_tokenizer(args, source):
     that template's. args: of the command line."""
     template = None
     if args.chat_template:
-        template = read_text(args.chat_template, "a chat template in Jinja")
+        template = given_template(args)
     raw = source_tokenizer(args, source, template)
     if template and not (raw and Tokenizer(raw).chat):
         found = f"{printable(args.chat_template)}: cannot be put into this tokenizer"
         raise ModelError(f"{found}; expected a template of its control tokens; leave it out")
     return raw
+
+
+def given_template(args):
+    """The text of --chat-template."""
+    path, wants = args.chat_template, "a chat template in Jinja"
+    if args.tokenizer and is_finished(args.tokenizer):
+        found = f"--tokenizer {printable(args.tokenizer)}: is a finished tokenizer.bin"
+        wants = "expected what it was made of where --chat-template is to go into it"
+        raise ModelError(f"{found}; {wants}; give that")
+    todo = dict.fromkeys(SOUND, "give the template's own text")
+    refuse_foreign(first_bytes(path, wants), wants, todo, f"{printable(path)}: ")
+    return read_text(path, wants)
 
 
 def source_hints(source, template):
@@ -120,7 +153,8 @@ def source_tokenizer(args, source, template):
         return read_tokenizer(Path(args.tokenizer), hints)
     if source.gguf and "tokenizer.ggml.tokens" in source.gguf:
         chat = {"tokenizer.chat_template": template} if template else {}
-        with worded(f"{printable(args.source)}: its tokenizer is damaged (", ")"):
+        name = printable(args.source)
+        with worded(f"{name}: its tokenizer is damaged (", ")"), named(name):
             return read_gguf_tokenizer(source.gguf | chat, source.config.vocab_size)
     if source.tokenizer_json is not None:
         return read_tokenizer(source.tokenizer_json, hints)
@@ -129,38 +163,14 @@ def source_tokenizer(args, source, template):
     if source.folder:
         found, name = tokenizer_in(source.folder, hints)
     else:
-        found = tokenizer_beside(args)
+        found = tokenizer_beside(Path(args.source))
         name = found.name
     say(f"tokenizer: {name}")
     return read_tokenizer(found, hints)
 
 
-# in a folder, the first that is there
-FOLDER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "tokenizer.bin")
-
-
 def tokenizer_in(folder, hints):
-    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files; and
+    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files;
     what it is called."""
-    for name in FOLDER_FILES:
-        if (folder / name).exists():
-            return folder / name, name
-    if all((folder / name).exists() for name in FILES):
-        return tokenizer_of_merges(folder, hints), " and ".join(FILES)
-    found = f"{printable(str(folder))}: no tokenizer is beside the source"
-    wants = f"expected one of {', '.join(FOLDER_FILES)}, or {' and '.join(FILES)}"
-    raise ModelError(f"{found}; {wants}; choose with --tokenizer")
-
-
-def tokenizer_beside(args):
-    """The one tokenizer that lies beside a file; ModelError for none or many."""
-    place = Path(args.source).parent
-    names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
-    found = [place / n for n in names if (place / n).exists()]
-    found = found or sorted(place.glob("tok*.bin"))
-    own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
-    if len(own) != 1:
-        what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"
-        found = f"{printable(str(place))}: {what} beside the source"
-        raise ModelError(f"{found}; expected one; choose with --tokenizer")
-    return own[0]
+    path = tokenizer_in_folder(folder)
+    return (path, path.name) if path else (tokenizer_of_merges(folder, hints), " and ".join(FILES))

@@ -36,7 +36,8 @@ def read_llama2c_tokenizer(raw, n_vocab):
             raise ModelError(f"more than {MOST_TOKENS} tokens; {expected}")
         score, length = struct.unpack_from("<fi", raw, at) if at + 8 <= len(raw) else (0, -1)
         if not 0 <= length <= len(raw) - at - 8 or not math.isfinite(score):
-            raise ModelError(f"token {i} of {n_vocab} is not there; {expected}")
+            of = "" if n_vocab is None else f" of {n_vocab}"
+            raise ModelError(f"token {i}{of} is not there; {expected}")
         piece = raw[at + 8 : at + 8 + length]
         byte = len(piece) == 6 and piece.startswith(b"<0x") and 3 <= i < 259
         types.append(CONTROL if i < 3 else BYTE if byte else NORMAL if piece else UNUSED)
