@@ -1,0 +1,103 @@
+"""What chat templates write, by jinja2 as transformers calls it, and how our chats compare."""
+
+import json
+import re
+import time
+
+from strings import content, conversations
+
+MARK = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
+SPECIAL = re.compile(r"[|｜]|^\[|^<\[|^\]~|start_of|end_of|bos|eos|^</?s>|_TOKEN")
+
+
+def environment():
+    """transformers' environment of templates."""
+    import jinja2
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        tags = {"generation"}
+
+        def parse(self, parser):
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def refuse(message):
+        raise jinja2.exceptions.TemplateError(message)
+
+    more = [Generation, "jinja2.ext.loopcontrols"]
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=more)
+
+    def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    env.filters["tojson"] = tojson
+    env.globals.update(raise_exception=refuse, strftime_now=time.strftime)
+    return env
+
+
+class Template:
+    """A chat template and the texts of its special tokens."""
+
+    def __init__(self, text, special):
+        self.text, self.special = text, special
+        self.template = environment().from_string(text)
+
+    def render(self, messages):
+        """-> the text, or None where the template refuses the conversation."""
+        try:
+            return self.template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **self.special)
+        except Exception:  # a stranger's program: any error is a refusal
+            return None
+
+    def marks(self, rng):
+        """What it writes that looks like tokens: [(text, whether special)]."""
+        found = dict.fromkeys(filter(None, self.special.values()), True)
+        plain = lambda *roles: [{"role": role, "content": "q7q"} for role in roles]
+        talks = [plain("user"), plain("user", "assistant", "user"), plain("system", "user", "assistant", "user")]
+        talks += conversations(rng, 1, False, True)
+        for text in filter(None, map(self.render, talks[:3])):
+            found |= {m: bool(SPECIAL.search(m)) for m in MARK.findall(text) if "q7q" not in m and m not in found}
+        return sorted(found.items())
+
+
+def compare(ours, template, oracle, rng, count):
+    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, by us in words, differing [(messages, got, want)]."""
+    rows = {}
+    for key, system in (("plain", False), ("system", True)):
+        talks = conversations(rng, count, system)
+        texts = [template.render(m) for m in talks]
+        wants = iter(oracle.chats([t for t in texts if t is not None]))
+        both, words, differ = 0, 0, []
+        for messages, text in zip(talks, texts):
+            want, got = None if text is None else next(wants), ids_of(ours, messages)
+            both += got is None and want is None
+            words += got is None and want is not None
+            if got is not None and got != want:
+                differ.append((messages, text, got, want))
+        rows[key] = dict(count=count, both=both, words=words, differ=differ)
+    rows["leaks"] = leaks(ours, rng, oracle)
+    return rows
+
+
+def ids_of(ours, messages):
+    """Our ids of a conversation; None where it is refused in words."""
+    from twofile.errors import ModelError
+
+    try:
+        return ours.encode_chat(messages)
+    except ModelError:
+        return None
+
+
+def leaks(ours, rng, oracle):
+    """How many of 40 conversations get more control tokens when contents spell all marks than when they do not."""
+    controls = {i for i, kind in enumerate(ours.types) if kind & 15 == 2}
+    marks = [m for m in getattr(oracle, "marks", ()) if m] or ["<|im_start|>", "</s>"]
+    count, bad = lambda messages: sum(i in controls for i in ids_of(ours, messages) or ()), 0
+    for _ in range(40):
+        roles = ["user", "assistant"] * rng.randint(0, 2) + ["user"]
+        spelt = [dict(role=r, content=rng.choice(marks) + content(rng) + rng.choice(marks)) for r in roles]
+        bad += count(spelt) != count([{**m, "content": "x"} for m in spelt])
+    return bad
