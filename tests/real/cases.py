@@ -2,16 +2,17 @@
 
 import json
 import random
-import struct
 from functools import cache
 from pathlib import Path
 
 from chats import Template
 from fetch import NPM, fetch
-from oracles import Hugging, Llama, Pieces, Ranks, gguf_fields, letters, library, rebuilt_json, rebuilt_model
+from oracles import Hugging, Llama, Pieces, Ranks, gguf_fields, letters, library, plain, rebuilt_json, rebuilt_model
 
-TEKKEN = "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [IMG] <pad> "
-TEKKEN = (TEKKEN + "[IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]").split()
+TEKKEN = "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] "
+TEKKEN = (
+    TEKKEN + "[IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]"
+).split()
 TEKKEN += [f"<SPECIAL_{i}>" for i in range(20, 1000)]
 fetched = cache(fetch)
 
@@ -52,6 +53,10 @@ class Json:
     def oracles(self, path, apart):
         return wanted(tokenizers=lambda: Hugging((path / "tokenizer.json").read_text(), apart))
 
+    def begin(self, path, oracles):
+        settings = json.loads((path / "tokenizer_config.json").read_text())
+        return oracles[0].begin(settings) if oracles else None
+
     def vectors(self, path):
         return []
 
@@ -83,6 +88,9 @@ class Tekken:
     def oracles(self, path, apart):
         return wanted(tiktoken=lambda: Ranks((path / "tekken.json").read_text(), TEKKEN))
 
+    def begin(self, path, oracles):
+        return [TEKKEN.index("<s>")]
+
     def vectors(self, path):
         return []
 
@@ -102,6 +110,9 @@ class Model:
 
     def oracles(self, path, apart):
         return wanted(sentencepiece=lambda: Pieces(path.read_bytes()))
+
+    def begin(self, path, oracles):
+        return [oracles[0].engine.bos_id()] if oracles else None
 
     def vectors(self, path):
         return []
@@ -132,11 +143,11 @@ class Gguf:
         out, missing = wanted(**classes, llama_cpp=lambda: Llama(path))
         for oracle in out:
             oracle.marks = [t for t, k in zip(fields["ggml.tokens"], fields["ggml.token_type"]) if k in (3, 4)]
-            alphabet = letters()
-            level = fields["ggml.model"] == "gpt2"
-            back = lambda t: bytes(alphabet.get(ch, 63) for ch in t).decode("utf-8", "ignore") if level else t.replace("\u2581", " ")
-            oracle.pieces = [back(t) for t in fields["ggml.tokens"]]
+            oracle.pieces = plain(fields["ggml.tokens"], fields["ggml.model"] == "gpt2")
         return out, missing
+
+    def begin(self, path, oracles):
+        return next((o.begin() for o in oracles if isinstance(o, Llama)), None)
 
     def vectors(self, path):
         """The texts and ids that lie beside a vocabulary."""
@@ -177,8 +188,6 @@ class Standin(Json):
         (path / "tokenizer.json").write_text(json.dumps(j, ensure_ascii=False))
         (path / "tokenizer_config.json").write_text(json.dumps({**special, "chat_template": self.other}))
         return path, None
-
-
 
 
 NPM_OF = {"gemma3": "Gemma 3", "llama3": "Llama 3", "qwen3": "Qwen 3", "deepseek_v3": "DeepSeek V3", "gpt4o": "GPT-4o"}
@@ -226,7 +235,8 @@ def named(text):
         special = {k: name(settings.get(k)) or "" for k in ("bos_token", "eos_token")}
         known, added = {t["content"] for t in j["added_tokens"]}, j["added_tokens"]
         free = [t for t in added if "reserved" in t["content"] or "unused" in t["content"] or "place" in t["content"]]
-        for (mark, kind), token in zip((row for row in Template(text, special).marks(random.Random(0)) if row[0] not in known), free):
+        lacking = (row for row in Template(text, special).marks(random.Random(0)) if row[0] not in known)
+        for (mark, kind), token in zip(lacking, free):
             token.update(content=mark, special=kind)
 
     return change

@@ -46,8 +46,9 @@ class Template:
 
     def render(self, messages):
         """-> the text, or None where the template refuses the conversation."""
+        given = dict(messages=messages, tools=None, documents=None, add_generation_prompt=True)
         try:
-            return self.template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **self.special)
+            return self.template.render(**given, **self.special)
         except Exception:  # a stranger's program: any error is a refusal
             return None
 
@@ -63,7 +64,7 @@ class Template:
 
 
 def compare(ours, template, oracle, rng, count):
-    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, by us in words, differing [(messages, got, want)]."""
+    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, by us in words, differing."""
     rows = {}
     for key, system in (("plain", False), ("system", True)):
         talks = conversations(rng, count, system)

@@ -1,7 +1,7 @@
 """Real vocabularies and chat templates against the reference libraries: python tests/real/compare.py [--write] [NAME ...]
 
-Files are fetched by the name of their package into TWOFILE_REAL, or a temporary folder; what cannot be fetched, or compared for want
-of a library, is skipped in words. Exit 1 if anything differs that is not explained in expected.py.
+Files are fetched by the name of their package into TWOFILE_REAL, or a temporary folder; what cannot be fetched, or compared
+for want of a library, is skipped in words. Exit 1 if anything differs that is not explained in expected.py.
 """
 
 import argparse
@@ -18,8 +18,9 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 from cases import VOCABULARIES, templates  # noqa: E402
-from chats import Template, compare  # noqa: E402
+from chats import compare  # noqa: E402
 from expected import EXPLAINED, NO_CHAT, NO_SYSTEM, REFUSED  # noqa: E402
+from fetch import cache  # noqa: E402
 from strings import strings  # noqa: E402
 from table import write  # noqa: E402
 
@@ -59,7 +60,8 @@ def differing(case, ours, oracle, texts, found):
     for text, want in zip(texts, wants):
         got = encoded(ours, text)
         if got != want:
-            why = next((why for name, library, rule, why in EXPLAINED if (name, library) == (case, oracle.name) and rule(text)), None)
+            rules = [row for row in EXPLAINED if row[:2] == (case, oracle.name)]
+            why = next((why for *_, rule, why in rules if rule(text)), None)
             explained.update([why] if why else [])
             left += [] if why else [text]
     seen = set()
@@ -90,7 +92,10 @@ def vocabulary(case, count, found, work):
     apart = {i for i, kind in enumerate(ours.types) if kind & 15 == 2}
     oracles, missing = case.oracles(source, apart)
     row |= dict(said="exported", stops=sorted(ours.name(i) for i in ours.stops), references=[], missing=missing)
-    row |= dict(begin=" ".join(map(ours.name, ours.encode("a")[: -len(ours.encode("a", add_bos=False))])))
+    begin, wants = ours.encode("a")[: -len(ours.encode("a", add_bos=False))], case.begin(source, oracles)
+    row |= dict(begin=" ".join(map(ours.name, begin)))
+    if wants is not None and begin != wants:
+        found.append((count, case.name, "begin", "what every text begins with", row["begin"], " ".join(map(ours.name, wants))))
     rng = random.Random(case.name)
     pieces = next((o.pieces for o in oracles if hasattr(o, "pieces")), [])
     marks = next((o.marks for o in oracles if hasattr(o, "marks")), [])
@@ -102,7 +107,8 @@ def vocabulary(case, count, found, work):
         if encoded(ours, text) != want:
             found.append((1, case.name, ".inp/.out", ascii(text), encoded(ours, text), want))
     if template := case.template(source):
-        row["chats"] = chats(case.name, said, ours, template, next((o for o in oracles if hasattr(o, "chats")), None), rng, found)
+        oracle = next((o for o in oracles if hasattr(o, "chats")), None)
+        row["chats"] = chats(case.name, said, ours, template, oracle, rng, found)
     return row
 
 
@@ -124,10 +130,12 @@ def chats(name, said, ours, template, oracle, rng, found):
             found.append((len(row["differ"]), name, f"chats, {key}", *shortest(row["differ"], ours)))
         if row["words"] and not (key == "system" and name in NO_SYSTEM):
             found.append((row["words"], name, f"chats, {key}", "refused", "in words", "the template takes it"))
-        refused = ", all refused" if row["both"] + row["words"] == row["count"] else f", {row['words']} refused" * bool(row["words"])
+        refused = "" if not row["words"] else f", {row['words']} refused"
+        refused = ", all refused" if row["both"] + row["words"] == row["count"] else refused
         cells.append(f"{'with' if key == 'system' else 'without'} system {len(row['differ'])}/{row['count']}{refused}")
     if rows["leaks"]:
-        found.append((rows["leaks"], name, "chats", "contents that spell marks", f"{rows['leaks']} of 40 get control tokens", "none"))
+        leak = f"{rows['leaks']} of 40 get control tokens"
+        found.append((rows["leaks"], name, "chats", "contents that spell marks", leak, "none"))
     return "; ".join(cells)
 
 
@@ -140,6 +148,20 @@ def shortest(differ, ours):
     return ascii(brief)[:400], ascii(show(got)), ascii(show(want)) if want is not None else "refused"
 
 
+def worded(found):
+    """What differs, the most first, as a list in Markdown."""
+    rows = sorted(found, key=lambda row: -row[0])
+    form = "- {} · **{}** · {} · `{}`\n  ours `{}`\n  reference `{}`\n".format
+    return "".join(form(*row) for row in rows)
+
+
+def keep(rows, found, findings):
+    """Write what is known so far: a run takes long."""
+    (cache() / "rows.json").write_text(json.dumps(rows))
+    if findings:
+        Path(findings).write_text(worded(found))
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("names", nargs="*", help="of vocabularies or templates; default: all")
@@ -147,7 +169,9 @@ def main():
     ap.add_argument("--count", type=int, default=3000, help="strings for each vocabulary")
     ap.add_argument("--findings", metavar="FILE", help="where what differs is written")
     args = ap.parse_args()
-    found, rows, asked = [], {"vocabularies": [], "templates": []}, lambda case: not args.names or case.name in args.names
+    kept = cache() / "rows.json"  # of the run before, for those that are not asked for
+    rows = json.loads(kept.read_text()) if kept.exists() and args.names else {"vocabularies": {}, "templates": {}}
+    found, asked = [], lambda case: not args.names or case.name in args.names
     for kind, cases in (("vocabularies", VOCABULARIES), ("templates", templates())):
         for case in filter(asked, cases):
             with tempfile.TemporaryDirectory() as work:
@@ -157,13 +181,10 @@ def main():
                 except Exception as e:
                     row = dict(name=case.name, of=case.of, said=f"failed: {type(e).__name__}: {e}"[:200], chats=None)
                     found.append((count, case.name, "script", type(e).__name__, str(e)[:300], "no error"))
-            rows[kind].append(row)
+            rows[kind][row["name"]] = row
+            keep(rows, found, args.findings)
             print(json.dumps(row, default=str, ensure_ascii=False), flush=True)
-    lines = [f"- {n} · **{name}** · {library} · `{what}`\n  ours `{got}`\n  reference `{want}`" for n, name, library, what, got, want in
-             sorted(found, key=lambda row: -row[0])]  # fmt: skip
-    print("\n".join(lines))
-    if args.findings:
-        Path(args.findings).write_text("\n".join(lines) + "\n")
+    print(worded(found))
     if args.write:
         write(ROOT / "docs" / "families.md", rows, args.count)
     sys.exit(bool(found))

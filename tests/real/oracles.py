@@ -58,10 +58,7 @@ class Hugging:
         for token in j.get("added_tokens") or []:
             token["special"] = token["special"] or token["id"] in apart
         self.engine = tokenizers.Tokenizer.from_str(json.dumps(j))
-        vocab, alphabet = j["model"]["vocab"], letters()
-        level = "ByteLevel" in json.dumps(j["pre_tokenizer"])
-        back = lambda t: bytes(alphabet.get(ch, 63) for ch in t).decode("utf-8", "ignore") if level else t.replace("\u2581", " ")
-        self.pieces = [back(t) for t in vocab]
+        self.pieces = plain(j["model"]["vocab"], "ByteLevel" in json.dumps(j["pre_tokenizer"]))
         self.marks = [t["content"] for t in j.get("added_tokens") or []]
         self.users = {t["content"] for t in j.get("added_tokens") or [] if not t["special"]}
 
@@ -72,6 +69,13 @@ class Hugging:
     def chats(self, texts):
         self.engine.encode_special_tokens = False
         return [e.ids for e in self.engine.encode_batch(texts, add_special_tokens=False)]
+
+    def begin(self, settings):
+        """The ids that transformers puts before a text: as tokenizer_config.json says, or else the post-processor."""
+        if "add_bos_token" in settings:
+            bos = settings["bos_token"] if settings["add_bos_token"] else None
+            return [self.engine.token_to_id(bos.get("content") if isinstance(bos, dict) else bos)] if bos else []
+        return self.engine.encode("a", add_special_tokens=True).ids[: -len(self.encode(["a"])[0])]
 
 
 class Ranks:
@@ -87,7 +91,8 @@ class Ranks:
         ranks = {base64.b64decode(row["token_bytes"]): row["rank"] for row in rows}
         self.engine = tiktoken.Encoding("x", pat_str=c["pattern"], mergeable_ranks=ranks, special_tokens={})
         self.pieces = [piece.decode("utf-8", "ignore") for piece in ranks]
-        self.ids = {name: i for i, name in enumerate(names)} | {s["token_str"]: s["rank"] for s in j.get("special_tokens") or ()}
+        self.ids = {name: i for i, name in enumerate(names)}
+        self.ids |= {s["token_str"]: s["rank"] for s in j.get("special_tokens") or ()}
         self.marks, self.users = list(self.ids), set()
 
     def encode(self, texts):
@@ -134,6 +139,10 @@ class Llama:
     def chats(self, texts):
         return [self.engine.tokenize(text.encode(), add_bos=False, special=True) for text in texts]
 
+    def begin(self):
+        plain, ids = self.encode(["a"])[0], self.engine.tokenize(b"a", add_bos=True, special=False)
+        return ids[: next(i for i in range(len(ids)) if ids[i : i + len(plain)] == plain)]
+
 
 def letters():
     """{character that stands for a byte in byte-level vocabularies: the byte}."""
@@ -142,10 +151,18 @@ def letters():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
+def plain(tokens, level):
+    """Tokens as the text that they stand for. level: whether characters stand for bytes."""
+    alphabet = letters()
+    if level:
+        return [bytes(alphabet.get(ch, 63) for ch in t).decode("utf-8", "ignore") for t in tokens]
+    return [t.replace("\u2581", " ") for t in tokens]
+
+
 def gguf_fields(path):
     """{key behind "tokenizer.": value} of a GGUF."""
-    reader = library("gguf").GGUFReader(str(path))
-    return {k.split(".", 1)[1]: f.contents() for k, f in reader.fields.items() if k.startswith("tokenizer.") and "charsmap" not in k}
+    rows = library("gguf").GGUFReader(str(path)).fields.items()
+    return {k.split(".", 1)[1]: f.contents() for k, f in rows if k.startswith("tokenizer.") and "charsmap" not in k}
 
 
 def rebuilt_json(name, fields):

@@ -2,28 +2,44 @@
 
 import unicodedata
 
-SPACES = [*" \t\n\r\v\f", *map(chr, (0x1C, 0x1D, 0x1E, 0x1F, 0x85, 0xA0, 0x1680, 0x2003, 0x2009, 0x200A)), "\u2028", "\u2029"]
-SPACES += ["\u202f", "\u205f", "\u3000", "\u200b", "\u200d", "\u2060", "\ufeff", "\u2581", "\u180e", "\r\n", "  ", "   ", "    ", "\n\n"]
+SPACES = [*" \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\u200d\u2060\ufeff"]
+SPACES += ["\u2581", "\u180e", "\r\n", "  ", "   ", "    ", "\n\n"]
 CONTRACTIONS = "'s 't 're 've 'm 'll 'd 'S 'T 'RE 'Ve 'M 'lL 'D '\u017f \u2019s 'em n't".split()
-DIGITS = [chr(a + d) for a in (0x30, 0x660, 0x6F0, 0x966, 0x9E6, 0xE50, 0xFF10, 0x1D7CE) for d in range(10)] + [*"²³¹¼½¾ⅧⅨ㊿①万"]
-MARKS = [chr(c) for c in (0x300, 0x301, 0x308, 0x327, 0x323, 0x35C, 0x5B0, 0x64B, 0x93C, 0x94D, 0xE49, 0x302A, 0x3099, 0x20DD, 0xFE0F)]
+DIGITS = [chr(a + d) for a in (0x30, 0x660, 0x6F0, 0x966, 0x9E6, 0xE50, 0xFF10, 0x1D7CE) for d in range(10)]
+DIGITS += "²³¹¼½¾ⅧⅨ㊿①万"
+MARKS = [*"\u0300\u0301\u0308\u0327\u0323\u035c\u05b0\u064b\u093c\u094d\u0e49\u302a\u3099\u20dd\ufe0f"]
 EMOJI = "🙂 👍🏽 👨\u200d👩\u200d👧\u200d👦 🏳️\u200d🌈 🇩🇪 🇺🇸🇫🇷 #️⃣ ❤️ 🧑🏿\u200d🚀 ☺ 🫠".split()
 SCRIPTS = (
-    "你好世界 漢字仮名交じり文 ひらがな カタカナ ｶﾀｶﾅ 한국어 ᄒ\u1161\u11ab שָׁלוֹם مرحبا العالم हिन्दी ภาษาไทย Ελληνικά Здравствуйте Ǆǅǆ ŒUVRE ßtraße "
-    "İstanbul ﬁn ΐ Å Å ｆｕｌｌ ꙮ ᏣᎳᎩ ꮳꮃꭹ Ⴀⴀ ა Აა 𝓜𝓪𝓽𝓱 𐐀𐐨 Đặng Việt naïve co\u0301ope\u0301re\u0301 e\u0301\u0323 \u0958 \u09dc \u2126 \u212b \u0344"
+    "你好世界 漢字仮名交じり文 ひらがな カタカナ ｶﾀｶﾅ 한국어 ᄒ\u1161\u11ab שָׁלוֹם مرحبا العالم हिन्दी ภาษาไทย "
+    "Ελληνικά Здравствуйте Ǆǅǆ ŒUVRE ßtraße İstanbul ﬁn ΐ \u00c5 \u212b ｆｕｌｌ ꙮ ᏣᎳᎩ ꮳꮃꭹ Ⴀⴀ ა Აა 𝓜𝓪𝓽𝓱 𐐀𐐨 Đặng Việt "
+    "naïve co\u0301ope\u0301re\u0301 e\u0301\u0323 \u0958 \u09dc \u2126 \u0344"
 ).split()
 CODE = [
-    "def f(x):\n    return x+1\n", "for(i=0;i<10;++i){\n\ta[i]=b[i]; // no\n}", "<div class=\"a\">&nbsp;</div>", "SELECT * FROM t WHERE a='b';",
-    "x -> y => z != w", "https://example.org/a?b=c&d=%20#e", "C:\\dir\\file.txt", "#!/bin/sh\n$x", "0x1F 1e-5 1_000 3.14", "a@b.co", "{{x}}{% y %}",
-    "\\begin{x}\\alpha", "```py\n```", "/* a */ // b\r\n", "\"\"\"doc\"\"\"", "[x](y) **b** _i_",
-]  # fmt: skip
-WORDS = "the The THE don't iPhone McDonald HTMLParser camelCase snake_case ALLCAPS lowerUPPER x fox é Hello hello world I'm we'LL a1b2".split()
+    "def f(x):\n    return x+1\n",
+    "for(i=0;i<10;++i){\n\ta[i]=b[i]; // no\n}",
+    '<div class="a">&nbsp;</div>',
+    "SELECT * FROM t WHERE a='b';",
+    "x -> y => z != w",
+    "https://example.org/a?b=c&d=%20#e",
+    "C:\\dir\\file.txt",
+    "#!/bin/sh\n$x",
+    "0x1F 1e-5 1_000 3.14",
+    "{{x}}{% y %}",
+    "\\begin{x}\\alpha",
+    "```py\n```",
+    "/* a */ // b\r\n",
+    '"""doc"""',
+    "[x](y) **b** _i_",
+]
+WORDS = "the The THE don't iPhone McDonald HTMLParser camelCase snake_case ALLCAPS lowerUPPER x fox é Hello hello world"
+WORDS = (WORDS + " I'm we'LL a1b2").split()
 PUNCTUATION = [*"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", *"…—–“”‘’«»¿¡·•、。「」！？；：（）℃№§¶†‡¢£¥€©®™°±×÷≠≤∞∑√"]
 
 
 def code_point(rng):
     """Any character but a surrogate: control, unassigned, private and rare ones too."""
-    first, last = rng.choice([(0, 0x20), (0x7F, 0x100), (0x100, 0xD800), (0xE000, 0x10000), (0x10000, 0x20000), (0x20000, 0x110000)])
+    edges = [0, 0x20, 0x7F, 0x100, 0xD800, 0xE000, 0x10000, 0x20000, 0x110000]
+    first, last = rng.choice([row for row in zip(edges, edges[1:]) if row[0] not in (0x20, 0xD800)])
     return chr(rng.randrange(first, last))
 
 
@@ -83,7 +99,8 @@ THOUGHTS = ("<think>\nhm, {}\n</think>\n\n", "<think>{}</think>", "<think>\n\n</
 def content(rng):
     """What somebody says: awkward, with white space around now and then, but no token of any template."""
     inner = "".join(fragment(rng, [], []) for _ in range(rng.randint(1, 4))).replace("\ue0dd", "")
-    return rng.choice(["", "", "", " ", "\n", "\n\n", "  \t"]) + (inner.strip() or "x") + rng.choice(["", "", "", " ", "\n", " \n "])
+    before, behind = rng.choice(["", "", "", " ", "\n", "\n\n", "  \t"]), rng.choice(["", "", "", " ", "\n", " \n "])
+    return before + (inner.strip() or "x") + behind
 
 
 def conversations(rng, count, system, thoughts=True):

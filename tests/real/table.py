@@ -6,9 +6,9 @@ import re
 INTRO = """## Real files
 
 Written by `python tests/real/compare.py --write` on {day}: {count:,} awkward strings for each vocabulary, against the library
-named; 100 random conversations without and 100 with a system message for each template, against what jinja2 renders, encoded by
-that library. The files come from packages that anybody can fetch; what cannot be fetched or compared is skipped in words. A count
-is of differences.
+named; 100 random conversations without and 100 with a system message for each template, against what jinja2 renders, encoded
+by that library. The files come from packages that anybody can fetch; what cannot be fetched or compared is skipped in words. A
+count is of differences.
 
 """
 
@@ -24,15 +24,15 @@ def write(path, rows, count):
 
 def tables(rows):
     lines = ["| vocabulary | kind | | begins with | differences | chats of its own template |", "|---|---|---|---|---|---|"]
-    for row in rows["vocabularies"]:
+    for row in rows["vocabularies"].values():
         cells = []
-        for name, total, explained, left in row.get("references", ()):
+        for name, _, explained, left in row.get("references", ()):
             cells.append(f"{name} {left}" + "".join(f", {n} where {why}" for why, n in explained.items()))
         cells += [f"{name}: not installed" for name in row.get("missing", ())]
         line = [row["name"], row["of"], row["said"], code(row.get("begin")), "; ".join(cells), row["chats"] or ""]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |")
     lines += ["", "| template | tried with | chats |", "|---|---|---|"]
-    for row in rows["templates"]:
+    for row in rows["templates"].values():
         line = [row["name"], row["of"], row["chats"] or row["said"]]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |")
     return "\n".join(lines) + "\n"
