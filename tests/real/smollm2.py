@@ -127,9 +127,8 @@ def main():
         )
         print(f"({100 * (mine / other - 1):+.3f} %); the same best token at {100 * same:.1f} % of places")
         chats, bad, answers = compare_chats(ours, llama, Template(gguf_fields(source)["chat_template"], specials(source)))
-        print(
-            f"{chats} chats: {bad} with other ids; of {len(answers)} greedy answers {sum(a[2] is None for a in answers)} are the same"
-        )
+        equal = sum(a[2] is None for a in answers)
+        print(f"{chats} chats: {bad} with other ids; of {len(answers)} greedy answers {equal} are the same")
         for a, b, at, gap in answers:
             if at is not None:
                 print(f"  from token {at}, where theirs is likelier by {gap:.3f} nats: ours {a[:90]!r}, theirs {b[:90]!r}")
