@@ -64,9 +64,11 @@ a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
     forward              A model ready to run: recorded once, played for every pass.
     tokenizer/file       A tokenizer.bin, section by section; a conversation in its pieces.
-    tokenizer/splits     How text is cut before merging: user-defined tokens, then patterns.
+    tokenizer/added      Tokens that are found in a text before it is cut: added ones, user-defined ones.
+    tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
-    tokenizer/merges     Words become ids by merging neighbours; text in Unicode's form C.
+    tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
+    tokenizer/merges     Words become ids by merging neighbours.
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
@@ -5356,12 +5358,13 @@ def has_states(c):
 STRIPS = ("", None, "\n")
 
 
-def chat_parts(messages, pieces, strips):
+def chat_parts(messages, pieces, strips, thoughts=None):
     """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
     contents in turn.
 
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
-    another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
+    out of former answers, as (start, end, strips), see without_thoughts(); or None. Raises
+    ModelError for another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
@@ -5378,28 +5381,53 @@ def chat_parts(messages, pieces, strips):
         raise ModelError(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
-        right, left = divmod(strips[m["role"]], 3)
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        text, cuts = m["content"], strips[m["role"]]
+        if thoughts and m["role"] == "assistant" and thoughts[1] in text:
+            text, cuts = without_thoughts(text, *thoughts[:2]), thoughts[2]
+        right, left = divmod(cuts, 3)
+        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
+def without_thoughts(text, start, end):
+    """An answer without what its writer thought: what is behind the last end; or, if there is a
+    start, without each part from a start to the next end."""
+    if not start:
+        return text.rpartition(end)[2]
+    return "".join(part.partition(start)[0] for part in text.split(end))
+
+
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
-SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".split()
+SECTIONS = "offsets pieces prio types stops classes merges chat tests more".split()
 SPM, BYTE_BPE = 1, 2
 ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (
     1 << i for i in range(8)
 )
-NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP = 0x10, 0x20
+PREFIX_EACH, UNK_EACH = 256, 512
+ALL_FLAGS = 1023
+# kinds of tokens. WOVEN: user-defined, and merges make it too; PRINTED: never found in a text;
+# MARK: user-defined, but never found in what is said in a conversation
+NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
+# beside a kind: takes white space at its left, right; not inside words; found in normalised text
+LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
 # what a chat template writes around contents; see chat_parts()
 CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+
+
+def merged_pieces(pieces, types, kind):
+    """The pieces [bytes] as merges know them. One of an added token has its own text, in which a
+    marked space is no space."""
+    marks = "\u2581".encode() if kind == SPM else b" "
+    rows = zip(pieces, types)
+    return [p.replace(marks, b" ") if t & 15 == WOVEN else p for p, t in rows]
+
 
 # a section's unit in bytes, and the most bytes it may have
 LIMITS = {
@@ -5410,6 +5438,7 @@ LIMITS = {
     "merges": (8, 8 << 20),
     "chat": (1, 1 << 20),
     "tests": (1, 4 << 20),
+    "more": (4, 1 << 20),
 }
 
 
@@ -5466,32 +5495,45 @@ def tokenizer_sections(raw):
 
 def tokenizer_chat(raw, types):
     """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
-    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
-    None, {}, True if it is empty. Raises ModelError."""
+    CHAT: [(kind, value)] or None}, {role: strips}, thoughts as of chat_parts(), whether each run of
+    text gets the prefix; or None, {}, None, True if it is empty. Raises ModelError."""
     if not raw:
-        return None, {}, True
-    pieces, at = {}, 4
+        return None, {}, None, True
+    pieces, at, thoughts = {}, 4, None
     try:
         for name in CHAT:
-            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
-            for _ in range(0 if count == NONE else min(count, len(raw))):
-                kind, length = struct.unpack_from("<II", raw, at)
-                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
-                if kind > CHAT_DATE or len(value) != length:
-                    raise ValueError
-                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
-                    raise ValueError
-                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
-                    raise ValueError
-                items.append((kind, value))
-            pieces[name] = None if count == NONE else items
+            pieces[name], at = chat_items(raw, at, types)
+        if at < len(raw):
+            cuts, at = raw[at], at + 1
+            ends, at = chat_items(raw, at, types)
+            (_, start), (_, end) = ends
+            thoughts = (start, end, cuts)
+            if cuts > 8 or not isinstance(start, str) or not end or not isinstance(end, str):
+                raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, TypeError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
-    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
+
+
+def chat_items(raw, at, types):
+    """One piece of the section "chat", which begins at that byte -> [(kind, value)] or None, where
+    the next begins. ValueError or struct.error for what is none."""
+    (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
+    for _ in range(0 if count == NONE else min(count, len(raw))):
+        kind, length = struct.unpack_from("<II", raw, at)
+        value, at = raw[at + 8 : at + 8 + length], at + 8 + length
+        if kind > CHAT_DATE or len(value) != length:
+            raise ValueError
+        value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+        if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
+            raise ValueError
+        if kind == CHAT_ID and (value >= len(types) or types[value] & 15 not in (CONTROL, MARK)):
+            raise ValueError
+        items.append((kind, value))
+    return None if count == NONE else items, at
 
 
 def tokenizer_tests(raw):
@@ -5512,49 +5554,79 @@ def tokenizer_tests(raw):
 
 
 # -----------------------------------------------------------------------------
-# twofile/tokenizer/splits.py
-# How text is cut before merging: user-defined tokens, then patterns.
+# twofile/tokenizer/added.py
+# Tokens that are found in a text before it is cut: added ones, user-defined ones.
 
-WHITE = re.compile(r"\s*")
+# Unicode's white space; re's \\s and str.strip() know four characters more
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+BLANKS += "".join(map(chr, range(0x2000, 0x200B)))
+SPACES = re.compile(f"[{BLANKS}]*")
+NOT_IN_TEXTS, NOT_IN_TALKS = (CONTROL,), (CONTROL, MARK)  # kinds that stay text
 
 
-class UserTokens:
-    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
+def within_word(text, first, last):
+    """Whether a word goes on at one of the ends of text[first:last]."""
+    return in_word(text[first - 1 : first] if first else "") or in_word(text[last : last + 1])
 
-    def __init__(self, file):
-        self.types = file.types
-        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
-        self.pieces = [file.pieces[i] for i in found]
-        if found and max(map(len, self.pieces)) > USER_MAX:
+
+def in_word(ch):
+    """Whether a character, or none, belongs to words, as \\w of regular expressions says."""
+    from unicodedata import category
+
+    kind = category(ch) if ch else ""
+    return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc") or ch in ("\u200c", "\u200d")
+
+
+class AddedTokens:
+    """The tokens of a TokenizerFile that are looked for in texts: as they stand, or (normed) when
+    they have been made ready for merging. ready(text): makes a token's own text so.
+
+    Attributes: ids {text: id}, empty if there are none.
+    """
+
+    def __init__(self, file, normed, ready=str):
+        self.types, kinds = file.types, file.types & 15
+        found = np.isin(kinds, (USER, WOVEN, MARK))
+        self.pieces = [file.pieces[i] for i in np.flatnonzero(found)]
+        if self.pieces and max(map(len, self.pieces)) > USER_MAX:
             what = f"a user-defined token is longer than {USER_MAX} bytes"
             raise ModelError(f"{what}; export it again")
+        # a control token is not found, but what it spells is nothing else either
+        found |= kinds == CONTROL if found.any() else False
         self.ids, lengths = {}, {}
-        for i, piece in zip(found, self.pieces):
-            text = piece.decode("utf-8", "replace")
-            self.ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
+        for i in np.flatnonzero(found & ((file.types & NORMED > 0) == normed)).tolist():
+            text = ready(file.pieces[i].decode("utf-8", "replace"))
+            if text and len(text) <= USER_MAX:
+                self.ids.setdefault(text, i)
+                lengths.setdefault(text[0], set()).add(len(text))
         # a dictionary for each length, not one large expression: the time must not grow with their
         # number; the longest first
         self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
         self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
-    def split(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place,
-        without the white space that it takes."""
+    def split(self, text, stays):
+        """text -> [what is between, id of a token, …], the longest at each place, without the white
+        space that it takes. stays: kinds that are not found."""
         parts, at, i = [], 0, 0
         while self.starts and (m := self.starts.search(text, i)):
             i = m.start()
             size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
-            if size:
-                token = self.ids[text[i : i + size]]
+            end = i + max(size, 1)
+            token = self.ids[text[i:end]] if size else 0
+            kind = self.types[token] if size else CONTROL
+            if kind & 15 not in stays and not (kind & ALONE and within_word(text, i, end)):
                 before = text[at:i]
-                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
+                parts += [before.rstrip(BLANKS) if kind & LSTRIP else before, token]
+                at = end
+                if kind & RSTRIP:
+                    at = end = SPACES.match(text, at).end()
+            i = end
         return [*parts, text[at:]]
 
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/splits.py
+# How text is cut before merging: patterns over classes of characters.
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
@@ -5588,6 +5660,11 @@ SPLITS = {
     # DeepSeek LLM
     10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
+    12: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z]+|0| ?[.']+" + ENDS,),  # Seed-Coder
+    13: (CONTRACTIONS + LATER.replace(r"\s*\n+", r"\s*\n") % 1,),  # Ling
+    14: (LATER[1:] % 1,),  # Qwen 2 without contractions
+    15: ("0{1,3}", CONTRACTIONS + LATER.replace("{1,%d}", "+")),  # MiniCPM 5
+    16: (" [^ ]*|[^ ]+",),  # a word begins with a space, SentencePiece's
 }
 
 # its digits are cut among bytes: the reference writes a byte as a character, and some of those
@@ -5673,13 +5750,16 @@ class TokenizerFile(NamedTuple):
     stops: frozenset  # ids that end a text
     pieces: list  # bytes of each token
     prio: np.ndarray  # float32 [n_vocab]: the largest is merged first
-    types: np.ndarray  # u1 [n_vocab]: NORMAL to UNUSED, with LSTRIP and RSTRIP
+    types: np.ndarray  # u1 [n_vocab]: NORMAL to MARK, with LSTRIP and those beside it
     classes: np.ndarray  # u4 [runs, 3]: first and last character, class
     merges: np.ndarray  # u4 [merges, 2]: two ids each, the best first; used with EXPLICIT
     chat: dict | None  # see tokenizer_chat()
     strips: dict
+    thoughts: tuple | None
     prefix_runs: bool
     tests: list  # [(text, ids)]
+    begins: list  # ids that stand before a text, if it is not bos alone
+    forms: np.ndarray  # u4 [rows, 4]: the tables of Unicode's form C, see forms.py
 
 
 def read_tokenizer(raw):
@@ -5696,17 +5776,21 @@ def read_tokenizer(raw):
         found = f"{n} tokens, {len(prio)} priorities, {len(types)} types"
         raise ModelError(f"{found}, expected as many; export it again")
     pieces = cut_pieces(sections["pieces"], offsets)
-    known = (types & 0xCF).max() <= UNUSED and kind in (SPM, BYTE_BPE) and flags <= 255
+    known = (types & 15).max() <= MARK and kind in (SPM, BYTE_BPE) and flags <= ALL_FLAGS
     if not np.isfinite(prio).all() or not known:
         found = "unknown kind, flag or token type, or a priority that is no number"
         raise ModelError(f"{found}; does it need a newer run.py?")
-    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist())):
+    begins, forms = read_more(sections["more"])
+    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist(), *begins)):
         raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-    if pretok not in SPLITS or sections["reserved"]:
-        found = f"pre-tokenizer {pretok} or section is unknown"
+    if pretok not in SPLITS:
+        found = f"pre-tokenizer {pretok} is unknown"
         raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
+    if flags & NFC and not len(forms):
+        found = "it normalises text and lacks the tables for it"
+        raise ModelError(f"{found}, as older exports do; export it again")
     classes = read_classes(sections["classes"])
-    chat, strips, prefix_runs = tokenizer_chat(sections["chat"], types)
+    chat, strips, thoughts, prefix_runs = tokenizer_chat(sections["chat"], types)
     return TokenizerFile(
         hashlib.sha256(raw).digest(),
         kind,
@@ -5725,9 +5809,21 @@ def read_tokenizer(raw):
         np.frombuffer(sections["merges"], "<u4").reshape(-1, 2),
         chat,
         strips,
+        thoughts,
         prefix_runs,
         tokenizer_tests(sections["tests"]),
+        begins,
+        forms,
     )
+
+
+def read_more(raw):
+    """The section "more" -> ids that stand before a text, u4 [rows, 4] of the tables of form C."""
+    numbers = np.frombuffer(raw, "<u4")
+    count = int(numbers[0]) if len(numbers) else 0
+    if count > 64 or len(numbers) and (len(numbers) < 1 + count or (len(numbers) - 1 - count) % 4):
+        raise ModelError(f"{count} tokens before a text, expected to 64; export it again")
+    return numbers[1 : 1 + count].tolist(), numbers[1 + count :].reshape(-1, 4)
 
 
 def cut_pieces(blob, offsets):
@@ -5753,36 +5849,102 @@ def read_classes(raw):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/forms.py
+# Text in Unicode's form C, by the tables that a file brings.
+
+MARKS, COMPOSES, DECOMPOSES = range(3)  # kinds of rows, in the upper byte of their first number
+L_BASE, V_BASE, T_BASE, S_BASE = 0x1100, 0x1161, 0x11A7, 0xAC00  # of Hangul, composed by a rule
+V_COUNT, T_COUNT, S_COUNT = 21, 28, 11172
+
+
+class FormC:
+    """Normalises text (Unicode Standard Annex 15). rows: u4 [n, 4], so that every machine does what
+    the exporter's engine did, whatever version of Unicode its Python knows:
+
+    MARKS: first and last character, combining class; COMPOSES: a character, and the two that it is
+    composed of; DECOMPOSES: a character, and up to three that it becomes, which become it never.
+    """
+
+    def __init__(self, rows):
+        self.classes, self.parts, self.pairs, most = {}, {}, {}, 0x10FFFF
+        for first, x, y, z in rows.tolist():
+            kind, first = first >> 24, first & 0xFFFFFF
+            fits = kind <= DECOMPOSES and first <= most and max(y, z) <= most
+            if not fits or x > most or kind == MARKS and not (0 <= x - first < 4096 and y < 256):
+                raise ModelError("a row of the tables of form C is none; export it again")
+            if kind == MARKS:
+                self.classes |= dict.fromkeys(range(first, x + 1), y)
+            else:
+                self.parts[first] = [c for c in (x, y, z) if c]
+            if kind == COMPOSES:
+                self.pairs[x, y] = first
+        for c in self.parts:
+            self.decomposed(c, 0)  # ends, or is refused
+
+    @functools.cached_property
+    def touched(self):
+        """A pattern for what may change: marks, and what composes with or becomes something else,
+        with one character before."""
+        change = {*self.classes, *(b for _, b in self.pairs), *self.parts} - {*self.pairs.values()}
+        change |= {*range(V_BASE, V_BASE + V_COUNT), *range(T_BASE + 1, T_BASE + T_COUNT)}
+        some = "".join(map(re.escape, map(chr, sorted(change))))
+        return re.compile(f"[^{some}]?[{some}]+")
+
+    def decomposed(self, c, depth=0):
+        """The code points that c becomes at last."""
+        if depth > 8:
+            raise ModelError("the tables of form C go in a circle; export it again")
+        if S_BASE <= c < S_BASE + S_COUNT:
+            head, t = divmod(c - S_BASE, T_COUNT)
+            parts = [L_BASE + head // V_COUNT, V_BASE + head % V_COUNT, T_BASE + t]
+            return parts[: 3 if t else 2]
+        if c not in self.parts:
+            return [c]
+        return [e for d in self.parts[c] for e in self.decomposed(d, depth + 1)]
+
+    def pair(self, a, b):
+        """What two code points compose to, or None."""
+        if L_BASE <= a < L_BASE + 19 and V_BASE <= b < V_BASE + V_COUNT:
+            return S_BASE + ((a - L_BASE) * V_COUNT + b - V_BASE) * T_COUNT
+        whole = S_BASE <= a < S_BASE + S_COUNT and (a - S_BASE) % T_COUNT == 0
+        if whole and T_BASE < b < T_BASE + T_COUNT:
+            return a + b - T_BASE
+        return self.pairs.get((a, b))
+
+    def __call__(self, text):
+        """text in form C."""
+        return text if text.isascii() else self.touched.sub(self.compose, text)
+
+    def compose(self, m):
+        """A match in form C: decomposed, its marks in order, composed again."""
+        whole, marks = [], []
+        for c in (d for ch in m[0] for d in self.decomposed(ord(ch))):
+            if self.classes.get(c, 0):
+                marks.append(c)
+            else:
+                whole += [*sorted(marks, key=self.classes.get), c]
+                marks = []
+        whole += sorted(marks, key=self.classes.get)
+        out, start, last = [], -1, 0  # start: where the last character that is no mark stands
+        for c in whole:
+            kind = self.classes.get(c, 0)
+            near = start >= 0 and (last < kind or last == 0 and start == len(out) - 1)
+            made = self.pair(out[start], c) if near else None
+            if made is not None:
+                out[start] = made
+                continue
+            if not kind:
+                start = len(out)
+            last = kind
+            out.append(c)
+        return "".join(map(chr, out))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/merges.py
-# Words become ids by merging neighbours; text in Unicode's form C.
+# Words become ids by merging neighbours.
 
 LONG = 4096  # characters of a text that is worth a search for what makes it quick
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
-    marks: in a long text they are put in order first, which changes nothing."""
-    from unicodedata import normalize
-
-    if len(text) > LONG and not text.isascii():
-        text = runs_of_marks().sub(in_order, text)
-    return normalize("NFC", text)
-
-
-@functools.cache
-def runs_of_marks():
-    """A pattern for long runs of combining marks."""
-    from unicodedata import combining, normalize
-
-    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
-    return re.compile(f"[{''.join(marks)}]{{64,}}")
-
-
-def in_order(m):
-    """The marks of a match, decomposed, in their canonical order."""
-    from unicodedata import combining, normalize
-
-    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
 
 
 WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
@@ -5793,22 +5955,24 @@ class Merger:
     none.
 
     Attributes: ids {piece: id}, bytes {byte: id}, ranks {piece: rank}, 0 is merged first, pairs
-    {(piece, piece): rank} or None, complete: whether every word has ids, apart: see below.
+    {(piece, piece): rank} or None, complete: whether each byte has a token, apart: see below.
     """
 
     def __init__(self, file):
         self.kind, self.flags, self.unk, self.words = file.kind, file.flags, file.unk, {}
         self.ids, self.bytes = {}, {}
         kinds = (file.types & 15).tolist()
-        for i, (piece, kind) in enumerate(zip(file.pieces, kinds)):
-            if kind == NORMAL:
+        pieces = merged_pieces(file.pieces, kinds, file.kind)
+        for i, (piece, kind) in enumerate(zip(pieces, kinds)):
+            if kind in (NORMAL, WOVEN):
                 if not piece:
                     raise ModelError(f"token {i} is an empty piece; export it again")
                 self.ids.setdefault(piece, i)
             elif kind == BYTE and len(piece) == 1:
                 self.bytes.setdefault(piece[0], i)
         if self.kind == SPM:
-            said = (p for p, kind in zip(file.pieces, kinds) if kind in (NORMAL, USER))
+            said = zip(file.pieces, kinds)
+            said = (p for p, kind in said if kind in (NORMAL, USER, WOVEN, MARK))
             try:
                 b"\n".join(said).decode()
             except UnicodeDecodeError:
@@ -5817,31 +5981,20 @@ class Merger:
                 ) from None
         bytewise = self.kind == BYTE_BPE
         single = self.ids if bytewise else {bytes([b]) for b in self.bytes}
-        # else a run of unknown characters is one token
-        self.complete = bool(self.flags & BYTE_FALLBACK or bytewise)
-        if self.complete and any(bytes([b]) not in single for b in range(256)):
-            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        whole = bool(self.flags & BYTE_FALLBACK or bytewise)
+        self.complete = whole and all(bytes([b]) in single for b in range(256))
         ranks = np.unique(-file.prio, return_inverse=True)[1].tolist()
         self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}
-        self.pairs = self.explicit(file) if self.flags & EXPLICIT else None
-
-    def explicit(self, file):
-        """{(piece, piece): rank} of a file that lists its merges."""
-        rows, pairs = file.merges, {}
-        if len(rows) and rows.max() >= file.n_vocab:
-            found = f"a merge names token {rows.max()}"
-            raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
-        for rank, (a, b) in enumerate(rows.tolist()):
-            pairs.setdefault((file.pieces[a], file.pieces[b]), rank)
-        return pairs
+        self.pairs = explicit(file, pieces) if self.flags & EXPLICIT else None
 
     @functools.cached_property
     def apart(self):
         """A pattern for places that no merge crosses: no token spells a space, or a line end,
         behind something else. None if there are none. Long texts are cut there, to save time."""
-        if self.pairs is None and self.complete:
+        if self.pairs is None:
             inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
-            cuts = [c for c in " \n" if not inside(c.encode())]
+            found = [c for c in " \n" if self.complete or c.encode() in self.ids]
+            cuts = [c for c in found if not inside(c.encode())]
             return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
 
     def ids_of(self, word):
@@ -5864,6 +6017,8 @@ class Merger:
             parts = [bytes([b]) for b in raw]
         else:
             parts = [ch.encode("utf-8", "replace") for ch in word]
+        if self.unk is None and not self.complete:
+            parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
             raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
@@ -5878,11 +6033,27 @@ class Merger:
             found = self.ids.get(piece)
             if found is not None:
                 ids.append(found)
-            elif self.flags & BYTE_FALLBACK:
-                ids += [self.bytes[b] for b in piece]
-            elif self.unk is not None and (not ids or ids[-1] != self.unk):
-                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+            elif own := self.as_bytes(piece):
+                ids += own
+            elif self.unk is not None and (self.flags & UNK_EACH or ids[-1:] != [self.unk]):
+                ids.append(self.unk)  # else one for a run of unknown characters, as SentencePiece
         return ids
+
+    def as_bytes(self, piece):
+        """The byte tokens of a character without a token; none unless all are there."""
+        ids = [self.bytes.get(b) for b in piece] if self.flags & BYTE_FALLBACK else []
+        return [] if None in ids else ids
+
+
+def explicit(file, pieces):
+    """{(piece, piece): rank} of a file that lists its merges."""
+    rows, pairs = file.merges, {}
+    if len(rows) and rows.max() >= file.n_vocab:
+        found = f"a merge names token {rows.max()}"
+        raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
+    for rank, (a, b) in enumerate(rows.tolist()):
+        pairs.setdefault((pieces[a], pieces[b]), rank)
+    return pairs
 
 
 def merge_neighbours(parts, rank):
@@ -5944,8 +6115,9 @@ class Tokenizer:
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
     says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    pieces and types by id, sha256 (of the whole file), chat (what its template writes, or None),
-    longest (the most characters that one token stands for; None if there is no such number).
+    begins (ids before a text), pieces and types by id, sha256 (of the whole file), chat (what its
+    template writes, or None), longest (the most characters that one token stands for; None if there
+    is no such number).
     """
 
     def __init__(self, source):
@@ -5964,16 +6136,20 @@ class Tokenizer:
         self.n_vocab, self.pieces, self.types = file.n_vocab, file.pieces, file.types
         self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
         self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
-        self.chat, self.strips, self.prefix_runs = file.chat, file.strips, file.prefix_runs
-        self.stops = file.stops
-        self.merger, self.users = Merger(file), UserTokens(file)
+        self.chat, self.strips, self.thoughts = file.chat, file.strips, file.thoughts
+        self.prefix_runs, self.stops = file.prefix_runs, file.stops
+        bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
+        self.begins = file.begins or bos
+        self.form_c = FormC(file.forms) if self.flags & NFC else str
+        self.merger = Merger(file)
+        self.added, self.normed = AddedTokens(file, False), AddedTokens(file, True, self._ready)
         self.ids, self.ranks = self.merger.ids, self.merger.ranks
         self.cutter = None  # without patterns, a text is one word
         if SPLITS[self.pretok]:
             self.cutter = Cutter(self.pretok, self.classes, self.kind == BYTE_BPE)
         self.longest = None
         if self.merger.complete and not any(self.types & (LSTRIP | RSTRIP)):
-            longest = max(map(len, [*self.ids, *self.users.pieces]), default=1)
+            longest = max(map(len, [*self.ids, *self.added.pieces]), default=1)
             self.longest = longest * (4 if self.flags & NFC else 1)  # four may be composed to one
 
     def _check(self, count):
@@ -5989,13 +6165,9 @@ class Tokenizer:
         self._check(len(self.tests))
 
     def encode(self, text, add_bos=True):
-        """text -> list of ids, with the begin token if the model has one and add_bos. Control
+        """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
-        ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
-        ids += self._run(text, True)
-        if add_bos and self.flags & ADD_EOS and self.eos is not None:
-            ids.append(self.eos)
-        return ids
+        return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
 
     def encode_chat(self, messages):
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
@@ -6004,15 +6176,35 @@ class Tokenizer:
         if self.chat is None:
             found = "this model was exported without a chat template"
             raise ModelError(f"{found}; expected one to chat; complete text instead")
-        ids, text = [], ""
-        for part in chat_parts(messages, self.chat, self.strips):
+        items, ids = self._items(messages), []
+        for i, item in enumerate(items):
+            if isinstance(item, int):
+                ids.append(item)
+                continue
+            if i and self.types[items[i - 1]] & RSTRIP:
+                item = item.lstrip(BLANKS)
+            if i + 1 < len(items) and self.types[items[i + 1]] & LSTRIP:
+                item = item.rstrip(BLANKS)
+            ids += self._run(item, self.prefix_runs or not ids, NOT_IN_TALKS)
+        return ids
+
+    def _items(self, messages):
+        """A conversation as ids of its marks, and the text between two of them in one."""
+        rows = []
+        for part in chat_parts(messages, self.chat, self.strips, self.thoughts):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
-                if kind == CHAT_ID:
-                    ids += [*self._run(text, self.prefix_runs or not ids), value]
-                    text = ""
-                else:
-                    text += time.strftime(value) if kind == CHAT_DATE else value
-        return ids + self._run(text, self.prefix_runs or not ids)
+                rows.append(value if kind != CHAT_DATE else time.strftime(value))
+        alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
+        if any(alone):  # a mark that stays text where a word goes on beside it
+            texts = [self.name(r) if isinstance(r, int) else r for r in rows]
+            whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
+            spans = zip(alone, [0, *ends], ends)
+            stays = [one and within_word(whole, a, b) for one, a, b in spans]
+            rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
+        items = []
+        for text, group in itertools.groupby(rows, key=lambda r: isinstance(r, str)):
+            items += ["".join(group)] if text else group
+        return items
 
     def chat_form(self):
         """What the chat template writes around contents, as {name: text}; None without one."""
@@ -6031,24 +6223,38 @@ class Tokenizer:
         words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
-    def _run(self, text, prefix):
-        """ids of a run of text between control tokens. prefix: whether it may get the space that
-        some models begin with."""
+    def _run(self, text, first, stays):
+        """ids of a run of text between control tokens. first: whether it may get the space that
+        some models begin with; stays: kinds of tokens that are not found in it."""
         ids, ids_of = [], self.merger.ids_of
-        if self.flags & NFC:
-            text = composed(text)
-        if self.kind == SPM:
-            text = text.replace("\u2581", " ")
-            spaced = self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[:1] != " "
-            if text and prefix and spaced:
-                text = " " + text
-        for part in self.users.split(text):
+        if text and first and self.flags & PREFIX and not self.flags & PREFIX_EACH:
+            text = " " + text  # SentencePiece's, whatever follows it
+        for part in self.added.split(text, stays):
             if isinstance(part, int):
                 ids.append(part)
-            else:
-                for word in self.words(part):
-                    ids += ids_of(word)
+                first = False
+                continue
+            for piece in self.normed.split(self._ready(part), stays):
+                if isinstance(piece, int):
+                    ids.append(piece)
+                elif piece:
+                    for word in self.words(self._spaced(piece, first)):
+                        ids += ids_of(word)
+                first = False
         return ids
+
+    def _ready(self, text):
+        """A text between tokens that are found as they stand, as the others are looked for in it."""
+        text = self.form_c(text)
+        if self.kind == SPM:
+            text = text.replace("\u2581", " ")
+        each = PREFIX | PREFIX_EACH
+        return " " + text if text and self.flags & each == each else text
+
+    def _spaced(self, text, first):
+        """A text without tokens, with a space before it if that is the model's way."""
+        wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
+        return " " + text if wants and text[:1] != " " else text
 
     def words(self, text):
         """The words, str or bytes, that text without user-defined tokens is merged in; an
@@ -6075,7 +6281,9 @@ class Tokenizer:
             return " \u2047 ".encode()
         if not 0 <= token < self.n_vocab or self.types[token] & 15 in (CONTROL, UNUSED):
             return b""
-        return self.pieces[token]
+        raw = self.pieces[token]
+        spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
+        return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
     def name(self, token):
         """A token as people write it; control tokens by name."""
@@ -7023,8 +7231,8 @@ class Scores:
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
-            if t.flags & ADD_BOS and t.bos is not None:
-                part[0] = t.bos
+            if t.begins:
+                part[0] = t.begins[0]
             nats += (-self.score(part, n // 2 + 1)[0]).tolist()
             n_bytes += sum(len(t.piece(token)) for token in part[n // 2 + 1 :])
             on_window(i + 1, windows, math.exp(np.mean(nats)))

@@ -7,7 +7,6 @@ import numpy as np
 from .errors import ModelError
 from .program.operands import WANTED_MAX
 from .sampler import log_softmax
-from .tokenizer.file import ADD_BOS
 
 
 class Scores:
@@ -68,8 +67,8 @@ class Scores:
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
-            if t.flags & ADD_BOS and t.bos is not None:
-                part[0] = t.bos
+            if t.begins:
+                part[0] = t.begins[0]
             nats += (-self.score(part, n // 2 + 1)[0]).tolist()
             n_bytes += sum(len(t.piece(token)) for token in part[n // 2 + 1 :])
             on_window(i + 1, windows, math.exp(np.mean(nats)))

@@ -26,6 +26,9 @@ try:
     if "json" in job:
         from tokenizers import Tokenizer
         engine = Tokenizer.from_str(job["json"])
+        engine.no_padding()
+        engine.no_truncation()
+        engine.encode_special_tokens = True
         out = [engine.encode(text, add_special_tokens=False).ids for text in job["texts"]]
     else:
         import base64, tiktoken
@@ -37,26 +40,47 @@ except BaseException as e:
     sys.exit(f"{type(e).__name__}: {e}")
 json.dump(out, sys.stdout)
 """
+CUTS = r"""
+try:
+    from tokenizers import Tokenizer
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    rules = {"version": "1.0", "model": model, "pre_tokenizer": json.loads(job["json"])}
+    pre = Tokenizer.from_str(json.dumps(rules)).pre_tokenizer
+    for text in job["texts"]:
+        at = 0
+        for _, (first, last) in pre.pre_tokenize_str(text):
+            if first != at:  # it drops something, which none of ours does
+                out.append(0)
+            out.append(last - first)
+            at = last
+        if at != len(text):
+            out.append(0)
+except BaseException as e:
+    sys.exit(f"{type(e).__name__}: {e}")
+json.dump(out, sys.stdout)
+"""
 RENDER = r"""
 import re
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 def refuse(message):
     raise TemplateError(message)
-more = ["jinja2.ext.loopcontrols"]
-env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=more)
+loops = ["jinja2.ext.loopcontrols"]
+env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=loops)
 env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
 today = lambda form: job["date"] + form + job["date"]
 env.globals.update(raise_exception=refuse, strftime_now=today, **job["special"])
+more = {"tools": None, "documents": None}  # as transformers says that there are none
 try:  # a block of generation marks what training looks at
     text = re.sub(r"(\{%-?\s*)generation(\s*-?%\})", r"\1if true\2", job["template"])
     template = env.from_string(re.sub(r"(\{%-?\s*)endgeneration(\s*-?%\})", r"\1endif\2", text))
     for messages, generate in job["chats"]:
         try:
-            out.append(template.render(messages=messages, add_generation_prompt=generate))
-        except TemplateError:
-            out.append(None)
-        if sum(map(len, filter(None, out))) > 1 << 22:
+            text = template.render(messages=messages, add_generation_prompt=generate, **more)
+            out.append([text, None])
+        except Exception as e:
+            out.append([None, str(e) or type(e).__name__])
+        if sum(len(text or "") for text, _ in out) > 1 << 22:
             sys.exit("it writes too much")
 except Exception as e:
     sys.exit(f"{type(e).__name__}: {e}")
@@ -65,13 +89,19 @@ json.dump(out, sys.stdout)
 DATE = "\ue0dd"  # stands around the format of today's date
 
 
+class Refused(str):
+    """Why a template renders nothing."""
+
+
 def render(template, special, chats):
-    """Texts of chats [(messages, with generation prompt)], None where the template refuses one. In
-    a process of its own with a limit on time and memory, in jinja2's immutable sandbox: a template
-    is a program of strangers."""
+    """Texts of chats [(messages, with generation prompt)]; where the template refuses one, a Refused
+    with its words. In a process of its own with a limit on time and memory, in jinja2's immutable
+    sandbox: a template is a program of strangers."""
     need("jinja2")
     job = {"template": template, "special": special, "chats": chats, "date": DATE}
-    return bounded(RENDER, job, 1 << 30, 5)
+    rows = bounded(RENDER, job, 1 << 30, 5)
+    with reading():
+        return [Refused(why) if text is None else text for text, why in rows]
 
 
 def bounded(program, job, memory, seconds):

@@ -8,12 +8,14 @@ import numpy as np
 from ..errors import ModelError
 from ..format.fields import NONE
 from .file import (
+    ALL_FLAGS,
     BYTE_BPE,
+    MARK,
     MOST_TOKENS,
+    NFC,
     PIECE_MAX,
     SPM,
     TOKENIZER_HEADER,
-    UNUSED,
     tokenizer_chat,
     tokenizer_sections,
     tokenizer_tests,
@@ -36,13 +38,16 @@ class TokenizerFile(NamedTuple):
     stops: frozenset  # ids that end a text
     pieces: list  # bytes of each token
     prio: np.ndarray  # float32 [n_vocab]: the largest is merged first
-    types: np.ndarray  # u1 [n_vocab]: NORMAL to UNUSED, with LSTRIP and RSTRIP
+    types: np.ndarray  # u1 [n_vocab]: NORMAL to MARK, with LSTRIP and those beside it
     classes: np.ndarray  # u4 [runs, 3]: first and last character, class
     merges: np.ndarray  # u4 [merges, 2]: two ids each, the best first; used with EXPLICIT
     chat: dict | None  # see tokenizer_chat()
     strips: dict
+    thoughts: tuple | None
     prefix_runs: bool
     tests: list  # [(text, ids)]
+    begins: list  # ids that stand before a text, if it is not bos alone
+    forms: np.ndarray  # u4 [rows, 4]: the tables of Unicode's form C, see forms.py
 
 
 def read_tokenizer(raw):
@@ -59,17 +64,21 @@ def read_tokenizer(raw):
         found = f"{n} tokens, {len(prio)} priorities, {len(types)} types"
         raise ModelError(f"{found}, expected as many; export it again")
     pieces = cut_pieces(sections["pieces"], offsets)
-    known = (types & 0xCF).max() <= UNUSED and kind in (SPM, BYTE_BPE) and flags <= 255
+    known = (types & 15).max() <= MARK and kind in (SPM, BYTE_BPE) and flags <= ALL_FLAGS
     if not np.isfinite(prio).all() or not known:
         found = "unknown kind, flag or token type, or a priority that is no number"
         raise ModelError(f"{found}; does it need a newer run.py?")
-    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist())):
+    begins, forms = read_more(sections["more"])
+    if any(i is not None and i >= n for i in (bos, eos, unk, pad, *stops.tolist(), *begins)):
         raise ModelError(f"a bos, eos, unk, pad or stop id is not below {n}; export it again")
-    if pretok not in SPLITS or sections["reserved"]:
-        found = f"pre-tokenizer {pretok} or section is unknown"
+    if pretok not in SPLITS:
+        found = f"pre-tokenizer {pretok} is unknown"
         raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
+    if flags & NFC and not len(forms):
+        found = "it normalises text and lacks the tables for it"
+        raise ModelError(f"{found}, as older exports do; export it again")
     classes = read_classes(sections["classes"])
-    chat, strips, prefix_runs = tokenizer_chat(sections["chat"], types)
+    chat, strips, thoughts, prefix_runs = tokenizer_chat(sections["chat"], types)
     return TokenizerFile(
         hashlib.sha256(raw).digest(),
         kind,
@@ -88,9 +97,21 @@ def read_tokenizer(raw):
         np.frombuffer(sections["merges"], "<u4").reshape(-1, 2),
         chat,
         strips,
+        thoughts,
         prefix_runs,
         tokenizer_tests(sections["tests"]),
+        begins,
+        forms,
     )
+
+
+def read_more(raw):
+    """The section "more" -> ids that stand before a text, u4 [rows, 4] of the tables of form C."""
+    numbers = np.frombuffer(raw, "<u4")
+    count = int(numbers[0]) if len(numbers) else 0
+    if count > 64 or len(numbers) and (len(numbers) < 1 + count or (len(numbers) - 1 - count) % 4):
+        raise ModelError(f"{count} tokens before a text, expected to 64; export it again")
+    return numbers[1 : 1 + count].tolist(), numbers[1 + count :].reshape(-1, 4)
 
 
 def cut_pieces(blob, offsets):

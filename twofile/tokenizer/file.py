@@ -13,12 +13,13 @@ from ..format.types import padded
 STRIPS = ("", None, "\n")
 
 
-def chat_parts(messages, pieces, strips):
+def chat_parts(messages, pieces, strips, thoughts=None):
     """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
     contents in turn.
 
-    strips: by role, what the template cuts off a content, as in STRIPS. Raises ModelError for
-    another order of roles.
+    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
+    out of former answers, as (start, end, strips), see without_thoughts(); or None. Raises
+    ModelError for another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
@@ -35,28 +36,53 @@ def chat_parts(messages, pieces, strips):
         raise ModelError(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
-        right, left = divmod(strips[m["role"]], 3)
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text = m["content"].lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        text, cuts = m["content"], strips[m["role"]]
+        if thoughts and m["role"] == "assistant" and thoughts[1] in text:
+            text, cuts = without_thoughts(text, *thoughts[:2]), thoughts[2]
+        right, left = divmod(cuts, 3)
+        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
+def without_thoughts(text, start, end):
+    """An answer without what its writer thought: what is behind the last end; or, if there is a
+    start, without each part from a start to the next end."""
+    if not start:
+        return text.rpartition(end)[2]
+    return "".join(part.partition(start)[0] for part in text.split(end))
+
+
 TOKENIZER_MAGIC = b"\x89LMT\r\n\x1a\n"
 TOKENIZER_HEADER = struct.Struct("<8sIIQ8IQ32s")  # 0x60 bytes, then the section table
-SECTIONS = "offsets pieces prio types stops classes merges chat tests reserved".split()
+SECTIONS = "offsets pieces prio types stops classes merges chat tests more".split()
 SPM, BYTE_BPE = 1, 2
 ADD_BOS, ADD_EOS, PREFIX, PREFIX_UNLESS, IGNORE_MERGES, BYTE_FALLBACK, NFC, EXPLICIT = (
     1 << i for i in range(8)
 )
-NORMAL, BYTE, CONTROL, USER, UNUSED = range(5)
-LSTRIP, RSTRIP = 0x10, 0x20
+PREFIX_EACH, UNK_EACH = 256, 512
+ALL_FLAGS = 1023
+# kinds of tokens. WOVEN: user-defined, and merges make it too; PRINTED: never found in a text;
+# MARK: user-defined, but never found in what is said in a conversation
+NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
+# beside a kind: takes white space at its left, right; not inside words; found in normalised text
+LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
 # what a chat template writes around contents; see chat_parts()
 CHAT = "first system after_system u2a a2u gen".split()
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
 MOST_TOKENS, MOST_BYTES = 1 << 20, 64 << 20  # of a tokenizer.bin
+
+
+def merged_pieces(pieces, types, kind):
+    """The pieces [bytes] as merges know them. One of an added token has its own text, in which a
+    marked space is no space."""
+    marks = "\u2581".encode() if kind == SPM else b" "
+    rows = zip(pieces, types)
+    return [p.replace(marks, b" ") if t & 15 == WOVEN else p for p, t in rows]
+
 
 # a section's unit in bytes, and the most bytes it may have
 LIMITS = {
@@ -67,6 +93,7 @@ LIMITS = {
     "merges": (8, 8 << 20),
     "chat": (1, 1 << 20),
     "tests": (1, 4 << 20),
+    "more": (4, 1 << 20),
 }
 
 
@@ -123,32 +150,45 @@ def tokenizer_sections(raw):
 
 def tokenizer_chat(raw, types):
     """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
-    CHAT: [(kind, value)] or None}, {role: strips}, whether each run of text gets the prefix; or
-    None, {}, True if it is empty. Raises ModelError."""
+    CHAT: [(kind, value)] or None}, {role: strips}, thoughts as of chat_parts(), whether each run of
+    text gets the prefix; or None, {}, None, True if it is empty. Raises ModelError."""
     if not raw:
-        return None, {}, True
-    pieces, at = {}, 4
+        return None, {}, None, True
+    pieces, at, thoughts = {}, 4, None
     try:
         for name in CHAT:
-            (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
-            for _ in range(0 if count == NONE else min(count, len(raw))):
-                kind, length = struct.unpack_from("<II", raw, at)
-                value, at = raw[at + 8 : at + 8 + length], at + 8 + length
-                if kind > CHAT_DATE or len(value) != length:
-                    raise ValueError
-                value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
-                if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
-                    raise ValueError
-                if kind == CHAT_ID and (value >= len(types) or types[value] & 15 != CONTROL):
-                    raise ValueError
-                items.append((kind, value))
-            pieces[name] = None if count == NONE else items
+            pieces[name], at = chat_items(raw, at, types)
+        if at < len(raw):
+            cuts, at = raw[at], at + 1
+            ends, at = chat_items(raw, at, types)
+            (_, start), (_, end) = ends
+            thoughts = (start, end, cuts)
+            if cuts > 8 or not isinstance(start, str) or not end or not isinstance(end, str):
+                raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, TypeError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
-    return pieces, dict(zip(("system", "user", "assistant"), raw)), not raw[3]
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
+
+
+def chat_items(raw, at, types):
+    """One piece of the section "chat", which begins at that byte -> [(kind, value)] or None, where
+    the next begins. ValueError or struct.error for what is none."""
+    (count,), at, items = struct.unpack_from("<I", raw, at), at + 4, []
+    for _ in range(0 if count == NONE else min(count, len(raw))):
+        kind, length = struct.unpack_from("<II", raw, at)
+        value, at = raw[at + 8 : at + 8 + length], at + 8 + length
+        if kind > CHAT_DATE or len(value) != length:
+            raise ValueError
+        value = struct.unpack("<I", value)[0] if kind == CHAT_ID else value.decode()
+        if kind == CHAT_DATE and not DATE_FORM.fullmatch(value):
+            raise ValueError
+        if kind == CHAT_ID and (value >= len(types) or types[value] & 15 not in (CONTROL, MARK)):
+            raise ValueError
+        items.append((kind, value))
+    return None if count == NONE else items, at
 
 
 def tokenizer_tests(raw):

@@ -1,4 +1,4 @@
-"""Words become ids by merging neighbours; text in Unicode's form C."""
+"""Words become ids by merging neighbours."""
 
 import functools
 import heapq
@@ -7,35 +7,22 @@ import re
 import numpy as np
 
 from ..errors import ModelError
-from .file import BYTE, BYTE_BPE, BYTE_FALLBACK, EXPLICIT, IGNORE_MERGES, NORMAL, SPM, USER
+from .file import (
+    BYTE,
+    BYTE_BPE,
+    BYTE_FALLBACK,
+    EXPLICIT,
+    IGNORE_MERGES,
+    MARK,
+    NORMAL,
+    SPM,
+    UNK_EACH,
+    USER,
+    WOVEN,
+    merged_pieces,
+)
 
 LONG = 4096  # characters of a text that is worth a search for what makes it quick
-
-
-def composed(text):
-    """text in Unicode's form C. unicodedata takes the square of the length of a run of combining
-    marks: in a long text they are put in order first, which changes nothing."""
-    from unicodedata import normalize
-
-    if len(text) > LONG and not text.isascii():
-        text = runs_of_marks().sub(in_order, text)
-    return normalize("NFC", text)
-
-
-@functools.cache
-def runs_of_marks():
-    """A pattern for long runs of combining marks."""
-    from unicodedata import combining, normalize
-
-    marks = (c for c in map(chr, range(0x300, 0x20000)) if combining(normalize("NFD", c)[0]))
-    return re.compile(f"[{''.join(marks)}]{{64,}}")
-
-
-def in_order(m):
-    """The marks of a match, decomposed, in their canonical order."""
-    from unicodedata import combining, normalize
-
-    return "".join(sorted("".join(normalize("NFD", c) for c in m[0]), key=combining))
 
 
 WORD_MAX = 1 << 22  # characters that are merged at once; more would take more than a gigabyte
@@ -46,22 +33,24 @@ class Merger:
     none.
 
     Attributes: ids {piece: id}, bytes {byte: id}, ranks {piece: rank}, 0 is merged first, pairs
-    {(piece, piece): rank} or None, complete: whether every word has ids, apart: see below.
+    {(piece, piece): rank} or None, complete: whether each byte has a token, apart: see below.
     """
 
     def __init__(self, file):
         self.kind, self.flags, self.unk, self.words = file.kind, file.flags, file.unk, {}
         self.ids, self.bytes = {}, {}
         kinds = (file.types & 15).tolist()
-        for i, (piece, kind) in enumerate(zip(file.pieces, kinds)):
-            if kind == NORMAL:
+        pieces = merged_pieces(file.pieces, kinds, file.kind)
+        for i, (piece, kind) in enumerate(zip(pieces, kinds)):
+            if kind in (NORMAL, WOVEN):
                 if not piece:
                     raise ModelError(f"token {i} is an empty piece; export it again")
                 self.ids.setdefault(piece, i)
             elif kind == BYTE and len(piece) == 1:
                 self.bytes.setdefault(piece[0], i)
         if self.kind == SPM:
-            said = (p for p, kind in zip(file.pieces, kinds) if kind in (NORMAL, USER))
+            said = zip(file.pieces, kinds)
+            said = (p for p, kind in said if kind in (NORMAL, USER, WOVEN, MARK))
             try:
                 b"\n".join(said).decode()
             except UnicodeDecodeError:
@@ -70,31 +59,20 @@ class Merger:
                 ) from None
         bytewise = self.kind == BYTE_BPE
         single = self.ids if bytewise else {bytes([b]) for b in self.bytes}
-        # else a run of unknown characters is one token
-        self.complete = bool(self.flags & BYTE_FALLBACK or bytewise)
-        if self.complete and any(bytes([b]) not in single for b in range(256)):
-            raise ModelError("not all of the 256 byte tokens are there; export it again")
+        whole = bool(self.flags & BYTE_FALLBACK or bytewise)
+        self.complete = whole and all(bytes([b]) in single for b in range(256))
         ranks = np.unique(-file.prio, return_inverse=True)[1].tolist()
         self.ranks = {piece: ranks[i] for piece, i in self.ids.items()}
-        self.pairs = self.explicit(file) if self.flags & EXPLICIT else None
-
-    def explicit(self, file):
-        """{(piece, piece): rank} of a file that lists its merges."""
-        rows, pairs = file.merges, {}
-        if len(rows) and rows.max() >= file.n_vocab:
-            found = f"a merge names token {rows.max()}"
-            raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
-        for rank, (a, b) in enumerate(rows.tolist()):
-            pairs.setdefault((file.pieces[a], file.pieces[b]), rank)
-        return pairs
+        self.pairs = explicit(file, pieces) if self.flags & EXPLICIT else None
 
     @functools.cached_property
     def apart(self):
         """A pattern for places that no merge crosses: no token spells a space, or a line end,
         behind something else. None if there are none. Long texts are cut there, to save time."""
-        if self.pairs is None and self.complete:
+        if self.pairs is None:
             inside = lambda c: any(c in piece.lstrip(c) for piece in self.ids)
-            cuts = [c for c in " \n" if not inside(c.encode())]
+            found = [c for c in " \n" if self.complete or c.encode() in self.ids]
+            cuts = [c for c in found if not inside(c.encode())]
             return re.compile("|".join(f"(?<=[^{c}]){c}" for c in cuts)) if cuts else None
 
     def ids_of(self, word):
@@ -117,6 +95,8 @@ class Merger:
             parts = [bytes([b]) for b in raw]
         else:
             parts = [ch.encode("utf-8", "replace") for ch in word]
+        if self.unk is None and not self.complete:
+            parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
             raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
@@ -131,11 +111,27 @@ class Merger:
             found = self.ids.get(piece)
             if found is not None:
                 ids.append(found)
-            elif self.flags & BYTE_FALLBACK:
-                ids += [self.bytes[b] for b in piece]
-            elif self.unk is not None and (not ids or ids[-1] != self.unk):
-                ids.append(self.unk)  # one for a run of unknown characters, as SentencePiece
+            elif own := self.as_bytes(piece):
+                ids += own
+            elif self.unk is not None and (self.flags & UNK_EACH or ids[-1:] != [self.unk]):
+                ids.append(self.unk)  # else one for a run of unknown characters, as SentencePiece
         return ids
+
+    def as_bytes(self, piece):
+        """The byte tokens of a character without a token; none unless all are there."""
+        ids = [self.bytes.get(b) for b in piece] if self.flags & BYTE_FALLBACK else []
+        return [] if None in ids else ids
+
+
+def explicit(file, pieces):
+    """{(piece, piece): rank} of a file that lists its merges."""
+    rows, pairs = file.merges, {}
+    if len(rows) and rows.max() >= file.n_vocab:
+        found = f"a merge names token {rows.max()}"
+        raise ModelError(f"{found}, expected less than {file.n_vocab}; export it again")
+    for rank, (a, b) in enumerate(rows.tolist()):
+        pairs.setdefault((pieces[a], pieces[b]), rank)
+    return pairs
 
 
 def merge_neighbours(parts, rank):

@@ -1,53 +1,9 @@
-"""How text is cut before merging: user-defined tokens, then patterns."""
+"""How text is cut before merging: patterns over classes of characters."""
 
 import functools
 import re
 
 import numpy as np
-
-from ..errors import ModelError
-from .file import LSTRIP, RSTRIP, USER, USER_MAX
-
-WHITE = re.compile(r"\s*")
-
-
-class UserTokens:
-    """The user-defined tokens of a TokenizerFile; ids {text: id}, empty if there are none."""
-
-    def __init__(self, file):
-        self.types = file.types
-        found = [i for i in np.flatnonzero((self.types & 15) == USER).tolist() if file.pieces[i]]
-        self.pieces = [file.pieces[i] for i in found]
-        if found and max(map(len, self.pieces)) > USER_MAX:
-            what = f"a user-defined token is longer than {USER_MAX} bytes"
-            raise ModelError(f"{what}; export it again")
-        self.ids, lengths = {}, {}
-        for i, piece in zip(found, self.pieces):
-            text = piece.decode("utf-8", "replace")
-            self.ids.setdefault(text, i)
-            lengths.setdefault(text[0], set()).add(len(text))
-        # a dictionary for each length, not one large expression: the time must not grow with their
-        # number; the longest first
-        self.lengths = {ch: sorted(sizes, reverse=True) for ch, sizes in lengths.items()}
-        self.starts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
-
-    def split(self, text):
-        """text -> [what is between, id of a user-defined token, …], the longest at each place,
-        without the white space that it takes."""
-        parts, at, i = [], 0, 0
-        while self.starts and (m := self.starts.search(text, i)):
-            i = m.start()
-            size = next((n for n in self.lengths[m[0]] if text[i : i + n] in self.ids), 0)
-            if size:
-                token = self.ids[text[i : i + size]]
-                before = text[at:i]
-                parts += [before.rstrip() if self.types[token] & LSTRIP else before, token]
-                at = i + size
-                if self.types[token] & RSTRIP:
-                    at = WHITE.match(text, at).end()
-            i = max(i + 1, at)
-        return [*parts, text[at:]]
-
 
 LETTER, NUMBER, SPACE = 1, 2, 3  # of class runs
 
@@ -81,6 +37,11 @@ SPLITS = {
     # DeepSeek LLM
     10: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", r"[\tq#]+$", "[kyKq#m]+", "[0m]"),
     11: ("\n", r"[\tq#]?[xXy]+", r"[\tq#]?[!XK#]+", "[kyKq#m]+", "[0m]"),  # DeepSeek Coder
+    12: (CONTRACTIONS + r"|[^\na-zA-Z0]?[a-zA-Z]+|0| ?[.']+" + ENDS,),  # Seed-Coder
+    13: (CONTRACTIONS + LATER.replace(r"\s*\n+", r"\s*\n") % 1,),  # Ling
+    14: (LATER[1:] % 1,),  # Qwen 2 without contractions
+    15: ("0{1,3}", CONTRACTIONS + LATER.replace("{1,%d}", "+")),  # MiniCPM 5
+    16: (" [^ ]*|[^ ]+",),  # a word begins with a space, SentencePiece's
 }
 
 # its digits are cut among bytes: the reference writes a byte as a character, and some of those

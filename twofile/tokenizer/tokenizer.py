@@ -1,32 +1,39 @@
 """Text to ids and back; the tokenizer of a model."""
 
 import codecs
+import itertools
 import time
 from pathlib import Path
 
 from ..errors import ModelError, printable
 from ..files import read_small
+from .added import BLANKS, NOT_IN_TALKS, NOT_IN_TEXTS, AddedTokens, within_word
 from .contents import read_tokenizer
 from .file import (
     ADD_BOS,
-    ADD_EOS,
+    ALONE,
     BYTE_BPE,
     CHAT_DATE,
     CHAT_ID,
     CHAT_TEXT,
     CONTROL,
     LSTRIP,
+    MARK,
     MOST_BYTES,
     NFC,
     PREFIX,
+    PREFIX_EACH,
     PREFIX_UNLESS,
     RSTRIP,
     SPM,
     UNUSED,
+    USER,
+    WOVEN,
     chat_parts,
 )
-from .merges import LONG, Merger, composed
-from .splits import SPLITS, Cutter, UserTokens
+from .forms import FormC
+from .merges import LONG, Merger
+from .splits import SPLITS, Cutter
 
 
 class TextStream:
@@ -54,8 +61,9 @@ class Tokenizer:
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
     says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    pieces and types by id, sha256 (of the whole file), chat (what its template writes, or None),
-    longest (the most characters that one token stands for; None if there is no such number).
+    begins (ids before a text), pieces and types by id, sha256 (of the whole file), chat (what its
+    template writes, or None), longest (the most characters that one token stands for; None if there
+    is no such number).
     """
 
     def __init__(self, source):
@@ -74,16 +82,20 @@ class Tokenizer:
         self.n_vocab, self.pieces, self.types = file.n_vocab, file.pieces, file.types
         self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
         self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
-        self.chat, self.strips, self.prefix_runs = file.chat, file.strips, file.prefix_runs
-        self.stops = file.stops
-        self.merger, self.users = Merger(file), UserTokens(file)
+        self.chat, self.strips, self.thoughts = file.chat, file.strips, file.thoughts
+        self.prefix_runs, self.stops = file.prefix_runs, file.stops
+        bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
+        self.begins = file.begins or bos
+        self.form_c = FormC(file.forms) if self.flags & NFC else str
+        self.merger = Merger(file)
+        self.added, self.normed = AddedTokens(file, False), AddedTokens(file, True, self._ready)
         self.ids, self.ranks = self.merger.ids, self.merger.ranks
         self.cutter = None  # without patterns, a text is one word
         if SPLITS[self.pretok]:
             self.cutter = Cutter(self.pretok, self.classes, self.kind == BYTE_BPE)
         self.longest = None
         if self.merger.complete and not any(self.types & (LSTRIP | RSTRIP)):
-            longest = max(map(len, [*self.ids, *self.users.pieces]), default=1)
+            longest = max(map(len, [*self.ids, *self.added.pieces]), default=1)
             self.longest = longest * (4 if self.flags & NFC else 1)  # four may be composed to one
 
     def _check(self, count):
@@ -99,13 +111,9 @@ class Tokenizer:
         self._check(len(self.tests))
 
     def encode(self, text, add_bos=True):
-        """text -> list of ids, with the begin token if the model has one and add_bos. Control
+        """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
-        ids = [self.bos] if add_bos and self.flags & ADD_BOS and self.bos is not None else []
-        ids += self._run(text, True)
-        if add_bos and self.flags & ADD_EOS and self.eos is not None:
-            ids.append(self.eos)
-        return ids
+        return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
 
     def encode_chat(self, messages):
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
@@ -114,15 +122,35 @@ class Tokenizer:
         if self.chat is None:
             found = "this model was exported without a chat template"
             raise ModelError(f"{found}; expected one to chat; complete text instead")
-        ids, text = [], ""
-        for part in chat_parts(messages, self.chat, self.strips):
+        items, ids = self._items(messages), []
+        for i, item in enumerate(items):
+            if isinstance(item, int):
+                ids.append(item)
+                continue
+            if i and self.types[items[i - 1]] & RSTRIP:
+                item = item.lstrip(BLANKS)
+            if i + 1 < len(items) and self.types[items[i + 1]] & LSTRIP:
+                item = item.rstrip(BLANKS)
+            ids += self._run(item, self.prefix_runs or not ids, NOT_IN_TALKS)
+        return ids
+
+    def _items(self, messages):
+        """A conversation as ids of its marks, and the text between two of them in one."""
+        rows = []
+        for part in chat_parts(messages, self.chat, self.strips, self.thoughts):
             for kind, value in [(CHAT_TEXT, part)] if isinstance(part, str) else part:
-                if kind == CHAT_ID:
-                    ids += [*self._run(text, self.prefix_runs or not ids), value]
-                    text = ""
-                else:
-                    text += time.strftime(value) if kind == CHAT_DATE else value
-        return ids + self._run(text, self.prefix_runs or not ids)
+                rows.append(value if kind != CHAT_DATE else time.strftime(value))
+        alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
+        if any(alone):  # a mark that stays text where a word goes on beside it
+            texts = [self.name(r) if isinstance(r, int) else r for r in rows]
+            whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
+            spans = zip(alone, [0, *ends], ends)
+            stays = [one and within_word(whole, a, b) for one, a, b in spans]
+            rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
+        items = []
+        for text, group in itertools.groupby(rows, key=lambda r: isinstance(r, str)):
+            items += ["".join(group)] if text else group
+        return items
 
     def chat_form(self):
         """What the chat template writes around contents, as {name: text}; None without one."""
@@ -141,24 +169,38 @@ class Tokenizer:
         words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
         return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
-    def _run(self, text, prefix):
-        """ids of a run of text between control tokens. prefix: whether it may get the space that
-        some models begin with."""
+    def _run(self, text, first, stays):
+        """ids of a run of text between control tokens. first: whether it may get the space that
+        some models begin with; stays: kinds of tokens that are not found in it."""
         ids, ids_of = [], self.merger.ids_of
-        if self.flags & NFC:
-            text = composed(text)
-        if self.kind == SPM:
-            text = text.replace("\u2581", " ")
-            spaced = self.flags & PREFIX or self.flags & PREFIX_UNLESS and text[:1] != " "
-            if text and prefix and spaced:
-                text = " " + text
-        for part in self.users.split(text):
+        if text and first and self.flags & PREFIX and not self.flags & PREFIX_EACH:
+            text = " " + text  # SentencePiece's, whatever follows it
+        for part in self.added.split(text, stays):
             if isinstance(part, int):
                 ids.append(part)
-            else:
-                for word in self.words(part):
-                    ids += ids_of(word)
+                first = False
+                continue
+            for piece in self.normed.split(self._ready(part), stays):
+                if isinstance(piece, int):
+                    ids.append(piece)
+                elif piece:
+                    for word in self.words(self._spaced(piece, first)):
+                        ids += ids_of(word)
+                first = False
         return ids
+
+    def _ready(self, text):
+        """A text between tokens that are found as they stand, as the others are looked for in it."""
+        text = self.form_c(text)
+        if self.kind == SPM:
+            text = text.replace("\u2581", " ")
+        each = PREFIX | PREFIX_EACH
+        return " " + text if text and self.flags & each == each else text
+
+    def _spaced(self, text, first):
+        """A text without tokens, with a space before it if that is the model's way."""
+        wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
+        return " " + text if wants and text[:1] != " " else text
 
     def words(self, text):
         """The words, str or bytes, that text without user-defined tokens is merged in; an
@@ -185,7 +227,9 @@ class Tokenizer:
             return " \u2047 ".encode()
         if not 0 <= token < self.n_vocab or self.types[token] & 15 in (CONTROL, UNUSED):
             return b""
-        return self.pieces[token]
+        raw = self.pieces[token]
+        spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
+        return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
     def name(self, token):
         """A token as people write it; control tokens by name."""

@@ -13,12 +13,13 @@ from ..say import say
 from ..settings import read_text
 from ..sources.ggufbytes import gguf_file
 from ..template import add_chat
-from .folder import begin_and_end, folder_hints
+from .folder import SETTINGS, begin_and_end, folder_hints
 from .gguf import read_gguf_tokenizer
 from .json import read_tokenizer_json
-from .pack import finish_tokenizer
+from .merges import FILES, tokenizer_of_merges
+from .pack import finish_tokenizer, fitted
 from .sentencepiece import read_llama2c_tokenizer, read_sentencepiece
-from .tiktoken import read_tiktoken
+from .tiktoken import read_tekken, read_tiktoken
 
 OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
 
@@ -26,7 +27,8 @@ OURS = "<|endoftext|>"  # begins and ends what our trainer learns of
 def read_tokenizer(source, hints):
     """A tokenizer of any known kind -> the bytes of tokenizer.bin. source: path, or the text of a
     tokenizer.json. hints: n_vocab of the model; bos, eos, stops, add_bos where something else than
-    the tokenizer's file decides them; template, special, prefix_first of a chat."""
+    the tokenizer's file decides them; template, special, prefix_first of a chat; settings and added
+    tokens of a folder."""
     inside = isinstance(source, str)
     name = "tokenizer in the checkpoint" if inside else printable(str(source))
     after = "); expected one of a known kind; is it whole?"
@@ -40,9 +42,9 @@ def read_tokenizer(source, hints):
             if raw.startswith(TOKENIZER_MAGIC):
                 return raw
             fields, engine = recognised(raw, hints)
-            if hints.get("template"):
-                once = bool(hints.get("prefix_first"))
-                fields = add_chat(fields, hints["template"], hints["special"], once)
+            once, special = bool(hints.get("prefix_first")), hints.get("special") or {}
+            fields = fitted(fields, hints["n_vocab"])
+            fields = add_chat(fields, hints.get("template"), special, once, hints.get("named"))
             return finish_tokenizer(fields, engine)
     except ModelError as e:
         raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
@@ -51,10 +53,12 @@ def read_tokenizer(source, hints):
 def recognised(raw, hints):
     """The bytes of a tokenizer -> (fields of pack_tokenizer, its engine: texts -> [ids], or
     None)."""
+    if raw[:1] == b"{" and b'"token_bytes"' in raw[: 1 << 16]:
+        return read_tekken(raw)
     if raw[:1] == b"{":
         return read_tokenizer_json(raw.decode("utf-8", "replace"), hints)
     if raw[:1] == b"\n" and b"\x0a\x05<unk>" in raw[:64]:
-        return read_sentencepiece(raw), None
+        return read_sentencepiece(raw, hints), None
     if raw[:64].split(b"\n")[0].strip().endswith(b" 0"):
         return read_tiktoken(raw)
     return read_llama2c_tokenizer(raw, hints["n_vocab"]), None
@@ -65,15 +69,13 @@ def lone_tokenizer(path):
     tokenizer.bin."""
     hints = dict.fromkeys(("n_vocab", "bos", "eos"))
     if path.is_dir():
-        names = [n for n in ("tokenizer.json", "tokenizer.model") if (path / n).exists()]
-        if not names:
-            found = "no tokenizer in this folder; expected tokenizer.json or tokenizer.model"
-            raise ModelError(f"{found}; name the file itself")
         hints |= begin_and_end(path) | folder_hints(path)
-        return read_tokenizer(path / names[0], hints)
+        return read_tokenizer(tokenizer_in(path, hints)[0], hints)
     with os.fdopen(open_regular(path, "a tokenizer, or a folder or GGUF with one")[0], "rb") as f:
         is_gguf = f.read(4) == b"GGUF"
     if not is_gguf:
+        if path.parent.joinpath(SETTINGS).exists():
+            hints |= begin_and_end(path.parent) | folder_hints(path.parent)
         return read_tokenizer(path, hints)
     with worded("no tokenizer can be read (", "); expected a GGUF with a vocabulary"):
         return read_gguf_tokenizer(gguf_file(path)[0])
@@ -119,24 +121,43 @@ def source_tokenizer(args, source, template):
     if source.gguf and "tokenizer.ggml.tokens" in source.gguf:
         chat = {"tokenizer.chat_template": template} if template else {}
         with worded(f"{printable(args.source)}: its tokenizer is damaged (", ")"):
-            return read_gguf_tokenizer(source.gguf | chat)
+            return read_gguf_tokenizer(source.gguf | chat, source.config.vocab_size)
     if source.tokenizer_json is not None:
         return read_tokenizer(source.tokenizer_json, hints)
     if args.random:
         return None
-    path = tokenizer_beside(args, source.folder)
-    say(f"tokenizer: {path.name}")
-    return read_tokenizer(path, hints)
+    if source.folder:
+        found, name = tokenizer_in(source.folder, hints)
+    else:
+        found = tokenizer_beside(args)
+        name = found.name
+    say(f"tokenizer: {name}")
+    return read_tokenizer(found, hints)
 
 
-def tokenizer_beside(args, folder):
-    """The one tokenizer that lies in a folder, or beside a file; ModelError for none or many."""
-    place = folder or Path(args.source).parent
+# in a folder, the first that is there
+FOLDER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "tokenizer.bin")
+
+
+def tokenizer_in(folder, hints):
+    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files; what
+    it is called."""
+    for name in FOLDER_FILES:
+        if (folder / name).exists():
+            return folder / name, name
+    if all((folder / name).exists() for name in FILES):
+        return tokenizer_of_merges(folder, hints), " and ".join(FILES)
+    found = f"{printable(str(folder))}: no tokenizer is beside the source"
+    wants = f"expected one of {', '.join(FOLDER_FILES)}, or {' and '.join(FILES)}"
+    raise ModelError(f"{found}; {wants}; choose with --tokenizer")
+
+
+def tokenizer_beside(args):
+    """The one tokenizer that lies beside a file; ModelError for none or many."""
+    place = Path(args.source).parent
     names = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"]
     found = [place / n for n in names if (place / n).exists()]
-    if folder:
-        found = found[:1]
-    found = found or ([] if folder else sorted(place.glob("tok*.bin")))
+    found = found or sorted(place.glob("tok*.bin"))
     own = [p for p in found if p.resolve() != Path(args.output).parent.resolve() / "tokenizer.bin"]
     if len(own) != 1:
         what = f"{', '.join(p.name for p in own)} are" if own else "no tokenizer is"

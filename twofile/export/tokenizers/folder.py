@@ -1,8 +1,10 @@
 """What a Hugging Face folder's other files say of its tokenizer."""
 
 from ...errors import printable
-from ..damage import theirs
+from ..damage import reading, theirs
 from ..settings import read_json_if, read_text
+
+SETTINGS = "tokenizer_config.json"
 
 
 def told(path):
@@ -22,25 +24,84 @@ def folder_hints(folder):
     """-> the tokens that end an answer, the chat template, and the texts of its special tokens."""
     names = ("config.json", "generation_config.json")
     found = [read_json_if(folder / name) for name in names]
-    ends = [j["eos_token_id"] for j in found if "eos_token_id" in j]
+    parts = [j["text_config"] for j in found if isinstance(j.get("text_config"), dict)]
+    ends = [j["eos_token_id"] for j in found + parts if "eos_token_id" in j]
     ends = [i for end in ends for i in (end if isinstance(end, list) else [end])]
     stops = sorted({i for i in ends if isinstance(i, int) and 0 <= i < 1 << 22})
-    template, special = find_template(folder)
-    return dict(stops=stops, template=template, special=special)
+    settings, special = read_json_if(folder / SETTINGS), special_texts(folder)
+    hints = dict(stops=stops, special=special, settings=settings)
+    hints["added"] = added_tokens(folder, settings, special)
+    return hints | dict(zip(("template", "named"), find_template(folder, settings)))
 
 
-def find_template(folder):
-    """-> (template or None, {"bos_token": …, "eos_token": …})."""
-    path, special = folder / "tokenizer_config.json", {}
-    settings = read_json_if(path)
-    for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        value = settings.get(key)
-        special[key] = value.get("content", "") if isinstance(value, dict) else value or ""
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # several by name
-        with told(path):
-            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
+def content(value):
+    """The text of a token, which settings write as such or with how it is found; else None."""
+    value = value.get("content") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
+
+
+def special_texts(folder):
+    """{"bos_token": text, …}: tokenizer_config.json's, else special_tokens_map.json's."""
+    out = {}
+    for name in ("special_tokens_map.json", SETTINGS):
+        rows = read_json_if(folder / name)
+        extra = rows.get("extra_special_tokens")
+        rows |= extra if isinstance(extra, dict) else {}
+        found = {key: content(v) for key, v in rows.items() if key.endswith("_token")}
+        out |= {key: text for key, text in found.items() if text is not None}
+    return out
+
+
+def added_tokens(folder, settings, special):
+    """[{"id", "content", "special", …}] that stand in files of their own: added_tokens_decoder, else
+    added_tokens.json; what names a special token is one."""
+    path, other = folder / SETTINGS, folder / "added_tokens.json"
+    with told(path):
+        rows = dict(settings.get("added_tokens_decoder") or {})
+        found = [{**row, "id": int(i)} for i, row in rows.items()]
+        more = settings.get("additional_special_tokens") or []
+        named = {content(t) for t in more} | set(special.values())
+    known = {t["id"] for t in found}
+    with told(other):
+        for text, i in read_json_if(other).items():
+            if int(i) not in known:
+                found.append({"id": int(i), "content": text, "special": text in named})
+    with told(path):
+        return [t for t in found if isinstance(t["content"], str)]
+
+
+def find_template(folder, settings):
+    """-> (template or None, its name among several or None): chat_template.jinja, else
+    tokenizer_config.json's, else chat_template.json's."""
     if (folder / "chat_template.jinja").exists():
-        template = read_text(folder / "chat_template.jinja", "a template")
-    return template if isinstance(template, str) else None, special
+        return read_text(folder / "chat_template.jinja", "a template"), None
+    beside = folder / "chat_template.json"
+    for path, rows in ((folder / SETTINGS, settings), (beside, read_json_if(beside))):
+        with told(path):
+            found, name = one_template(rows.get("chat_template"))
+        if found:
+            return found, name
+    more = sorted(folder.glob("*.jinja"))
+    return (read_text(more[0], "a template"), more[0].name) if len(more) == 1 else (None, None)
+
+
+def one_template(value):
+    """A template, or the one to chat with of several: a table of names, or a list of them -> it or
+    None, its name or None."""
+    if isinstance(value, str):
+        return value or None, None
+    if isinstance(value, list):
+        value = {t["name"]: t["template"] for t in value}
+    plain = [name for name in value or {} if name not in ("tool_use", "rag")]
+    for name in ("default", "chat", *plain, *(value or {})):
+        if isinstance((value or {}).get(name), str):
+            return value[name], name
+    return None, None
+
+
+def merge_rows(raw):
+    """merges.txt -> [[a, b]]."""
+    with reading():
+        lines = [line for line in raw.decode().split("\n") if line]
+        rows = [line.split(" ") for line in lines if not line.startswith("#version")]
+        return [[a, b] for a, b in rows]

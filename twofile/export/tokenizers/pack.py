@@ -6,12 +6,25 @@ import struct
 
 import numpy as np
 
+from ...errors import ModelError, printable
 from ...format.fields import NONE
 from ...format.table import ENDIAN, VERSION
 from ...format.types import padded
-from ...tokenizer.file import BYTE_BPE, EXPLICIT, NORMAL, TOKENIZER_HEADER, TOKENIZER_MAGIC
+from ...tokenizer.file import (
+    BYTE,
+    BYTE_BPE,
+    EXPLICIT,
+    MARK,
+    NORMAL,
+    TOKENIZER_HEADER,
+    TOKENIZER_MAGIC,
+    USER,
+    WOVEN,
+    merged_pieces,
+)
 from ...tokenizer.tokenizer import Tokenizer
 from ..damage import reading
+from ..say import say
 
 
 def pack_tokenizer(
@@ -30,10 +43,13 @@ def pack_tokenizer(
     merges=(),
     tests=(),
     chat=b"",
+    begins=(),
+    forms=(),
 ):
     """-> the bytes of a tokenizer.bin. pieces: [bytes]; prio: floats, higher merges first; types:
     NORMAL, BYTE, …; classes: [(first, last, class)]; merges: [(id, id)] by rank, with the flag
-    EXPLICIT; tests: [(text, ids)]; chat: as pack_chat makes it."""
+    EXPLICIT; tests: [(text, ids)]; chat: as pack_chat makes it; begins: ids before a text, if not
+    bos alone; forms: [four numbers], the rows of FormC, with the flag NFC."""
     offsets = np.cumsum([0, *(len(p) for p in pieces)]).astype("<u4")
     selftest = struct.pack("<I", len(tests))
     for text, ids in tests:
@@ -47,7 +63,8 @@ def pack_tokenizer(
         bytes(types),
         u4(sorted(stops)),
     ]
-    parts += [u4(classes), u4(merges), chat, selftest, b""]
+    more = u4([len(begins), *begins]) + u4(forms) if len(begins) or len(forms) else b""
+    parts += [u4(classes), u4(merges), chat, selftest, more]
     table, body, at = b"", b"", 256
     for part in parts:
         table += struct.pack("<QQ", at, len(part))
@@ -63,7 +80,7 @@ def check_ids(fields):
     """What a file, or a config.json beside it, says of special tokens must fit its place."""
     ids = [fields.get(key) for key in ("bos", "eos", "unk", "pad")]
     with reading():
-        np.array(sorted(fields.get("stops", ())), "<u4")
+        np.array(sorted([*fields.get("stops", ()), *fields.get("begins", ())]), "<u4")
         struct.pack("<4I", *(NONE if i is None else i for i in ids))
 
 
@@ -73,23 +90,37 @@ def random_texts(rng, pieces, sizes):
         return ["".join(rng.choice(pieces) for _ in range(n())) for n in sizes]
 
 
+TEXTS = [
+    "Once upon a time",
+    " two  spaces ",
+    "It's 2026, isn't it?\n\n\tYes!",
+    "\r\n \x00",
+    "x" * 50,
+    "naïve 🙂 안녕 C\u1eeda Vi\u1ec7t",
+]
+STORED = 64  # tests that a file takes with it
+
+
 def finish_tokenizer(fields, reference=None):
-    """Pack, adding self-test vectors: from reference(texts) -> [ids] where the source has an
-    engine, else from run.py's own."""
+    """Pack, with self-test vectors: from reference(texts) -> [ids] where the source has an engine,
+    which run.py's own must agree with, else from that."""
     check_ids(fields)
     own = Tokenizer(pack_tokenizer(**fields))
     rng, kinds = random.Random(1), zip(fields["pieces"], fields["types"])
-    pieces = [p.decode("utf-8", "ignore") for p, kind in kinds if kind == NORMAL]
-    texts = [
-        "Once upon a time",
-        " two  spaces ",
-        "It's 2026, isn't it?\n\n\tYes!",
-        "\r\n \x00",
-        "x" * 50,
-        "naïve 🙂 안녕 C\u1eeda Vi\u1ec7t",
-    ]
-    texts += random_texts(rng, pieces, [lambda: 6] * (64 - len(texts)))
-    ids = reference(texts) if reference else [own.encode(t, add_bos=False) for t in texts]
+    rows = [(p.decode("utf-8", "ignore"), kind & 15) for p, kind in kinds]
+    pieces = [p for p, kind in rows if kind == NORMAL]
+    found = [p for p, kind in rows if kind in (USER, WOVEN, MARK) and len(p) < 100]
+    texts = TEXTS + random_texts(rng, pieces, [lambda: 6] * (STORED - 8 - len(TEXTS)))
+    texts += random_texts(rng, pieces + found, [lambda: 6] * 8) if found else []
+    more = random_texts(rng, pieces + found, [lambda: rng.randint(1, 9)] * 400)
+    ids = [own.encode(t, add_bos=False) for t in texts]
+    if reference:
+        ids += [None] * len(more)
+        for text, got, want in zip(texts + more, ids, reference(texts + more)):
+            got = own.encode(text, add_bos=False) if got is None else got
+            if got != want and max(want, default=0) < len(fields["pieces"]):
+                found = f"it makes other tokens of {text[:40]!r} than its own library"
+                raise ModelError(f"{found}: {got[:9]}, expected {want[:9]}; please report it")
     return pack_tokenizer(**fields, tests=list(zip(texts, ids)))
 
 
@@ -97,9 +128,10 @@ def explicit_if_needed(fields, rows):
     """Merging by the priority of the result is the same as by the list of merges for every known
     vocabulary, but no theorem: try it, and store the list where it is not. Pieces no merge makes
     must not be merged."""
-    made = {fields["pieces"][a] + fields["pieces"][b] for a, b in rows}
+    pieces = merged_pieces(fields["pieces"], fields["types"], fields["kind"])
+    made = {pieces[a] + pieces[b] for a, b in rows}
     code = "latin-1" if fields["kind"] == BYTE_BPE else "utf-8"
-    normal = [p for p, t in zip(fields["pieces"], fields["types"]) if t == NORMAL]
+    normal = [p for p, t in zip(pieces, fields["types"]) if t & 15 in (NORMAL, WOVEN)]
     exact = {**fields, "flags": fields["flags"] | EXPLICIT, "merges": rows}
     if any(len(p.decode(code)) > 1 and p not in made for p in normal):
         return exact
@@ -108,3 +140,23 @@ def explicit_if_needed(fields, rows):
     rng, words = random.Random(0), [p.decode("utf-8", "ignore") for p in normal if len(p) <= 256]
     texts = random_texts(rng, words, [lambda: rng.randint(1, 4)] * 2000)
     return fields if all(quick.encode(t) == slow.encode(t) for t in texts) else exact
+
+
+def fitted(fields, n):
+    """The fields of a tokenizer for a model of n tokens. Added tokens beyond those are left out, as
+    a model without a row for a picture's token is a model of text; ModelError for any other."""
+    if n is None or len(fields["pieces"]) <= n:
+        return fields
+    beyond = list(zip(fields["pieces"], fields["types"]))[n:]
+    if any(kind & 15 in (NORMAL, BYTE) for _, kind in beyond):
+        found = f"the tokenizer has {len(fields['pieces'])} tokens, the model {n}"
+        raise ModelError(f"{found}; expected the model's own; choose with --tokenizer")
+    names = [printable(p.decode("utf-8", "replace"))[:40] for p, kind in beyond if p]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    some = ", ".join(names[:3]) + more
+    say(f"tokenizer: the model has no row for {some}, which it leaves out: {n} tokens")
+    cut = {key: fields[key][:n] for key in ("pieces", "prio", "types")}
+    cut["stops"] = [i for i in fields.get("stops", ()) if i < n]
+    cut["begins"] = [i for i in fields.get("begins", ()) if i < n]
+    ids = {k: v for k in ("bos", "eos", "unk", "pad") if (v := fields.get(k)) is not None}
+    return {**fields, **cut, **{k: v if v < n else None for k, v in ids.items()}}

@@ -6,17 +6,24 @@ import struct
 from ...errors import ModelError, printable
 from ...tokenizer.file import (
     ADD_BOS,
+    ALONE,
     BYTE,
     BYTE_FALLBACK,
     CONTROL,
+    LSTRIP,
     MOST_TOKENS,
     NORMAL,
+    NORMED,
     PREFIX,
+    PREFIX_EACH,
+    PREFIX_UNLESS,
+    RSTRIP,
     SPM,
     UNUSED,
     USER,
 )
 from ..damage import reading
+from .ends import end_of
 
 
 def read_llama2c_tokenizer(raw, n_vocab):
@@ -83,9 +90,10 @@ def protobuf(raw):
     return out
 
 
-def read_sentencepiece(raw):
+def read_sentencepiece(raw, hints):
     """A SentencePiece tokenizer.model (BPE): pieces 1, trainer 2, normaliser 3 of
-    sentencepiece_model.proto."""
+    sentencepiece_model.proto; with the tokens that files beside it add (hints: added, settings,
+    special, stops)."""
     with reading():
         fields = protobuf(raw)
         parts = lambda n: (v for k, v in fields if k == n)
@@ -94,11 +102,45 @@ def read_sentencepiece(raw):
         pieces, prio, types, unk = sentencepieces(parts(1))
         signed = lambda v: None if v >= 1 << 31 else v
         bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
-        flags = (ADD_BOS if bos is not None else 0) | (PREFIX if normaliser.get(3, 1) else 0)
-    flags |= BYTE_FALLBACK if types.count(BYTE) == 256 else 0
-    stops = () if eos is None else (eos,)
-    ids = dict(bos=bos, eos=eos, unk=unk, pad=pad, stops=stops)
-    return dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
+        prefix = PREFIX | PREFIX_EACH if normaliser.get(3, 1) else 0
+    settings = hints.get("settings") or {}
+    if prefix and settings.get("legacy") is False:  # transformers' later way
+        prefix, hints["prefix_first"] = PREFIX_UNLESS, True
+    flags = prefix | (BYTE_FALLBACK if BYTE in types else 0)
+    ids = dict(bos=bos, eos=eos, unk=unk, pad=pad)
+    fields = dict(kind=SPM, pieces=pieces, prio=prio, types=types, flags=flags, **ids)
+    with reading():
+        return with_added(fields, hints, settings)
+
+
+def with_added(fields, hints, settings):
+    """The fields of a vocabulary with what files beside it add: tokens, ends, whether a text
+    begins with one."""
+    pieces, prio, types = fields["pieces"], fields["prio"], fields["types"]
+    for t in sorted(hints.get("added") or (), key=lambda t: t["id"]):
+        i, raw = t["id"], t["content"].encode()
+        if not 0 <= i < MOST_TOKENS:
+            raise ModelError(f"an added token {i}; expected 0 to {MOST_TOKENS - 1}")
+        more = i + 1 - len(pieces)
+        pieces += [b""] * more
+        prio += [min(prio, default=0.0)] * more
+        types += [UNUSED] * more
+        # a token of the model's own stays what it is, but for how it is found
+        own = more <= 0 and types[i] in (NORMAL, BYTE) and not t.get("special")
+        types[i] = types[i] if own else CONTROL if t.get("special") else USER
+        pieces[i] = pieces[i] if own else raw
+        types[i] |= LSTRIP * bool(t.get("lstrip")) | RSTRIP * bool(t.get("rstrip"))
+        types[i] |= ALONE * bool(t.get("single_word"))
+    rows = enumerate(zip(pieces, types))
+    vocab = {p.decode("utf-8", "replace"): i for i, (p, kind) in rows if kind & 15 != BYTE}
+    special = hints.get("special") or {}
+    fields["bos"] = vocab.get(special.get("bos_token"), fields["bos"])
+    own = [] if fields["eos"] is None else [fields["eos"]]
+    fields["eos"] = vocab.get(special.get("eos_token"), fields["eos"])
+    ends = {*own, *end_of({**hints, "eos": fields["eos"]}, vocab)[1]}
+    begins = fields["bos"] is not None and settings.get("add_bos_token", True)
+    stops = [i for i in sorted(ends) if i < len(pieces)]
+    return {**fields, "flags": fields["flags"] | ADD_BOS * bool(begins), "stops": stops}
 
 
 def refuse_others(trainer, normaliser):
@@ -120,9 +162,11 @@ def sentencepieces(messages):
     for i, message in enumerate(messages):
         piece = dict(protobuf(message))
         kind, text = kinds[piece.get(3, 1)], piece.get(1, b"")
+        # SentencePiece looks for those it was told of where spaces are marked already
+        form = NORMED if kind == USER else 0
         unk = i if piece.get(3, 1) == 2 else unk
         byte = bytes([int(text[3:5], 16)]) if kind == BYTE else None
         pieces.append(text.replace(space, b" ") if byte is None else byte)
         prio.append(struct.unpack("<f", piece.get(2, bytes(4)))[0])
-        types.append(kind)
+        types.append(kind | form)
     return pieces, prio, types, unk

@@ -56,13 +56,22 @@ KNOWN_SPLITS = {
         "digits",
     ): 10,
     (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK + "+", "digits"): 11,
+    (
+        CASE_FREE
+        + WORDS.removesuffix(r"[\r\n]*").replace(r"\p{N}]+", r"\p{N}\r\n]+") % ""
+        + BLANKS,
+    ): 12,
+    (CASE_FREE + WORDS % "" + BLANKS.replace(r"[\r\n]+", r"[\r\n]"),): 13,
+    (WORDS[1:] % "" + BLANKS,): 14,
+    (r"\p{N}{1,3}", CASE_FREE + WORDS % "+" + BLANKS): 15,
+    ("\u2581",): 16,
     ("digits", "bytes"): 4,
     ("punctuation", "bytes", "numbers", "[0-9][0-9][0-9]"): 9,
     ("bytes",): 1,
     (): 0,
 }
 SPLIT_NAMES = "known: GPT-2, Llama 3, Qwen 2 and 3.5, SmolLM, StarCoder 2, tekken, o200k, "
-SPLIT_NAMES += "DeepSeek LLM, Coder and V3, Falcon"
+SPLIT_NAMES += "DeepSeek LLM, Coder and V3, Falcon, Seed-Coder, Ling, MiniCPM 5"
 OLD_CLASSES = [(r"\p{L}+", LETTER), (r"\p{N}+", NUMBER), (r"\s+", SPACE)]
 BASE = [
     (r"\p{L}+", "x"),
@@ -113,6 +122,8 @@ CLASSES = {  # pattern -> [(what the engine finds, the letter it gets)], the lat
     9: [("punctuation", "!"), *BASE, *LETTERS],
     10: overlaps(f"[{CASED_LETTERS}]", LISTED_PUNCTUATION),
     11: overlaps(r"\p{L}", r"\p{P}"),
+    **dict.fromkeys((12, 13, 14, 15), BASE + LETTERS),
+    16: [(" +", " ")],
 }
 
 
@@ -123,25 +134,14 @@ def byte_alphabet():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def class_runs(find, pretok):
-    """[(first, last, class)] over all code points. find(pattern, text) -> the characters of text
-    that match, by the engine."""
-    text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
-    kinds = np.zeros(0x110000, np.uint8)
+def class_runs(find, pretok, characters=None):
+    """[(first, last, class)] over all code points, or those given. find(pattern, text) -> the
+    characters of text that match, by the engine."""
+    every = (chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    text, kinds = "".join(characters or every), np.zeros(0x110000, np.uint8)
     for pattern, kind in CLASSES.get(pretok, OLD_CLASSES):
         kinds[np.frombuffer(find(pattern, text).encode("utf-32-le"), "<u4")] = (
             ord(kind) if isinstance(kind, str) else kind
         )
     edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0)).tolist()
     return [(a, b - 1, int(kinds[a])) for a, b in zip(edges, edges[1:]) if kinds[a]]
-
-
-def find_with(T, pattern, text):
-    """The characters of text that a pattern, or "punctuation", matches as the package tokenizers
-    (T) sees them."""
-    P = T.pre_tokenizers
-    joined = lambda step: "".join(part for part, _ in step.pre_tokenize_str(text))
-    if pattern != "punctuation":
-        return joined(P.Split(T.Regex(pattern), "removed", invert=True))
-    others = set(joined(P.Punctuation("removed")))
-    return "".join(ch for ch in text if ch not in others)

@@ -1,0 +1,56 @@
+"""The tables of Unicode's form C, as the engine that a tokenizer is of knows them."""
+
+import bisect
+import unicodedata
+
+from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, S_BASE, S_COUNT
+
+# the planes in which Unicode has characters, but for surrogates
+EVERY = [c for c in range(1, 0x40000) if not 0xD800 <= c < 0xE000]
+FIRST, LAST = "\u0334", "\u0345"  # marks of the lowest class, 1, and of the highest, 240
+
+
+def form_rows(nfd, nfc):
+    """Rows of FormC. nfd, nfc: str -> str, the engine's own forms."""
+    rows, parts = [], changed(nfd, [chr(c) for c in EVERY])
+    for ch, whole in sorted(parts.items()):
+        if S_BASE <= ord(ch) < S_BASE + S_COUNT:
+            continue
+        if nfc(ch) == ch:
+            rows.append((COMPOSES << 24 | ord(ch), ord(nfc(whole[:-1])), ord(whole[-1]), 0))
+        else:
+            rows.append((DECOMPOSES << 24 | ord(ch), *(map(ord, whole.ljust(3, "\0")))))
+    runs = []
+    for c, kind in sorted(mark_classes(nfd, set(map(ord, parts))).items()):
+        if runs and runs[-1][1] == c - 1 and runs[-1][2] == kind:
+            runs[-1][1] = c
+        else:
+            runs.append([c, c, kind])
+    return [(MARKS << 24 | first, last, kind, 0) for first, last, kind in runs] + rows
+
+
+def changed(form, texts):
+    """{text: what form makes of it} of the texts that it changes; none of them begins with a mark
+    that what ends the one before could take."""
+    made = form("\0".join(texts)).split("\0")
+    return {text: new for text, new in zip(texts, made) if text != new}
+
+
+def mark_classes(nfd, without):
+    """{code point: combining class} of all marks, by how the engine puts them in order."""
+    others = [chr(c) for c in EVERY if c not in without]
+    low = {text[0] for text in changed(nfd, [ch + FIRST for ch in others])}
+    low |= {text[1] for text in changed(nfd, [LAST + ch for ch in others])}
+    known, out = {}, {}  # one mark of each class that both the engine and Python know
+    for ch in sorted(low):
+        known.setdefault(unicodedata.combining(ch), ch)
+    kinds = sorted(kind for kind in known if kind)
+    for ch in sorted(low):
+        at = bisect.bisect_left(kinds, True, key=lambda kind: not after(nfd, ch, known[kind]))
+        out[ord(ch)] = kinds[at]
+    return out
+
+
+def after(nfd, ch, other):
+    """Whether a mark is of a higher class than another."""
+    return nfd(ch + other) == other + ch and ch != other
