@@ -1,7 +1,6 @@
 """The vocabularies and templates that are compared, and who their references are."""
 
 import json
-import random
 from functools import cache
 from pathlib import Path
 
@@ -175,7 +174,7 @@ class Standin(Json):
         path = work / "standin"
         path.mkdir()
         special = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
-        marks = Template(self.other, special).marks(random.Random(0))
+        marks = Template(self.other, special).marks()
         alphabet = {v: k for k, v in letters().items()}
         vocab = {alphabet[b]: b for b in range(256)}
         how = dict(single_word=False, lstrip=False, rstrip=False, normalized=False)
@@ -235,7 +234,7 @@ def named(text):
         special = {k: name(settings.get(k)) or "" for k in ("bos_token", "eos_token")}
         known, added = {t["content"] for t in j["added_tokens"]}, j["added_tokens"]
         free = [t for t in added if "reserved" in t["content"] or "unused" in t["content"] or "place" in t["content"]]
-        lacking = (row for row in Template(text, special).marks(random.Random(0)) if row[0] not in known)
+        lacking = (row for row in Template(text, special).marks() if row[0] not in known)
         for (mark, kind), token in zip(lacking, free):
             token.update(content=mark, special=kind)
 

@@ -52,13 +52,12 @@ class Template:
         except Exception:  # a stranger's program: any error is a refusal
             return None
 
-    def marks(self, rng):
+    def marks(self):
         """What it writes that looks like tokens: [(text, whether special)]."""
         found = dict.fromkeys(filter(None, self.special.values()), True)
-        plain = lambda *roles: [{"role": role, "content": "q7q"} for role in roles]
-        talks = [plain("user"), plain("user", "assistant", "user"), plain("system", "user", "assistant", "user")]
-        talks += conversations(rng, 1, False, True)
-        for text in filter(None, map(self.render, talks[:3])):
+        plain = lambda roles: [{"role": role, "content": "q7q"} for role in roles.split()]
+        talks = map(plain, ("user", "user assistant", "user assistant user", "system user assistant user"))
+        for text in filter(None, map(self.render, talks)):
             found |= {m: bool(SPECIAL.search(m)) for m in MARK.findall(text) if "q7q" not in m and m not in found}
         return sorted(found.items())
 

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 from cases import VOCABULARIES, templates  # noqa: E402
 from chats import compare  # noqa: E402
-from expected import EXPLAINED, NO_CHAT, NO_SYSTEM, REFUSED  # noqa: E402
+from expected import EXPLAINED, NO_CHAT, NO_STOP, NO_SYSTEM, REFUSED  # noqa: E402
 from fetch import cache  # noqa: E402
 from strings import strings  # noqa: E402
 from table import write  # noqa: E402
@@ -65,9 +65,9 @@ def differing(case, ours, oracle, texts, found):
             explained.update([why] if why else [])
             left += [] if why else [text]
     seen = set()
-    for text in left[:60]:
+    for text in left[:24]:
         short = shrunk(text, lambda t: encoded(ours, t) != oracle.encode([t])[0])
-        if short not in seen and len(seen) < 8:
+        if short not in seen and len(seen) < 6:
             found.append((len(left), case, oracle.name, ascii(short), encoded(ours, short), oracle.encode([short])[0]))
         seen.add(short)
     return explained, len(left)
@@ -96,6 +96,8 @@ def vocabulary(case, count, found, work):
     row |= dict(begin=" ".join(map(ours.name, begin)))
     if wants is not None and begin != wants:
         found.append((count, case.name, "begin", "what every text begins with", row["begin"], " ".join(map(ours.name, wants))))
+    if NO_STOP.get(case.name) in row["stops"]:
+        found.append((count, case.name, "stops", NO_STOP[case.name], row["stops"], "ends only a part of an answer"))
     rng = random.Random(case.name)
     pieces = next((o.pieces for o in oracles if hasattr(o, "pieces")), [])
     marks = next((o.marks for o in oracles if hasattr(o, "marks")), [])

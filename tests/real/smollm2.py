@@ -32,11 +32,11 @@ ASKED = [
 ]  # fmt: skip
 
 
-def exported(source, out):
-    """Our exporter on the GGUF; what it says, on failure."""
+def exported(source, out, more):
+    """Our exporter on the GGUF; what it says, on failure. more: flags."""
     embed = subprocess.run([sys.executable, str(ROOT / "export.py"), "-h"], capture_output=True, text=True).stdout
     flags = ["--embed-tokenizer"] if "--embed-tokenizer" in embed else []
-    command = [sys.executable, str(ROOT / "export.py"), str(source), "-o", str(out), *flags]
+    command = [sys.executable, str(ROOT / "export.py"), str(source), "-o", str(out), *flags, *more]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"export failed: {done.stderr.strip()[-300:]}")
@@ -78,12 +78,12 @@ def greedy(logits, ids, count, ends):
     return out
 
 
-def compare_chats(ours, llama, template):
-    """-> how many of 20 chats have other ids; the greedy answers: [(ours, theirs, the gap at the first difference)]."""
+def compare_chats(ours, llama, template, count):
+    """-> how many of so many chats have other ids; the greedy answers: [(ours, theirs, the gap at the first difference)]."""
     talks = [[{"role": "user", "content": text}] for text in ASKED[:8]]
     talks += [[{"role": "system", "content": "You are terse."}, {"role": "user", "content": text}] for text in ASKED[8:]]
     talks += conversations(random.Random(5), 5, True) + conversations(random.Random(6), 5, False)
-    bad, answers = 0, []
+    bad, answers, talks = 0, [], talks[:count]
     for messages in talks:
         got = ours.encode_chat(messages)
         want = llama.tokenize(template.render(messages).encode(), add_bos=False, special=True)
@@ -105,6 +105,8 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--text", metavar="FILE", help="default: the README and docs/format.md")
     ap.add_argument("--tokens", type=int, default=2000)
+    ap.add_argument("--type", help="of the export, default: the exporter's")
+    ap.add_argument("--chats", type=int, default=20, help="0: the text alone")
     ap.add_argument("--model", metavar="FILE", help="an export of the GGUF, default: made now")
     args = ap.parse_args()
     folder, why = fetch("smollm2")
@@ -115,7 +117,7 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         out = Path(args.model or Path(work) / "smollm2.bin")
         if not args.model:
-            exported(source, out)
+            exported(source, out, ["--type", args.type] if args.type else [])
         ours = Model(out, verbose=False)
         llama = library("llama_cpp").Llama(str(source), n_ctx=2048, logits_all=True, verbose=False, n_threads=ours.n_threads)
         names = [Path(args.text)] if args.text else [ROOT / "README.md", ROOT / "docs" / "format.md"]
@@ -126,7 +128,11 @@ def main():
             f"{len(ids)} tokens in windows of {WINDOW}: mean KL {kl:.6f}; perplexity {mine:.4f}, llama.cpp {other:.4f} ", end=""
         )
         print(f"({100 * (mine / other - 1):+.3f} %); the same best token at {100 * same:.1f} % of places")
-        chats, bad, answers = compare_chats(ours, llama, Template(gguf_fields(source)["chat_template"], specials(source)))
+        if not args.chats:
+            return
+        chats, bad, answers = compare_chats(
+            ours, llama, Template(gguf_fields(source)["chat_template"], specials(source)), args.chats
+        )
         equal = sum(a[2] is None for a in answers)
         print(f"{chats} chats: {bad} with other ids; of {len(answers)} greedy answers {equal} are the same")
         for a, b, at, gap in answers:
