@@ -1,6 +1,7 @@
 """Reference tokenizers: what other libraries make of the same files."""
 
 import base64
+import functools
 import importlib
 import json
 import re
@@ -159,10 +160,31 @@ def plain(tokens, level):
     return [t.replace("\u2581", " ") for t in tokens]
 
 
+SCALARS = dict(zip(range(13), ("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?", None, None, "<Q", "<q", "<d")))
+
+
+@functools.cache
 def gguf_fields(path):
-    """{key behind "tokenizer.": value} of a GGUF."""
-    rows = library("gguf").GGUFReader(str(path)).fields.items()
-    return {k.split(".", 1)[1]: f.contents() for k, f in rows if k.startswith("tokenizer.") and "charsmap" not in k}
+    """{key behind "tokenizer.": value} of a GGUF, which is sound."""
+    with open(path, "rb") as f:
+        number = lambda form: struct.unpack(form, f.read(struct.calcsize(form)))[0]
+        string = lambda: f.read(number("<Q")).decode("utf-8", "replace")
+
+        def value(kind):
+            if kind != 9:
+                return number(SCALARS[kind]) if SCALARS[kind] else string()
+            kind, count = number("<I"), number("<Q")
+            form = SCALARS[kind]
+            if form is None:
+                return [value(kind) for _ in range(count)]
+            return list(struct.unpack(f"<{count}{form[1]}", f.read(count * struct.calcsize(form))))
+
+        f.read(16)
+        fields = {}
+        for _ in range(number("<Q")):
+            key = string()
+            fields[key] = value(number("<I"))
+    return {k.split(".", 1)[1]: v for k, v in fields.items() if k.startswith("tokenizer.")}
 
 
 def rebuilt_json(name, fields):
