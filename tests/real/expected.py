@@ -1,14 +1,19 @@
 """What is rightly refused, and which differences are right, in words."""
 
-UNNAMED = "the file names no way to cut text: llama.cpp guesses one, and warns; ours is the published model's"
+from unicodedata import normalize
+
+UNNAMED = ("says not how text is cut", "it names no way to cut text; llama.cpp guesses one, and warns")
 REFUSED = {  # vocabulary -> (part of the message, why)
+    "aquila": UNNAMED,
+    "gpt-neox": UNNAMED,
     "bert-bge": ("bert", "WordPiece"),
     "nomic-bert-moe": ("t5", "unigram"),
 }
 NO_CHAT = {}  # template -> (part of the message, why)
 NO_SYSTEM = {}  # template -> why a system message is refused in words that the template would take
 NO_STOP = {"openai-gpt-oss-120b": "<|end|>"}  # template -> a token that ends a part of an answer, not the answer
+COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
 EXPLAINED = [  # (vocabulary, reference, whether it explains a text that differs, why)
-    ("aquila", "llama.cpp", lambda text: True, UNNAMED),
-    ("gpt-neox", "llama.cpp", lambda text: True, UNNAMED),
+    (name, "llama.cpp", lambda text: normalize("NFC", text) != text, COMPOSED)
+    for name in ("command-r", "gpt-neox", "mpt", "qwen2", "qwen35")
 ]
