@@ -135,7 +135,7 @@ class Gguf:
         classes = {}
         if fields["ggml.model"] == "llama" and label != "phi-3":
             classes["sentencepiece"] = lambda: Pieces(rebuilt_model(fields))
-        elif text := rebuilt_json(label, fields):
+        elif text := rebuilt_json(label, fields, path.parent.parent / "src"):
             classes["tokenizers"] = lambda: Hugging(text, apart)
         out, missing = wanted(**classes, llama_cpp=lambda: Llama(path))
         for oracle in out:

@@ -69,16 +69,25 @@ def compare(ours, template, oracle, rng, count):
         talks = conversations(rng, count, system)
         texts = [template.render(m) for m in talks]
         wants = iter(oracle.chats([t for t in texts if t is not None]))
-        both, words, differ = 0, 0, []
+        both, words, spelt, differ = 0, 0, 0, []
         for messages, text in zip(talks, texts):
             want, got = None if text is None else next(wants), ids_of(ours, messages)
             both += got is None and want is None
             words += got is None and want is not None
-            if got is not None and got != want:
+            if got is not None and want is not None and got != want and same_bytes(ours, got, want):
+                spelt += 1
+            elif got is not None and got != want:
                 differ.append((messages, text, got, want))
-        rows[key] = dict(count=count, both=both, words=words, differ=differ)
+        rows[key] = dict(count=count, both=both, words=words, spelt=spelt, differ=differ)
     rows["leaks"] = leaks(ours, rng, oracle)
     return rows
+
+
+def same_bytes(ours, got, want):
+    """Whether ids differ only where a content spells a mark of the template, which is text in ours, as SECURITY.md has it."""
+    controls = {i for i, kind in enumerate(ours.types) if kind & 15 == 2}
+    spell = lambda ids: b"".join(ours.pieces[i] for i in ids)
+    return spell(got) == spell(want) and sum(i in controls for i in got) < sum(i in controls for i in want)
 
 
 def ids_of(ours, messages):

@@ -134,6 +134,7 @@ def chats(name, said, ours, template, oracle, rng, found):
             found.append((row["words"], name, f"chats, {key}", "refused", "in words", "the template takes it"))
         refused = "" if not row["words"] else f", {row['words']} refused"
         refused = ", all refused" if row["both"] + row["words"] == row["count"] else refused
+        refused += f", and {row['spelt']} where a content spells a mark, which stays text" * bool(row["spelt"])
         cells.append(f"{'with' if key == 'system' else 'without'} system {len(row['differ'])}/{row['count']}{refused}")
     if rows["leaks"]:
         leak = f"{rows['leaks']} of 40 get control tokens"

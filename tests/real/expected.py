@@ -17,3 +17,9 @@ EXPLAINED = [  # (vocabulary, reference, whether it explains a text that differs
     (name, "llama.cpp", lambda text: normalize("NFC", text) != text, COMPOSED)
     for name in ("command-r", "gpt-neox", "mpt", "qwen2", "qwen35")
 ]
+FIM = "llama.cpp takes a fill-in mark for control, which the file says is none"
+WHITE = "llama.cpp's regular expressions see white space and ends of lines as C++ does"
+EXPLAINED += [
+    ("deepseek-coder", "llama.cpp", lambda text: "\u2581" in text and "<\uff5cfim" in text, FIM),
+    ("deepseek-llm", "llama.cpp", lambda text: any(ch.isspace() and ord(ch) > 127 for ch in text), WHITE),
+]

@@ -187,8 +187,12 @@ def gguf_fields(path):
     return {k.split(".", 1)[1]: v for k, v in fields.items() if k.startswith("tokenizer.")}
 
 
-def rebuilt_json(name, fields):
-    """The tokenizer.json that a byte-level GGUF was made from, as far as it speaks of texts; None where RULES has none."""
+def rebuilt_json(name, fields, sources):
+    """The tokenizer.json that a byte-level GGUF was made from, as far as it speaks of texts; None where RULES has none.
+    sources: llama.cpp's."""
+    rules = RULES.get(name)
+    if name.startswith("deepseek-"):
+        rules = None, listed(sources / "llama-vocab.cpp", name.upper().replace("-", "_"))
     rows = list(enumerate(zip(fields["ggml.tokens"], fields["ggml.token_type"])))
     added = [(i, t, k) for i, (t, k) in rows if k in (3, 4)]
     plain = dict(single_word=False, lstrip=False, rstrip=False)
@@ -203,13 +207,20 @@ def rebuilt_json(name, fields):
         model["merges"] = [[m[: m.index(" ", 1)], m[m.index(" ", 1) + 1 :]] for m in merges]
         j["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
         j["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
-    elif name in RULES:
+    elif rules:
         model["merges"] = [m.split(" ") for m in merges]
-        j["normalizer"], steps = RULES[name]
+        j["normalizer"], steps = rules
         j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
     else:
         return None
     return json.dumps(j)
+
+
+def listed(source, case):
+    """The regular expressions of a case of llama.cpp's llama-vocab.cpp, with single digits, as pre-tokenizers."""
+    text = source.read_text("utf-8").split(f"case LLAMA_VOCAB_PRE_TYPE_{case}:")[1].split("};")[0]
+    rows = [json.loads(row) for row in re.findall(r'"(?:[^"\\]|\\.)*"', text)]
+    return [DIGITS if row.startswith(r"\p{N}") else isolated(row) for row in rows] + [BYTES]
 
 
 def varint(n):
