@@ -159,10 +159,14 @@ def worded(found):
 
 
 def keep(rows, found, findings):
-    """Write what is known so far: a run takes long."""
-    (cache() / "rows.json").write_text(json.dumps(rows))
+    """Add what is known so far to what other runs left, and write it: a run takes long. -> all rows."""
+    path = cache() / "rows.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known = {kind: {**known.get(kind, {}), **some} for kind, some in rows.items()}
+    path.write_text(json.dumps(known))
     if findings:
         Path(findings).write_text(worded(found))
+    return known
 
 
 def main():
@@ -172,8 +176,7 @@ def main():
     ap.add_argument("--count", type=int, default=3000, help="strings for each vocabulary")
     ap.add_argument("--findings", metavar="FILE", help="where what differs is written")
     args = ap.parse_args()
-    kept = cache() / "rows.json"  # of the run before, for those that are not asked for
-    rows = json.loads(kept.read_text()) if kept.exists() and args.names else {"vocabularies": {}, "templates": {}}
+    rows = {"vocabularies": {}, "templates": {}}
     found, asked = [], lambda case: not args.names or case.name in args.names
     for kind, cases in (("vocabularies", VOCABULARIES), ("templates", templates())):
         for case in filter(asked, cases):
@@ -189,7 +192,7 @@ def main():
             print(json.dumps(row, default=str, ensure_ascii=False), flush=True)
     print(worded(found))
     if args.write:
-        write(ROOT / "docs" / "families.md", rows, args.count)
+        write(ROOT / "docs" / "families.md", keep(rows, found, args.findings), args.count)
     sys.exit(bool(found))
 
 

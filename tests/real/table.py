@@ -24,7 +24,7 @@ def write(path, rows, count):
 
 def tables(rows):
     lines = ["| vocabulary | kind | | begins with | differences | chats of its own template |", "|---|---|---|---|---|---|"]
-    for row in rows["vocabularies"].values():
+    for _, row in sorted(rows["vocabularies"].items()):
         cells = []
         for name, _, explained, left in row.get("references", ()):
             cells.append(f"{name} {left}" + "".join(f", {n} where {why}" for why, n in explained.items()))
@@ -32,7 +32,7 @@ def tables(rows):
         line = [row["name"], row["of"], row["said"], code(row.get("begin")), "; ".join(cells), row["chats"] or ""]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |")
     lines += ["", "| template | tried with | chats |", "|---|---|---|"]
-    for row in rows["templates"].values():
+    for _, row in sorted(rows["templates"].items()):
         line = [row["name"], row["of"], row["chats"] or row["said"]]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |")
     return "\n".join(lines) + "\n"
