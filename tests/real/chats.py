@@ -6,6 +6,9 @@ import time
 
 from strings import content, conversations
 
+from twofile.errors import ModelError
+from twofile.tokenizer.file import CONTROL, MARK
+
 MARK = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
 SPECIAL = re.compile(r"[|｜]|^\[|^<\[|^\]~|start_of|end_of|bos|eos|^</?s>|_TOKEN")
 
@@ -62,38 +65,45 @@ class Template:
         return sorted(found.items())
 
 
-def compare(ours, template, oracle, rng, count):
-    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, by us in words, differing."""
+def compare(ours, template, oracle, rng, count, kept):
+    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, or by us and left out by the template; refused by us
+    in words; where a content spells a mark; where a thought stays, if export said so (kept); differing otherwise."""
     rows = {}
     for key, system in (("plain", False), ("system", True)):
         talks = conversations(rng, count, system)
         texts = [template.render(m) for m in talks]
         wants = iter(oracle.chats([t for t in texts if t is not None]))
-        both, words, spelt, differ = 0, 0, 0, []
+        both, words, spelt, stay, differ = 0, 0, 0, 0, []
         for messages, text in zip(talks, texts):
             want, got = None if text is None else next(wants), ids_of(ours, messages)
-            both += got is None and want is None
-            words += got is None and want is not None
+            ignored = system and text == template.render(messages[1:])
+            both += got is None and (want is None or ignored)
+            words += got is None and want is not None and not ignored
             if got is not None and want is not None and got != want and same_bytes(ours, got, want):
                 spelt += 1
+            elif got is not None and got != want and kept and any("</think>" in m["content"] for m in messages):
+                stay += 1
             elif got is not None and got != want:
                 differ.append((messages, text, got, want))
-        rows[key] = dict(count=count, both=both, words=words, spelt=spelt, differ=differ)
+        rows[key] = dict(count=count, both=both, words=words, spelt=spelt, stay=stay, differ=differ)
     rows["leaks"] = leaks(ours, rng, oracle)
     return rows
 
 
+def marks_of(ours):
+    """The ids that no content may become."""
+    return {i for i, kind in enumerate(ours.types) if kind & 15 in (CONTROL, MARK)}
+
+
 def same_bytes(ours, got, want):
     """Whether ids differ only where a content spells a mark of the template, which is text in ours, as SECURITY.md has it."""
-    controls = {i for i, kind in enumerate(ours.types) if kind & 15 == 2}
+    controls = marks_of(ours)
     spell = lambda ids: b"".join(ours.pieces[i] for i in ids)
     return spell(got) == spell(want) and sum(i in controls for i in got) < sum(i in controls for i in want)
 
 
 def ids_of(ours, messages):
     """Our ids of a conversation; None where it is refused in words."""
-    from twofile.errors import ModelError
-
     try:
         return ours.encode_chat(messages)
     except ModelError:
@@ -102,7 +112,7 @@ def ids_of(ours, messages):
 
 def leaks(ours, rng, oracle):
     """How many of 40 conversations get more control tokens when contents spell all marks than when they do not."""
-    controls = {i for i, kind in enumerate(ours.types) if kind & 15 == 2}
+    controls = marks_of(ours)
     marks = [m for m in getattr(oracle, "marks", ()) if m] or ["<|im_start|>", "</s>"]
     count, bad = lambda messages: sum(i in controls for i in ids_of(ours, messages) or ()), 0
     for _ in range(40):

@@ -124,7 +124,7 @@ def chats(name, said, ours, template, oracle, rng, found):
         return f"none: {NO_CHAT[name][1]}"
     if oracle is None:
         return "skipped: no reference encodes chats"
-    rows = compare(ours, template, oracle, rng, 100)
+    rows = compare(ours, template, oracle, rng, 100, "rewrites answers" in said)
     cells = []
     for key in ("plain", "system"):
         row = rows[key]
@@ -135,6 +135,7 @@ def chats(name, said, ours, template, oracle, rng, found):
         refused = "" if not row["words"] else f", {row['words']} refused"
         refused = ", all refused" if row["both"] + row["words"] == row["count"] else refused
         refused += f", and {row['spelt']} where a content spells a mark, which stays text" * bool(row["spelt"])
+        refused += f", and {row['stay']} where thoughts stay, as export says" * bool(row["stay"])
         cells.append(f"{'with' if key == 'system' else 'without'} system {len(row['differ'])}/{row['count']}{refused}")
     if rows["leaks"]:
         leak = f"{rows['leaks']} of 40 get control tokens"

@@ -9,7 +9,9 @@ REFUSED = {  # vocabulary -> (part of the message, why)
     "bert-bge": ("bert", "WordPiece"),
     "nomic-bert-moe": ("t5", "unigram"),
 }
-NO_CHAT = {}  # template -> (part of the message, why)
+NO_CHAT = {
+    "CohereForAI-c4ai-command-r-plus-tool_use": ("refuses a plain conversation", "it refuses a conversation without tools"),
+}  # template -> (part of the message, why)
 NO_SYSTEM = {}  # template -> why a system message is refused in words that the template would take
 NO_STOP = {"openai-gpt-oss-120b": "<|end|>"}  # template -> a token that ends a part of an answer, not the answer
 COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
@@ -17,9 +19,11 @@ EXPLAINED = [  # (vocabulary, reference, whether it explains a text that differs
     (name, "llama.cpp", lambda text: normalize("NFC", text) != text, COMPOSED)
     for name in ("command-r", "gpt-neox", "mpt", "qwen2", "qwen35")
 ]
-FIM = "llama.cpp takes a fill-in mark for control, which the file says is none"
+NAMED = "llama.cpp takes a token for control by its name, which the file says is none"
 WHITE = "llama.cpp's regular expressions see white space and ends of lines as C++ does"
 EXPLAINED += [
-    ("deepseek-coder", "llama.cpp", lambda text: "\u2581" in text and "<\uff5cfim" in text, FIM),
+    ("phi-3", "llama.cpp", lambda text: "</s>" in text, NAMED),
+    ("gemma-4", "llama.cpp", lambda text: "<|tool_response>" in text, NAMED),
+    ("deepseek-coder", "llama.cpp", lambda text: "\u2581" in text and "<\uff5cfim" in text, NAMED),
     ("deepseek-llm", "llama.cpp", lambda text: any(ch.isspace() and ord(ch) > 127 for ch in text), WHITE),
 ]
