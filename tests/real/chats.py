@@ -9,7 +9,7 @@ from strings import content, conversations
 from twofile.errors import ModelError
 from twofile.tokenizer.file import CONTROL, MARK
 
-MARK = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
+SPELT = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
 SPECIAL = re.compile(r"[|｜]|^\[|^<\[|^\]~|start_of|end_of|bos|eos|^</?s>|_TOKEN")
 
 
@@ -61,13 +61,13 @@ class Template:
         plain = lambda roles: [{"role": role, "content": "q7q"} for role in roles.split()]
         talks = map(plain, ("user", "user assistant", "user assistant user", "system user assistant user"))
         for text in filter(None, map(self.render, talks)):
-            found |= {m: bool(SPECIAL.search(m)) for m in MARK.findall(text) if "q7q" not in m and m not in found}
+            found |= {m: bool(SPECIAL.search(m)) for m in SPELT.findall(text) if "q7q" not in m and m not in found}
         return sorted(found.items())
 
 
 def compare(ours, template, oracle, rng, count, kept):
-    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, or by us and left out by the template; refused by us
-    in words; where a content spells a mark; where a thought stays, if export said so (kept); differing otherwise."""
+    """-> {"plain": row, "system": row, "leaks": n}; a row: refused by both, or by us and left out by the template; refused
+    by us in words; where a content spells a mark; where a thought stays, if export said so (kept); differing otherwise."""
     rows = {}
     for key, system in (("plain", False), ("system", True)):
         talks = conversations(rng, count, system)

@@ -2,7 +2,8 @@
 
 from unicodedata import normalize
 
-UNNAMED = ("says not how text is cut", "it names no way to cut text; llama.cpp guesses one, and warns")
+UNLACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"
+NAMED = ("says not how text is cut", "it names no way to cut text; llama.cpp guesses one, and warns")
 REFUSED = {  # vocabulary -> (part of the message, why)
     "aquila": UNNAMED,
     "gpt-neox": UNNAMED,
@@ -19,9 +20,11 @@ EXPLAINED = [  # (vocabulary, reference, whether it explains a text that differs
     (name, "llama.cpp", lambda text: normalize("NFC", text) != text, COMPOSED)
     for name in ("command-r", "gpt-neox", "mpt", "qwen2", "qwen35")
 ]
+LACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"
 NAMED = "llama.cpp takes a token for control by its name, which the file says is none"
 WHITE = "llama.cpp's regular expressions see white space and ends of lines as C++ does"
 EXPLAINED += [
+    ("smollm2", "llama.cpp", lambda text: any(ord(ch) < 32 for ch in text), LACKED),
     ("phi-3", "llama.cpp", lambda text: "</s>" in text, NAMED),
     ("gemma-4", "llama.cpp", lambda text: "<|tool_response>" in text, NAMED),
     ("deepseek-coder", "llama.cpp", lambda text: "\u2581" in text and "<\uff5cfim" in text, NAMED),
