@@ -118,6 +118,8 @@ def chats(name, said, ours, template, oracle, rng, found):
     """The cell of a template: what the comparison of chats says."""
     if ours.chat is None:
         why = next((line for line in said.splitlines() if "no chat" in line), "no word of it")
+        if "no chat" in why and template.render([{"role": "user", "content": "x"}]) is None:
+            return "none: the template refuses a conversation without tools, and export says so"
         if name not in NO_CHAT or NO_CHAT[name][0] not in why:
             found.append((200, name, "template", "every chat", why[-200:], "a chat"))
             return f"none, wrongly: {why[-120:]}"

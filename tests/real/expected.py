@@ -9,12 +9,7 @@ REFUSED = {  # vocabulary -> (part of the message, why)
     "bert-bge": ("bert", "WordPiece"),
     "nomic-bert-moe": ("t5", "unigram"),
 }
-NO_CHAT = {  # template -> (part of the message, why)
-    "CohereForAI-c4ai-command-r-plus-tool_use": (
-        "refuses a plain conversation",
-        "it refuses a conversation without tools",
-    ),
-}
+NO_CHAT = {}  # template -> (part of the message, why)
 NO_SYSTEM = {}  # template -> why a system message is refused in words that the template would take
 NO_STOP = {"openai-gpt-oss-120b": "<|end|>"}  # template -> a token that ends a part of an answer, not the answer
 COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
