@@ -5,7 +5,6 @@ from unicodedata import normalize
 UNNAMED = ("says not how text is cut", "it names no way to cut text; llama.cpp guesses one, and warns")
 REFUSED = {  # vocabulary -> (part of the message, why)
     "aquila": UNNAMED,
-    "gpt-neox": UNNAMED,
     "bert-bge": ("bert", "WordPiece"),
     "nomic-bert-moe": ("t5", "unigram"),
 }
@@ -16,9 +15,10 @@ COMPOSED = "the text is not in form C, which the published tokenizer puts it in 
 LACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"
 NAMED = "llama.cpp takes a token for control by its name, which the file says is none"
 WHITE = "llama.cpp's regular expressions see white space and ends of lines as C++ does"
-EXPLAINED = [  # (vocabulary, reference, whether it explains a text that differs, why)
+EXPLAINED = [("gpt-neox", "llama.cpp", lambda text: True, UNNAMED[1])]
+EXPLAINED += [  # (vocabulary, reference, whether it explains a text that differs, why)
     (name, "llama.cpp", lambda text: normalize("NFC", text) != text, COMPOSED)
-    for name in ("command-r", "gpt-neox", "mpt", "qwen2", "qwen35")
+    for name in ("command-r", "mpt", "qwen2", "qwen35")
 ]
 EXPLAINED += [
     ("smollm2", "llama.cpp", lambda text: any(ord(ch) < 32 for ch in text), LACKED),
