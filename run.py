@@ -5,6 +5,7 @@
 the ground
     errors               What must be there first, and what goes wrong: four parts on one line.
     files                Files: opened with care, written whole or not at all.
+    forks                A process that forks: the child has one thread, and locks that nobody will free.
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
@@ -228,10 +229,76 @@ def replaced(path, mode=0o666):
 
 
 # -----------------------------------------------------------------------------
+# twofile/forks.py
+# A process that forks: the child has one thread, and locks that nobody will free.
+
+RENEWED = weakref.WeakSet()  # what has threads or locks: in a child, its forked() is called
+BUILDING = threading.RLock()  # held while machine code is made: a fork waits until it is there
+
+
+def _in_child():
+    for thing in list(RENEWED):
+        thing.forked()
+    BUILDING.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_in_child
+    )
+
+
+# -----------------------------------------------------------------------------
 # twofile/machine.py
 # What this machine has: memory, cores, a name.
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
+
+
+def lines_of(path):
+    """The lines of a small file of the system; none where it cannot be read."""
+    try:
+        return Path(path).read_text(errors="surrogateescape").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+@functools.cache
+def group_files(controller, *names):
+    """The files of those names, as one list of paths for each control group that has all of them,
+    of those that this process is in: its own and those above, whose limits count too. In version 1
+    a controller ("cpu", "memory") has a tree of its own, in version 2 all share one."""
+    paths, found = {}, {}
+    for line in lines_of("/proc/self/cgroup"):
+        _, of, path = [*line.split(":", 2), "", ""][:3]
+        paths |= dict.fromkeys(of.split(","), path)  # version 2 has no name
+    trees = [("", "/", f"/sys/fs/cgroup{name}") for name in ("", "/unified")]
+    trees.append((controller, "/", f"/sys/fs/cgroup/{controller}"))
+    for line in lines_of("/proc/self/mountinfo"):
+        mount, _, kind = line.partition(" - cgroup")
+        of = "" if kind[:1] == "2" else controller
+        if kind and (not of or of in kind.split()[-1].split(",")):
+            trees.append((of, *mount.split()[3:5]))
+    for of, root, top in trees:
+        path = paths.get(of, "/")
+        # a container may see the path of its host, and its own group as the top
+        path = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for n in range(len(parts), -1, -1):
+            files = [os.path.join(top, *parts[:n], name) for name in names]
+            if all(map(os.path.isfile, files)):
+                found[files[0]] = files
+    return list(found.values())
+
+
+def group_limits(controller, *names):
+    """[[the numbers in the files of those names]] of each control group that has all of them; what
+    is no number ("max") is infinite."""
+    number = lambda word: int(word) if re.fullmatch(r"-?\d+", word) else math.inf
+    return [
+        [number(word) for file in files for line in lines_of(file) for word in line.split()]
+        for files in group_files(controller, *names)
+    ]
 
 
 def total_memory():
@@ -239,14 +306,10 @@ def total_memory():
     less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = Path("/sys/fs/cgroup/memory.max")
-        return (
-            min(memory, int(limit.read_text()))
-            if limit.exists() and limit.read_text().strip() != "max"
-            else memory
-        )
     except (AttributeError, OSError, ValueError):
         return 1 << 62
+    limits = group_limits("memory", "memory.max") + group_limits("memory", "memory.limit_in_bytes")
+    return min([memory, *(limit[0] for limit in limits if limit and limit[0] > 0)])
 
 
 def available_cores():
@@ -259,12 +322,10 @@ def available_cores():
     for cpu in cpus:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings.read_text() if siblings.exists() else cpu)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        most, period = quota.read_text().split()
-        if most != "max":
-            return max(1, min(len(cores), -(-int(most) // int(period))))
-    return max(1, len(cores))
+    limits = group_limits("cpu", "cpu.max")
+    limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quotas = [x for x in limits if len(x) == 2 and 0 < min(x) <= max(x) < math.inf]
+    return max(1, min([len(cores), *(-(-quota // period) for quota, period in quotas)]))
 
 
 def cpu_name():
@@ -5274,11 +5335,22 @@ class Forward:
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
-        self.code = Code(self.kernels(), notice)
-        self.player = Player(self.program, ids, self.code)
+        self.code, self.ids = Code(self.kernels(), notice), ids
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
+        self.player, self.close = None, None
+        self.begin()
+
+    def begin(self):
+        """Start the threads; close() ends them."""
+        self.player = Player(self.program, self.ids, self.code)
         self.close = weakref.finalize(self, self.player.stop)
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: the threads begin when a pass is played. What the cache holds is there."""
+        self.close.detach()  # the parent ends its own
+        self.player = None
 
     def kernels(self):
         """Those of the program and those that play it, each once, by name."""
@@ -5303,10 +5375,13 @@ class Forward:
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
         next pass overwrites. Where layers keep states, the tokens of a slot stand in their order,
         each once, from position 0 on."""
-        n, player = len(tokens), self.player
+        n = len(tokens)
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             found = f"{n} tokens and {len(wanted)} logits in a pass"
             raise ValueError(f"{found}, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        if self.player is None:
+            self.begin()
+        player = self.player
         player.settle()
         limits = *self.limits, n
         given = tokens, positions, slots, wanted
@@ -6552,7 +6627,8 @@ class Engine:
         try:
             if need > have:
                 raise MemoryError
-            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+            with BUILDING:
+                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
@@ -6677,6 +6753,12 @@ class Session:
         self.engine, self.recurrent = engine, engine.recurrent
         self.forward, self.lock = None, threading.RLock()
         self.fed, self.owner, self.kept = [], None, (0, [])
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: a thread of the parent may have held the lock. It is held while fed is less
+        than what the cache has, never more, so that the child can go on from there."""
+        self.lock = threading.RLock()
 
     def ready(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts

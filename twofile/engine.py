@@ -1,6 +1,7 @@
 """A model file on this machine: what it takes to run, and its prompts."""
 
 from .errors import ModelError, printable
+from .forks import BUILDING
 from .format.types import F32
 from .forward import Forward, cache_bytes, has_states
 from .guess import alike
@@ -53,7 +54,8 @@ class Engine:
         try:
             if need > have:
                 raise MemoryError
-            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+            with BUILDING:
+                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
