@@ -21,7 +21,10 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("what is compiled", "kernels/"),
     ("the parts of a model", "layers/"),
     ("a model that runs, and text", "modelfile forward tokenizer/"),
-    ("writing", "sampler writer guess engine session together scores model"),
+    (
+        "writing",
+        "options sampler logprobs writer guess engine prompts session together scores model",
+    ),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}

@@ -1,4 +1,4 @@
-"""A process that forks: the child has one thread, and locks that nobody will free."""
+"""A process that forks: its child has one thread, and locks nobody frees."""
 
 import os
 import threading

@@ -13,7 +13,10 @@ import time
 
 import pytest
 
+from helpers.logits import some_ids
+from helpers.models import make_model
 from helpers.places import ROOT
+from helpers.switches import HYBRIDS
 from twofile.forks import BUILDING
 from twofile.model import Model
 from twofile.writer import Writer
@@ -126,6 +129,18 @@ def test_a_stream_goes_on_on_both_sides(model):
     end = lambda: [list(many) and None, [w.written for w in writers]][1]
     child, want = Child(end), [model.generate(p, **HOW) for p in ("the", "a fox", "hen")]
     assert end() == want == child.result()
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_states_go_with_the_child(kind, tmp_path):
+    """What layers keep that cannot be cut: as after the same texts in one process."""
+    model = Model(make_model(tmp_path / "m.bin", "q8_0", **HYBRIDS[kind]), n_threads=2, verbose=False)
+    ids = some_ids(60)
+    write = lambda n: [c.token for c in model.stream(ids[:n], 20, temperature=0, ignore_eos=True)]
+    want = {n: write(n) for n in (30, 31, 60, 12)}
+    write(30)
+    child = Child(lambda: {n: write(n) for n in (31, 30, 12, 60)})
+    assert {n: write(n) for n in (60, 30)} == {n: want[n] for n in (60, 30)} and child.result() == want
 
 
 def test_a_fork_while_others_write(tiny):
