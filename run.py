@@ -5,6 +5,7 @@
 the ground
     errors               What must be there first, and what goes wrong: four parts on one line.
     files                Files: opened with care, written whole or not at all.
+    forks                A process that forks: its child has one thread, and locks nobody frees.
     machine              What this machine has: memory, cores, a name.
 
 what stands in a file
@@ -75,10 +76,13 @@ a model that runs, and text
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
+    options              What is asked for beside a prompt; what others ask and changes nothing.
     sampler              Logits and one number in [0, 1) become the next id.
+    logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes, and the loop that tries them.
     engine               A model file on this machine: what it takes to run, and its prompts.
+    prompts              Texts, ids and conversations that a model is given.
     session              One text in the cache: read, written, taken back, kept on disk.
     together             Many texts written at once, the weights read once for all.
     scores               What a model says of given texts.
@@ -90,6 +94,7 @@ the program
     front/common         Flags that belong to no mode, and what a command line says.
     front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
+    front/habits         Habits of other programs' users: flags of theirs, values glued to flags.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/write          Writing one text to stdout, or the best of several.
@@ -111,6 +116,7 @@ import importlib
 import inspect
 import itertools
 import math
+import operator
 import os
 import random
 import re
@@ -198,7 +204,7 @@ def open_regular(path, what):
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
         raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
@@ -222,6 +228,44 @@ def read_small(path, what, most):
         return f.read(most)
 
 
+# What a text file of an editor or of PowerShell may begin with: the mark, its encoding.
+MARKS_OF_ORDER = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, which it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Unmarked:
+    """Bytes of a text, block by block, as UTF-8 without a mark of the order of bytes before it;
+    what is marked as UTF-16 or 32 is decoded. Bytes without a mark stay as they are. name: of the
+    file or flag, for messages. Raises ModelError for what is not in the encoding of its mark."""
+
+    def __init__(self, name):
+        self.name, self.begun, self.decoder, self.encoding = name, b"", None, None
+
+    def __call__(self, block, final=False):
+        """What there is now of the text; final: this is the end."""
+        if self.encoding is None:
+            block = self.begun = self.begun + block
+            if not final and any(mark.startswith(block) for mark, _ in MARKS_OF_ORDER):
+                return b""  # it may become a mark, or a longer one
+            found = [pair for pair in MARKS_OF_ORDER if block.startswith(pair[0])]
+            mark, self.encoding = found[0] if found else (b"", "utf-8")
+            block = block[len(mark) :]
+            if self.encoding != "utf-8":
+                self.decoder = codecs.getincrementaldecoder(self.encoding)()
+        if self.decoder is None:
+            return block
+        try:
+            return self.decoder.decode(block, final).encode()
+        except UnicodeError as e:
+            found = f"{self.name}: begins as {self.encoding.upper()} and goes on otherwise ({e})"
+            raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
@@ -238,10 +282,76 @@ def replaced(path, mode=0o666):
 
 
 # -----------------------------------------------------------------------------
+# twofile/forks.py
+# A process that forks: its child has one thread, and locks nobody frees.
+
+RENEWED = weakref.WeakSet()  # what has threads or locks: in a child, its forked() is called
+BUILDING = threading.RLock()  # held while machine code is made: a fork waits until it is there
+
+
+def _in_child():
+    for thing in list(RENEWED):
+        thing.forked()
+    BUILDING.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_in_child
+    )
+
+
+# -----------------------------------------------------------------------------
 # twofile/machine.py
 # What this machine has: memory, cores, a name.
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
+
+
+def lines_of(path):
+    """The lines of a small file of the system; none where it cannot be read."""
+    try:
+        return Path(path).read_text(errors="surrogateescape").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+@functools.cache
+def group_files(controller, *names):
+    """The files of those names, as one list of paths for each control group that has all of them,
+    of those that this process is in: its own and those above, whose limits count too. In version 1
+    a controller ("cpu", "memory") has a tree of its own, in version 2 all share one."""
+    paths, found = {}, {}
+    for line in lines_of("/proc/self/cgroup"):
+        _, of, path = [*line.split(":", 2), "", ""][:3]
+        paths |= dict.fromkeys(of.split(","), path)  # version 2 has no name
+    trees = [("", "/", f"/sys/fs/cgroup{name}") for name in ("", "/unified")]
+    trees.append((controller, "/", f"/sys/fs/cgroup/{controller}"))
+    for line in lines_of("/proc/self/mountinfo"):
+        mount, _, kind = line.partition(" - cgroup")
+        of = "" if kind[:1] == "2" else controller
+        if kind and (not of or of in kind.split()[-1].split(",")):
+            trees.append((of, *mount.split()[3:5]))
+    for of, root, top in trees:
+        path = paths.get(of, "/")
+        # a container may see the path of its host, and its own group as the top
+        path = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for n in range(len(parts), -1, -1):
+            files = [os.path.join(top, *parts[:n], name) for name in names]
+            if all(map(os.path.isfile, files)):
+                found[files[0]] = files
+    return list(found.values())
+
+
+def group_limits(controller, *names):
+    """[[the numbers in the files of those names]] of each control group that has all of them; what
+    is no number ("max") is infinite."""
+    number = lambda word: int(word) if re.fullmatch(r"-?\d+", word) else math.inf
+    return [
+        [number(word) for file in files for line in lines_of(file) for word in line.split()]
+        for files in group_files(controller, *names)
+    ]
 
 
 def total_memory():
@@ -249,14 +359,10 @@ def total_memory():
     less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = Path("/sys/fs/cgroup/memory.max")
-        return (
-            min(memory, int(limit.read_text()))
-            if limit.exists() and limit.read_text().strip() != "max"
-            else memory
-        )
     except (AttributeError, OSError, ValueError):
         return 1 << 62
+    limits = group_limits("memory", "memory.max") + group_limits("memory", "memory.limit_in_bytes")
+    return min([memory, *(limit[0] for limit in limits if limit and limit[0] > 0)])
 
 
 def available_cores():
@@ -269,12 +375,10 @@ def available_cores():
     for cpu in cpus:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings.read_text() if siblings.exists() else cpu)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        most, period = quota.read_text().split()
-        if most != "max":
-            return max(1, min(len(cores), -(-int(most) // int(period))))
-    return max(1, len(cores))
+    limits = group_limits("cpu", "cpu.max")
+    limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quotas = [x for x in limits if len(x) == 2 and 0 < min(x) <= max(x) < math.inf]
+    return max(1, min([len(cores), *(-(-quota // period) for quota, period in quotas)]))
 
 
 def cpu_name():
@@ -5349,11 +5453,22 @@ class Forward:
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
-        self.code = Code(self.kernels(), notice)
-        self.player = Player(self.program, ids, self.code)
+        self.code, self.ids = Code(self.kernels(), notice), ids
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
+        self.player, self.close = None, None
+        self.begin()
+
+    def begin(self):
+        """Start the threads; close() ends them."""
+        self.player = Player(self.program, self.ids, self.code)
         self.close = weakref.finalize(self, self.player.stop)
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: the threads begin when a pass is played. What the cache holds is there."""
+        self.close.detach()  # the parent ends its own
+        self.player = None
 
     def kernels(self):
         """Those of the program and those that play it, each once, by name."""
@@ -5378,10 +5493,13 @@ class Forward:
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
         next pass overwrites. Where layers keep states, the tokens of a slot stand in their order,
         each once, from position 0 on."""
-        n, player = len(tokens), self.player
+        n = len(tokens)
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             found = f"{n} tokens and {len(wanted)} logits in a pass"
             raise ValueError(f"{found}, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        if self.player is None:
+            self.begin()
+        player = self.player
         player.settle()
         limits = *self.limits, n
         given = tokens, positions, slots, wanted
@@ -6435,6 +6553,135 @@ def find_tokenizer(file, path=None):
 # ===== writing
 
 # -----------------------------------------------------------------------------
+# twofile/options.py
+# What is asked for beside a prompt; what others ask and changes nothing.
+
+# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
+WITHOUT_EFFECT = frozenset(
+    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
+    "prompt_cache_retention stream_options cache_prompt mirostat_tau mirostat_eta".split()
+)
+# ... and those that change none at these values, which are their defaults there
+SAME_AS_NONE = {
+    **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
+    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    **dict.fromkeys(("tools", "functions"), ([],)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    "logit_bias": ({},),
+    "suffix": ("",),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+
+
+def changes_nothing(name, value):
+    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
+    ModelError, by name, if it would have one."""
+    if value is None or name in WITHOUT_EFFECT:
+        return True
+    same = SAME_AS_NONE.get(name, ())
+    if same and value not in same:
+        wants = " or ".join(map(repr, same))
+        raise ModelError(
+            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
+        )
+    return bool(same)
+
+
+def shown(value):
+    """A value in a message."""
+    text = printable(repr(value))
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def whole_number(name, value, least, wants):
+    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    return number
+
+
+def token_limit(value, name="max_tokens"):
+    """How many new tokens at most; None = until the end, which -1 is in llama.cpp."""
+    wants = "a whole number of new tokens, or None or -1 for until the end"
+    limit = None if value is None else whole_number(name, value, -1, wants)
+    return None if limit == -1 else limit
+
+
+def stop_strings(value):
+    """What ends a text: a str, or several, or None -> list of str."""
+    several = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
+        isinstance(text, str) for text in several
+    ):
+        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+    several = [text for text in several if text]
+    if len(several) > 64:
+        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+    return several
+
+
+def likeliest_asked(logprobs, top_logprobs=None):
+    """How many of the likeliest tokens are to be told; None = no log-probabilities at all.
+    logprobs: their number, or as in OpenAI's chats true, with the number in top_logprobs."""
+    wants = "a whole number from 0 to 100"
+    top = None
+    if top_logprobs is not None:
+        top = whole_number("top_logprobs", top_logprobs, 0, wants)
+    if logprobs is None or logprobs is False:
+        if top:
+            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+        return None
+    if logprobs is True:
+        n = top or 0
+    else:
+        n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
+        if top is not None and top != n:
+            raise ModelError(
+                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
+            )
+    if n > 100:
+        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+    return n
+
+
+def texts_asked(value):
+    """Several prompts, in a list; a str would be as many as it has characters."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+    return value
+
+
+def places_asked(value):
+    """How many texts are written at once."""
+    return whole_number("places", value, 1, "how many texts at once, 1 or more")
+
+
+def run_seed(value):
+    """The seed that those of many texts derive from."""
+    seed = seed_asked(value)
+    return random.getrandbits(32) if seed is None else seed
+
+
+def seed_asked(value):
+    """A seed, or None for a random one, which -1 is in llama.cpp."""
+    if value is None:
+        return None
+    wants = "a whole number, or None or -1 for a random one"
+    seed = whole_number("seed", value, -math.inf, wants)
+    return None if seed == -1 else seed
+
+
+# -----------------------------------------------------------------------------
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
 
@@ -6443,6 +6690,14 @@ def log_softmax(logits):
     x = logits.astype(np.float64)
     x -= x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def chances_of(chances, ids):
+    """The log-probabilities float64 [rows] of ids, int [rows], each in its row of chances [rows,
+    n]; none (-inf) for ids that are not below n."""
+    ids, n = np.asarray(ids, np.int64), chances.shape[-1]
+    own = np.take_along_axis(chances, np.minimum(ids, n - 1)[:, None], 1)[:, 0]
+    return np.where(ids < n, own, -np.inf)
 
 
 def likeliest(chances, n):
@@ -6492,9 +6747,11 @@ class InRange:
     def __post_init__(self):
         for rule in RULES:
             value = getattr(self, rule.name)
-            if not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}"
-                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
+            if not number or not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
+                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
 # How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
@@ -6506,6 +6763,20 @@ Sampling = make_dataclass(
     frozen=True,
     namespace={"__module__": __name__},
 )
+
+
+def sampling_asked(usual, asked):
+    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
+    for options that are no rule's, but those that change nothing."""
+    how = {}
+    for name, value in asked.items():
+        if name in Sampling.__dataclass_fields__:
+            how |= {} if value is None else {name: value}
+        elif not changes_nothing(name, value):
+            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs"]
+            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
+            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
+    return Sampling(**{**usual, **how})
 
 
 class Sampler:
@@ -6550,17 +6821,95 @@ class Sampler:
 
 
 # -----------------------------------------------------------------------------
+# twofile/logprobs.py
+# Log-probabilities of tokens, as OpenAI's objects tell them.
+
+def label(tokenizer, token):
+    """The text of a token; of one that is no text by itself, such as a part of a character, its
+    bytes, as OpenAI's programs write them: bytes:\\xf0\\x9f. Tokens of other bytes have another
+    label. tokenizer: None for the number."""
+    if tokenizer is None:
+        return str(token)
+    raw = token_bytes(tokenizer, token)
+    text = raw.decode("utf-8", "replace")
+    if text.encode() == raw and not (text.startswith("bytes:") and "\\x" in text):
+        return text
+    plain = lambda byte: 32 <= byte < 127 and byte != ord("\\")
+    return "bytes:" + "".join(chr(byte) if plain(byte) else f"\\x{byte:02x}" for byte in raw)
+
+
+def token_bytes(tokenizer, token):
+    """The bytes of a token; of a control token, of its name."""
+    return tokenizer.pieces[token] if 0 <= token < tokenizer.n_vocab else b"?"
+
+
+def by_label(tokenizer, top, token, chance):
+    """[(id, logprob)], the likeliest first -> {label: logprob}. Of tokens of the same bytes the
+    likelier counts, but the one that was chosen, token, stands under its label as it is."""
+    told = {}
+    for i, logprob in top:
+        told.setdefault(label(tokenizer, i), logprob)
+    own = label(tokenizer, token)
+    return told | {own: chance} if own in told else told
+
+
+def logprob_lists(w):
+    """OpenAI's legacy lists of the tokens that a Writer wrote."""
+    t, said = w.tokenizer, [c for c in w.chunks if c.token is not None]
+    at = len(t.decode(w.ids[: w.n_prompt])) if t else 0
+    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
+    return {
+        "tokens": [label(t, c.token) for c in said],
+        "token_logprobs": [c.logprob for c in said],
+        "top_logprobs": [by_label(t, c.top, c.token, c.logprob) for c in said],
+        "text_offset": list(ends)[: len(said)],
+    }
+
+
+def put_prompt_first(lists, ids, logits, n_top, tokenizer):
+    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
+    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
+    chances = log_softmax(logits[:, : tokenizer.n_vocab])[:-1]
+    own, best = chances_of(chances, ids[1:]).tolist(), likeliest(chances, n_top).tolist()
+    stream = TextStream(tokenizer, start=True)
+    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
+    rows = [
+        by_label(tokenizer, [(i, float(row[i])) for i in order], token, chance)
+        for row, order, token, chance in zip(chances, best, ids[1:], own)
+    ]
+    lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
+    lists["token_logprobs"][:0] = [None, *own]
+    lists["top_logprobs"][:0] = [None, *rows]
+    lists["text_offset"][:0] = starts
+
+
+def chat_logprobs(w):
+    """What OpenAI's chat completion objects tell of the tokens that a Writer wrote."""
+    t = w.tokenizer
+
+    def told(token, logprob):
+        raw = list(token_bytes(t, token)) if t else None
+        return {"token": label(t, token), "logprob": logprob, "bytes": raw}
+
+    said = [c for c in w.chunks if c.token is not None]
+    content = [
+        {**told(c.token, c.logprob), "top_logprobs": [told(*pair) for pair in c.top]} for c in said
+    ]
+    return {"content": content, "refusal": None}
+
+
+# -----------------------------------------------------------------------------
 # twofile/writer.py
 # One text in the making, and the objects that tell of it.
 
-def completion(w, echo=""):
+def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
-    text to put before it."""
+    text to put before it. lists(w) tells its log-probabilities."""
     began, first, last = w.clock
     reading, writing = first - began, last - first
     choice = {"text": echo + w.written, "index": 0, "logprobs": None}
     if w.logprobs is not None:
-        choice["logprobs"] = logprob_lists(w)
+        choice["logprobs"] = lists(w)
     return {
         "id": f"cmpl-{random.getrandbits(64):016x}",
         "object": "text_completion",
@@ -6587,41 +6936,13 @@ def completion(w, echo=""):
     }
 
 
-def logprob_lists(w):
-    """OpenAI's legacy lists of the tokens that a Writer wrote."""
-    name = w.tokenizer.name if w.tokenizer else str
-    said = [c for c in w.chunks if c.token is not None]
-    at = len(w.tokenizer.decode(w.ids[: w.n_prompt]))
-    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
-    return {
-        "tokens": [name(c.token) for c in said],
-        "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-        "text_offset": list(ends)[: len(said)],
-    }
-
-
-def put_prompt_first(lists, ids, logits, n_top, tokenizer):
-    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
-    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
-    name, chances = tokenizer.name, log_softmax(logits[:, : tokenizer.n_vocab])
-    best = likeliest(chances, n_top)
-    stream = TextStream(tokenizer, start=True)
-    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = [
-        {name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())
-    ]
-    lists["tokens"][:0] = map(name, ids)
-    lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-    lists["top_logprobs"][:0] = [None] + rows
-    lists["text_offset"][:0] = starts
-
-
-def chat_completion(value):
-    """A completion object as a chat completion object."""
+def chat_completion(w):
+    """What a Writer wrote as OpenAI's chat completion object, a dict."""
+    value = completion(w, lists=chat_logprobs)
     (choice,) = value["choices"]
-    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
-    return value | {"object": "chat.completion"}
+    message = {"role": "assistant", "content": choice.pop("text")}
+    value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
+    return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
 
 @dataclass(frozen=True)
@@ -6652,10 +6973,11 @@ class Writer:
     which it keeps.
 
     model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
-    max_tokens: None = until the end token or a full context. stop: strings that end the text and
-    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
-    tokens to tell. how: the fields of Sampling; what is left out is as the file says
-    (Model.sampling), or else as there.
+    max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
+    and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
+    likeliest tokens to tell; all are normalised over the tokens that can be written. how: the
+    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
+    there; and what other programs' requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
     that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
@@ -6664,6 +6986,7 @@ class Writer:
     def __init__(
         self,
         model,
+        /,  # OpenAI's requests have a field of that name
         prompt,
         max_tokens=None,
         stop=(),
@@ -6672,11 +6995,9 @@ class Writer:
         logprobs=None,
         **how,
     ):
-        self.how = Sampling(**{**model.sampling, **how})
-        self.stops = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-        if len(self.stops) > 64 or (logprobs or 0) > 100:
-            found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
-            raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
+        self.how = sampling_asked(model.sampling, how)
+        self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
+        max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -6753,6 +7074,10 @@ class Writer:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
         to put before it."""
         return completion(self, echo)
+
+    def chat_completion(self):
+        """What was written as OpenAI's chat completion object."""
+        return chat_completion(self)
 
 
 # -----------------------------------------------------------------------------
@@ -6836,7 +7161,12 @@ class Engine:
 
     def __init__(self, file, n_ctx, threads, kv, notice):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        most, cores = file.config.max_ctx, available_cores() if threads is None else threads
+        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
+        cores = available_cores() if threads is None else threads
+        cores = whole_number("n_threads", cores, -math.inf, wants)
+        if kv not in (None, "f16", "f32"):
+            raise ModelError(f"kv is {shown(kv)}, expected 'f16', 'f32' or None; choose one")
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
             raise ModelError(f"{found}; choose less")
@@ -6870,7 +7200,8 @@ class Engine:
         try:
             if need > have:
                 raise MemoryError
-            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+            with BUILDING:
+                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
@@ -6915,6 +7246,53 @@ class Engine:
         return n if not self.recurrent or n == len(ids) else 0
 
 
+# -----------------------------------------------------------------------------
+# twofile/prompts.py
+# Texts, ids and conversations that a model is given.
+
+def whole_ids(ids):
+    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
+    try:
+        if not isinstance(ids, (str, bytes, dict)):
+            return [operator.index(i) for i in ids]
+    except TypeError:
+        pass
+    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+
+
+def plain_messages(messages):
+    """A conversation as OpenAI's requests may have it -> [{"role", "content"}]: a content that is a
+    list of parts becomes its texts, a line each; a developer is who a system was. Raises ModelError
+    for what no template could say."""
+    if not isinstance(messages, (list, tuple)):
+        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+    plain = []
+    for m in messages:
+        if not isinstance(m, dict):
+            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+        for name in ("tool_calls", "function_call", "audio", "name"):
+            if m.get(name):
+                found = f"messages: {name} is {shown(m[name])}"
+                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+        content = m.get("content")
+        if isinstance(content, (list, tuple)):
+            content = "\n".join(map(part_text, content))
+        role = m.get("role")
+        plain.append({"role": "system" if role == "developer" else role, "content": content})
+    return plain
+
+
+def part_text(part):
+    """The text of a part of a message's content."""
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    if kind != "text" or not isinstance(part.get("text"), str):
+        found = f"messages: content has a part of type {shown(kind)}"
+        raise ModelError(f"{found}, expected text alone; leave it out")
+    return part["text"]
+
+
 class Prompts:
     """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
 
@@ -6923,6 +7301,9 @@ class Prompts:
 
     def __init__(self, engine, tokenizer):
         self.engine, self.tokenizer = engine, tokenizer
+        # ids that can be written: a model may have more rows than its tokenizer has tokens
+        n_rows = engine.file.config.vocab_size
+        self.n_vocab = tokenizer.n_vocab if tokenizer else n_rows
 
     def need_tokenizer(self):
         """The tokenizer, or a ModelError."""
@@ -6945,12 +7326,16 @@ class Prompts:
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
+        if not isinstance(text, str):
+            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
     def conversation(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
+        """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
+        plain_messages()."""
+        messages = plain_messages(messages)
+        for m in messages:
+            if isinstance(m["content"], str):
                 self.short(m["content"])
         return self.need_tokenizer().encode_chat(messages)
 
@@ -6959,15 +7344,23 @@ class Prompts:
         return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
 
     def check(self, ids):
-        """ids as a list of int."""
-        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
-        n_vocab = self.engine.file.config.vocab_size
-        wrong = [i for i in ids if not 0 <= i < n_vocab]
-        if not ids or wrong or len(ids) > n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
-            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        """ids as a list of int, which fit into the context."""
+        ids, n_ctx = self.known(ids), self.engine.n_ctx
+        if not 0 < len(ids) <= n_ctx:
+            raise self.wrong(f"{len(ids)} tokens")
         return ids
+
+    def known(self, ids):
+        """ids as a list of int, of any length, which the model has rows for."""
+        ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
+        for i in ids:
+            if not 0 <= i < n_rows:
+                raise self.wrong(f"id {i}")
+        return ids
+
+    def wrong(self, found):
+        wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
+        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""
@@ -6995,6 +7388,12 @@ class Session:
         self.engine, self.recurrent = engine, engine.recurrent
         self.forward, self.lock = None, threading.RLock()
         self.fed, self.owner, self.kept = [], None, (0, [])
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: a thread of the parent may have held the lock. It is held while fed is less
+        than what the cache has, never more, so that the child can go on from there."""
+        self.lock = threading.RLock()
 
     def ready(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
@@ -7284,7 +7683,10 @@ def best_first(writers, judge):
 # What a model says of given texts.
 
 class Scores:
-    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts."""
+    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts.
+
+    They are normalised as those of written tokens are: over the ids that can be written, not over
+    rows that the model has beyond its tokenizer's tokens, which have no chance (-inf)."""
 
     def __init__(self, session, prompts):
         self.session, self.prompts = session, prompts
@@ -7293,16 +7695,17 @@ class Scores:
         """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
         likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
         numbers."""
-        ids, chances, greedy, session = list(ids), [], [], self.session
+        ids, chances, greedy = self.prompts.known(ids), [], []
+        session, n = self.session, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
         with session.lock:
             session.ready(len(ids))
             for at in range(first, len(ids), WANTED_MAX):
                 part = np.array(ids[at : at + WANTED_MAX])
-                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))
+                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))[:, :n]
                 if not np.isfinite(rows).all():
                     raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
-                chances.append(np.take_along_axis(log_softmax(rows), part[:, None], 1)[:, 0])
+                chances.append(chances_of(log_softmax(rows), part))
                 greedy.append(rows.argmax(1) == part)
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
@@ -7310,7 +7713,7 @@ class Scores:
     def loglikelihood(self, context, continuation):
         """See Model.loglikelihood."""
         tokenize, begin = self.prompts.tokenize, self.prompts.begin
-        if isinstance(context, str):
+        if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
             whole = tokenize(self.prompts.short(context + continuation))
             first = len(tokenize(text))
@@ -7318,15 +7721,16 @@ class Scores:
                 whole, first = [begin(), *whole], 1
             first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = list(context) or [begin()]
-            whole, first = context + list(continuation), len(context)
+            context = whole_ids(context) or [begin()]
+            whole, first = context + whole_ids(continuation), len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
     def rolling(self, text, n_ctx):
         """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
         ids, total = [self.prompts.begin()], 0
-        ids += self.prompts.tokenize(text, add_bos=False) if isinstance(text, str) else text
+        read = lambda text: self.prompts.tokenize(text, add_bos=False)
+        ids += read(text) if isinstance(text, str) else whole_ids(text)
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
             start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
             total += float(self.score(ids[start:end], first - start)[0].sum())
@@ -7456,8 +7860,7 @@ class Model:
 
     def sampler(self, how):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        n = self.tokenizer.n_vocab if self.tokenizer else self.config.vocab_size
-        return Sampler(how, n, self.engine.playing.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.playing.code)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -7489,7 +7892,7 @@ class Model:
 
     def detokenize(self, ids):
         """-> str"""
-        return self.need_tokenizer().decode(ids)
+        return self.need_tokenizer().decode(whole_ids(ids))
 
     # one text
 
@@ -7515,8 +7918,7 @@ class Model:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
-        for _ in self.write(w):
-            pass
+        list(self.write(w))
         text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
         value = w.completion(text)
         if echo and w.logprobs is not None:
@@ -7524,10 +7926,15 @@ class Model:
             put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
         return value
 
-    def create_chat_completion(self, messages, max_tokens=None, **options):
+    def create_chat_completion(
+        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, **options
+    ):
         """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer."""
-        return chat_completion(self(self.encode_chat(messages), max_tokens, **options))
+        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that."""
+        ids, n = self.encode_chat(messages), likeliest_asked(logprobs, top_logprobs)
+        w = Writer(self, ids, max_tokens, logprobs=n, **options)
+        list(self.write(w))
+        return w.chat_completion()
 
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written, or of its first n ids, in a file, for
@@ -7553,33 +7960,34 @@ class Model:
     def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
         """The texts that follow prompts (str or ids each), in their order, written together;
         options as in Writer. The seed of each derives from seed and its number."""
-        seed = random.getrandbits(32) if seed is None else seed
+        places, seed = places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(prompts)
+            for n, p in enumerate(texts_asked(prompts))
         ]
-        for _ in self.together(writers, max(1, min(places, len(writers)))):
-            pass
+        list(self.together(writers, max(1, min(places, len(writers)))))
         return [w.written for w in writers]
 
     def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
         """n texts that follow prompt, written together -> their finished Writers, best first, with
         .worth: what judge(text) says, or else the mean log-probability of its tokens."""
-        options["logprobs"] = options.get("logprobs") or 0
-        seed = random.getrandbits(32) if seed is None else seed
+        if options.get("logprobs") in (None, False):
+            options["logprobs"] = 0
+        n = whole_number("n", n, 1, "how many texts, 1 or more")
+        places, seed = places_asked(places), run_seed(seed)
         writers = [
             Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
             for i in range(n)
         ]
-        for _ in self.together(writers, min(places, n)):
-            pass
+        list(self.together(writers, min(places, n)))
         return best_first(writers, judge)
 
     # given texts
 
     def score(self, ids, first=1):
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all."""
+        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
+        the tokens that can be written."""
         return self.scores.score(ids, first)
 
     def loglikelihood(self, context, continuation):
@@ -7597,7 +8005,8 @@ class Model:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
-        return self.scores.perplexity(text, min(n_ctx, self.n_ctx), on_window)
+        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
+        return self.scores.perplexity(text, min(n, self.n_ctx), on_window)
 
 
 # ===== the program
@@ -7618,6 +8027,7 @@ class Flag:
 
     some: it goes with some modes only, those that name it in flags or fits.
     dashed: its value may begin with a dash.
+    numeric: its value is a number, though argparse is told of no type.
     least, most, means: of a number, and how the range is said.
     needs: flags of which one must be there too. lacks: what is said if none is.
     """
@@ -7632,12 +8042,14 @@ class Flag:
         means="",
         needs=(),
         lacks="",
+        numeric=False,
         **how,
     ):
         self.names, self.how, self.some, self.dashed = names, how, some, dashed
         self.least, self.most, self.means = least, most, means
         self.needs, self.lacks = needs, lacks
         self.long = next((name for name in names if name.startswith("--")), names[0])
+        self.numeric = numeric or "type" in how
         self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
 
     def value(self, given):
@@ -7727,7 +8139,9 @@ INVISIBLE = (
 
 
 def read_text(path):
-    """The bytes of a file, - = stdin, without a newline at the end."""
+    """The bytes of a file, - = stdin, as UTF-8, without a newline at the end and a byte order mark
+    at the beginning."""
+    name = "standard input" if path == "-" else printable(path)
     if path == "-":
         raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
     else:
@@ -7736,10 +8150,10 @@ def read_text(path):
             raw = f.read(TEXT_MAX + 1)
     refuse_binary(raw, path, "a text")
     if len(raw) > TEXT_MAX:
-        name = "standard input" if path == "-" else printable(path)
         raise ModelError(
             f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
         )
+    raw = Unmarked(name)(raw, final=True)
     return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
 
 
@@ -7935,10 +8349,12 @@ SEED = Flag(
     "--seed",
     type=int,
     metavar="N",
-    help="same seed, same text (default: random, and reported)",
+    help="same seed, same text (default, or -1: random, and reported)",
 )
 
-THREADS = Flag("-t", "--threads", metavar="N", help="default: the cores this process may use")
+THREADS = Flag(
+    "-t", "--threads", numeric=True, metavar="N", help="default: the cores this process may use"
+)
 CTX_SIZE = Flag(
     "-c",
     "--ctx-size",
@@ -8020,7 +8436,7 @@ class Settings:
         self.raw: bool = given.raw
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
-        self.seed: int | None = given.seed
+        self.seed: int | None = seed_asked(given.seed)
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads
@@ -8066,14 +8482,18 @@ def read_lines(fd, shard, put):
     """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that
     is too long is None. Runs in a thread, so that a slow pipe stops no text; reads the descriptor
     itself, since a thread that waits inside sys.stdin breaks the end of the program."""
-    number, index, parts, size = 0, 0, [], 0
+    number, index, parts, size, unmarked = 0, 0, [], 0, Unmarked("--batch")
     while True:
         try:
             block = os.read(fd, 1 << 16)
+            end = not block
+            block = unmarked(block, final=end)
+        except ModelError as e:
+            return put(e)
         except OSError as e:
             found = f"--batch: cannot be read ({e.strerror})"
             return put(ModelError(f"{found}; expected lines of JSON; check the file or pipe"))
-        *lines, rest = block.split(b"\n") if block else [b"", b""]
+        *lines, rest = [*block.split(b"\n"), *[b""] * end]  # the end ends a line
         for line in lines:
             whole = size + len(line) <= LINE_MAX
             line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
@@ -8085,7 +8505,7 @@ def read_lines(fd, shard, put):
         size += len(rest)
         if size <= LINE_MAX:  # the rest of a longer line is not kept
             parts.append(rest)
-        if not block:
+        if end:
             return put(None)
 
 
@@ -8099,29 +8519,31 @@ def count_lines(fd, shard):
     return -(-(n - shard[0]) // shard[1])
 
 
-# the first that is there counts
-LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"
+LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"  # one thing by three names
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
     **{rule.name: int for rule in RULES if rule.kind is int},
-    **dict.fromkeys(("seed", "logprobs"), int),
+    **dict.fromkeys(("seed", "top_logprobs"), int),
     **{
         "prompt": (str, list),
         "messages": list,
         "stop": (str, list),
         "ignore_eos": bool,
-        "id": object,
+        "logprobs": (int, bool),
     },
-    **dict.fromkeys(("model", "user", "metadata"), object),  # which change nothing
 }
+WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS |= {int: "a whole number", float: "a number"}
+CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, and its Writer or its ModelError."""
+    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
+    or its ModelError."""
 
-    def __init__(self, name, openai, found):
-        self.name, self.openai, self.found = name, openai, found
+    def __init__(self, name, openai, chat, found):
+        self.name, self.openai, self.chat, self.found = name, openai, chat, found
 
     @property
     def failed(self):
@@ -8129,15 +8551,19 @@ class Request:
 
     def answer(self):
         """What becomes of it, when its Writer is finished -> dict"""
-        if self.openai:
-            body = None if self.failed else self.found.completion()
+        return self.openai_answer() if self.openai else self.own_answer()
+
+    def openai_answer(self):
+        """A line of OpenAI's output files, with the object that its url gives."""
+        good = error = None
+        if self.failed:
+            error = {"code": "bad_request", "message": str(self.found)}
+        else:
+            body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-            error = {"code": "bad_request", "message": str(self.found)} if self.failed else None
-            return {
-                "custom_id": self.name,
-                "response": None if self.failed else good,
-                "error": error,
-            }
+        return {"custom_id": self.name, "response": good, "error": error}
+
+    def own_answer(self):
         if self.failed:
             return {"id": self.name, "error": str(self.found)}
         whole = self.found.completion()
@@ -8156,7 +8582,7 @@ def read_request(model, args, line, number, seed):
     """A line of JSON, or None for one that was too long -> Request"""
     import json
 
-    name, openai = number, False
+    name, openai, chat = number, False, False
     try:
         if line is None:
             raise ModelError(f"expected at most {LINE_MAX:,} bytes; make the request shorter")
@@ -8164,73 +8590,95 @@ def read_request(model, args, line, number, seed):
         value = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(value, dict):
             raise ModelError("expected a string or an object; write one a line")
-        name = value.get("custom_id", value.get("id", number))
+        name = next((value[key] for key in ("custom_id", "id") if value.get(key) is not None), name)
         openai = "body" in value
-        options = line_options(model, args, value["body"] if openai else value, name, seed)
-        return Request(name, openai, Writer(model, **options))
+        body = value["body"] if openai else value
+        if not isinstance(body, dict):
+            raise ModelError("body: expected an object")
+        body = {key: given for key, given in body.items() if given is not None}
+        chat = "messages" in body
+        if openai:
+            check_envelope(value, chat)
+        check_fields(body)
+        options = line_options(model, args, body, name, seed)
+        return Request(name, openai, chat, Writer(model, **options))
     except (ValueError, RecursionError):
         found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
         error = ModelError(f"{found}, expected a string or an object")
     except ModelError as e:
         error = e
-    return Request(name, openai, ModelError(f"line {number}: {error}"))
+    return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
-def line_options(model, args, value, name, seed):
+def line_options(model, args, body, name, seed):
     """The options of Writer that a request asks for; else they are as on the command line."""
-    check_fields(value)
-    limits = [value[key] for key in LIMIT_FIELDS if key in value] or [args.n_predict]
-    if limits[0] < -1 or value.get("logprobs", 0) < 0:
-        raise ModelError(
-            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, "
-            "and logprobs 0 or more"
-        )
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
+    asked = {key: token_limit(body[key], key) for key in LIMIT_FIELDS if key in body}
+    limits = set(asked.values()) or {args.n_predict}
+    if len(limits) > 1:
+        found = ", ".join(f"{key} {body[key]}" for key in asked)
+        raise ModelError(f"{found}; expected one limit; leave the others out")
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
     return {
         "stop": args.stop,
         "ignore_eos": args.ignore_eos,
         "seed": line_seed(seed, name),
         **args.how,
-        **{key: value[key] for key in taken & value.keys()},
-        "max_tokens": None if limits[0] < 0 else limits[0],
-        "prompt": asked_ids(model, args, value),
+        **{key: body[key] for key in taken & body.keys()},
+        "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+        "max_tokens": limits.pop(),
+        "prompt": asked_ids(model, args, body),
     }
 
 
-def check_fields(value):
-    """The fields of a request are known, and each what it must be. Raises ModelError."""
-    if not isinstance(value, dict):
-        raise ModelError("body: expected an object")
-    for key, given in value.items():
-        if key in ("n", "stream") and given in (1, False, None):
-            continue
+def check_envelope(value, chat):
+    """What stands around a body is of a request that can be answered. Raises ModelError."""
+    url, method = value.get("url"), value.get("method")
+    usual = CHAT_URL if chat else TEXT_URL
+    if url not in (None, usual):
+        asked = "messages" if chat else "prompt"
+        wants = (
+            f"expected {usual} with a field {asked}"
+            if url in (CHAT_URL, TEXT_URL)
+            else (f"expected {CHAT_URL} or {TEXT_URL}")
+        )
+        raise ModelError(f"url is {shown(url)}, {wants}; change one of them")
+    if method not in (None, "POST"):
+        raise ModelError(f"method is {shown(method)}, expected POST; change it")
+
+
+def check_fields(body):
+    """The fields of a request are known, each what it must be, and each that is not known changes
+    nothing. Raises ModelError."""
+    for key, given in body.items():
         if key not in LINE_FIELDS:
-            raise ModelError(
-                f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
-            )
+            if key != "id" and not changes_nothing(key, given):
+                wants = ", ".join(LINE_FIELDS)
+                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+            continue
         kind = LINE_FIELDS[key]
-        if kind is not object and (
-            not isinstance(given, kind) or isinstance(given, bool) and kind is not bool
-        ):
-            raise ModelError(
-                f"field {key}: {type(given).__name__}, not as expected; see the README"
-            )
-    if ("prompt" in value) == ("messages" in value):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(given, kinds) or isinstance(given, bool) and bool not in kinds:
+            wants = " or ".join(WORDS[kind] for kind in kinds)
+            raise ModelError(f"field {key}: {shown(given)}, expected {wants}; see the README")
+    if ("prompt" in body) == ("messages" in body):
         raise ModelError("expected one of prompt and messages")
-    if isinstance(value.get("prompt"), list) and not all(type(i) is int for i in value["prompt"]):
+    if isinstance(body.get("prompt"), list) and not all(type(i) is int for i in body["prompt"]):
         raise ModelError("field prompt: expected text, or token ids")
-    if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
-        raise ModelError("field stop: expected strings")
+    if "prompt" in body and body.get("logprobs") is True:
+        raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, value):
+def asked_ids(model, args, body):
     """The ids of a request's prompt or messages."""
-    if "prompt" in value:
-        asked = value["prompt"]
+    if "prompt" in body:
+        asked = body["prompt"]
         return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
-    text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
+    messages = plain_messages(body["messages"])
     return model.encode_chat(
-        [{**m, "content": args.screen(m["content"])} if text(m) else m for m in value["messages"]]
+        [
+            {**m, "content": args.screen(m["content"])} if isinstance(m["content"], str) else m
+            for m in messages
+        ]
     )
 
 
@@ -8445,6 +8893,103 @@ BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), c
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/habits.py
+# Habits of other programs' users: flags of theirs, values glued to flags.
+
+def told(whose, flags):
+    """{flag: whose it is, and what to do here}"""
+    return {flag: f"{whose}'s; {here}" for flag, here in flags.items()}
+
+
+PROCESSOR = "everything runs on the processor; leave it out"
+ALWAYS = "it is always so; leave it out"
+FIXED = "how many tokens are read at once is fixed; leave it out"
+NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
+CHAT_IS = "a conversation is --chat"
+COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+LLAMA_CPP = told(
+    "llama.cpp",
+    {
+        **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers", "-sm", "-mg", "-ts"), PROCESSOR),
+        **dict.fromkeys(("-dev", "--device", "-ot", "-nkvo", "-cmoe", "-ncmoe"), PROCESSOR),
+        **dict.fromkeys(("-fa", "--flash-attn", "-cb", "--mmap", "-mmp", "--no-escape"), ALWAYS),
+        **dict.fromkeys(("--no-display-prompt", "--simple-io", "--log-disable"), ALWAYS),
+        **dict.fromkeys(("-b", "--batch-size", "-ub", "--ubatch-size"), FIXED),
+        **dict.fromkeys(("-tb", "--threads-batch"), "-t is for both; leave it out"),
+        **dict.fromkeys(("--no-mmap", "--mlock"), "the file is mapped, always; leave it out"),
+        **dict.fromkeys(
+            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), "the type of the cache is --kv"
+        ),
+        **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
+        **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
+        **dict.fromkeys(
+            ("-st", "--single-turn"), "-p TEXT without --chat is one turn; leave it out"
+        ),
+        **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
+        **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
+        **dict.fromkeys(
+            ("-e", "--escape"), "backslashes are text; write line ends in the shell, or in -f FILE"
+        ),
+        **dict.fromkeys(("--reverse-prompt",), "what ends a text is -r or --stop STR"),
+        **dict.fromkeys(
+            ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
+        ),
+        **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
+    },
+)
+HABITS = LLAMA_CPP | told(
+    "llama2.c",
+    {
+        "-i": "the prompt is -p TEXT",
+        "-y": "the system prompt is -sys TEXT",
+        "-b": "give the model file as it is; the context is -c N",
+    },
+)
+PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
+
+
+def apart(argv, flags, error, others):
+    """The words of a command line for argparse, which takes a value that begins with a dash only
+    behind an =, and -ngl 0 for -n gl. A number may be glued to its flag, as in -n20; whatever else
+    is glued is refused by error(text), as a flag of others, {flag: what to do}, is.
+
+    flags: those that are known, [Flag].
+    """
+    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
+    names = {name: flag for flag in flags for name in flag.names if name[0] == "-"}
+    words, rest = [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        name = word.partition("=")[0]
+        if words and words[-1] in dashed:
+            words[-1] = f"{dashed[words[-1]]}={word}"
+        elif word == "--":
+            return [*words, word, *rest]
+        elif name in names or name in ("-h", "--help"):
+            words.append(word)
+        elif name in others:
+            error(f"{name} is {others[name]}")
+        elif re.match(r"-[^-.\d]", word):
+            words += unglued(word, names, error)
+        else:
+            words.append(word)
+    return words
+
+
+def unglued(word, names, error):
+    """The words that a short flag with something glued to it stands for: flag and number."""
+    flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
+    value = word[len(flag or "") :]
+    if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
+        return [flag, value]
+    known = f"-{word}" if f"-{word}" in (*names, "--help") else flag
+    wants = f"expected {known}" if known else "expected one of --help"
+    if known == flag and flag and names[flag].how.get("action") is None:
+        wants += f" and a space before its value {printable(value[:40])!r}"
+    error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/ceilings.py
 # What this machine could do: bytes read and operations, a second.
 
@@ -8624,7 +9169,7 @@ def bench(argv):
     )
     for flag in BENCH_FLAGS:
         ap.add_argument(*flag.names, **flag.how)
-    a = ap.parse_args(argv)
+    a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o)
@@ -8817,7 +9362,7 @@ def write_text(model, args):
 def token_row(model, chunk):
     """A Chunk as --jsonl prints it -> dict"""
     row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-    top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+    top = [{"token": i, "text": label(model.tokenizer, i), "logprob": p} for i, p in chunk.top]
     return {**row, "top": top} if top else row
 
 
@@ -9105,7 +9650,7 @@ def show_info(model, args):
 
 def show_tokens(model, args):
     for token in model.tokenize(read_prompt(model, args)):
-        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+        print(f"{token}\t{printable(label(model.tokenizer, token))}")
 
 
 def show_verified(model, args):
@@ -9287,13 +9832,6 @@ exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """
 COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
-HABITS = {  # flags of llama2.c and llama.cpp that are something else here
-    "-i": "the prompt is -p TEXT",
-    "-y": "the system prompt is -sys TEXT",
-    "-b": "give the model file as it is; the context is -c N",
-    "--chat-template": "a template is compiled when a model is made: "
-    "export.py SOURCE --chat-template FILE",
-}
 
 
 def all_flags():
@@ -9320,7 +9858,7 @@ def make_parser():
 def parse_args(argv):
     """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
     ap, flags = make_parser(), all_flags()
-    given = ap.parse_args(glued(argv, flags, ap.error))
+    given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
@@ -9344,21 +9882,6 @@ def parse_args(argv):
     except ModelError as e:
         ap.error(str(e))
     return settings
-
-
-def glued(argv, flags, error):
-    """The words for argparse, which takes a value that begins with a dash only behind an =."""
-    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
-    words = []
-    for word in argv:
-        if words and words[-1] in dashed:
-            words[-1] = f"{dashed[words[-1]]}={word}"
-        elif word in HABITS:
-            whose = "llama.cpp" if word[:2] == "--" else "llama2.c"
-            error(f"{word} is {whose}'s; {HABITS[word]}")
-        else:
-            words.append(word)
-    return words
 
 
 def check_habits(given, error):

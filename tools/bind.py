@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "errors files machine"),
+    ("the ground", "errors files forks machine"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),
@@ -21,7 +21,10 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("what is compiled", "kernels/"),
     ("the parts of a model", "layers/"),
     ("a model that runs, and text", "modelfile forward tokenizer/"),
-    ("writing", "sampler writer guess engine session together scores model"),
+    (
+        "writing",
+        "options sampler logprobs writer guess engine prompts session together scores model",
+    ),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}

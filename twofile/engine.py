@@ -1,10 +1,14 @@
 """A model file on this machine: what it takes to run, and its prompts."""
 
+import math
+
 from .errors import ModelError, printable
+from .forks import BUILDING
 from .format.types import F32
 from .forward import Forward, cache_bytes, has_states
 from .guess import alike
 from .machine import available_cores, total_memory
+from .options import shown, whole_number
 from .program.operands import WANTED_MAX
 
 
@@ -19,7 +23,12 @@ class Engine:
 
     def __init__(self, file, n_ctx, threads, kv, notice):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        most, cores = file.config.max_ctx, available_cores() if threads is None else threads
+        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
+        cores = available_cores() if threads is None else threads
+        cores = whole_number("n_threads", cores, -math.inf, wants)
+        if kv not in (None, "f16", "f32"):
+            raise ModelError(f"kv is {shown(kv)}, expected 'f16', 'f32' or None; choose one")
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
             raise ModelError(f"{found}; choose less")
@@ -53,7 +62,8 @@ class Engine:
         try:
             if need > have:
                 raise MemoryError
-            return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+            with BUILDING:
+                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
@@ -96,67 +106,3 @@ class Engine:
         or none."""
         n = alike(ids, others)
         return n if not self.recurrent or n == len(ids) else 0
-
-
-class Prompts:
-    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
-
-    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
-    """
-
-    def __init__(self, engine, tokenizer):
-        self.engine, self.tokenizer = engine, tokenizer
-
-    def need_tokenizer(self):
-        """The tokenizer, or a ModelError."""
-        if self.tokenizer is None:
-            raise ModelError(
-                f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
-            )
-        return self.tokenizer
-
-    def short(self, text):
-        """text, if it could fit into the context: what its length alone rules out is refused before
-        it costs time or room."""
-        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
-        least = -(-len(text) // longest) if longest else 1
-        if least > n_ctx:
-            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
-        return text
-
-    def tokenize(self, text, add_bos=True):
-        """text -> ids, of any length."""
-        return self.need_tokenizer().encode(text, add_bos)
-
-    def conversation(self, messages):
-        """[{"role", "content"}] -> ids up to where the assistant begins."""
-        for m in messages if isinstance(messages, list) else ():
-            if isinstance(m, dict) and isinstance(m.get("content"), str):
-                self.short(m["content"])
-        return self.need_tokenizer().encode_chat(messages)
-
-    def prompt(self, given):
-        """str or ids -> ids, at least one and no more than the context has room for."""
-        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
-
-    def check(self, ids):
-        """ids as a list of int."""
-        ids, n_ctx = [int(i) for i in ids], self.engine.n_ctx
-        n_vocab = self.engine.file.config.vocab_size
-        wrong = [i for i in ids if not 0 <= i < n_vocab]
-        if not ids or wrong or len(ids) > n_ctx:
-            found = f"id {wrong[0]}" if wrong else f"{len(ids)} tokens"
-            wants = f"expected 1 to {n_ctx} ids below {n_vocab}"
-            raise ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
-        return ids
-
-    def begin(self):
-        """The token that stands before a text's first: begin, or else end."""
-        t = self.need_tokenizer()
-        found = t.bos if t.bos is not None else t.eos
-        if found is None:
-            what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
-        return found

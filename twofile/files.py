@@ -1,5 +1,6 @@
 """Files: opened with care, written whole or not at all."""
 
+import codecs
 import contextlib
 import os
 import stat
@@ -18,7 +19,7 @@ def open_regular(path, what):
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
         raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
@@ -40,6 +41,44 @@ def read_small(path, what, most):
             found = f"{printable(str(path))}: {size:,} bytes"
             raise ModelError(f"{found}, expected {what} of at most {most:,}; give the right file")
         return f.read(most)
+
+
+# What a text file of an editor or of PowerShell may begin with: the mark, its encoding.
+MARKS_OF_ORDER = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, which it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Unmarked:
+    """Bytes of a text, block by block, as UTF-8 without a mark of the order of bytes before it;
+    what is marked as UTF-16 or 32 is decoded. Bytes without a mark stay as they are. name: of the
+    file or flag, for messages. Raises ModelError for what is not in the encoding of its mark."""
+
+    def __init__(self, name):
+        self.name, self.begun, self.decoder, self.encoding = name, b"", None, None
+
+    def __call__(self, block, final=False):
+        """What there is now of the text; final: this is the end."""
+        if self.encoding is None:
+            block = self.begun = self.begun + block
+            if not final and any(mark.startswith(block) for mark, _ in MARKS_OF_ORDER):
+                return b""  # it may become a mark, or a longer one
+            found = [pair for pair in MARKS_OF_ORDER if block.startswith(pair[0])]
+            mark, self.encoding = found[0] if found else (b"", "utf-8")
+            block = block[len(mark) :]
+            if self.encoding != "utf-8":
+                self.decoder = codecs.getincrementaldecoder(self.encoding)()
+        if self.decoder is None:
+            return block
+        try:
+            return self.decoder.decode(block, final).encode()
+        except UnicodeError as e:
+            found = f"{self.name}: begins as {self.encoding.upper()} and goes on otherwise ({e})"
+            raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
 
 
 @contextlib.contextmanager

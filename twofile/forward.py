@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 
 from .compiler.code import Code
+from .forks import RENEWED
 from .format.types import GROUP, padded
 from .kernels.cache import cache_type
 from .kernels.pick import pick
@@ -43,11 +44,22 @@ class Forward:
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
-        self.code = Code(self.kernels(), notice)
-        self.player = Player(self.program, ids, self.code)
+        self.code, self.ids = Code(self.kernels(), notice), ids
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
+        self.player, self.close = None, None
+        self.begin()
+
+    def begin(self):
+        """Start the threads; close() ends them."""
+        self.player = Player(self.program, self.ids, self.code)
         self.close = weakref.finalize(self, self.player.stop)
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: the threads begin when a pass is played. What the cache holds is there."""
+        self.close.detach()  # the parent ends its own
+        self.player = None
 
     def kernels(self):
         """Those of the program and those that play it, each once, by name."""
@@ -72,10 +84,13 @@ class Forward:
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
         next pass overwrites. Where layers keep states, the tokens of a slot stand in their order,
         each once, from position 0 on."""
-        n, player = len(tokens), self.player
+        n = len(tokens)
         if not 0 < n <= CHUNK or len(wanted) > WANTED_MAX:
             found = f"{n} tokens and {len(wanted)} logits in a pass"
             raise ValueError(f"{found}, expected 1..{CHUNK} and up to {WANTED_MAX}")
+        if self.player is None:
+            self.begin()
+        player = self.player
         player.settle()
         limits = *self.limits, n
         given = tokens, positions, slots, wanted

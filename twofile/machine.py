@@ -1,5 +1,7 @@
 """What this machine has: memory, cores, a name."""
 
+import functools
+import math
 import os
 import re
 import sys
@@ -9,19 +11,61 @@ from pathlib import Path
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
 
 
+def lines_of(path):
+    """The lines of a small file of the system; none where it cannot be read."""
+    try:
+        return Path(path).read_text(errors="surrogateescape").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+@functools.cache
+def group_files(controller, *names):
+    """The files of those names, as one list of paths for each control group that has all of them,
+    of those that this process is in: its own and those above, whose limits count too. In version 1
+    a controller ("cpu", "memory") has a tree of its own, in version 2 all share one."""
+    paths, found = {}, {}
+    for line in lines_of("/proc/self/cgroup"):
+        _, of, path = [*line.split(":", 2), "", ""][:3]
+        paths |= dict.fromkeys(of.split(","), path)  # version 2 has no name
+    trees = [("", "/", f"/sys/fs/cgroup{name}") for name in ("", "/unified")]
+    trees.append((controller, "/", f"/sys/fs/cgroup/{controller}"))
+    for line in lines_of("/proc/self/mountinfo"):
+        mount, _, kind = line.partition(" - cgroup")
+        of = "" if kind[:1] == "2" else controller
+        if kind and (not of or of in kind.split()[-1].split(",")):
+            trees.append((of, *mount.split()[3:5]))
+    for of, root, top in trees:
+        path = paths.get(of, "/")
+        # a container may see the path of its host, and its own group as the top
+        path = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for n in range(len(parts), -1, -1):
+            files = [os.path.join(top, *parts[:n], name) for name in names]
+            if all(map(os.path.isfile, files)):
+                found[files[0]] = files
+    return list(found.values())
+
+
+def group_limits(controller, *names):
+    """[[the numbers in the files of those names]] of each control group that has all of them; what
+    is no number ("max") is infinite."""
+    number = lambda word: int(word) if re.fullmatch(r"-?\d+", word) else math.inf
+    return [
+        [number(word) for file in files for line in lines_of(file) for word in line.split()]
+        for files in group_files(controller, *names)
+    ]
+
+
 def total_memory():
     """Bytes of memory this process may use: the machine's, or its control group's if that is
     less."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = Path("/sys/fs/cgroup/memory.max")
-        return (
-            min(memory, int(limit.read_text()))
-            if limit.exists() and limit.read_text().strip() != "max"
-            else memory
-        )
     except (AttributeError, OSError, ValueError):
         return 1 << 62
+    limits = group_limits("memory", "memory.max") + group_limits("memory", "memory.limit_in_bytes")
+    return min([memory, *(limit[0] for limit in limits if limit and limit[0] > 0)])
 
 
 def available_cores():
@@ -34,12 +78,10 @@ def available_cores():
     for cpu in cpus:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings.read_text() if siblings.exists() else cpu)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        most, period = quota.read_text().split()
-        if most != "max":
-            return max(1, min(len(cores), -(-int(most) // int(period))))
-    return max(1, len(cores))
+    limits = group_limits("cpu", "cpu.max")
+    limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quotas = [x for x in limits if len(x) == 2 and 0 < min(x) <= max(x) < math.inf]
+    return max(1, min([len(cores), *(-(-quota // period) for quota, period in quotas)]))
 
 
 def cpu_name():

@@ -1,18 +1,19 @@
 """What a program imports: text in, text out."""
 
-import random
-
-from .engine import Engine, Prompts
+from .engine import Engine
 from .errors import printable, say
 from .guess import line_seed
+from .logprobs import put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
+from .options import likeliest_asked, places_asked, run_seed, texts_asked, whole_number
+from .prompts import Prompts, whole_ids
 from .sampler import Sampler
 from .scores import Scores
 from .session import Session, load_session, save_session
 from .together import best_first, write_together
 from .tokenizer.tokenizer import find_tokenizer
-from .writer import Writer, chat_completion, put_prompt_first
+from .writer import Writer
 
 
 class Model:
@@ -109,8 +110,7 @@ class Model:
 
     def sampler(self, how):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        n = self.tokenizer.n_vocab if self.tokenizer else self.config.vocab_size
-        return Sampler(how, n, self.engine.playing.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.playing.code)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -142,7 +142,7 @@ class Model:
 
     def detokenize(self, ids):
         """-> str"""
-        return self.need_tokenizer().decode(ids)
+        return self.need_tokenizer().decode(whole_ids(ids))
 
     # one text
 
@@ -168,8 +168,7 @@ class Model:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
-        for _ in self.write(w):
-            pass
+        list(self.write(w))
         text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
         value = w.completion(text)
         if echo and w.logprobs is not None:
@@ -177,10 +176,15 @@ class Model:
             put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
         return value
 
-    def create_chat_completion(self, messages, max_tokens=None, **options):
+    def create_chat_completion(
+        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, **options
+    ):
         """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer."""
-        return chat_completion(self(self.encode_chat(messages), max_tokens, **options))
+        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that."""
+        ids, n = self.encode_chat(messages), likeliest_asked(logprobs, top_logprobs)
+        w = Writer(self, ids, max_tokens, logprobs=n, **options)
+        list(self.write(w))
+        return w.chat_completion()
 
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written, or of its first n ids, in a file, for
@@ -206,33 +210,34 @@ class Model:
     def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
         """The texts that follow prompts (str or ids each), in their order, written together;
         options as in Writer. The seed of each derives from seed and its number."""
-        seed = random.getrandbits(32) if seed is None else seed
+        places, seed = places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(prompts)
+            for n, p in enumerate(texts_asked(prompts))
         ]
-        for _ in self.together(writers, max(1, min(places, len(writers)))):
-            pass
+        list(self.together(writers, max(1, min(places, len(writers)))))
         return [w.written for w in writers]
 
     def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
         """n texts that follow prompt, written together -> their finished Writers, best first, with
         .worth: what judge(text) says, or else the mean log-probability of its tokens."""
-        options["logprobs"] = options.get("logprobs") or 0
-        seed = random.getrandbits(32) if seed is None else seed
+        if options.get("logprobs") in (None, False):
+            options["logprobs"] = 0
+        n = whole_number("n", n, 1, "how many texts, 1 or more")
+        places, seed = places_asked(places), run_seed(seed)
         writers = [
             Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
             for i in range(n)
         ]
-        for _ in self.together(writers, min(places, n)):
-            pass
+        list(self.together(writers, min(places, n)))
         return best_first(writers, judge)
 
     # given texts
 
     def score(self, ids, first=1):
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all."""
+        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
+        the tokens that can be written."""
         return self.scores.score(ids, first)
 
     def loglikelihood(self, context, continuation):
@@ -250,4 +255,5 @@ class Model:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
-        return self.scores.perplexity(text, min(n_ctx, self.n_ctx), on_window)
+        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
+        return self.scores.perplexity(text, min(n, self.n_ctx), on_window)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import ModelError, printable
 from .kernels.pick import ACTING, PICK
+from .options import changes_nothing, shown
 from .program.buffers import Buffer
 
 
@@ -15,6 +16,14 @@ def log_softmax(logits):
     x = logits.astype(np.float64)
     x -= x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def chances_of(chances, ids):
+    """The log-probabilities float64 [rows] of ids, int [rows], each in its row of chances [rows,
+    n]; none (-inf) for ids that are not below n."""
+    ids, n = np.asarray(ids, np.int64), chances.shape[-1]
+    own = np.take_along_axis(chances, np.minimum(ids, n - 1)[:, None], 1)[:, 0]
+    return np.where(ids < n, own, -np.inf)
 
 
 def likeliest(chances, n):
@@ -64,9 +73,11 @@ class InRange:
     def __post_init__(self):
         for rule in RULES:
             value = getattr(self, rule.name)
-            if not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}"
-                raise ModelError(f"{rule.name} is {value}, expected {wants}")
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
+            if not number or not rule.least <= value <= rule.most:
+                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
+                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
 # How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
@@ -78,6 +89,20 @@ Sampling = make_dataclass(
     frozen=True,
     namespace={"__module__": __name__},
 )
+
+
+def sampling_asked(usual, asked):
+    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
+    for options that are no rule's, but those that change nothing."""
+    how = {}
+    for name, value in asked.items():
+        if name in Sampling.__dataclass_fields__:
+            how |= {} if value is None else {name: value}
+        elif not changes_nothing(name, value):
+            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs"]
+            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
+            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
+    return Sampling(**{**usual, **how})
 
 
 class Sampler:

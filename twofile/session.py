@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import ModelError, printable
 from .files import read_small, replaced
+from .forks import RENEWED
 from .format.table import VERSION
 from .format.types import padded
 from .guess import Lookup, generate
@@ -27,6 +28,12 @@ class Session:
         self.engine, self.recurrent = engine, engine.recurrent
         self.forward, self.lock = None, threading.RLock()
         self.fed, self.owner, self.kept = [], None, (0, [])
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: a thread of the parent may have held the lock. It is held while fed is less
+        than what the cache has, never more, so that the child can go on from there."""
+        self.lock = threading.RLock()
 
     def ready(self, n_ctx):
         """A Forward of at least n_ctx positions: the next power of two, so that growing prompts

@@ -1,6 +1,5 @@
 """One text in the making, and the objects that tell of it."""
 
-import itertools
 import math
 import os
 import random
@@ -8,18 +7,20 @@ import time
 from dataclasses import dataclass
 
 from .errors import ModelError
-from .sampler import Sampling, likeliest, log_softmax
+from .logprobs import chat_logprobs, logprob_lists
+from .options import likeliest_asked, seed_asked, stop_strings, token_limit
+from .sampler import likeliest, log_softmax, sampling_asked
 from .tokenizer.stream import TextStream
 
 
-def completion(w, echo=""):
+def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
-    text to put before it."""
+    text to put before it. lists(w) tells its log-probabilities."""
     began, first, last = w.clock
     reading, writing = first - began, last - first
     choice = {"text": echo + w.written, "index": 0, "logprobs": None}
     if w.logprobs is not None:
-        choice["logprobs"] = logprob_lists(w)
+        choice["logprobs"] = lists(w)
     return {
         "id": f"cmpl-{random.getrandbits(64):016x}",
         "object": "text_completion",
@@ -46,41 +47,13 @@ def completion(w, echo=""):
     }
 
 
-def logprob_lists(w):
-    """OpenAI's legacy lists of the tokens that a Writer wrote."""
-    name = w.tokenizer.name if w.tokenizer else str
-    said = [c for c in w.chunks if c.token is not None]
-    at = len(w.tokenizer.decode(w.ids[: w.n_prompt]))
-    ends = itertools.accumulate((len(c.text) for c in said[:-1]), initial=at)
-    return {
-        "tokens": [name(c.token) for c in said],
-        "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [{name(i): chance for i, chance in c.top} for c in said],
-        "text_offset": list(ends)[: len(said)],
-    }
-
-
-def put_prompt_first(lists, ids, logits, n_top, tokenizer):
-    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
-    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
-    name, chances = tokenizer.name, log_softmax(logits[:, : tokenizer.n_vocab])
-    best = likeliest(chances, n_top)
-    stream = TextStream(tokenizer, start=True)
-    starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = [
-        {name(i): float(row[i]) for i in order} for row, order in zip(chances[:-1], best.tolist())
-    ]
-    lists["tokens"][:0] = map(name, ids)
-    lists["token_logprobs"][:0] = [None] + [float(row[i]) for row, i in zip(chances, ids[1:])]
-    lists["top_logprobs"][:0] = [None] + rows
-    lists["text_offset"][:0] = starts
-
-
-def chat_completion(value):
-    """A completion object as a chat completion object."""
+def chat_completion(w):
+    """What a Writer wrote as OpenAI's chat completion object, a dict."""
+    value = completion(w, lists=chat_logprobs)
     (choice,) = value["choices"]
-    choice["message"] = {"role": "assistant", "content": choice.pop("text")}
-    return value | {"object": "chat.completion"}
+    message = {"role": "assistant", "content": choice.pop("text")}
+    value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
+    return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
 
 @dataclass(frozen=True)
@@ -111,10 +84,11 @@ class Writer:
     which it keeps.
 
     model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
-    max_tokens: None = until the end token or a full context. stop: strings that end the text and
-    are not part of it. seed: int, None = random. logprobs: None, or how many of the likeliest
-    tokens to tell. how: the fields of Sampling; what is left out is as the file says
-    (Model.sampling), or else as there.
+    max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
+    and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
+    likeliest tokens to tell; all are normalised over the tokens that can be written. how: the
+    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
+    there; and what other programs' requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
     that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
@@ -123,6 +97,7 @@ class Writer:
     def __init__(
         self,
         model,
+        /,  # OpenAI's requests have a field of that name
         prompt,
         max_tokens=None,
         stop=(),
@@ -131,11 +106,9 @@ class Writer:
         logprobs=None,
         **how,
     ):
-        self.how = Sampling(**{**model.sampling, **how})
-        self.stops = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-        if len(self.stops) > 64 or (logprobs or 0) > 100:
-            found = f"{len(self.stops)} stop strings, {logprobs or 0} logprobs"
-            raise ModelError(f"{found}; expected at most 64 and 100; ask for fewer")
+        self.how = sampling_asked(model.sampling, how)
+        self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
+        max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -212,3 +185,7 @@ class Writer:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
         to put before it."""
         return completion(self, echo)
+
+    def chat_completion(self):
+        """What was written as OpenAI's chat completion object."""
+        return chat_completion(self)

@@ -1,6 +1,7 @@
 """Many texts at once: in order, whatever a line holds, and after a kill."""
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -15,6 +16,8 @@ import pytest
 from helpers.models import PROMPTS
 from helpers.places import ROOT
 from helpers.process import call, start
+from twofile.front.modes import parse_args
+from twofile.front.requests import read_request
 from twofile.guess import line_seed
 from twofile.model import Model
 
@@ -87,8 +90,131 @@ def test_messages(talker):
     got = [json.loads(line) for line in done.stdout.splitlines()]
     m = Model(talker, verbose=False)
     want = m.generate(m.encode_chat(ask), 9, seed=2)
-    assert got[0]["text"] == want == got[2]["response"]["body"]["choices"][0]["text"] and "roles none" in got[1]["error"]
+    (choice,) = got[2]["response"]["body"]["choices"]
+    assert got[0]["text"] == want == choice["message"]["content"] and "roles none" in got[1]["error"]
     assert got[3]["text"] == m.generate(m.encode_chat(ask), seed=got[3]["seed"])
+
+
+def answers(model, *bodies, **around):
+    """What a batch of OpenAI's form answers to each body, in one run."""
+    asked = lines(*({"custom_id": f"r{n}", **around, "body": body} for n, body in enumerate(bodies)))
+    rows = [json.loads(row) for row in call(model, "--batch", "-", "-n", "3", "-s", "1", "-q", stdin=asked).stdout.splitlines()]
+    assert [row["custom_id"] for row in rows] == [f"r{n}" for n in range(len(bodies))]
+    return rows
+
+
+ASK = {"messages": [{"role": "user", "content": "the fox"}], "max_tokens": 9, "seed": 2, "ignore_eos": True}
+SAID = {"prompt": "the fox", "max_tokens": 9, "seed": 2, "ignore_eos": True}
+
+
+def test_objects_are_those_of_the_url(talker):
+    """chat.completion with a message, or text_completion with a text; without a url by what is asked."""
+    m = Model(talker, verbose=False)
+    how = dict(max_tokens=9, seed=2, ignore_eos=True)
+    ids = m.encode_chat([{"role": "user", "content": SAID["prompt"]}])  # as the command line takes a prompt
+    want = m.create_chat_completion(ASK["messages"], **how), m(ids, **how)
+    for urls in (("/v1/chat/completions", "/v1/completions"), (None, None), ()):
+        for body, whole, url in zip((ASK, SAID), want, urls or ("", "")):
+            (row,) = answers(talker, body, **({"url": url, "method": "POST"} if urls else {}))
+            got = row["response"]["body"]
+            assert row["error"] is None and row["response"]["status_code"] == 200
+            assert got.keys() == whole.keys() and got["object"] == whole["object"]
+            if got["object"] == "chat.completion":
+                assert got["choices"] == whole["choices"] and got["id"].startswith("chatcmpl-")
+            assert got["usage"] == whole["usage"] and ("message" in got["choices"][0]) == (body is ASK)
+    for around, says in (
+        ({"url": "/v1/completions"}, "url is '/v1/completions', expected /v1/chat/completions with a field messages"),
+        ({"url": "/v1/embeddings"}, "url is '/v1/embeddings', expected /v1/chat/completions or /v1/completions"),
+        ({"method": "GET"}, "method is 'GET', expected POST"),
+        ({"url": 5}, "url is 5"),
+    ):
+        (row,) = answers(talker, ASK, **around)
+        assert row["response"] is None and says in row["error"]["message"]
+    (row,) = answers(talker, SAID, url="/v1/chat/completions")
+    assert "expected /v1/completions with a field prompt" in row["error"]["message"]
+
+
+NOTHING = [
+    *(
+        {name: None}
+        for name in ("stop", "seed", "temperature", "max_tokens", "n", "stream", "logprobs", "top_logprobs", "user")
+    ),
+    *({name: None} for name in ("prompt", "tools", "tool_choice", "response_format", "logit_bias", "audio", "of_tomorrow")),
+    {"presence_penalty": 0, "frequency_penalty": 0.0, "n": 1, "stream": False, "logit_bias": {}, "best_of": 1},
+    {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "functions": [], "function_call": "auto"},
+    {"response_format": {"type": "text"}, "modalities": ["text"], "verbosity": "medium"},
+    {"model": "gpt-4o", "user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "safety_identifier": "x"},
+    {"logprobs": False, "top_logprobs": 0, "stop": []},
+    {"max_tokens": None, "max_completion_tokens": 9},
+    {"max_tokens": 9, "max_completion_tokens": 9, "n_predict": None},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "the fox"}]}]},
+    {"messages": [{"role": "user", "content": "the fox", "name": None}]},
+]
+
+
+def test_fields_that_change_nothing(talker):
+    """Null, or at OpenAI's defaults: the answer is that of the request without them."""
+    usual = {**ASK, "temperature": 3}
+    rows = answers(talker, usual, *({**usual, **more} for more in NOTHING))
+    assert [row["error"] for row in rows] == [None] * len(rows)
+    texts = [row["response"]["body"]["choices"][0]["message"]["content"] for row in rows]
+    free = [n for n, more in enumerate(NOTHING, 1) if {"seed", "temperature"} & more.keys()]  # others' seed, temperature
+    free.append(1 + NOTHING.index({"max_tokens": None}))  # ... and limit: -n
+    assert len(free) == 3 and all(texts[n] == texts[0] for n in range(len(rows)) if n not in free)
+    assert rows[free[-1]]["response"]["body"]["usage"]["completion_tokens"] == 3
+    rows = answers(talker, SAID, {**SAID, "echo": False, "suffix": "", "logprobs": None, "messages": None})
+    assert rows[0]["response"]["body"]["choices"] == rows[1]["response"]["body"]["choices"]
+
+
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        ({"presence_penalty": 0.5}, "presence_penalty is 0.5, which cannot be done here; expected 0"),
+        ({"frequency_penalty": -1}, "frequency_penalty is -1"),
+        ({"n": 2}, "n is 2"),
+        ({"stream": True}, "stream is True"),
+        ({"echo": True}, "echo is True"),
+        ({"response_format": {"type": "json_object"}}, "response_format is {'type': 'json_object'}"),
+        ({"tools": [{"type": "function"}]}, "tools is "),
+        ({"tool_choice": "required"}, "tool_choice is 'required'"),
+        ({"logit_bias": {"5": 1}}, "logit_bias is "),
+        ({"audio": {"voice": "x"}}, "field audio: unknown"),
+        ({"top_logprobs": 2}, "top_logprobs is 2 without logprobs"),
+        ({"logprobs": True, "top_logprobs": 101}, "101 logprobs; expected at most 100"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs is -1"),
+        ({"logprobs": True, "top_logprobs": True}, "field top_logprobs: True, expected a whole number"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens 5, max_completion_tokens 6; expected one limit"),
+        ({"max_tokens": None, "max_completion_tokens": -2}, "max_completion_tokens is -2, expected a whole number"),
+        ({"max_tokens": "many"}, "field max_tokens: 'many', expected a whole number"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "a part of type 'image_url'"),
+        ({"messages": None}, "expected one of prompt and messages"),
+        ({"prompt": "x"}, "expected one of prompt and messages"),
+        ({"messages": "x"}, "field messages: 'x', expected a list"),
+    ],
+)
+def test_what_cannot_be_done_is_said_by_name(talker, body, says):
+    made = read_request(
+        model_of(talker), parse_args([str(talker), "--batch", "f"]), json.dumps({"body": {**ASK, **body}}).encode(), 1, 1
+    )
+    assert made.failed and says in str(made.found) and made.answer()["response"] is None
+
+
+@functools.cache
+def model_of(path):
+    return Model(path, verbose=False)
+
+
+def test_log_probabilities_of_a_chat(talker):
+    """logprobs true, as many of the likeliest as top_logprobs says; a number for a prompt, as OpenAI has it."""
+    rows = answers(talker, {**ASK, "logprobs": True, "top_logprobs": 2}, {**ASK, "logprobs": True}, {**SAID, "logprobs": 2})
+    m, how = Model(talker, verbose=False), dict(max_tokens=9, seed=2, ignore_eos=True)
+    want = m.create_chat_completion(ASK["messages"], logprobs=True, top_logprobs=2, **how)["choices"][0]["logprobs"]
+    told = [row["response"]["body"]["choices"][0]["logprobs"] for row in rows]
+    assert told[0] == want and len(want["content"]) == 9 and {len(x["top_logprobs"]) for x in want["content"]} == {2}
+    assert [x["logprob"] for x in told[1]["content"]] == [x["logprob"] for x in want["content"]]
+    assert len(told[2]["token_logprobs"]) == 9 and told[2].keys() == {"tokens", "token_logprobs", "top_logprobs", "text_offset"}
+    (row,) = answers(talker, {**SAID, "logprobs": True})
+    assert "field logprobs: true, expected a number with a prompt" in row["error"]["message"]
 
 
 def test_shards_are_a_partition(tiny, tmp_path):

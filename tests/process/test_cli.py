@@ -39,6 +39,8 @@ def test_the_reported_seed_reproduces_the_run(tiny):
     seed = re.search(r"seed (\d+)", first.stderr.decode())[1]
     assert call(tiny, "-p", "a", "-n", "40", "--temp", "3", "-s", seed, "-t", "1").stdout == first.stdout
     assert call(tiny, "-p", "a", "-n", "40", "--temp", "3", "-s", "-5").returncode == 0
+    seeds = {re.search(rb"seed (-?\d+)", call(tiny, "-p", "a", "-n", "1", "-s", "-1").stderr)[1] for _ in range(2)}
+    assert len(seeds) == 2 and b"-1" not in seeds  # random, as llama.cpp has it
 
 
 def test_where_a_prompt_comes_from(tiny, tmp_path):
@@ -130,6 +132,7 @@ def test_info_tokenize_verify_version(tiny, models):
     assert call(models["f32"], "--info").returncode == 0
     assert call(tiny, "--verify").stdout.endswith(b"match their SHA-256\n")
     assert call(tiny, "--tokenize", "-p", "the\nx").stdout == b"257\tthe\n10\t\\n\n120\tx\n"
+    assert call(tiny, "--tokenize", "-p", "é").stdout == b"195\tbytes:\\xc3\n169\tbytes:\\xa9\n"
     assert call("--version").stdout.startswith(b"run.py ")
     help_text = call("--help").stdout.decode()
     assert "examples:" in help_text and max(map(len, help_text.splitlines())) <= 100

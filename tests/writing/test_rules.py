@@ -102,7 +102,8 @@ def test_the_field_of_a_line(rule, tiny):
     ):
         made = request(model, line, *flags)
         assert not made.failed and getattr(made.found.how, rule.name) == want
-    for wrong in (*beyond(rule), "1", True, None):
+    assert getattr(request(model, {rule.name: None}).found.how, rule.name) == rule.default
+    for wrong in (*beyond(rule), "1", True):
         made = request(model, {rule.name: wrong})
         assert made.failed and re.match(rf"line 0: (field )?{rule.name}\b", str(made.found)), wrong
 

@@ -14,6 +14,7 @@ from ..machines.host import host
 from ..model import Model
 from ..program.operands import CHUNK
 from .common import OTHER
+from .habits import LLAMA_CPP, apart
 from .mode import Flag, Mode, Parser
 
 COLUMNS = "model size params backend threads test t/s".split()
@@ -142,7 +143,7 @@ def bench(argv):
     )
     for flag in BENCH_FLAGS:
         ap.add_argument(*flag.names, **flag.how)
-    a = ap.parse_args(argv)
+    a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o)

@@ -4,6 +4,7 @@ import sys
 
 from ..errors import CALLED
 from ..format.table import VERSION
+from ..options import seed_asked
 from ..sampler import RULES
 from .mode import Flag, Group
 from .text import Screen
@@ -96,10 +97,12 @@ SEED = Flag(
     "--seed",
     type=int,
     metavar="N",
-    help="same seed, same text (default: random, and reported)",
+    help="same seed, same text (default, or -1: random, and reported)",
 )
 
-THREADS = Flag("-t", "--threads", metavar="N", help="default: the cores this process may use")
+THREADS = Flag(
+    "-t", "--threads", numeric=True, metavar="N", help="default: the cores this process may use"
+)
 CTX_SIZE = Flag(
     "-c",
     "--ctx-size",
@@ -181,7 +184,7 @@ class Settings:
         self.raw: bool = given.raw
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
-        self.seed: int | None = given.seed
+        self.seed: int | None = seed_asked(given.seed)
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads

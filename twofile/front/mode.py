@@ -18,6 +18,7 @@ class Flag:
 
     some: it goes with some modes only, those that name it in flags or fits.
     dashed: its value may begin with a dash.
+    numeric: its value is a number, though argparse is told of no type.
     least, most, means: of a number, and how the range is said.
     needs: flags of which one must be there too. lacks: what is said if none is.
     """
@@ -32,12 +33,14 @@ class Flag:
         means="",
         needs=(),
         lacks="",
+        numeric=False,
         **how,
     ):
         self.names, self.how, self.some, self.dashed = names, how, some, dashed
         self.least, self.most, self.means = least, most, means
         self.needs, self.lacks = needs, lacks
         self.long = next((name for name in names if name.startswith("--")), names[0])
+        self.numeric = numeric or "type" in how
         self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
 
     def value(self, given):

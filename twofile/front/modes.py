@@ -14,6 +14,7 @@ from .batch import BATCH_MODE
 from .bench import BENCH_MODE
 from .chat import CHAT_MODE
 from .common import GROUPS, Settings
+from .habits import HABITS, apart
 from .mode import Parser
 from .show import (
     CHOICES_MODE,
@@ -57,13 +58,6 @@ exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """
 COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
-HABITS = {  # flags of llama2.c and llama.cpp that are something else here
-    "-i": "the prompt is -p TEXT",
-    "-y": "the system prompt is -sys TEXT",
-    "-b": "give the model file as it is; the context is -c N",
-    "--chat-template": "a template is compiled when a model is made: "
-    "export.py SOURCE --chat-template FILE",
-}
 
 
 def all_flags():
@@ -90,7 +84,7 @@ def make_parser():
 def parse_args(argv):
     """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
     ap, flags = make_parser(), all_flags()
-    given = ap.parse_args(glued(argv, flags, ap.error))
+    given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
@@ -114,21 +108,6 @@ def parse_args(argv):
     except ModelError as e:
         ap.error(str(e))
     return settings
-
-
-def glued(argv, flags, error):
-    """The words for argparse, which takes a value that begins with a dash only behind an =."""
-    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
-    words = []
-    for word in argv:
-        if words and words[-1] in dashed:
-            words[-1] = f"{dashed[words[-1]]}={word}"
-        elif word in HABITS:
-            whose = "llama.cpp" if word[:2] == "--" else "llama2.c"
-            error(f"{word} is {whose}'s; {HABITS[word]}")
-        else:
-            words.append(word)
-    return words
 
 
 def check_habits(given, error):

@@ -4,7 +4,10 @@ import os
 import re
 
 from ..errors import ModelError, printable
+from ..files import Unmarked
 from ..guess import line_seed
+from ..options import changes_nothing, likeliest_asked, shown, token_limit
+from ..prompts import plain_messages
 from ..sampler import RULES, Sampling
 from ..writer import Writer
 from .text import prompt_ids
@@ -32,14 +35,18 @@ def read_lines(fd, shard, put):
     """Put (number, line) of each line that is not empty and in shard (i, n), then None; a line that
     is too long is None. Runs in a thread, so that a slow pipe stops no text; reads the descriptor
     itself, since a thread that waits inside sys.stdin breaks the end of the program."""
-    number, index, parts, size = 0, 0, [], 0
+    number, index, parts, size, unmarked = 0, 0, [], 0, Unmarked("--batch")
     while True:
         try:
             block = os.read(fd, 1 << 16)
+            end = not block
+            block = unmarked(block, final=end)
+        except ModelError as e:
+            return put(e)
         except OSError as e:
             found = f"--batch: cannot be read ({e.strerror})"
             return put(ModelError(f"{found}; expected lines of JSON; check the file or pipe"))
-        *lines, rest = block.split(b"\n") if block else [b"", b""]
+        *lines, rest = [*block.split(b"\n"), *[b""] * end]  # the end ends a line
         for line in lines:
             whole = size + len(line) <= LINE_MAX
             line, parts, size = b"".join([*parts, line]) if whole else None, [], 0
@@ -51,7 +58,7 @@ def read_lines(fd, shard, put):
         size += len(rest)
         if size <= LINE_MAX:  # the rest of a longer line is not kept
             parts.append(rest)
-        if not block:
+        if end:
             return put(None)
 
 
@@ -65,29 +72,31 @@ def count_lines(fd, shard):
     return -(-(n - shard[0]) // shard[1])
 
 
-# the first that is there counts
-LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"
+LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"  # one thing by three names
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
     **{rule.name: int for rule in RULES if rule.kind is int},
-    **dict.fromkeys(("seed", "logprobs"), int),
+    **dict.fromkeys(("seed", "top_logprobs"), int),
     **{
         "prompt": (str, list),
         "messages": list,
         "stop": (str, list),
         "ignore_eos": bool,
-        "id": object,
+        "logprobs": (int, bool),
     },
-    **dict.fromkeys(("model", "user", "metadata"), object),  # which change nothing
 }
+WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS |= {int: "a whole number", float: "a number"}
+CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, and its Writer or its ModelError."""
+    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
+    or its ModelError."""
 
-    def __init__(self, name, openai, found):
-        self.name, self.openai, self.found = name, openai, found
+    def __init__(self, name, openai, chat, found):
+        self.name, self.openai, self.chat, self.found = name, openai, chat, found
 
     @property
     def failed(self):
@@ -95,15 +104,19 @@ class Request:
 
     def answer(self):
         """What becomes of it, when its Writer is finished -> dict"""
-        if self.openai:
-            body = None if self.failed else self.found.completion()
+        return self.openai_answer() if self.openai else self.own_answer()
+
+    def openai_answer(self):
+        """A line of OpenAI's output files, with the object that its url gives."""
+        good = error = None
+        if self.failed:
+            error = {"code": "bad_request", "message": str(self.found)}
+        else:
+            body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-            error = {"code": "bad_request", "message": str(self.found)} if self.failed else None
-            return {
-                "custom_id": self.name,
-                "response": None if self.failed else good,
-                "error": error,
-            }
+        return {"custom_id": self.name, "response": good, "error": error}
+
+    def own_answer(self):
         if self.failed:
             return {"id": self.name, "error": str(self.found)}
         whole = self.found.completion()
@@ -122,7 +135,7 @@ def read_request(model, args, line, number, seed):
     """A line of JSON, or None for one that was too long -> Request"""
     import json
 
-    name, openai = number, False
+    name, openai, chat = number, False, False
     try:
         if line is None:
             raise ModelError(f"expected at most {LINE_MAX:,} bytes; make the request shorter")
@@ -130,71 +143,93 @@ def read_request(model, args, line, number, seed):
         value = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(value, dict):
             raise ModelError("expected a string or an object; write one a line")
-        name = value.get("custom_id", value.get("id", number))
+        name = next((value[key] for key in ("custom_id", "id") if value.get(key) is not None), name)
         openai = "body" in value
-        options = line_options(model, args, value["body"] if openai else value, name, seed)
-        return Request(name, openai, Writer(model, **options))
+        body = value["body"] if openai else value
+        if not isinstance(body, dict):
+            raise ModelError("body: expected an object")
+        body = {key: given for key, given in body.items() if given is not None}
+        chat = "messages" in body
+        if openai:
+            check_envelope(value, chat)
+        check_fields(body)
+        options = line_options(model, args, body, name, seed)
+        return Request(name, openai, chat, Writer(model, **options))
     except (ValueError, RecursionError):
         found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
         error = ModelError(f"{found}, expected a string or an object")
     except ModelError as e:
         error = e
-    return Request(name, openai, ModelError(f"line {number}: {error}"))
+    return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
-def line_options(model, args, value, name, seed):
+def line_options(model, args, body, name, seed):
     """The options of Writer that a request asks for; else they are as on the command line."""
-    check_fields(value)
-    limits = [value[key] for key in LIMIT_FIELDS if key in value] or [args.n_predict]
-    if limits[0] < -1 or value.get("logprobs", 0) < 0:
-        raise ModelError(
-            f"max_tokens is {limits[0]}, expected -1 (until the end) or more, "
-            "and logprobs 0 or more"
-        )
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logprobs"}
+    asked = {key: token_limit(body[key], key) for key in LIMIT_FIELDS if key in body}
+    limits = set(asked.values()) or {args.n_predict}
+    if len(limits) > 1:
+        found = ", ".join(f"{key} {body[key]}" for key in asked)
+        raise ModelError(f"{found}; expected one limit; leave the others out")
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
     return {
         "stop": args.stop,
         "ignore_eos": args.ignore_eos,
         "seed": line_seed(seed, name),
         **args.how,
-        **{key: value[key] for key in taken & value.keys()},
-        "max_tokens": None if limits[0] < 0 else limits[0],
-        "prompt": asked_ids(model, args, value),
+        **{key: body[key] for key in taken & body.keys()},
+        "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+        "max_tokens": limits.pop(),
+        "prompt": asked_ids(model, args, body),
     }
 
 
-def check_fields(value):
-    """The fields of a request are known, and each what it must be. Raises ModelError."""
-    if not isinstance(value, dict):
-        raise ModelError("body: expected an object")
-    for key, given in value.items():
-        if key in ("n", "stream") and given in (1, False, None):
-            continue
+def check_envelope(value, chat):
+    """What stands around a body is of a request that can be answered. Raises ModelError."""
+    url, method = value.get("url"), value.get("method")
+    usual = CHAT_URL if chat else TEXT_URL
+    if url not in (None, usual):
+        asked = "messages" if chat else "prompt"
+        wants = (
+            f"expected {usual} with a field {asked}"
+            if url in (CHAT_URL, TEXT_URL)
+            else (f"expected {CHAT_URL} or {TEXT_URL}")
+        )
+        raise ModelError(f"url is {shown(url)}, {wants}; change one of them")
+    if method not in (None, "POST"):
+        raise ModelError(f"method is {shown(method)}, expected POST; change it")
+
+
+def check_fields(body):
+    """The fields of a request are known, each what it must be, and each that is not known changes
+    nothing. Raises ModelError."""
+    for key, given in body.items():
         if key not in LINE_FIELDS:
-            raise ModelError(
-                f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
-            )
+            if key != "id" and not changes_nothing(key, given):
+                wants = ", ".join(LINE_FIELDS)
+                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+            continue
         kind = LINE_FIELDS[key]
-        if kind is not object and (
-            not isinstance(given, kind) or isinstance(given, bool) and kind is not bool
-        ):
-            raise ModelError(
-                f"field {key}: {type(given).__name__}, not as expected; see the README"
-            )
-    if ("prompt" in value) == ("messages" in value):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(given, kinds) or isinstance(given, bool) and bool not in kinds:
+            wants = " or ".join(WORDS[kind] for kind in kinds)
+            raise ModelError(f"field {key}: {shown(given)}, expected {wants}; see the README")
+    if ("prompt" in body) == ("messages" in body):
         raise ModelError("expected one of prompt and messages")
-    if isinstance(value.get("prompt"), list) and not all(type(i) is int for i in value["prompt"]):
+    if isinstance(body.get("prompt"), list) and not all(type(i) is int for i in body["prompt"]):
         raise ModelError("field prompt: expected text, or token ids")
-    if isinstance(value.get("stop"), list) and not all(isinstance(s, str) for s in value["stop"]):
-        raise ModelError("field stop: expected strings")
+    if "prompt" in body and body.get("logprobs") is True:
+        raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, value):
+def asked_ids(model, args, body):
     """The ids of a request's prompt or messages."""
-    if "prompt" in value:
-        asked = value["prompt"]
+    if "prompt" in body:
+        asked = body["prompt"]
         return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
-    text = lambda m: isinstance(m, dict) and isinstance(m.get("content"), str)
+    messages = plain_messages(body["messages"])
     return model.encode_chat(
-        [{**m, "content": args.screen(m["content"])} if text(m) else m for m in value["messages"]]
+        [
+            {**m, "content": args.screen(m["content"])} if isinstance(m["content"], str) else m
+            for m in messages
+        ]
     )

@@ -6,6 +6,7 @@ import sys
 import time
 
 from ..errors import ModelError, printable
+from ..logprobs import label
 from ..modelfile import verify
 from ..program.program import listing, record_times
 from .common import AS_JSON, GIVEN, LOGPROBS, ONLY_ID, OTHER
@@ -45,7 +46,7 @@ def show_info(model, args):
 
 def show_tokens(model, args):
     for token in model.tokenize(read_prompt(model, args)):
-        print(f"{token}\t{printable(model.tokenizer.name(token))}")
+        print(f"{token}\t{printable(label(model.tokenizer, token))}")
 
 
 def show_verified(model, args):

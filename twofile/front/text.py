@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 
 from ..errors import ModelError, printable, say
-from ..files import open_regular
+from ..files import Unmarked, open_regular
 from ..format.foreign import SOUND, refuse_foreign
 
 UNSEEN = re.compile(
@@ -33,7 +33,9 @@ INVISIBLE = (
 
 
 def read_text(path):
-    """The bytes of a file, - = stdin, without a newline at the end."""
+    """The bytes of a file, - = stdin, as UTF-8, without a newline at the end and a byte order mark
+    at the beginning."""
+    name = "standard input" if path == "-" else printable(path)
     if path == "-":
         raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
     else:
@@ -42,10 +44,10 @@ def read_text(path):
             raw = f.read(TEXT_MAX + 1)
     refuse_binary(raw, path, "a text")
     if len(raw) > TEXT_MAX:
-        name = "standard input" if path == "-" else printable(path)
         raise ModelError(
             f"{name}: more than {TEXT_MAX:,} bytes, expected a prompt of less; give a part of it"
         )
+    raw = Unmarked(name)(raw, final=True)
     return raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
 
 

@@ -3,6 +3,7 @@
 import sys
 
 from ..errors import ModelError, printable
+from ..logprobs import label
 from ..machines.host import host
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
@@ -89,7 +90,7 @@ def write_text(model, args):
 def token_row(model, chunk):
     """A Chunk as --jsonl prints it -> dict"""
     row = {"text": chunk.text, "token": chunk.token, "logprob": chunk.logprob}
-    top = [{"token": i, "text": model.tokenizer.name(i), "logprob": p} for i, p in chunk.top]
+    top = [{"token": i, "text": label(model.tokenizer, i), "logprob": p} for i, p in chunk.top]
     return {**row, "top": top} if top else row
 
 

@@ -1,0 +1,195 @@
+"""What other libraries' arguments may be: a text, or a ModelError in words; never another error, nothing without a word."""
+
+import re
+
+import numpy as np
+import pytest
+
+from twofile.errors import ModelError
+from twofile.model import Model
+from twofile.options import SAME_AS_NONE, WITHOUT_EFFECT
+from twofile.sampler import RULES
+from twofile.writer import Writer
+
+
+@pytest.fixture(scope="module")
+def model(talker):
+    return Model(talker, verbose=False, n_threads=1)
+
+
+ASK = [{"role": "user", "content": "the fox"}]
+WAYS = {
+    "generate": lambda m, **how: m.generate("the", **how),
+    "stream": lambda m, **how: list(m.stream("the", **how)),
+    "__call__": lambda m, **how: m("the", **how),
+    "create_chat_completion": lambda m, **how: m.create_chat_completion(ASK, **how),
+    "batch": lambda m, **how: m.batch(["the", "a"], **how),
+    "best_of": lambda m, **how: m.best_of("the", 2, **how),
+}
+OPTIONS = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", *(rule.name for rule in RULES)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_none_is_as_if_left_out(way, model):
+    for name in OPTIONS:
+        assert WAYS[way](model, **{"max_tokens": 3, name: None}) is not None
+    assert WAYS[way](model, **{**dict.fromkeys(OPTIONS), "max_tokens": 2}) is not None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_value_of_an_option_is_refused_by_name(way, model):
+    for name in OPTIONS:
+        if name == "ignore_eos":
+            continue  # true or not, as Python has it
+        for wrong in ("many" if name != "stop" else 5, {}, object(), -7 if name != "seed" else 1.5, [1.5], float("nan")):
+            if name == "stop" and wrong == {}:
+                continue
+            with pytest.raises(ModelError, match=rf"^{name} is .*, expected .+; \w+"):
+                WAYS[way](model, **{"max_tokens": 2, name: wrong})
+
+
+def test_limits(model):
+    """-1 and None: until the end; 0: nothing; what is no whole number is refused."""
+    until = model.generate("the", seed=1)
+    assert until and until == model.generate("the", -1, seed=1) == model.generate("the", None, seed=1)
+    assert model.generate("the", np.int64(4), seed=1) == model.generate("the", 4, seed=1) and model.generate("the", 0) == ""
+    for wrong in (-2, 4.0, True, "4", 1e9):
+        with pytest.raises(ModelError, match="^max_tokens is .*, expected a whole number of new tokens, or None or -1"):
+            model.generate("the", wrong)
+
+
+def test_seeds(model):
+    """-1 is a random one, as in llama.cpp; the Writer says which."""
+    seeds = {Writer(model, "the", 1, seed=seed).seed for seed in (None, -1, None, -1)}
+    assert len(seeds) == 4 and min(seeds) >= 0
+    assert Writer(model, "the", 1, seed=-2).seed == -2 and Writer(model, "the", 1, seed=0).seed == 0
+    assert model.batch(["the"] * 3, 9, seed=-1, temperature=3.0) != model.batch(["the"] * 3, 9, seed=-1, temperature=3.0)
+
+
+def test_stops(model):
+    free = model.generate("the", 30, seed=2, ignore_eos=True)
+    for stop in (free[5:7], [free[5:7]], (free[5:7], ""), {free[5:7]}):
+        assert model.generate("the", 30, seed=2, ignore_eos=True, stop=stop) == free.split(free[5:7])[0]
+    for nothing in (None, "", [], (), [""]):
+        assert model.generate("the", 30, seed=2, ignore_eos=True, stop=nothing) == free
+    for wrong in (b"x", 7, [None], ["a", 3], {"a": 1}):
+        with pytest.raises(ModelError, match="^stop is .*, expected a text, or a list of texts"):
+            model.generate("the", stop=wrong)
+
+
+def test_options_of_others_that_change_nothing(model):
+    """At their defaults there they are taken; at any other they are refused by name."""
+    want = model.generate("the", 5, seed=3)
+    assert len(SAME_AS_NONE) > 20
+    for name, values in SAME_AS_NONE.items():
+        for value in (None, *values):
+            if name not in ("n", "echo", "stream"):
+                assert model.generate("the", 5, seed=3, **{name: value}) == want
+        with pytest.raises(ModelError, match=rf"^{name} is 0.5, which cannot be done here; expected .*; leave it out"):
+            model.generate("the", 5, **{name: 0.5})
+    for name in WITHOUT_EFFECT:
+        assert model.generate("the", 5, seed=3, **{name: "x"}) == want
+    with pytest.raises(ModelError, match="^frobnicate: unknown, expected max_tokens, .*temperature.*; leave it out"):
+        model.generate("the", 5, frobnicate=1)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    usual = model.generate("the", 5, seed=3, temperature=0.5, top_k=7)
+    assert usual == model.generate("the", 5, seed=np.int32(3), temperature=np.float64(0.5), top_k=np.int64(7))
+    assert model.generate("the", 5, seed=3, temperature=1) == model.generate("the", 5, seed=3, temperature=np.float32(1))
+    for wrong in (True, 7.0, "7"):
+        with pytest.raises(ModelError, match="^top_k is .*, expected 0 to"):
+            model.generate("the", 5, top_k=wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"the", {"a": 1}, [1.5], ["1"], [None], [[1]], np.zeros((2, 2), int), object()])
+def test_what_is_no_prompt(wrong, model):
+    for way in (model.generate, model, model.logits, model.score, lambda p: model.best_of(p, 2), lambda p: model.batch([p])):
+        with pytest.raises(ModelError, match="^prompt is .*, expected text or token ids; give"):
+            way(wrong)
+    for way in (model.detokenize, model.loglikelihood_rolling, lambda x: model.loglikelihood(x, [1])):
+        with pytest.raises(ModelError, match="^prompt is "):
+            way(wrong)
+    with pytest.raises(ModelError, match="^text is .*, expected a str"):
+        model.tokenize(wrong)
+
+
+def test_ids_that_are_none(model):
+    for ids in ([-1], [1, 2, 10**30], [266]):
+        for way in (model.generate, model.logits, lambda ids: model.score([1, *ids])):
+            with pytest.raises(ModelError, match=rf"^prompt: id {ids[-1]}, expected"):
+                way(ids)
+    with pytest.raises(ModelError, match="^prompt is 'the', expected"):
+        model.loglikelihood([1, 2], "the")  # both texts, or both ids
+    assert model.generate(np.array([5, 6]), 3, seed=1) == model.generate((5, 6), 3, seed=1) == model.generate([5, 6], 3, seed=1)
+
+
+@pytest.mark.parametrize("wrong", ["the fox", b"x", None, 5])
+def test_what_is_no_list_of_prompts(wrong, model):
+    """A text would be a prompt for each of its characters."""
+    with pytest.raises(ModelError, match="^prompts is .*, expected a list of them"):
+        model.batch(wrong, 2)
+    assert model.batch([], 2) == [] and len(model.batch(("the", "a"), 2)) == 2 == len(model.batch(iter(["the", "a"]), 2))
+
+
+@pytest.mark.parametrize("wrong", [None, "8", 2.5, 0, -1, True])
+def test_how_many(wrong, model):
+    for way in (lambda: model.batch(["the"], 2, places=wrong), lambda: model.best_of("the", 2, places=wrong)):
+        with pytest.raises(ModelError, match="^places is .*, expected how many texts at once"):
+            way()
+    with pytest.raises(ModelError, match="^n is .*, expected how many texts"):
+        model.best_of("the", wrong)
+    with pytest.raises(ModelError, match="^n_ctx is "):
+        model.perplexity("the", wrong)
+
+
+def test_how_a_model_is_opened(talker):
+    assert Model(talker, n_ctx=None, n_threads=None, kv=None, id=None, verbose=False).n_ctx == 200
+    for name, wrong in (("n_ctx", "5"), ("n_ctx", 1.5), ("n_ctx", -1), ("n_threads", "2"), ("n_threads", 1.5), ("kv", "f8")):
+        with pytest.raises(ModelError, match=rf"^{name} is {re.escape(repr(wrong))}, expected "):
+            Model(talker, verbose=False, **{name: wrong})
+    with pytest.raises(ModelError, match="^None: cannot be opened"):
+        Model(None)
+
+
+# conversations
+
+
+def texts(*parts):
+    return [{"role": "user", "content": [*parts]}]
+
+
+def test_contents_in_parts_and_developers(model):
+    """As OpenAI's clients send them: texts a line each; a developer says what a system did."""
+    part = lambda text: {"type": "text", "text": text}
+    ids = model.encode_chat([{"role": "user", "content": "the\nfox"}])
+    assert ids == model.encode_chat(texts(part("the"), part("fox"))) == model.encode_chat(texts("the", part("fox")))
+    assert model.encode_chat(texts(part("the fox"))) == model.encode_chat(ASK)
+    told = model.encode_chat([{"role": "system", "content": "be kind"}, *ASK])
+    assert told == model.encode_chat([{"role": "developer", "content": "be kind"}, *ASK])
+    turn = {"role": "assistant", "content": "a", "refusal": None, "tool_calls": [], "function_call": None, "audio": None}
+    plain = [*ASK, {"role": "assistant", "content": "a"}, *ASK]
+    assert model.encode_chat([*ASK, turn, {**ASK[0], "name": None}]) == model.encode_chat(plain)
+
+
+@pytest.mark.parametrize(
+    "messages, says",
+    [
+        (None, "messages is None, expected a list"),
+        ("the fox", "messages is 'the fox', expected a list"),
+        (["the fox"], "messages: 'the fox', expected an object"),
+        ([], "roles none"),
+        ([{"role": "user"}], "roles None"),
+        ([{"role": "user", "content": None}], "roles None"),
+        ([{"role": "user", "content": 5}], "roles None"),
+        ([{"role": "tool", "content": "x"}], "roles tool"),
+        (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
+        (texts({"type": "text"}), "a part of type 'text'"),
+        (texts(5), "a part of type 'int'"),
+        ([{**ASK[0], "name": "Ann"}], "name is 'Ann', which cannot be said here"),
+        ([*ASK, {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}, *ASK], "tool_calls is .*, which cannot be"),
+    ],
+)
+def test_conversations_that_cannot_be_said(messages, says, model):
+    with pytest.raises(ModelError, match=f"^messages.*{says}|^{says}"):
+        model.create_chat_completion(messages, 2)

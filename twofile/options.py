@@ -1,0 +1,131 @@
+"""What is asked for beside a prompt; what others ask and changes nothing."""
+
+import math
+import operator
+import random
+
+from .errors import ModelError, printable
+
+# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
+WITHOUT_EFFECT = frozenset(
+    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
+    "prompt_cache_retention stream_options cache_prompt mirostat_tau mirostat_eta".split()
+)
+# ... and those that change none at these values, which are their defaults there
+SAME_AS_NONE = {
+    **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
+    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    **dict.fromkeys(("tools", "functions"), ([],)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    "logit_bias": ({},),
+    "suffix": ("",),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+
+
+def changes_nothing(name, value):
+    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
+    ModelError, by name, if it would have one."""
+    if value is None or name in WITHOUT_EFFECT:
+        return True
+    same = SAME_AS_NONE.get(name, ())
+    if same and value not in same:
+        wants = " or ".join(map(repr, same))
+        raise ModelError(
+            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
+        )
+    return bool(same)
+
+
+def shown(value):
+    """A value in a message."""
+    text = printable(repr(value))
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def whole_number(name, value, least, wants):
+    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    return number
+
+
+def token_limit(value, name="max_tokens"):
+    """How many new tokens at most; None = until the end, which -1 is in llama.cpp."""
+    wants = "a whole number of new tokens, or None or -1 for until the end"
+    limit = None if value is None else whole_number(name, value, -1, wants)
+    return None if limit == -1 else limit
+
+
+def stop_strings(value):
+    """What ends a text: a str, or several, or None -> list of str."""
+    several = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
+        isinstance(text, str) for text in several
+    ):
+        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+    several = [text for text in several if text]
+    if len(several) > 64:
+        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+    return several
+
+
+def likeliest_asked(logprobs, top_logprobs=None):
+    """How many of the likeliest tokens are to be told; None = no log-probabilities at all.
+    logprobs: their number, or as in OpenAI's chats true, with the number in top_logprobs."""
+    wants = "a whole number from 0 to 100"
+    top = None
+    if top_logprobs is not None:
+        top = whole_number("top_logprobs", top_logprobs, 0, wants)
+    if logprobs is None or logprobs is False:
+        if top:
+            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+        return None
+    if logprobs is True:
+        n = top or 0
+    else:
+        n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
+        if top is not None and top != n:
+            raise ModelError(
+                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
+            )
+    if n > 100:
+        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+    return n
+
+
+def texts_asked(value):
+    """Several prompts, in a list; a str would be as many as it has characters."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+    return value
+
+
+def places_asked(value):
+    """How many texts are written at once."""
+    return whole_number("places", value, 1, "how many texts at once, 1 or more")
+
+
+def run_seed(value):
+    """The seed that those of many texts derive from."""
+    seed = seed_asked(value)
+    return random.getrandbits(32) if seed is None else seed
+
+
+def seed_asked(value):
+    """A seed, or None for a random one, which -1 is in llama.cpp."""
+    if value is None:
+        return None
+    wants = "a whole number, or None or -1 for a random one"
+    seed = whole_number("seed", value, -math.inf, wants)
+    return None if seed == -1 else seed

@@ -1,0 +1,128 @@
+"""Texts, ids and conversations that a model is given."""
+
+import operator
+
+from .errors import ModelError
+from .options import shown
+
+
+def whole_ids(ids):
+    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
+    try:
+        if not isinstance(ids, (str, bytes, dict)):
+            return [operator.index(i) for i in ids]
+    except TypeError:
+        pass
+    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+
+
+def plain_messages(messages):
+    """A conversation as OpenAI's requests may have it -> [{"role", "content"}]: a content that is a
+    list of parts becomes its texts, a line each; a developer is who a system was. Raises ModelError
+    for what no template could say."""
+    if not isinstance(messages, (list, tuple)):
+        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+    plain = []
+    for m in messages:
+        if not isinstance(m, dict):
+            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+        for name in ("tool_calls", "function_call", "audio", "name"):
+            if m.get(name):
+                found = f"messages: {name} is {shown(m[name])}"
+                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+        content = m.get("content")
+        if isinstance(content, (list, tuple)):
+            content = "\n".join(map(part_text, content))
+        role = m.get("role")
+        plain.append({"role": "system" if role == "developer" else role, "content": content})
+    return plain
+
+
+def part_text(part):
+    """The text of a part of a message's content."""
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    if kind != "text" or not isinstance(part.get("text"), str):
+        found = f"messages: content has a part of type {shown(kind)}"
+        raise ModelError(f"{found}, expected text alone; leave it out")
+    return part["text"]
+
+
+class Prompts:
+    """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
+
+    Everything here raises ModelError for what does not fit, or needs a tokenizer that is not there.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+        # ids that can be written: a model may have more rows than its tokenizer has tokens
+        n_rows = engine.file.config.vocab_size
+        self.n_vocab = tokenizer.n_vocab if tokenizer else n_rows
+
+    def need_tokenizer(self):
+        """The tokenizer, or a ModelError."""
+        if self.tokenizer is None:
+            raise ModelError(
+                f"{self.engine.name}: exported without a tokenizer; "
+                "expected one to read text; give ids, or -z FILE"
+            )
+        return self.tokenizer
+
+    def short(self, text):
+        """text, if it could fit into the context: what its length alone rules out is refused before
+        it costs time or room."""
+        longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        least = -(-len(text) // longest) if longest else 1
+        if least > n_ctx:
+            found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
+            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+        return text
+
+    def tokenize(self, text, add_bos=True):
+        """text -> ids, of any length."""
+        if not isinstance(text, str):
+            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
+        return self.need_tokenizer().encode(text, add_bos)
+
+    def conversation(self, messages):
+        """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
+        plain_messages()."""
+        messages = plain_messages(messages)
+        for m in messages:
+            if isinstance(m["content"], str):
+                self.short(m["content"])
+        return self.need_tokenizer().encode_chat(messages)
+
+    def prompt(self, given):
+        """str or ids -> ids, at least one and no more than the context has room for."""
+        return self.check(self.tokenize(self.short(given)) if isinstance(given, str) else given)
+
+    def check(self, ids):
+        """ids as a list of int, which fit into the context."""
+        ids, n_ctx = self.known(ids), self.engine.n_ctx
+        if not 0 < len(ids) <= n_ctx:
+            raise self.wrong(f"{len(ids)} tokens")
+        return ids
+
+    def known(self, ids):
+        """ids as a list of int, of any length, which the model has rows for."""
+        ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
+        for i in ids:
+            if not 0 <= i < n_rows:
+                raise self.wrong(f"id {i}")
+        return ids
+
+    def wrong(self, found):
+        wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
+        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+
+    def begin(self):
+        """The token that stands before a text's first: begin, or else end."""
+        t = self.need_tokenizer()
+        found = t.bos if t.bos is not None else t.eos
+        if found is None:
+            what = f"{self.engine.name}: no begin and no end token"
+            raise ModelError(f"{what}, expected one; give a context")
+        return found
