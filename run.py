@@ -66,7 +66,7 @@ a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
     forward              A model ready to run: recorded once, played for every pass.
     tokenizer/file       A tokenizer.bin, section by section.
-    tokenizer/added      Tokens that are found in a text before it is cut: added ones, user-defined ones.
+    tokenizer/added      Tokens found in a text before it is cut: added, user-defined.
     tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
     tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
@@ -5704,7 +5704,7 @@ def tokenizer_tests(raw):
 
 # -----------------------------------------------------------------------------
 # twofile/tokenizer/added.py
-# Tokens that are found in a text before it is cut: added ones, user-defined ones.
+# Tokens found in a text before it is cut: added, user-defined.
 
 # Unicode's white space; re's \\s and str.strip() know four characters more
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"

@@ -1,4 +1,4 @@
-"""What a template takes off contents: at their sides, and thoughts out of answers."""
+"""What a template takes off contents: their sides; of answers, thoughts."""
 
 import re
 

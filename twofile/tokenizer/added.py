@@ -1,4 +1,4 @@
-"""Tokens that are found in a text before it is cut: added ones, user-defined ones."""
+"""Tokens found in a text before it is cut: added, user-defined."""
 
 import re
 

@@ -25,6 +25,12 @@ def gguf_file(path):
     return first, tensors
 
 
+def first_part(path):
+    """Of a file with the name of a part the first, which says what the whole is; else the file."""
+    named = NAMED.fullmatch(path.name)
+    return path.with_name(f"{named[1]}00001{named[3]}{named[4]}{named[5]}") if named else path
+
+
 def part_paths(path, count):
     """The files of all parts; ModelError if one is not there."""
     named, found = NAMED.fullmatch(path.name), f"{shown(path)}: one of several parts of a GGUF"

@@ -1,4 +1,4 @@
-"""What stands before a text, and what ends one: who says it, in the order of their word."""
+"""What stands before a text, and what ends one: whose word counts."""
 
 from .rules import steps_of
 

@@ -1,4 +1,4 @@
-"""The tables of Unicode's form C, as the engine that a tokenizer is of knows them."""
+"""The tables of Unicode's form C, as a tokenizer's own engine knows them."""
 
 import bisect
 import unicodedata

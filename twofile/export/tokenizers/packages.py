@@ -12,6 +12,7 @@ from ..damage import reading
 from ..say import lack
 from ..settings import first_bytes, read_json_if
 from ..sources.ggufbytes import GgufBytes, gguf_description
+from ..sources.ggufparts import first_part
 from ..sources.torch import load_torch
 from .beside import tokenizer_beside, tokenizer_in_folder
 from .folder import SETTINGS, find_template
@@ -66,7 +67,7 @@ def of_source(path, args):
 
 def of_gguf(path, own):
     """What a GGUF calls for."""
-    fields, tensors = gguf_description(GgufBytes(mapped(path)))
+    fields, tensors = gguf_description(GgufBytes(mapped(first_part(path))))
     own = own and "tokenizer.ggml.tokens" in fields
     found = {
         "gguf": tensors,
