@@ -46,6 +46,8 @@ def read_tokenizer_json(text, hints):
             N = T.normalizers
             fields["forms"] = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
         if not bytewise:
+            if fields["pretok"]:  # a space, which no engine has to look for
+                fields["classes"] = class_runs(None, fields["pretok"])
             return explicit_if_needed(fields, rows), None
         fields["classes"] = class_runs(lambda p, s: find_with(T, p, s), fields["pretok"])
         engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
