@@ -105,7 +105,9 @@ def read_sentencepiece(raw, hints):
         bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
         prefix = PREFIX if normaliser.get(3, 1) else 0
     settings = hints.get("settings") or {}
-    if prefix and settings.get("legacy") is False:  # transformers' later way
+    if settings.get("add_prefix_space") is False:
+        prefix = 0
+    elif prefix and settings.get("legacy") is False:  # transformers' later way
         prefix, hints["prefix_first"] = PREFIX_UNLESS, True
     flags = prefix | (BYTE_FALLBACK if BYTE in types else 0)
     ids = dict(bos=bos, eos=eos, unk=unk, pad=pad)
