@@ -5562,7 +5562,7 @@ NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
 LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
 # what a chat template writes around contents; see talk.py
 CHAT = "first system after_system u2a a2u gen".split()
-BUT_LAST, OPEN = 16, 32  # of its thoughts: the last one stays, an open one counts too
+BUT_LAST, OPEN, SPANS, FIRST_END, BOTH = (1 << i for i in range(5))  # of thoughts, see talk.py
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
@@ -5653,17 +5653,16 @@ def tokenizer_chat(raw, types):
         for name in CHAT:
             pieces[name], at = chat_items(raw, at, types)
         if at < len(raw):
-            cuts, at = raw[at], at + 1
-            ends, at = chat_items(raw, at, types)
+            cuts, how, (ends, at) = raw[at], raw[at + 1], chat_items(raw, at + 2, types)
             (_, start), (_, end) = ends
-            thoughts = (start, end, cuts & 15, cuts & (BUT_LAST | OPEN))
+            thoughts = (start, end, cuts, how)
             texts = isinstance(start, str) and isinstance(end, str) and end
-            if cuts & 15 > 8 or cuts > 63 or not texts:
+            if cuts > 8 or how > 31 or how & SPANS and not start or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
-    except (struct.error, ValueError, TypeError):
+    except (struct.error, ValueError, TypeError, IndexError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
     return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
 
@@ -6275,9 +6274,8 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     contents in turn.
 
     strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of answers, (start, end, strips, how), see without_thoughts(), or None; how: BUT_LAST = the
-    last one stays as it is, OPEN = a start alone counts too. Raises ModelError for another order of
-    roles.
+    out of answers, (start, end, strips, how), see is_cut() and without_thoughts(); or None. Raises
+    ModelError for another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
@@ -6296,23 +6294,31 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
         text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant":
-            start, end, rest, how = thoughts
-            found = end in text or how & OPEN and start in text
-            if found and not (how & BUT_LAST and i == len(messages) - 2):
-                text, cuts = without_thoughts(text, start, end), rest
+        if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
+            text, cuts = without_thoughts(text, thoughts), thoughts[2]
         right, left = divmod(cuts, 3)
         text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
-def without_thoughts(text, start, end):
-    """An answer without what its writer thought: what is behind the last end; or, if there is a
-    start, without each part from a start to the next end."""
-    if not start:
-        return text.rpartition(end)[2]
-    return "".join(part.partition(start)[0] for part in text.split(end))
+def is_cut(text, thoughts, last):
+    """Whether thoughts are left out of an answer. BUT_LAST: not of the last one; BOTH: if there is
+    a start too; OPEN: if there is a start alone."""
+    start, end, _, how = thoughts
+    if last and how & BUT_LAST:
+        return False
+    begun = bool(start) and start in text
+    return end in text and (begun or not how & BOTH) or bool(how & OPEN) and begun
+
+
+def without_thoughts(text, thoughts):
+    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the first;
+    or (SPANS) without each part from a start to the next end."""
+    start, end, _, how = thoughts
+    if how & SPANS:
+        return "".join(part.partition(start)[0] for part in text.split(end))
+    return text.partition(end)[2] if how & FIRST_END else text.rpartition(end)[2]
 
 
 def thinking(file):

@@ -21,7 +21,7 @@ from ..tokenizer.talk import chat_parts
 from .damage import reading
 from .sandbox import DATE, Refused, render
 from .say import say
-from .thoughts import ROLES, conversation, find_thoughts, strip_probes, strips_of
+from .thoughts import FORMS, ROLES, conversation, find_thoughts, strip_probes, strips_of
 
 SYSTEM_MARK, USER_MARK, ASSISTANT_MARK = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
 
@@ -58,7 +58,7 @@ def compile_chat(template, special):
         role: strips_of(role, probes[3 * i : 3 * i + 3], "system" in pieces)
         for i, role in enumerate(ROLES)
     }
-    thoughts, word = find_thoughts(template, special)
+    thoughts, word = find_thoughts(template, special, pieces, strips)
     bare = {key: text for key, text in pieces.items() if "system" not in key}
     tries = [(p, t) for p in (pieces, bare) for t in ([thoughts, None] if thoughts else [None])]
     for n, (some, rule) in enumerate(tries, 1):  # some put a system message elsewhere than in front
@@ -93,7 +93,7 @@ def check_chat(template, special, pieces, strips, thoughts):
     words = ["fox", " ", "\n", "  shoe", "é", "🙂", "\n\n", "{{x}}", "'s", "7", "<b>", "\t", "end."]
     word, end = lambda: rng.choice(words), lambda: rng.choice(["x", "x ", "x\n"])
     text = lambda: "".join(word() for _ in range(rng.randint(0, 8))) + end()
-    thought = lambda: f"{thoughts[0]}{text()}{rng.choice([thoughts[1]] * 9 + [''])}{word()}"
+    thought = lambda: rng.choice(FORMS).format(*thoughts[:2], text(), word())
     chats = []
     for _ in range(60):
         system = text() if "system" in pieces and rng.random() < 0.5 else None
@@ -188,7 +188,7 @@ def pack_chat(pieces, strips, fields, prefix_first, thoughts=None):
         body += pack_items(None if text is None else items)
     if thoughts:
         start, end, strip, how = thoughts
-        body += bytes([strip | how])
+        body += bytes([strip, how])
         body += pack_items([(CHAT_TEXT, start.encode()), (CHAT_TEXT, end.encode())])
     return body
 

@@ -3,7 +3,7 @@
 import bisect
 import unicodedata
 
-from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, S_BASE, S_COUNT, OF_WORDS
+from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, OF_WORDS, S_BASE, S_COUNT
 from .splits import EVERY
 
 FIRST, LAST = "\u0334", "\u0345"  # marks of the lowest class, 1, and of the highest, 240
