@@ -231,6 +231,19 @@ def test_a_mark_that_ends_a_part_ends_no_answer(tmp_path):
     assert "".join(names(t, t.encode_chat(chat))).count("<|end|>") == 3
 
 
+def test_a_mark_that_comes_twice_ends_a_part(tmp_path):
+    """Kimi K3's: each part of an answer is closed by the same mark, and then the whole by another."""
+    pytest.importorskip("jinja2")
+    tokens = [added(t, True) for t in ("<|open|>", "<|close|>", "<|end|>", "<eos>")]
+    template = (
+        "{% for m in messages %}<|open|>{{ m.role }}<|open|>{{ m.content }}<|close|>part<|close|>whole<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|open|>assistant{% endif %}"
+    )
+    settings = {"chat_template": template, "eos_token": "<eos>"}
+    t = alone(put(tmp_path / "f", tokenizer_json=bytewise([(b"h", b"i")], tokens), tokenizer_config_json=settings))
+    assert sorted(names(t, t.stops)) == ["<eos>", "<|end|>"]
+
+
 PLACES = {
     "tokenizer_config.json": dict(tokenizer_config_json={"chat_template": CHATML}),
     "chat_template.jinja": dict(chat_template_jinja=CHATML, tokenizer_config_json={"chat_template": "older"}),
