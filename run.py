@@ -6318,7 +6318,8 @@ def without_thoughts(text, thoughts):
     start, end, _, how = thoughts
     if how & SPANS:
         return "".join(part.partition(start)[0] for part in text.split(end))
-    return text.partition(end)[2] if how & FIRST_END else text.rpartition(end)[2]
+    cut = text.partition if how & FIRST_END else text.rpartition
+    return cut(end)[2]
 
 
 def thinking(file):

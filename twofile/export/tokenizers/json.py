@@ -36,7 +36,7 @@ from .splits import EVERY, class_runs
 def read_tokenizer_json(text, hints):
     """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner -> (fields of
     pack_tokenizer, engine or None)."""
-    with worded("tokenizer.json: ", "; expected what the tokenizers library writes"):
+    with worded("tokenizer.json: ", "; expected what the tokenizers library writes; is it whole?"):
         with reading():
             fields, rows = json_fields(json.loads(text), hints)
         bytewise = fields["kind"] == BYTE_BPE
@@ -52,8 +52,16 @@ def read_tokenizer_json(text, hints):
                 fields["classes"] = class_runs(None, fields["pretok"])
             return explicit_if_needed(fields, rows), None
         fields["classes"] = classes_of(fields["pretok"])
-        engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
-        return explicit_if_needed(fields, rows), engine
+        return explicit_if_needed(fields, rows), lambda texts: encoded(text, texts)
+
+
+def encoded(text, texts):
+    """ids of texts by the library that writes such a tokenizer.json."""
+    try:
+        return bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
+    except ModelError as e:
+        found = f"tokenizer.json: its own library cannot use it ({printable(str(e))[:90]})"
+        raise ModelError(f"{found}; expected what that writes; is it whole?") from None
 
 
 def json_fields(j, hints):
