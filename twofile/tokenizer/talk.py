@@ -51,12 +51,13 @@ def is_cut(text, thoughts, last):
     if last and how & BUT_LAST:
         return False
     begun = bool(start) and start in text
-    return end in text and (begun or not how & BOTH) or bool(how & OPEN) and begun
+    whole = end in text and (begun or not how & BOTH)
+    return whole or bool(how & OPEN) and begun
 
 
 def without_thoughts(text, thoughts):
-    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the first;
-    or (SPANS) without each part from a start to the next end."""
+    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the
+    first; or (SPANS) without each part from a start to the next end."""
     start, end, _, how = thoughts
     if how & SPANS:
         return "".join(part.partition(start)[0] for part in text.split(end))
