@@ -11,7 +11,7 @@ def begin_of(j, hints, vocab):
     The post-processor says it; else the folder's settings: hints settings, special, bos, add_bos.
     vocab: {text: id}."""
     special, settings = hints.get("special") or {}, hints.get("settings") or {}
-    begins, _ = around(j)
+    begins, _ = around(j, vocab)
     bos = vocab.get(special.get("bos_token"), hints.get("bos"))
     if begins:
         return begins, begins[0]
@@ -28,7 +28,7 @@ def end_of(hints, vocab):
     return eos, sorted({*(hints.get("stops") or ()), *([] if eos is None else [eos])})
 
 
-def around(j):
+def around(j, vocab):
     """ids that the post-processor of a tokenizer.json puts before a text, and behind it."""
     before, behind = [], []
     for step in steps_of(j.get("post_processor"), "processors"):
@@ -40,7 +40,9 @@ def around(j):
             for row in step["single"]:
                 if "Sequence" in row:
                     side = last
-                else:
-                    side += known[row["SpecialToken"]["id"]]["ids"]
+                elif "SpecialToken" in row:
+                    text = row["SpecialToken"]["id"]
+                    own = [vocab[text]] if text in vocab else []
+                    side += known.get(text, {}).get("ids") or own
         before, behind = first + before, behind + last
     return before, behind
