@@ -5,6 +5,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ModelError, printable
 from ..format.types import F32, Q8_0, type_of
 from ..modelfile import open_model, verify
@@ -50,6 +52,8 @@ def export(args):
     apart = Path(args.tokenizer_out) if args.tokenizer_out is not None else None
     places = [("-o", output)] + ([("--tokenizer-out", apart)] if apart else [])
     refuse_inputs(args, places)
+    if args.random:  # numpy.random, before there is a file: a signal is swallowed while it comes
+        np.random.default_rng(0)
     with Outputs(args.overwrite) as outputs:
         f = outputs.open(output, "-o", asked)
         beside = outputs.open(apart, "--tokenizer-out") if apart else None

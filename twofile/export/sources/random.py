@@ -46,8 +46,6 @@ class RandomRows:
 
 def random_source(name, seed):
     """A Source of that shape of SHAPES."""
-    # numpy.random, before there is a file: while it is imported, a signal is swallowed there
-    np.random.default_rng(0)
     dim, ffn, layers, heads, kv, vocab, own = SHAPES[name]
     sizes = dict(dim=dim, n_layers=layers, n_heads=heads, n_kv_heads=kv, head_dim=dim // heads)
     sizes |= dict(ffn_dim=ffn, vocab_size=vocab, max_ctx=16384)
