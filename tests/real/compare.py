@@ -140,7 +140,7 @@ def chats(name, said, ours, template, oracle, rng, found):
             found.append((row["words"], name, f"chats, {key}", "refused", "in words", "the template takes it"))
         refused = "" if not row["words"] else f", {row['words']} refused"
         refused = ", all refused" if row["both"] + row["words"] == row["count"] else refused
-        refused += f": {NO_SYSTEM[name]}" * bool(row["words"] and name in NO_SYSTEM and key == "system")
+        refused += f": {NO_SYSTEM.get(name)}" * bool(row["words"] and name in NO_SYSTEM and key == "system")
         refused += f", and {row['spelt']} where a content spells a mark, which stays text" * bool(row["spelt"])
         refused += f", and {row['stay']} where thoughts stay, as export says" * bool(row["stay"])
         cells.append(f"{'with' if key == 'system' else 'without'} system {len(row['differ'])}/{row['count']}{refused}")
@@ -186,7 +186,8 @@ def main():
     args = ap.parse_args()
     rows = {"vocabularies": {}, "templates": {}}
     found, asked = [], lambda case: not args.names or case.name in args.names
-    for kind, cases in (("vocabularies", VOCABULARIES), ("templates", templates())):
+    others = {*args.names} - {case.name for case in VOCABULARIES}
+    for kind, cases in (("vocabularies", VOCABULARIES), ("templates", templates() if others or not args.names else [])):
         for case in filter(asked, cases):
             with tempfile.TemporaryDirectory() as work:
                 count = args.count if kind == "vocabularies" else 200

@@ -9,9 +9,8 @@ REFUSED = {  # vocabulary -> (part of the message, why)
     "nomic-bert-moe": ("t5", "unigram"),
 }
 NO_CHAT = {}  # template -> (part of the message, why)
-NO_SYSTEM = {
-    "mistralai-Mistral-Nemo-Instruct-2407": "the template puts it into the user's last message"
-}  # template -> why a system message is refused in words that the template would take
+# template -> why a system message is refused in words that the template would take
+NO_SYSTEM = {"mistralai-Mistral-Nemo-Instruct-2407": "the template puts it into the user's last message"}
 NO_STOP = {"openai-gpt-oss-120b": "<|end|>"}  # template -> a token that ends a part of an answer, not the answer
 COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
 LACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"

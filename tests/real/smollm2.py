@@ -120,9 +120,7 @@ def divergence(a, b):
 def table(rows, ids):
     """The measures of a text in Markdown. -> {name: (divergence from F32, perplexity)}"""
     out = {}
-    print(
-        "| | KL from llama.cpp's F32 | KL from its run of the file | perplexity | best token as F32's |\n|---|---|---|---|---|"
-    )
+    print("| | KL from llama.cpp's F32 | KL from its run of the file | perplexity | same best token |\n|---|---|---|---|---|")
     for name, row in rows.items():
         far, near = divergence(rows[F32], row), divergence(rows[Q4_1], row)
         same, out[name] = (row.argmax(1) == rows[F32].argmax(1)).mean(), (far, perplexity(row, ids))
