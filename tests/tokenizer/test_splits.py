@@ -27,7 +27,7 @@ def test_text_is_cut_as_the_reference_cuts_it(cuts):
     known = {"digits": P.Digits(True), "numbers": P.Digits(False), "punctuation": P.Punctuation("contiguous")}
     known["bytes"] = P.ByteLevel(False) if "numbers" in cuts else P.Split(T.Regex(GPT2_SPLIT), "isolated")
     engine = P.Sequence([known.get(cut) or P.Split(T.Regex(cut), "isolated") for cut in cuts])
-    t = Tokenizer(byte_bpe(pretok=pretok, classes=class_runs(lambda p, s: find_with(T, p, s), pretok)))
+    t = Tokenizer(byte_bpe(pretok=pretok, classes=class_runs(find_with, pretok)))
     chars = {b: ch for ch, b in byte_alphabet().items()}
     show = lambda word: "".join(chars[b] for b in word) if isinstance(word, bytes) else word
     rng = random.Random(pretok)

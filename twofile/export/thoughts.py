@@ -72,6 +72,7 @@ def find_thoughts(template, special):
             left = {row.count("7qthought") for row in (*rows, told)}
             if told.count("7qkept") == 2 * bool(rule) and left in ({0}, {1}):
                 how = BUT_LAST * (left == {1}) | OPEN * (bool(rule) and half.count("7qword") < 2)
-                return (rule, end, strips_of("assistant", rows, True), how), end
+                first = [row.partition("c7q")[0] for row in rows]
+                return (rule, end, strips_of("assistant", first, True), how), end
         return None, end
     return None, None

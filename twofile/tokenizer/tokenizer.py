@@ -181,13 +181,15 @@ class Tokenizer:
     def _ready(self, text):
         """A text between tokens that are found as they stand, as others are looked for in it."""
         text = self.form_c(text)
-        if self.kind == SPM:
-            text = text.replace("\u2581", " ")
+        if self.kind == SPM and not self.flags & PREFIX_UNLESS:
+            text = text.replace("\u2581", " ")  # else later
         each = PREFIX | PREFIX_EACH
         return " " + text if text and self.flags & each == each else text
 
     def _spaced(self, text, first):
         """A text without tokens, with a space before it if that is the model's way."""
+        if self.kind == SPM:
+            text = text.replace("\u2581", " ")
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 

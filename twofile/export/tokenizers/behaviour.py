@@ -3,13 +3,14 @@
 import itertools
 import json
 import random
+from unicodedata import category
 
 import numpy as np
 
 from ...errors import ModelError, printable
 from ...tokenizer.splits import SPLITS, Cutter
 from ..sandbox import CUTS, bounded
-from .splits import class_runs
+from .splits import EVERY, class_runs
 
 # one or two of every kind that a known way tells apart, or a version of it might: letters, marks,
 # numbers, signs, white space and what re takes for it, others
@@ -34,19 +35,24 @@ def probes():
     return [*pairs, *threes, *longer]
 
 
-def known_way(pre, find):
+def at_edges():
+    """Characters at which a run of the same category begins or ends, and those after and before."""
+    kinds = [category(chr(c)) for c in EVERY]
+    edges = (i for i in range(2, len(EVERY) - 2) if kinds[i] != kinds[i - 1])
+    return [chr(EVERY[i + k]) for i in edges for k in (-2, -1, 0, 1)]
+
+
+def known_way(pre, find, classes):
     """The number in SPLITS of what a pre-tokenizer of tokenizer.json, of any form, does; None if
-    no known one does the same. find: as of class_runs."""
-    texts = probes()
+    no known one does the same. find: as of class_runs; classes(number): of all characters."""
+    texts, some = probes(), sorted(set(KINDS))
     wanted = cuts_of(pre, texts)
     for number in SPLITS:
-        if number and same(number, class_runs(find, number, sorted(set(KINDS))), texts, wanted):
-            break
-    else:
-        return None
-    every = [chr(c) for c in range(1, 0x20000) if not 0xD800 <= c < 0xE000]
-    texts = ["|".join(form.format(ch, ch) for ch in every) for form in AROUND]
-    return number if same(number, class_runs(find, number), texts, cuts_of(pre, texts)) else None
+        if number and same(number, class_runs(find, number, some), texts, wanted):
+            every = at_edges()
+            texts = ["|".join(form.format(ch, ch) for ch in every) for form in AROUND]
+            return number if same(number, classes(number), texts, cuts_of(pre, texts)) else None
+    return None
 
 
 def same(number, classes, texts, wanted):

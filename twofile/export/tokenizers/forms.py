@@ -4,15 +4,14 @@ import bisect
 import unicodedata
 
 from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, S_BASE, S_COUNT
+from .splits import EVERY
 
-# the planes in which Unicode has characters, but for surrogates
-EVERY = [c for c in range(1, 0x40000) if not 0xD800 <= c < 0xE000]
 FIRST, LAST = "\u0334", "\u0345"  # marks of the lowest class, 1, and of the highest, 240
 
 
 def form_rows(nfd, nfc):
     """Rows of FormC. nfd, nfc: str -> str, the engine's own forms."""
-    rows, parts = [], changed(nfd, [chr(c) for c in EVERY])
+    rows, parts = [], changed(nfd, list(map(chr, EVERY[1:])))
     for ch, whole in sorted(parts.items()):
         if S_BASE <= ord(ch) < S_BASE + S_COUNT:
             continue
@@ -38,7 +37,7 @@ def changed(form, texts):
 
 def mark_classes(nfd, without):
     """{code point: combining class} of all marks, by how the engine puts them in order."""
-    others = [chr(c) for c in EVERY if c not in without]
+    others = [chr(c) for c in EVERY[1:] if c not in without]
     low = {text[0] for text in changed(nfd, [ch + FIRST for ch in others])}
     low |= {text[1] for text in changed(nfd, [LAST + ch for ch in others])}
     known, out = {}, {}  # one mark of each class that both the engine and Python know

@@ -15,7 +15,6 @@ from ...tokenizer.file import (
     MOST_TOKENS,
     NFC,
     NORMAL,
-    NORMED,
     PRINTED,
     RSTRIP,
     SPM,
@@ -30,7 +29,7 @@ from ..say import need
 from .ends import begin_of, end_of
 from .forms import form_rows
 from .pack import explicit_if_needed
-from .rules import BYTES, find_with, text_rules
+from .rules import BYTES, classes_of, text_rules
 from .splits import class_runs
 
 
@@ -46,8 +45,10 @@ def read_tokenizer_json(text, hints):
             N = T.normalizers
             fields["forms"] = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
         if not bytewise:
+            if fields["pretok"]:  # a pattern of spaces alone needs no engine
+                fields["classes"] = class_runs(lambda p, s: p[0] * (p[0] in s), fields["pretok"])
             return explicit_if_needed(fields, rows), None
-        fields["classes"] = class_runs(lambda p, s: find_with(T, p, s), fields["pretok"])
+        fields["classes"] = classes_of(fields["pretok"])
         engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
         return explicit_if_needed(fields, rows), engine
 
@@ -104,7 +105,7 @@ def token_table(model, added, rules, made):
         types[i] = CONTROL if t.get("special") else WOVEN if woven else USER
         types[i] |= LSTRIP * bool(t.get("lstrip")) | RSTRIP * bool(t.get("rstrip"))
         types[i] |= ALONE * bool(t.get("single_word"))
-        types[i] |= NORMED * bool(t.get("normalized", not t.get("special")))
+        types[i] |= rules.normed * bool(t.get("normalized", not t.get("special")))
         pieces[i] = text.encode()
     return vocab, pieces, types
 

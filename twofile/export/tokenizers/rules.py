@@ -1,13 +1,14 @@
 """What a tokenizer.json does to a text before merging."""
 
+import functools
 import json
 from typing import NamedTuple
 
 from ...errors import ModelError, printable
-from ...tokenizer.file import BYTE_BPE, NFC, PREFIX, PREFIX_EACH, PREFIX_UNLESS, SPM
+from ...tokenizer.file import BYTE_BPE, NFC, NORMED, PREFIX, PREFIX_EACH, PREFIX_UNLESS, SPM
 from ..say import need
 from .behaviour import known_way
-from .splits import KNOWN_SPLITS, SPLIT_NAMES, byte_alphabet
+from .splits import KNOWN_SPLITS, SPLIT_NAMES, byte_alphabet, class_runs
 
 SPACED = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
 PREPENDED = {"type": "Prepend", "prepend": "\u2581"}
@@ -19,7 +20,8 @@ class Rules(NamedTuple):
     kind: int  # BYTE_BPE or SPM
     flags: int  # NFC, PREFIX and those beside it
     pretok: int  # number of the pattern
-    first: bool  # whether the space comes before the first words alone
+    first: bool = False  # whether the space comes before the first words alone
+    normed: int = NORMED  # of tokens that are found in the text made ready for merging
 
 
 def steps_of(part, key):
@@ -39,13 +41,15 @@ def text_rules(j):
     flags = normal_flags(norms, bytewise)
     if bytewise:
         more, pretok = byte_rules(j["pre_tokenizer"], pres)
-        return Rules(BYTE_BPE, flags | more, pretok, False)
+        return Rules(BYTE_BPE, flags | more, pretok)
     more, first, cuts = spaced_rules(pres, bool(norms))
     if cuts == [AT_LINES] and not any(set(t) > {"\n"} for t in j["model"]["vocab"] if "\n" in t):
         cuts = []
     if tuple(cuts) not in ((), ("\u2581",)):
         unknown(cuts)
-    return Rules(SPM, flags | more, KNOWN_SPLITS[tuple(cuts)], first)
+    # where nothing makes it ready, spaces are marked when tokens are found
+    normed = NORMED if norms or more else 0
+    return Rules(SPM, flags | more, KNOWN_SPLITS[tuple(cuts)], first, normed)
 
 
 def normal_flags(norms, bytewise):
@@ -75,8 +79,7 @@ def byte_rules(pre, pres):
     cuts = [cut for step in pres for cut in cut_of(step)]
     if all(isinstance(cut, str) for cut in cuts) and tuple(cuts) in KNOWN_SPLITS:
         return flags, KNOWN_SPLITS[tuple(cuts)]
-    T = need("tokenizers")
-    found = known_way(pre, lambda p, s: find_with(T, p, s))
+    found = known_way(pre, find_with, classes_of)
     if found is None:
         unknown(cuts)
     return flags, found
@@ -120,9 +123,16 @@ def cut_of(step):
     return [step]
 
 
-def find_with(T, pattern, text):
+@functools.cache
+def classes_of(pretok):
+    """class_runs of a pattern, as the package tokenizers sees characters."""
+    return class_runs(find_with, pretok)
+
+
+def find_with(pattern, text):
     """The characters of text that a pattern, or "punctuation", matches as the package tokenizers
-    (T) sees them."""
+    sees them."""
+    T = need("tokenizers")
     P = T.pre_tokenizers
     joined = lambda step: "".join(part for part, _ in step.pre_tokenize_str(text))
     if pattern != "punctuation":

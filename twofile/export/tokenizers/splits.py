@@ -134,11 +134,14 @@ def byte_alphabet():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
+# the planes in which Unicode has characters, but for surrogates
+EVERY = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE1000)]
+
+
 def class_runs(find, pretok, characters=None):
     """[(first, last, class)] over all code points, or those given. find(pattern, text) -> the
     characters of text that match, by the engine."""
-    every = (chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
-    text, kinds = "".join(characters or every), np.zeros(0x110000, np.uint8)
+    text, kinds = "".join(characters or map(chr, EVERY)), np.zeros(0x110000, np.uint8)
     for pattern, kind in CLASSES.get(pretok, OLD_CLASSES):
         found = find(pattern, text) if len(pattern) > 2 else pattern[0]  # one character and a +
         kinds[np.frombuffer(found.encode("utf-32-le"), "<u4")] = (
