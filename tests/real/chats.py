@@ -9,7 +9,7 @@ from strings import content, conversations
 from twofile.errors import ModelError
 from twofile.tokenizer.file import CONTROL, MARK
 
-SPELT = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
+SPELT = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[|\[e~\[")
 SPECIAL = re.compile(r"[|｜]|^\[|^<\[|^\]~|start_of|end_of|bos|eos|^</?s>|_TOKEN")
 
 
