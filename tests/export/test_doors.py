@@ -242,7 +242,7 @@ def test_a_tokenizer_that_errs_is_a_bug_too(tmp_path, capsys, monkeypatch):
     patch(monkeypatch, "pack_tokenizer", breaks(ValueError("a bug")))
     assert main([str(tmp_path / "t.bin"), "--tokenizer-only", "-o", str(tmp_path / "o.bin")]) == 1
     err = capsys.readouterr().err
-    assert "internal: ValueError('a bug')" in err and err.count("\n") == 1 and not (tmp_path / "o.bin").exists()
+    assert "internal: ValueError('a bug')" in err and err.count("\n") == 2 and not (tmp_path / "o.bin").exists()
 
 
 def test_the_same_exceptions_in_reading_lines_are_damage(tmp_path, capsys):

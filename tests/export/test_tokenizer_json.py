@@ -157,6 +157,11 @@ def test_other_ways_to_cut_are_refused(pattern, behaviour, invert):
         ours(bytewise(MERGES, split=split))
 
 
+def test_a_vocabulary_that_marks_no_spaces_is_refused():
+    with pytest.raises(ModelError, match="nothing marks the spaces between words; expected ByteLevel, Metaspace, or Replace"):
+        ours(spaced([MARK, "a"], []))
+
+
 def test_padding_and_truncation_touch_nothing():
     j = bytewise(MERGES, [added("</s>", True)])
     plain = ours(j).encode("the " * 50)

@@ -49,7 +49,8 @@ def folder(path, **files):
 
 def json_tokenizer(**changes):
     model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], **changes}
-    return json.dumps({"model": model, "added_tokens": []}).encode()
+    spaced = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    return json.dumps({"model": model, "added_tokens": [], "normalizer": spaced}).encode()
 
 
 def written(path, raw):

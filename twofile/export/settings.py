@@ -27,7 +27,7 @@ def read_json(path):
         return value
     except (ValueError, OSError, RecursionError) as e:
         found = f"{printable(str(path))}: not readable JSON ({printable(str(e))[:80]})"
-        raise ModelError(found) from None
+        raise ModelError(f"{found}; expected a table of names; is it whole?") from None
 
 
 def read_json_if(path):

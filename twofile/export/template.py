@@ -1,5 +1,6 @@
 """A chat template is rendered here, once, and becomes fixed pieces."""
 
+import os
 import random
 import re
 import struct
@@ -126,8 +127,17 @@ def add_chat(fields, template, special, prefix_first, named=None):
         say("chat: the template has no place for a system message")
     fields = {**fields, "types": with_marks(fields, template + "".join(pieces.values()))}
     chat = pack_chat(pieces, strips, fields, prefix_first, thoughts)
-    ends = next(filter(None, (marks_in(fields, text)[:1] for text in (last, pieces["a2u"]))), [])
+    ends = end_marks(fields, last, pieces["a2u"])
     return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
+
+
+def end_marks(fields, last, between):
+    """The mark that ends an answer, in a list: the first behind a last one, or else behind one that
+    goes on. If that comes again it ends a part, and the last one that both have ends the whole."""
+    marks = marks_in(fields, last) or marks_in(fields, between)
+    if marks.count(marks[0] if marks else None) > 1:
+        return marks_in(fields, os.path.commonprefix([last, between]))[-1:] or marks[-1:]
+    return marks[:1]
 
 
 def with_marks(fields, text):

@@ -4,7 +4,7 @@ from ...errors import printable
 from ..damage import reading, theirs
 from ..settings import read_json_if, read_text
 
-SETTINGS = "tokenizer_config.json"
+SETTINGS, MAP = "tokenizer_config.json", "special_tokens_map.json"
 
 
 def told(path):
@@ -43,7 +43,7 @@ def content(value):
 def special_texts(folder):
     """{"bos_token": text, …}: tokenizer_config.json's, else special_tokens_map.json's."""
     out = {}
-    for name in ("special_tokens_map.json", SETTINGS):
+    for name in (MAP, SETTINGS):
         rows = read_json_if(folder / name)
         extra = rows.get("extra_special_tokens")
         rows |= extra if isinstance(extra, dict) else {}
@@ -56,11 +56,13 @@ def added_tokens(folder, settings, special):
     """[{"id", "content", "special", …}] that stand in files of their own: added_tokens_decoder's,
     then added_tokens.json's; what names a special token is one."""
     path, other = folder / SETTINGS, folder / "added_tokens.json"
+    map_of = folder / MAP
     with told(path):
         rows = dict(settings.get("added_tokens_decoder") or {})
         found = [{**row, "id": int(i)} for i, row in rows.items()]
-        more = settings.get("additional_special_tokens") or []
-        named = {content(t) for t in more} | set(special.values())
+        named = named_by(settings) | set(special.values())
+    with told(map_of):
+        named |= named_by(read_json_if(map_of))
     known = {t["id"] for t in found}
     with told(other):
         for text, i in read_json_if(other).items():
@@ -68,6 +70,11 @@ def added_tokens(folder, settings, special):
                 found.append({"id": int(i), "content": text, "special": text in named})
     with told(path):
         return [t for t in found if isinstance(t["content"], str)]
+
+
+def named_by(rows):
+    """The texts of the special tokens that settings list."""
+    return {content(t) for t in rows.get("additional_special_tokens") or ()}
 
 
 def find_template(folder, settings):

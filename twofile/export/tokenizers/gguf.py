@@ -70,7 +70,8 @@ ENDS = (  # control tokens that end an answer, whatever else is said
     "<|endoftext|>",
     "<|eom_id|>",
 )
-HARMONY = ("<|return|>", "<|call|>")  # gpt-oss's: an answer is over, a tool is asked
+# gpt-oss's and Solar's: an answer is over, a tool is asked
+HARMONY = (("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>"))
 # those that take the white space behind them in Phi-3, of which a GGUF says nothing
 NO_RSTRIP = ("<unk>", "<s>", "<|endoftext|>")
 
@@ -101,8 +102,9 @@ def gguf_stops(get):
     tokens, ids = get("tokens"), [get(f"{key}_token_id") for key in ("eos", "eot", "eom")]
     stops = {i for i in ids if i is not None and i < len(tokens)}
     rows = enumerate(zip(tokens, get("token_type")))
-    known = {text: i for i, (text, kind) in rows if kind == 3 and text in (*ENDS, *HARMONY)}
-    if all(text in known for text in HARMONY):
+    ends = {*ENDS, *sum(HARMONY, ())}
+    known = {text: i for i, (text, kind) in rows if kind == 3 and text in ends}
+    if any(set(pair) <= set(known) for pair in HARMONY):
         known.pop("<|end|>", None)  # there it ends a part of an answer
     return sorted(stops | {*known.values()})
 

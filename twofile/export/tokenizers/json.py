@@ -45,8 +45,8 @@ def read_tokenizer_json(text, hints):
             N = T.normalizers
             fields["forms"] = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
         if not bytewise:
-            if fields["pretok"]:  # a pattern of spaces alone needs no engine
-                fields["classes"] = class_runs(lambda p, s: p[0] * (p[0] in s), fields["pretok"])
+            if fields["pretok"]:  # a space, which no engine has to look for
+                fields["classes"] = class_runs(None, fields["pretok"])
             return explicit_if_needed(fields, rows), None
         fields["classes"] = classes_of(fields["pretok"])
         engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)

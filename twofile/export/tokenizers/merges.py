@@ -35,7 +35,7 @@ def tokenizer_of_merges(folder, hints):
         for text in set((hints.get("special") or {}).values()) - known:
             if text in vocab:
                 added.append({"id": vocab[text], "content": text, "special": True})
-    space = bool(settings.get("add_prefix_space")) and number == 1
+    space = bool(settings.get("add_prefix_space"))
     level = dict(type="ByteLevel", add_prefix_space=space, use_regex=number == 1)
     steps = [level]
     if number != 1:

@@ -42,6 +42,9 @@ def text_rules(j):
     if bytewise:
         more, pretok = byte_rules(j["pre_tokenizer"], pres)
         return Rules(BYTE_BPE, flags | more, pretok)
+    if SPACED not in norms and not any(step["type"] == "Metaspace" for step in pres):
+        found = "tokenizer.json: nothing marks the spaces between words"
+        raise ModelError(f"{found}; expected ByteLevel, Metaspace, or Replace by U+2581")
     more, first, cuts = spaced_rules(pres, bool(norms))
     if cuts == [AT_LINES] and not any(set(t) > {"\n"} for t in j["model"]["vocab"] if "\n" in t):
         cuts = []

@@ -103,9 +103,11 @@ def read_sentencepiece(raw, hints):
         pieces, prio, types, unk = sentencepieces(parts(1))
         signed = lambda v: None if v >= 1 << 31 else v
         bos, eos, pad = (signed(trainer.get(k, d)) for k, d in ((41, 1), (42, 2), (43, 1 << 63)))
-        prefix = PREFIX | PREFIX_EACH if normaliser.get(3, 1) else 0
+        prefix = PREFIX if normaliser.get(3, 1) else 0
     settings = hints.get("settings") or {}
-    if prefix and settings.get("legacy") is False:  # transformers' later way
+    if settings.get("add_prefix_space") is False:
+        prefix = 0
+    elif prefix and settings.get("legacy") is False:  # transformers' later way
         prefix, hints["prefix_first"] = PREFIX_UNLESS, True
     flags = prefix | (BYTE_FALLBACK if BYTE in types else 0)
     ids = dict(bos=bos, eos=eos, unk=unk, pad=pad)
@@ -118,6 +120,9 @@ def with_added(fields, hints, settings):
     """The fields of a vocabulary with what files beside it add: tokens, ends, whether a text
     begins with one."""
     pieces, prio, types = fields["pieces"], fields["prio"], fields["types"]
+    if hints.get("added"):  # tokens are found as transformers does it, which has no other
+        types[:] = [kind & ~NORMED for kind in types]
+        fields["flags"] |= PREFIX_EACH if fields["flags"] & PREFIX else 0
     for t in sorted(hints.get("added") or (), key=lambda t: t["id"]):
         i, raw = t["id"], t["content"].encode()
         if not 0 <= i < MOST_TOKENS:
