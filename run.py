@@ -66,10 +66,10 @@ a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
     forward              A model ready to run: recorded once, played for every pass.
     tokenizer/file       A tokenizer.bin, section by section.
+    tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
     tokenizer/added      Tokens found in a text before it is cut: added, user-defined.
     tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
-    tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
     tokenizer/merges     Words become ids by merging neighbours.
     tokenizer/stream     Tokens become whole characters.
     tokenizer/talk       A conversation in its pieces, as a chat template writes it.
@@ -105,6 +105,7 @@ the program
 """
 
 import argparse
+import bisect
 import codecs
 import contextlib
 import contextvars
@@ -5561,7 +5562,7 @@ NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
 LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
 # what a chat template writes around contents; see talk.py
 CHAT = "first system after_system u2a a2u gen".split()
-BUT_LAST, OPEN = 16, 32  # of its thoughts: the last one stays, an open one counts too
+BUT_LAST, OPEN, SPANS, FIRST_END, BOTH = (1 << i for i in range(5))  # of thoughts, see talk.py
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
@@ -5652,17 +5653,16 @@ def tokenizer_chat(raw, types):
         for name in CHAT:
             pieces[name], at = chat_items(raw, at, types)
         if at < len(raw):
-            cuts, at = raw[at], at + 1
-            ends, at = chat_items(raw, at, types)
+            cuts, how, (ends, at) = raw[at], raw[at + 1], chat_items(raw, at + 2, types)
             (_, start), (_, end) = ends
-            thoughts = (start, end, cuts & 15, cuts & (BUT_LAST | OPEN))
+            thoughts = (start, end, cuts, how)
             texts = isinstance(start, str) and isinstance(end, str) and end
-            if cuts & 15 > 8 or cuts > 63 or not texts:
+            if cuts > 8 or how > 31 or how & SPANS and not start or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
-    except (struct.error, ValueError, TypeError):
+    except (struct.error, ValueError, TypeError, IndexError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
     return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
 
@@ -5703,6 +5703,101 @@ def tokenizer_tests(raw):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/forms.py
+# Text in Unicode's form C, by the tables that a file brings.
+
+# kinds of rows, in the upper byte of their first number; those of words are added.py's
+MARKS, COMPOSES, DECOMPOSES, OF_WORDS = range(4)
+L_BASE, V_BASE, T_BASE, S_BASE = 0x1100, 0x1161, 0x11A7, 0xAC00  # of Hangul, composed by a rule
+V_COUNT, T_COUNT, S_COUNT = 21, 28, 11172
+
+
+class FormC:
+    """Normalises text (Unicode Standard Annex 15). rows: u4 [n, 4], so that every machine does what
+    the exporter's engine did, whatever version of Unicode its Python knows:
+
+    MARKS: first and last character, combining class; COMPOSES: a character, and the two that it is
+    composed of; DECOMPOSES: a character, and up to three that it becomes, which become it never.
+    """
+
+    def __init__(self, rows):
+        self.classes, self.parts, self.pairs, most = {}, {}, {}, 0x10FFFF
+        for first, x, y, z in rows.tolist():
+            kind, first = first >> 24, first & 0xFFFFFF
+            if kind == OF_WORDS:
+                continue
+            fits = kind <= DECOMPOSES and first <= most and max(y, z) <= most
+            if not fits or x > most or kind == MARKS and not (0 <= x - first < 4096 and y < 256):
+                raise ModelError("a row of the tables of form C is none; export it again")
+            if kind == MARKS:
+                self.classes |= dict.fromkeys(range(first, x + 1), y)
+            else:
+                self.parts[first] = [c for c in (x, y, z) if c]
+            if kind == COMPOSES:
+                self.pairs[x, y] = first
+        for c in self.parts:
+            self.decomposed(c, 0)  # ends, or is refused
+
+    @functools.cached_property
+    def touched(self):
+        """A pattern for what may change: marks, and what composes with or becomes something else,
+        with one character before."""
+        change = {*self.classes, *(b for _, b in self.pairs), *self.parts} - {*self.pairs.values()}
+        change |= {*range(V_BASE, V_BASE + V_COUNT), *range(T_BASE + 1, T_BASE + T_COUNT)}
+        some = "".join(map(re.escape, map(chr, sorted(change))))
+        return re.compile(f"[^{some}]?[{some}]+")
+
+    def decomposed(self, c, depth=0):
+        """The code points that c becomes at last."""
+        if depth > 8:
+            raise ModelError("the tables of form C go in a circle; export it again")
+        if S_BASE <= c < S_BASE + S_COUNT:
+            head, t = divmod(c - S_BASE, T_COUNT)
+            parts = [L_BASE + head // V_COUNT, V_BASE + head % V_COUNT, T_BASE + t]
+            return parts[: 3 if t else 2]
+        if c not in self.parts:
+            return [c]
+        return [e for d in self.parts[c] for e in self.decomposed(d, depth + 1)]
+
+    def pair(self, a, b):
+        """What two code points compose to, or None."""
+        if L_BASE <= a < L_BASE + 19 and V_BASE <= b < V_BASE + V_COUNT:
+            return S_BASE + ((a - L_BASE) * V_COUNT + b - V_BASE) * T_COUNT
+        whole = S_BASE <= a < S_BASE + S_COUNT and (a - S_BASE) % T_COUNT == 0
+        if whole and T_BASE < b < T_BASE + T_COUNT:
+            return a + b - T_BASE
+        return self.pairs.get((a, b))
+
+    def __call__(self, text):
+        """text in form C."""
+        return text if text.isascii() else self.touched.sub(self.compose, text)
+
+    def compose(self, m):
+        """A match in form C: decomposed, its marks in order, composed again."""
+        whole, marks = [], []
+        for c in (d for ch in m[0] for d in self.decomposed(ord(ch))):
+            if self.classes.get(c, 0):
+                marks.append(c)
+            else:
+                whole += [*sorted(marks, key=self.classes.get), c]
+                marks = []
+        whole += sorted(marks, key=self.classes.get)
+        out, start, last = [], -1, 0  # start: where the last character that is no mark stands
+        for c in whole:
+            kind = self.classes.get(c, 0)
+            near = start >= 0 and (last < kind or last == 0 and start == len(out) - 1)
+            made = self.pair(out[start], c) if near else None
+            if made is not None:
+                out[start] = made
+                continue
+            if not kind:
+                start = len(out)
+            last = kind
+            out.append(c)
+        return "".join(map(chr, out))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/added.py
 # Tokens found in a text before it is cut: added, user-defined.
 
@@ -5713,17 +5808,17 @@ SPACES = re.compile(f"[{BLANKS}]*")
 NOT_IN_TEXTS, NOT_IN_TALKS = (CONTROL,), (CONTROL, MARK)  # kinds that stay text
 
 
-def within_word(text, first, last):
-    """Whether a word goes on at one of the ends of text[first:last]."""
-    return in_word(text[first - 1 : first] if first else "") or in_word(text[last : last + 1])
+class Words:
+    """Knows the characters that words are made of, by the runs that a TokenizerFile brings."""
 
+    def __init__(self, file):
+        rows = file.forms[file.forms[:, 0] >> 24 == OF_WORDS]
+        self.edges = np.stack((rows[:, 0] & 0xFFFFFF, rows[:, 1] + 1), 1).ravel().tolist()
 
-def in_word(ch):
-    """Whether a character, or none, belongs to words, as \\w of regular expressions says."""
-    from unicodedata import category
-
-    kind = category(ch) if ch else ""
-    return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc") or ch in ("\u200c", "\u200d")
+    def within(self, text, first, last):
+        """Whether a word goes on at one of the ends of text[first:last]."""
+        beside = (text[first - 1 : first] if first else "") + text[last : last + 1]
+        return any(bisect.bisect_right(self.edges, ord(ch)) % 2 for ch in beside)
 
 
 class AddedTokens:
@@ -5734,7 +5829,7 @@ class AddedTokens:
     """
 
     def __init__(self, file, normed, ready=str):
-        self.types, kinds = file.types, file.types & 15
+        self.types, self.words, kinds = file.types, Words(file), file.types & 15
         found = np.isin(kinds, (USER, WOVEN, MARK))
         self.pieces = [file.pieces[i] for i in np.flatnonzero(found)]
         if self.pieces and max(map(len, self.pieces)) > USER_MAX:
@@ -5763,7 +5858,7 @@ class AddedTokens:
             end = i + max(size, 1)
             token = self.ids[text[i:end]] if size else 0
             kind = self.types[token] if size else CONTROL
-            if kind & 15 not in stays and not (kind & ALONE and within_word(text, i, end)):
+            if kind & 15 not in stays and not (kind & ALONE and self.words.within(text, i, end)):
                 before = text[at:i]
                 parts += [before.rstrip(BLANKS) if kind & LSTRIP else before, token]
                 # what it takes may be found as a token all the same
@@ -5934,7 +6029,7 @@ def read_tokenizer(raw):
     if pretok not in SPLITS:
         found = f"pre-tokenizer {pretok} is unknown"
         raise ModelError(f"{found}, expected to {max(SPLITS)}; use a newer one")
-    if flags & NFC and not len(forms):
+    if flags & NFC and not (forms[:, 0] >> 24 < OF_WORDS).any():
         found = "it normalises text and lacks the tables for it"
         raise ModelError(f"{found}, as older exports do; export it again")
     classes = read_classes(sections["classes"])
@@ -5994,98 +6089,6 @@ def read_classes(raw):
     if int((last.astype(np.int64) - first + 1).sum()) > 4 * 0x110000:
         raise ModelError("the class runs overlap, expected each character in one; export it again")
     return classes
-
-
-# -----------------------------------------------------------------------------
-# twofile/tokenizer/forms.py
-# Text in Unicode's form C, by the tables that a file brings.
-
-MARKS, COMPOSES, DECOMPOSES = range(3)  # kinds of rows, in the upper byte of their first number
-L_BASE, V_BASE, T_BASE, S_BASE = 0x1100, 0x1161, 0x11A7, 0xAC00  # of Hangul, composed by a rule
-V_COUNT, T_COUNT, S_COUNT = 21, 28, 11172
-
-
-class FormC:
-    """Normalises text (Unicode Standard Annex 15). rows: u4 [n, 4], so that every machine does what
-    the exporter's engine did, whatever version of Unicode its Python knows:
-
-    MARKS: first and last character, combining class; COMPOSES: a character, and the two that it is
-    composed of; DECOMPOSES: a character, and up to three that it becomes, which become it never.
-    """
-
-    def __init__(self, rows):
-        self.classes, self.parts, self.pairs, most = {}, {}, {}, 0x10FFFF
-        for first, x, y, z in rows.tolist():
-            kind, first = first >> 24, first & 0xFFFFFF
-            fits = kind <= DECOMPOSES and first <= most and max(y, z) <= most
-            if not fits or x > most or kind == MARKS and not (0 <= x - first < 4096 and y < 256):
-                raise ModelError("a row of the tables of form C is none; export it again")
-            if kind == MARKS:
-                self.classes |= dict.fromkeys(range(first, x + 1), y)
-            else:
-                self.parts[first] = [c for c in (x, y, z) if c]
-            if kind == COMPOSES:
-                self.pairs[x, y] = first
-        for c in self.parts:
-            self.decomposed(c, 0)  # ends, or is refused
-
-    @functools.cached_property
-    def touched(self):
-        """A pattern for what may change: marks, and what composes with or becomes something else,
-        with one character before."""
-        change = {*self.classes, *(b for _, b in self.pairs), *self.parts} - {*self.pairs.values()}
-        change |= {*range(V_BASE, V_BASE + V_COUNT), *range(T_BASE + 1, T_BASE + T_COUNT)}
-        some = "".join(map(re.escape, map(chr, sorted(change))))
-        return re.compile(f"[^{some}]?[{some}]+")
-
-    def decomposed(self, c, depth=0):
-        """The code points that c becomes at last."""
-        if depth > 8:
-            raise ModelError("the tables of form C go in a circle; export it again")
-        if S_BASE <= c < S_BASE + S_COUNT:
-            head, t = divmod(c - S_BASE, T_COUNT)
-            parts = [L_BASE + head // V_COUNT, V_BASE + head % V_COUNT, T_BASE + t]
-            return parts[: 3 if t else 2]
-        if c not in self.parts:
-            return [c]
-        return [e for d in self.parts[c] for e in self.decomposed(d, depth + 1)]
-
-    def pair(self, a, b):
-        """What two code points compose to, or None."""
-        if L_BASE <= a < L_BASE + 19 and V_BASE <= b < V_BASE + V_COUNT:
-            return S_BASE + ((a - L_BASE) * V_COUNT + b - V_BASE) * T_COUNT
-        whole = S_BASE <= a < S_BASE + S_COUNT and (a - S_BASE) % T_COUNT == 0
-        if whole and T_BASE < b < T_BASE + T_COUNT:
-            return a + b - T_BASE
-        return self.pairs.get((a, b))
-
-    def __call__(self, text):
-        """text in form C."""
-        return text if text.isascii() else self.touched.sub(self.compose, text)
-
-    def compose(self, m):
-        """A match in form C: decomposed, its marks in order, composed again."""
-        whole, marks = [], []
-        for c in (d for ch in m[0] for d in self.decomposed(ord(ch))):
-            if self.classes.get(c, 0):
-                marks.append(c)
-            else:
-                whole += [*sorted(marks, key=self.classes.get), c]
-                marks = []
-        whole += sorted(marks, key=self.classes.get)
-        out, start, last = [], -1, 0  # start: where the last character that is no mark stands
-        for c in whole:
-            kind = self.classes.get(c, 0)
-            near = start >= 0 and (last < kind or last == 0 and start == len(out) - 1)
-            made = self.pair(out[start], c) if near else None
-            if made is not None:
-                out[start] = made
-                continue
-            if not kind:
-                start = len(out)
-            last = kind
-            out.append(c)
-        return "".join(map(chr, out))
 
 
 # -----------------------------------------------------------------------------
@@ -6271,9 +6274,8 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     contents in turn.
 
     strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of answers, (start, end, strips, how), see without_thoughts(), or None; how: BUT_LAST = the
-    last one stays as it is, OPEN = a start alone counts too. Raises ModelError for another order of
-    roles.
+    out of answers, (start, end, strips, how), see is_cut() and without_thoughts(); or None. Raises
+    ModelError for another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
@@ -6292,23 +6294,33 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
         text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant":
-            start, end, rest, how = thoughts
-            found = end in text or how & OPEN and start in text
-            if found and not (how & BUT_LAST and i == len(messages) - 2):
-                text, cuts = without_thoughts(text, start, end), rest
+        if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
+            text, cuts = without_thoughts(text, thoughts), thoughts[2]
         right, left = divmod(cuts, 3)
         text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
-def without_thoughts(text, start, end):
-    """An answer without what its writer thought: what is behind the last end; or, if there is a
-    start, without each part from a start to the next end."""
-    if not start:
-        return text.rpartition(end)[2]
-    return "".join(part.partition(start)[0] for part in text.split(end))
+def is_cut(text, thoughts, last):
+    """Whether thoughts are left out of an answer. BUT_LAST: not of the last one; BOTH: if there is
+    a start too; OPEN: if there is a start alone."""
+    start, end, _, how = thoughts
+    if last and how & BUT_LAST:
+        return False
+    begun = bool(start) and start in text
+    whole = end in text and (begun or not how & BOTH)
+    return whole or bool(how & OPEN) and begun
+
+
+def without_thoughts(text, thoughts):
+    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the
+    first; or (SPANS) without each part from a start to the next end."""
+    start, end, _, how = thoughts
+    if how & SPANS:
+        return "".join(part.partition(start)[0] for part in text.split(end))
+    cut = text.partition if how & FIRST_END else text.rpartition
+    return cut(end)[2]
 
 
 def thinking(file):
@@ -6424,7 +6436,7 @@ class Tokenizer:
             texts = [self.name(r) if isinstance(r, int) else r for r in rows]
             whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
             spans = zip(alone, [0, *ends], ends)
-            stays = [one and within_word(whole, a, b) for one, a, b in spans]
+            stays = [one and self.added.words.within(whole, a, b) for one, a, b in spans]
             rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
         items = []
         for row in rows:

@@ -297,6 +297,12 @@ def test_biases_that_config_promises(tmp_path, capsys):
     check_refused(tmp_path, capsys, says, "qwen3", attention_bias=True)
 
 
+def test_no_token_that_ends_a_text(tmp_path):
+    """An empty list of them says the same as none."""
+    empty, none = (exported(tmp_path, "llama", place=str(said), eos_token_id=said) for said in ([], None))
+    assert empty[0] == 0 and empty == none
+
+
 def test_an_adapter_is_not_merged_here(tmp_path, capsys):
     arrays = arrays_of("llama")
     arrays |= {AT + f"q_proj.lora_{x}.weight": np.ones((2, 32), np.float32) for x in "AB"}

@@ -70,6 +70,14 @@ NOTHING = lambda path: None
 INDEX = json.dumps({"weight_map": {"a": "../evil.safetensors"}}).encode()
 REFUSALS = {
     "no such file": (lambda t: t / "none.bin", "not found"),
+    "a name of a hub": (
+        lambda t: "Qwen/Qwen2.5-0.5B",
+        "not found; expected a file or folder on this machine; nothing is downloaded",
+    ),
+    "an address": (
+        lambda t: "https://a.b/c/d/e",
+        "not found; expected a file or folder on this machine; nothing is downloaded",
+    ),
     "X1 no config": (broken_folder(lambda p: (p / "config.json").unlink()), "config.json: not found"),
     "X1 architecture": (
         broken_folder(NOTHING, architectures=["MambaForCausalLM"]),

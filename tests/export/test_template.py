@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 
 import pytest
 
@@ -126,3 +127,73 @@ def test_a_folder_of_the_hub_becomes_a_model_that_chats(place, tmp_path, capfd):
         capfd.readouterr()
         assert main([str(folder), "-o", str(tmp_path / "other.bin"), "--chat-template", str(path)]) == 1
         assert says in capfd.readouterr().err and not (tmp_path / "other.bin").exists()
+
+
+CUT = "{% set c = m.content %}{% if m.role == 'assistant' %}RULE{% endif %}"
+RULES = {  # what a template does to an answer, and what is left of "a<think>b</think>c</think> d"
+    "behind the last": ("{% set c = c.split('</think>')[-1] %}", " d"),
+    "behind the first": ("{% set c = c.split('</think>', 1)[-1] %}", "c</think> d"),
+    "trimmed": ("{% if '</think>' in c %}{% set c = c.split('</think>')[-1] | trim %}{% endif %}", "d"),
+    "if begun": ("{% if '<think>' in c and '</think>' in c %}{% set c = c.split('</think>')[-1] %}{% endif %}", " d"),
+    "between": (
+        "{% set ns.o = '' %}{% for p in c.split('</think>') %}{% set ns.o = ns.o ~ p.split('<think>')[0] %}"
+        "{% endfor %}{% set c = ns.o %}",
+        "ac d",
+    ),
+    "none": ("", "a<think>b</think>c</think> d"),
+    "but the last": ("{% if not loop.revindex == 2 %}{% set c = c.split('</think>')[-1] %}{% endif %}", " d"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_thoughts_leave_former_answers_as_the_template_has_it(name, capfd):
+    rule, left = RULES[name]
+    template = "{% set ns = namespace(o='') %}{% for m in messages %}<|im_start|>{{ m.role }}:" + CUT.replace("RULE", rule)
+    template += "{{ c }}<|im_end|>{% endfor %}<|im_start|>assistant:{{ '</think><think>'[:0] }}"
+    t = tokenizer_with(template)
+    answer = {"role": "assistant", "content": "a<think>b</think>c</think> d"}
+    user = {"role": "user", "content": "x</think>y"}
+    chat = [user, answer, user, answer, user]
+    text = show(t, t.encode_chat(chat))
+    assert text == rendered(template, chat) and f"assistant:{left}<|im_end|>" in text
+    assert "rewrites" not in capfd.readouterr().err
+
+
+def test_thoughts_that_no_piece_can_tell_are_told_of(capfd):
+    says = "{{ m.content.replace('</think>', '!') if m.role == 'assistant' else m.content }}"
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}:" + says
+    t = tokenizer_with(template + "<|im_end|>{% endfor %}<|im_start|>assistant:")
+    assert (
+        "the template rewrites answers that hold </think>, in a way that fixed pieces cannot; here they stay"
+        in capfd.readouterr().err
+    )
+    assert t.chat and t.thoughts is None
+
+
+DATES = {  # a template's word about today, and whether fixed pieces can say it
+    "Today {{ strftime_now('%d %B %Y') }}": True,
+    "{{ strftime_now('%Y年%m月%d日, %H:%M') }}": True,
+    "{{ strftime_now('%Y') }}{{ strftime_now(':%M:') }}": True,
+    "{{ strftime_now('no day') }}": True,
+    "{{ strftime_now('%d %B %Y') | upper }}": False,
+    "{{ 'Weekend' if strftime_now('%A') in ('Saturday', 'Sunday') }}": False,
+    "{{ strftime_now('%Y') | int + 1 }}": False,
+    "{{ strftime_now('%d') | length }}": False,
+    "{% if messages[0].role == 'system' %}{{ strftime_now('%B') | lower }}{% endif %}": False,
+    "{{ strftime_now('%99999999d') }}": False,
+    "{{ strftime_now('%d %') }}": False,
+    "{{ strftime_now('%d' * 99) }}": False,
+}
+
+
+@pytest.mark.parametrize("word", DATES)
+def test_a_date_is_written_as_the_template_writes_it(word, capfd):
+    """Whatever stands between its numbers; what a template does to it otherwise cannot be done, and that is said."""
+    t = tokenizer_with(word + CHATML)
+    assert (t.chat is not None) == DATES[word], capfd.readouterr().err
+    if t.chat:
+        today = lambda: render(word + CHATML, SPECIAL, [(TALK, True)], time.localtime()[:9])
+        before, shown = today(), show(t, t.encode_chat(TALK))
+        assert [shown] in (before, today())
+    else:
+        assert "no chat: the template cannot be compiled: it " in capfd.readouterr().err

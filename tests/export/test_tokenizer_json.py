@@ -213,7 +213,14 @@ def test_begin_tokens_that_the_settings_name():
     assert begins({"tokenizer_class": "LlamaTokenizerFast"}, bos_token="<s>") == [261]
     assert begins({"tokenizer_class": "LlamaTokenizer", "add_bos_token": False}, bos_token="<s>") == []
     assert begins({"tokenizer_class": "PreTrainedTokenizerFast"}, bos_token="<s>") == []
-    assert begins({"add_bos_token": True}) == begins({}, bos_token="<s>") == []
+    assert begins({"add_bos_token": True}) == [7] and begins({}, bos_token="<s>") == []  # config.json's
     ends = lambda special, **more: sorted(ours(j, special=special, **more).stops)
     assert ends({"eos_token": "[gMASK]"}, eos=262, stops=[262]) == [262, 263]
     assert ends({}, eos=262) == [262] and ends({"eos_token": "absent"}, stops=[261, 9999]) == [261]
+
+
+@pytest.mark.parametrize("part", ["post_processor", "decoder", "normalizer"])
+def test_a_file_that_its_own_library_cannot_use(part):
+    j = bytewise(MERGES) | {part: {"type": "Foo"} if part != "normalizer" else {}}
+    with pytest.raises(ModelError, match=r"cannot use it \(.*\); expected what that writes; is it whole\?"):
+        ours(j)

@@ -36,7 +36,10 @@ HARMS = {
     "T6 a begin token": (lambda: spm(begins=[1, 268]), "not below 268"),
     "T6 begin tokens": (lambda: spm(begins=[1] * 65), "65 tokens before a text, expected to 64"),
     "T7 no tables": (lambda: byte_bpe(flags=NFC, forms=()), "lacks the tables"),
-    "T7 a row of no table": (lambda: byte_bpe(flags=NFC, forms=[(9 << 24, 0, 0, 0)]), "tables of form C"),
+    "T7 a row of no table": (
+        lambda: byte_bpe(flags=NFC, forms=[(1 << 24 | 0xE9, 0x65, 0x301, 0), (9 << 24, 0, 0, 0)]),
+        "tables of form C",
+    ),
     "T7 a run without end": (lambda: byte_bpe(flags=NFC, forms=[(1, 0x10FFFF, 9, 0)]), "tables of form C"),
     "T7 a circle": (lambda: byte_bpe(flags=NFC, forms=[(1 << 24 | 65, 66, 67, 0), (1 << 24 | 66, 65, 67, 0)]), "circle"),
     "T6 NaN priority": (lambda: spm(prio=[float("nan")] * 268), "priority"),

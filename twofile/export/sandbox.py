@@ -61,6 +61,7 @@ json.dump(out, sys.stdout)
 """
 RENDER = r"""
 import re
+import time
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 def refuse(message):
@@ -68,7 +69,8 @@ def refuse(message):
 loops = ["jinja2.ext.loopcontrols"]
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=loops)
 env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
-today = lambda form: job["date"] + form + job["date"]
+written = lambda form: job["date"] + form + job["date"]
+today = lambda form: time.strftime(form, tuple(job["day"])) if job["day"] else written(form)
 env.globals.update(raise_exception=refuse, strftime_now=today, **job["special"])
 more = {"tools": None, "documents": None}  # as transformers says that there are none
 try:  # a block of generation marks what training looks at
@@ -93,12 +95,13 @@ class Refused(str):
     """Why a template renders nothing."""
 
 
-def render(template, special, chats):
+def render(template, special, chats, day=None):
     """Texts of chats [(messages, with generation prompt)]; a Refused where the template refuses
     one. In a process of its own with a limit on time and memory, in jinja2's immutable
-    sandbox: a template is a program of strangers."""
+    sandbox: a template is a program of strangers. day: today, as of time.strftime; by default
+    today's date is its format, between two DATE."""
     need("jinja2")
-    job = {"template": template, "special": special, "chats": chats, "date": DATE}
+    job = {"template": template, "special": special, "chats": chats, "date": DATE, "day": day}
     rows = bounded(RENDER, job, 1 << 30, 5)
     with reading():
         return [Refused(why) if text is None else text for text, why in rows]

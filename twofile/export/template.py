@@ -4,6 +4,7 @@ import os
 import random
 import re
 import struct
+import time
 
 from ..errors import ModelError, printable
 from ..format.fields import NONE
@@ -13,6 +14,7 @@ from ..tokenizer.file import (
     CHAT_ID,
     CHAT_TEXT,
     CONTROL,
+    DATE_FORM,
     MARK,
     USER,
     WOVEN,
@@ -21,7 +23,7 @@ from ..tokenizer.talk import chat_parts
 from .damage import reading
 from .sandbox import DATE, Refused, render
 from .say import say
-from .thoughts import ROLES, conversation, find_thoughts, strip_probes, strips_of
+from .thoughts import FORMS, ROLES, conversation, find_thoughts, strip_probes, strips_of
 
 SYSTEM_MARK, USER_MARK, ASSISTANT_MARK = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
 
@@ -58,7 +60,7 @@ def compile_chat(template, special):
         role: strips_of(role, probes[3 * i : 3 * i + 3], "system" in pieces)
         for i, role in enumerate(ROLES)
     }
-    thoughts, word = find_thoughts(template, special)
+    thoughts, word = find_thoughts(template, special, pieces, strips)
     bare = {key: text for key, text in pieces.items() if "system" not in key}
     tries = [(p, t) for p in (pieces, bare) for t in ([thoughts, None] if thoughts else [None])]
     for n, (some, rule) in enumerate(tries, 1):  # some put a system message elsewhere than in front
@@ -68,6 +70,8 @@ def compile_chat(template, special):
         except ModelError:
             if n == len(tries):
                 raise
+    if "strftime_now" in template:
+        check_dates(template, special, some, chats[: 2 if "system" in some else 1])
     if word and not rule:
         found = f"chat: the template rewrites answers that hold {printable(word)}"
         say(f"{found}, in a way that fixed pieces cannot; here they stay as they are")
@@ -93,7 +97,7 @@ def check_chat(template, special, pieces, strips, thoughts):
     words = ["fox", " ", "\n", "  shoe", "é", "🙂", "\n\n", "{{x}}", "'s", "7", "<b>", "\t", "end."]
     word, end = lambda: rng.choice(words), lambda: rng.choice(["x", "x ", "x\n"])
     text = lambda: "".join(word() for _ in range(rng.randint(0, 8))) + end()
-    thought = lambda: f"{thoughts[0]}{text()}{rng.choice([thoughts[1]] * 9 + [''])}{word()}"
+    thought = lambda: rng.choice(FORMS).format(*thoughts[:2], text(), word())
     chats = []
     for _ in range(60):
         system = text() if "system" in pieces and rng.random() < 0.5 else None
@@ -104,6 +108,38 @@ def check_chat(template, special, pieces, strips, thoughts):
     for (messages, _), want in zip(chats, render(template, special, chats)):
         if "".join(chat_parts(messages, pieces, strips, thoughts)) != want:
             raise ModelError("fixed pieces cannot say what it does")
+
+
+# two days of which nothing is the same, nor as long
+DAYS = (2026, 1, 5, 7, 8, 9, 0, 5, 0), (2033, 12, 31, 23, 59, 58, 5, 365, 0)
+
+
+def check_dates(template, special, pieces, chats):
+    """Raises ModelError if a template does more with today's date than to write it."""
+    plain = dict.fromkeys(ROLES, 0)
+    for day in DAYS:
+        for (messages, _), want in zip(chats, render(template, special, chats, day)):
+            text = "".join(chat_parts(messages, pieces, plain))
+            parts = [dated(p, day) if i % 2 else p for i, p in enumerate(text.split(DATE))]
+            if "".join(parts) != want:
+                raise ModelError("it does more with today's date than to write it")
+
+
+def dated(form, day):
+    """A format of today's date on a day, as run.py will write it."""
+    rows = date_items(form)
+    return "".join(time.strftime(v, day) if kind == CHAT_DATE else v for kind, v in rows)
+
+
+def date_items(form):
+    """A format of today's date as items of a piece."""
+    items, known = [], "[%A-Za-z ,./-]"
+    for part in re.findall(f"{known}+|(?:(?!{known}).)+", form, re.DOTALL):
+        kind = CHAT_DATE if "%" in part else CHAT_TEXT
+        if kind == CHAT_DATE and (part.endswith("%") or not DATE_FORM.fullmatch(part)):
+            raise ModelError(f"it writes the date as {printable(form)[:40]}")
+        items.append((kind, part))
+    return items
 
 
 def add_chat(fields, template, special, prefix_first, named=None):
@@ -181,14 +217,16 @@ def pack_chat(pieces, strips, fields, prefix_first, thoughts=None):
         items, at, text = [], 0, pieces.get(name)
         for m in pattern.finditer(text or ""):
             items += [(CHAT_TEXT, text[at : m.start()].encode())] if at < m.start() else []
-            dated = m[0].startswith(DATE)
-            items.append((CHAT_DATE, m[0].strip(DATE).encode()) if dated else (CHAT_ID, ids[m[0]]))
+            if m[0].startswith(DATE):
+                items += [(kind, part.encode()) for kind, part in date_items(m[0].strip(DATE))]
+            else:
+                items.append((CHAT_ID, ids[m[0]]))
             at = m.end()
         items += [(CHAT_TEXT, text[at:].encode())] if at < len(text or "") else []
         body += pack_items(None if text is None else items)
     if thoughts:
         start, end, strip, how = thoughts
-        body += bytes([strip | how])
+        body += bytes([strip, how])
         body += pack_items([(CHAT_TEXT, start.encode()), (CHAT_TEXT, end.encode())])
     return body
 

@@ -3,7 +3,8 @@
 import re
 
 from ..errors import ModelError
-from ..tokenizer.file import BUT_LAST, OPEN
+from ..tokenizer.file import BOTH, OPEN, SPANS
+from ..tokenizer.talk import chat_parts
 from .sandbox import Refused, render
 
 ROLES = ("system", "user", "assistant")
@@ -47,32 +48,46 @@ def strips_of(role, texts, has_system):
 
 
 QUOTED = re.compile(r"""(['"])([^'"\s\\]{3,40})\1""")  # words that a template writes or looks for
+# answers with thoughts in every order: a start, an end, what is thought, what is said
+FORMS = ("{0}{2}{1}{3}", "{0}\n{2}\n{1}\n\n{3}", "{3}{0}{2}{1} {3}\n", "{2}{1} {3} ", "{0}{2}\n{3}")
+FORMS += ("{0}{2}{1}{3}{0}{2}{1}\n{3}", "{2}{1}{3}{1}\n{3}\n")
 
 
-def find_thoughts(template, special):
+def find_thoughts(template, special, pieces, strips):
     """How a template leaves out of former answers what their writer thought -> thoughts as of
     chat_parts() or None, and a word that it rewrites answers by or None. Every word in it that
-    might end a thought is tried, alone and with those that might begin one."""
+    might end a thought is tried, alone and with one that might begin it."""
     words = dict.fromkeys(word for _, word in QUOTED.findall(template) if set(word) & set("<>[]|"))
     ends = [word for word in words if "/" in word or "|" in word or "END" in word.upper()][:40]
+    ends = [end for end in ends if not any(word in end for word in ends if word != end)]
     bare = lambda word: re.sub("end|start|begin|[^a-z]", "", word.lower())
     pairs = [("", end) for end in ends]
     pairs += [(w, end) for end in ends for w in words if w != end and bare(w) == bare(end)]
-    talk = lambda text: (conversation(["a7q", text, "c7q", text + "7qlast", "e7q"]), True)
+    talk = lambda *says: conversation(["a7q", says[0], "c7q", says[-1] + "7q", "e7q"])
     plain = [f"7qkept{start}7qthought{end}7qword" for start, end in pairs]
-    made = render(template, special, [talk(text) for text in plain])
-    for (start, end), text, whole in zip(pairs, plain, made):
-        if isinstance(whole, Refused) or whole.count(text) == 2:
-            continue
-        for rule in dict.fromkeys(("", start)):
-            tell = ("7qkept" if rule else "") + f"{start}7qthought{end}"
-            first = [f"{start}7qthought{end}" + side for side in PROBES]
-            texts = [*first, tell + "7qword", f"7qkept{rule}7qthought7qword"]
-            *rows, told, half = render(template, special, [talk(text) for text in texts])
-            left = {row.count("7qthought") for row in (*rows, told)}
-            if told.count("7qkept") == 2 * bool(rule) and left in ({0}, {1}):
-                how = BUT_LAST * (left == {1}) | OPEN * (bool(rule) and half.count("7qword") < 2)
-                first = [row.partition("c7q")[0] for row in rows]
-                return (rule, end, strips_of("assistant", first, True), how), end
-        return None, end
-    return None, None
+    made = render(template, special, [(talk(text), True) for text in plain])
+    rewritten = [
+        pair
+        for pair, text, whole in zip(pairs, plain, made)
+        if not isinstance(whole, Refused) and whole.count(text) < 2
+    ]
+    if not rewritten:
+        return None, None
+    end = rewritten[0][1]
+    start = next((start for start, other in [*rewritten, *pairs] if other == end and start), "")
+    says = [form.format(start, end, "7qthought", "7qword") for form in FORMS]
+    talks = [talk(*pair) for text in says for pair in ((text,), (text, "7qx"), ("7qx", text))]
+    wants = render(template, special, [(messages, True) for messages in talks])
+    for rule in rules(start, end):
+        found = ("".join(chat_parts(messages, pieces, strips, rule)) for messages in talks)
+        if all(map(str.__eq__, found, wants)):
+            return rule, end
+    return None, end
+
+
+def rules(start, end):
+    """Every way that thoughts may be left out, the plainest first."""
+    hows = [how for how in range(32) if start or not how & (OPEN | SPANS | BOTH)]
+    for how in sorted(hows, key=int.bit_count):
+        for cuts in range(9):
+            yield start, end, cuts, how

@@ -1,11 +1,13 @@
 """Tokens found in a text before it is cut: added, user-defined."""
 
+import bisect
 import re
 
 import numpy as np
 
 from ..errors import ModelError
 from .file import ALONE, CONTROL, LSTRIP, MARK, NORMED, RSTRIP, USER, USER_MAX, WOVEN
+from .forms import OF_WORDS
 
 # Unicode's white space; re's \\s and str.strip() know four characters more
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
@@ -14,17 +16,17 @@ SPACES = re.compile(f"[{BLANKS}]*")
 NOT_IN_TEXTS, NOT_IN_TALKS = (CONTROL,), (CONTROL, MARK)  # kinds that stay text
 
 
-def within_word(text, first, last):
-    """Whether a word goes on at one of the ends of text[first:last]."""
-    return in_word(text[first - 1 : first] if first else "") or in_word(text[last : last + 1])
+class Words:
+    """Knows the characters that words are made of, by the runs that a TokenizerFile brings."""
 
+    def __init__(self, file):
+        rows = file.forms[file.forms[:, 0] >> 24 == OF_WORDS]
+        self.edges = np.stack((rows[:, 0] & 0xFFFFFF, rows[:, 1] + 1), 1).ravel().tolist()
 
-def in_word(ch):
-    """Whether a character, or none, belongs to words, as \\w of regular expressions says."""
-    from unicodedata import category
-
-    kind = category(ch) if ch else ""
-    return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc") or ch in ("\u200c", "\u200d")
+    def within(self, text, first, last):
+        """Whether a word goes on at one of the ends of text[first:last]."""
+        beside = (text[first - 1 : first] if first else "") + text[last : last + 1]
+        return any(bisect.bisect_right(self.edges, ord(ch)) % 2 for ch in beside)
 
 
 class AddedTokens:
@@ -35,7 +37,7 @@ class AddedTokens:
     """
 
     def __init__(self, file, normed, ready=str):
-        self.types, kinds = file.types, file.types & 15
+        self.types, self.words, kinds = file.types, Words(file), file.types & 15
         found = np.isin(kinds, (USER, WOVEN, MARK))
         self.pieces = [file.pieces[i] for i in np.flatnonzero(found)]
         if self.pieces and max(map(len, self.pieces)) > USER_MAX:
@@ -64,7 +66,7 @@ class AddedTokens:
             end = i + max(size, 1)
             token = self.ids[text[i:end]] if size else 0
             kind = self.types[token] if size else CONTROL
-            if kind & 15 not in stays and not (kind & ALONE and within_word(text, i, end)):
+            if kind & 15 not in stays and not (kind & ALONE and self.words.within(text, i, end)):
                 before = text[at:i]
                 parts += [before.rstrip(BLANKS) if kind & LSTRIP else before, token]
                 # what it takes may be found as a token all the same

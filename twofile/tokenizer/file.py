@@ -26,7 +26,7 @@ NORMAL, BYTE, CONTROL, USER, UNUSED, WOVEN, PRINTED, MARK = range(8)
 LSTRIP, RSTRIP, ALONE, NORMED = 0x10, 0x20, 0x40, 0x80
 # what a chat template writes around contents; see talk.py
 CHAT = "first system after_system u2a a2u gen".split()
-BUT_LAST, OPEN = 16, 32  # of its thoughts: the last one stays, an open one counts too
+BUT_LAST, OPEN, SPANS, FIRST_END, BOTH = (1 << i for i in range(5))  # of thoughts, see talk.py
 CHAT_TEXT, CHAT_ID, CHAT_DATE = range(3)  # kinds of its items
 DATE_FORM = re.compile("[%A-Za-z ,./-]{1,32}")  # no width that fills the memory
 PIECE_MAX, USER_MAX = 4096, 256  # bytes of a piece; of one that is searched for in texts
@@ -117,17 +117,16 @@ def tokenizer_chat(raw, types):
         for name in CHAT:
             pieces[name], at = chat_items(raw, at, types)
         if at < len(raw):
-            cuts, at = raw[at], at + 1
-            ends, at = chat_items(raw, at, types)
+            cuts, how, (ends, at) = raw[at], raw[at + 1], chat_items(raw, at + 2, types)
             (_, start), (_, end) = ends
-            thoughts = (start, end, cuts & 15, cuts & (BUT_LAST | OPEN))
+            thoughts = (start, end, cuts, how)
             texts = isinstance(start, str) and isinstance(end, str) and end
-            if cuts & 15 > 8 or cuts > 63 or not texts:
+            if cuts > 8 or how > 31 or how & SPANS and not start or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
         if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
-    except (struct.error, ValueError, TypeError):
+    except (struct.error, ValueError, TypeError, IndexError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
     return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
 

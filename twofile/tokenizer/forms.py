@@ -5,7 +5,8 @@ import re
 
 from ..errors import ModelError
 
-MARKS, COMPOSES, DECOMPOSES = range(3)  # kinds of rows, in the upper byte of their first number
+# kinds of rows, in the upper byte of their first number; those of words are added.py's
+MARKS, COMPOSES, DECOMPOSES, OF_WORDS = range(4)
 L_BASE, V_BASE, T_BASE, S_BASE = 0x1100, 0x1161, 0x11A7, 0xAC00  # of Hangul, composed by a rule
 V_COUNT, T_COUNT, S_COUNT = 21, 28, 11172
 
@@ -22,6 +23,8 @@ class FormC:
         self.classes, self.parts, self.pairs, most = {}, {}, {}, 0x10FFFF
         for first, x, y, z in rows.tolist():
             kind, first = first >> 24, first & 0xFFFFFF
+            if kind == OF_WORDS:
+                continue
             fits = kind <= DECOMPOSES and first <= most and max(y, z) <= most
             if not fits or x > most or kind == MARKS and not (0 <= x - first < 4096 and y < 256):
                 raise ModelError("a row of the tables of form C is none; export it again")

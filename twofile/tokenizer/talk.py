@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from ..errors import ModelError, printable
-from .file import BUT_LAST, MARK, OPEN
+from .file import BOTH, BUT_LAST, FIRST_END, MARK, OPEN, SPANS
 
 # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
 STRIPS = ("", None, "\n")
@@ -16,9 +16,8 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     contents in turn.
 
     strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of answers, (start, end, strips, how), see without_thoughts(), or None; how: BUT_LAST = the
-    last one stays as it is, OPEN = a start alone counts too. Raises ModelError for another order of
-    roles.
+    out of answers, (start, end, strips, how), see is_cut() and without_thoughts(); or None. Raises
+    ModelError for another order of roles.
     """
     roles = [
         m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
@@ -37,23 +36,33 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
         text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant":
-            start, end, rest, how = thoughts
-            found = end in text or how & OPEN and start in text
-            if found and not (how & BUT_LAST and i == len(messages) - 2):
-                text, cuts = without_thoughts(text, start, end), rest
+        if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
+            text, cuts = without_thoughts(text, thoughts), thoughts[2]
         right, left = divmod(cuts, 3)
         text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
 
 
-def without_thoughts(text, start, end):
-    """An answer without what its writer thought: what is behind the last end; or, if there is a
-    start, without each part from a start to the next end."""
-    if not start:
-        return text.rpartition(end)[2]
-    return "".join(part.partition(start)[0] for part in text.split(end))
+def is_cut(text, thoughts, last):
+    """Whether thoughts are left out of an answer. BUT_LAST: not of the last one; BOTH: if there is
+    a start too; OPEN: if there is a start alone."""
+    start, end, _, how = thoughts
+    if last and how & BUT_LAST:
+        return False
+    begun = bool(start) and start in text
+    whole = end in text and (begun or not how & BOTH)
+    return whole or bool(how & OPEN) and begun
+
+
+def without_thoughts(text, thoughts):
+    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the
+    first; or (SPANS) without each part from a start to the next end."""
+    start, end, _, how = thoughts
+    if how & SPANS:
+        return "".join(part.partition(start)[0] for part in text.split(end))
+    cut = text.partition if how & FIRST_END else text.rpartition
+    return cut(end)[2]
 
 
 def thinking(file):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import ModelError, printable
 from ..files import read_small
-from .added import BLANKS, NOT_IN_TALKS, NOT_IN_TEXTS, AddedTokens, within_word
+from .added import BLANKS, NOT_IN_TALKS, NOT_IN_TEXTS, AddedTokens
 from .contents import read_tokenizer
 from .file import (
     ADD_BOS,
@@ -131,7 +131,7 @@ class Tokenizer:
             texts = [self.name(r) if isinstance(r, int) else r for r in rows]
             whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
             spans = zip(alone, [0, *ends], ends)
-            stays = [one and within_word(whole, a, b) for one, a, b in spans]
+            stays = [one and self.added.words.within(whole, a, b) for one, a, b in spans]
             rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
         items = []
         for row in rows:

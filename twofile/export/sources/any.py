@@ -11,6 +11,7 @@ from .huggingface import read_folder
 from .llama2c import read_llama2c_bin
 from .torch import read_torch
 
+HUB_NAME = re.compile(r"(https?:.*|[\w.-]+/[\w.-]+)")  # what other programs download
 # one that is cut at some byte, which only joining mends
 PIECE = re.compile(r"(?s).*\.gguf[.-](part\d+of\d+|split-?[a-z0-9]+|[a-z]{2}|0\d+)")
 WANTS = "a trained model: a Hugging Face folder, a GGUF, llama2.c's .bin or .pt"
@@ -29,6 +30,9 @@ def read_source(path, allow_pickle=False):
     """Recognise a source by looking at it -> Source."""
     if path.is_dir():
         return read_folder(path, allow_pickle)
+    if not path.exists() and HUB_NAME.fullmatch(str(path)):
+        found = "not found; expected a file or folder on this machine"
+        raise ModelError(f"{found}; nothing is downloaded here: fetch it first")
     if PIECE.fullmatch(path.name):
         stem = printable(path.name.partition(".gguf")[0])[:60]
         found = "one piece of a GGUF that was cut into pieces of bytes; expected the whole"

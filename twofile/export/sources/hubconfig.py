@@ -68,7 +68,7 @@ def hub_sizes(j):
 
 def hub_numbers(j, w):
     """The other numbers of Config that every family has."""
-    first = lambda v: v[0] if isinstance(v, list) else v
+    first = lambda v: (v or [None])[0] if isinstance(v, list) else v
     vocab, ids = int(j["vocab_size"]), {k: first(j.get(f"{k}_token_id")) for k in ("bos", "eos")}
     known = lambda v: isinstance(v, int) and 0 <= v < vocab
     return dict(

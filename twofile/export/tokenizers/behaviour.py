@@ -70,7 +70,7 @@ def cuts_of(pre, texts):
     """The lengths of the pieces that a pre-tokenizer cuts texts into. It is a stranger's: run in a
     process of its own."""
     try:
-        return bounded(CUTS, {"json": json.dumps(pre), "texts": texts}, 6 << 30, 60)
+        return bounded(CUTS, {"json": json.dumps(pre), "texts": texts}, 6 << 30, 15)
     except ModelError as e:
         found = f"tokenizer.json: its pre-tokenizer does not work ({printable(str(e))[:80]})"
         raise ModelError(f"{found}; expected what tokenizers runs; is it whole?") from None

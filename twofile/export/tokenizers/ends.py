@@ -16,8 +16,7 @@ def begin_of(j, hints, vocab):
     if begins:
         return begins, begins[0]
     named = str(settings.get("tokenizer_class")).removesuffix("Fast")
-    wanted = settings.get("add_bos_token", named in BEGINNERS)
-    wanted = wanted and special.get("bos_token") or hints.get("add_bos")
+    wanted = settings.get("add_bos_token", named in BEGINNERS) or hints.get("add_bos")
     return [bos] if wanted and bos is not None else [], bos
 
 

@@ -3,7 +3,7 @@
 import bisect
 import unicodedata
 
-from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, S_BASE, S_COUNT
+from ...tokenizer.forms import COMPOSES, DECOMPOSES, MARKS, OF_WORDS, S_BASE, S_COUNT
 from .splits import EVERY
 
 FIRST, LAST = "\u0334", "\u0345"  # marks of the lowest class, 1, and of the highest, 240
@@ -26,6 +26,24 @@ def form_rows(nfd, nfc):
         else:
             runs.append([c, c, kind])
     return [(MARKS << 24 | first, last, kind, 0) for first, last, kind in runs] + rows
+
+
+def word_rows(found):
+    """Rows of the characters that words are made of, found among all."""
+    codes, runs = sorted(map(ord, set(found))), []
+    for c in codes:
+        if runs and runs[-1][1] == c - 1:
+            runs[-1][1] = c
+        else:
+            runs.append([c, c])
+    return [(OF_WORDS << 24 | first, last, 0, 0) for first, last in runs]
+
+
+def words_of_python():
+    """As regular expressions say it: letters, marks, digits, what connects, and what joins."""
+    kinds = ("L", "M"), ("Nd", "Nl", "Pc")
+    known = lambda kind: kind[:1] in kinds[0] or kind in kinds[1]
+    return [chr(c) for c in EVERY if known(unicodedata.category(chr(c))) or c in (0x200C, 0x200D)]
 
 
 def changed(form, texts):

@@ -27,30 +27,41 @@ from ..damage import reading, worded
 from ..sandbox import ENGINE, bounded
 from ..say import need
 from .ends import begin_of, end_of
-from .forms import form_rows
+from .forms import form_rows, word_rows
 from .pack import explicit_if_needed
-from .rules import BYTES, classes_of, text_rules
-from .splits import class_runs
+from .rules import BYTES, classes_of, find_with, text_rules
+from .splits import EVERY, class_runs
 
 
 def read_tokenizer_json(text, hints):
     """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner -> (fields of
     pack_tokenizer, engine or None)."""
-    with worded("tokenizer.json: ", "; expected what the tokenizers library writes"):
+    with worded("tokenizer.json: ", "; expected what the tokenizers library writes; is it whole?"):
         with reading():
             fields, rows = json_fields(json.loads(text), hints)
         bytewise = fields["kind"] == BYTE_BPE
         T = need("tokenizers") if bytewise or fields["flags"] & NFC else None
+        if any(kind & ALONE for kind in fields["types"]):
+            fields["forms"] = word_rows(find_with(r"\w+", "".join(map(chr, EVERY))))
         if fields["flags"] & NFC:
             N = T.normalizers
-            fields["forms"] = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
+            rows_of = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
+            fields["forms"] = [*fields.get("forms", ()), *rows_of]
         if not bytewise:
             if fields["pretok"]:  # a space, which no engine has to look for
                 fields["classes"] = class_runs(None, fields["pretok"])
             return explicit_if_needed(fields, rows), None
         fields["classes"] = classes_of(fields["pretok"])
-        engine = lambda texts: bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
-        return explicit_if_needed(fields, rows), engine
+        return explicit_if_needed(fields, rows), lambda texts: encoded(text, texts)
+
+
+def encoded(text, texts):
+    """ids of texts by the library that writes such a tokenizer.json."""
+    try:
+        return bounded(ENGINE, {"json": text, "texts": texts}, 4 << 30, 60)
+    except ModelError as e:
+        found = f"tokenizer.json: its own library cannot use it ({printable(str(e))[:90]})"
+        raise ModelError(f"{found}; expected what that writes; is it whole?") from None
 
 
 def json_fields(j, hints):

@@ -24,6 +24,7 @@ from ...tokenizer.file import (
 )
 from ..damage import reading
 from .ends import end_of
+from .forms import word_rows, words_of_python
 
 
 def read_llama2c_tokenizer(raw, n_vocab):
@@ -146,6 +147,8 @@ def with_added(fields, hints, settings):
     ends = {*own, *end_of({**hints, "eos": fields["eos"]}, vocab)[1]}
     begins = fields["bos"] is not None and settings.get("add_bos_token", True)
     stops = [i for i in sorted(ends) if i < len(pieces)]
+    if any(kind & ALONE for kind in types):
+        fields["forms"] = word_rows(words_of_python())
     return {**fields, "flags": fields["flags"] | ADD_BOS * bool(begins), "stops": stops}
 
 
