@@ -25,12 +25,10 @@ from ...tokenizer.file import (
 )
 from ..damage import reading, worded
 from ..sandbox import ENGINE, bounded
-from ..say import need
 from .ends import begin_of, end_of
-from .forms import form_rows, word_rows
 from .pack import explicit_if_needed
-from .rules import BYTES, classes_of, find_with, text_rules
-from .splits import EVERY, class_runs
+from .rules import BYTES, classes_of, forms_of_library, text_rules, words_of_library
+from .splits import class_runs
 
 
 def read_tokenizer_json(text, hints):
@@ -40,13 +38,10 @@ def read_tokenizer_json(text, hints):
         with reading():
             fields, rows = json_fields(json.loads(text), hints)
         bytewise = fields["kind"] == BYTE_BPE
-        T = need("tokenizers") if bytewise or fields["flags"] & NFC else None
         if any(kind & ALONE for kind in fields["types"]):
-            fields["forms"] = word_rows(find_with(r"\w+", "".join(map(chr, EVERY))))
+            fields["forms"] = words_of_library()
         if fields["flags"] & NFC:
-            N = T.normalizers
-            rows_of = form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
-            fields["forms"] = [*fields.get("forms", ()), *rows_of]
+            fields["forms"] = [*fields.get("forms", ()), *forms_of_library()]
         if not bytewise:
             if fields["pretok"]:  # a space, which no engine has to look for
                 fields["classes"] = class_runs(None, fields["pretok"])

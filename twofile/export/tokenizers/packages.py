@@ -1,6 +1,7 @@
 """The packages that a source needs; all that are missing, named at once."""
 
 import contextlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -86,5 +87,7 @@ def of_tokenizer(path):
 
 
 def of_json(raw):
-    """What a tokenizer.json calls for: bytes and form C have its own library as their reference."""
-    return {"tokenizers"} if b'"ByteLevel"' in raw or b'"NFC"' in raw else set()
+    """What a tokenizer.json calls for: bytes, form C and words have its own library as their
+    reference."""
+    wanted = re.search(rb'"ByteLevel"|"NFC"|"single_word":\s*true', raw)
+    return {"tokenizers"} if wanted else set()

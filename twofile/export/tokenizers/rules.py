@@ -8,7 +8,8 @@ from ...errors import ModelError, printable
 from ...tokenizer.file import BYTE_BPE, NFC, NORMED, PREFIX, PREFIX_EACH, PREFIX_UNLESS, SPM
 from ..say import need
 from .behaviour import known_way
-from .splits import KNOWN_SPLITS, SPLIT_NAMES, byte_alphabet, class_runs
+from .forms import form_rows, word_rows
+from .splits import EVERY, KNOWN_SPLITS, SPLIT_NAMES, byte_alphabet, class_runs
 
 SPACED = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
 PREPENDED = {"type": "Prepend", "prepend": "\u2581"}
@@ -130,6 +131,19 @@ def cut_of(step):
 def classes_of(pretok):
     """class_runs of a pattern, as the package tokenizers sees characters."""
     return class_runs(find_with, pretok)
+
+
+@functools.cache
+def forms_of_library():
+    """The tables of form C, as the package tokenizers has them."""
+    N = need("tokenizers").normalizers
+    return form_rows(N.NFD().normalize_str, N.NFC().normalize_str)
+
+
+@functools.cache
+def words_of_library():
+    """Rows of what words are made of, as the package tokenizers has them."""
+    return word_rows(find_with(r"\w+", "".join(map(chr, EVERY))))
 
 
 def find_with(pattern, text):
