@@ -11,7 +11,8 @@ REFUSED = {  # vocabulary -> (part of the message, why)
 NO_CHAT = {}  # template -> (part of the message, why)
 # template -> why a system message is refused in words that the template would take
 NO_SYSTEM = {"mistralai-Mistral-Nemo-Instruct-2407": "the template puts it into the user's last message"}
-NO_STOP = {"openai-gpt-oss-120b": "<|end|>", "Kimi-K3": "<|close|>"}  # template -> a token that ends a part of an answer, not the answer
+# template -> a token that ends a part of an answer, not the answer
+NO_STOP = {"openai-gpt-oss-120b": "<|end|>", "Kimi-K3": "<|close|>"}
 COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
 LACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"
 NAMED = "llama.cpp takes a token for control by its name, which the file says is none"
