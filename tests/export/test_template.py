@@ -159,8 +159,15 @@ def test_thoughts_leave_former_answers_as_the_template_has_it(name, capfd):
     assert "rewrites" not in capfd.readouterr().err
 
 
-def test_thoughts_that_no_piece_can_tell_are_told_of(capfd):
-    says = "{{ m.content.replace('</think>', '!') if m.role == 'assistant' else m.content }}"
+@pytest.mark.parametrize(
+    "says",
+    [
+        "{{ m.content.replace('</think>', '!') if m.role == 'assistant' else m.content }}",
+        "{{ '<think></think>' if m.role == 'assistant' and '</think>' not in m.content }}{{ m.content }}",
+    ],
+    ids=["in it", "in front of it"],
+)
+def test_thoughts_that_no_piece_can_tell_are_told_of(says, capfd):
     template = "{% for m in messages %}<|im_start|>{{ m.role }}:" + says
     t = tokenizer_with(template + "<|im_end|>{% endfor %}<|im_start|>assistant:")
     assert (

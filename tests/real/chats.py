@@ -9,7 +9,7 @@ from strings import content, conversations
 from twofile.errors import ModelError
 from twofile.tokenizer.file import CONTROL, MARK
 
-SPELT = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[")
+SPELT = re.compile(r"<[|｜/]?[^<>\s]{1,40}>|\[/?[A-Z_]{3,30}\]|<\[[^<>\s]{1,40}\]>|\]~[!b]\S*?\[|\[e~\[")
 SPECIAL = re.compile(r"[|｜]|^\[|^<\[|^\]~|start_of|end_of|bos|eos|^</?s>|_TOKEN")
 
 
@@ -47,9 +47,9 @@ class Template:
         self.text, self.special = text, special
         self.template = environment().from_string(text)
 
-    def render(self, messages):
-        """-> the text, or None where the template refuses the conversation."""
-        given = dict(messages=messages, tools=None, documents=None, add_generation_prompt=True)
+    def render(self, messages, answer=True):
+        """-> the text, or None where the template refuses the conversation. answer: whether one is to follow."""
+        given = dict(messages=messages, tools=None, documents=None, add_generation_prompt=answer)
         try:
             return self.template.render(**given, **self.special)
         except Exception:  # a stranger's program: any error is a refusal
@@ -60,7 +60,8 @@ class Template:
         found = dict.fromkeys(filter(None, self.special.values()), True)
         plain = lambda roles: [{"role": role, "content": "q7q"} for role in roles.split()]
         talks = map(plain, ("user", "user assistant", "user assistant user", "system user assistant user"))
-        for text in filter(None, map(self.render, talks)):
+        ended = self.render(plain("user assistant"), answer=False)
+        for text in filter(None, [*map(self.render, talks), ended]):
             found |= {m: bool(SPECIAL.search(m)) for m in SPELT.findall(text) if "q7q" not in m and m not in found}
         return sorted(found.items())
 
@@ -115,8 +116,10 @@ def leaks(ours, rng, oracle):
     controls = marks_of(ours)
     marks = [m for m in getattr(oracle, "marks", ()) if m] or ["<|im_start|>", "</s>"]
     count, bad = lambda messages: sum(i in controls for i in ids_of(ours, messages) or ()), 0
+    others = [m for m in marks if "think" not in m.lower()]  # thoughts of the model's own answers are its own
+    of = {"user": marks, "assistant": others or ["</s>"]}
     for _ in range(40):
         roles = ["user", "assistant"] * rng.randint(0, 2) + ["user"]
-        spelt = [dict(role=r, content=rng.choice(marks) + content(rng) + rng.choice(marks)) for r in roles]
+        spelt = [dict(role=r, content=rng.choice(of[r]) + content(rng) + rng.choice(of[r])) for r in roles]
         bad += count(spelt) != count([{**m, "content": "x"} for m in spelt])
     return bad

@@ -9,8 +9,10 @@ REFUSED = {  # vocabulary -> (part of the message, why)
     "nomic-bert-moe": ("t5", "unigram"),
 }
 NO_CHAT = {}  # template -> (part of the message, why)
-NO_SYSTEM = {}  # template -> why a system message is refused in words that the template would take
-NO_STOP = {"openai-gpt-oss-120b": "<|end|>"}  # template -> a token that ends a part of an answer, not the answer
+# template -> why a system message is refused in words that the template would take
+NO_SYSTEM = {"mistralai-Mistral-Nemo-Instruct-2407": "the template puts it into the user's last message"}
+# template -> a token that ends a part of an answer, not the answer
+NO_STOP = {"openai-gpt-oss-120b": "<|end|>", "Kimi-K3": "<|close|>"}
 COMPOSED = "the text is not in form C, which the published tokenizer puts it in and llama.cpp does not"
 LACKED = "llama.cpp drops a byte without a token behind merging, tokenizers before it"
 NAMED = "llama.cpp takes a token for control by its name, which the file says is none"
@@ -22,8 +24,10 @@ EXPLAINED += [  # (vocabulary, reference, whether it explains a text that differ
 ]
 EXPLAINED += [
     ("smollm2", "llama.cpp", lambda text: any(ord(ch) < 32 for ch in text), LACKED),
+    ("starcoder", "llama.cpp", lambda text: any(ord(ch) >= 0x40000 for ch in text), LACKED),
     ("phi-3", "llama.cpp", lambda text: "</s>" in text, NAMED),
     ("gemma-4", "llama.cpp", lambda text: "<|tool_response>" in text, NAMED),
     ("deepseek-coder", "llama.cpp", lambda text: "<\uff5cfim" in text, NAMED),
-    ("deepseek-llm", "llama.cpp", lambda text: any(ch.isspace() and ord(ch) > 127 for ch in text), WHITE),
+    ("deepseek-llm", "llama.cpp", lambda text: any(ch.isspace() and ch not in " \n\r\t" for ch in text), WHITE),
+    ("falcon", "llama.cpp", lambda text: any(ch.isspace() and ch not in " \n\r\t" for ch in text), WHITE),
 ]

@@ -65,12 +65,11 @@ def find_thoughts(template, special, pieces, strips):
     pairs += [(w, end) for end in ends for w in words if w != end and bare(w) == bare(end)]
     talk = lambda *says: conversation(["a7q", says[0], "c7q", says[-1] + "7q", "e7q"])
     plain = [f"7qkept{start}7qthought{end}7qword" for start, end in pairs]
-    made = render(template, special, [(talk(text), True) for text in plain])
-    rewritten = [
-        pair
-        for pair, text, whole in zip(pairs, plain, made)
-        if not isinstance(whole, Refused) and whole.count(text) < 2
-    ]
+    talks = [talk(text) for text in plain]
+    made = render(template, special, [(messages, True) for messages in talks])
+    stays = ("".join(chat_parts(messages, pieces, strips)) for messages in talks)
+    rows = zip(pairs, made, stays)
+    rewritten = [p for p, whole, text in rows if not isinstance(whole, Refused) and whole != text]
     if not rewritten:
         return None, None
     end = rewritten[0][1]
