@@ -7,6 +7,7 @@ import re
 import pytest
 
 from helpers.checkpoints import convert, folder, llama2c_file, weights
+from helpers.jsons import SPACED
 from helpers.places import ROOT
 from helpers.rooms import patch
 from helpers.vocabularies import byte_bpe
@@ -76,7 +77,7 @@ def test_a_tokenizer_that_is_not_run(tmp_path, capsys, monkeypatch):
     """A piece that is too long, other ids than its reference's: choose another one; its name is the file's."""
     source, path = llama2c_file(tmp_path / "a.bin", weights()), tmp_path / "tokenizer.json"
     model = dict(type="BPE", vocab={chr(33 + i): i for i in range(60)}, merges=[], byte_fallback=False)
-    path.write_text(json.dumps(dict(model=model, added_tokens=[], pre_tokenizer=None, normalizer=None)))
+    path.write_text(json.dumps(dict(model=model, added_tokens=[], pre_tokenizer=None, normalizer=SPACED)))
 
     def refuse(*args):
         raise ModelError("tokenizer in model.bin: a piece is longer than 4096 bytes; export it again")
