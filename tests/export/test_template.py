@@ -177,6 +177,16 @@ def test_thoughts_that_no_piece_can_tell_are_told_of(says, capfd):
     assert t.chat and t.thoughts is None
 
 
+def test_a_rule_for_one_thought_alone_is_told_of(capfd):
+    """What is between the first end and the second: answers with one are cut, and it says that others differ."""
+    says = "{{ m.content.split('</think>')[1] if m.role == 'assistant' and '</think>' in m.content else m.content }}"
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}:" + says + "<|im_end|>{% endfor %}<|im_start|>assistant:"
+    t = tokenizer_with(template)
+    assert "thoughts leave answers, but for those with more than one </think>" in capfd.readouterr().err
+    chat = [TALK[0], {"role": "assistant", "content": "<think>hm</think>yes"}, TALK[0]]
+    assert show(t, t.encode_chat(chat)) == rendered(template, chat)
+
+
 DATES = {  # a template's word about today, and whether fixed pieces can say it
     "Today {{ strftime_now('%d %B %Y') }}": True,
     "{{ strftime_now('%Y年%m月%d日, %H:%M') }}": True,

@@ -60,12 +60,12 @@ def compile_chat(template, special):
         role: strips_of(role, probes[3 * i : 3 * i + 3], "system" in pieces)
         for i, role in enumerate(ROLES)
     }
-    thoughts, word = find_thoughts(template, special, pieces, strips)
+    thoughts, word, forms = find_thoughts(template, special, pieces, strips)
     bare = {key: text for key, text in pieces.items() if "system" not in key}
     tries = [(p, t) for p in (pieces, bare) for t in ([thoughts, None] if thoughts else [None])]
     for n, (some, rule) in enumerate(tries, 1):  # some put a system message elsewhere than in front
         try:
-            check_chat(template, special, some, strips, rule)
+            check_chat(template, special, some, strips, rule, forms)
             break
         except ModelError:
             if n == len(tries):
@@ -75,6 +75,8 @@ def compile_chat(template, special):
     if word and not rule:
         found = f"chat: the template rewrites answers that hold {printable(word)}"
         say(f"{found}, in a way that fixed pieces cannot; here they stay as they are")
+    elif rule and forms != FORMS:
+        say(f"chat: thoughts leave answers, but for those with more than one {printable(word)}")
     last = cut(last, *talk[:2])[-1] if last.count(talk[0]) == last.count(talk[1]) == 1 else ""
     return some, strips, rule, last
 
@@ -90,14 +92,14 @@ def cut(text, *marks):
     return [*parts, text]
 
 
-def check_chat(template, special, pieces, strips, thoughts):
+def check_chat(template, special, pieces, strips, thoughts, forms):
     """Raises ModelError if a random conversation reads otherwise when the template itself renders
-    it."""
+    it. forms: of answers with thoughts that are tried."""
     rng = random.Random(0)
     words = ["fox", " ", "\n", "  shoe", "é", "🙂", "\n\n", "{{x}}", "'s", "7", "<b>", "\t", "end."]
     word, end = lambda: rng.choice(words), lambda: rng.choice(["x", "x ", "x\n"])
     text = lambda: "".join(word() for _ in range(rng.randint(0, 8))) + end()
-    thought = lambda: rng.choice(FORMS).format(*thoughts[:2], text(), word())
+    thought = lambda: rng.choice(forms).format(*thoughts[:2], text(), word())
     chats = []
     for _ in range(60):
         system = text() if "system" in pieces and rng.random() < 0.5 else None

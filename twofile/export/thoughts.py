@@ -50,13 +50,15 @@ def strips_of(role, texts, has_system):
 QUOTED = re.compile(r"""(['"])([^'"\s\\]{3,40})\1""")  # words that a template writes or looks for
 # answers with thoughts in every order: a start, an end, what is thought, what is said
 FORMS = ("{0}{2}{1}{3}", "{0}\n{2}\n{1}\n\n{3}", "{3}{0}{2}{1} {3}\n", "{2}{1} {3} ", "{0}{2}\n{3}")
+PLAIN = FORMS  # of those that think once
 FORMS += ("{0}{2}{1}{3}{0}{2}{1}\n{3}", "{2}{1}{3}{1}\n{3}\n")
 
 
 def find_thoughts(template, special, pieces, strips):
     """How a template leaves out of former answers what their writer thought -> thoughts as of
-    chat_parts() or None, and a word that it rewrites answers by or None. Every word in it that
-    might end a thought is tried, alone and with one that might begin it."""
+    chat_parts() or None, a word that it rewrites answers by or None, and the forms of answers that
+    it is right for. Every word in it that might end a thought is tried, alone and with one that
+    might begin it."""
     words = dict.fromkeys(word for _, word in QUOTED.findall(template) if set(word) & set("<>[]|"))
     ends = [word for word in words if "/" in word or "|" in word or "END" in word.upper()][:40]
     ends = [end for end in ends if not any(word in end for word in ends if word != end)]
@@ -71,17 +73,18 @@ def find_thoughts(template, special, pieces, strips):
     rows = zip(pairs, made, stays)
     rewritten = [p for p, whole, text in rows if not isinstance(whole, Refused) and whole != text]
     if not rewritten:
-        return None, None
+        return None, None, ()
     end = rewritten[0][1]
     start = next((start for start, other in [*rewritten, *pairs] if other == end and start), "")
     says = [form.format(start, end, "7qthought", "7qword") for form in FORMS]
     talks = [talk(*pair) for text in says for pair in ((text,), (text, "7qx"), ("7qx", text))]
     wants = render(template, special, [(messages, True) for messages in talks])
-    for rule in rules(start, end):
-        found = ("".join(chat_parts(messages, pieces, strips, rule)) for messages in talks)
-        if all(map(str.__eq__, found, wants)):
-            return rule, end
-    return None, end
+    for some in (FORMS, PLAIN):
+        for rule in rules(start, end):
+            rows = zip(talks[: 3 * len(some)], wants)
+            if all("".join(chat_parts(m, pieces, strips, rule)) == want for m, want in rows):
+                return rule, end, some
+    return None, end, ()
 
 
 def rules(start, end):
