@@ -6346,16 +6346,16 @@ class Tokenizer:
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
     says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before a text), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), longest (the most characters that one token stands for; None if there
-    is no such number).
+    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
+    template writes, or None), longest (the most characters of one token; None without a limit).
     """
 
     def __init__(self, source):
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
             if not isinstance(source, bytes):
-                source = read_small(source, "a tokenizer.bin", MOST_BYTES)
+                with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
+                    source = f.read(MOST_BYTES + 1)  # one too many is refused by what it is
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
