@@ -25,9 +25,11 @@ story: run.py
 assistant:
 	python tools/assistant.py
 
-# all tests; the first time about eight minutes, since every kernel is compiled
+# all tests; a quarter of an hour the first time: every kernel is compiled, for every instruction set meanwhile
 test:
-	python -m pytest -q tests
+	@python -m pytest -q tests/machines & machines=$$!; \
+	python -m pytest -q tests --ignore=tests/machines; rest=$$?; \
+	wait $$machines && exit $$rest
 
 # tokens per second of the bundled model, beside what the machine could do
 bench: run.py
