@@ -131,6 +131,13 @@ def test_a_class_whose_way_to_cut_is_unknown_is_refused(tmp_path, capfd):
     alone(folder, "tokenizer_class WhisperTokenizer, expected one whose way to cut text is known", capfd)
 
 
+def test_damage_of_two_files_is_called_by_their_names(tmp_path, capfd):
+    vocab, lines = vocabulary()
+    folder = put(tmp_path / "f", vocab_json=vocab, merges_txt=lines + "x y\n")
+    put(folder, tokenizer_config_json={"tokenizer_class": "GPT2Tokenizer"})
+    alone(folder, "error: vocab.json and merges.txt: ", capfd)
+
+
 def tekken(specials=True, **config):
     """A tekken.json of 256 bytes and one merge, 4 control tokens before them, and a rank more than the model has."""
     rows = [bytes([b]) for b in range(256)] + [b"hi", b"not there"]

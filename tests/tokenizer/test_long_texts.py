@@ -73,6 +73,12 @@ def test_form_c_is_unicodes():
         assert form(ch) == unicodedata.normalize("NFC", ch)
 
 
+def test_form_c_is_by_the_files_tables_alone():
+    """What Python knows and the tables do not stays as it is: every version of Python does the same."""
+    form = FormC(np.array([row for row in forms() if row[0] & 0xFFFFFF != ord("é")], "<u4"))
+    assert form("e\u0301a\u0301") == "e\u0301á" and unicodedata.normalize("NFC", "e\u0301") == "é"
+
+
 def test_long_texts_of_sentencepiece_are_cut_where_nothing_merges(monkeypatch):
     """As one word, by the naive merging of the whole, for pieces that do and do not hold a space inside."""
 

@@ -29,17 +29,17 @@ NO_VOCABULARY = dict.fromkeys(("model", "cache"), "give what the model was made 
 NO_VOCABULARY |= dict.fromkeys(("weights", "shard", "pickle"), "give the tokenizer's own file")
 
 
-def read_tokenizer(source, hints):
+def read_tokenizer(source, hints, inside="tokenizer in the checkpoint"):
     """A tokenizer of any known kind -> the bytes of tokenizer.bin. source: path, or the text of a
-    tokenizer.json. hints: n_vocab of the model; bos, eos, stops, add_bos where something else than
-    the tokenizer's file decides them; template, special, prefix_first of a chat; settings and added
-    tokens of a folder."""
-    inside = isinstance(source, str)
-    name = "tokenizer in the checkpoint" if inside else printable(str(source))
+    tokenizer.json, which messages call by inside. hints: n_vocab of the model; bos, eos, stops,
+    add_bos where something else than the tokenizer's file decides them; template, special,
+    prefix_first of a chat; settings and added tokens of a folder."""
+    text = isinstance(source, str)
+    name = inside if text else printable(str(source))
     after = "); expected one of a known kind; is it whole?"
     try:
         with worded(f"{name}: no tokenizer can be read from it (", after):
-            if inside:
+            if text:
                 with reading():
                     raw = source.encode()
             else:
@@ -77,7 +77,7 @@ def lone_tokenizer(path):
     hints = dict.fromkeys(("n_vocab", "bos", "eos"))
     if path.is_dir():
         hints |= begin_and_end(path) | folder_hints(path)
-        return read_tokenizer(tokenizer_in(path, hints)[0], hints)
+        return read_tokenizer(*tokenizer_in(path, hints))
     head = first_bytes(path, "a tokenizer, or a folder or GGUF with one")
     if head.startswith(b"PK\x03\x04"):
         return checkpoint_tokenizer(path)
@@ -161,16 +161,17 @@ def source_tokenizer(args, source, template):
     if args.random:
         return None
     if source.folder:
-        found, name = tokenizer_in(source.folder, hints)
+        found, hints, name = tokenizer_in(source.folder, hints)
     else:
         found = tokenizer_beside(Path(args.source))
         name = found.name
     say(f"tokenizer: {name}")
-    return read_tokenizer(found, hints)
+    return read_tokenizer(found, hints, name)
 
 
 def tokenizer_in(folder, hints):
-    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files;
-    what it is called."""
+    """The tokenizer of a folder -> its path, or the text of a tokenizer.json made of its files; the
+    hints; what it is called."""
     path = tokenizer_in_folder(folder)
-    return (path, path.name) if path else (tokenizer_of_merges(folder, hints), " and ".join(FILES))
+    found = path or tokenizer_of_merges(folder, hints)
+    return found, hints, path.name if path else " and ".join(FILES)

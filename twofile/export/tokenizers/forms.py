@@ -19,24 +19,23 @@ def form_rows(nfd, nfc):
             rows.append((COMPOSES << 24 | ord(ch), ord(nfc(whole[:-1])), ord(whole[-1]), 0))
         else:
             rows.append((DECOMPOSES << 24 | ord(ch), *(map(ord, whole.ljust(3, "\0")))))
+    return [*run_rows(MARKS, mark_classes(nfd, set(map(ord, parts)))), *rows]
+
+
+def run_rows(what, kinds):
+    """Rows of runs of neighbours that are of the same kind. kinds: {code point: its kind}."""
     runs = []
-    for c, kind in sorted(mark_classes(nfd, set(map(ord, parts))).items()):
-        if runs and runs[-1][1] == c - 1 and runs[-1][2] == kind:
+    for c, kind in sorted(kinds.items()):
+        if runs and runs[-1][1:] == [c - 1, kind]:
             runs[-1][1] = c
         else:
             runs.append([c, c, kind])
-    return [(MARKS << 24 | first, last, kind, 0) for first, last, kind in runs] + rows
+    return [(what << 24 | first, last, kind, 0) for first, last, kind in runs]
 
 
 def word_rows(found):
     """Rows of the characters that words are made of, found among all."""
-    codes, runs = sorted(map(ord, set(found))), []
-    for c in codes:
-        if runs and runs[-1][1] == c - 1:
-            runs[-1][1] = c
-        else:
-            runs.append([c, c])
-    return [(OF_WORDS << 24 | first, last, 0, 0) for first, last in runs]
+    return run_rows(OF_WORDS, dict.fromkeys(map(ord, found), 0))
 
 
 def words_of_python():
