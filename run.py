@@ -43,10 +43,14 @@ what is compiled
     kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
+    kernels/bits         How 16 rows of a group of columns lie in bits, for each number of them.
     kernels/convolution  Short convolutions over the tokens.
     kernels/pick         The choice of a token; e^x in float64, the same everywhere.
     kernels/delta        The gated delta rule.
+    kernels/scales       What scales 16 rows of some columns, and what is added to them, for each type.
+    kernels/tiles        16 rows of weights times a tile of tokens, composed of bits and scales.
     kernels/weights      What each type of weights brings to matmuls, experts and embeddings.
+    kernels/embed        Rows of a matrix, taken by number: embeddings of tokens, of positions.
     kernels/experts      Mixtures of experts: who is asked, what they say, by what weight.
     kernels/matmul       Matrices times rows.
     kernels/norm         Norms of rows and of heads.
@@ -727,8 +731,10 @@ def refuse_foreign(head, wants, todo, where=""):
 # twofile/format/types.py
 # How the elements of a tensor stand in the file: bits, and what scales them.
 
-GROUP = 32  # columns that share a scale
+GROUP = 32  # columns that share a scale of activations, and mostly one of weights
+SUPER = 256  # columns whose scales share a scale of their own
 BLOCK = 16  # rows of a block: a matrix lies in these, a lane a row
+CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)  # of iq4
 
 
 def padded(n, multiple):
@@ -740,9 +746,12 @@ class Type(NamedTuple):
     """A type of elements: how many bits, and what the bits mean.
 
     number: in the tensor table. numpy: what the stored elements are to numpy (whole bytes).
-    scale: the Type of a scale that GROUP columns of a row share, in the tensor NAME.s; None =
-    the elements are the numbers themselves. zero: what is taken off an element before it is
-    scaled. matrix: whether a matrix may be of this type.
+    matrix: whether a matrix may be of this type. scale: the Type of the scales that so many columns
+    (share) of a row have in common, in the tensor NAME.s; None = the elements are the numbers
+    themselves. zero: what is taken off an element before it is scaled. least: whether a number is
+    added to it then, one for each scale, behind it in NAME.s; halves: in the upper half of the same
+    byte. above: whether scales are whole numbers, times a float16 for each SUPER columns of a row
+    in NAME.d (behind it that of the least). book: what the bits stand for, if not for themselves.
     """
 
     name: str
@@ -752,6 +761,11 @@ class Type(NamedTuple):
     matrix: bool = True
     scale: "Type | None" = None
     zero: int = 0
+    share: int = GROUP
+    least: bool = False
+    halves: bool = False
+    above: bool = False
+    book: tuple = ()
 
     @property
     def quantised(self):
@@ -760,7 +774,7 @@ class Type(NamedTuple):
     @property
     def group(self):
         """Columns that share a scale, as the table says it: 0 = there is none."""
-        return GROUP if self.quantised else 0
+        return self.share if self.quantised else 0
 
     def columns(self, n):
         """Columns that a row of n takes, with what fills its last group up."""
@@ -772,20 +786,43 @@ class Type(NamedTuple):
             shape = (padded(shape[0], BLOCK), self.columns(shape[1]))
         return math.prod(shape) * self.bits // 8
 
-    def scales(self, shape):
-        """Shape of NAME.s for a matrix of this shape: [blocks, groups, rows of a block]."""
-        return (padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP) // GROUP, BLOCK)
+    def beside(self, shape):
+        """[(what its name ends with, Type, shape)] of the tensors that follow a matrix of this
+        shape: [blocks, scales of a row, perhaps scale and least, rows of a block]."""
+        if not self.quantised:
+            return []
+        blocks, columns = padded(shape[0], BLOCK) // BLOCK, padded(shape[1], GROUP)
+        two = (2,) * self.least
+        inner = two[: not self.halves]
+        found = [(".s", self.scale, (blocks, columns // self.share, *inner, BLOCK))]
+        if self.above:
+            found.append((".d", F16, (blocks, padded(columns, SUPER) // SUPER, *two, BLOCK)))
+        return found
 
 
 F32 = Type("f32", 1, 32, "<f4")
 F16 = Type("f16", 2, 16, "<f2")
 BF16 = Type("bf16", 3, 16, "<u2")
-Q8_0 = Type("q8_0", 4, 8, "u1", scale=F16, zero=128)
-Q4_0 = Type("q4_0", 5, 4, "u1", scale=F16, zero=8)
 I32 = Type("i32", 6, 32, "<i4", matrix=False)
 U8 = Type("u8", 7, 8, "u1", matrix=False)
+I8 = Type("i8", 8, 8, "i1", matrix=False)
+Q8_0 = Type("q8_0", 4, 8, "u1", scale=F16, zero=128)
+Q4_0 = Type("q4_0", 5, 4, "u1", scale=F16, zero=8)
+Q4_1 = Type("q4_1", 9, 4, "u1", scale=F16, least=True)
+Q5_0 = Type("q5_0", 10, 5, "u1", scale=F16, zero=16)
+Q5_1 = Type("q5_1", 11, 5, "u1", scale=F16, least=True)
+Q2_K = Type("q2_k", 12, 2, "u1", scale=U8, share=16, least=True, halves=True, above=True)
+Q3_K = Type("q3_k", 13, 3, "u1", scale=I8, zero=4, share=16, above=True)
+Q4_K = Type("q4_k", 14, 4, "u1", scale=U8, least=True, above=True)
+Q5_K = Type("q5_k", 15, 5, "u1", scale=U8, least=True, above=True)
+Q6_K = Type("q6_k", 16, 6, "u1", scale=I8, zero=32, share=16, above=True)
+IQ4_NL = Type("iq4_nl", 17, 4, "u1", scale=F16, book=CODEBOOK)
+IQ4_XS = Type("iq4_xs", 18, 4, "u1", scale=I8, above=True, book=CODEBOOK)
 
-TYPES = (F32, F16, BF16, Q8_0, Q4_0, I32, U8)  # in the order of their numbers
+TYPES = (  # in the order of their numbers
+    *(F32, F16, BF16, Q8_0, Q4_0, I32, U8, I8, Q4_1, Q5_0, Q5_1),
+    *(Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS),
+)
 MATRIX_TYPES = tuple(t for t in TYPES if t.matrix)
 
 
@@ -1008,7 +1045,7 @@ class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
     The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors
-    of 16 float32, of 16 int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d:
+    of 16 float32, of 16 int32, of partial sums of few bits; B: 64 bytes; f: float32; d:
     float64; i: int32; p: int64 or an address; v: nothing; a: an address and a stride in bytes, so
     that each vector of the tile has its own address. emit sees one vector at a time. T is that of
     the widest tile among the arguments (a single vector meets a tile by repetition), or the digit
@@ -1057,6 +1094,12 @@ def _prefetch(b, p):
     call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
 
 
+def _half_bytes(b, p, part, n):
+    """Halves of 16 bytes -> float32."""
+    kind = LL.ir.VectorType(LL.i8, 16)
+    return b.uitofp(part(read_at(b, p, kind), constant(kind, n)), LL.F)
+
+
 # peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
 # argument
 peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
@@ -1073,6 +1116,10 @@ poke_f64 = Word("pd->v", write_at)
 poke_f16 = MachineWord("pf->v", _write_half)
 load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
 load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
+load_u8 = Word("p->F1", lambda b, p: b.uitofp(read_at(b, p, LL.ir.VectorType(LL.i8, 16)), LL.F))
+load_i8 = Word("p->F1", lambda b, p: b.sitofp(read_at(b, p, LL.ir.VectorType(LL.i8, 16)), LL.F))
+load_low4 = Word("p->F1", lambda b, p: _half_bytes(b, p, b.and_, 15))
+load_high4 = Word("p->F1", lambda b, p: _half_bytes(b, p, b.lshr, 4))
 load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
 loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
 loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))
@@ -1173,6 +1220,15 @@ def _quantise(b, p, v, inverse):
     return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
+def _picked(b, v, n, mask):
+    words = LL.ir.VectorType(LL.i16, 32)  # what comes from a neighbour is not in the mask
+    n, wide = b.trunc(n, LL.i16), b.bitcast(v, words)
+    left = b.shl(wide, spread_lanes(b, b.neg(n), 32))
+    right = b.lshr(wide, spread_lanes(b, n, 32))
+    found = b.select(b.icmp_signed("<", n, constant(LL.i16, 0)), left, right)
+    return b.and_(b.bitcast(found, LL.B), spread_lanes(b, b.trunc(mask, LL.i8), 64))
+
+
 def _power_of_two(b, n):
     return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
 
@@ -1210,6 +1266,11 @@ quantise = Word("pFf->i", _quantise)
 lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
+# bits of a plane: shifted right (by -n if n is negative: left), and those of a mask kept
+picked = Word("Bpp->B", _picked)
+both = Word("BB->B", lambda b, v, w: b.or_(v, w))
+# numbers 0..15 as what they stand for in CODEBOOK, plus 128
+booked = MachineWord("B->B", lambda m, b, v: m.lookup(b, v, [n + 128 for n in CODEBOOK]))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
 
@@ -1219,15 +1280,24 @@ def _scaled(b, acc, sums, scales, p):
     return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
 
 
+def _spread_sums(b, like, sums, scales):
+    total = b.sitofp(read_at(b, sums, LL.i32), LL.f32)
+    return spread_lanes(b, b.fmul(total, read_at(b, scales, LL.f32)))
+
+
 # sums before the first dot, from the group's sum of activations (int32)
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
 dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
-start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
-# as dot, for weights 0..15
-dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
-# what the group's dot4 add up to, less 8 times its sum of activations
-finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
+start_few = MachineWord("F->N", lambda m, b, like: constant(m.sums_few, 0))
+# as dot, for weights of few bits, of which so many that they fit
+dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
+# sums before the first of them, of weights that are a number too large
+less = MachineWord("Fap->I", lambda m, b, like, p, zero: m.times_sum(b, p, b.neg(zero)))
+# sums + what some dot_few add up to
+joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
+# in all lanes: sums of activations (int32), times their scale
+spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)
 
@@ -1241,12 +1311,14 @@ class Machine:
     gives values of LLVM. Others say in another way what they can do better.
 
     name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
-    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py).
+    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py). pairwise:
+    whether it sums products of few bits in int16, which only some of them fit.
     """
 
     name = "generic"
     needs = frozenset()
     tiles = False
+    pairwise = False
 
     def __eq__(self, other):
         return type(self) is type(other)
@@ -1259,8 +1331,8 @@ class Machine:
         return True
 
     @property
-    def sums4(self):
-        """LLVM's type of partial sums of 4-bit products."""
+    def sums_few(self):
+        """LLVM's type of partial sums of weights of few bits."""
         return LL.I
 
     def widen(self, b, h):
@@ -1293,19 +1365,27 @@ class Machine:
     def start(self, b, p):
         """Sums before the first dot, which takes weights for 128 more than they are; at p is the
         group's sum of activations (int32)."""
-        return self.times_sum(b, p, -128)
+        return self.times_sum(b, p, constant(LL.i64, -128))
 
     def dot(self, b, acc, w, p):
         """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, p):
-        """As dot, for weights 0..15, into the machine's sums4."""
+    def dot_few(self, b, acc, w, p):
+        """As dot, for weights of few bits as they are, into the machine's sums_few."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def finish4(self, b, acc, p):
-        """What the dot4 of a group add up to, its weights being 8 less."""
-        return b.add(acc, self.times_sum(b, p, -8))
+    def whole(self, b, few):
+        """sums_few as int32."""
+        return few
+
+    def lookup(self, b, v, table):
+        """Bytes 0..15 become those of a table."""
+        out = constant(LL.B, table[0])
+        for i, value in enumerate(table[1:], 1):
+            here = b.icmp_unsigned("==", v, constant(LL.B, i))
+            out = b.select(here, constant(LL.B, value), out)
+        return out
 
     def dot_bytes(self, b, acc, w, x):
         """acc + the products of unsigned bytes w and int8 x, four in a lane."""
@@ -1321,8 +1401,8 @@ class Machine:
         return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
 
     def times_sum(self, b, p, times):
-        """The sum of activations at p times a number, in all lanes."""
-        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), constant(LL.i32, times)))
+        """The sum of activations at p times a number (int64), in all lanes."""
+        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), b.trunc(times, LL.i32)))
 
     def pause(self, b):
         """Tell the core that this is a waiting loop."""
@@ -1361,9 +1441,10 @@ class Avx2(HalfFloats, X86):
 
     name = "avx2"
     needs = frozenset({"avx2", "fma", "f16c"})
+    pairwise = True
 
     @property
-    def sums4(self):
+    def sums_few(self):
         return LL.ir.VectorType(LL.i16, 32)
 
     def start(self, b, p):
@@ -1379,13 +1460,23 @@ class Avx2(HalfFloats, X86):
         w = b.xor(w, constant(LL.B, -128))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, p):
-        # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
+    def dot_few(self, b, acc, w, p):
+        # 8 steps of 4 bits sum to at most 8 * 2 * 15 * 127, which fits int16
         half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def finish4(self, b, acc, p):
-        return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
+    def whole(self, b, few):
+        return in_parts(b, 2, lambda v: _pairs(b, v), few)
+
+    def lookup(self, b, v, table):
+        return _shuffled(b, v, table)
+
+
+def _shuffled(b, v, table):
+    half = LL.ir.VectorType(LL.i8, 32)
+    words = LL.ir.Constant(half, table * 2)
+    name = "llvm.x86.avx2.pshuf.b"
+    return in_parts(b, 2, lambda v: call_llvm(b, name, half, words, v), v)
 
 
 def _maddubs(b, w, x):
@@ -1409,6 +1500,9 @@ class AvxVnni(HalfFloats, X86):
 
         return in_parts(b, 2, half, acc, w, x)
 
+    def lookup(self, b, v, table):
+        return _shuffled(b, v, table)
+
 
 class Avx512(HalfFloats, X86):
     """Dot products of bytes in registers of 64: Intel's servers since 2019, AMD since Zen 4."""
@@ -1416,12 +1510,16 @@ class Avx512(HalfFloats, X86):
     name = "avx512"
     needs = frozenset({"avx512vnni", "avx512bw", "avx512vl", "f16c"})
 
+    def lookup(self, b, v, table):
+        words = LL.ir.Constant(LL.B, table * 4)
+        return call_llvm(b, "llvm.x86.avx512.pshuf.b.512", LL.B, words, v)
+
     def dot_bytes(self, b, acc, w, x):
         return call_llvm(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
 # Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16
-# tokens by 32 bytes of activations, 32 columns by 16 rows of weights, and their 16 by 16 sums;
+# tokens by 32 (or 16) bytes of activations, as many columns by 16 rows of weights, and their sums;
 # numbers 3 to 5 are a second such set.
 
 
@@ -1438,12 +1536,16 @@ class Amx(Avx512):
         return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
-def _tile_config(b):
-    rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
-    raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
-    where = LL.cgutils.alloca_once(b, LL.B)
-    b.store(LL.ir.Constant(LL.B, list(raw)), where)
-    call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
+def _tile_config(columns):
+    def emit(b):
+        # sums, activations, weights
+        rows, widths = [16, 16, columns // 4] * 2 + [0, 0], [64, columns, 64] * 2 + [0, 0]
+        raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
+        where = LL.cgutils.alloca_once(b, LL.B)
+        b.store(LL.ir.Constant(LL.B, list(raw)), where)
+        call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
+
+    return emit
 
 
 def _tile_dot(first):
@@ -1466,7 +1568,9 @@ def _tile_release(b):
     call_llvm(b, "llvm.x86.tilerelease", LL.void)
 
 
-tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
+# before the first tile_dot of a kernel, on each thread: of 32 columns, or of 16
+tile_config = Word("->v", _tile_config(32))
+tile_config_half = Word("->v", _tile_config(16))
 # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
 tile_dot = Word("pppp->v", _tile_dot(0))
 tile_dot_too = Word("pppp->v", _tile_dot(3))
@@ -1494,6 +1598,11 @@ class Neon(HalfFloats, Machine):
             return call_llvm(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, acc, w, x)
 
         return in_parts(b, 4, quarter, acc, w, x)
+
+    def lookup(self, b, v, table):
+        quarter, name = LL.ir.VectorType(LL.i8, 16), "llvm.aarch64.neon.tbl1.v16i8"
+        words = LL.ir.Constant(quarter, table)
+        return in_parts(b, 4, lambda v: call_llvm(b, name, quarter, words, v), v)
 
 
 MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
@@ -1595,7 +1704,7 @@ def _tile_type():
 
 def _vectors(machine):
     """LLVM's types of the vectors of a signature, by letter."""
-    return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
+    return {"F": LL.F, "I": LL.I, "N": machine.sums_few, "B": LL.B}
 
 
 @functools.cache
@@ -2048,14 +2157,13 @@ class Place(NamedTuple):
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 KEYS = 64  # keys of a block: attention sums in these, so that any chunking gives the same bits
-# how far before its use a weight is asked for; the processor's own guesses stop at every page
-AHEAD = 1024  # bytes
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
-# behind it, the address of how many rows it has; then its operands. A step is the
-# number of bytes from one token to the next.
-FN, WAIT, COUNT, OPERANDS = 0, 8, 16, 24
-RECORD_BYTES = 192
+# behind it, the address of how many rows it has, how many bytes before its use a weight is asked
+# for (the processor's own guesses stop at every page); then its operands. A step is the number of
+# bytes from one token to the next.
+FN, WAIT, COUNT, AHEAD, OPERANDS = 0, 8, 16, 24, 32
+RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
 # SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
@@ -2262,6 +2370,7 @@ class Player:
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
+        self.program[:, AHEAD // 8] = 1024
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):
@@ -2636,11 +2745,14 @@ def sweep(record, pas, t, threads):
 # Rows of results: as float32, or quantised for a matmul.
 
 INPUT = operands(
-    "Where a matmul takes its input: out in float32, or q in int8 with a scale and a sum a group.",
+    "Where a matmul takes its input: out in float32, or q in int8 and of each group the scale qs, "
+    "the sum qc, that times the scale qm, and the sums qh of its halves.",
     out=Rows(lambda r: 4 * r.cols, writes=True, optional=True),
     q=Rows(lambda r: r.cols, writes=True, optional=True),
     qs=Rows(lambda r: r.cols // 8, writes=True, optional=True),
     qc=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    qm=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    qh=Rows(lambda r: r.cols // 4, writes=True, optional=True),
     cols=Number("columns, filled up to whole groups of 32"),
 )
 RESULT = operands(
@@ -2669,9 +2781,14 @@ def put_group(record, i, g, v0, v1):
         at = i * peek(record + INPUT.qs_step) + 4 * g
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
-        sums = quantise(q, v0, inverse) + quantise(q + 16, v1, inverse)
-        poke_f32(peek(record + INPUT.qs) + at, size / np.float32(127))
-        poke_i32(peek(record + INPUT.qc) + at, sums)
+        first, second = quantise(q, v0, inverse), quantise(q + 16, v1, inverse)
+        scale = size / np.float32(127)
+        poke_f32(peek(record + INPUT.qs) + at, scale)
+        poke_i32(peek(record + INPUT.qc) + at, first + second)
+        poke_f32(peek(record + INPUT.qm) + at, scale * np.float32(first + second))
+        halves = peek(record + INPUT.qh) + i * peek(record + INPUT.qh_step) + 8 * g
+        poke_i32(halves, first)
+        poke_i32(halves + 4, second)
 
 
 @kernel(CONVERT)
@@ -3202,6 +3319,149 @@ ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}
 
 
 # -----------------------------------------------------------------------------
+# twofile/kernels/bits.py
+# How 16 rows of a group of columns lie in bits, for each number of them.
+
+# A step is 16 rows by 4 columns: 64 bytes, a row's four columns side by side. A group of 32 columns
+# has four pairs of steps. What does not fill bytes lies in planes, in which one byte holds bits of
+# the same row and column of several steps.
+
+
+@inline
+def low8(w, k):
+    return load_bytes(w + 128 * k)
+
+
+@inline
+def high8(w, k):
+    return load_bytes(w + 128 * k + 64)
+
+
+@inline
+def one8(w, lane, k):
+    return peek_u8(w + k // 4 * 64 + 4 * lane + k % 4)
+
+
+@inline
+def low4(w, k):
+    return low_nibbles(load_bytes(w + 64 * k))
+
+
+@inline
+def high4(w, k):
+    return high_nibbles(load_bytes(w + 64 * k))
+
+
+@inline
+def one4(w, lane, k):
+    return (peek_u8(w + k // 8 * 64 + 4 * lane + k % 4) >> (k % 8 // 4 * 4)) % 16
+
+
+@inline
+def low5(w, k):
+    return both(low4(w, k), picked(load_bytes(w + 256), 2 * k - 4, 16))
+
+
+@inline
+def high5(w, k):
+    return both(high4(w, k), picked(load_bytes(w + 256), 2 * k - 3, 16))
+
+
+@inline
+def one5(w, lane, k):
+    return one4(w, lane, k) + (peek_u8(w + 256 + 4 * lane + k % 4) >> (k // 4)) % 2 * 16
+
+
+@inline
+def low6(w, k):
+    return both(low4(w, k), picked(load_bytes(w + 256 + k // 2 * 64), k % 2 * 4 - 4, 48))
+
+
+@inline
+def high6(w, k):
+    return both(high4(w, k), picked(load_bytes(w + 256 + k // 2 * 64), k % 2 * 4 - 2, 48))
+
+
+@inline
+def one6(w, lane, k):
+    return one4(w, lane, k) + one2(w + 256, lane, k) * 16
+
+
+@inline
+def low2(w, k):
+    return picked(load_bytes(w + k // 2 * 64), k % 2 * 4, 3)
+
+
+@inline
+def high2(w, k):
+    return picked(load_bytes(w + k // 2 * 64), k % 2 * 4 + 2, 3)
+
+
+@inline
+def one2(w, lane, k):
+    return (peek_u8(w + k // 16 * 64 + 4 * lane + k % 4) >> (k % 16 // 4 * 2)) % 4
+
+
+@inline
+def low3(w, k):
+    return both(low2(w, k), picked(load_bytes(w + 128), 2 * k - 2, 4))
+
+
+@inline
+def high3(w, k):
+    return both(high2(w, k), picked(load_bytes(w + 128), 2 * k - 1, 4))
+
+
+@inline
+def one3(w, lane, k):
+    return one2(w, lane, k) + (peek_u8(w + 128 + 4 * lane + k % 4) >> (k // 4)) % 2 * 4
+
+
+@inline
+def low_booked(w, k):
+    return booked(low4(w, k))
+
+
+@inline
+def high_booked(w, k):
+    return booked(high4(w, k))
+
+
+@inline
+def one_booked(w, lane, k):
+    return CODEBOOK[one4(w, lane, k)] + 128
+
+
+class Bits(NamedTuple):
+    """The group at w. low(w, k), high(w, k): bytes of the first and the second step of pair k;
+    one(w, lane, k): of one row and column. fits: pairs whose products fit sums of int16; 0: the
+    bytes are not few bits, but numbers 128 too large."""
+
+    low: object
+    high: object
+    one: object
+    fits: int
+
+
+BYTES = Bits(low8, high8, one8, 0)
+BOOKED = Bits(low_booked, high_booked, one_booked, 0)
+FEW = {
+    2: Bits(low2, high2, one2, 4),
+    3: Bits(low3, high3, one3, 4),
+    4: Bits(low4, high4, one4, 4),
+    5: Bits(low5, high5, one5, 2),
+    6: Bits(low6, high6, one6, 1),
+}
+
+
+def bits_of(kind):
+    """The Bits of a quantised Type."""
+    if kind.book:
+        return BOOKED
+    return BYTES if kind.bits == 8 else FEW[kind.bits]
+
+
+# -----------------------------------------------------------------------------
 # twofile/kernels/convolution.py
 # Short convolutions over the tokens.
 
@@ -3495,13 +3755,236 @@ def delta(record, pas, t, threads):
 
 
 # -----------------------------------------------------------------------------
-# twofile/kernels/weights.py
-# What each type of weights brings to matmuls, experts and embeddings.
+# twofile/kernels/scales.py
+# What scales 16 rows of some columns, and what is added to them, for each type.
+
+# Of a block of 16 rows: s, what lies in NAME.s; d, what lies in NAME.d; part: the number of the
+# columns that share a scale.
+
+
+@inline
+def signed(byte):
+    return byte - byte // 128 * 256
+
+
+def halves(step, at):
+    """-> float16 that lie by themselves, step bytes from part to part: 16 rows, one."""
+
+    def scale(s, d, part):
+        return load_f16(s + step * part + at)
+
+    def one(s, d, part, lane):
+        return peek_f16(s + step * part + at + 2 * lane)
+
+    return inline(scale), inline(one)
+
+
+def products(load, number, step, at, parts, above, over):
+    """-> whole numbers, read by load, of each part, times a float16 for so many parts: above bytes
+    of these from one to the next, over from their begin on."""
+
+    def scale(s, d, part):
+        return mul(load_f16(d + part // parts * above + over), load(s + step * part + at))
+
+    def one(s, d, part, lane):
+        whole = number(peek_u8(s + step * part + at + lane))
+        return peek_f16(d + part // parts * above + over + 2 * lane) * np.float32(whole)
+
+    return inline(scale), inline(one)
+
+
+@inline
+def as_it_is(byte):
+    return byte
+
+
+@inline
+def low_half(byte):
+    return byte % 16
+
+
+@inline
+def high_half(byte):
+    return byte // 16
+
+
+class Scales(NamedTuple):
+    """scale(s, d, part), least(s, d, part) -> of 16 rows, float32; one, one_least(s, d, part, lane)
+    of one. least is None where nothing is added. bytes: of s for a part; above: of d for SUPER
+    columns."""
+
+    scale: object
+    one: object
+    least: object
+    one_least: object
+    bytes: int
+    above: int
+
+
+def scales_of(kind):
+    """The Scales of a quantised Type."""
+    count = 2 if kind.least else 1
+    parts, above = 256 // kind.share, 32 * count
+    if not kind.above:
+        scale, least = halves(32 * count, 0), halves(32 * count, 32)
+        step, above = 32 * count, 0
+    elif kind.halves:
+        step = 16
+        scale = products(load_low4, low_half, step, 0, parts, above, 0)
+        least = products(load_high4, high_half, step, 0, parts, above, 32)
+    elif kind.least:
+        step = 32
+        scale = products(load_u8, as_it_is, step, 0, parts, above, 0)
+        least = products(load_u8, as_it_is, step, 16, parts, above, 32)
+    else:
+        step = 16
+        scale = products(load_i8, signed, step, 0, parts, above, 0)
+    more = least if kind.least else (None, None)
+    return Scales(*scale, *more, step, above)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/tiles.py
+# 16 rows of weights times a tile of tokens, composed of bits and scales.
 
 def matrices(r):
     """Rows of weights of a record: of one matrix, or of all experts'."""
     return r.n_rows * getattr(r, "experts", 1)
 
+
+def beside_bytes(r, ending, rows):
+    """Bytes of the tensor beside a matrix that ends so; 0 if there is none."""
+    found = {end: kind.nbytes(s, False) for end, kind, s in r.type.beside((rows, r.cols))}
+    return found.get(ending, 0)
+
+
+QUANTISED = operands(
+    "sums = x @ w.T, of weights of scaled bits; x is q, and of its groups scales qs, sums qc, sums "
+    "times scales qm, sums of halves qh.",
+    RESULT,
+    q=Rows(lambda r: r.cols),
+    qs=Rows(lambda r: r.cols // 8),
+    qc=Rows(lambda r: r.cols // 8, like="qs"),
+    qm=Rows(lambda r: r.cols // 8, like="qs"),
+    qh=Rows(lambda r: r.cols // 4),
+    w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
+    scales=Flat(lambda r: beside_bytes(r, ".s", matrices(r))),
+    above=Flat(lambda r: beside_bytes(r, ".d", matrices(r)), optional=True),
+    cols=Number("columns, filled up to whole groups of 32"),
+)
+
+
+def sums_of(bits, zero, columns, machine):
+    """-> the sums of a tile of tokens and the weights at w, from pair `first` of a group's steps
+    on, as the machine makes them; at c are the tokens' sums of those columns. pairs: columns / 8.
+    """
+    low, high, fits = bits.low, bits.high, bits.fits
+
+    def whole(acc, w, first, q, q_step, c, c_step, pairs):
+        sums = start(acc, c, c_step)
+        for k in range(first, first + pairs):
+            at = q + 8 * k
+            sums = dot(dot(sums, low(w, k), at, q_step), high(w, k), at + 4, q_step)
+        return sums
+
+    def few(acc, w, first, q, q_step, c, c_step, pairs):
+        some = start_few(acc)
+        for k in range(first, first + pairs):
+            at = q + 8 * k
+            some = dot_few(dot_few(some, low(w, k), at, q_step), high(w, k), at + 4, q_step)
+        return joined(less(acc, c, c_step, zero), some)
+
+    def fewer(acc, w, first, q, q_step, c, c_step, pairs):
+        sums = less(acc, c, c_step, zero)
+        for k in range(first, first + pairs, fits):
+            some = start_few(acc)
+            for j in range(k, k + fits):
+                at = q + 8 * j
+                some = dot_few(dot_few(some, low(w, j), at, q_step), high(w, j), at + 4, q_step)
+            sums = joined(sums, some)
+        return sums
+
+    if not fits:
+        return inline(whole)
+    return inline(fewer if machine.pairwise and fits < columns // 8 else few)
+
+
+def added(kind, scales):
+    """-> what a tile becomes by the least of its weights, of which a part begins at column k:
+    nothing, if they have none."""
+    least = scales.least
+
+    def none(acc, record, i, s, d, part):
+        return acc
+
+    def groups(acc, record, i, s, d, part):
+        step = peek(record + QUANTISED.qs_step)
+        at = peek(record + QUANTISED.qm) + i * step + 4 * part
+        return fma(least(s, d, part), spreads(acc, at, step), acc)
+
+    def halves(acc, record, i, s, d, part):
+        step, h_step = peek(record + QUANTISED.qs_step), peek(record + QUANTISED.qh_step)
+        at = peek(record + QUANTISED.qs) + i * step + part // 2 * 4
+        sums = peek(record + QUANTISED.qh) + i * h_step + 4 * part
+        return fma(least(s, d, part), spread_sums(acc, sums, h_step, at, step), acc)
+
+    if least is None:
+        return inline(none)
+    return inline(groups if kind.share == GROUP else halves)
+
+
+def tile_of(weights, bits, width, zero, machine):
+    """-> 16 rows of weights times a tile of tokens from i on: of the block of that number, whose
+    bits are at w, a group of them width bytes. pairs: of steps, of columns that share a scale."""
+    kind, scale, plus = weights.type, weights.scales.scale, weights.added
+    columns, parts = kind.share, GROUP // kind.share
+    lines, per_part, per_super = width // parts, weights.scales.bytes, weights.scales.above
+    sums = sums_of(bits, zero, columns, machine)
+    by_group = parts == 1
+
+    def tile(acc, record, i, w, block, pairs):
+        q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
+        cols, ahead = peek(record + QUANTISED.cols), w + peek(record + AHEAD)
+        s = peek(record + QUANTISED.scales) + block * (cols // columns) * per_part
+        d = peek(record + QUANTISED.above) + block * ((cols + 255) // 256) * per_super
+        q, qs = peek(record + QUANTISED.q) + i * q_step, peek(record + QUANTISED.qs) + i * g_step
+        c, c_step = peek(record + QUANTISED.qc) + i * g_step, g_step
+        if not by_group:
+            c_step = peek(record + QUANTISED.qh_step)
+            c = peek(record + QUANTISED.qh) + i * c_step
+        for part in range(cols // columns):
+            group, first = part // parts, part % parts * (4 // parts)
+            for k in range(0, lines, 64):
+                prefetch(ahead + lines * part + k)
+            found = sums(
+                acc, w + width * group, first, q + 32 * group, q_step, c + 4 * part, c_step, pairs
+            )
+            acc = scaled(acc, found, scale(s, d, part), qs + 4 * group, g_step)
+            acc = plus(acc, record, i, s, d, part)
+        return acc
+
+    return inline(tile)
+
+
+def unpacked(bits, width, zero):
+    """-> a block of rows at w as bytes at out, [8, 64] for each group: less zero."""
+    low, high = bits.low, bits.high
+
+    def unpack(w, groups, ahead, out):
+        for _ in range(groups):
+            for k in range(0, width, 64):
+                prefetch(w + ahead + k)
+            for k in range(4):
+                store_bytes(out + 128 * k, lowered(low(w, k), zero))
+                store_bytes(out + 128 * k + 64, lowered(high(w, k), zero))
+            w, out = w + width, out + 512
+
+    return inline(unpack)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/weights.py
+# What each type of weights brings to matmuls, experts and embeddings.
 
 FLOATS = operands(
     "sums = x @ w.T, of weights that are numbers.",
@@ -3510,101 +3993,42 @@ FLOATS = operands(
     w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
     cols=Number("columns"),
 )
-QUANTISED = operands(
-    "sums = x @ w.T, of weights of scaled bits; x is q, with scales qs and sums qc of its groups.",
-    RESULT,
-    q=Rows(lambda r: r.cols),
-    qs=Rows(lambda r: r.cols // 8),
-    qc=Rows(lambda r: r.cols // 8, like="qs"),
-    w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
-    scales=Flat(lambda r: matrices(r) * r.cols // GROUP * 2),
-    cols=Number("columns, filled up to whole groups of 32"),
-)
 ELEMENTS = operands(
     "Weights, taken one by one.",
     w=Flat(lambda r: padded(r.limits[r.ids], BLOCK) * r.cols * r.type.bits // 8),
-    scales=Flat(lambda r: padded(r.limits[r.ids], BLOCK) * r.cols // GROUP * 2, optional=True),
+    scales=Flat(lambda r: beside_bytes(r, ".s", r.limits[r.ids]), optional=True),
+    above=Flat(lambda r: beside_bytes(r, ".d", r.limits[r.ids]), optional=True),
     cols=Number("columns, filled up to whole groups where there are scales"),
     ids=Number("the rows that are taken: TOKENS or POSITIONS of the pass"),
 )
 
 
-@inline
-def tile_q8(acc, record, i, block, steps):
-    """16 rows of weights times a tile of tokens from i on. steps: 8, of 4 columns of a group
-    each."""
-    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
-    g_step = peek(record + QUANTISED.qs_step)
-    w = peek(record + QUANTISED.w) + block * groups * 512
-    s = peek(record + QUANTISED.scales) + block * groups * 32
-    q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
-    qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
-    for _ in range(groups):
-        sums = start(acc, qc, g_step)
-        for k in range(steps):
-            prefetch(w + 64 * k + AHEAD)
-            sums = dot(sums, load_bytes(w + 64 * k), q + 4 * k, q_step)
-        acc = scaled(acc, sums, load_f16(s), qs, g_step)
-        w, s, q, qs, qc = w + 512, s + 32, q + 32, qs + 4, qc + 4
-    return acc
+def weight_of(kind, bits, scales):
+    """-> element [row, k] of w."""
+    number, scale, least = bits.one, scales.one, scales.one_least
+    zero, share_, width = kind.zero or (128 if kind.book else 0), kind.share, 64 * kind.bits
+    per_part, per_super = scales.bytes, scales.above
 
+    def begin(record, row):
+        cols, block = peek(record + ELEMENTS.cols), row // 16
+        s = peek(record + ELEMENTS.scales) + block * (cols // share_) * per_part
+        d = peek(record + ELEMENTS.above) + block * ((cols + 255) // 256) * per_super
+        return peek(record + ELEMENTS.w) + block * (cols // 32) * width, s, d
 
-@inline
-def tile_q4(acc, record, i, block, steps):
-    groups, q_step = peek(record + QUANTISED.cols) // 32, peek(record + QUANTISED.q_step)
-    g_step = peek(record + QUANTISED.qs_step)
-    w = peek(record + QUANTISED.w) + block * groups * 256
-    s = peek(record + QUANTISED.scales) + block * groups * 32
-    q, at = peek(record + QUANTISED.q) + i * q_step, i * g_step
-    qs, qc = peek(record + QUANTISED.qs) + at, peek(record + QUANTISED.qc) + at
-    for _ in range(groups):
-        sums = start4(acc)
-        for k in range(steps // 2):
-            prefetch(w + 64 * k + AHEAD)
-            pair = load_bytes(w + 64 * k)
-            sums = dot4(sums, low_nibbles(pair), q + 8 * k, q_step)
-            sums = dot4(sums, high_nibbles(pair), q + 8 * k + 4, q_step)
-        acc = scaled(acc, finish4(sums, qc, g_step), load_f16(s), qs, g_step)
-        w, s, q, qs, qc = w + 256, s + 32, q + 32, qs + 4, qc + 4
-    return acc
+    begin = inline(begin)
 
+    def weight(record, row, k):
+        w, s, d = begin(record, row)
+        whole = np.float32(number(w + k // 32 * width, row % 16, k % 32) - zero)
+        return scale(s, d, k // share_, row % 16) * whole
 
-@inline
-def signed_q8(w, groups, out):
-    """A block of rows as the matrix unit takes it: for each group of 32 columns, [8, 64] int8."""
-    for k in range(0, groups * 512, 64):
-        prefetch(w + k + AHEAD)
-        store_bytes(out + k, lowered(load_bytes(w + k), 128))
+    def more(record, row, k):
+        w, s, d = begin(record, row)
+        whole = np.float32(number(w + k // 32 * width, row % 16, k % 32))
+        scaled_ = scale(s, d, k // share_, row % 16) * whole
+        return scaled_ + least(s, d, k // share_, row % 16)
 
-
-@inline
-def signed_q4(w, groups, out):
-    for k in range(0, groups * 256, 64):
-        prefetch(w + k + AHEAD)
-        pair = load_bytes(w + k)
-        store_bytes(out + 2 * k, lowered(low_nibbles(pair), 8))
-        store_bytes(out + 2 * k + 64, lowered(high_nibbles(pair), 8))
-
-
-@inline
-def weight_q8(record, row, k):
-    """Element [row, k] of w."""
-    groups, lane = peek(record + ELEMENTS.cols) // 32, row % 16
-    scale = peek_f16(
-        peek(record + ELEMENTS.scales) + (row // 16 * groups + k // 32) * 32 + 2 * lane
-    )
-    w = peek(record + ELEMENTS.w) + row // 16 * groups * 512 + k // 4 * 64 + 4 * lane + k % 4
-    return np.float32(peek_u8(w) - 128) * scale
-
-
-@inline
-def weight_q4(record, row, k):
-    groups, lane = peek(record + ELEMENTS.cols) // 32, row % 16
-    scale = peek_f16(
-        peek(record + ELEMENTS.scales) + (row // 16 * groups + k // 32) * 32 + 2 * lane
-    )
-    w = peek(record + ELEMENTS.w) + row // 16 * groups * 256 + k // 8 * 64 + 4 * lane + k % 4
-    return np.float32((peek_u8(w) >> (k % 8 // 4 * 4)) % 16 - 8) * scale
+    return inline(weight if least is None else more)
 
 
 def sums_float(loads, size):
@@ -3643,28 +4067,60 @@ def weight_float(peek_weight, size):
 class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
-    quantised: tile(acc, record, i, block, steps), the sums of 16 rows and a tile of tokens;
-    signed(w, groups, out), a block of width bytes a group as the matrix unit takes it. Else: loads,
-    which reads 16 weights of size bytes.
+    quantised: bits and scales; added(acc, record, i, s, d, part), a tile with the least of the
+    weights. Else: loads, which reads 16 weights of size bytes.
     """
 
     type: Type
     element: object
-    tile: object = None
-    signed: object = None
-    width: int = 0
+    bits: object = None
+    scales: Scales = None
+    added: object = None
     loads: object = None
     size: int = 0
+
+    @property
+    def zero(self):
+        """What bytes of bits are larger by than the weights that are scaled."""
+        return 128 if self.type.book else self.type.zero
+
+    @property
+    def width(self):
+        """Bytes of a group of a block."""
+        return 64 * self.type.bits
+
+    def tile(self, machine):
+        """See tile_of: of the bits as they lie in the file."""
+        return tile_of(self, self.bits, self.width, self.zero, machine)
+
+    def tile_bytes(self, machine):
+        """Of the bytes that unpack makes where there is no matrix unit."""
+        bits = BYTES._replace(fits=self.bits.fits)
+        return tile_of(self, bits, 512, self.zero, machine)
+
+    def unpack(self, signed):
+        """unpack(w, groups, ahead, out): a block of rows as bytes; signed: less the zero."""
+        return unpacked(self.bits, self.width, self.zero if signed else 0)
+
+
+def weights_of(kind):
+    """The Weights of a quantised Type."""
+    bits, scales = bits_of(kind), scales_of(kind)
+    more = bits, scales, added(kind, scales)
+    return Weights(kind, weight_of(kind, bits, scales), *more)
 
 
 WEIGHTS = (
     Weights(F32, weight_float(peek_f32, 4), loads=loads_f32, size=4),
     Weights(F16, weight_float(peek_f16, 2), loads=loads_f16, size=2),
     Weights(BF16, weight_float(peek_bf16, 2), loads=loads_bf16, size=2),
-    Weights(Q8_0, weight_q8, tile_q8, signed_q8, 512),
-    Weights(Q4_0, weight_q4, tile_q4, signed_q4, 256),
+    *(weights_of(kind) for kind in MATRIX_TYPES if kind.quantised),
 )
 
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/embed.py
+# Rows of a matrix, taken by number: embeddings of tokens, of positions.
 
 EMBED = operands(
     "out [tokens, width] = gain * the rows of w that ids name, added to what stands there if add.",
@@ -3828,14 +4284,15 @@ def gather(record, pas, t, threads):
     return 0
 
 
-def matmul_experts(taken, one, four):
+def matmul_experts(taken, one, four, columns=0):
     """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
-    four: the sums of a block of rows for one token and for four."""
+    four: the sums of a block of rows for one token and for four; columns: pairs of steps that share
+    a scale."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
-        steps, bias = opaque(8), peek(record + taken.biases)
+        pairs, bias = opaque(columns), peek(record + taken.biases)
         for r in range(peek(runs)):
             expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
             left = peek(runs + 24 + 24 * r)
@@ -3845,7 +4302,7 @@ def matmul_experts(taken, one, four):
                 if bias != 0:
                     begin = load(bias + 64 * w)
                 for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, add(four(record, at, w, steps), begin))
+                    put_rows(record, at, block, add(four(record, at, w, pairs), begin))
                 for at in range(i + left - left % 4, i + left):
                     put_rows(record, at, block, add(one(record, at, w), begin))
         return 0
@@ -3902,15 +4359,21 @@ def experts_of(weights):
         )
         return Kernel(name, make, EXPERTS_FLOATS, kind)
 
-    tile = weights.tile
+    columns = kind.share // 8
 
-    def one(record, i, block):
-        return tile(zeros1(), record, i, block, 8)
+    def make(machine):
+        tile, width = weights.tile(machine), weights.width
 
-    def four(record, i, block, steps):
-        return tile(zeros4(), record, i, block, steps)
+        def one(record, i, block):
+            w = peek(record + QUANTISED.w) + block * (peek(record + QUANTISED.cols) // 32) * width
+            return tile(zeros1(), record, i, w, block, columns)
 
-    make = lambda machine: matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four))
+        def four(record, i, block, pairs):
+            w = peek(record + QUANTISED.w) + block * (peek(record + QUANTISED.cols) // 32) * width
+            return tile(zeros4(), record, i, w, block, pairs)
+
+        return matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four), columns)
+
     return Kernel(name, make, EXPERTS_QUANTISED, kind)
 
 
@@ -3921,72 +4384,102 @@ EXPERT_MATMULS = {weights.type: experts_of(weights) for weights in WEIGHTS}
 # twofile/kernels/matmul.py
 # Matrices times rows.
 
-# matmul_tiles takes what MATMUL has, and for the matrix unit 2 KiB of sums and a block of weights
-MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 * r.cols))
+# for 2 KiB of the matrix unit's sums, and a block of weights as bytes
+MATMUL = operands(QUANTISED.about, QUANTISED, bytes=Scratch(lambda r: 2048 + 16 * r.cols))
+UNPACKED = 16  # tokens for which a block of weights is unpacked
 
 
-def matmul_quantised(tile):
+def matmul_quantised(weights, machine):
     """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
-    are four."""
+    are four; of many tokens with a block's weights unpacked before."""
+    tile, unpack, width = weights.tile(machine), weights.unpack(False), weights.width
+    tile_of_bytes, packed = weights.tile_bytes(machine), weights.type.bits < 8
+    columns = weights.type.share // 8
 
     def matmul(record, pas, t, threads):
-        n = peek(peek(record + COUNT))
+        n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
         first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
-        steps = opaque(8)  # unrolled, the wide tile's sums do not fit the registers
+        pairs = opaque(columns)  # unrolled, the wide tile's sums do not fit the registers
+        bytes_ = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP) + 2048
         for block in range(first, last):
-            for i in range(0, n - 3, 4):
-                put_rows(record, i, block, tile(zeros4(), record, i, block, steps))
+            w = peek(record + QUANTISED.w) + block * groups * width
+            if packed and n >= UNPACKED:
+                unpack(w, groups, peek(record + AHEAD), bytes_)
+                for i in range(0, n - 3, 4):
+                    acc = tile_of_bytes(zeros4(), record, i, bytes_, block, pairs)
+                    put_rows(record, i, block, acc)
+            else:
+                for i in range(0, n - 3, 4):
+                    put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
-                put_rows(record, i, block, tile(zeros1(), record, i, block, 8))
+                put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
         return 0
 
     return matmul
 
 
-def matmul_tiles(signed, width, rest):
+def products_of(weights):
+    """-> a block of weights, as signed bytes at w, times sixteen tokens from i on, on the matrix
+    unit; `later` are the next block's weights."""
+    scale, plus, columns = weights.scales.scale, weights.added, weights.type.share
+    per_part, per_super = weights.scales.bytes, weights.scales.above
+    parts, half = 32 // columns, weights.width * columns // 64
+
+    def products(record, i, w, block, sums, later):
+        acc, cols = zeros16(), peek(record + QUANTISED.cols)
+        last, g_step = cols // columns - 1, peek(record + QUANTISED.qs_step)
+        s = peek(record + QUANTISED.scales) + block * (cols // columns) * per_part
+        d = peek(record + QUANTISED.above) + block * ((cols + 255) // 256) * per_super
+        q_step = peek(record + QUANTISED.q_step)
+        q = peek(record + QUANTISED.q) + i * q_step
+        qs = peek(record + QUANTISED.qs) + i * g_step
+        tile_dot(q, q_step, w, sums)
+        # the next part's products are on their way while these are scaled, and the next block's
+        # weights, a quarter with each of the first tokens
+        for part in range(0, last, 2):
+            for k in range(0, half, 64):
+                prefetch(later + part * 2 * half + k)
+            after = part + 1
+            tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
+            found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
+            acc = plus(scaled(acc, found, scale(s, d, part), at, g_step), record, i, s, d, part)
+            more = min(part + 2, last)
+            tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
+            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
+            acc = plus(scaled(acc, found, scale(s, d, after), at, g_step), record, i, s, d, after)
+        if last % 2 == 0:
+            found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
+            acc = plus(scaled(acc, found, scale(s, d, last), at, g_step), record, i, s, d, last)
+        put_rows(record, i, block, acc)
+
+    return inline(products)
+
+
+def matmul_tiles(weights, machine):
     """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
-    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
-    matmul_quantised."""
+    same sums, so the same bits."""
+    tile, unpack, width = weights.tile(machine), weights.unpack(True), weights.width
+    products, columns = products_of(weights), weights.type.share // 8
+    config = tile_config if columns == 4 else tile_config_half
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
         first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
-        q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
         sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        bytes_, steps = sums + 2048, opaque(8)
+        bytes_, pairs = sums + 2048, opaque(columns)
         if n >= 16:
-            tile_config()
+            config()
         for block in range(first, last):
+            w = peek(record + QUANTISED.w) + block * groups * width
             if n >= 16:
-                signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
+                unpack(w, groups, peek(record + AHEAD), bytes_)
             for i in range(0, n - 15, 16):
-                acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
-                q = peek(record + QUANTISED.q) + i * q_step
-                qs = peek(record + QUANTISED.qs) + i * g_step
-                tile_dot(q, q_step, w, sums)
-                later = (
-                    peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
-                )
-                # the next group's products are on their way while these are scaled, and the next
-                # block's weights, a quarter with each of the first tokens
-                for g in range(0, groups - 1, 2):
-                    for k in range(0, width // 2, 64):
-                        prefetch(later + g * width + k)
-                    tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
-                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
-                    after = min(g + 2, groups - 1)
-                    tile_dot(q + 32 * after, q_step, w + 512 * after, sums)
-                    acc = scaled(
-                        acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step
-                    )
-                    s, qs = s + 64, qs + 8
-                if groups % 2:
-                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
-                put_rows(record, i, block, acc)
+                later = w + groups * width + i // 16 * width // 2
+                products(record, i, bytes_, block, sums, later)
             for i in range(n - n % 16, n - 3, 4):
-                put_rows(record, i, block, rest(zeros4(), record, i, block, steps))
+                put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
-                put_rows(record, i, block, rest(zeros1(), record, i, block, 8))
+                put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
         if n >= 16:
             tile_release()
         return 0
@@ -4033,9 +4526,7 @@ def matmul_of(weights):
         return Kernel(f"matmul_{weights.type.name}", make, FLOATS, weights.type)
 
     def make(machine):
-        if machine.tiles:
-            return matmul_tiles(weights.signed, weights.width, weights.tile)
-        return matmul_quantised(weights.tile)
+        return (matmul_tiles if machine.tiles else matmul_quantised)(weights, machine)
 
     return Kernel(f"matmul_{weights.type.name}", make, MATMUL, weights.type)
 
@@ -4294,13 +4785,15 @@ ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}
 
 class Slot(NamedTuple):
     """A tensor that the config calls for. role: "matrix" (rows = outputs; any of MATRIX_TYPES, a
-    quantised one followed by NAME.s), or the name of the Type that it has. small: a matrix of so
-    few numbers that it stays as exact as it can be."""
+    quantised one followed by what is beside it; perhaps in pieces by rows, NAME, NAME.1, ...), or
+    the name of the Type that it has. small: a matrix of so few numbers that it stays as exact as
+    it can be. whole: one that is never in pieces, because its rows are taken by number."""
 
     name: str
     shape: tuple
     role: str
     small: bool = False
+    whole: bool = False
 
 
 class Kept(NamedTuple):
@@ -4314,15 +4807,24 @@ class Kept(NamedTuple):
     cut: bool = True
 
 
+class Piece(NamedTuple):
+    """Rows of a matrix, from the first on, of a Type; data: a Tensor; beside: those that belong to
+    it, by what their names end with."""
+
+    type: object
+    first: int
+    rows: int
+    data: object
+    beside: dict
+
+
 class Matrix(NamedTuple):
-    """A matrix of the file: [rows, cols] of a Type; data, scales and bias are Tensors or None."""
+    """A matrix of the file, [rows, cols], in pieces by rows; bias is a Tensor or None."""
 
     name: str
-    type: object
     rows: int
     cols: int
-    data: object
-    scales: object
+    pieces: tuple
     bias: object
 
 
@@ -4395,10 +4897,15 @@ class Part:
         return []
 
 
-def matrix_slots(name, shape, bias=False, small=False):
+def matrix_slots(name, shape, bias=False, small=False, whole=False):
     """The slots of a matrix."""
     biases = [Slot(f"{name}.b", shape[:1], "f32")] if bias else []
-    return [Slot(name, shape, "matrix", small), *biases]
+    return [Slot(name, shape, "matrix", small, whole), *biases]
+
+
+def piece_name(name, number):
+    """What a piece of a matrix is called, by its number from 0 on."""
+    return f"{name}.{number}" if number else name
 
 
 def norm_slots(c, name, there=True):
@@ -4796,8 +5303,8 @@ class Experts(Part):
             return []
         return [  # the rows of expert after expert
             *matrix_slots(f"l{i}.router", (e.n, c.dim), e.bias, small=True),
-            *matrix_slots(f"l{i}.experts_up", (e.n * 2 * e.width, c.dim), e.bias),
-            *matrix_slots(f"l{i}.experts_down", (e.n * c.dim, e.width), e.bias),
+            *matrix_slots(f"l{i}.experts_up", (e.n * 2 * e.width, c.dim), e.bias, whole=True),
+            *matrix_slots(f"l{i}.experts_down", (e.n * c.dim, e.width), e.bias, whole=True),
             *(matrix_slots(f"l{i}.shared_gate", (1, c.dim), small=True) if e.shared_gate else []),
         ]
 
@@ -4838,7 +5345,7 @@ def record_mixture(p, layer):
 def spread(p, matrix, tables):
     """The input of the tokens becomes that of their pairs with experts."""
     there, here = p.input(matrix), p.input(matrix, pairs=True)
-    parts = [name for name in ("out", "q", "qs", "qc") if name in here]
+    parts = [name for name in ("out", "q", "qs", "qc", "qm", "qh") if name in here]
     for name in parts:
         more = {"nbytes": here[name].step, "wait": name == parts[-1]}
         p.add(gather, x=there[name], out=here[name], tokens=tables, **more)
@@ -4869,7 +5376,7 @@ class PerLayer(Part):
             return []
         width, wide = c.perlayer.width, c.n_layers * c.perlayer.width
         return [
-            Slot("ple_embed", (c.vocab_size, wide), "matrix"),
+            Slot("ple_embed", (c.vocab_size, wide), "matrix", whole=True),
             Slot("ple_proj", (wide, c.dim), "matrix"),
             Slot("ple_norm.w", (width,), "f32"),
         ]
@@ -4901,7 +5408,8 @@ def record_embeddings(p, model):
     more = {"heads": c.n_layers, "width": width, "eps": c.norms.eps}
     p.add(headnorm, x=to, weight=weight, **more)
     more = {"width": c.n_layers * width, "gain": (width / 2) ** 0.5, "add": 1, "ids": TOKENS}
-    p.add(EMBEDS[model.ple_embed.type], out=to, **more, **p.weights(model.ple_embed))
+    (piece,) = model.ple_embed.pieces
+    p.add(EMBEDS[piece.type], out=to, **more, **p.weights(piece, model.ple_embed.cols))
 
 
 def record_embedding(p, layer):
@@ -4922,8 +5430,8 @@ def check_output(c):
 def embedding_tensors(c):
     """[Slot] of what comes before the layers, but for embeddings of layers."""
     return [
-        Slot("embed", (c.vocab_size, c.dim), "matrix"),
-        *([Slot("positions", (c.max_ctx, c.dim), "matrix")] if c.embedding.positions else []),
+        Slot("embed", (c.vocab_size, c.dim), "matrix", whole=True),
+        *(matrix_slots("positions", (c.max_ctx, c.dim), whole=True) * c.embedding.positions),
         *norm_slots(c, "embed_norm", c.embedding.norm),
     ]
 
@@ -4953,7 +5461,8 @@ def take_rows(p, out, matrix, ids, gain):
     """out = rows of a matrix, those of tokens; or += those of positions."""
     more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
     # each thread has its columns, in both; what comes next waits
-    p.add(EMBEDS[matrix.type], out=out, wait=False, **more, **p.weights(matrix))
+    (piece,) = matrix.pieces
+    p.add(EMBEDS[piece.type], out=out, wait=False, **more, **p.weights(piece, matrix.cols))
 
 
 def record_end(p, model, ids):
@@ -4992,30 +5501,30 @@ class Recorder(Program):
         """The Place of a padded copy of a tensor of float32 numbers."""
         return self.constant(tensor.name, tensor.data.view("<f4"), multiple)
 
-    def weights(self, matrix):
-        """The operands w, scales and cols of a matrix."""
-        scales = {"scales": Place(Mapped(matrix.scales))} if matrix.type.quantised else {}
-        return {"w": Place(Mapped(matrix.data)), "cols": matrix.type.columns(matrix.cols), **scales}
+    def weights(self, piece, cols):
+        """The operands w, cols and what is beside it, of a piece of a matrix of so many columns."""
+        names = {".s": "scales", ".d": "above"}
+        more = {names[end]: Place(Mapped(tensor)) for end, tensor in piece.beside.items()}
+        return {"w": Place(Mapped(piece.data)), "cols": piece.type.columns(cols), **more}
+
+    def taken(self, kind, cols, pairs=False):
+        """Where a matmul with weights of a Type takes its input of so many columns: its operands.
+        pairs: of experts, by pair."""
+        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        if not kind.quantised:
+            return {"x": self.rows(named + "xb", 4 * padded(cols, GROUP), many)}
+        groups = padded(cols, GROUP) // GROUP
+        sizes = {"q": GROUP, "qs": 4, "qc": 4, "qm": 4, "qh": 8}
+        return {name: self.rows(named + name, groups * n, many) for name, n in sizes.items()}
 
     def input(self, *readers, pairs=False):
-        """Where the input of matrices goes: the operands of INPUT. pairs: of experts, by pair."""
-        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        """Where the input of matrices goes: the operands of INPUT."""
         places = {}
         for matrix in readers:
-            cols = padded(matrix.cols, GROUP)
-            places["cols"] = cols
-            if matrix.type.quantised:
-                places["q"] = self.rows(named + "q", cols, many)
-                places["qs"] = self.rows(named + "qs", cols // GROUP * 4, many)
-                places["qc"] = self.rows(named + "qc", cols // GROUP * 4, many)
-            else:
-                places["out"] = self.rows(named + "xb", 4 * cols, many)
-        return places
-
-    def given(self, matrix, pairs=False):
-        """The operands of a matmul that say where its input is."""
-        places = self.input(matrix, pairs=pairs)
-        return {"x" if name == "out" else name: p for name, p in places.items() if name != "cols"}
+            places["cols"] = padded(matrix.cols, GROUP)
+            for piece in matrix.pieces:
+                places |= self.taken(piece.type, matrix.cols, pairs)
+        return {"out" if name == "x" else name: place for name, place in places.items()}
 
     def convert(self, x, *readers):
         """x becomes the input of matrices."""
@@ -5038,20 +5547,22 @@ class Recorder(Program):
         self.add(kernel, count, x=x, weight=self.vector(norm.data), bias=bias, **more, **to)
 
     def matmul(self, out, matrix, add=False, gain=1.0, count=N_TOKENS):
-        """out = gain * (matrix @ input + bias), or out += that."""
-        given = {**self.given(matrix), **self.weights(matrix)}
+        """out = gain * (matrix @ input + bias), or out += that, piece by piece."""
         bias = matrix.bias and self.vector(matrix.bias, BLOCK)
-        rows = padded(matrix.rows, BLOCK)
-        kernel = MATMULS[matrix.type]
-        self.add(kernel, count, out=out, bias=bias, gain=gain, add=int(add), n_rows=rows, **given)
+        for piece in matrix.pieces:
+            given = {**self.taken(piece.type, matrix.cols), **self.weights(piece, matrix.cols)}
+            given |= {"n_rows": padded(piece.rows, BLOCK), "add": int(add), "gain": gain}
+            given |= {"bias": bias and bias.columns(piece.first), "out": out.columns(piece.first)}
+            self.add(MATMULS[piece.type], count, wait=piece is matrix.pieces[-1], **given)
 
     def experts(self, out, matrix, runs):
         """Each pair's row of out = its expert's rows of matrix @ its input."""
-        n = self.config.experts.n
-        given = {**self.given(matrix, pairs=True), **self.weights(matrix), "experts": n}
+        n, (piece,) = self.config.experts.n, matrix.pieces
+        given = {**self.taken(piece.type, matrix.cols, pairs=True), "experts": n}
         biases = matrix.bias and self.vector(matrix.bias, BLOCK)
         more = {"gain": 1.0, "n_rows": matrix.rows // n, "runs": runs, "biases": biases}
-        self.add(EXPERT_MATMULS[matrix.type], N_PAIRS, out=out, **more, **given)
+        given |= self.weights(piece, matrix.cols)
+        self.add(EXPERT_MATMULS[piece.type], N_PAIRS, out=out, **more, **given)
 
     def join(self, matrix, norm):
         """The stream += matrix @ its input, normed if there is such a norm."""
@@ -5216,7 +5727,12 @@ def named_tensor(tensors, name):
     bias = tensors.get(f"{name}.b")
     if len(tensor.shape) == 1:
         return Vector(tensor.name, tensor, bias)
-    return Matrix(name, tensor.type, *tensor.shape, tensor, tensors.get(f"{name}.s"), bias)
+    pieces, rows = [], 0
+    while tensor := tensors.get(part := piece_name(name, len(pieces))):
+        beside = {end: tensors[part + end] for end, _, _ in tensor.type.beside(tensor.shape)}
+        pieces.append(Piece(tensor.type, rows, tensor.shape[0], tensor, beside))
+        rows, cols = rows + tensor.shape[0], tensor.shape[1]
+    return Matrix(name, rows, cols, tuple(pieces), bias)
 
 
 # ===== a model that runs, and text
@@ -5295,23 +5811,36 @@ def check_plan(c, tensors):
     """The table must be what the config calls for: nothing missing, nothing more, in order."""
     found = [(t.name, t.shape, t.type) for t in tensors]
     there, want = {t.name: t for t in tensors}, []
-    for name, shape, role, _ in expected_tensors(c):
-        tensor = there.get(name)
-        if role == "matrix":
-            kind = tensor.type if tensor and tensor.type.matrix else F32
+    for slot in expected_tensors(c):
+        tensor = there.get(slot.name)
+        if slot.role == "matrix":
+            want += matrix_rows(slot, there)
+        elif slot.role == "u8" and tensor and len(tensor.shape) == 1:
+            want.append((slot.name, tensor.shape, U8))  # the config does not know its length
         else:
-            kind = type_of(role)
-        if kind is U8 and tensor and len(tensor.shape) == 1:
-            shape = tensor.shape  # the config does not know its length
-        want.append((name, shape, kind))
-        if kind.quantised:
-            want.append((name + ".s", kind.scales(shape), kind.scale))
+            want.append((slot.name, slot.shape, type_of(slot.role)))
     if found != want:
         known, have = set(want), set(found)
         extra, missing = [t for t in found if t not in known], [t for t in want if t not in have]
         show = lambda rows: ", ".join(f"{n} {s} {d.name}" for n, s, d in rows[:3]) or "none"
         what = f"unexpected {show(extra)}; missing {show(missing)}"
         raise ModelError(f"tensors do not fit the config: {what}; export again")
+
+
+def matrix_rows(slot, there):
+    """[(name, shape, Type)] that the table must have of a matrix, in as many pieces as it has; all
+    but the last are whole blocks. there: {name: Tensor}."""
+    want, (left, cols), number = [], slot.shape, 0
+    while left:
+        name = piece_name(slot.name, number)
+        tensor = there.get(name)
+        kind = tensor.type if tensor and tensor.type.matrix else F32
+        rows = tensor.shape[0] if tensor else left
+        rows = left if slot.whole or rows > left or rows % BLOCK else rows
+        want.append((name, (rows, cols), kind))
+        want += [(name + end, s, beside) for end, beside, s in kind.beside((rows, cols))]
+        left, number = left - rows, number + 1
+    return want
 
 
 def check_values(c, t, fd):
@@ -5323,7 +5852,7 @@ def check_values(c, t, fd):
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:
         found = "window or rope_id out of range"
         raise ModelError(f"{found}, expected 0 or more, and -1..{c.rope.tables - 1}; export again")
-    scales = [x for x in t.values() if x.type is F16 and len(x.shape) == 3]
+    scales = [x for x in t.values() if x.type is F16 and len(x.shape) > 2]
     # reading more would take longer than opening should, and a file with holes can promise any
     # number: verify() reads all
     scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
@@ -5392,20 +5921,31 @@ def sampling_said(config):
     return {name: round(value, 6) for name, value in said.items() if value}
 
 
+def matrix_types(file, slots):
+    """Names of the types of a file's matrices, those of most parameters first."""
+    sizes = {}
+    for slot in slots:
+        number = 0
+        while slot.role == "matrix" and (x := file.tensors.get(piece_name(slot.name, number))):
+            sizes[x.dtype] = sizes.get(x.dtype, 0) + math.prod(x.shape)
+            number += 1
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
+
+
 def about(file, n_ctx, kept, tokenizer):
     """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
     cache of so many positions. tokenizer: its Tokenizer, or None."""
     c = file.config
     slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
     learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
-    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
+    types = matrix_types(file, slots)
     return {
         "file": file.path,
         "bytes": file.size,
         "model_id": file.model_id,
         "architecture": printable(c.arch_tag),
         "parameters": sum(math.prod(slot.shape) for slot in learned),
-        "type": "/".join(sorted(types)),
+        "type": "/".join(types),
         "dim": c.dim,
         "layers": c.n_layers,
         "heads": c.heads.n,
@@ -9047,9 +9587,9 @@ def token_work(forward):
             continue
         experts = forward.config.experts
         share = experts.chosen / experts.n if "experts" in given else 1
-        matrix, scales = given["w"].room.tensor, given.get("scales")
-        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
-        operations += share * 2 * math.prod(matrix.shape)
+        tensors = [given[name].room.tensor for name in ("w", "scales", "above") if given.get(name)]
+        nbytes += share * sum(tensor.nbytes for tensor in tensors)
+        operations += share * 2 * math.prod(tensors[0].shape)
     return nbytes, operations
 
 

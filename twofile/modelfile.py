@@ -13,7 +13,8 @@ from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
 from .format.table import HEADER, PAGE, RECORD, read_meta, read_table
-from .format.types import F16, F32, U8, padded, type_of
+from .format.types import BLOCK, F16, F32, U8, padded, type_of
+from .layers.kind import piece_name
 from .layers.stack import TABLES, check_config, expected_tensors
 
 
@@ -87,23 +88,36 @@ def check_plan(c, tensors):
     """The table must be what the config calls for: nothing missing, nothing more, in order."""
     found = [(t.name, t.shape, t.type) for t in tensors]
     there, want = {t.name: t for t in tensors}, []
-    for name, shape, role, _ in expected_tensors(c):
-        tensor = there.get(name)
-        if role == "matrix":
-            kind = tensor.type if tensor and tensor.type.matrix else F32
+    for slot in expected_tensors(c):
+        tensor = there.get(slot.name)
+        if slot.role == "matrix":
+            want += matrix_rows(slot, there)
+        elif slot.role == "u8" and tensor and len(tensor.shape) == 1:
+            want.append((slot.name, tensor.shape, U8))  # the config does not know its length
         else:
-            kind = type_of(role)
-        if kind is U8 and tensor and len(tensor.shape) == 1:
-            shape = tensor.shape  # the config does not know its length
-        want.append((name, shape, kind))
-        if kind.quantised:
-            want.append((name + ".s", kind.scales(shape), kind.scale))
+            want.append((slot.name, slot.shape, type_of(slot.role)))
     if found != want:
         known, have = set(want), set(found)
         extra, missing = [t for t in found if t not in known], [t for t in want if t not in have]
         show = lambda rows: ", ".join(f"{n} {s} {d.name}" for n, s, d in rows[:3]) or "none"
         what = f"unexpected {show(extra)}; missing {show(missing)}"
         raise ModelError(f"tensors do not fit the config: {what}; export again")
+
+
+def matrix_rows(slot, there):
+    """[(name, shape, Type)] that the table must have of a matrix, in as many pieces as it has; all
+    but the last are whole blocks. there: {name: Tensor}."""
+    want, (left, cols), number = [], slot.shape, 0
+    while left:
+        name = piece_name(slot.name, number)
+        tensor = there.get(name)
+        kind = tensor.type if tensor and tensor.type.matrix else F32
+        rows = tensor.shape[0] if tensor else left
+        rows = left if slot.whole or rows > left or rows % BLOCK else rows
+        want.append((name, (rows, cols), kind))
+        want += [(name + end, s, beside) for end, beside, s in kind.beside((rows, cols))]
+        left, number = left - rows, number + 1
+    return want
 
 
 def check_values(c, t, fd):
@@ -115,7 +129,7 @@ def check_values(c, t, fd):
     if window.min() < 0 or rope_id.min() < -1 or rope_id.max() >= c.rope.tables:
         found = "window or rope_id out of range"
         raise ModelError(f"{found}, expected 0 or more, and -1..{c.rope.tables - 1}; export again")
-    scales = [x for x in t.values() if x.type is F16 and len(x.shape) == 3]
+    scales = [x for x in t.values() if x.type is F16 and len(x.shape) > 2]
     # reading more would take longer than opening should, and a file with holes can promise any
     # number: verify() reads all
     scales, left = [] if sum(x.nbytes for x in scales) > 8 << 20 else scales, 32 << 20
@@ -184,20 +198,31 @@ def sampling_said(config):
     return {name: round(value, 6) for name, value in said.items() if value}
 
 
+def matrix_types(file, slots):
+    """Names of the types of a file's matrices, those of most parameters first."""
+    sizes = {}
+    for slot in slots:
+        number = 0
+        while slot.role == "matrix" and (x := file.tensors.get(piece_name(slot.name, number))):
+            sizes[x.dtype] = sizes.get(x.dtype, 0) + math.prod(x.shape)
+            number += 1
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
+
+
 def about(file, n_ctx, kept, tokenizer):
     """A file of open_model as a dict of plain values. n_ctx: the context in use. kept: bytes of a
     cache of so many positions. tokenizer: its Tokenizer, or None."""
     c = file.config
     slots = [slot for slot in expected_tensors(c) if slot.name not in TABLES]
     learned = [slot for slot in slots if slot.role in ("matrix", "f32")]
-    types = {file.tensors[slot.name].dtype for slot in slots if slot.role == "matrix"}
+    types = matrix_types(file, slots)
     return {
         "file": file.path,
         "bytes": file.size,
         "model_id": file.model_id,
         "architecture": printable(c.arch_tag),
         "parameters": sum(math.prod(slot.shape) for slot in learned),
-        "type": "/".join(sorted(types)),
+        "type": "/".join(types),
         "dim": c.dim,
         "layers": c.n_layers,
         "heads": c.heads.n,

@@ -4,7 +4,7 @@ import numpy as np
 
 from twins.matmul import int8_activations
 from twofile.compiler.code import Code
-from twofile.program.operands import COUNT, N_TOKENS, POSITIONS, RECORD_BYTES, SLOTS, Number, Real
+from twofile.program.operands import COUNT, N_TOKENS, POSITIONS, RECORD_BYTES, SCRATCH, SCRATCH_STEP, SLOTS, Number, Real
 
 
 def play(kernel, operands, n, threads=1, positions=(), slots=()):
@@ -16,6 +16,8 @@ def play(kernel, operands, n, threads=1, positions=(), slots=()):
     pas[N_TOKENS // 8] = n
     ids = [np.array(row, np.int64) for row in (positions, slots)]
     pas[POSITIONS // 8], pas[SLOTS // 8] = (row.ctypes.data for row in ids)
+    scratch = np.zeros((threads, 1 << 17), np.uint8)
+    pas[SCRATCH // 8], pas[SCRATCH_STEP // 8] = scratch.ctypes.data, scratch.strides[0]
     record = np.zeros(RECORD_BYTES // 8, np.int64)
     record[COUNT // 8] = pas.ctypes.data
     for name, value in operands.items():
@@ -33,5 +35,8 @@ def quantised_input(x):
     q = np.ascontiguousarray(values.reshape(n, -1).astype(np.int8))
     sums = values.sum(-1).astype(np.int32)
     scales = np.ascontiguousarray(scales)
-    places = {"q": q.ctypes.data, "qs": scales.ctypes.data, "qc": sums.ctypes.data}
-    return {**places, "q_step": q.shape[1], "qs_step": 4 * scales.shape[1]}, (q, scales, sums), values, scales
+    products, halves = scales * sums.astype(np.float32), values.reshape(n, -1, 16).sum(-1).astype(np.int32)
+    kept = {"q": q, "qs": scales, "qc": sums, "qm": products, "qh": halves}
+    places = {name: array.ctypes.data for name, array in kept.items()}
+    steps = {"q_step": q.shape[1], "qs_step": 4 * scales.shape[1], "qh_step": 8 * scales.shape[1]}
+    return {**places, **steps}, kept, values, scales

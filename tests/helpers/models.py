@@ -12,13 +12,13 @@ from twofile.export.source import Source
 from twofile.export.template import ROLES, pack_chat
 from twofile.export.write import write_model
 from twofile.format.config import Config
-from twofile.format.types import type_of
+from twofile.format.types import MATRIX_TYPES, type_of
 from twofile.layers.stack import expected_tensors
 from twofile.modelfile import open_model
 from twofile.tokenizer.file import CONTROL
 from twofile.tokenizer.tokenizer import Tokenizer
 
-TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
+TYPES = [t.name for t in MATRIX_TYPES]
 # no two sizes equal, rows not of 16, columns not of 32, head_dim not of 16; everything that can have a bias has one
 AWKWARD = {
     "dim": 48,
@@ -38,7 +38,7 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
     sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
     c = Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
     rng, tensors = np.random.default_rng(seed), {}
-    for name, shape, role, _ in expected_tensors(c):
+    for name, shape, role, *_ in expected_tensors(c):
         x = rng.standard_normal(shape).astype(np.float32)
         if role == "matrix":
             tensors[name] = Rows(x if name == "embed" else x * np.float32(2 / shape[1] ** 0.5))

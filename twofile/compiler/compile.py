@@ -31,7 +31,7 @@ def _tile_type():
 
 def _vectors(machine):
     """LLVM's types of the vectors of a signature, by letter."""
-    return {"F": LL.F, "I": LL.I, "N": machine.sums4, "B": LL.B}
+    return {"F": LL.F, "I": LL.I, "N": machine.sums_few, "B": LL.B}
 
 
 @functools.cache

@@ -8,17 +8,15 @@ import weakref
 import numpy as np
 
 from ..files import open_regular
-from ..format.types import GROUP, Q4_0, Q8_0
 from .damage import reading
-from .pack import PACKERS, from_bfloat16
-from .say import need
+from .pack import Stored, from_bfloat16, laid
 
 AT_A_TIME = 1 << 22  # matrix elements converted at a time
 
 
 class Part:
     """Rows of a matrix that are stored in a way that numpy does not know. shape: (rows, cols);
-    part[rows]: such a part; type: our Type that its groups are of, to the bit; None = of none."""
+    part[rows]: such a part; type: our Type that it is of, to the bit; None = of none."""
 
     type = None
 
@@ -29,9 +27,8 @@ class Part:
         """float32 [rows, cols]"""
         raise NotImplementedError
 
-    def groups(self):
-        """Values [rows, groups, 32] and scales float16 [rows, groups] of its type, as they
-        stand."""
+    def stored(self):
+        """Stored of its type, as it stands."""
         raise NotImplementedError
 
 
@@ -117,14 +114,16 @@ class Rows:
             return np.concatenate(parts)
 
     def packed(self, type, first, last):
-        """The bytes and scales of rows first to last if all parts are of that type, so that they
-        need no change; else None."""
-        if any(not isinstance(part, Part) or part.type is not type for part, _ in self.parts):
+        """Rows first to last as pack.laid gives them, if all are of that type, so that they need
+        no change; else None."""
+        parts = list(self.between(first, last))
+        if any(not isinstance(part, Part) or part.type is not type for part in parts):
             return None
-        values, scales = zip(*(part.groups() for part in self.between(first, last)))
         with reading():
-            values, scales = np.concatenate(values), np.concatenate(scales)
-        return PACKERS[type].interleaved(values, scales)
+            columns = zip(*(part.stored() for part in parts))
+            return laid(
+                type, Stored(*(x[0] if x[0] is None else np.concatenate(x) for x in columns))
+            )
 
 
 class Columns:
@@ -162,30 +161,6 @@ class Mx(Part):
         pairs = np.stack((self.values & 15, self.values >> 4), -1).reshape(len(self), -1, 32)
         scaled = np.ldexp(self.LEVELS[pairs], self.scales.astype(np.int32)[..., None] - 127)
         return scaled.reshape(self.shape)
-
-
-class Blocks(Part):
-    """Rows of quantised blocks of a GGUF: raw uint8 [rows, bytes], of gguf's type kind."""
-
-    def __init__(self, raw, kind, cols):
-        self.raw, self.kind, self.shape = raw, kind, (len(raw), cols)
-        self.type = {"Q8_0": Q8_0, "Q4_0": Q4_0}.get(kind.name)
-
-    def __getitem__(self, rows):
-        return Blocks(self.raw[rows], self.kind, self.shape[1])
-
-    def floats(self):
-        dequantize, raw = need("gguf.quants").dequantize, np.ascontiguousarray(self.raw)
-        with reading():
-            found = dequantize(raw, self.kind)
-        return found.reshape(self.shape).astype(np.float32, copy=False)
-
-    def groups(self):
-        rows = np.ascontiguousarray(self.raw).reshape(len(self.raw), self.shape[1] // GROUP, -1)
-        scales, values = rows[..., :2].copy().view("<f2")[..., 0], rows[..., 2:]
-        if self.type is Q8_0:
-            return values.view(np.int8), scales
-        return np.concatenate((values & 15, values >> 4), -1).astype(np.int8) - 8, scales
 
 
 MAPS = weakref.WeakSet()  # of the files of the source

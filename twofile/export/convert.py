@@ -81,7 +81,8 @@ def understood(args):
     with advising(OTHER):
         tokenizer = find_tokenizer(args, source) or b""
         source = replace(source, config=config_with(args, source.config, tokenizer))
-    stored = args.type or "/".join(sorted({t.name for t in (source.types or {"": Q8_0}).values()}))
+    types = {kind.name for pieces in (source.types or {}).values() for _, kind in pieces}
+    stored = args.type or "/".join(sorted(types)) or Q8_0.name
     about = [f"{source.kind}, {label} as {stored}", printable(source.note or "")[:4096]]
     return source, tokenizer, "; ".join(filter(None, about))
 

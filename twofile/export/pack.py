@@ -2,12 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ..format.types import BF16, BLOCK, F16, F32, GROUP, Q4_0, Q8_0, padded
+from ..format.types import (
+    BF16,
+    BLOCK,
+    F16,
+    F32,
+    GROUP,
+    MATRIX_TYPES,
+    SUPER,
+    Type,
+    padded,
+)
+from .quantise import quantiser
 
 HALF = 65504  # the largest float16
+
+
+class Stored(NamedTuple):
+    """Rows as their Type has them. values: uint8 [rows, groups, 32], the bits; scales: of the Type
+    of its scales [rows, parts], or [rows, parts, 2] with the least; above: float16 [rows, supers],
+    or [rows, supers, 2], or None."""
+
+    values: np.ndarray
+    scales: np.ndarray
+    above: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -21,91 +43,91 @@ class Floats:
     limit: str = ""
 
     def pack(self, rows):
-        """float32 [n, cols], n a multiple of 16 unless last -> uint8 bytes, None (its scales), and
-        the float32 rows that a reader gets back."""
+        """float32 [n, cols], n a multiple of 16 unless last -> uint8 bytes, what is beside them (by
+        endings of names: nothing), and the float32 rows that a reader gets back."""
         n, cols = rows.shape
         tall = padded(n, BLOCK)
         whole = np.zeros((tall, cols), np.float32)
         whole[:n] = rows
         blocks = np.ascontiguousarray(whole.reshape(tall // BLOCK, BLOCK, cols).transpose(0, 2, 1))
-        return self.stored(blocks).view(np.uint8).reshape(-1), None, self.back(self.stored(rows))
+        return self.stored(blocks).view(np.uint8).reshape(-1), {}, self.back(self.stored(rows))
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Values in groups of 32 that share a scale. quantise: float32 [rows, groups, 32] -> values and
-    scales; laid: values of blocks int16 [blocks, 16, columns] -> uint8 as they stand."""
+    """Values in groups of 32, scaled."""
 
-    quantise: Callable
-    laid: Callable
+    type: Type
     most: float
     limit: str
 
     def pack(self, rows):
-        """As of Floats; the scales are float16 [blocks, groups, 16]."""
+        """As of Floats."""
         n, cols = rows.shape
-        tall, wide = padded(n, BLOCK), padded(cols, GROUP)
-        whole = np.zeros((tall, wide), np.float32)
-        whole[:n, :cols] = rows
-        values, scales = self.quantise(whole.reshape(tall, -1, GROUP))
-        back = (values * scales.astype(np.float32)[..., None]).reshape(tall, wide)[:n, :cols]
-        return *self.interleaved(values, scales), back
-
-    def interleaved(self, values, scales):
-        """Values [rows, groups, 32] and scales [rows, groups] -> the bytes of blocks of 16 rows,
-        and their scales."""
-        tall, wide = padded(len(values), BLOCK), values.shape[1] * GROUP
-        if tall > len(values):
-            more = lambda x: np.zeros((tall - len(x), *x.shape[1:]), x.dtype)
-            values, scales = (np.concatenate((x, more(x))) for x in (values, scales))
-        values = values.reshape(tall // BLOCK, BLOCK, wide).astype(np.int16)
-        scales = scales.reshape(tall // BLOCK, BLOCK, -1).transpose(0, 2, 1)
-        return np.ascontiguousarray(self.laid(values)).reshape(-1), np.ascontiguousarray(scales)
+        whole = np.zeros((n, padded(cols, GROUP)), np.float32)
+        whole[:, :cols] = rows
+        stored = Stored(*quantiser(self.type)(whole.reshape(n, -1, GROUP)))
+        return *laid(self.type, stored), numbers(self.type, stored)[:, :cols]
 
 
-def laid8(values):
-    """Four columns of all rows of a block, then the next four."""
-    steps = (values + Q8_0.zero).astype(np.uint8)
-    return steps.reshape(*steps.shape[:2], -1, 4).transpose(0, 2, 1, 3)
+def laid(kind, stored):
+    """Stored -> the bytes of blocks of 16 rows, and what is beside them, by endings of names."""
+    steps = np.ascontiguousarray(stored.values).view("<u4")
+    data = interleaved(words(steps, kind.bits)).view(np.uint8).reshape(-1)
+    beside = {".s": stored.scales} | ({".d": stored.above} if kind.above else {})
+    return data, {end: interleaved(x) for end, x in beside.items()}
 
 
-def laid4(values):
-    """Eight columns of all rows of a block: the second four in the upper halves of the bytes."""
-    steps = (values + Q4_0.zero).astype(np.uint8)
-    steps = steps.reshape(*steps.shape[:2], -1, 2, 4).transpose(0, 2, 3, 1, 4)
-    return steps[:, :, 0] | steps[:, :, 1] << 4
+def interleaved(x):
+    """[rows, ...] -> [blocks, ..., rows of a block], filled up with zeros."""
+    n, shape = padded(len(x), BLOCK), x.shape[1:]
+    if n > len(x):
+        x = np.concatenate((x, np.zeros((n - len(x), *shape), x.dtype)))
+    return np.ascontiguousarray(np.moveaxis(x.reshape(n // BLOCK, BLOCK, *shape), 1, -1))
 
 
-def quantise8(x):
-    """float32 [rows, groups, 32] -> values -127..127 float32, scales float16 [rows, groups]
-    (llama.cpp's Q8_0)."""
-    scales = (np.abs(x).max(-1) / 127).astype("<f2")
-    return np.clip(np.rint(x * inverse(scales)[..., None]), -127, 127), scales
+ONES, TWOS, FOURS = (np.uint32(n * 0x01010101) for n in (1, 3, 15))  # bits of four bytes
 
 
-def quantise4(x):
-    """As quantise8, to -8..7. Of several scales takes the one whose least-squares refinement leaves
-    the smallest error."""
-    at = np.abs(x).argmax(-1)[..., None]
-    largest = np.take_along_axis(x, at, -1)[..., 0]
-    best = np.full(largest.shape, np.inf, np.float32)
-    values, scales = np.zeros_like(x), np.zeros(largest.shape, "<f2")
-    for steps in (-8.0, -7.5, -7.0, -6.5, 7.0):
-        first = np.clip(np.rint(x * inverse(largest / np.float32(steps))[..., None]), -8, 7)
-        square = np.einsum("rgk,rgk->rg", first, first)
-        scale = (np.einsum("rgk,rgk->rg", first, x) * inverse(square)).astype("<f2")
-        q = np.clip(np.rint(x * inverse(scale)[..., None]), -8, 7)
-        left = x - q * scale.astype(np.float32)[..., None]
-        error = np.einsum("rgk,rgk->rg", left, left)
-        better = error < best
-        best[better], scales[better], values[better] = error[better], scale[better], q[better]
-    return values, scales
+def words(steps, bits):
+    """uint32 [rows, groups, 8], a number in each byte -> [rows, groups, bits], as they lie."""
+    if bits == 8:
+        return steps
+    parts = []
+    if bits >= 4:
+        low = steps & FOURS
+        parts.append(low[..., 0::2] | low[..., 1::2] << 4)
+    if bits in (2, 3, 6):
+        parts.append(plane(steps >> (4 if bits == 6 else 0) & TWOS, 2))
+    if bits in (3, 5):
+        parts.append(plane(steps >> (4 if bits == 5 else 2) & ONES, 1))
+    return np.concatenate(parts, -1)
 
 
-def inverse(scales):
-    """1 / scales in float32, 0 for 0."""
+def plane(steps, bits):
+    """Numbers of so few bits, of as many steps as a byte has room for, in one."""
+    many = 8 // bits
+    steps = steps.reshape(*steps.shape[:-1], 8 // many, many)
+    out = steps[..., 0].copy()
+    for j in range(1, many):
+        out |= steps[..., j] << bits * j
+    return out
+
+
+def numbers(kind, stored):
+    """Stored -> float32 [rows, columns], what a reader gets: scale times number, and the least."""
+    values, scales, above = stored
+    whole = np.take(np.float32(kind.book), values) if kind.book else np.float32(values) - kind.zero
+    if kind.halves:
+        scales = np.stack((scales & 15, scales >> 4), -1)
     scales = scales.astype(np.float32)
-    return np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
+    if kind.above:
+        many = SUPER // kind.share
+        scales *= np.repeat(above.astype(np.float32), many, 1)[:, : scales.shape[1]]
+    whole = whole.reshape(len(values), -1, kind.share)
+    if kind.least:
+        return (whole * scales[..., :1] + scales[..., 1:]).reshape(len(values), -1)
+    return (whole * scales[..., None]).reshape(len(values), -1)
 
 
 def to_bfloat16(x):
@@ -123,10 +145,18 @@ def same(x):
     return x
 
 
+def most_of(kind):
+    """The largest magnitude that a Type surely holds."""
+    return HALF * (127 if kind.book or kind.bits == 8 else max(1, kind.zero - 1))
+
+
 PACKERS = {  # how a matrix of a Type is stored; the largest number times the largest scale
     F32: Floats(same, same),
     F16: Floats(lambda x: x.astype("<f2"), lambda x: x.astype(np.float32), HALF, "float16's 65504"),
     BF16: Floats(to_bfloat16, from_bfloat16),
-    Q8_0: Groups(quantise8, laid8, HALF * 127, "what q8_0 holds"),
-    Q4_0: Groups(quantise4, laid4, HALF * 7, "what q4_0 holds"),
+    **{
+        kind: Groups(kind, most_of(kind), f"what {kind.name} holds")
+        for kind in MATRIX_TYPES
+        if kind.quantised
+    },
 }

@@ -23,7 +23,7 @@ class Source:
     tensors: dict
     window: np.ndarray | None = None  # int32 [layers]: positions that a layer sees; None = all
     rope_id: np.ndarray | None = None  # int32 [layers]: which table, -1 = none; None = the first
-    types: dict | None = None  # name of a matrix -> the type that it keeps; None = no wish
+    types: dict | None = None  # name of a matrix -> [(rows, Type)], its pieces; None = no wish
     notice: str | None = None  # what is lost where types are kept
     note: str | None = None  # what its makers say of it
     # where its tokenizer is

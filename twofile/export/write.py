@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ModelError
 from ..format.table import ENDIAN, HEADER, MAGIC, PAGE, RECORD, RECORD_FIELDS, VERSION
 from ..format.types import BLOCK, F32, Type, padded, type_of
+from ..layers.kind import piece_name
 from ..layers.stack import expected_tensors
 from ..modelfile import parse_meta
 from .arrays import AT_A_TIME, forget, to_float32
@@ -18,24 +19,29 @@ from .say import Progress
 
 
 class Row(NamedTuple):
-    """A tensor as the table will have it. blocked: a matrix, in blocks of rows."""
+    """A tensor as the table will have it. blocked: a matrix, in blocks of rows, or of that of the
+    name `whole` the rows from the first on."""
 
     name: str
     type: Type
     shape: tuple
     blocked: bool
+    whole: str = ""
+    first: int = 0
 
 
 def layout(c, type, tokenizer=b"", types=None):
-    """[Row] in the order of the file. types: of matrices that differ from type, by name; those of
-    few numbers, which decide much, are float32."""
+    """[Row] in the order of the file. types: {name: [(rows, Type)]}, the pieces of matrices that
+    differ from type; those of few numbers, which decide much, are float32."""
     rows = []
-    for name, shape, role, small in expected_tensors(c):
+    for name, shape, role, small, _ in expected_tensors(c):
         if role == "matrix":
-            kind = F32 if small else (types or {}).get(name, type)
-            rows.append(Row(name, kind, shape, True))
-            if kind.quantised:
-                rows.append(Row(name + ".s", kind.scale, kind.scales(shape), False))
+            pieces, first = (types or {}).get(name, [(shape[0], type)]), 0
+            for number, (count, kind) in enumerate([(shape[0], F32)] if small else pieces):
+                part, whole = piece_name(name, number), (count, shape[1])
+                rows.append(Row(part, kind, whole, True, name, first))
+                rows += [Row(part + end, k, s, False) for end, k, s in kind.beside(whole)]
+                first += count
         else:
             shape = (len(tokenizer),) if name == "tokenizer" else shape
             rows.append(Row(name, type_of(role), shape, False))
@@ -48,7 +54,7 @@ def metadata(c, rows, hashes, note):
     table_end = PAGE + len(rows) * RECORD
     data_off = padded(table_end + len(note), PAGE)
     table, at = b"", data_off
-    for name, kind, shape, blocked in rows:
+    for name, kind, shape, blocked, *_ in rows:
         nbytes = kind.nbytes(shape, blocked)
         dims = (*shape, *[0] * (4 - len(shape)))
         sha = hashes.get(name, bytes(32))
@@ -70,32 +76,40 @@ def refuse_infinite(name, numbers):
         raise ModelError(f"{found}, expected finite weights; is the source damaged?")
 
 
-def matrix_bytes(name, matrix, type, errors):
-    """Yield the packed bytes of a matrix piece by piece; its scales last, as one more piece behind
-    None. errors: kind of matrix -> sums of squares, of what is lost and of all."""
-    n, cols = matrix.shape
-    step, all_scales = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK), []
-    packer = PACKERS[type]
-    for first in range(0, n, step):
-        last = min(n, first + step)
-        if ready := matrix.packed(type, first, last):
-            data, scales = ready
-            refuse_infinite(name, scales)
-        else:
-            rows = matrix.read(first, last)
-            refuse_infinite(name, rows)
-            if packer.most and np.abs(rows).max() > packer.most:
-                found = f"tensor {name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
-                raise ModelError(f"{found}; use --type bf16")
-            data, scales, back = packer.pack(rows)
-            sums = errors.setdefault(name.split(".")[-1], [0.0, 0.0])
-            sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
-            sums[1] += float(np.square(rows, dtype=np.float64).sum())
+def matrix_bytes(row, matrix, errors):
+    """Yield the packed bytes of a Row of a matrix, some rows at a time, then behind a None each of
+    what is beside them, whole. errors: kind of matrix -> sums of squares, of what is lost and of
+    all."""
+    (n, cols), beside = row.shape, {}
+    step = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK)
+    for first in range(row.first, row.first + n, step):
+        data, more = packed_rows(row, matrix, first, min(row.first + n, first + step), errors)
         yield data
-        all_scales.append(scales)
-    if type.quantised:
+        for end, part in more.items():
+            beside.setdefault(end, []).append(part)
+    for parts in beside.values():
         yield None
-        yield np.concatenate(all_scales).view(np.uint8).reshape(-1)
+        yield np.concatenate(parts).view(np.uint8).reshape(-1)
+
+
+def packed_rows(row, matrix, first, last, errors):
+    """Some rows of a matrix as pack.laid gives them: moved as they are, or rounded."""
+    kind, packer = row.type, PACKERS[row.type]
+    if ready := matrix.packed(kind, first, last):
+        data, beside = ready
+        for part in beside.values():
+            refuse_infinite(row.name, part)
+        return data, beside
+    rows = matrix.read(first, last)
+    refuse_infinite(row.name, rows)
+    if packer.most and np.abs(rows).max() > packer.most:
+        found = f"tensor {row.name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
+        raise ModelError(f"{found}; use --type bf16")
+    data, beside, back = packer.pack(rows)
+    sums = errors.setdefault(row.whole.split(".")[-1], [0.0, 0.0])
+    sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
+    sums[1] += float(np.square(rows, dtype=np.float64).sum())
+    return data, beside
 
 
 def steering(source, c, tokenizer):
@@ -131,15 +145,15 @@ def write_model(f, source, c, type, tokenizer, note, progress=None):
         hashes[name] = digest.digest()
         forget()
 
-    for name, kind, _, blocked in rows:
-        if blocked:
-            pieces = matrix_bytes(name, values[name], kind, errors)
-            put(name, pieces)
-            if kind.quantised:
-                put(name + ".s", pieces)
-        elif name not in hashes:
-            value = np.ascontiguousarray(plain(name, values[name], kind))
-            put(name, [value.view(np.uint8).reshape(-1)])
+    for row in rows:
+        if row.blocked:
+            pieces = matrix_bytes(row, values[row.whole], errors)
+            put(row.name, pieces)
+            for end, _, _ in row.type.beside(row.shape):
+                put(row.name + end, pieces)
+        elif row.name not in hashes:
+            value = np.ascontiguousarray(plain(row.name, values[row.name], row.type))
+            put(row.name, [value.view(np.uint8).reshape(-1)])
     f.seek(0)
     f.write(metadata(c, rows, hashes, note))
     return {kind: math.sqrt(lost / max(whole, 1e-300)) for kind, (lost, whole) in errors.items()}

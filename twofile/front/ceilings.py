@@ -54,7 +54,7 @@ def token_work(forward):
             continue
         experts = forward.config.experts
         share = experts.chosen / experts.n if "experts" in given else 1
-        matrix, scales = given["w"].room.tensor, given.get("scales")
-        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
-        operations += share * 2 * math.prod(matrix.shape)
+        tensors = [given[name].room.tensor for name in ("w", "scales", "above") if given.get(name)]
+        nbytes += share * sum(tensor.nbytes for tensor in tensors)
+        operations += share * 2 * math.prod(tensors[0].shape)
     return nbytes, operations

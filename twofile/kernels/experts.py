@@ -10,7 +10,8 @@ from ..words.numbers import add, div, exp, fma, mul, opaque, splat, sub, zeros1,
 from .pick import exp64
 from .play import share
 from .rows import put_rows
-from .weights import FLOATS, QUANTISED, WEIGHTS, sums_float
+from .tiles import QUANTISED
+from .weights import FLOATS, WEIGHTS, sums_float
 
 ROUTE = operands(
     "The router's logits x [tokens, experts] -> chosen experts for each token.",
@@ -131,14 +132,15 @@ def gather(record, pas, t, threads):
     return 0
 
 
-def matmul_experts(taken, one, four):
+def matmul_experts(taken, one, four, columns=0):
     """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
-    four: the sums of a block of rows for one token and for four."""
+    four: the sums of a block of rows for one token and for four; columns: pairs of steps that share
+    a scale."""
 
     def matmul(record, pas, t, threads):
         runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
         first, last = share(blocks, t, threads)
-        steps, bias = opaque(8), peek(record + taken.biases)
+        pairs, bias = opaque(columns), peek(record + taken.biases)
         for r in range(peek(runs)):
             expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
             left = peek(runs + 24 + 24 * r)
@@ -148,7 +150,7 @@ def matmul_experts(taken, one, four):
                 if bias != 0:
                     begin = load(bias + 64 * w)
                 for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, add(four(record, at, w, steps), begin))
+                    put_rows(record, at, block, add(four(record, at, w, pairs), begin))
                 for at in range(i + left - left % 4, i + left):
                     put_rows(record, at, block, add(one(record, at, w), begin))
         return 0
@@ -205,15 +207,21 @@ def experts_of(weights):
         )
         return Kernel(name, make, EXPERTS_FLOATS, kind)
 
-    tile = weights.tile
+    columns = kind.share // 8
 
-    def one(record, i, block):
-        return tile(zeros1(), record, i, block, 8)
+    def make(machine):
+        tile, width = weights.tile(machine), weights.width
 
-    def four(record, i, block, steps):
-        return tile(zeros4(), record, i, block, steps)
+        def one(record, i, block):
+            w = peek(record + QUANTISED.w) + block * (peek(record + QUANTISED.cols) // 32) * width
+            return tile(zeros1(), record, i, w, block, columns)
 
-    make = lambda machine: matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four))
+        def four(record, i, block, pairs):
+            w = peek(record + QUANTISED.w) + block * (peek(record + QUANTISED.cols) // 32) * width
+            return tile(zeros4(), record, i, w, block, pairs)
+
+        return matmul_experts(EXPERTS_QUANTISED, inline(one), inline(four), columns)
+
     return Kernel(name, make, EXPERTS_QUANTISED, kind)
 
 

@@ -1,80 +1,111 @@
 """Matrices times rows."""
 
-from ..compiler.kernel import Kernel
-from ..machines.x86 import tile_config, tile_dot, tile_dot_too, tile_release
-from ..program.operands import COUNT, SCRATCH, SCRATCH_STEP, Scratch, operands
-from ..words.memory import load_f16, loads_i32, peek, peek_f32, prefetch
+from ..compiler.kernel import Kernel, inline
+from ..machines.x86 import tile_config, tile_config_half, tile_dot, tile_dot_too, tile_release
+from ..program.operands import AHEAD, COUNT, SCRATCH, SCRATCH_STEP, Scratch, operands
+from ..words.memory import loads_i32, peek, peek_f32, prefetch
 from ..words.numbers import fma, opaque, scaled, splat, zeros1, zeros4, zeros16
 from .play import share
 from .rows import put_blocks, put_rows
-from .weights import FLOATS, QUANTISED, WEIGHTS, sums_float
+from .tiles import QUANTISED
+from .weights import FLOATS, WEIGHTS, sums_float
 
-# matmul_tiles takes what MATMUL has, and for the matrix unit 2 KiB of sums and a block of weights
-MATMUL = operands(QUANTISED.about, QUANTISED, tiles=Scratch(lambda r: 2048 + 16 * r.cols))
+# for 2 KiB of the matrix unit's sums, and a block of weights as bytes
+MATMUL = operands(QUANTISED.about, QUANTISED, bytes=Scratch(lambda r: 2048 + 16 * r.cols))
+UNPACKED = 16  # tokens for which a block of weights is unpacked
 
 
-def matmul_quantised(tile):
+def matmul_quantised(weights, machine):
     """out [tokens, rows] = q [tokens, cols] @ w [rows, cols].T, four tokens at a time while there
-    are four."""
+    are four; of many tokens with a block's weights unpacked before."""
+    tile, unpack, width = weights.tile(machine), weights.unpack(False), weights.width
+    tile_of_bytes, packed = weights.tile_bytes(machine), weights.type.bits < 8
+    columns = weights.type.share // 8
 
     def matmul(record, pas, t, threads):
-        n = peek(peek(record + COUNT))
+        n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
         first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
-        steps = opaque(8)  # unrolled, the wide tile's sums do not fit the registers
+        pairs = opaque(columns)  # unrolled, the wide tile's sums do not fit the registers
+        bytes_ = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP) + 2048
         for block in range(first, last):
-            for i in range(0, n - 3, 4):
-                put_rows(record, i, block, tile(zeros4(), record, i, block, steps))
+            w = peek(record + QUANTISED.w) + block * groups * width
+            if packed and n >= UNPACKED:
+                unpack(w, groups, peek(record + AHEAD), bytes_)
+                for i in range(0, n - 3, 4):
+                    acc = tile_of_bytes(zeros4(), record, i, bytes_, block, pairs)
+                    put_rows(record, i, block, acc)
+            else:
+                for i in range(0, n - 3, 4):
+                    put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
-                put_rows(record, i, block, tile(zeros1(), record, i, block, 8))
+                put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
         return 0
 
     return matmul
 
 
-def matmul_tiles(signed, width, rest):
+def products_of(weights):
+    """-> a block of weights, as signed bytes at w, times sixteen tokens from i on, on the matrix
+    unit; `later` are the next block's weights."""
+    scale, plus, columns = weights.scales.scale, weights.added, weights.type.share
+    per_part, per_super = weights.scales.bytes, weights.scales.above
+    parts, half = 32 // columns, weights.width * columns // 64
+
+    def products(record, i, w, block, sums, later):
+        acc, cols = zeros16(), peek(record + QUANTISED.cols)
+        last, g_step = cols // columns - 1, peek(record + QUANTISED.qs_step)
+        s = peek(record + QUANTISED.scales) + block * (cols // columns) * per_part
+        d = peek(record + QUANTISED.above) + block * ((cols + 255) // 256) * per_super
+        q_step = peek(record + QUANTISED.q_step)
+        q = peek(record + QUANTISED.q) + i * q_step
+        qs = peek(record + QUANTISED.qs) + i * g_step
+        tile_dot(q, q_step, w, sums)
+        # the next part's products are on their way while these are scaled, and the next block's
+        # weights, a quarter with each of the first tokens
+        for part in range(0, last, 2):
+            for k in range(0, half, 64):
+                prefetch(later + part * 2 * half + k)
+            after = part + 1
+            tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
+            found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
+            acc = plus(scaled(acc, found, scale(s, d, part), at, g_step), record, i, s, d, part)
+            more = min(part + 2, last)
+            tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
+            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
+            acc = plus(scaled(acc, found, scale(s, d, after), at, g_step), record, i, s, d, after)
+        if last % 2 == 0:
+            found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
+            acc = plus(scaled(acc, found, scale(s, d, last), at, g_step), record, i, s, d, last)
+        put_rows(record, i, block, acc)
+
+    return inline(products)
+
+
+def matmul_tiles(weights, machine):
     """As matmul_quantised, sixteen tokens at a time on the matrix unit while there are sixteen: the
-    same sums, so the same bits. width: bytes of a group of a block; rest: the tile of
-    matmul_quantised."""
+    same sums, so the same bits."""
+    tile, unpack, width = weights.tile(machine), weights.unpack(True), weights.width
+    products, columns = products_of(weights), weights.type.share // 8
+    config = tile_config if columns == 4 else tile_config_half
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
         first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
-        q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
         sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
-        bytes_, steps = sums + 2048, opaque(8)
+        bytes_, pairs = sums + 2048, opaque(columns)
         if n >= 16:
-            tile_config()
+            config()
         for block in range(first, last):
+            w = peek(record + QUANTISED.w) + block * groups * width
             if n >= 16:
-                signed(peek(record + QUANTISED.w) + block * groups * width, groups, bytes_)
+                unpack(w, groups, peek(record + AHEAD), bytes_)
             for i in range(0, n - 15, 16):
-                acc, w, s = zeros16(), bytes_, peek(record + QUANTISED.scales) + block * groups * 32
-                q = peek(record + QUANTISED.q) + i * q_step
-                qs = peek(record + QUANTISED.qs) + i * g_step
-                tile_dot(q, q_step, w, sums)
-                later = (
-                    peek(record + QUANTISED.w) + (block + 1) * groups * width + i // 16 * width // 2
-                )
-                # the next group's products are on their way while these are scaled, and the next
-                # block's weights, a quarter with each of the first tokens
-                for g in range(0, groups - 1, 2):
-                    for k in range(0, width // 2, 64):
-                        prefetch(later + g * width + k)
-                    tile_dot_too(q + 32 * g + 32, q_step, w + 512 * g + 512, sums + 1024)
-                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
-                    after = min(g + 2, groups - 1)
-                    tile_dot(q + 32 * after, q_step, w + 512 * after, sums)
-                    acc = scaled(
-                        acc, loads_i32(acc, sums + 1024, 64), load_f16(s + 32), qs + 4, g_step
-                    )
-                    s, qs = s + 64, qs + 8
-                if groups % 2:
-                    acc = scaled(acc, loads_i32(acc, sums, 64), load_f16(s), qs, g_step)
-                put_rows(record, i, block, acc)
+                later = w + groups * width + i // 16 * width // 2
+                products(record, i, bytes_, block, sums, later)
             for i in range(n - n % 16, n - 3, 4):
-                put_rows(record, i, block, rest(zeros4(), record, i, block, steps))
+                put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
-                put_rows(record, i, block, rest(zeros1(), record, i, block, 8))
+                put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
         if n >= 16:
             tile_release()
         return 0
@@ -121,9 +152,7 @@ def matmul_of(weights):
         return Kernel(f"matmul_{weights.type.name}", make, FLOATS, weights.type)
 
     def make(machine):
-        if machine.tiles:
-            return matmul_tiles(weights.signed, weights.width, weights.tile)
-        return matmul_quantised(weights.tile)
+        return (matmul_tiles if machine.tiles else matmul_quantised)(weights, machine)
 
     return Kernel(f"matmul_{weights.type.name}", make, MATMUL, weights.type)
 

@@ -9,11 +9,14 @@ from ..words.numbers import add, fma, larger, largest, magnitude, mul, quantise,
 from .play import share
 
 INPUT = operands(
-    "Where a matmul takes its input: out in float32, or q in int8 with a scale and a sum a group.",
+    "Where a matmul takes its input: out in float32, or q in int8 and of each group the scale qs, "
+    "the sum qc, that times the scale qm, and the sums qh of its halves.",
     out=Rows(lambda r: 4 * r.cols, writes=True, optional=True),
     q=Rows(lambda r: r.cols, writes=True, optional=True),
     qs=Rows(lambda r: r.cols // 8, writes=True, optional=True),
     qc=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    qm=Rows(lambda r: r.cols // 8, writes=True, optional=True, like="qs"),
+    qh=Rows(lambda r: r.cols // 4, writes=True, optional=True),
     cols=Number("columns, filled up to whole groups of 32"),
 )
 RESULT = operands(
@@ -42,9 +45,14 @@ def put_group(record, i, g, v0, v1):
         at = i * peek(record + INPUT.qs_step) + 4 * g
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
-        sums = quantise(q, v0, inverse) + quantise(q + 16, v1, inverse)
-        poke_f32(peek(record + INPUT.qs) + at, size / np.float32(127))
-        poke_i32(peek(record + INPUT.qc) + at, sums)
+        first, second = quantise(q, v0, inverse), quantise(q + 16, v1, inverse)
+        scale = size / np.float32(127)
+        poke_f32(peek(record + INPUT.qs) + at, scale)
+        poke_i32(peek(record + INPUT.qc) + at, first + second)
+        poke_f32(peek(record + INPUT.qm) + at, scale * np.float32(first + second))
+        halves = peek(record + INPUT.qh) + i * peek(record + INPUT.qh_step) + 8 * g
+        poke_i32(halves, first)
+        poke_i32(halves + 4, second)
 
 
 @kernel(CONVERT)

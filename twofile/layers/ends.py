@@ -6,8 +6,8 @@ from ..errors import ModelError
 from ..format.fields import CLAMPED
 from ..format.types import GROUP, padded
 from ..kernels.activation import softcap
+from ..kernels.embed import EMBEDS
 from ..kernels.norm import headnorm
-from ..kernels.weights import EMBEDS
 from ..program.buffers import Place
 from ..program.operands import CHUNK, IDS, N_WANTED, POSITIONS, TOKENS, WANTED, WANTED_MAX
 from .attention import record_angles
@@ -36,7 +36,7 @@ class PerLayer(Part):
             return []
         width, wide = c.perlayer.width, c.n_layers * c.perlayer.width
         return [
-            Slot("ple_embed", (c.vocab_size, wide), "matrix"),
+            Slot("ple_embed", (c.vocab_size, wide), "matrix", whole=True),
             Slot("ple_proj", (wide, c.dim), "matrix"),
             Slot("ple_norm.w", (width,), "f32"),
         ]
@@ -68,7 +68,8 @@ def record_embeddings(p, model):
     more = {"heads": c.n_layers, "width": width, "eps": c.norms.eps}
     p.add(headnorm, x=to, weight=weight, **more)
     more = {"width": c.n_layers * width, "gain": (width / 2) ** 0.5, "add": 1, "ids": TOKENS}
-    p.add(EMBEDS[model.ple_embed.type], out=to, **more, **p.weights(model.ple_embed))
+    (piece,) = model.ple_embed.pieces
+    p.add(EMBEDS[piece.type], out=to, **more, **p.weights(piece, model.ple_embed.cols))
 
 
 def record_embedding(p, layer):
@@ -89,8 +90,8 @@ def check_output(c):
 def embedding_tensors(c):
     """[Slot] of what comes before the layers, but for embeddings of layers."""
     return [
-        Slot("embed", (c.vocab_size, c.dim), "matrix"),
-        *([Slot("positions", (c.max_ctx, c.dim), "matrix")] if c.embedding.positions else []),
+        Slot("embed", (c.vocab_size, c.dim), "matrix", whole=True),
+        *(matrix_slots("positions", (c.max_ctx, c.dim), whole=True) * c.embedding.positions),
         *norm_slots(c, "embed_norm", c.embedding.norm),
     ]
 
@@ -120,7 +121,8 @@ def take_rows(p, out, matrix, ids, gain):
     """out = rows of a matrix, those of tokens; or += those of positions."""
     more = {"ids": ids, "gain": gain, "add": int(ids != TOKENS), "width": p.config.dim}
     # each thread has its columns, in both; what comes next waits
-    p.add(EMBEDS[matrix.type], out=out, wait=False, **more, **p.weights(matrix))
+    (piece,) = matrix.pieces
+    p.add(EMBEDS[piece.type], out=out, wait=False, **more, **p.weights(piece, matrix.cols))
 
 
 def record_end(p, model, ids):

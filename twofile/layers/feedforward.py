@@ -90,8 +90,8 @@ class Experts(Part):
             return []
         return [  # the rows of expert after expert
             *matrix_slots(f"l{i}.router", (e.n, c.dim), e.bias, small=True),
-            *matrix_slots(f"l{i}.experts_up", (e.n * 2 * e.width, c.dim), e.bias),
-            *matrix_slots(f"l{i}.experts_down", (e.n * c.dim, e.width), e.bias),
+            *matrix_slots(f"l{i}.experts_up", (e.n * 2 * e.width, c.dim), e.bias, whole=True),
+            *matrix_slots(f"l{i}.experts_down", (e.n * c.dim, e.width), e.bias, whole=True),
             *(matrix_slots(f"l{i}.shared_gate", (1, c.dim), small=True) if e.shared_gate else []),
         ]
 
@@ -132,7 +132,7 @@ def record_mixture(p, layer):
 def spread(p, matrix, tables):
     """The input of the tokens becomes that of their pairs with experts."""
     there, here = p.input(matrix), p.input(matrix, pairs=True)
-    parts = [name for name in ("out", "q", "qs", "qc") if name in here]
+    parts = [name for name in ("out", "q", "qs", "qc", "qm", "qh") if name in here]
     for name in parts:
         more = {"nbytes": here[name].step, "wait": name == parts[-1]}
         p.add(gather, x=there[name], out=here[name], tokens=tables, **more)

@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 class Slot(NamedTuple):
     """A tensor that the config calls for. role: "matrix" (rows = outputs; any of MATRIX_TYPES, a
-    quantised one followed by NAME.s), or the name of the Type that it has. small: a matrix of so
-    few numbers that it stays as exact as it can be."""
+    quantised one followed by what is beside it; perhaps in pieces by rows, NAME, NAME.1, ...), or
+    the name of the Type that it has. small: a matrix of so few numbers that it stays as exact as
+    it can be. whole: one that is never in pieces, because its rows are taken by number."""
 
     name: str
     shape: tuple
     role: str
     small: bool = False
+    whole: bool = False
 
 
 class Kept(NamedTuple):
@@ -25,15 +27,24 @@ class Kept(NamedTuple):
     cut: bool = True
 
 
+class Piece(NamedTuple):
+    """Rows of a matrix, from the first on, of a Type; data: a Tensor; beside: those that belong to
+    it, by what their names end with."""
+
+    type: object
+    first: int
+    rows: int
+    data: object
+    beside: dict
+
+
 class Matrix(NamedTuple):
-    """A matrix of the file: [rows, cols] of a Type; data, scales and bias are Tensors or None."""
+    """A matrix of the file, [rows, cols], in pieces by rows; bias is a Tensor or None."""
 
     name: str
-    type: object
     rows: int
     cols: int
-    data: object
-    scales: object
+    pieces: tuple
     bias: object
 
 
@@ -106,10 +117,15 @@ class Part:
         return []
 
 
-def matrix_slots(name, shape, bias=False, small=False):
+def matrix_slots(name, shape, bias=False, small=False, whole=False):
     """The slots of a matrix."""
     biases = [Slot(f"{name}.b", shape[:1], "f32")] if bias else []
-    return [Slot(name, shape, "matrix", small), *biases]
+    return [Slot(name, shape, "matrix", small, whole), *biases]
+
+
+def piece_name(name, number):
+    """What a piece of a matrix is called, by its number from 0 on."""
+    return f"{name}.{number}" if number else name
 
 
 def norm_slots(c, name, there=True):

@@ -32,30 +32,30 @@ class Recorder(Program):
         """The Place of a padded copy of a tensor of float32 numbers."""
         return self.constant(tensor.name, tensor.data.view("<f4"), multiple)
 
-    def weights(self, matrix):
-        """The operands w, scales and cols of a matrix."""
-        scales = {"scales": Place(Mapped(matrix.scales))} if matrix.type.quantised else {}
-        return {"w": Place(Mapped(matrix.data)), "cols": matrix.type.columns(matrix.cols), **scales}
+    def weights(self, piece, cols):
+        """The operands w, cols and what is beside it, of a piece of a matrix of so many columns."""
+        names = {".s": "scales", ".d": "above"}
+        more = {names[end]: Place(Mapped(tensor)) for end, tensor in piece.beside.items()}
+        return {"w": Place(Mapped(piece.data)), "cols": piece.type.columns(cols), **more}
+
+    def taken(self, kind, cols, pairs=False):
+        """Where a matmul with weights of a Type takes its input of so many columns: its operands.
+        pairs: of experts, by pair."""
+        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        if not kind.quantised:
+            return {"x": self.rows(named + "xb", 4 * padded(cols, GROUP), many)}
+        groups = padded(cols, GROUP) // GROUP
+        sizes = {"q": GROUP, "qs": 4, "qc": 4, "qm": 4, "qh": 8}
+        return {name: self.rows(named + name, groups * n, many) for name, n in sizes.items()}
 
     def input(self, *readers, pairs=False):
-        """Where the input of matrices goes: the operands of INPUT. pairs: of experts, by pair."""
-        many, named = (self.sizes.pairs, "pair_") if pairs else (CHUNK, "")
+        """Where the input of matrices goes: the operands of INPUT."""
         places = {}
         for matrix in readers:
-            cols = padded(matrix.cols, GROUP)
-            places["cols"] = cols
-            if matrix.type.quantised:
-                places["q"] = self.rows(named + "q", cols, many)
-                places["qs"] = self.rows(named + "qs", cols // GROUP * 4, many)
-                places["qc"] = self.rows(named + "qc", cols // GROUP * 4, many)
-            else:
-                places["out"] = self.rows(named + "xb", 4 * cols, many)
-        return places
-
-    def given(self, matrix, pairs=False):
-        """The operands of a matmul that say where its input is."""
-        places = self.input(matrix, pairs=pairs)
-        return {"x" if name == "out" else name: p for name, p in places.items() if name != "cols"}
+            places["cols"] = padded(matrix.cols, GROUP)
+            for piece in matrix.pieces:
+                places |= self.taken(piece.type, matrix.cols, pairs)
+        return {"out" if name == "x" else name: place for name, place in places.items()}
 
     def convert(self, x, *readers):
         """x becomes the input of matrices."""
@@ -78,20 +78,22 @@ class Recorder(Program):
         self.add(kernel, count, x=x, weight=self.vector(norm.data), bias=bias, **more, **to)
 
     def matmul(self, out, matrix, add=False, gain=1.0, count=N_TOKENS):
-        """out = gain * (matrix @ input + bias), or out += that."""
-        given = {**self.given(matrix), **self.weights(matrix)}
+        """out = gain * (matrix @ input + bias), or out += that, piece by piece."""
         bias = matrix.bias and self.vector(matrix.bias, BLOCK)
-        rows = padded(matrix.rows, BLOCK)
-        kernel = MATMULS[matrix.type]
-        self.add(kernel, count, out=out, bias=bias, gain=gain, add=int(add), n_rows=rows, **given)
+        for piece in matrix.pieces:
+            given = {**self.taken(piece.type, matrix.cols), **self.weights(piece, matrix.cols)}
+            given |= {"n_rows": padded(piece.rows, BLOCK), "add": int(add), "gain": gain}
+            given |= {"bias": bias and bias.columns(piece.first), "out": out.columns(piece.first)}
+            self.add(MATMULS[piece.type], count, wait=piece is matrix.pieces[-1], **given)
 
     def experts(self, out, matrix, runs):
         """Each pair's row of out = its expert's rows of matrix @ its input."""
-        n = self.config.experts.n
-        given = {**self.given(matrix, pairs=True), **self.weights(matrix), "experts": n}
+        n, (piece,) = self.config.experts.n, matrix.pieces
+        given = {**self.taken(piece.type, matrix.cols, pairs=True), "experts": n}
         biases = matrix.bias and self.vector(matrix.bias, BLOCK)
         more = {"gain": 1.0, "n_rows": matrix.rows // n, "runs": runs, "biases": biases}
-        self.add(EXPERT_MATMULS[matrix.type], N_PAIRS, out=out, **more, **given)
+        given |= self.weights(piece, matrix.cols)
+        self.add(EXPERT_MATMULS[piece.type], N_PAIRS, out=out, **more, **given)
 
     def join(self, matrix, norm):
         """The stream += matrix @ its input, normed if there is such a norm."""

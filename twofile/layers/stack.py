@@ -18,7 +18,7 @@ from .ends import (
     record_end,
 )
 from .feedforward import Experts, FeedForward, record_down, record_hidden, record_mixture
-from .kind import Matrix, Slot, Vector, norm_slots
+from .kind import Matrix, Piece, Slot, Vector, norm_slots, piece_name
 
 KINDS = (Attention(), ShortConvolution(), DeltaRule(), SecondAttention())  # by their numbers
 EXPERTS, FEEDFORWARD, PERLAYER = Experts(), FeedForward(), PerLayer()
@@ -170,4 +170,9 @@ def named_tensor(tensors, name):
     bias = tensors.get(f"{name}.b")
     if len(tensor.shape) == 1:
         return Vector(tensor.name, tensor, bias)
-    return Matrix(name, tensor.type, *tensor.shape, tensor, tensors.get(f"{name}.s"), bias)
+    pieces, rows = [], 0
+    while tensor := tensors.get(part := piece_name(name, len(pieces))):
+        beside = {end: tensors[part + end] for end, _, _ in tensor.type.beside(tensor.shape)}
+        pieces.append(Piece(tensor.type, rows, tensor.shape[0], tensor, beside))
+        rows, cols = rows + tensor.shape[0], tensor.shape[1]
+    return Matrix(name, rows, cols, tuple(pieces), bias)

@@ -26,6 +26,11 @@ class Neon(HalfFloats, Machine):
 
         return in_parts(b, 4, quarter, acc, w, x)
 
+    def lookup(self, b, v, table):
+        quarter, name = LL.ir.VectorType(LL.i8, 16), "llvm.aarch64.neon.tbl1.v16i8"
+        words = LL.ir.Constant(quarter, table)
+        return in_parts(b, 4, lambda v: call_llvm(b, name, quarter, words, v), v)
+
 
 MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
 

@@ -8,12 +8,14 @@ class Machine:
     gives values of LLVM. Others say in another way what they can do better.
 
     name: as a report of speed tells it. needs: features, by LLVM's names, that a processor must
-    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py).
+    have. tiles: whether it has the words of Intel's matrix unit (machines/x86.py). pairwise:
+    whether it sums products of few bits in int16, which only some of them fit.
     """
 
     name = "generic"
     needs = frozenset()
     tiles = False
+    pairwise = False
 
     def __eq__(self, other):
         return type(self) is type(other)
@@ -26,8 +28,8 @@ class Machine:
         return True
 
     @property
-    def sums4(self):
-        """LLVM's type of partial sums of 4-bit products."""
+    def sums_few(self):
+        """LLVM's type of partial sums of weights of few bits."""
         return LL.I
 
     def widen(self, b, h):
@@ -60,19 +62,27 @@ class Machine:
     def start(self, b, p):
         """Sums before the first dot, which takes weights for 128 more than they are; at p is the
         group's sum of activations (int32)."""
-        return self.times_sum(b, p, -128)
+        return self.times_sum(b, p, constant(LL.i64, -128))
 
     def dot(self, b, acc, w, p):
         """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, p):
-        """As dot, for weights 0..15, into the machine's sums4."""
+    def dot_few(self, b, acc, w, p):
+        """As dot, for weights of few bits as they are, into the machine's sums_few."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
 
-    def finish4(self, b, acc, p):
-        """What the dot4 of a group add up to, its weights being 8 less."""
-        return b.add(acc, self.times_sum(b, p, -8))
+    def whole(self, b, few):
+        """sums_few as int32."""
+        return few
+
+    def lookup(self, b, v, table):
+        """Bytes 0..15 become those of a table."""
+        out = constant(LL.B, table[0])
+        for i, value in enumerate(table[1:], 1):
+            here = b.icmp_unsigned("==", v, constant(LL.B, i))
+            out = b.select(here, constant(LL.B, value), out)
+        return out
 
     def dot_bytes(self, b, acc, w, x):
         """acc + the products of unsigned bytes w and int8 x, four in a lane."""
@@ -88,8 +98,8 @@ class Machine:
         return b.bitcast(spread_lanes(b, read_at(b, p, LL.i32)), LL.B)
 
     def times_sum(self, b, p, times):
-        """The sum of activations at p times a number, in all lanes."""
-        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), constant(LL.i32, times)))
+        """The sum of activations at p times a number (int64), in all lanes."""
+        return spread_lanes(b, b.mul(read_at(b, p, LL.i32), b.trunc(times, LL.i32)))
 
     def pause(self, b):
         """Tell the core that this is a waiting loop."""

@@ -25,9 +25,10 @@ class Avx2(HalfFloats, X86):
 
     name = "avx2"
     needs = frozenset({"avx2", "fma", "f16c"})
+    pairwise = True
 
     @property
-    def sums4(self):
+    def sums_few(self):
         return LL.ir.VectorType(LL.i16, 32)
 
     def start(self, b, p):
@@ -43,13 +44,23 @@ class Avx2(HalfFloats, X86):
         w = b.xor(w, constant(LL.B, -128))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def dot4(self, b, acc, w, p):
-        # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
+    def dot_few(self, b, acc, w, p):
+        # 8 steps of 4 bits sum to at most 8 * 2 * 15 * 127, which fits int16
         half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
 
-    def finish4(self, b, acc, p):
-        return super().finish4(b, in_parts(b, 2, lambda v: _pairs(b, v), acc), p)
+    def whole(self, b, few):
+        return in_parts(b, 2, lambda v: _pairs(b, v), few)
+
+    def lookup(self, b, v, table):
+        return _shuffled(b, v, table)
+
+
+def _shuffled(b, v, table):
+    half = LL.ir.VectorType(LL.i8, 32)
+    words = LL.ir.Constant(half, table * 2)
+    name = "llvm.x86.avx2.pshuf.b"
+    return in_parts(b, 2, lambda v: call_llvm(b, name, half, words, v), v)
 
 
 def _maddubs(b, w, x):
@@ -73,6 +84,9 @@ class AvxVnni(HalfFloats, X86):
 
         return in_parts(b, 2, half, acc, w, x)
 
+    def lookup(self, b, v, table):
+        return _shuffled(b, v, table)
+
 
 class Avx512(HalfFloats, X86):
     """Dot products of bytes in registers of 64: Intel's servers since 2019, AMD since Zen 4."""
@@ -80,12 +94,16 @@ class Avx512(HalfFloats, X86):
     name = "avx512"
     needs = frozenset({"avx512vnni", "avx512bw", "avx512vl", "f16c"})
 
+    def lookup(self, b, v, table):
+        words = LL.ir.Constant(LL.B, table * 4)
+        return call_llvm(b, "llvm.x86.avx512.pshuf.b.512", LL.B, words, v)
+
     def dot_bytes(self, b, acc, w, x):
         return call_llvm(b, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
 # Intel's matrix unit (AMX) has eight tiles of 16 rows of 64 bytes. Three are one step here: 16
-# tokens by 32 bytes of activations, 32 columns by 16 rows of weights, and their 16 by 16 sums;
+# tokens by 32 (or 16) bytes of activations, as many columns by 16 rows of weights, and their sums;
 # numbers 3 to 5 are a second such set.
 
 
@@ -102,12 +120,16 @@ class Amx(Avx512):
         return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
 
 
-def _tile_config(b):
-    rows, widths = [16, 16, 8] * 2 + [0, 0], [64, 32, 64] * 2 + [0, 0]  # sums, activations, weights
-    raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
-    where = LL.cgutils.alloca_once(b, LL.B)
-    b.store(LL.ir.Constant(LL.B, list(raw)), where)
-    call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
+def _tile_config(columns):
+    def emit(b):
+        # sums, activations, weights
+        rows, widths = [16, 16, columns // 4] * 2 + [0, 0], [64, columns, 64] * 2 + [0, 0]
+        raw = struct.pack("<BB14x8H16x8B8x", 1, 0, *widths, *rows)
+        where = LL.cgutils.alloca_once(b, LL.B)
+        b.store(LL.ir.Constant(LL.B, list(raw)), where)
+        call_llvm(b, "llvm.x86.ldtilecfg", LL.void, b.bitcast(where, LL.i8.as_pointer()))
+
+    return emit
 
 
 def _tile_dot(first):
@@ -130,7 +152,9 @@ def _tile_release(b):
     call_llvm(b, "llvm.x86.tilerelease", LL.void)
 
 
-tile_config = Word("->v", _tile_config)  # before the first tile_dot of a kernel, on each thread
+# before the first tile_dot of a kernel, on each thread: of 32 columns, or of 16
+tile_config = Word("->v", _tile_config(32))
+tile_config_half = Word("->v", _tile_config(16))
 # (activations, their step, weights [8, 64] as int8, where 16 x 16 sums go)
 tile_dot = Word("pppp->v", _tile_dot(0))
 tile_dot_too = Word("pppp->v", _tile_dot(3))

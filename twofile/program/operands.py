@@ -8,14 +8,13 @@ from .buffers import Place
 CHUNK = 128  # tokens of a pass at most
 WANTED_MAX = 16  # of which this many can have their logits taken
 KEYS = 64  # keys of a block: attention sums in these, so that any chunking gives the same bits
-# how far before its use a weight is asked for; the processor's own guesses stop at every page
-AHEAD = 1024  # bytes
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
-# behind it, the address of how many rows it has; then its operands. A step is the
-# number of bytes from one token to the next.
-FN, WAIT, COUNT, OPERANDS = 0, 8, 16, 24
-RECORD_BYTES = 192
+# behind it, the address of how many rows it has, how many bytes before its use a weight is asked
+# for (the processor's own guesses stop at every page); then its operands. A step is the number of
+# bytes from one token to the next.
+FN, WAIT, COUNT, AHEAD, OPERANDS = 0, 8, 16, 24, 32
+RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
 # SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its

@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import ModelError
 from .buffers import Buffer
 from .operands import (
+    AHEAD,
     CHUNK,
     COUNT,
     IDS,
@@ -35,6 +36,7 @@ class Player:
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
+        self.program[:, AHEAD // 8] = 1024
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):

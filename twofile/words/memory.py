@@ -36,6 +36,12 @@ def _prefetch(b, p):
     call_llvm(b, "llvm.prefetch.p0", LL.void, pointer_to(b, p, LL.i8), read, near, data)
 
 
+def _half_bytes(b, p, part, n):
+    """Halves of 16 bytes -> float32."""
+    kind = LL.ir.VectorType(LL.i8, 16)
+    return b.uitofp(part(read_at(b, p, kind), constant(kind, n)), LL.F)
+
+
 # peek and poke: one value; load and store: vectors; their plurals: a tile, as wide as the first
 # argument
 peek = Word("p->p", lambda b, p: read_at(b, p, LL.i64))
@@ -52,6 +58,10 @@ poke_f64 = Word("pd->v", write_at)
 poke_f16 = MachineWord("pf->v", _write_half)
 load = Word("p->F1", lambda b, p: read_at(b, p, LL.F))
 load_f16 = MachineWord("p->F1", lambda m, b, p: _read_half(m, b, p, LL.H))
+load_u8 = Word("p->F1", lambda b, p: b.uitofp(read_at(b, p, LL.ir.VectorType(LL.i8, 16)), LL.F))
+load_i8 = Word("p->F1", lambda b, p: b.sitofp(read_at(b, p, LL.ir.VectorType(LL.i8, 16)), LL.F))
+load_low4 = Word("p->F1", lambda b, p: _half_bytes(b, p, b.and_, 15))
+load_high4 = Word("p->F1", lambda b, p: _half_bytes(b, p, b.lshr, 4))
 load_bytes = Word("p->B", lambda b, p: read_at(b, p, LL.B))
 loads_f32 = Word("Fa->F", lambda b, like, p: read_at(b, p, LL.F))
 loads_f16 = MachineWord("Fa->F", lambda m, b, like, p: _read_half(m, b, p, LL.H))

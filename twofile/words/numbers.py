@@ -2,6 +2,7 @@
 
 import math
 
+from ..format.types import CODEBOOK
 from .word import (
     LL,
     MachineWord,
@@ -72,6 +73,15 @@ def _quantise(b, p, v, inverse):
     return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
+def _picked(b, v, n, mask):
+    words = LL.ir.VectorType(LL.i16, 32)  # what comes from a neighbour is not in the mask
+    n, wide = b.trunc(n, LL.i16), b.bitcast(v, words)
+    left = b.shl(wide, spread_lanes(b, b.neg(n), 32))
+    right = b.lshr(wide, spread_lanes(b, n, 32))
+    found = b.select(b.icmp_signed("<", n, constant(LL.i16, 0)), left, right)
+    return b.and_(b.bitcast(found, LL.B), spread_lanes(b, b.trunc(mask, LL.i8), 64))
+
+
 def _power_of_two(b, n):
     return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
 
@@ -109,6 +119,11 @@ quantise = Word("pFf->i", _quantise)
 lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
+# bits of a plane: shifted right (by -n if n is negative: left), and those of a mask kept
+picked = Word("Bpp->B", _picked)
+both = Word("BB->B", lambda b, v, w: b.or_(v, w))
+# numbers 0..15 as what they stand for in CODEBOOK, plus 128
+booked = MachineWord("B->B", lambda m, b, v: m.lookup(b, v, [n + 128 for n in CODEBOOK]))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
 
@@ -118,14 +133,23 @@ def _scaled(b, acc, sums, scales, p):
     return fused(b, sums, b.fmul(scales, spread_lanes(b, read_at(b, p, LL.f32))), acc)
 
 
+def _spread_sums(b, like, sums, scales):
+    total = b.sitofp(read_at(b, sums, LL.i32), LL.f32)
+    return spread_lanes(b, b.fmul(total, read_at(b, scales, LL.f32)))
+
+
 # sums before the first dot, from the group's sum of activations (int32)
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
 dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
-start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
-# as dot, for weights 0..15
-dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
-# what the group's dot4 add up to, less 8 times its sum of activations
-finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
+start_few = MachineWord("F->N", lambda m, b, like: constant(m.sums_few, 0))
+# as dot, for weights of few bits, of which so many that they fit
+dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
+# sums before the first of them, of weights that are a number too large
+less = MachineWord("Fap->I", lambda m, b, like, p, zero: m.times_sum(b, p, b.neg(zero)))
+# sums + what some dot_few add up to
+joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
+# in all lanes: sums of activations (int32), times their scale
+spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)

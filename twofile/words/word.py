@@ -94,7 +94,7 @@ class Word:
     """A word of the kernels: emit(builder, operands) writes its LLVM instructions.
 
     The signature has a letter for each argument, an arrow, the result. F, I, N: a tile of T vectors
-    of 16 float32, of 16 int32, of partial sums of 4-bit products; B: 64 bytes; f: float32; d:
+    of 16 float32, of 16 int32, of partial sums of few bits; B: 64 bytes; f: float32; d:
     float64; i: int32; p: int64 or an address; v: nothing; a: an address and a stride in bytes, so
     that each vector of the tile has its own address. emit sees one vector at a time. T is that of
     the widest tile among the arguments (a single vector meets a tile by repetition), or the digit

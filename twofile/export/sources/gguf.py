@@ -1,4 +1,4 @@
-"""llama.cpp's files; blocks of Q8_0 and Q4_0 are moved as they are."""
+"""llama.cpp's files; blocks are moved as they are."""
 
 import math
 from functools import cache
@@ -6,8 +6,10 @@ from functools import cache
 import numpy as np
 
 from ...errors import ModelError, printable
-from ...format.types import BF16, F16, F32, Q4_0, Q8_0
-from ..arrays import Blocks, Rows, Unread
+from ...format.types import BF16, BLOCK, F16, F32, Q4_K, Q8_0
+from ...layers.stack import expected_tensors
+from ..arrays import Rows, Unread
+from ..blocks import Blocks
 from ..damage import by_kind, reading, worded
 from ..families.rules import window_size
 from ..families.table import FAMILIES
@@ -18,8 +20,9 @@ from ..source import Source, check_model, sampled
 from .ggufconfig import gguf_config, gguf_rope, gguf_second_rope
 from .ggufparts import gguf_file
 
-# what is kept to the bit; others become q8_0
-KEPT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16, "Q8_0": Q8_0, "Q4_0": Q4_0}
+# what is not kept to the bit becomes q8_0, or if it has fewer than 4 bits, q4_k
+NUMBERS = {"float64": F32, "float32": F32, "float16": F16, "uint16": BF16}
+FEWER = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0")
 UNKNOWN = "a type of which the package gguf makes numbers; take the file in Q8_0"
 WRONG = ("metadata: ", "; expected the sizes of a model; is the file whole?")
 
@@ -37,10 +40,6 @@ def read_gguf(path):
     said = [fields.get(f"general.sampling.{key}") for key in ("temp", "top_p", "top_k")]
     source.config = sampled(source.config, *said)
     source.gguf, source.note = fields, printable(str(fields.get("general.name", "")))
-    left = {a.kind.name for a in w.arrays.values() if isinstance(a, Blocks)} - set(KEPT_TYPES)
-    if left:
-        kept = f"{', '.join(KEPT_TYPES)} are kept to the bit"
-        source.notice = f"{', '.join(sorted(left))} become q8_0; {kept}"
     return source
 
 
@@ -75,8 +74,8 @@ def gguf_source(told, w):
         c = c.changed(n_rope=len(table), rope_long=long)
         second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
     tensors = taken(w, c, rotated) | second
-    types = {name: kept_type(rows) for name, rows in tensors.items() if isinstance(rows, Rows)}
-    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types)
+    types, notice = kept_types(c, tensors)
+    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types, notice=notice)
     return Source(w.label, c, table, tensors, **more)
 
 
@@ -128,11 +127,34 @@ def dequantises(kind):
         return False
 
 
-def kept_type(rows):
-    """The Type of a matrix of one or several parts: theirs if that is one we have, else q8_0."""
-    plain = {"float64": F32, "float32": F32, "float16": F16, "uint16": BF16}
-    kinds = {
-        KEPT_TYPES.get(a.kind.name, Q8_0) if isinstance(a, Blocks) else plain[a.dtype.name]
-        for a, _ in rows.parts
-    }
-    return kinds.pop() if len(kinds) == 1 else Q8_0
+def kept_types(c, tensors):
+    """-> {name of a matrix: [(rows, Type)]}, its pieces, each of the type of its parts; what people
+    should know of those that are not kept, or None."""
+    types, turned, joined = {}, {}, []
+    for slot in expected_tensors(c):
+        rows = tensors.get(slot.name)
+        if not isinstance(rows, Rows):
+            continue
+        pieces = []
+        for array, _ in rows.parts:
+            kind = kept_type(array)
+            if isinstance(array, Blocks) and array.type is None:
+                turned.setdefault(kind.name, set()).add(array.kind.name)
+            n = pieces.pop()[0] if pieces and pieces[-1][1] is kind else 0
+            pieces.append((n + len(array), kind))
+        if len(pieces) > 1 and (slot.whole or any(n % BLOCK for n, _ in pieces[:-1])):
+            joined.append(f"{slot.name} ({', '.join(kind.name for _, kind in pieces)})")
+            pieces = [(slot.shape[0], Q8_0)]
+        types[slot.name] = pieces
+    told = [f"{', '.join(sorted(kinds))} become {name}" for name, kinds in turned.items()]
+    if joined:
+        some = ", ".join(joined[:3]) + (", …" if len(joined) > 3 else "")
+        told.append(f"{len(joined)} matrices whose parts must be of one type become q8_0: {some}")
+    return types, "; ".join(told) or None
+
+
+def kept_type(array):
+    """The Type that becomes of an array of a GGUF."""
+    if not isinstance(array, Blocks):
+        return NUMBERS[array.dtype.name]
+    return array.type or (Q4_K if array.kind.name in FEWER else Q8_0)

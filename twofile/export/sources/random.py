@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ...format.config import Config
-from ...format.types import BLOCK, GROUP, Q4_0, Q8_0, padded
+from ...format.types import BLOCK, F16, GROUP, Q4_0, Q8_0, padded
 from ...layers.stack import expected_tensors
 from ..rope import rope_table
 from ..source import Source
@@ -18,6 +18,7 @@ SHAPES = {  # dim, ffn, layers, heads, kv heads, vocab, own output matrix
     "70B": (8192, 28672, 80, 64, 8, 32000, True),
 }
 SPREAD = {Q8_0: 74.0, Q4_0: 4.6}  # of uniform values, for numbers as large as normal ones
+WHOLE = 8  # a scale that is a whole number
 
 
 class RandomRows:
@@ -33,15 +34,23 @@ class RandomRows:
         return numbers / np.float32(math.sqrt(self.shape[1]))
 
     def packed(self, type, first, last):
-        """-> bytes and scales of rows first to last as a packer would give, or None where that is
-        no quicker; the numbers are uniform, which is as good here."""
-        if type not in SPREAD:
+        """Rows first to last as pack.laid would give them, or None where that is no quicker; the
+        numbers are uniform, which is as good here."""
+        if not type.quantised:
             return None
         rng = np.random.default_rng((*self.seed, first))
         rows, cols = padded(last - first, BLOCK), padded(self.shape[1], GROUP)
-        scale = 1 / (SPREAD[type] * math.sqrt(self.shape[1]))
-        scales = np.full((rows // BLOCK, cols // GROUP, BLOCK), scale, "<f2")
-        return np.frombuffer(rng.bytes(rows * cols * type.bits // 8), np.uint8), scales
+        middle = (2**type.bits - 1) / 2
+        spread = float(np.std(type.book)) if type.book else SPREAD.get(type, middle / 3**0.5)
+        scale = 1 / (spread * math.sqrt(self.shape[1]))
+        beside = {}
+        for end, kind, shape in type.beside((rows, cols)):
+            value = scale / (WHOLE if type.above else 1) if kind is F16 else WHOLE
+            x = np.full(shape, value, kind.numpy)
+            if kind is F16 and type.least:
+                x[:, :, 1] *= -middle
+            beside[end] = x + 16 * x if type.halves and kind is not F16 else x
+        return np.frombuffer(rng.bytes(rows * cols * type.bits // 8), np.uint8), beside
 
 
 def random_source(name, seed):
@@ -51,7 +60,7 @@ def random_source(name, seed):
     sizes |= dict(ffn_dim=ffn, vocab_size=vocab, max_ctx=16384)
     c = Config("llama", **sizes, head=own, bos=1, eos=2)
     tensors = {}
-    for i, (key, shape, role, _) in enumerate(expected_tensors(c)):
+    for i, (key, shape, role, *_) in enumerate(expected_tensors(c)):
         if role == "matrix":
             tensors[key] = RandomRows(shape, (seed, i))
         elif key.endswith(".w"):
