@@ -10,7 +10,7 @@ from ..kernels.experts import EXPERT_MATMULS
 from ..kernels.matmul import MATMULS
 from ..kernels.play import sweep
 from ..program.buffers import Buffer, Place
-from ..program.operands import CHUNK, FN, N_TOKENS
+from ..program.operands import CHUNK, FN, N_TOKENS, WAIT
 from ..program.program import Record
 
 
@@ -27,7 +27,7 @@ def ceilings(forward, notice):
     first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
     operands, small = records[first].kernel.operands, player.program[first].copy()
     rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
-    small[operands.n_rows // 8] = rows
+    small[operands.n_rows // 8], small[WAIT // 8] = rows, 1
     player.words[N_TOKENS // 8] = CHUNK
     work = 128 * CHUNK * rows * int(small[operands.cols // 8])
     read, small = np.stack([read]), np.stack([small] * 64)
