@@ -2370,7 +2370,7 @@ class Player:
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
-        self.program[:, AHEAD // 8] = 1024
+        self.program[:, AHEAD // 8] = 4096
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):
@@ -3759,38 +3759,12 @@ def delta(record, pas, t, threads):
 # What scales 16 rows of some columns, and what is added to them, for each type.
 
 # Of a block of 16 rows: s, what lies in NAME.s; d, what lies in NAME.d; part: the number of the
-# columns that share a scale.
+# columns that share a scale; top: what is above them, float32 of 16 rows.
 
 
 @inline
 def signed(byte):
     return byte - byte // 128 * 256
-
-
-def halves(step, at):
-    """-> float16 that lie by themselves, step bytes from part to part: 16 rows, one."""
-
-    def scale(s, d, part):
-        return load_f16(s + step * part + at)
-
-    def one(s, d, part, lane):
-        return peek_f16(s + step * part + at + 2 * lane)
-
-    return inline(scale), inline(one)
-
-
-def products(load, number, step, at, parts, above, over):
-    """-> whole numbers, read by load, of each part, times a float16 for so many parts: above bytes
-    of these from one to the next, over from their begin on."""
-
-    def scale(s, d, part):
-        return mul(load_f16(d + part // parts * above + over), load(s + step * part + at))
-
-    def one(s, d, part, lane):
-        whole = number(peek_u8(s + step * part + at + lane))
-        return peek_f16(d + part // parts * above + over + 2 * lane) * np.float32(whole)
-
-    return inline(scale), inline(one)
 
 
 @inline
@@ -3808,13 +3782,49 @@ def high_half(byte):
     return byte // 16
 
 
-class Scales(NamedTuple):
-    """scale(s, d, part), least(s, d, part) -> of 16 rows, float32; one, one_least(s, d, part, lane)
-    of one. least is None where nothing is added. bytes: of s for a part; above: of d for SUPER
-    columns."""
+def float_scales(step, at):
+    """-> float16 that lie by themselves, step bytes from part to part: what is above them (nothing),
+    those of 16 rows, of one."""
 
+    def top(d, group):
+        return splat(np.float32(1))
+
+    def scale(s, top, part):
+        return load_f16(s + step * part + at)
+
+    def one(s, d, part, lane):
+        return peek_f16(s + step * part + at + 2 * lane)
+
+    return inline(top), inline(scale), inline(one)
+
+
+def whole_scales(load, number, step, at, share, above, over):
+    """-> whole numbers, read by load, of each part, times a float16 for all parts of SUPER columns:
+    above bytes of these from one to the next, over from their begin on. As of float_scales."""
+    parts = SUPER // share
+
+    def top(d, group):
+        return load_f16(d + group // 8 * above + over)
+
+    def scale(s, top, part):
+        return mul(top, load(s + step * part + at))
+
+    def one(s, d, part, lane):
+        whole = number(peek_u8(s + step * part + at + lane))
+        return peek_f16(d + part // parts * above + over + 2 * lane) * np.float32(whole)
+
+    return inline(top), inline(scale), inline(one)
+
+
+class Scales(NamedTuple):
+    """top(d, group) of a group of 32 columns; scale(s, top, part) -> of 16 rows, float32; one(s, d,
+    part, lane), of one row; likewise for the least, which are None where there is none. bytes: of s
+    for a part; above: of d for SUPER columns."""
+
+    top: object
     scale: object
     one: object
+    low: object
     least: object
     one_least: object
     bytes: int
@@ -3823,24 +3833,24 @@ class Scales(NamedTuple):
 
 def scales_of(kind):
     """The Scales of a quantised Type."""
-    count = 2 if kind.least else 1
-    parts, above = 256 // kind.share, 32 * count
+    above = 64 if kind.least else 32
+    least = None, None, None
     if not kind.above:
-        scale, least = halves(32 * count, 0), halves(32 * count, 32)
-        step, above = 32 * count, 0
+        step, above = above, 0
+        scale = float_scales(step, 0)
+        least = float_scales(step, 32) if kind.least else least
     elif kind.halves:
         step = 16
-        scale = products(load_low4, low_half, step, 0, parts, above, 0)
-        least = products(load_high4, high_half, step, 0, parts, above, 32)
+        scale = whole_scales(load_low4, low_half, step, 0, kind.share, above, 0)
+        least = whole_scales(load_high4, high_half, step, 0, kind.share, above, 32)
     elif kind.least:
         step = 32
-        scale = products(load_u8, as_it_is, step, 0, parts, above, 0)
-        least = products(load_u8, as_it_is, step, 16, parts, above, 32)
+        scale = whole_scales(load_u8, as_it_is, step, 0, kind.share, above, 0)
+        least = whole_scales(load_u8, as_it_is, step, 16, kind.share, above, 32)
     else:
         step = 16
-        scale = products(load_i8, signed, step, 0, parts, above, 0)
-    more = least if kind.least else (None, None)
-    return Scales(*scale, *more, step, above)
+        scale = whole_scales(load_i8, signed, step, 0, kind.share, above, 0)
+    return Scales(*scale, *least, step, above)
 
 
 # -----------------------------------------------------------------------------
@@ -3910,57 +3920,65 @@ def sums_of(bits, zero, columns, machine):
 
 
 def added(kind, scales):
-    """-> what a tile becomes by the least of its weights, of which a part begins at column k:
-    nothing, if they have none."""
-    least = scales.least
+    """-> what a tile becomes by the least of the weights of a part, and what is above that for a
+    group: nothing, if they have none."""
 
-    def none(acc, record, i, s, d, part):
+    def nothing(d, group):
+        return splat(np.float32(0))
+
+    def none(acc, record, i, s, low, part):
         return acc
 
-    def groups(acc, record, i, s, d, part):
+    def groups(acc, record, i, s, low, part):
         step = peek(record + QUANTISED.qs_step)
         at = peek(record + QUANTISED.qm) + i * step + 4 * part
-        return fma(least(s, d, part), spreads(acc, at, step), acc)
+        return fma(least(s, low, part), spreads(acc, at, step), acc)
 
-    def halves(acc, record, i, s, d, part):
+    def halves(acc, record, i, s, low, part):
         step, h_step = peek(record + QUANTISED.qs_step), peek(record + QUANTISED.qh_step)
         at = peek(record + QUANTISED.qs) + i * step + part // 2 * 4
         sums = peek(record + QUANTISED.qh) + i * h_step + 4 * part
-        return fma(least(s, d, part), spread_sums(acc, sums, h_step, at, step), acc)
+        return fma(least(s, low, part), spread_sums(acc, sums, h_step, at, step), acc)
 
-    if least is None:
-        return inline(none)
-    return inline(groups if kind.share == GROUP else halves)
+    if not kind.least:
+        return inline(nothing), inline(none)
+    least = scales.least
+    return scales.low, inline(groups if kind.share == GROUP else halves)
 
 
 def tile_of(weights, bits, width, zero, machine):
     """-> 16 rows of weights times a tile of tokens from i on: of the block of that number, whose
     bits are at w, a group of them width bytes. pairs: of steps, of columns that share a scale."""
-    kind, scale, plus = weights.type, weights.scales.scale, weights.added
-    columns, parts = kind.share, GROUP // kind.share
-    lines, per_part, per_super = width // parts, weights.scales.bytes, weights.scales.above
-    sums = sums_of(bits, zero, columns, machine)
+    kind, scales, (low_of, plus) = weights.type, weights.scales, weights.added
+    top_of, scale, per_part, per_super = scales.top, scales.scale, scales.bytes, scales.above
+    parts, columns = GROUP // kind.share, kind.share
+    sums, run = sums_of(bits, zero, columns, machine), 8 if kind.above else 1 << 30
     by_group = parts == 1
 
     def tile(acc, record, i, w, block, pairs):
         q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
-        cols, ahead = peek(record + QUANTISED.cols), w + peek(record + AHEAD)
-        s = peek(record + QUANTISED.scales) + block * (cols // columns) * per_part
-        d = peek(record + QUANTISED.above) + block * ((cols + 255) // 256) * per_super
+        groups, ahead = peek(record + QUANTISED.cols) // 32, peek(record + AHEAD)
+        s = peek(record + QUANTISED.scales) + block * groups * parts * per_part
+        d = peek(record + QUANTISED.above) + block * ((groups + 7) // 8) * per_super
         q, qs = peek(record + QUANTISED.q) + i * q_step, peek(record + QUANTISED.qs) + i * g_step
         c, c_step = peek(record + QUANTISED.qc) + i * g_step, g_step
         if not by_group:
             c_step = peek(record + QUANTISED.qh_step)
             c = peek(record + QUANTISED.qh) + i * c_step
-        for part in range(cols // columns):
-            group, first = part // parts, part % parts * (4 // parts)
-            for k in range(0, lines, 64):
-                prefetch(ahead + lines * part + k)
-            found = sums(
-                acc, w + width * group, first, q + 32 * group, q_step, c + 4 * part, c_step, pairs
-            )
-            acc = scaled(acc, found, scale(s, d, part), qs + 4 * group, g_step)
-            acc = plus(acc, record, i, s, d, part)
+        for first in range(0, groups, run):
+            top, low = top_of(d, first), low_of(d, first)
+            prefetch(d + first // 8 * per_super + ahead // 32)
+            for group in range(first, min(first + run, groups)):
+                for k in range(0, width, 64):
+                    prefetch(w + ahead + k)
+                prefetch(s + parts * per_part * group + ahead // 8)
+                for h in range(parts):
+                    part = parts * group + h
+                    at = c + 4 * part
+                    found = sums(acc, w, 4 // parts * h, q, q_step, at, c_step, pairs)
+                    acc = scaled(acc, found, scale(s, top, part), qs, g_step)
+                    acc = plus(acc, record, i, s, low, part)
+                w, q, qs = w + width, q + 32, qs + 4
         return acc
 
     return inline(tile)
@@ -4421,8 +4439,8 @@ def matmul_quantised(weights, machine):
 def products_of(weights):
     """-> a block of weights, as signed bytes at w, times sixteen tokens from i on, on the matrix
     unit; `later` are the next block's weights."""
-    scale, plus, columns = weights.scales.scale, weights.added, weights.type.share
-    per_part, per_super = weights.scales.bytes, weights.scales.above
+    scales, (low_of, plus), columns = weights.scales, weights.added, weights.type.share
+    top_of, scale, per_part, per_super = scales.top, scales.scale, scales.bytes, scales.above
     parts, half = 32 // columns, weights.width * columns // 64
 
     def products(record, i, w, block, sums, later):
@@ -4439,17 +4457,22 @@ def products_of(weights):
         for part in range(0, last, 2):
             for k in range(0, half, 64):
                 prefetch(later + part * 2 * half + k)
-            after = part + 1
+            after, group = part + 1, part // parts
+            top, low = top_of(d, group), low_of(d, group)
             tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
             found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
-            acc = plus(scaled(acc, found, scale(s, d, part), at, g_step), record, i, s, d, part)
+            acc = scaled(acc, found, scale(s, top, part), at, g_step)
+            acc = plus(acc, record, i, s, low, part)
             more = min(part + 2, last)
             tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
             found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
-            acc = plus(scaled(acc, found, scale(s, d, after), at, g_step), record, i, s, d, after)
+            acc = scaled(acc, found, scale(s, top, after), at, g_step)
+            acc = plus(acc, record, i, s, low, after)
         if last % 2 == 0:
             found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
-            acc = plus(scaled(acc, found, scale(s, d, last), at, g_step), record, i, s, d, last)
+            top, low = top_of(d, last // parts), low_of(d, last // parts)
+            acc = scaled(acc, found, scale(s, top, last), at, g_step)
+            acc = plus(acc, record, i, s, low, last)
         put_rows(record, i, block, acc)
 
     return inline(products)

@@ -47,8 +47,8 @@ def matmul_quantised(weights, machine):
 def products_of(weights):
     """-> a block of weights, as signed bytes at w, times sixteen tokens from i on, on the matrix
     unit; `later` are the next block's weights."""
-    scale, plus, columns = weights.scales.scale, weights.added, weights.type.share
-    per_part, per_super = weights.scales.bytes, weights.scales.above
+    scales, (low_of, plus), columns = weights.scales, weights.added, weights.type.share
+    top_of, scale, per_part, per_super = scales.top, scales.scale, scales.bytes, scales.above
     parts, half = 32 // columns, weights.width * columns // 64
 
     def products(record, i, w, block, sums, later):
@@ -65,17 +65,22 @@ def products_of(weights):
         for part in range(0, last, 2):
             for k in range(0, half, 64):
                 prefetch(later + part * 2 * half + k)
-            after = part + 1
+            after, group = part + 1, part // parts
+            top, low = top_of(d, group), low_of(d, group)
             tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
             found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
-            acc = plus(scaled(acc, found, scale(s, d, part), at, g_step), record, i, s, d, part)
+            acc = scaled(acc, found, scale(s, top, part), at, g_step)
+            acc = plus(acc, record, i, s, low, part)
             more = min(part + 2, last)
             tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
             found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
-            acc = plus(scaled(acc, found, scale(s, d, after), at, g_step), record, i, s, d, after)
+            acc = scaled(acc, found, scale(s, top, after), at, g_step)
+            acc = plus(acc, record, i, s, low, after)
         if last % 2 == 0:
             found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
-            acc = plus(scaled(acc, found, scale(s, d, last), at, g_step), record, i, s, d, last)
+            top, low = top_of(d, last // parts), low_of(d, last // parts)
+            acc = scaled(acc, found, scale(s, top, last), at, g_step)
+            acc = plus(acc, record, i, s, low, last)
         put_rows(record, i, block, acc)
 
     return inline(products)

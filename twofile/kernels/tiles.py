@@ -1,5 +1,7 @@
 """16 rows of weights times a tile of tokens, composed of bits and scales."""
 
+import numpy as np
+
 from ..compiler.kernel import inline
 from ..format.types import GROUP
 from ..program.operands import AHEAD, Flat, Number, Rows, operands
@@ -12,6 +14,7 @@ from ..words.numbers import (
     less,
     lowered,
     scaled,
+    splat,
     spread_sums,
     start,
     start_few,
@@ -82,57 +85,65 @@ def sums_of(bits, zero, columns, machine):
 
 
 def added(kind, scales):
-    """-> what a tile becomes by the least of its weights, of which a part begins at column k:
-    nothing, if they have none."""
-    least = scales.least
+    """-> what a tile becomes by the least of the weights of a part, and what is above that for a
+    group: nothing, if they have none."""
 
-    def none(acc, record, i, s, d, part):
+    def nothing(d, group):
+        return splat(np.float32(0))
+
+    def none(acc, record, i, s, low, part):
         return acc
 
-    def groups(acc, record, i, s, d, part):
+    def groups(acc, record, i, s, low, part):
         step = peek(record + QUANTISED.qs_step)
         at = peek(record + QUANTISED.qm) + i * step + 4 * part
-        return fma(least(s, d, part), spreads(acc, at, step), acc)
+        return fma(least(s, low, part), spreads(acc, at, step), acc)
 
-    def halves(acc, record, i, s, d, part):
+    def halves(acc, record, i, s, low, part):
         step, h_step = peek(record + QUANTISED.qs_step), peek(record + QUANTISED.qh_step)
         at = peek(record + QUANTISED.qs) + i * step + part // 2 * 4
         sums = peek(record + QUANTISED.qh) + i * h_step + 4 * part
-        return fma(least(s, d, part), spread_sums(acc, sums, h_step, at, step), acc)
+        return fma(least(s, low, part), spread_sums(acc, sums, h_step, at, step), acc)
 
-    if least is None:
-        return inline(none)
-    return inline(groups if kind.share == GROUP else halves)
+    if not kind.least:
+        return inline(nothing), inline(none)
+    least = scales.least
+    return scales.low, inline(groups if kind.share == GROUP else halves)
 
 
 def tile_of(weights, bits, width, zero, machine):
     """-> 16 rows of weights times a tile of tokens from i on: of the block of that number, whose
     bits are at w, a group of them width bytes. pairs: of steps, of columns that share a scale."""
-    kind, scale, plus = weights.type, weights.scales.scale, weights.added
-    columns, parts = kind.share, GROUP // kind.share
-    lines, per_part, per_super = width // parts, weights.scales.bytes, weights.scales.above
-    sums = sums_of(bits, zero, columns, machine)
+    kind, scales, (low_of, plus) = weights.type, weights.scales, weights.added
+    top_of, scale, per_part, per_super = scales.top, scales.scale, scales.bytes, scales.above
+    parts, columns = GROUP // kind.share, kind.share
+    sums, run = sums_of(bits, zero, columns, machine), 8 if kind.above else 1 << 30
     by_group = parts == 1
 
     def tile(acc, record, i, w, block, pairs):
         q_step, g_step = peek(record + QUANTISED.q_step), peek(record + QUANTISED.qs_step)
-        cols, ahead = peek(record + QUANTISED.cols), w + peek(record + AHEAD)
-        s = peek(record + QUANTISED.scales) + block * (cols // columns) * per_part
-        d = peek(record + QUANTISED.above) + block * ((cols + 255) // 256) * per_super
+        groups, ahead = peek(record + QUANTISED.cols) // 32, peek(record + AHEAD)
+        s = peek(record + QUANTISED.scales) + block * groups * parts * per_part
+        d = peek(record + QUANTISED.above) + block * ((groups + 7) // 8) * per_super
         q, qs = peek(record + QUANTISED.q) + i * q_step, peek(record + QUANTISED.qs) + i * g_step
         c, c_step = peek(record + QUANTISED.qc) + i * g_step, g_step
         if not by_group:
             c_step = peek(record + QUANTISED.qh_step)
             c = peek(record + QUANTISED.qh) + i * c_step
-        for part in range(cols // columns):
-            group, first = part // parts, part % parts * (4 // parts)
-            for k in range(0, lines, 64):
-                prefetch(ahead + lines * part + k)
-            found = sums(
-                acc, w + width * group, first, q + 32 * group, q_step, c + 4 * part, c_step, pairs
-            )
-            acc = scaled(acc, found, scale(s, d, part), qs + 4 * group, g_step)
-            acc = plus(acc, record, i, s, d, part)
+        for first in range(0, groups, run):
+            top, low = top_of(d, first), low_of(d, first)
+            prefetch(d + first // 8 * per_super + ahead // 32)
+            for group in range(first, min(first + run, groups)):
+                for k in range(0, width, 64):
+                    prefetch(w + ahead + k)
+                prefetch(s + parts * per_part * group + ahead // 8)
+                for h in range(parts):
+                    part = parts * group + h
+                    at = c + 4 * part
+                    found = sums(acc, w, 4 // parts * h, q, q_step, at, c_step, pairs)
+                    acc = scaled(acc, found, scale(s, top, part), qs, g_step)
+                    acc = plus(acc, record, i, s, low, part)
+                w, q, qs = w + width, q + 32, qs + 4
         return acc
 
     return inline(tile)

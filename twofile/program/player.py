@@ -36,7 +36,7 @@ class Player:
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
-        self.program[:, AHEAD // 8] = 1024
+        self.program[:, AHEAD // 8] = 4096
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):
