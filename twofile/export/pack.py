@@ -13,12 +13,16 @@ from ..format.types import (
     F32,
     GROUP,
     MATRIX_TYPES,
+    Q4_0,
+    Q8_0,
     SUPER,
     Type,
     padded,
 )
-from .quantise import quantiser
+from .quantise import quantise4, quantise8
+from .rounding.rounded import rounded
 
+PLAIN = {Q8_0: quantise8, Q4_0: quantise4}  # without a search that needs to be compiled
 HALF = 65504  # the largest float16
 
 
@@ -42,9 +46,10 @@ class Floats:
     most: float | None = None
     limit: str = ""
 
-    def pack(self, rows):
+    def pack(self, rows, costs=None):
         """float32 [n, cols], n a multiple of 16 unless last -> uint8 bytes, what is beside them (by
-        endings of names: nothing), and the float32 rows that a reader gets back."""
+        endings of names: nothing), and the float32 rows that a reader gets back. costs: as of
+        rounding.rounded; nothing is chosen by them here."""
         n, cols = rows.shape
         tall = padded(n, BLOCK)
         whole = np.zeros((tall, cols), np.float32)
@@ -61,12 +66,15 @@ class Groups:
     most: float
     limit: str
 
-    def pack(self, rows):
+    def pack(self, rows, costs=None):
         """As of Floats."""
+        plain = PLAIN.get(self.type)
+        if not plain or self.type is Q4_0 and costs is not None:
+            return rounded(self.type, rows, costs)
         n, cols = rows.shape
         whole = np.zeros((n, padded(cols, GROUP)), np.float32)
         whole[:, :cols] = rows
-        stored = Stored(*quantiser(self.type)(whole.reshape(n, -1, GROUP)))
+        stored = Stored(*plain(whole.reshape(n, -1, GROUP)))
         return *laid(self.type, stored), numbers(self.type, stored)[:, :cols]
 
 

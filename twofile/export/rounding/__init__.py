@@ -1,0 +1,1 @@
+"""How float32 rows become numbers of few bits."""
