@@ -30,6 +30,7 @@ class Forward:
     """
 
     NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
+    players = Player  # what plays a pass
 
     def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
         c = self.config = model.config
@@ -52,7 +53,7 @@ class Forward:
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = Player(self.program, self.ids, self.code)
+        self.player = self.players(self.program, self.ids, self.code)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 

@@ -76,14 +76,16 @@ def refuse_infinite(name, numbers):
         raise ModelError(f"{found}, expected finite weights; is the source damaged?")
 
 
-def matrix_bytes(row, matrix, errors):
+def matrix_bytes(row, matrix, errors, costs):
     """Yield the packed bytes of a Row of a matrix, some rows at a time, then behind a None each of
     what is beside them, whole. errors: kind of matrix -> sums of squares, of what is lost and of
     all."""
     (n, cols), beside = row.shape, {}
     step = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK)
     for first in range(row.first, row.first + n, step):
-        data, more = packed_rows(row, matrix, first, min(row.first + n, first + step), errors)
+        data, more = packed_rows(
+            row, matrix, first, min(row.first + n, first + step), errors, costs
+        )
         yield data
         for end, part in more.items():
             beside.setdefault(end, []).append(part)
@@ -92,7 +94,7 @@ def matrix_bytes(row, matrix, errors):
         yield np.concatenate(parts).view(np.uint8).reshape(-1)
 
 
-def packed_rows(row, matrix, first, last, errors):
+def packed_rows(row, matrix, first, last, errors, costs=None):
     """Some rows of a matrix as pack.laid gives them: moved as they are, or rounded."""
     kind, packer = row.type, PACKERS[row.type]
     if ready := matrix.packed(kind, first, last):
@@ -105,7 +107,7 @@ def packed_rows(row, matrix, first, last, errors):
     if packer.most and np.abs(rows).max() > packer.most:
         found = f"tensor {row.name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
         raise ModelError(f"{found}; use --type bf16")
-    data, beside, back = packer.pack(rows)
+    data, beside, back = packer.pack(rows, costs)
     sums = errors.setdefault(row.whole.split(".")[-1], [0.0, 0.0])
     sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
     sums[1] += float(np.square(rows, dtype=np.float64).sum())
@@ -147,7 +149,9 @@ def write_model(f, source, c, type, tokenizer, note, progress=None):
 
     for row in rows:
         if row.blocked:
-            pieces = matrix_bytes(row, values[row.whole], errors)
+            pieces = matrix_bytes(
+                row, values[row.whole], errors, (source.costs or {}).get(row.whole)
+            )
             put(row.name, pieces)
             for end, _, _ in row.type.beside(row.shape):
                 put(row.name + end, pieces)

@@ -7,18 +7,17 @@ import numpy as np
 
 from ...compiler.kernel import Kernel, inline
 from ...format.types import GROUP, SUPER
-from ...words.memory import load, peek, peek_f32, store, store_f16
+from ...words.memory import load, load_f16, peek, peek_f32, store, store_f16
 from ...words.numbers import add, fma, mul, splat, sub, zeros1
 from .groups import inverse, scales_alone, scales_and_leasts
 from .levels import levels_of
-from .supers import LEASTS, halved, settled_alone, settled_both
+from .supers import LEASTS, choose_both, choose_scale, halved, settle_both, settle_scales
 from .words import (
     joined_bits,
     left,
     load_words,
     masked,
     right,
-    roots,
     smaller,
     store_few,
     store_words,
@@ -28,39 +27,26 @@ from .words import (
 
 # What a kernel is given: int64 at a record, then where it may work, the first block, the one behind
 # the last. X: float32 [blocks, columns of whole groups, 16], which become what a reader gets back;
-# COST: float32 [columns], 0 for filling; EVEN, SIZE: a square of an error costs COST times the root
-# of EVEN times the mean square of the row's 256 columns and SIZE times the element's own square.
-X, COST, DATA, SCALES, ABOVE, COLS, EVEN, SIZE = range(0, 64, 8)
-# where it works
-WEIGHTS, CENTRED = 0, 64 * SUPER
-FOUND, WHOLE, ROOM = (CENTRED + 64 * GROUP + 2 * LEASTS * k for k in range(3))
+# COST: float32 [columns], 0 for filling: what a square of an error costs; FEEDS: float32 [supers,
+# 256, 256], or none: how much of a column's error is added to those behind it.
+X, COST, FEEDS, DATA, SCALES, ABOVE, COLS = range(0, 56, 8)
+# where it works: elements less their mean, and for each part of 256 columns that has a scale of its
+# own the scale as found, as a whole number, as tried; numbers of a group
+CENTRED = 0
+FOUND, WHOLE, ROOM = (64 * GROUP + 2 * LEASTS * k for k in range(3))
 NUMBERS = ROOM + 2 * LEASTS
 WORKING = NUMBERS + 64 * 8
 ROUNDS = {"q2_k": 4, "q3_k": 3}  # of fitting what is above scales, if not 2
+ROW = 4 * SUPER  # bytes of a column's FEEDS
 
 
-def weigh(record, x, cost, many, real, to):
-    """What squares of errors cost, of the columns of a block."""
-    squares = zeros1()
-    for i in range(real):
-        v = load(x + 64 * i)
-        squares = fma(v, v, squares)
-    even = mul(squares, splat(peek_f32(record + EVEN) / np.float32(max(real, 1))))
-    size = splat(peek_f32(record + SIZE))
-    for i in range(many):
-        v = load(x + 64 * i)
-        store(to + 64 * i, mul(splat(peek_f32(cost + 4 * i)), roots(fma(mul(v, v), size, even))))
-
-
+@inline
 def sign_of(x, real):
     """1 in rows whose elements are all positive, else -1."""
     low, one = load(x), splat(np.float32(1))
     for i in range(1, real):
         low = smaller(low, load(x + 64 * i))
     return where_less(zeros1(), low, one, sub(zeros1(), one))
-
-
-weigh, sign_of = inline(weigh), inline(sign_of)
 
 
 def lines_of(bits):
@@ -108,113 +94,171 @@ def lines_of(bits):
     return inline(lines)
 
 
-def put_group_of(kind, levels):
-    """-> what rounds and packs a group whose scales and leasts are at found, a vector for each part
-    of it; x becomes what a reader gets."""
-    near, number, lines, share = levels.nearest, levels.number, lines_of(kind.bits), kind.share
+def put_part_of(kind, levels):
+    """-> what rounds the columns that share a scale, whose scale and least are at found, and puts
+    their numbers, 4 in a word; x becomes what a reader gets. What is lost of a column is made good
+    by those behind it, of which the last of this super is `real` columns from here."""
+    near, number, steps = levels.nearest, levels.number, kind.share // 4
 
-    def put(x, found, numbers, out):
-        for k in range(8):
-            part = found + 64 * (4 * k // share)
-            scale, least = load(part), load(part + LEASTS)
-            by, word = inverse(scale), whole(zeros1())
+    def feed(x, off, feeds, first, real):
+        for i in range(first, real):
+            store(x + 64 * i, fma(off, splat(peek_f32(feeds + 4 * i)), load(x + 64 * i)))
+
+    feed = inline(feed)
+
+    def put(x, found, numbers, feeds, real):
+        scale, least = load(found), load(found + LEASTS)
+        by = inverse(scale)
+        for k in range(steps):
+            word = whole(zeros1())
             for j in range(4):
-                at = x + 256 * k + 64 * j
-                scaled = mul(sub(load(at), least), by)
+                i = 4 * k + j
+                v = load(x + 64 * i)
+                scaled = mul(sub(v, least), by)
                 word = joined_bits(word, left(whole(number(scaled)), 8 * j))
-                store(at, add(mul(near(scaled), scale), least))
+                back = add(mul(near(scaled), scale), least)
+                store(x + 64 * i, back)
+                if feeds != 0:
+                    feed(x, sub(v, back), feeds + ROW * i, i + 1, real)
             store_words(numbers + 64 * k, word)
-        lines(numbers, out)
 
     return inline(put)
 
 
-def scale_super_of(kind, levels):
-    """-> what finds and stores the scales of a block's next 256 columns, or fewer; as a reader gets
-    them they are then at FOUND."""
-    n, least, parts = kind.share, kind.least, GROUP // kind.share
-    most = 15 if kind.halves else 255 if least else 127
-    rounds, halves, bits = ROUNDS.get(kind.name, 2), kind.halves, kind.bits
+def scales_of(kind, levels):
+    """-> find(x, w, real, room, at): the scale and the least of a part go to room + at; settle:
+    what is above those of all parts; again: those of a part once more, below what is above."""
+    n, most = kind.share, 15 if kind.halves else 255 if kind.least else 127
+    rounds, least, above = ROUNDS.get(kind.name, 2), kind.least, kind.above
     if least:
-        find = scales_and_leasts(bits, n, not kind.above)
-        settle = settled_both(levels, n, most, rounds)
+        best, chosen = scales_and_leasts(kind.bits, n, not above), choose_both(levels, n, most)
+        settled = settle_both(levels, n, most, rounds)
     else:
-        find, settle = scales_alone(levels, n), settled_alone(levels, n, most, rounds)
+        best, chosen = scales_alone(levels, n), choose_scale(levels, n, most)
+        settled = settle_scales(levels, n, most, rounds)
 
-    def found(x, groups, real, room):
-        sign = sign_of(x, real)
-        for g in range(groups * parts):
-            at, to = 64 * n * g, room + FOUND + 64 * g
-            mine = max(min(real - n * g, n), 0)
-            if least:
-                scale, plus = find(x + at, room + WEIGHTS + at, mine, sign, room + CENTRED)
-                store(to, scale)
-                store(to + LEASTS, plus)
-            else:
-                store(to, find(x + at, room + WEIGHTS + at, mine))
-                store(to + LEASTS, zeros1())
-        return sign
-
-    found = inline(found)
-
-    def scale_halves(x, groups, real, room, scales, above):
-        found(x, groups, real, room)
-        for g in range(groups):
-            at, to = room + FOUND + 64 * g, scales + (64 if least else 32) * g
-            for _ in range(2 if least else 1):
-                store(at, halved(load(at), room + ROOM))
-                store_f16(to, load(at))
-                at, to = at + LEASTS, to + 32
-
-    def scale_wholes(x, groups, real, room, scales, above):
-        sign, many = found(x, groups, real, room), groups * parts
-        at, numbers = room + FOUND, room + WHOLE
+    def find(x, w, real, sign, room, at):
         if least:
-            top, top2 = settle(x, room, many, at, numbers, sign, room + ROOM)
+            scale, plus = best(x, w, real, sign, room + CENTRED)
+        else:
+            scale, plus = best(x, w, real), zeros1()
+        store(room + FOUND + at, scale)
+        store(room + FOUND + at + LEASTS, plus)
+
+    def settle(x, w, many, sign, room, above):
+        if least:
+            top, top2 = settled(x, w, many, room + FOUND, room + WHOLE, sign, room + ROOM)
             store_f16(above + 32, top2)
         else:
-            top = settle(x, room, many, at, numbers, room + ROOM)
-            top2 = top
+            top = settled(x, w, many, room + FOUND, room + WHOLE, room + ROOM)
         store_f16(above, top)
-        for g in range(many):
-            number, number2 = load(numbers + 64 * g), load(numbers + LEASTS + 64 * g)
-            store(at + 64 * g, mul(number, top))
-            if least:
-                store(at + LEASTS + 64 * g, mul(number2, top2))
-            if halves:
-                store_few(scales + 16 * g, whole(fma(number2, splat(np.float32(16)), number)))
-            elif least:
-                store_few(scales + 32 * g, whole(number))
-                store_few(scales + 32 * g + 16, whole(number2))
-            else:
-                store_few(scales + 16 * g, whole(number))
 
-    return inline(scale_wholes if kind.above else scale_halves)
+    def again(x, w, room, at, above):
+        scale, plus = load(room + FOUND + at), load(room + FOUND + at + LEASTS)
+        if least:
+            top, top2 = load_f16(above), load_f16(above + 32)
+            number, number2, _ = chosen(x, w, scale, plus, top, top2)
+            store(room + WHOLE + at + LEASTS, number2)
+        else:
+            number, _ = chosen(x, w, scale, load_f16(above))
+        store(room + WHOLE + at, number)
+
+    return inline(find), inline(settle), inline(again)
+
+
+def put_scales_of(kind):
+    """-> what stores a part's scale and least; as a reader gets them they are then at FOUND."""
+    least, halves = kind.least, kind.halves
+
+    def floats(room, at, scales, above):
+        one = room + FOUND + at
+        store(one, halved(load(one), room + ROOM))
+        store_f16(scales, load(one))
+        if least:
+            store(one + LEASTS, halved(load(one + LEASTS), room + ROOM))
+            store_f16(scales + 32, load(one + LEASTS))
+
+    def wholes(room, at, scales, above):
+        one, number = room + FOUND + at, load(room + WHOLE + at)
+        store(one, mul(number, load_f16(above)))
+        if least:
+            number2 = load(room + WHOLE + at + LEASTS)
+            store(one + LEASTS, mul(number2, load_f16(above + 32)))
+            if halves:
+                number = fma(number2, splat(np.float32(16)), number)
+            else:
+                store_few(scales + 16, whole(number2))
+        store_few(scales, whole(number))
+
+    return inline(wholes if kind.above else floats)
+
+
+def super_of(kind, levels):
+    """-> what rounds the next 256 columns of a block, or fewer, and packs them; n: with filling,
+    real: without. Where errors are fed on, a part's scale is found once more when it has what came
+    from the parts before."""
+    find, settle, again = scales_of(kind, levels)
+    put, put_scales, lines = put_part_of(kind, levels), put_scales_of(kind), lines_of(kind.bits)
+    share, width, has_above = kind.share, 64 * kind.bits, kind.above
+    per_part = (16 if kind.above else 32) * (2 if kind.least and not kind.halves else 1)
+
+    def super_(x, w, feeds, n, real, room, data, scales, above):
+        sign, parts = sign_of(x, real), n // share
+        for g in range(parts):
+            find(
+                x + 64 * share * g,
+                w + 4 * share * g,
+                min(real - share * g, share),
+                sign,
+                room,
+                64 * g,
+            )
+        if has_above:
+            settle(x, w, parts, sign, room, above)
+        for g in range(parts):
+            at, at_w, at_feeds, left_ = x + 64 * share * g, w + 4 * share * g, 0, real - share * g
+            if feeds != 0:
+                at_feeds = feeds + (ROW + 4) * share * g
+                if g > 0:
+                    find(at, at_w, min(left_, share), sign, room, 64 * g)
+                    if has_above:
+                        again(at, at_w, room, 64 * g, above)
+            put_scales(room, 64 * g, scales + per_part * g, above)
+            numbers = room + NUMBERS + 16 * (share * g % 32)
+            put(at, room + FOUND + 64 * g, numbers, at_feeds, left_)
+            if share * (g + 1) % 32 == 0:
+                lines(room + NUMBERS, data + share * g // 32 * width)
+
+    return inline(super_), per_part
 
 
 def rounding_of(kind):
     """The Kernel that rounds to a Type."""
-    levels = levels_of(kind)
-    scale_super, put = scale_super_of(kind, levels), put_group_of(kind, levels)
-    width, parts = 64 * kind.bits, GROUP // kind.share
-    per_part = (16 if kind.above else 32) * (2 if kind.least and not kind.halves else 1)
-    per_super = 32 * (1 + kind.least)
+    super_, per_part = super_of(kind, levels_of(kind))
+    per_group, width, per_super = (
+        GROUP // kind.share * per_part,
+        64 * kind.bits,
+        32 + 32 * kind.least,
+    )
 
     def rounding(record, room, first, last):
-        cols = peek(record + COLS)
+        cols, feeds = peek(record + COLS), peek(record + FEEDS)
         groups, supers = (cols + 31) // 32, (cols + 255) // 256
         for block in range(first, last):
             for s in range(supers):
-                group, real = block * groups + 8 * s, cols - 256 * s
-                x, many = peek(record + X) + 2048 * group, min(groups - 8 * s, 8)
-                cost = peek(record + COST) + 1024 * s
-                weigh(record, x, cost, 32 * many, min(real, 256), room + WEIGHTS)
-                scales = peek(record + SCALES) + group * parts * per_part
-                above = peek(record + ABOVE) + (block * supers + s) * per_super
-                scale_super(x, many, min(real, 256), room, scales, above)
-                for g in range(many):
-                    at, out = room + FOUND + 64 * parts * g, peek(record + DATA)
-                    put(x + 2048 * g, at, room + NUMBERS, out + (group + g) * width)
+                group, n = block * groups + 8 * s, min(32 * groups - 256 * s, 256)
+                fed = feeds + s * ROW * 256 if feeds != 0 else 0
+                super_(
+                    peek(record + X) + 2048 * group,
+                    peek(record + COST) + 1024 * s,
+                    fed,
+                    n,
+                    min(cols - 256 * s, 256),
+                    room,
+                    peek(record + DATA) + group * width,
+                    peek(record + SCALES) + group * per_group,
+                    peek(record + ABOVE) + (block * supers + s) * per_super,
+                )
         return 0
 
     # not one of the house's, whose text names what is kept of them: this one's own text does

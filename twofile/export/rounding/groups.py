@@ -3,12 +3,13 @@
 import numpy as np
 
 from ...compiler.kernel import inline
-from ...words.memory import load, store
+from ...words.memory import load, peek_f32, store
 from ...words.numbers import add, div, fma, larger, magnitude, mul, splat, sub, zeros1
 from .words import nearest, smaller, where_less
 
-# Everywhere: 16 rows in 16 lanes; x and w are addresses of the elements and of what a square of
-# their error costs, [columns, 16] float32; n columns, of which the first `real` are not filling.
+# Everywhere: 16 rows in 16 lanes; x and w are addresses of the elements, float32 [columns, 16], and
+# of what a square of an error costs in a column, float32 [columns], 0 for filling; n columns, of
+# which the first `real` are not filling.
 
 ZERO, ONE, NEVER = np.float32(0), np.float32(1), np.float32(np.inf)
 FINISHING = 2  # times that the best is fitted again
@@ -36,7 +37,7 @@ def fit_scale(levels, n):
         for i in range(n):
             v = load(x + 64 * i)
             level = near(mul(v, by))
-            weighted = mul(load(w + 64 * i), level)
+            weighted = mul(splat(peek_f32(w + 4 * i)), level)
             products = fma(weighted, v, products)
             squares = fma(weighted, level, squares)
         scale = mul(products, inverse(squares))
@@ -103,7 +104,7 @@ def fit_both(half, n, free):
         for i in range(n):
             v = load(y + 64 * i)
             level = smaller(larger(nearest(fma(v, by, over)), splat(low)), splat(high))
-            weighted = mul(load(w + 64 * i), level)
+            weighted = mul(splat(peek_f32(w + 4 * i)), level)
             levels = add(weighted, levels)
             squares = fma(weighted, level, squares)
             products = fma(weighted, v, products)
@@ -138,13 +139,13 @@ def scales_and_leasts(bits, n, free):
     def about_of(x, w, y):
         all_w, mean, all_y, all_yy = zeros1(), zeros1(), zeros1(), zeros1()
         for i in range(n):
-            all_w = add(all_w, load(w + 64 * i))
-            mean = fma(load(w + 64 * i), load(x + 64 * i), mean)
+            all_w = add(all_w, splat(peek_f32(w + 4 * i)))
+            mean = fma(splat(peek_f32(w + 4 * i)), load(x + 64 * i), mean)
         mean = mul(mean, inverse(all_w))
         for i in range(n):
             v = sub(load(x + 64 * i), mean)
             store(y + 64 * i, v)
-            weighted = mul(load(w + 64 * i), v)
+            weighted = mul(splat(peek_f32(w + 4 * i)), v)
             all_y, all_yy = add(all_y, weighted), fma(weighted, v, all_yy)
         return mean, all_w, all_y, all_yy
 

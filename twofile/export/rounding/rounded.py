@@ -2,6 +2,7 @@
 
 import threading
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,17 +14,23 @@ from .blocks import (
     COLS,
     COST,
     DATA,
-    EVEN,
+    FEEDS,
     SCALES,
-    SIZE,
     WORKING,
     X,
     rounding_of,
 )
 
-ONE_AT_A_TIME = threading.Lock()
-PLAIN = 1.0, 0.0  # EVEN and SIZE, where columns are not told apart
-TOLD = 1.0, 0.0  # and where they are
+ONE_AT_A_TIME = threading.Lock()  # compiles
+
+
+class Costs(NamedTuple):
+    """What errors of a matrix's elements cost. squares: float32 [parts, columns], of a square, of
+    as many rows each, whole blocks of them; feeds: float32 [supers, 256, 256], how much of a
+    column's error those behind it make good, or None."""
+
+    squares: np.ndarray
+    feeds: np.ndarray | None = None
 
 
 @cache
@@ -35,8 +42,7 @@ def compiled(kind):
 
 def rounded(kind, rows, costs=None):
     """float32 [n, cols] -> the bytes of blocks of 16 rows, what is beside them by endings of names,
-    and the float32 rows that a reader gets back. costs: float32 [parts, cols], of as many rows
-    each, whole blocks of them: what a square of an error costs in a column; None: all the same."""
+    and the float32 rows that a reader gets back. costs: Costs; None: all columns' the same."""
     n, cols = rows.shape
     tall, wide = padded(n, BLOCK), padded(cols, GROUP)
     x = np.zeros((tall // BLOCK, wide, BLOCK), np.float32)
@@ -44,16 +50,17 @@ def rounded(kind, rows, costs=None):
     x[:full, :cols] = rows[: full * BLOCK].reshape(full, BLOCK, cols).transpose(0, 2, 1)
     if full * BLOCK < n:
         x[full, :cols, : n % BLOCK] = rows[full * BLOCK :].T
-    filled = np.zeros((1 if costs is None else len(costs), wide), np.float32)
-    filled[:, :cols] = 1 if costs is None else costs
+    squares = np.ones((1, cols), np.float32) if costs is None else costs.squares
+    filled = np.zeros((len(squares), wide), np.float32)
+    filled[:, :cols] = squares
     data = np.empty(tall * wide * kind.bits // 8, np.uint8)
     beside = {end: np.empty(shape, part.numpy) for end, part, shape in kind.beside((n, cols))}
-    record, room = np.zeros(8, np.int64), np.zeros(WORKING, np.uint8)
-    arrays = {X: x, DATA: data, SCALES: beside[".s"], ABOVE: beside.get(".d")}
+    record, room = np.zeros(7, np.int64), np.zeros(WORKING, np.uint8)
+    arrays = {X: x, FEEDS: costs and costs.feeds, DATA: data}
+    arrays |= {SCALES: beside[".s"], ABOVE: beside.get(".d")}
     for place, array in arrays.items():
         record[place // 8] = 0 if array is None else array.ctypes.data
     record[COLS // 8] = cols
-    record.view(np.float32)[[EVEN // 4, SIZE // 4]] = PLAIN if costs is None else TOLD
     with ONE_AT_A_TIME:
         function = compiled(kind)
     each = len(x) // len(filled)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...compiler.kernel import inline
-from ...words.memory import load, load_f16, store, store_f16
+from ...words.memory import load, load_f16, peek_f32, store, store_f16
 from ...words.numbers import add, fma, larger, magnitude, mul, splat, sub, zeros1
 from .groups import NEVER, inverse
 from .words import nearest, smaller, where_less
@@ -23,7 +23,7 @@ def lost_of(levels, n):
         for i in range(n):
             v = load(x + 64 * i)
             off = sub(fma(near(mul(sub(v, plus), by)), scale, plus), v)
-            sum_ = fma(mul(load(w + 64 * i), off), off, sum_)
+            sum_ = fma(mul(splat(peek_f32(w + 4 * i)), off), off, sum_)
         return sum_
 
     return inline(lost)
@@ -59,18 +59,12 @@ def rounded_to(least, most):
     return inline(rounded)
 
 
-def settled_alone(levels, n, most, rounds):
-    """-> the float16 above the scales of `many` groups; at whole they become what they are
-    divided by it. Of the whole numbers beside each the one that loses the least; then the float16
-    is fitted to these, and they to it, so many rounds."""
-    lost, rounded, top, near = (
-        lost_of(levels, n),
-        rounded_to(-most, most),
-        top_of(most),
-        levels.nearest,
-    )
+def choose_scale(levels, n, most):
+    """-> of a group the whole number of its scale, of those beside scale / above, that loses the
+    least, and what it loses."""
+    lost, rounded = lost_of(levels, n), rounded_to(-most, most)
 
-    def group(x, w, scale, above):
+    def choose(x, w, scale, above):
         middle = nearest(mul(scale, inverse(above)))
         least_lost, best = splat(NEVER), zeros1()
         for t in range(-1, 2):
@@ -78,15 +72,26 @@ def settled_alone(levels, n, most, rounds):
             cost = lost(x, w, mul(number, above), zeros1())
             best = where_less(cost, least_lost, number, best)
             least_lost = where_less(cost, least_lost, cost, least_lost)
-        by, products, squares = inverse(mul(best, above)), zeros1(), zeros1()
+        return best, least_lost
+
+    return inline(choose)
+
+
+def settle_scales(levels, n, most, rounds):
+    """-> the float16 above the scales of `many` groups, which become whole numbers at whole; then
+    it is fitted to these, and they to it, so many rounds."""
+    choose, top, near = choose_scale(levels, n, most), top_of(most), levels.nearest
+
+    def sums(x, w, number, above):
+        by, products, squares = inverse(mul(number, above)), zeros1(), zeros1()
         for i in range(n):
             v = load(x + 64 * i)
-            level = mul(near(mul(v, by)), best)
-            weighted = mul(load(w + 64 * i), level)
+            level = mul(near(mul(v, by)), number)
+            weighted = mul(splat(peek_f32(w + 4 * i)), level)
             products, squares = fma(weighted, v, products), fma(weighted, level, squares)
-        return best, least_lost, products, squares
+        return products, squares
 
-    group = inline(group)
+    sums = inline(sums)
 
     def settle(x, w, many, found, whole, room):
         above = top(found, many, room)
@@ -94,9 +99,10 @@ def settled_alone(levels, n, most, rounds):
         for _ in range(rounds):
             total, products, squares = zeros1(), zeros1(), zeros1()
             for g in range(many):
-                at = 64 * n * g
-                number, cost, more, more2 = group(x + at, w + at, load(found + 64 * g), above)
+                at, at_w = x + 64 * n * g, w + 4 * n * g
+                number, cost = choose(at, at_w, load(found + 64 * g), above)
                 store(room + 64 * g, number)
+                more, more2 = sums(at, at_w, number, above)
                 total = add(total, cost)
                 products, squares = add(products, more), add(squares, more2)
             for g in range(many):
@@ -104,22 +110,17 @@ def settled_alone(levels, n, most, rounds):
                 store(whole + 64 * g, kept)
             best = where_less(total, least_lost, above, best)
             least_lost = where_less(total, least_lost, total, least_lost)
-            above = halved(mul(products, inverse(squares)), room)
+            above = halved(larger(mul(products, inverse(squares)), zeros1()), room)
         return best
 
     return inline(settle)
 
 
-def settled_both(levels, n, most, rounds):
-    """-> as settled_alone, of scales and leasts, whose float16 has that sign."""
-    lost, rounded, top, near = (
-        lost_of(levels, n),
-        rounded_to(0, most),
-        top_of(most),
-        levels.nearest,
-    )
+def choose_both(levels, n, most):
+    """-> as choose_scale, of scale and least."""
+    lost, rounded = lost_of(levels, n), rounded_to(0, most)
 
-    def group(x, w, scale, least, above, above2):
+    def choose(x, w, scale, least, above, above2):
         middle = nearest(mul(scale, inverse(above)))
         middle2 = nearest(mul(least, inverse(above2)))
         least_lost, best, best2 = splat(NEVER), zeros1(), zeros1()
@@ -132,13 +133,18 @@ def settled_both(levels, n, most, rounds):
             least_lost = where_less(cost, least_lost, cost, least_lost)
         return best, best2, least_lost
 
-    group = inline(group)
+    return inline(choose)
+
+
+def settle_both(levels, n, most, rounds):
+    """-> as settle_scales, of scales and leasts; the float16 above these has that sign."""
+    choose, top, near = choose_both(levels, n, most), top_of(most), levels.nearest
 
     def sums(x, w, number, number2, above, above2):
         by, least = inverse(mul(number, above)), mul(number2, above2)
         a, b, c, p, q = zeros1(), zeros1(), zeros1(), zeros1(), zeros1()
         for i in range(n):
-            v, weight = load(x + 64 * i), load(w + 64 * i)
+            v, weight = load(x + 64 * i), splat(peek_f32(w + 4 * i))
             level = mul(near(mul(sub(v, least), by)), number)
             one, two = mul(weight, level), mul(weight, number2)
             a, b, c = fma(one, level, a), fma(one, number2, b), fma(two, number2, c)
@@ -152,7 +158,7 @@ def settled_both(levels, n, most, rounds):
         for g in range(many):
             number, number2 = load(whole + 64 * g), load(whole + LEASTS + 64 * g)
             at = 64 * n * g
-            a1, b1, c1, p1, q1 = sums(x + at, w + at, number, number2, above, above2)
+            a1, b1, c1, p1, q1 = sums(x + at, w + at // 16, number, number2, above, above2)
             a, b, c, p, q = add(a, a1), add(b, b1), add(c, c1), add(p, p1), add(q, q1)
         over = inverse(larger(sub(mul(a, c), mul(b, b)), zeros1()))
         return mul(sub(mul(p, c), mul(q, b)), over), mul(sub(mul(a, q), mul(b, p)), over)
@@ -167,7 +173,7 @@ def settled_both(levels, n, most, rounds):
             total = zeros1()
             for g in range(many):
                 at, scale, least = 64 * n * g, load(found + 64 * g), load(found + LEASTS + 64 * g)
-                number, number2, cost = group(x + at, w + at, scale, least, above, above2)
+                number, number2, cost = choose(x + at, w + at // 16, scale, least, above, above2)
                 store(room + 64 * g, number)
                 store(room + LEASTS + 64 * g, number2)
                 total = add(total, cost)

@@ -18,7 +18,6 @@ def _by(method):
 
 nearest = Word("F->F", _function("rint"))  # whole numbers, ties to even
 smaller = Word("FF->F", _function("minimum"))
-roots = Word("F->F", _function("sqrt"))
 # where x < y: a, else b; also where one is no number
 where_less = Word("FFFF->F", lambda b, x, y, v, w: b.select(b.fcmp_ordered("<", x, y), v, w))
 # x + step where x is not below a bound

@@ -1,0 +1,1 @@
+"""What errors of weights cost, by what the model's matrices are given."""
