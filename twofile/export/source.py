@@ -25,7 +25,7 @@ class Source:
     rope_id: np.ndarray | None = None  # int32 [layers]: which table, -1 = none; None = the first
     types: dict | None = None  # name of a matrix -> [(rows, Type)], its pieces; None = no wish
     notice: str | None = None  # what is lost where types are kept
-    costs: dict | None = None  # name of a matrix -> float32 [parts, columns], of rounding.rounded
+    costs: dict | None = None  # name of a matrix -> [Costs] of its parts, of as many rows each
     note: str | None = None  # what its makers say of it
     # where its tokenizer is
     folder: Path | None = None  # of Hugging Face or Meta: beside the weights

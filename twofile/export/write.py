@@ -2,19 +2,19 @@
 
 import hashlib
 import math
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError
 from ..format.table import ENDIAN, HEADER, MAGIC, PAGE, RECORD, RECORD_FIELDS, VERSION
-from ..format.types import BLOCK, F32, Type, padded, type_of
+from ..format.types import F32, Type, padded, type_of
 from ..layers.kind import piece_name
 from ..layers.stack import expected_tensors
 from ..modelfile import parse_meta
-from .arrays import AT_A_TIME, forget, to_float32
+from .arrays import forget, to_float32
 from .damage import reading
-from .pack import PACKERS
+from .matrices import all_packed, parts_of, refuse_infinite
 from .say import Progress
 
 
@@ -70,48 +70,18 @@ def metadata(c, rows, hashes, note):
     return HEADER.pack(*fields, hashlib.sha256(body).digest()) + body
 
 
-def refuse_infinite(name, numbers):
-    if not np.isfinite(numbers).all():
-        found = f"tensor {name} holds NaN or infinity"
-        raise ModelError(f"{found}, expected finite weights; is the source damaged?")
-
-
-def matrix_bytes(row, matrix, errors, costs):
-    """Yield the packed bytes of a Row of a matrix, some rows at a time, then behind a None each of
-    what is beside them, whole. errors: kind of matrix -> sums of squares, of what is lost and of
-    all."""
-    (n, cols), beside = row.shape, {}
-    step = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK)
-    for first in range(row.first, row.first + n, step):
-        data, more = packed_rows(
-            row, matrix, first, min(row.first + n, first + step), errors, costs
-        )
+def matrix_bytes(row, packed, beside, errors):
+    """Yield the packed bytes of a Row of a matrix, some rows at a time. packed: of all_packed;
+    beside: gets the parts of what is beside them; errors: kind of matrix -> sums of squares, of
+    what is lost and of all."""
+    for _ in parts_of(row):
+        data, more, *lost = next(packed)
         yield data
         for end, part in more.items():
             beside.setdefault(end, []).append(part)
-    for parts in beside.values():
-        yield None
-        yield np.concatenate(parts).view(np.uint8).reshape(-1)
-
-
-def packed_rows(row, matrix, first, last, errors, costs=None):
-    """Some rows of a matrix as pack.laid gives them: moved as they are, or rounded."""
-    kind, packer = row.type, PACKERS[row.type]
-    if ready := matrix.packed(kind, first, last):
-        data, beside = ready
-        for part in beside.values():
-            refuse_infinite(row.name, part)
-        return data, beside
-    rows = matrix.read(first, last)
-    refuse_infinite(row.name, rows)
-    if packer.most and np.abs(rows).max() > packer.most:
-        found = f"tensor {row.name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
-        raise ModelError(f"{found}; use --type bf16")
-    data, beside, back = packer.pack(rows, costs)
-    sums = errors.setdefault(row.whole.split(".")[-1], [0.0, 0.0])
-    sums[0] += float(np.square(rows - back, dtype=np.float64).sum())
-    sums[1] += float(np.square(rows, dtype=np.float64).sum())
-    return data, beside
+        if lost:
+            sums = errors.setdefault(row.whole.split(".")[-1], [0.0, 0.0])
+            sums[:] = (a + b for a, b in zip(sums, lost))
 
 
 def steering(source, c, tokenizer):
@@ -137,8 +107,6 @@ def write_model(f, source, c, type, tokenizer, note, progress=None):
     def put(name, pieces):
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
-            if piece is None:
-                break
             f.write(piece)
             digest.update(piece)
             size += len(piece)
@@ -147,17 +115,16 @@ def write_model(f, source, c, type, tokenizer, note, progress=None):
         hashes[name] = digest.digest()
         forget()
 
-    for row in rows:
-        if row.blocked:
-            pieces = matrix_bytes(
-                row, values[row.whole], errors, (source.costs or {}).get(row.whole)
-            )
-            put(row.name, pieces)
-            for end, _, _ in row.type.beside(row.shape):
-                put(row.name + end, pieces)
-        elif row.name not in hashes:
-            value = np.ascontiguousarray(plain(row.name, values[row.name], row.type))
-            put(row.name, [value.view(np.uint8).reshape(-1)])
+    with closing(all_packed(rows, values, source.costs or {})) as packed:
+        for row in rows:
+            if row.blocked:
+                beside = {}
+                put(row.name, matrix_bytes(row, packed, beside, errors))
+                for end, parts in beside.items():
+                    put(row.name + end, [np.concatenate(parts).view(np.uint8).reshape(-1)])
+            elif row.name not in hashes:
+                value = np.ascontiguousarray(plain(row.name, values[row.name], row.type))
+                put(row.name, [value.view(np.uint8).reshape(-1)])
     f.seek(0)
     f.write(metadata(c, rows, hashes, note))
     return {kind: math.sqrt(lost / max(whole, 1e-300)) for kind, (lost, whole) in errors.items()}

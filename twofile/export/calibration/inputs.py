@@ -1,30 +1,46 @@
-"""A model reads a text, and the mean squares of every matrix's input are kept."""
+"""A model reads a text, and what its matrices are given is summed."""
 
 import numpy as np
 
-from ...format.types import GROUP, padded
+from ...compiler.code import Code
+from ...format.types import GROUP, SUPER, padded
 from ...forward import Forward
 from ...program.operands import CHUNK, N_PAIRS, WAIT, WANTED_MAX
 from ...program.player import Player
+from ..rounding.moments import COLS, MOMENTS, ROWS, STEP, SUMS, X
+from ..say import say
 
 WINDOW = 512  # tokens of the text that know of each other, at most
 EVERY = CHUNK // WANTED_MAX  # of so many tokens one has its logits taken
+TOGETHER = 1 << 14  # tokens of which products of columns are summed, at most about
 
 
 class Sums:
     """Of a matrix's input: float64 sums of squares [parts, columns], and of how many rows [parts];
-    parts are experts, or one."""
+    parts are experts, or one. products: float32 [supers, 256, 256], of each two columns of 256, of
+    `together` rows; None of experts."""
 
     def __init__(self, parts, cols):
         self.squares, self.counts = np.zeros((parts, cols)), np.zeros(parts)
-        self.H = [np.zeros((min(256, cols - i),) * 2) for i in range(0, cols, 256)]
+        supers, self.together = padded(cols, SUPER) // SUPER, 0
+        self.products = np.zeros((supers, SUPER, SUPER), np.float32) if parts == 1 else None
 
     def add(self, part, rows):
-        self.squares[part] += np.square(rows, dtype=np.float64).sum(0)
+        """rows: float32 [n, columns filled up to whole groups]."""
+        cols = self.squares.shape[1]
+        self.squares[part] += np.square(rows[:, :cols], dtype=np.float64).sum(0)
         self.counts[part] += len(rows)
-        for i, h in enumerate(self.H):
-            r = rows[:, 256 * i : 256 * i + 256].astype(np.float64)
-            h += r.T @ r
+
+    def add_products(self, rows, moments):
+        """rows: as of add. moments: the compiled kernel."""
+        record = np.zeros(7, np.int64)
+        rows = np.ascontiguousarray(rows)
+        given = {X: rows.ctypes.data, STEP: rows.strides[0], ROWS: len(rows)}
+        given |= {COLS: rows.shape[1], SUMS: self.products.ctypes.data}
+        for place, value in given.items():
+            record[place // 8] = value
+        moments(record.ctypes.data, 0, 0, len(self.products))
+        self.together += len(rows)
 
     def means(self):
         """float64 [parts, columns]; of a part that saw no row, that of all."""
@@ -35,11 +51,13 @@ class Sums:
 
 class Watcher(Player):
     """Plays a pass in pieces, up to each record behind which all threads wait; before each the
-    inputs of its matrices are read. sums: {name of a matrix: Sums}."""
+    inputs of its quantised matrices are read. sums: {name of a matrix: Sums}; together: whether
+    products are summed."""
 
     def __init__(self, program, ids, code):
         super().__init__(program, ids, code)
-        self.steps, self.sums = program, {}
+        self.steps, self.sums, self.together = program.records, {}, True
+        self.moments = Code([MOMENTS], say).function(MOMENTS.name)
 
     def run(self, program=None):
         if program is not None:
@@ -47,36 +65,34 @@ class Watcher(Player):
         first, rows = 0, self.program
         for last in range(len(rows)):
             if rows[last, WAIT // 8]:
-                for record in self.steps.records[first : last + 1]:
-                    self.look(record)
+                for record in self.steps[first : last + 1]:
+                    if record.given.get("q") is not None and "w" in record.given:
+                        self.look(record)
                 super().run(rows[first : last + 1])
                 first = last + 1
 
     def look(self, record):
-        """Read the input of a record that multiplies a matrix."""
-        place = record.given.get("w")
-        if place is None or "ids" in record.given:
-            return
-        n = int(self.words[record.count // 8])
-        cols = place.room.tensor.shape[1]
-        x = given_rows(record.given, n, cols)
-        name, experts = place.room.name, record.given.get("experts", 1)
-        sums = self.sums.setdefault(name, Sums(experts, cols))
+        """Read the input of a record that multiplies a quantised matrix."""
+        tensor, experts = record.given["w"].room.tensor, record.given.get("experts", 1)
+        x = given_rows(record.given, int(self.words[record.count // 8]), tensor.shape[1])
+        if tensor.name not in self.sums:
+            self.sums[tensor.name] = Sums(experts, tensor.shape[1])
+        sums = self.sums[tensor.name]
         if record.count == N_PAIRS:
             for expert, begin, count in runs_of(record.given["runs"], experts):
                 sums.add(expert, x[begin : begin + count])
-        else:
-            sums.add(0, x)
+            return
+        sums.add(0, x)
+        if self.together and sums.products is not None:
+            sums.add_products(x, self.moments)
 
 
 def given_rows(given, n, cols):
-    """float32 [n, cols] that a record's matrix is multiplied with."""
-    if given.get("x") is not None:
-        return rows_at(given["x"], n, np.float32)[:, :cols]
+    """float32 [n, columns filled up to whole groups] that a record's matrix is multiplied with."""
     groups = padded(cols, GROUP) // GROUP
     q, scales = rows_at(given["q"], n, np.int8), rows_at(given["qs"], n, np.float32)
     whole = q[:, : groups * GROUP].reshape(n, groups, GROUP) * scales[:, :groups, None]
-    return whole.reshape(n, -1)[:, :cols]
+    return whole.reshape(n, -1)
 
 
 def rows_at(place, n, kind):
@@ -98,19 +114,20 @@ class Watched(Forward):
     players = Watcher
 
 
-def input_squares(model, ids, threads, notice, read=lambda done: None):
-    """The mean squares of what each matrix of a model file is given while it reads ids, in windows
-    that know nothing of each other: {name: float64 [parts, columns]}. read: is told how many ids
-    are read."""
-    window = min(WINDOW, model.config.max_ctx)
-    forward = Watched(model, window, 1, "f32", threads, notice)
-    for begin in range(0, len(ids), window):
-        part = ids[begin : begin + window]
+def input_sums(model, ids, begins, threads, read=lambda done: None):
+    """What the quantised matrices of a model file are given while it reads ids, in windows that
+    know nothing of each other, each behind the ids of begins: {name: Sums}. read: is told how many
+    ids are read."""
+    window = min(WINDOW, model.config.max_ctx) - len(begins)
+    forward = Watched(model, window + len(begins), 1, "f32", threads, say)
+    passes, every = 0, -(-len(ids) // TOGETHER)
+    for first in range(0, len(ids), window):
+        part = [*begins, *ids[first : first + window]]
         for at in range(0, len(part), CHUNK):
-            tokens = part[at : at + CHUNK]
-            n = len(tokens)
-            forward(tokens, range(at, at + n), [0] * n, range(0, n, EVERY))
-            read(begin + at + n)
+            n = len(part[at : at + CHUNK])
+            forward.player.together = passes % every == 0
+            forward(part[at : at + n], range(at, at + n), [0] * n, range(0, n, EVERY))
+            passes += 1
+        read(min(first + window, len(ids)))
     forward.close()
-    input_squares.sums = forward.player.sums
-    return {name: sums.means() for name, sums in forward.player.sums.items()}
+    return forward.player.sums

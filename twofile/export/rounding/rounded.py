@@ -25,9 +25,8 @@ ONE_AT_A_TIME = threading.Lock()  # compiles
 
 
 class Costs(NamedTuple):
-    """What errors of a matrix's elements cost. squares: float32 [parts, columns], of a square, of
-    as many rows each, whole blocks of them; feeds: float32 [supers, 256, 256], how much of a
-    column's error those behind it make good, or None."""
+    """What errors of a matrix's elements cost. squares: float32 [columns], of a square; feeds:
+    float32 [supers, 256, 256], how much of a column's error those behind it make good, or None."""
 
     squares: np.ndarray
     feeds: np.ndarray | None = None
@@ -50,22 +49,17 @@ def rounded(kind, rows, costs=None):
     x[:full, :cols] = rows[: full * BLOCK].reshape(full, BLOCK, cols).transpose(0, 2, 1)
     if full * BLOCK < n:
         x[full, :cols, : n % BLOCK] = rows[full * BLOCK :].T
-    squares = np.ones((1, cols), np.float32) if costs is None else costs.squares
-    filled = np.zeros((len(squares), wide), np.float32)
-    filled[:, :cols] = squares
+    cost = np.zeros(wide, np.float32)
+    cost[:cols] = 1 if costs is None else costs.squares
     data = np.empty(tall * wide * kind.bits // 8, np.uint8)
     beside = {end: np.empty(shape, part.numpy) for end, part, shape in kind.beside((n, cols))}
     record, room = np.zeros(7, np.int64), np.zeros(WORKING, np.uint8)
-    arrays = {X: x, FEEDS: costs and costs.feeds, DATA: data}
+    arrays = {X: x, COST: cost, FEEDS: costs and costs.feeds, DATA: data}
     arrays |= {SCALES: beside[".s"], ABOVE: beside.get(".d")}
     for place, array in arrays.items():
         record[place // 8] = 0 if array is None else array.ctypes.data
     record[COLS // 8] = cols
     with ONE_AT_A_TIME:
         function = compiled(kind)
-    each = len(x) // len(filled)
-    for part, cost in enumerate(filled):
-        record[COST // 8] = cost.ctypes.data
-        last = len(x) if part == len(filled) - 1 else (part + 1) * each
-        function(record.ctypes.data, room.ctypes.data, part * each, last)
+    function(record.ctypes.data, room.ctypes.data, 0, len(x))
     return data, beside, x.transpose(0, 2, 1).reshape(tall, wide)[:n, :cols]

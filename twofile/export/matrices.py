@@ -1,0 +1,72 @@
+"""Rows of all matrices, packed some at a time, on all cores, in their order."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..errors import ModelError
+from ..format.types import BLOCK
+from ..machine import available_cores
+from .arrays import AT_A_TIME
+from .pack import PACKERS
+
+
+def parts_of(row):
+    """[(first, last)] of the rows of a matrix that are packed at a time; row: of write.layout."""
+    n, cols = row.shape
+    step, end = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK), row.first + n
+    return [(first, min(end, first + step)) for first in range(row.first, end, step)]
+
+
+def all_packed(rows, values, costs):
+    """Yield what packed_rows makes of all parts of the blocked rows, in order. values: name of a
+    matrix -> it; costs: name -> [Costs], of those that have any."""
+    cores = available_cores()
+    jobs = ((row, *part) for row in rows if row.blocked for part in parts_of(row))
+    quiet = lambda: np.seterr(all="ignore")  # of a thread, not of the program
+    with ThreadPoolExecutor(cores, initializer=quiet) as pool:
+        ahead = deque()
+        try:
+            for row, first, last in jobs:
+                of = values[row.whole], first, last, costs.get(row.whole)
+                ahead.append(pool.submit(packed_rows, row, *of))
+                if len(ahead) > cores + 1:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for job in ahead:
+                job.cancel()
+
+
+def packed_rows(row, matrix, first, last, costs):
+    """Some rows of a matrix as pack.laid gives them: moved as they are; or rounded, and behind that
+    the sums of squares of what is lost, and of all."""
+    kind, packer = row.type, PACKERS[row.type]
+    if ready := matrix.packed(kind, first, last):
+        for part in ready[1].values():
+            refuse_infinite(row.name, part)
+        return ready
+    rows = matrix.read(first, last)
+    refuse_infinite(row.name, rows)
+    if packer.most and np.abs(rows).max() > packer.most:
+        found = f"tensor {row.name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
+        raise ModelError(f"{found}; use --type bf16")
+    found, each = [], matrix.shape[0] // len(costs or [None])
+    for part, own in enumerate(costs or [None]):
+        a, b = max(part * each - first, 0), min((part + 1) * each, last) - first
+        if a < b:
+            found.append(packer.pack(rows[a:b], own))
+    data, beside, back = found[0]
+    if len(found) > 1:
+        data, back = (np.concatenate([parts[i] for parts in found]) for i in (0, 2))
+        beside = {end: np.concatenate([parts[1][end] for parts in found]) for end in beside}
+    lost = float(np.square(rows - back, dtype=np.float64).sum())
+    return data, beside, lost, float(np.square(rows, dtype=np.float64).sum())
+
+
+def refuse_infinite(name, numbers):
+    if not np.isfinite(numbers).all():
+        found = f"tensor {name} holds NaN or infinity"
+        raise ModelError(f"{found}, expected finite weights; is the source damaged?")
