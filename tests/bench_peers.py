@@ -2,9 +2,12 @@
 run.py beside llama.cpp, llama2.c and transformers: same shapes, same machine, alternating runs.
 
     python tests/bench_peers.py --llama-bench PATH [--shapes 15M,110M,1.1B] [--types q8_0,q4_0] [--threads 2] [--rounds 5]
+    python tests/bench_peers.py --llama-bench PATH --gguf MODEL.gguf
 
-Builds nothing. Makes random weights of each shape as model.bin and, with the package gguf, as GGUF, in --work (several GB for
-1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md, .png and .svg.
+Builds nothing. Runs llama.cpp on a GGUF, and run.py on what export.py makes of that very file, to the bit: of each --gguf, or
+of random weights of each shape and type (any of a GGUF, or q4_k_m for its mix), which the package gguf writes into --work
+(several GB for 1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md,
+.png and .svg.
 --sequences 1,8,16 adds that many decoded together (llama-batched-bench, which must lie beside llama-bench); --lookup adds
 what guessing from the text gives, against run.py without it. --runq PATH adds llama2.c's int8 program, whose tokenizer.bin must
 lie beside it, and --transformers PYTHON an interpreter that has torch and transformers (float32): both in decoding alone.
@@ -37,12 +40,11 @@ from twofile.writer import Writer  # noqa: E402
 def write_gguf(shape, kind, path):
     """Random weights of one of export.py's shapes, as llama.cpp reads them; no vocabulary."""
     import gguf
-    from gguf.quants import quantize
 
     c = random_source(shape, 0).config
     q, kv, rng = c.heads.n * c.heads.size, c.heads.kv * c.heads.size, np.random.default_rng(0)
-    file_type = getattr(gguf.LlamaFileType, "MOSTLY_" + kind.upper())
-    dtype = getattr(gguf.GGMLQuantizationType, kind.upper())
+    names = (f"MOSTLY_{kind.upper()}{end}" for end in ("", "_M"))
+    file_type = next(getattr(gguf.LlamaFileType, name) for name in names if name in gguf.LlamaFileType.__members__)
     w = gguf.GGUFWriter(str(path), "llama")
     w.add_context_length(c.max_ctx)
     w.add_embedding_length(c.dim)
@@ -56,9 +58,10 @@ def write_gguf(shape, kind, path):
     w.add_file_type(file_type)
     w.add_string("tokenizer.ggml.model", "no_vocab")
 
-    def matrix(name, rows, cols):
-        x = rng.standard_normal((rows, cols), np.float32) / np.float32(cols**0.5)
-        w.add_tensor(f"{name}.weight", quantize(x, dtype), raw_dtype=dtype)
+    def matrix(name, rows, cols, more=False):
+        own = ("q6_k" if more else "q4_k") if kind == "q4_k_m" else kind
+        dtype = gguf.GGMLQuantizationType[own.upper()]
+        w.add_tensor(f"{name}.weight", random_blocks(rng, dtype, rows, cols), raw_dtype=dtype)
 
     def ones(name):
         w.add_tensor(f"{name}.weight", np.ones(c.dim, np.float32))
@@ -66,21 +69,57 @@ def write_gguf(shape, kind, path):
     matrix("token_embd", c.vocab_size, c.dim)
     ones("output_norm")
     if c.output.own:
-        matrix("output", c.vocab_size, c.dim)
+        matrix("output", c.vocab_size, c.dim, True)
     for i in range(c.n_layers):
         ones(f"blk.{i}.attn_norm")
         ones(f"blk.{i}.ffn_norm")
         matrix(f"blk.{i}.attn_q", q, c.dim)
         matrix(f"blk.{i}.attn_k", kv, c.dim)
-        matrix(f"blk.{i}.attn_v", kv, c.dim)
+        more = i % 2 == 0  # of half of the layers
+        matrix(f"blk.{i}.attn_v", kv, c.dim, more)
         matrix(f"blk.{i}.attn_output", c.dim, q)
         matrix(f"blk.{i}.ffn_gate", c.ffn.width, c.dim)
         matrix(f"blk.{i}.ffn_up", c.ffn.width, c.dim)
-        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn.width)
+        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn.width, more)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
+
+
+FLOATS = {  # where the float16 of a block are: its scale, and what comes off or on in such scales
+    "Q4_0": (0,),
+    "Q4_1": (0, 2),
+    "Q5_0": (0,),
+    "Q5_1": (0, 2),
+    "Q8_0": (0,),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
+}
+
+
+def random_blocks(rng, dtype, rows, cols):
+    """Blocks of a type of random bits, whose weights are about as large as those of a model; uint8 [rows, bytes]."""
+    import gguf
+    from gguf.quants import dequantize
+
+    block, size = gguf.GGML_QUANT_SIZES[dtype]
+    raw = rng.integers(0, 256, (rows * cols // block, size), np.uint8)
+
+    middle = {"Q4_1": -7.5, "Q5_1": -15.5, "Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}.get(dtype.name)
+
+    def scaled(scale):
+        for at, times in zip(FLOATS[dtype.name], (1, middle)):
+            raw[:, at : at + 2] = np.array([scale * times], "<f2").view(np.uint8)
+
+    scaled(1.0)
+    scaled(1 / float(np.std(dequantize(raw[:64], dtype))) / cols**0.5)
+    return raw.reshape(rows, -1)
 
 
 def measure(command):
@@ -95,12 +134,13 @@ def measure(command):
 
 
 def compare(shape, kind, a):
-    """-> rows (shape, type, test, ours, theirs, note) of medians."""
-    ours, theirs = a.work / f"{shape}-{kind}.bin", a.work / f"{shape}-{kind}.gguf"
-    if not ours.exists():
-        main(["--random", shape, "--type", kind, "-o", str(ours)])
+    """-> rows (shape, type, test, ours, theirs, note) of medians. shape: of random weights, or a GGUF's path."""
+    theirs = Path(shape) if kind is None else a.work / f"{shape}-{kind}.gguf"
+    ours = a.work / f"{theirs.stem}.bin"
     if not theirs.exists():
         write_gguf(shape, kind, theirs)
+    if not ours.exists() and main([str(theirs), "--tokenizer", "none", "-o", str(ours)]):
+        raise SystemExit(1)
     tests = ["-n", "128", "-t", a.threads, "-r", "1"]
     depths = [["-d", "0", "-p", a.prompts]] + ([["-d", d, "-p", "0"] for d in a.depths.split(",")] if a.depths else [])
     samples = {}
@@ -121,7 +161,8 @@ def compare(shape, kind, a):
             note = f"{used:.1f} GB/s, {used / mid('read_gbps'):.0%} of {mid('read_gbps'):.1f}"
         else:
             note = f"{mid('gops'):.0f} GOP/s, {mid('gops') / mid('tile_gops'):.0%} of {mid('tile_gops'):.0f}"
-        rows.append((shape, kind, test, speed["ours"], speed["theirs"], note))
+        name, types = sides["ours"][0]["model_type"].split(" ", 1)
+        rows.append((shape if kind else theirs.stem, kind or types, test, speed["ours"], speed["theirs"], note))
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -285,7 +326,8 @@ def plot(rows, out):
 def bench():
     ap = argparse.ArgumentParser(description="Compare run.py with llama.cpp.", allow_abbrev=False)
     ap.add_argument("--llama-bench", required=True, metavar="PATH")
-    ap.add_argument("--shapes", default="15M,110M")
+    ap.add_argument("--gguf", action="append", default=[], metavar="FILE", help="and no shapes, unless they are given")
+    ap.add_argument("--shapes")
     ap.add_argument("--types", default="q8_0,q4_0")
     ap.add_argument("--prompts", default="128,512")
     ap.add_argument("--depths", default="")
@@ -300,7 +342,10 @@ def bench():
     a = ap.parse_args()
     a.work.mkdir(exist_ok=True, parents=True)
     rows = []
-    for shape in a.shapes.split(","):
+    for path in a.gguf:
+        rows += compare(path, None, a)
+    shapes = a.shapes or ("" if a.gguf else "15M,110M")
+    for shape in filter(None, shapes.split(",")):
         for kind in a.types.split(","):
             rows += compare(shape, kind, a)
             rows += others(shape, kind, a)
