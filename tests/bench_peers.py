@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.ggufs import random_llama
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -39,87 +41,9 @@ from twofile.writer import Writer  # noqa: E402
 
 def write_gguf(shape, kind, path):
     """Random weights of one of export.py's shapes, as llama.cpp reads them; no vocabulary."""
-    import gguf
-
-    c = random_source(shape, 0).config
-    q, kv, rng = c.heads.n * c.heads.size, c.heads.kv * c.heads.size, np.random.default_rng(0)
-    names = (f"MOSTLY_{kind.upper()}{end}" for end in ("", "_M"))
-    file_type = next(getattr(gguf.LlamaFileType, name) for name in names if name in gguf.LlamaFileType.__members__)
-    w = gguf.GGUFWriter(str(path), "llama")
-    w.add_context_length(c.max_ctx)
-    w.add_embedding_length(c.dim)
-    w.add_block_count(c.n_layers)
-    w.add_feed_forward_length(c.ffn.width)
-    w.add_head_count(c.heads.n)
-    w.add_head_count_kv(c.heads.kv)
-    w.add_layer_norm_rms_eps(c.norms.eps)
-    w.add_rope_dimension_count(c.heads.size)
-    w.add_vocab_size(c.vocab_size)
-    w.add_file_type(file_type)
-    w.add_string("tokenizer.ggml.model", "no_vocab")
-
-    def matrix(name, rows, cols, more=False):
-        own = ("q6_k" if more else "q4_k") if kind == "q4_k_m" else kind
-        dtype = gguf.GGMLQuantizationType[own.upper()]
-        w.add_tensor(f"{name}.weight", random_blocks(rng, dtype, rows, cols), raw_dtype=dtype)
-
-    def ones(name):
-        w.add_tensor(f"{name}.weight", np.ones(c.dim, np.float32))
-
-    matrix("token_embd", c.vocab_size, c.dim)
-    ones("output_norm")
-    if c.output.own:
-        matrix("output", c.vocab_size, c.dim, True)
-    for i in range(c.n_layers):
-        ones(f"blk.{i}.attn_norm")
-        ones(f"blk.{i}.ffn_norm")
-        matrix(f"blk.{i}.attn_q", q, c.dim)
-        matrix(f"blk.{i}.attn_k", kv, c.dim)
-        more = i % 2 == 0  # of half of the layers
-        matrix(f"blk.{i}.attn_v", kv, c.dim, more)
-        matrix(f"blk.{i}.attn_output", c.dim, q)
-        matrix(f"blk.{i}.ffn_gate", c.ffn.width, c.dim)
-        matrix(f"blk.{i}.ffn_up", c.ffn.width, c.dim)
-        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn.width, more)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-
-
-FLOATS = {  # where the float16 of a block are: its scale, and what comes off or on in such scales
-    "Q4_0": (0,),
-    "Q4_1": (0, 2),
-    "Q5_0": (0,),
-    "Q5_1": (0, 2),
-    "Q8_0": (0,),
-    "Q2_K": (80, 82),
-    "Q3_K": (108,),
-    "Q4_K": (0, 2),
-    "Q5_K": (0, 2),
-    "Q6_K": (208,),
-    "IQ4_NL": (0,),
-    "IQ4_XS": (0,),
-}
-
-
-def random_blocks(rng, dtype, rows, cols):
-    """Blocks of a type of random bits, whose weights are about as large as those of a model; uint8 [rows, bytes]."""
-    import gguf
-    from gguf.quants import dequantize
-
-    block, size = gguf.GGML_QUANT_SIZES[dtype]
-    raw = rng.integers(0, 256, (rows * cols // block, size), np.uint8)
-
-    middle = {"Q4_1": -7.5, "Q5_1": -15.5, "Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}.get(dtype.name)
-
-    def scaled(scale):
-        for at, times in zip(FLOATS[dtype.name], (1, middle)):
-            raw[:, at : at + 2] = np.array([scale * times], "<f2").view(np.uint8)
-
-    scaled(1.0)
-    scaled(1 / float(np.std(dequantize(raw[:64], dtype))) / cols**0.5)
-    return raw.reshape(rows, -1)
+    mix = re.compile(r"output\.weight|blk\.\d*[02468]\.(attn_v|ffn_down)\..*")  # what has more bits in half of the layers
+    kinds = lambda name: kind if kind != "q4_k_m" else "q6_k" if mix.fullmatch(name) else "q4_k"
+    random_llama(path, random_source(shape, 0).config, kinds)
 
 
 def measure(command):

@@ -7,8 +7,8 @@ import numpy as np
 from helpers.harms import CASES, damaged
 from helpers.models import make_model
 from helpers.places import ROOT
-from helpers.records import PIECES
 from helpers.reader import build_reader
+from helpers.records import PIECES
 from helpers.switches import SWITCHES
 from twofile.modelfile import open_model
 
