@@ -55,6 +55,8 @@ def random_llama(path, c, kinds, arch="llama", seed=0):
     w.add_head_count(c.heads.n)
     w.add_head_count_kv(c.heads.kv)
     w.add_layer_norm_rms_eps(c.norms.eps)
+    w.add_key_length(c.heads.size)
+    w.add_value_length(c.heads.size)
     w.add_rope_dimension_count(c.heads.size)
     w.add_vocab_size(c.vocab_size)
     w.add_string("tokenizer.ggml.model", "no_vocab")
