@@ -9,7 +9,7 @@ import numpy as np
 
 from ..files import open_regular
 from .damage import reading
-from .pack import Stored, from_bfloat16, laid
+from .pack import from_bfloat16
 
 AT_A_TIME = 1 << 22  # matrix elements converted at a time
 
@@ -121,10 +121,7 @@ class Rows:
         if any(not isinstance(part, Part) or part.type is not type for part in parts):
             return None
         with reading():
-            columns = zip(*(part.stored() for part in parts))
-            return laid(
-                type, Stored(*(x[0] if x[0] is None else np.concatenate(x) for x in columns))
-            )
+            return parts[0].laid(parts[1:])
 
 
 class Columns:
