@@ -3783,8 +3783,8 @@ def high_half(byte):
 
 
 def float_scales(step, at):
-    """-> float16 that lie by themselves, step bytes from part to part: what is above them (nothing),
-    those of 16 rows, of one."""
+    """-> float16 that lie by themselves, step bytes from part to part: what is above them, which is
+    nothing; those of 16 rows; of one."""
 
     def top(d, group):
         return splat(np.float32(1))
@@ -3874,9 +3874,9 @@ QUANTISED = operands(
     RESULT,
     q=Rows(lambda r: r.cols),
     qs=Rows(lambda r: r.cols // 8),
-    qc=Rows(lambda r: r.cols // 8, like="qs"),
-    qm=Rows(lambda r: r.cols // 8, like="qs"),
-    qh=Rows(lambda r: r.cols // 4),
+    qc=Rows(lambda r: r.cols // 8 * (r.type.share == GROUP and not r.type.least), like="qs"),
+    qm=Rows(lambda r: r.cols // 8 * (r.type.share == GROUP and r.type.least), like="qs"),
+    qh=Rows(lambda r: r.cols // 4 * (r.type.share < GROUP)),
     w=Flat(lambda r: matrices(r) * r.cols * r.type.bits // 8),
     scales=Flat(lambda r: beside_bytes(r, ".s", matrices(r))),
     above=Flat(lambda r: beside_bytes(r, ".d", matrices(r)), optional=True),

@@ -2,9 +2,12 @@
 run.py beside llama.cpp, llama2.c and transformers: same shapes, same machine, alternating runs.
 
     python tests/bench_peers.py --llama-bench PATH [--shapes 15M,110M,1.1B] [--types q8_0,q4_0] [--threads 2] [--rounds 5]
+    python tests/bench_peers.py --llama-bench PATH --gguf MODEL.gguf
 
-Builds nothing. Makes random weights of each shape as model.bin and, with the package gguf, as GGUF, in --work (several GB for
-1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md, .png and .svg.
+Builds nothing. Runs llama.cpp on a GGUF, and run.py on what export.py makes of that very file, to the bit: of each --gguf, or
+of random weights of each shape and type (any of a GGUF, or q4_k_m for its mix), which the package gguf writes into --work
+(several GB for 1.1B). Each round runs ours, theirs, ours, theirs; the table has the medians over all rounds. Writes --out.md,
+.png and .svg.
 --sequences 1,8,16 adds that many decoded together (llama-batched-bench, which must lie beside llama-bench); --lookup adds
 what guessing from the text gives, against run.py without it. --runq PATH adds llama2.c's int8 program, whose tokenizer.bin must
 lie beside it, and --transformers PYTHON an interpreter that has torch and transformers (float32): both in decoding alone.
@@ -23,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.ggufs import random_llama
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -36,51 +41,9 @@ from twofile.writer import Writer  # noqa: E402
 
 def write_gguf(shape, kind, path):
     """Random weights of one of export.py's shapes, as llama.cpp reads them; no vocabulary."""
-    import gguf
-    from gguf.quants import quantize
-
-    c = random_source(shape, 0).config
-    q, kv, rng = c.heads.n * c.heads.size, c.heads.kv * c.heads.size, np.random.default_rng(0)
-    file_type = getattr(gguf.LlamaFileType, "MOSTLY_" + kind.upper())
-    dtype = getattr(gguf.GGMLQuantizationType, kind.upper())
-    w = gguf.GGUFWriter(str(path), "llama")
-    w.add_context_length(c.max_ctx)
-    w.add_embedding_length(c.dim)
-    w.add_block_count(c.n_layers)
-    w.add_feed_forward_length(c.ffn.width)
-    w.add_head_count(c.heads.n)
-    w.add_head_count_kv(c.heads.kv)
-    w.add_layer_norm_rms_eps(c.norms.eps)
-    w.add_rope_dimension_count(c.heads.size)
-    w.add_vocab_size(c.vocab_size)
-    w.add_file_type(file_type)
-    w.add_string("tokenizer.ggml.model", "no_vocab")
-
-    def matrix(name, rows, cols):
-        x = rng.standard_normal((rows, cols), np.float32) / np.float32(cols**0.5)
-        w.add_tensor(f"{name}.weight", quantize(x, dtype), raw_dtype=dtype)
-
-    def ones(name):
-        w.add_tensor(f"{name}.weight", np.ones(c.dim, np.float32))
-
-    matrix("token_embd", c.vocab_size, c.dim)
-    ones("output_norm")
-    if c.output.own:
-        matrix("output", c.vocab_size, c.dim)
-    for i in range(c.n_layers):
-        ones(f"blk.{i}.attn_norm")
-        ones(f"blk.{i}.ffn_norm")
-        matrix(f"blk.{i}.attn_q", q, c.dim)
-        matrix(f"blk.{i}.attn_k", kv, c.dim)
-        matrix(f"blk.{i}.attn_v", kv, c.dim)
-        matrix(f"blk.{i}.attn_output", c.dim, q)
-        matrix(f"blk.{i}.ffn_gate", c.ffn.width, c.dim)
-        matrix(f"blk.{i}.ffn_up", c.ffn.width, c.dim)
-        matrix(f"blk.{i}.ffn_down", c.dim, c.ffn.width)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    mix = re.compile(r"output\.weight|blk\.\d*[02468]\.(attn_v|ffn_down)\..*")  # what has more bits in half of the layers
+    kinds = lambda name: kind if kind != "q4_k_m" else "q6_k" if mix.fullmatch(name) else "q4_k"
+    random_llama(path, random_source(shape, 0).config, kinds)
 
 
 def measure(command):
@@ -95,12 +58,13 @@ def measure(command):
 
 
 def compare(shape, kind, a):
-    """-> rows (shape, type, test, ours, theirs, note) of medians."""
-    ours, theirs = a.work / f"{shape}-{kind}.bin", a.work / f"{shape}-{kind}.gguf"
-    if not ours.exists():
-        main(["--random", shape, "--type", kind, "-o", str(ours)])
+    """-> rows (shape, type, test, ours, theirs, note) of medians. shape: of random weights, or a GGUF's path."""
+    theirs = Path(shape) if kind is None else a.work / f"{shape}-{kind}.gguf"
+    ours = a.work / f"{theirs.stem}.bin"
     if not theirs.exists():
         write_gguf(shape, kind, theirs)
+    if not ours.exists() and main([str(theirs), "--tokenizer", "none", "-o", str(ours)]):
+        raise SystemExit(1)
     tests = ["-n", "128", "-t", a.threads, "-r", "1"]
     depths = [["-d", "0", "-p", a.prompts]] + ([["-d", d, "-p", "0"] for d in a.depths.split(",")] if a.depths else [])
     samples = {}
@@ -121,7 +85,8 @@ def compare(shape, kind, a):
             note = f"{used:.1f} GB/s, {used / mid('read_gbps'):.0%} of {mid('read_gbps'):.1f}"
         else:
             note = f"{mid('gops'):.0f} GOP/s, {mid('gops') / mid('tile_gops'):.0%} of {mid('tile_gops'):.0f}"
-        rows.append((shape, kind, test, speed["ours"], speed["theirs"], note))
+        name, types = sides["ours"][0]["model_type"].split(" ", 1)
+        rows.append((shape if kind else theirs.stem, kind or types, test, speed["ours"], speed["theirs"], note))
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -285,7 +250,8 @@ def plot(rows, out):
 def bench():
     ap = argparse.ArgumentParser(description="Compare run.py with llama.cpp.", allow_abbrev=False)
     ap.add_argument("--llama-bench", required=True, metavar="PATH")
-    ap.add_argument("--shapes", default="15M,110M")
+    ap.add_argument("--gguf", action="append", default=[], metavar="FILE", help="and no shapes, unless they are given")
+    ap.add_argument("--shapes")
     ap.add_argument("--types", default="q8_0,q4_0")
     ap.add_argument("--prompts", default="128,512")
     ap.add_argument("--depths", default="")
@@ -300,7 +266,10 @@ def bench():
     a = ap.parse_args()
     a.work.mkdir(exist_ok=True, parents=True)
     rows = []
-    for shape in a.shapes.split(","):
+    for path in a.gguf:
+        rows += compare(path, None, a)
+    shapes = a.shapes or ("" if a.gguf else "15M,110M")
+    for shape in filter(None, shapes.split(",")):
         for kind in a.types.split(","):
             rows += compare(shape, kind, a)
             rows += others(shape, kind, a)

@@ -16,7 +16,13 @@ enum { OWN_HEAD = 1, QKV_B = 2, O_B = 4, GATE_UP_B = 8, DOWN_B = 16, TOKENIZER =
        ATT_GATE = 1 << 16, V_NORM = 1 << 17, SCALE = 1 << 18, TURNS = 1 << 19 };
 enum { CONV_LEN, K_HEADS, V_HEADS, K_DIM, V_DIM, HEAD2, KV2, SHARED, FFN2, PLE };  /* of x */
 enum { ATTENTION, CONV, DELTA, ATTENTION2 };
-enum { MATRIX = 100, F32 = 1, F16 = 2, Q8 = 4, Q4 = 5, I32 = 6, U8 = 7 };
+enum { MATRIX = 100, F32 = 1, F16 = 2, BF16 = 3, I32 = 6, U8 = 7, I8 = 8, TYPES = 18 };
+/* of each type: bits; columns that share a scale; the scale's type; how many numbers NAME.s has for these, NAME.d for 256 */
+enum { BITS, SHARE, OF, EACH, ABOVE };
+static const uint32_t types[TYPES + 1][5] = {
+    {0, 0, 0, 0, 0}, {32, 0, 0, 0, 0}, {16, 0, 0, 0, 0}, {16, 0, 0, 0, 0}, {8, 32, F16, 1, 0}, {4, 32, F16, 1, 0}, {32, 0, 0, 0, 0},
+    {8, 0, 0, 0, 0}, {8, 0, 0, 0, 0}, {4, 32, F16, 2, 0}, {5, 32, F16, 1, 0}, {5, 32, F16, 2, 0}, {2, 16, U8, 1, 2}, {3, 16, I8, 1, 1},
+    {4, 32, U8, 2, 2}, {5, 32, U8, 2, 2}, {6, 16, I8, 1, 1}, {4, 32, F16, 1, 0}, {4, 32, I8, 1, 1}};
 
 static const char *reason;
 static int refuse(const char *why) { reason = why; return 0; }
@@ -147,7 +153,6 @@ static int check_config(File *m) {
 static const uint8_t *record(const File *m, uint32_t i) { return m->bytes + 4096 + 192 * (uint64_t)i; }
 
 static int check_table(const File *m) {
-    static const int bits[] = {0, 32, 16, 16, 8, 4, 32, 8};
     uint64_t expected = m->data_off;
     for (uint32_t i = 0; i < m->n; i++) {
         const uint8_t *r = record(m, i);
@@ -156,9 +161,9 @@ static int check_table(const File *m) {
         if (!r[0] || r[63] || strspn((const char *)r, "abcdefghijklmnopqrstuvwxyz0123456789_.") != strlen((const char *)r))
             return refuse("name");
         if (!zeros(r + strlen((const char *)r), 64 - strlen((const char *)r)) || !zeros(r + 160, 32)) return refuse("reserved");
-        if (dtype < 1 || dtype > 7 || ndim < 1 || ndim > 4 || layout != (ndim == 2)) return refuse("type");
-        int quantised = dtype == Q8 || dtype == Q4;
-        if (group != (quantised ? 32u : 0u) || (quantised && !layout)) return refuse("group");
+        if (dtype < 1 || dtype > TYPES || ndim < 1 || ndim > 4 || layout != (ndim == 2)) return refuse("type");
+        int quantised = types[dtype][SHARE] > 0;
+        if (group != types[dtype][SHARE] || (quantised && !layout)) return refuse("group");
         for (uint32_t k = 0; k < 4; k++) {
             uint64_t d = u64(r + 72 + 8 * k);
             if (k < ndim ? d < 1 || d > (uint64_t)1 << 31 : d != 0) return refuse("dims");
@@ -166,7 +171,7 @@ static int check_table(const File *m) {
             if (layout) d = up(d, k == 0 ? 16 : quantised ? 32 : 1);
             if (!(values = times(values, d))) return refuse("dims overflow");
         }
-        uint64_t total = times(values, bits[dtype]);
+        uint64_t total = times(values, types[dtype][BITS]);
         if (!total || total / 8 != nbytes) return refuse("nbytes");
         if (off != expected || off % 64 || nbytes > m->size || off > m->size - nbytes) return refuse("offset");
         for (uint64_t k = 0; k < nbytes && !m->quiet; k++) sum += m->bytes[off + k];
@@ -176,21 +181,21 @@ static int check_table(const File *m) {
     return expected == m->size ? 1 : refuse("end");
 }
 
+static int matrix(File *m, int layer, const char *name, uint64_t rows, uint64_t cols);
+
 /* the next record has this name (layer -1: no layer), type and shape; numbers of what is no matrix are finite */
-static int next(File *m, int layer, const char *name, uint32_t type, uint64_t d0, uint64_t d1, uint64_t d2) {
+static int next4(File *m, int layer, const char *name, uint32_t type, uint64_t d0, uint64_t d1, uint64_t d2, uint64_t d3) {
     char whole[64];
+    if (type == MATRIX) return matrix(m, layer, name, d0, d1);
     if (layer < 0) snprintf(whole, sizeof whole, "%s", name);
     else snprintf(whole, sizeof whole, "l%d.%.50s", layer, name);
     const uint8_t *r = record(m, m->at);
-    uint32_t dtype = u32(r + 64), dims = d2 ? 3 : d1 ? 2 : 1;
+    uint32_t dtype = u32(r + 64), dims = d3 ? 4 : d2 ? 3 : d1 ? 2 : 1;
     if (m->at++ >= m->n || strcmp((const char *)r, whole)) return refuse("another tensor is expected");
-    if (type == MATRIX ? dtype > Q4 : dtype != type) return refuse("another type is expected");
-    if (u32(r + 68) != dims || (d0 && u64(r + 72) != d0) || u64(r + 80) != d1 || u64(r + 88) != d2) return refuse("shape");
-    if (type == MATRIX && dtype >= Q8) {
-        char scales[64];
-        snprintf(scales, sizeof scales, "%.56s.s", name);
-        return next(m, layer, scales, F16, up(d0, 16) / 16, up(d1, 32) / 32, 16);
-    }
+    if (dtype != type) return refuse("another type is expected");
+    if (u32(r + 68) != dims || (d0 && u64(r + 72) != d0) || u64(r + 80) != d1 || u64(r + 88) != d2 || u64(r + 96) != d3)
+        return refuse("shape");
+    if (dims == 2) return 1;  /* a matrix: anything goes */
     const uint8_t *p = m->bytes + u64(r + 104), *end = p + u64(r + 112);
     for (; type == F32 && p < end; p += 4)
         if (!isfinite(f32(p))) return refuse("not finite");
@@ -199,6 +204,34 @@ static int next(File *m, int layer, const char *name, uint32_t type, uint64_t d0
     for (; type == I32 && p < end; p += 4) {
         int32_t v = (int32_t)u32(p);
         if (strcmp(name, "window") ? v < -1 || v >= (int32_t)m->c[N_ROPE] : v < 0) return refuse("window or rope_id");
+    }
+    return 1;
+}
+
+static int next(File *m, int layer, const char *name, uint32_t type, uint64_t d0, uint64_t d1, uint64_t d2) {
+    return next4(m, layer, name, type, d0, d1, d2, 0);
+}
+
+/* a matrix, in one piece or in several by rows, each with what is beside it */
+static int matrix(File *m, int layer, const char *name, uint64_t rows, uint64_t cols) {
+    int whole = strstr(name, "embed") || !strcmp(name, "positions") || !strncmp(name, "experts", 7);
+    for (uint32_t number = 0; rows; number++) {
+        char piece[64], beside[72];
+        snprintf(piece, sizeof piece, number ? "%.40s.%u" : "%.40s", name, number);
+        const uint8_t *r = record(m, m->at);
+        uint32_t dtype = u32(r + 64);
+        uint64_t some = u64(r + 72), blocks = up(some, 16) / 16;
+        if (m->at >= m->n || dtype == I32 || dtype == U8 || dtype == I8) return refuse("a matrix is expected");
+        if (some > rows || (some < rows && (whole || some % 16))) return refuse("rows of a piece");
+        if (!next(m, layer, piece, dtype, some, cols, 0)) return 0;
+        rows -= some;
+        if (!types[dtype][SHARE]) continue;
+        uint64_t parts = up(cols, 32) / types[dtype][SHARE], supers = up(cols, 256) / 256, two = types[dtype][EACH] > 1 ? 2 : 16;
+        snprintf(beside, sizeof beside, "%s.s", piece);
+        if (!next4(m, layer, beside, types[dtype][OF], blocks, parts, two, two == 2 ? 16 : 0)) return 0;
+        two = types[dtype][ABOVE] > 1 ? 2 : 16;
+        snprintf(beside, sizeof beside, "%s.d", piece);
+        if (types[dtype][ABOVE] && !next4(m, layer, beside, F16, blocks, supers, two, two == 2 ? 16 : 0)) return 0;
     }
     return 1;
 }

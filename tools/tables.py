@@ -53,9 +53,20 @@ def types():
     """A row for each type of elements."""
     rows = ["| number | type | bits | group | a weight is |", "|---|---|---|---|---|"]
     for t in TYPES:
-        what = "the number" if not t.quantised else f"(bits - {t.zero}) × scale, {t.scale.name}"
+        what = weight(t)
         rows.append(f"| {t.number} | {t.name} | {t.bits} | {t.group} | {what} |")
     return rows
+
+
+def weight(t):
+    """What an element of a Type is."""
+    if not t.quantised:
+        return "the number"
+    bits = "entry of the list" if t.book else f"(bits - {t.zero})" if t.zero else "bits"
+    scale, least = (f"{name}, {t.scale.name}" for name in ("scale", "least"))
+    if t.above:
+        scale, least = f"{scale}, × W.d", f"{least}, × W.d"
+    return f"{bits} × {scale}" + (f", + {least}" if t.least else "")
 
 
 def written(text):

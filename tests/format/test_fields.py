@@ -10,7 +10,7 @@ from helpers.places import ROOT
 from twofile.errors import ModelError
 from twofile.format.config import CONFIG, CONFIG_BYTES, PARTS, Config, unpack_config
 from twofile.format.fields import ACTIVATIONS, ANY, FIELDS, FLAGS, MANY_KINDS, OPTIONAL, check_ranges
-from twofile.format.types import BLOCK, GROUP, MATRIX_TYPES, TYPES
+from twofile.format.types import BLOCK, MATRIX_TYPES, TYPES, type_of
 
 PLAIN = Config("llama", dim=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_dim=96, vocab_size=50, max_ctx=99)
 
@@ -98,7 +98,16 @@ def test_types_know_their_bytes():
         rows, cols = 17, 33
         wide = 64 if t.quantised else 33
         assert t.nbytes((rows, cols), True) == 32 * wide * t.bits // 8 and t.nbytes((rows, 64), False) == 17 * 64 * t.bits // 8
-        assert t.group == (GROUP if t.quantised else 0) and t.scales((rows, cols)) == (2, 2, BLOCK)
+        assert t.group == (t.share if t.quantised else 0)
+        beside = {end: (kind.name, shape) for end, kind, shape in t.beside((rows, cols))}
+        assert set(beside) == ({".s", ".d"} if t.above else {".s"} if t.quantised else set())
+        for shape in (shape for _, shape in beside.values()):
+            assert shape[0] == 2 and shape[-1] == BLOCK
+    of = lambda name: {end: (kind.name, shape) for end, kind, shape in type_of(name).beside((17, 260))}
+    assert of("q4_0") == {".s": ("f16", (2, 9, 16))} and of("q5_1") == {".s": ("f16", (2, 9, 2, 16))}
+    assert of("q4_k") == {".s": ("u8", (2, 9, 2, 16)), ".d": ("f16", (2, 2, 2, 16))}
+    assert of("q6_k") == {".s": ("i8", (2, 18, 16)), ".d": ("f16", (2, 2, 16))}
+    assert of("q2_k") == {".s": ("u8", (2, 18, 16)), ".d": ("f16", (2, 2, 2, 16))}
 
 
 def test_the_document_says_what_the_program_says():

@@ -32,8 +32,11 @@ AWKWARD = {
 }
 
 
-def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, flags=0, **sizes):
-    """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path."""
+def make_model(
+    path, dtype, seed=0, bias=True, head=True, window=None, tokenizer=b"", embed=False, flags=0, types=None, **sizes
+):
+    """A random model.bin of AWKWARD sizes (or others), written by export.py; -> path. types: {matrix: [(rows, name of a type)]}
+    of those in pieces."""
     flags |= (0 if not bias else 24 if "kinds" in sizes else 30) | (1 if head else 0) | (32 if embed else 0)
     sha = __import__("hashlib").sha256(tokenizer).digest() if tokenizer else bytes(32)
     c = Config("llama", **{**AWKWARD, **sizes}, flags=flags, bos=1, eos=2, tokenizer_sha256=sha)
@@ -49,7 +52,8 @@ def make_model(path, dtype, seed=0, bias=True, head=True, window=None, tokenizer
         else:
             tensors[name] = x / 3
     tensors["rope2"] = rope_table(c.second.size if c.second else 0, 1e6)
-    source = Source("a test", c, np.repeat(rope_table(c.heads.size, 10000.0), c.rope.tables, 0), tensors)
+    types = {name: [(rows, type_of(kind)) for rows, kind in pieces] for name, pieces in (types or {}).items()}
+    source = Source("a test", c, np.repeat(rope_table(c.heads.size, 10000.0), c.rope.tables, 0), tensors, types=types)
     quiet = SimpleNamespace(add=lambda n: None)
     with open(path, "wb") as f:
         write_model(f, source, c, type_of(dtype), tokenizer if embed else b"", b"made by a test", quiet)

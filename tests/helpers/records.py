@@ -2,6 +2,14 @@
 
 from helpers.switches import SWITCHES, kinds
 
+NEWER = "q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs".split()
+# matrices in pieces: of whole bits and of numbers, with biases behind
+PIECES = {
+    "l0.qkv": [(80, "q4_k"), (16, "f16"), (24, "q6_k")],
+    "l0.gate_up": [(16, "q2_k"), (136, "iq4_xs")],
+    "l1.down": [(64, "q5_1"), (16, "f32")],
+    "head": [(48, "q3_k"), (45, "bf16")],
+}
 EVERY = (  # models that together have every kind of record
     dict(dtype="q8_0", temp_beta=0.1, temp_len=4.0, final_cap=3.0),
     dict(dtype="q4_0", head=False, vocab_size=16, flags=128),
@@ -20,4 +28,6 @@ EVERY = (  # models that together have every kind of record
     dict(dtype="q8_0", **SWITCHES["two kinds of heads, shared keys"]),
     dict(dtype="bf16", **SWITCHES["embeddings of layers"]),
     dict(dtype="q4_0", **SWITCHES["norms behind the rotation"]),
+    *(dict(dtype=name, n_layers=1, n_experts=3, top_k=2, expert_ffn=8, bias=False) for name in NEWER),
+    dict(dtype="q8_0", types=PIECES, dim=80),
 )

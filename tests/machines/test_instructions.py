@@ -12,7 +12,7 @@ from twofile.kernels.matmul import MATMULS
 from twofile.machines.host import MACHINES, host
 from twofile.machines.x86 import Amx, Avx512, tile_config, tile_dot
 from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
-from twofile.words.numbers import dot, dot4
+from twofile.words.numbers import dot, dot_few
 
 
 def assembly(word, machine, triple, cpu, features=""):
@@ -37,7 +37,7 @@ def assembly(word, machine, triple, cpu, features=""):
 def test_dot_selects_the_instruction(isa, triple, cpu, features, wants):
     """The words of other machines compile, from here, to the instruction they are meant for."""
     (machine,) = (m for m in MACHINES if m.name == isa)
-    for word in (dot, dot4):
+    for word in (dot, dot_few):
         assert assembly(word, machine, triple, cpu, features).count(wants) >= 1
 
 
@@ -66,7 +66,8 @@ def test_one_process_compiles_for_several_machines(tmp_path, monkeypatch):
     usable = [usable[0], *[m for m in usable if m.name == "avx2"], usable[-1], usable[0]]
     rng, kind = np.random.default_rng(0), type_of("q4_0")
     w, x = rng.standard_normal((40, 70)).astype(np.float32), rng.standard_normal((21, 70)).astype(np.float32)
-    data, scales, _ = PACKERS[kind].pack(w)
+    data, beside, _ = PACKERS[kind].pack(w)
+    scales = beside[".s"]
     operands, keep, _, _ = quantised_input(x)
     kernel = MATMULS[kind]
     for turn, machine in enumerate(usable):

@@ -77,7 +77,7 @@ def test_what_is_optional_is_there_in_one_record_and_absent_in_another(every):
                 if isinstance(operand, (Rows, Flat)) and operand.optional:
                     (without if record.given[name] is None else with_).add((record.kernel.operands.about, name))
     rare = {name for _, name in with_ ^ without}  # where a result goes, of kernels that only one type of weights follows here
-    assert len(with_ & without) > 20 and rare <= {"out", "q", "qs", "qc", "biases"}, rare
+    assert len(with_ & without) > 20 and rare <= {"out", "q", "qs", "qc", "qm", "qh", "biases"}, rare
 
 
 def test_records_that_lie_are_refused(every):

@@ -6,6 +6,7 @@ import numpy as np
 
 TYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 6: "i32", 7: "u8", 8: "i8", 9: "q4_1", 10: "q5_0", 11: "q5_1"}
 TYPES |= {12: "q2_k", 13: "q3_k", 14: "q4_k", 15: "q5_k", 16: "q6_k", 17: "iq4_nl", 18: "iq4_xs"}
+ZEROS = {"q8_0": 128, "q4_0": 8, "q5_0": 16, "q3_k": 4, "q6_k": 32}
 LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], float)
 
 
@@ -54,8 +55,7 @@ def unpack_matrix(dtype, shape, data, scales, above=b""):
     scale, least = scales_at(dtype, scales, above, block, lane, k, groups)
     if dtype.startswith("iq4"):
         return LEVELS[number] * scale
-    zero = {"q8_0": 128, "q4_0": 8, "q5_0": 16, "q3_k": 4, "q6_k": 32}.get(dtype, 0)
-    return (number - zero) * scale + least
+    return (number - ZEROS.get(dtype, 0)) * scale + least
 
 
 def bits_at(raw, dtype, block, lane, k, groups):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..files import open_regular
 from .damage import reading
-from .pack import Stored, from_bfloat16, laid
+from .pack import from_bfloat16
 
 AT_A_TIME = 1 << 22  # matrix elements converted at a time
 
@@ -74,11 +74,12 @@ def counts(array):
 
 class Rows:
     """A matrix [n, cols] made of parts stacked by rows, each an array (of uint16: bfloat16) or a
-    Part, and perhaps an order of its rows."""
+    Part, and the rows of it that are taken, in their order; None = all."""
 
     def __init__(self, *parts):
         self.parts = [p if isinstance(p, tuple) else (p, None) for p in parts]
-        self.shape = (sum(len(a) for a, _ in self.parts), *self.parts[0][0].shape[1:])
+        self.counts = [len(a if order is None else order) for a, order in self.parts]
+        self.shape = (sum(self.counts), *self.parts[0][0].shape[1:])
 
     def __len__(self):
         return self.shape[0]
@@ -89,23 +90,23 @@ class Rows:
             return self.read(*rows.indices(len(self))[:2])
         out = np.empty((len(rows), *self.shape[1:]), np.float32)
         start = 0
-        for array, order in self.parts:
-            mine = (rows >= start) & (rows < start + len(array))
+        for (array, order), count in zip(self.parts, self.counts):
+            mine = (rows >= start) & (rows < start + count)
             own = rows[mine] - start
             found = to_float32(array[own if order is None else order[own]])
             with reading():  # parts of a file may be of other widths
                 out[mine] = found
-            start += len(array)
+            start += count
         return out
 
     def between(self, first, last):
         """What each part has of rows first to last."""
         start = 0
-        for array, order in self.parts:
-            a, b = max(first - start, 0), min(last - start, len(array))
+        for (array, order), count in zip(self.parts, self.counts):
+            a, b = max(first - start, 0), min(last - start, count)
             if a < b:
                 yield array[a:b] if order is None else array[order[a:b]]
-            start += len(array)
+            start += count
 
     def read(self, first, last):
         """-> float32 [last - first, cols]"""
@@ -120,10 +121,7 @@ class Rows:
         if any(not isinstance(part, Part) or part.type is not type for part in parts):
             return None
         with reading():
-            columns = zip(*(part.stored() for part in parts))
-            return laid(
-                type, Stored(*(x[0] if x[0] is None else np.concatenate(x) for x in columns))
-            )
+            return parts[0].laid(parts[1:])
 
 
 class Columns:

@@ -80,8 +80,11 @@ class Groups:
 
 def laid(kind, stored):
     """Stored -> the bytes of blocks of 16 rows, and what is beside them, by endings of names."""
-    steps = np.ascontiguousarray(stored.values).view("<u4")
-    data = interleaved(words(steps, kind.bits)).view(np.uint8).reshape(-1)
+    values = np.ascontiguousarray(stored.values)
+    if len(values) % BLOCK:
+        more = np.full((-len(values) % BLOCK, *values.shape[1:]), kind.zero, np.uint8)
+        values = np.concatenate((values, more))
+    data = interleaved(words(values.view("<u4"), kind.bits)).view(np.uint8).reshape(-1)
     beside = {".s": stored.scales} | ({".d": stored.above} if kind.above else {})
     return data, {end: interleaved(x) for end, x in beside.items()}
 

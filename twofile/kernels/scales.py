@@ -42,8 +42,8 @@ def high_half(byte):
 
 
 def float_scales(step, at):
-    """-> float16 that lie by themselves, step bytes from part to part: what is above them (nothing),
-    those of 16 rows, of one."""
+    """-> float16 that lie by themselves, step bytes from part to part: what is above them, which is
+    nothing; those of 16 rows; of one."""
 
     def top(d, group):
         return splat(np.float32(1))

@@ -136,12 +136,12 @@ def kept_types(c, tensors):
         if not isinstance(rows, Rows):
             continue
         pieces = []
-        for array, _ in rows.parts:
+        for (array, _), count in zip(rows.parts, rows.counts):
             kind = kept_type(array)
             if isinstance(array, Blocks) and array.type is None:
                 turned.setdefault(kind.name, set()).add(array.kind.name)
             n = pieces.pop()[0] if pieces and pieces[-1][1] is kind else 0
-            pieces.append((n + len(array), kind))
+            pieces.append((n + count, kind))
         if len(pieces) > 1 and (slot.whole or any(n % BLOCK for n, _ in pieces[:-1])):
             joined.append(f"{slot.name} ({', '.join(kind.name for _, kind in pieces)})")
             pieces = [(slot.shape[0], Q8_0)]
