@@ -67,8 +67,8 @@ def choose_scale(levels, n, most):
     def choose(x, w, scale, above):
         middle = nearest(mul(scale, inverse(above)))
         least_lost, best = splat(NEVER), zeros1()
-        for t in range(-1, 2):
-            number = rounded(add(middle, splat(np.float32(t))))
+        for t in range(3):  # none, one more, one less
+            number = rounded(add(middle, splat(np.float32((t + 1) % 3 - 1))))
             cost = lost(x, w, mul(number, above), zeros1())
             best = where_less(cost, least_lost, number, best)
             least_lost = where_less(cost, least_lost, cost, least_lost)
@@ -125,8 +125,8 @@ def choose_both(levels, n, most):
         middle2 = nearest(mul(least, inverse(above2)))
         least_lost, best, best2 = splat(NEVER), zeros1(), zeros1()
         for t in range(9):
-            number = rounded(add(middle, splat(np.float32(t // 3 - 1))))
-            number2 = rounded(add(middle2, splat(np.float32(t % 3 - 1))))
+            number = rounded(add(middle, splat(np.float32((t // 3 + 1) % 3 - 1))))
+            number2 = rounded(add(middle2, splat(np.float32((t + 1) % 3 - 1))))
             cost = lost(x, w, mul(number, above), mul(number2, above2))
             best = where_less(cost, least_lost, number, best)
             best2 = where_less(cost, least_lost, number2, best2)
