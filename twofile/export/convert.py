@@ -11,6 +11,7 @@ from ..errors import ModelError, printable
 from ..format.types import F32, Q8_0, type_of
 from ..modelfile import open_model, verify
 from ..tokenizer.tokenizer import Tokenizer
+from .calibration.asked import weighed
 from .damage import by_words, worded
 from .outputs import Outputs, check_room, refuse_inputs, same_file, unwritten
 from .say import advising, named, say
@@ -60,6 +61,7 @@ def export(args):
         check_packages(args)
         source, tokenizer, note = understood(args)
         try:
+            source = weighed(args, outputs, output, source, tokenizer)
             errors = write_file(args, f, source, b"" if apart else tokenizer, note)
         except OSError as e:
             raise unwritten(output, e) from None
@@ -83,7 +85,8 @@ def understood(args):
         source = replace(source, config=config_with(args, source.config, tokenizer))
     types = {kind.name for pieces in (source.types or {}).values() for _, kind in pieces}
     stored = args.type or "/".join(sorted(types)) or Q8_0.name
-    about = [f"{source.kind}, {label} as {stored}", printable(source.note or "")[:4096]]
+    how = " by --calibrate" * bool(args.calibrate) + " by --imatrix" * bool(args.imatrix)
+    about = [f"{source.kind}, {label} as {stored}{how}", printable(source.note or "")[:4096]]
     return source, tokenizer, "; ".join(filter(None, about))
 
 

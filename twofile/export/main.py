@@ -12,6 +12,7 @@ from ..errors import ModelError, printable
 from ..format.types import MATRIX_TYPES
 from ..front.main import come_again
 from ..front.mode import Parser
+from .calibration.asked import wrong_together
 from .convert import export, export_tokenizer
 from .sources.random import SHAPES
 
@@ -55,6 +56,12 @@ def parser():
     add("-o", "--output", metavar="FILE", help=what)
     types = [t.name for t in MATRIX_TYPES]
     add("--type", choices=types, help="of the matrices (default q8_0; of a GGUF, what it holds)")
+    what = "choose the rounding by what the matrices are given while the model reads this"
+    add("--calibrate", metavar="TEXT", help=what)
+    what = "choose it by a file of llama.cpp's llama-imatrix"
+    add("--imatrix", metavar="FILE", help=what)
+    what = "with --calibrate: more bits where the model feels it most, a third of a bit a weight"
+    add("--mix", action="store_true", help=what)
     what = "or none; default: what lies in or beside the source"
     add("--tokenizer", metavar="FILE", help=what)
     what = "write the tokenizer there, and not into the model file"
@@ -84,8 +91,8 @@ def together(args):
     if args.tokenizer_only:
         if args.random:
             return "--random has no tokenizer; give a source with --tokenizer-only"
-        for flag in ("tokenizer", "tokenizer_out", "type"):
-            if getattr(args, flag) is not None:
+        for flag in ("tokenizer", "tokenizer_out", "type", "calibrate", "imatrix", "mix"):
+            if getattr(args, flag) not in (None, False):
                 name = f"--{flag.replace('_', '-')}"
                 return f"{name} goes with a whole export; leave it out, or --tokenizer-only"
         if args.chat_template:
@@ -98,7 +105,7 @@ def together(args):
         return f"--chat-template: there is no tokenizer with {without}; leave one of them out"
     if args.embed_tokenizer and args.tokenizer_out is not None:
         return "--embed-tokenizer puts it inside, --tokenizer-out beside; leave one of them out"
-    return None
+    return wrong_together(args)
 
 
 def main(argv=None):

@@ -1,5 +1,6 @@
 """Files written under another name until they are whole."""
 
+import contextlib
 import errno
 import glob
 import os
@@ -21,7 +22,7 @@ class Outputs:
     """
 
     def __init__(self, overwrite):
-        self.overwrite, self.places = overwrite, []
+        self.overwrite, self.places, self.asides = overwrite, [], []
 
     def open(self, path, flag="-o", named=True):
         """A binary file to write, which becomes path when all are whole. flag: what names it;
@@ -31,18 +32,23 @@ class Outputs:
             refuse_place(path, flag)
             if os.path.lexists(path) and not replaces:
                 raise there_already(path, flag, named)
-            for stale in path.parent.glob(glob.escape(path.name) + ".tmp*"):
-                pid = stale.name[len(path.name) + 4 :]
-                # in a container the next export may have the number of the dead one
-                if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
-                    stale.unlink(missing_ok=True)
-            temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-            how = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            f = os.fdopen(os.open(temporary, how, 0o644), "wb")
+            f = opened(path)
         except OSError as e:
             raise unwritten(path, e, flag) from None
-        self.places.append((temporary, path, f, replaces, flag))
+        self.places.append((Path(f.name), path, f, replaces, flag))
         return f
+
+    def aside(self, path):
+        """A binary file to write that is only needed meanwhile, called like path; drop() ends it,
+        or the end of all. OSError where it cannot be."""
+        self.asides.append(opened(path))
+        return self.asides[-1]
+
+    def drop(self, f):
+        """Remove a file of aside()."""
+        f.close()
+        with contextlib.suppress(OSError):  # a system that keeps what is mapped: the end does it
+            os.unlink(f.name)
 
     def __enter__(self):
         return self
@@ -66,6 +72,9 @@ class Outputs:
                 except OSError:
                     pass  # a full disk again; the error that counts is already on its way
                 temporary.unlink(missing_ok=True)
+            for f in self.asides:
+                with contextlib.suppress(OSError):
+                    self.drop(f)
 
     def put(self, done):
         """All under their names. done: gets the names that were free."""
@@ -84,6 +93,19 @@ class Outputs:
                 folder = os.open(parent, os.O_RDONLY)
                 os.fsync(folder)
                 os.close(folder)
+
+
+def opened(path):
+    """A binary file to write, called path and the number of this process; those of processes that
+    are dead are removed. OSError where it cannot be."""
+    for stale in path.parent.glob(glob.escape(path.name) + ".tmp*"):
+        pid = stale.name[len(path.name) + 4 :]
+        # in a container the next export may have the number of the dead one
+        if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
+            stale.unlink(missing_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    how = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return open(temporary, "wb", opener=lambda name, _: os.open(name, how, 0o644))
 
 
 def put_where_nothing_is(temporary, path, flag):
@@ -116,6 +138,7 @@ def refuse_inputs(args, places):
     [(flag, path)], the first of -o."""
     inputs = {"the source": args.source, "--tokenizer": args.tokenizer}
     inputs["--chat-template"] = args.chat_template
+    inputs |= {"--calibrate": args.calibrate, "--imatrix": args.imatrix}
     for flag, path in places:
         wrong = [name for name, at in inputs.items() if at and same_file(path, Path(at))]
         what = f"is {wrong[0]} itself" if wrong else args.source and part(path, Path(args.source))

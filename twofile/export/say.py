@@ -67,9 +67,10 @@ def named(name):
 
 class Progress:
     """After the first second: a bar with the time left on a terminal, else a line for every
-    tenth."""
+    tenth. what: is done."""
 
-    def __init__(self, total):
+    def __init__(self, total, what="written"):
+        self.what = what
         self.total, self.done, self.shown, self.began = max(total, 1), 0, 0, time.perf_counter()
         self.terminal = sys.stderr.isatty()
 
@@ -84,4 +85,4 @@ class Progress:
             print(text, end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
         elif int(share * 10) > self.shown:
             self.shown = int(share * 10)
-            say(f"{self.shown}0 % written, {left:.0f} s left")
+            say(f"{self.shown}0 % {self.what}, {left:.0f} s left")

@@ -10,6 +10,7 @@ from ..format.config import Config
 from ..format.fields import FIELDS, check_ranges
 from ..layers.stack import check_config
 from .damage import reading
+from .families.names import GGUF_NAMES, Names
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Source:
     rope_id: np.ndarray | None = None  # int32 [layers]: which table, -1 = none; None = the first
     types: dict | None = None  # name of a matrix -> [(rows, Type)], its pieces; None = no wish
     notice: str | None = None  # what is lost where types are kept
+    names: Names | None = GGUF_NAMES  # of a GGUF of its family; None = there are none
     costs: dict | None = None  # name of a matrix -> [Costs] of its parts, of as many rows each
     note: str | None = None  # what its makers say of it
     # where its tokenizer is

@@ -51,12 +51,13 @@ class Sums:
 
 class Watcher(Player):
     """Plays a pass in pieces, up to each record behind which all threads wait; before each the
-    inputs of its quantised matrices are read. sums: {name of a matrix: Sums}; together: whether
-    products are summed."""
+    inputs of its quantised matrices are read. wanted: the names of these; sums: {name: Sums};
+    together: whether products are summed."""
 
     def __init__(self, program, ids, code):
         super().__init__(program, ids, code)
-        self.steps, self.sums, self.together = program.records, {}, True
+        self.steps, self.wanted = program.records, frozenset()
+        self.sums, self.together = {}, True
         self.moments = Code([MOMENTS], say).function(MOMENTS.name)
 
     def run(self, program=None):
@@ -74,6 +75,8 @@ class Watcher(Player):
     def look(self, record):
         """Read the input of a record that multiplies a quantised matrix."""
         tensor, experts = record.given["w"].room.tensor, record.given.get("experts", 1)
+        if tensor.name not in self.wanted:  # of a matrix in pieces the first is enough
+            return
         x = given_rows(record.given, int(self.words[record.count // 8]), tensor.shape[1])
         if tensor.name not in self.sums:
             self.sums[tensor.name] = Sums(experts, tensor.shape[1])
@@ -114,12 +117,13 @@ class Watched(Forward):
     players = Watcher
 
 
-def input_sums(model, ids, begins, threads, read=lambda done: None):
-    """What the quantised matrices of a model file are given while it reads ids, in windows that
-    know nothing of each other, each behind the ids of begins: {name: Sums}. read: is told how many
-    ids are read."""
+def input_sums(model, ids, begins, threads, wanted, read=lambda n: None):
+    """What the quantised matrices of a model file, of those names, are given while it reads ids, in
+    windows that know nothing of each other, each behind the ids of begins: {name: Sums}. read: is
+    told of how many ids more are read."""
     window = min(WINDOW, model.config.max_ctx) - len(begins)
     forward = Watched(model, window + len(begins), 1, "f32", threads, say)
+    forward.player.wanted = wanted
     passes, every = 0, -(-len(ids) // TOGETHER)
     for first in range(0, len(ids), window):
         part = [*begins, *ids[first : first + window]]
@@ -128,6 +132,6 @@ def input_sums(model, ids, begins, threads, read=lambda done: None):
             forward.player.together = passes % every == 0
             forward(part[at : at + n], range(at, at + n), [0] * n, range(0, n, EVERY))
             passes += 1
-        read(min(first + window, len(ids)))
+        read(len(part) - len(begins))
     forward.close()
     return forward.player.sums

@@ -75,7 +75,13 @@ def gguf_source(told, w):
         second = {"rope2": gguf_second_rope(told, w, c)} if c.second else {}
     tensors = taken(w, c, rotated) | second
     types, notice = kept_types(c, tensors)
-    more = dict(window=window, rope_id=np.array(rope_id, "<i4"), types=types, notice=notice)
+    more = dict(
+        window=window,
+        rope_id=np.array(rope_id, "<i4"),
+        types=types,
+        notice=notice,
+        names=w.form.names,
+    )
     return Source(w.label, c, table, tensors, **more)
 
 

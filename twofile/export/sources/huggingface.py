@@ -77,6 +77,7 @@ def hub_source(j, arrays):
         second = {"rope2": second_rope(j, c)} if c.second else {}
     c = c.changed(n_rope=len(table), rope_long=long)
     more = dict(window=np.array(window, "<i4"), rope_id=np.array(rope_id, "<i4"))
+    more["names"] = w.family.gguf and w.family.gguf.names
     return Source("Hugging Face folder", c, table, taken(w, c, rotated) | second, **more)
 
 
