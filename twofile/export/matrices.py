@@ -11,6 +11,8 @@ from ..machine import available_cores
 from .arrays import AT_A_TIME
 from .pack import PACKERS
 
+MOST = 4  # threads: each holds some rows in memory, and the disk is not much quicker
+
 
 def parts_of(row):
     """[(first, last)] of the rows of a matrix that are packed at a time; row: of write.layout."""
@@ -22,7 +24,7 @@ def parts_of(row):
 def all_packed(rows, values, costs):
     """Yield what packed_rows makes of all parts of the blocked rows, in order. values: name of a
     matrix -> it; costs: name -> [Costs], of those that have any."""
-    cores = available_cores()
+    cores = min(available_cores(), MOST)
     jobs = ((row, *part) for row in rows if row.blocked for part in parts_of(row))
     quiet = lambda: np.seterr(all="ignore")  # of a thread, not of the program
     with ThreadPoolExecutor(cores, initializer=quiet) as pool:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import glob
 import os
+import re
 from pathlib import Path
 
 from ..errors import ModelError, printable
@@ -98,10 +99,12 @@ class Outputs:
 def opened(path):
     """A binary file to write, called path and the number of this process; those of processes that
     are dead are removed. OSError where it cannot be."""
-    for stale in path.parent.glob(glob.escape(path.name) + ".tmp*"):
-        pid = stale.name[len(path.name) + 4 :]
+    for stale in path.parent.glob(glob.escape(path.name) + ".*"):
+        # what stood aside, too; the ending tells it from another output of this process
+        found = re.fullmatch(r"(\.\w+)?\.tmp(\d+)", stale.name[len(path.name) :], re.A)
+        pid = found and int(found[2])
         # in a container the next export may have the number of the dead one
-        if pid.isdecimal() and (int(pid) == os.getpid() or not alive(int(pid))):
+        if found and (not alive(pid) or pid == os.getpid() and not found[1]):
             stale.unlink(missing_ok=True)
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     how = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

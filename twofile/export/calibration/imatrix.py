@@ -9,7 +9,7 @@ from ...errors import ModelError, printable
 from ...files import open_regular
 from ...layers.stack import expected_tensors
 from ..damage import by_kind, reading, worded
-from ..say import say
+from ..say import named, say
 from ..sources.ggufparts import gguf_file
 from .costs import costs_of_squares
 
@@ -40,7 +40,7 @@ def imatrix_costs(path, source):
         layer = int(place[1:]) if place else 0
         if end not in OURS or end == "embed" and source.config.output.own:
             continue
-        theirs = [there for there in named(source, end, layer) if there in found]
+        theirs = [there for there in names_of(source, end, layer) if there in found]
         if not theirs:
             lacking.append(slot.name)
             continue
@@ -63,7 +63,7 @@ def imatrix_costs(path, source):
     return costs
 
 
-def named(source, end, layer):
+def names_of(source, end, layer):
     """What files may call the input of a matrix of a layer, likeliest first."""
     names = [getattr(source.names, key, None) for key in OURS[end]]
     return [name.format(layer, "").replace("..", ".") for name in names if name]
@@ -76,7 +76,8 @@ def read_imatrix(path):
     with os.fdopen(fd, "rb") as f:
         head = f.read(4)
         wants = "); expected a file of llama-imatrix; is it whole?"
-        with worded(f"--imatrix {name}: cannot be read (", wants, by_kind):
+        before = f"--imatrix {name}: "
+        with worded(f"{before}cannot be read (", wants, by_kind), named(before[:-2]):
             if head == b"GGUF":
                 means = gguf_means(path)
             else:
