@@ -1,6 +1,7 @@
 """The program: flags, exit codes."""
 
 import argparse
+import gc
 import signal
 import sys
 import traceback
@@ -139,6 +140,7 @@ def place(e):
 
 def launch():
     """The program: signals, then main(); never returns."""
+    gc.set_threshold(100_000, 50, 100)  # of vocabularies there is much, and nothing to collect
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     sys.exit(main())

@@ -1,7 +1,9 @@
 """model.bin, from its first page to its last tensor."""
 
+import contextvars
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -76,20 +78,43 @@ def refuse_infinite(name, numbers):
         raise ModelError(f"{found}, expected finite weights; is the source damaged?")
 
 
-def matrix_bytes(row, matrix, errors):
-    """Yield the packed bytes of a Row of a matrix, some rows at a time, then behind a None each of
-    what is beside them, whole. errors: kind of matrix -> sums of squares, of what is lost and of
-    all."""
-    (n, cols), beside = row.shape, {}
+def every_piece(rows, values, errors):
+    """Yield the bytes of all tensors, some at a time, and a None behind each. errors: kind of
+    matrix -> sums of squares, of what is lost and of all."""
+    beside = {}
+    for row in rows:
+        if row.blocked:
+            yield from matrix_bytes(row, values[row.whole], errors, beside)
+        elif row.name in beside:
+            yield beside.pop(row.name)
+        else:
+            value = np.ascontiguousarray(plain(row.name, values[row.name], row.type))
+            yield value.view(np.uint8).reshape(-1)
+        yield None
+
+
+def ahead(pieces):
+    """The same pieces, of which the next is made while one is used."""
+    run = contextvars.copy_context().run
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(run, next, pieces, Ellipsis)
+        while (piece := coming.result()) is not Ellipsis:
+            coming = pool.submit(run, next, pieces, Ellipsis)
+            yield piece
+
+
+def matrix_bytes(row, matrix, errors, beside):
+    """Yield the packed bytes of a Row of a matrix, some rows at a time. beside: gets the bytes of
+    the tensors beside it, by their names."""
+    (n, cols), found = row.shape, {}
     step = max(BLOCK, AT_A_TIME // cols // BLOCK * BLOCK)
     for first in range(row.first, row.first + n, step):
         data, more = packed_rows(row, matrix, first, min(row.first + n, first + step), errors)
         yield data
         for end, part in more.items():
-            beside.setdefault(end, []).append(part)
-    for parts in beside.values():
-        yield None
-        yield np.concatenate(parts).view(np.uint8).reshape(-1)
+            found.setdefault(row.name + end, []).append(part)
+    for name, parts in found.items():
+        beside[name] = np.concatenate(parts).view(np.uint8).reshape(-1)
 
 
 def packed_rows(row, matrix, first, last, errors):
@@ -132,28 +157,17 @@ def write_model(f, source, c, type, tokenizer, note, progress=None):
     f.write(bytes(len(head)))
     progress = progress or Progress(sum(row.type.nbytes(row.shape, row.blocked) for row in rows))
 
-    def put(name, pieces):
+    pieces = ahead(every_piece(rows, values, errors))
+    for row in rows:
         digest, size = hashlib.sha256(), 0
-        for piece in pieces:
-            if piece is None:
-                break
+        while (piece := next(pieces)) is not None:
             f.write(piece)
             digest.update(piece)
             size += len(piece)
             progress.add(len(piece))
         f.write(bytes(padded(size, 64) - size))
-        hashes[name] = digest.digest()
+        hashes[row.name] = digest.digest()
         forget()
-
-    for row in rows:
-        if row.blocked:
-            pieces = matrix_bytes(row, values[row.whole], errors)
-            put(row.name, pieces)
-            for end, _, _ in row.type.beside(row.shape):
-                put(row.name + end, pieces)
-        elif row.name not in hashes:
-            value = np.ascontiguousarray(plain(row.name, values[row.name], row.type))
-            put(row.name, [value.view(np.uint8).reshape(-1)])
     f.seek(0)
     f.write(metadata(c, rows, hashes, note))
     return {kind: math.sqrt(lost / max(whole, 1e-300)) for kind, (lost, whole) in errors.items()}
