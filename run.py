@@ -47,7 +47,7 @@ what is compiled
     kernels/convolution  Short convolutions over the tokens.
     kernels/pick         The choice of a token; e^x in float64, the same everywhere.
     kernels/delta        The gated delta rule.
-    kernels/scales       What scales 16 rows of some columns, and what is added to them, for each type.
+    kernels/scales       What scales 16 rows of weights, and what is added to them, by type.
     kernels/tiles        16 rows of weights times a tile of tokens, composed of bits and scales.
     kernels/weights      What each type of weights brings to matmuls, experts and embeddings.
     kernels/embed        Rows of a matrix, taken by number: embeddings of tokens, of positions.
@@ -68,6 +68,7 @@ the parts of a model
 
 a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
+    tuned                What is best on this machine and changes no bit: measured, and kept.
     forward              A model ready to run: recorded once, played for every pass.
     tokenizer/file       A tokenizer.bin, section by section.
     tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
@@ -1992,8 +1993,8 @@ def write_cached(folder, name, compiled, notice):
 # Object code becomes addresses and functions.
 
 class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is
-    missing, keeps it there. In the words of the host's machine, or of another that it can be."""
+    """Machine code of kernels by name -> address. Loads it from the cache (folder), compiles what
+    is missing, keeps it there. In the words of the host's machine, or of another that it can be."""
 
     def __init__(self, kernels, notice, machine=None):
         binding = _llvm()
@@ -2004,7 +2005,8 @@ class Code:
         target = binding.Target.from_default_triple()
         target = target.create_target_machine(cpu=cpu, features=features, jit=True)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
-        folder, began = cache_folder((machine.name, cpu, features), notice), time.perf_counter()
+        began = time.perf_counter()
+        self.folder = folder = cache_folder((machine.name, cpu, features), notice)
         kernels = list(kernels)
         found = {kernel.name: read_cached(folder, kernel.name, notice) for kernel in kernels}
         missing = [kernel for kernel in kernels if found[kernel.name] is None]
@@ -2172,7 +2174,7 @@ N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
 IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
 PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
 PASS_BARRIER = 128  # arrived, 64 bytes on the round
-PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
+PASS_JOB, PASS_STOP, PASS_DONE, PASS_SPINS = 256, 264, 272, 280
 PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
 
 
@@ -2358,19 +2360,20 @@ def part_bytes(part, kind, positions):
 # A pass is played by all threads; who waits for whom.
 
 class Player:
-    """A made Program with its code, ready to be played on so many threads.
+    """A made Program with its code, ready to be played on so many threads, Tuned.
 
     words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
     program: int64 [records, words].
     """
 
-    def __init__(self, program, ids, code):
+    def __init__(self, program, ids, code, tuned):
         self.threads = program.sizes.threads
         self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
-        self.program[:, AHEAD // 8] = 4096
+        self.program[:, AHEAD // 8] = tuned.ahead
+        self.words[PASS_SPINS // 8] = tuned.spins
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):
@@ -2648,7 +2651,7 @@ def record_times(forward, n, seconds=0.3, least=5):
 # twofile/kernels/play.py
 # The kernel that plays the others, and what threads share and wait for.
 
-LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
+LEAST = 4  # pauses before a thread lets others run, up to PASS_SPINS
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
 
 SWEEP = operands(
@@ -2665,12 +2668,13 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(p, own, threads):
+def barrier(pas, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
     own: address of this thread's patience. It halves when letting others run was what ended the
     wait, because then they share this core, and doubles when the wait was shorter.
     """
+    p = pas + PASS_BARRIER
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
@@ -2684,7 +2688,7 @@ def barrier(p, own, threads):
                 yield_core()
             spins += 1
         if spins <= patience:
-            poke(own, min(MOST, 2 * patience))
+            poke(own, min(peek(pas + PASS_SPINS), 2 * patience))
         elif spins == patience + 1:
             poke(own, patience // 2)
 
@@ -2696,7 +2700,7 @@ def play(program, pas, t, threads):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
+            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads)
     if t == 0:
         poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0
@@ -2717,7 +2721,7 @@ def serve(play_address, pas, t, threads):
         job = atomic_load(pas + PASS_JOB)
         if job == peek(pas + PASS_OWN + 64 * t):
             quiet += 1
-            if quiet < MOST:
+            if quiet < peek(pas + PASS_SPINS):
                 pause()
             else:
                 yield_core()
@@ -2727,6 +2731,14 @@ def serve(play_address, pas, t, threads):
                 return 1
             call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
             quiet = 0
+    return 0
+
+
+@kernel()
+def rest(pauses, unused, t, threads):
+    """Do nothing so many times, to see how long it takes."""
+    for _ in range(pauses):
+        pause()
     return 0
 
 
@@ -3756,7 +3768,7 @@ def delta(record, pas, t, threads):
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/scales.py
-# What scales 16 rows of some columns, and what is added to them, for each type.
+# What scales 16 rows of weights, and what is added to them, by type.
 
 # Of a block of 16 rows: s, what lies in NAME.s; d, what lies in NAME.d; part: the number of the
 # columns that share a scale; top: what is above them, float32 of 16 rows.
@@ -6000,10 +6012,88 @@ def about(file, n_ctx, kept, tokenizer):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tuned.py
+# What is best on this machine and changes no bit: measured, and kept.
+
+AHEADS = (1024, 2048, 4096, 8192)
+ENOUGH = 1 << 27  # bytes of weights: more than caches hold
+SAMPLE = 2048  # columns
+SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
+KEPT_AS = "tuned"  # beside the kernels
+
+
+class Tuned(NamedTuple):
+    """ahead: bytes before its use that a weight is asked for. spins: pauses of the processor before
+    a waiting thread lets others run."""
+
+    ahead: int = 4096
+    spins: int = 1024
+
+    def usable(self):
+        return self.ahead in AHEADS and 16 <= self.spins <= 1 << 16
+
+
+def tuned(code, kernels, notice):
+    """The Tuned of this machine, from beside the kernels of a Code, or measured in less than a
+    second. kernels: those of a model; of none with quantised weights nothing is measured."""
+    kept = read_cached(code.folder, KEPT_AS, notice)
+    if kept:
+        words = kept[0].split()
+        found = Tuned(*(int(word) if word.isdecimal() else 0 for word in words[:2]))
+        if len(words) == 2 and found.usable():
+            return found
+    kernel = next((k for k in kernels if k in MATMULS.values() and k.type.quantised), None)
+    if kernel is None:
+        return Tuned()
+    found = Tuned(best_ahead(code, kernel), best_spins(code))
+    write_cached(code.folder, KEPT_AS, (f"{found.ahead} {found.spins}", b""), notice)
+    return found
+
+
+def best_ahead(code, kernel):
+    """Of AHEADS the least that is as fast as any, or nearly, in weights times one token."""
+    kind, call = kernel.type, code.function(kernel.name)
+    each = [kind.nbytes((BLOCK, SAMPLE), True)]
+    each += [k.nbytes(shape, False) for _, k, shape in kind.beside((BLOCK, SAMPLE))]
+    blocks = ENOUGH // sum(each)
+    weights, rest = Buffer(blocks * sum(each)), Buffer(64 * BLOCK * blocks + 64 * SAMPLE)
+    weights.raw[::4096] = 1  # pages that were never written are all the same one
+    own, record = kernel.operands, Buffer(RECORD_BYTES)
+    words, pas = record.view(np.int64, RECORD_BYTES // 8), Buffer(PASS_OWN)
+    pas.view(np.int64, PASS_OWN // 8)[N_TOKENS // 8] = 1
+    words[COUNT // 8] = pas.address + N_TOKENS
+    for name in ("q", "qs", "qc", "qm", "qh", "out"):
+        words[getattr(own, name) // 8] = rest.address
+    at = weights.address
+    for name, n in zip(("w", "scales", "above"), each):
+        words[getattr(own, name) // 8], at = at, at + blocks * n
+    words[own.n_rows // 8], words[own.cols // 8] = blocks * BLOCK, SAMPLE
+    best = dict.fromkeys(AHEADS, float("inf"))
+    for _ in range(4):
+        for ahead in AHEADS:
+            words[AHEAD // 8] = ahead
+            best[ahead] = min(best[ahead], seconds(call, record.address, pas.address))
+    return next(ahead for ahead in AHEADS if best[ahead] <= 1.02 * min(best.values()))
+
+
+def best_spins(code):
+    """As many pauses as take SPIN."""
+    pauses = 1000
+    each = min(seconds(code.function("rest"), pauses, 0) for _ in range(5)) / pauses
+    return max(16, min(1 << 16, round(SPIN / each)))
+
+
+def seconds(call, *operands):
+    start = time.perf_counter()
+    call(*operands, 0, 1)
+    return time.perf_counter() - start
+
+
+# -----------------------------------------------------------------------------
 # twofile/forward.py
 # A model ready to run: recorded once, played for every pass.
 
-ENTRIES = (play, post, serve, pick)  # kernels that are no step of a program
+ENTRIES = (play, post, rest, serve, pick)  # kernels that are no step of a program
 
 
 class Forward:
@@ -6030,6 +6120,7 @@ class Forward:
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
         self.code, self.ids = Code(self.kernels(), notice), ids
+        self.tuned = tuned(self.code, self.kernels(), notice)
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
         self.player, self.close = None, None
@@ -6037,7 +6128,7 @@ class Forward:
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = Player(self.program, self.ids, self.code)
+        self.player = Player(self.program, self.ids, self.code, self.tuned)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 
@@ -9927,6 +10018,8 @@ def write_text(model, args):
         size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        ahead, spins = forward.tuned
+        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a wait")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)

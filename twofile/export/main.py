@@ -33,6 +33,14 @@ tokenizers, in or beside the source, or FILE of --tokenizer:
 
 Some need more packages, and it says which: pip install "twofile[export]" has all.
 
+types, by bits of a weight:
+  f32, f16, bf16    32, 16, 16
+  q8_0, q6_k        8.5, 6.6
+  q5_k, q5_1, q5_0  5.6, 6, 5.5
+  q4_k, q4_1, q4_0  4.6, 5, 4.5
+  iq4_nl, iq4_xs    4.5, 4.3
+  q3_k, q2_k        3.6, 2.6
+
 examples:
   python export.py TinyLlama-1.1B/ -o tiny.bin --type q4_0
   python export.py Qwen3-0.6B-Q8_0.gguf -o qwen.bin
@@ -55,7 +63,8 @@ def parser():
     what = "default model.bin; with --tokenizer-only tokenizer.bin"
     add("-o", "--output", metavar="FILE", help=what)
     types = [t.name for t in MATRIX_TYPES]
-    add("--type", choices=types, help="of the matrices (default q8_0; of a GGUF, what it holds)")
+    what = "of the matrices, listed below (default q8_0; of a GGUF, what it holds)"
+    add("--type", choices=types, metavar="TYPE", help=what)
     what = "or none; default: what lies in or beside the source"
     add("--tokenizer", metavar="FILE", help=what)
     what = "write the tokenizer there, and not into the model file"

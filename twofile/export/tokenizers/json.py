@@ -30,7 +30,6 @@ from .pack import explicit_if_needed
 from .rules import BYTES, classes_of, forms_of_library, text_rules, words_of_library
 from .splits import class_runs
 
-
 LATIN = {ord(ch): byte for ch, byte in BYTES.items()}
 
 
