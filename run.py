@@ -41,6 +41,7 @@ what is compiled
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
     kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
+    kernels/narrow       A block of 64 keys and their values in int8, 32 columns of a position by one scale.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
@@ -1067,6 +1068,7 @@ peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
 peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
 peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
 poke = Word("pp->v", write_at)
+poke_u8 = Word("pp->v", lambda b, p, n: write_at(b, p, b.trunc(n, LL.i8)))
 poke_i32 = Word("pi->v", write_at)
 poke_f32 = Word("pf->v", write_at)
 poke_f64 = Word("pd->v", write_at)
@@ -1173,6 +1175,15 @@ def _quantise(b, p, v, inverse):
     return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
+def _sevens(b, high, low, v, inverse):
+    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
+    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, constant(LL.F, 0.0))  # NaN becomes a number
+    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, constant(LL.F, 16383.0)), LL.I)
+    bytes16 = LL.ir.VectorType(LL.i8, 16)
+    write_at(b, high, b.trunc(b.lshr(v, constant(LL.I, 7)), bytes16))
+    write_at(b, low, b.trunc(b.and_(v, constant(LL.I, 127)), bytes16))
+
+
 def _power_of_two(b, n):
     return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
 
@@ -1187,6 +1198,8 @@ def _opaque(b, n):
 
 zeros1 = Word("->F1", lambda b: constant(LL.F, 0.0))
 zeros4 = Word("->F4", lambda b: constant(LL.F, 0.0))
+no_sums1 = Word("->I1", lambda b: constant(LL.I, 0))
+no_sums4 = Word("->I4", lambda b: constant(LL.I, 0))
 zeros16 = Word("->F16", lambda b: constant(LL.F, 0.0))
 splat = Word("f->F1", spread_lanes)
 add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
@@ -1206,12 +1219,19 @@ largest = Word("F->f", _fold(_larger))
 exp = Word("F->F", _exp)
 # write round(v * inverse) as 16 int8 in -127..127; -> their sum
 quantise = Word("pFf->i", _quantise)
+# write round(v * inverse), 0 to 2^14 - 1, as 16 bytes of its high seven bits, 16 of its low seven
+sevens = Word("ppFf->v", _sevens)
 # every byte less n
 lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
+
+
+def _joined(b, acc, high, low, p):
+    sums = b.sitofp(b.add(b.shl(high, constant(LL.I, 7)), low), LL.F)
+    return fused(b, sums, spread_lanes(b, read_at(b, p, LL.f32)), acc)
 
 
 def _scaled(b, acc, sums, scales, p):
@@ -1223,6 +1243,8 @@ def _scaled(b, acc, sums, scales, p):
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
 dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+# sums + int8 * the 4 bytes 0..127 at an address
+dot7 = MachineWord("IBa->I", lambda m, b, acc, v, p: m.dot7(b, acc, v, p))
 start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
 # as dot, for weights 0..15
 dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
@@ -1230,6 +1252,8 @@ dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
 finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)
+# acc + (the sums of high sevens and those of low ones, as one) * the scale at an address
+joined = Word("FIIa->F", _joined)
 
 
 # -----------------------------------------------------------------------------
@@ -1298,6 +1322,10 @@ class Machine:
     def dot(self, b, acc, w, p):
         """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def dot7(self, b, acc, v, p):
+        """acc + 16 columns of 4 int8 times the 4 bytes at p, which are 0..127."""
+        return self.dot_bytes(b, acc, self.four(b, p), v)
 
     def dot4(self, b, acc, w, p):
         """As dot, for weights 0..15, into the machine's sums4."""
@@ -1378,6 +1406,11 @@ class Avx2(HalfFloats, X86):
 
         w = b.xor(w, constant(LL.B, -128))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def dot7(self, b, acc, v, p):
+        # a pair is at most 2 * 127 * 127, which fits int16
+        half = lambda acc, x, v: b.add(acc, _pairs(b, _maddubs(b, x, v)))
+        return in_parts(b, 2, half, acc, self.four(b, p), v)
 
     def dot4(self, b, acc, w, p):
         # the 8 steps of a group sum to at most 8 * 2 * 15 * 127, which fits int16
@@ -2220,7 +2253,7 @@ class Cache:
         """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
         views [heads, positions, bytes], keys and values of layer after layer."""
         for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
+            shape = self.slots, part.heads, self.positions, self.type.width(part.numbers)
             yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
 
     def state(self, slot):
@@ -2241,7 +2274,7 @@ class Cache:
 def part_bytes(part, kind, positions):
     """Bytes of what a layer keeps of one sequence of so many positions."""
     if part.cut:
-        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
+        return part.heads * padded(positions, KEYS) * kind.width(part.numbers)
     return 4 * part.numbers
 
 
@@ -2899,14 +2932,38 @@ scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
-# Before the states: 4 queries, 4 * 64 scores.
+# Before the states: 4 queries, 4 * 64 scores, for each of 4 the weights of a block in pieces.
 FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
+PIECES = 256  # bytes of a query's, as its scores
 
 
 def queries_bytes(r):
     """Scratch of four queries: see above."""
     wide = padded(r.size, 16)
-    return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
+    return 16 * wide + 16 * KEYS + 4 * PIECES + 4 * (4 * wide + VALUES)
+
+
+def put(poke_one, store_16, size):
+    """-> what writes a head's key at k and value at v at a position of the lanes keys and values:
+    keys of 64 positions are [dim, 64], values [64, wide]."""
+
+    def put(k, v, keys, values, position, dim, spare):
+        wide = (dim + 15) // 16 * 16
+        keys += (position // 64 * 64 * dim + position % 64) * size
+        values += position * wide * size
+        for j in range(dim):
+            poke_one(keys + j * 64 * size, peek_f32(k + 4 * j))
+        for j in range(0, dim, 16):
+            store_16(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+
+    return inline(put)
+
+
+@inline
+def ask(x, q, dim):
+    """Make a query at x ready at q: as it is."""
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
 
 
 def score(loads, size):
@@ -3020,23 +3077,199 @@ def blend(loads, size):
 
 
 # -----------------------------------------------------------------------------
+# twofile/kernels/narrow.py
+# A block of 64 keys and their values in int8, 32 columns of a position by one scale.
+
+# A block's keys: of four columns after four [64 positions, 4], each 128 more than it is; then of 32
+# columns after 32 [64 positions], the scales in binary16. Its values: of four positions after four
+# [wide, 4]; then scales as those of keys. A query: the int8 of its groups of 32 columns, then their
+# scales (float32), then what they sum to (int32). All sums of products are of whole numbers, exact.
+WEIGHT = 16383  # the largest weight of a block becomes this; in pieces of seven bits
+
+
+def width_q8(n):
+    """Bytes of n numbers of a position."""
+    return (n + 3) // 4 * 4 + (n + 31) // 32 * 2
+
+
+width_of = inline(width_q8)
+
+
+@inline
+def narrowed(p, n, q, scale):
+    """32 float32 at p, of which n count, as int8 to q; their scale to scale."""
+    v0, v1 = group_at(p, n)
+    poke_f16(scale, largest(larger(magnitude(v0), magnitude(v1))) / np.float32(127))
+    kept = peek_f16(scale)
+    inverse = np.float32(1) / kept if kept != np.float32(0) else np.float32(0)
+    quantise(q, v0, inverse)
+    quantise(q + 16, v1, inverse)
+
+
+@inline
+def group_at(p, n):
+    """-> 32 float32 at p; those from the n-th on are 0."""
+    nothing = np.float32(0)
+    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+
+
+@inline
+def put_q8(k, v, keys, values, position, dim, spare):
+    """Write a head's key at k and value at v at a position of the lanes keys and values. They are
+    rounded by themselves, whatever else is written when."""
+    wide, i = (dim + 15) // 16 * 16, position % 64
+    keys += (position - i) * width_of(dim)
+    values += (position - i) * width_of(wide)
+    for g in range(0, dim, 32):
+        narrowed(k + 4 * g, dim - g, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
+        for j in range(0, min(32, dim - g), 4):
+            poke_i32(keys + 64 * (g + j) + 4 * i, peek_i32(spare + j) ^ -0x7F7F7F80)
+        narrowed(v + 4 * g, dim - g, spare, values + 64 * wide + 4 * g + 2 * i)
+        for j in range(min(32, wide - g)):
+            poke_u8(values + (i // 4 * wide + g + j) * 4 + i % 4, peek_u8(spare + j))
+
+
+@inline
+def ask_q8(x, q, dim):
+    """Make a query at x ready at q."""
+    groups = (dim + 31) // 32
+    for g in range(groups):
+        v0, v1 = group_at(x + 128 * g, dim - 32 * g)
+        size = largest(larger(magnitude(v0), magnitude(v1)))
+        inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
+        sums = quantise(q + 32 * g, v0, inverse) + quantise(q + 32 * g + 16, v1, inverse)
+        poke_f32(q + 32 * groups + 4 * g, size / np.float32(127))
+        poke_i32(q + 36 * groups + 4 * g, sums)
+
+
+@inline
+def score_one(k, q, scores, dim):
+    """The scores of a block of 64 keys k for a query."""
+    groups = (dim + 31) // 32
+    scales = k + (dim + 3) // 4 * 256
+    for c in range(0, 64, 16):
+        acc = zeros1()
+        for g in range(groups):
+            sums = start(acc, q + 36 * groups + 4 * g, 0)
+            for j in range(32 * g, min(32 * g + 32, dim), 4):
+                sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, 0)
+            acc = scaled(acc, sums, load_f16(scales + 128 * g + 2 * c), q + 32 * groups + 4 * g, 0)
+        store(scores + 4 * c, acc)
+
+
+@inline
+def score_four(k, q, scores, dim, wide):
+    """As score_one, for four queries that are 4 * wide apart."""
+    groups, step = (dim + 31) // 32, 4 * wide
+    scales = k + (dim + 3) // 4 * 256
+    for c in range(0, 64, 16):
+        acc = zeros4()
+        for g in range(groups):
+            sums = start(acc, q + 36 * groups + 4 * g, step)
+            for j in range(32 * g, min(32 * g + 32, dim), 4):
+                sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
+            by = load_f16(scales + 128 * g + 2 * c)
+            acc = scaled(acc, sums, by, q + 32 * groups + 4 * g, step)
+        stores(scores + 4 * c, 256, acc)
+
+
+@inline
+def weigh(scales, weights, pieces, first, last):
+    """The weights of a block times its scales of a group of columns, as whole numbers in pieces of
+    seven bits, and what one of them stands for; of keys outside [first, last), 0."""
+    a, b = mul(load(weights), load_f16(scales)), mul(load(weights + 64), load_f16(scales + 32))
+    c = mul(load(weights + 128), load_f16(scales + 64))
+    d = mul(load(weights + 192), load_f16(scales + 96))
+    if first > 0 or last < 64:  # what was never written may be no number
+        nothing = np.float32(0)
+        a, b = keep(a, first, last, nothing), keep(b, first - 16, last - 16, nothing)
+        c, d = keep(c, first - 32, last - 32, nothing), keep(d, first - 48, last - 48, nothing)
+    most = largest(larger(larger(a, b), larger(c, d)))
+    inverse = np.float32(WEIGHT) / most if most != np.float32(0) else np.float32(0)
+    sevens(pieces, pieces + 64, a, inverse)
+    sevens(pieces + 16, pieces + 80, b, inverse)
+    sevens(pieces + 32, pieces + 96, c, inverse)
+    sevens(pieces + 48, pieces + 112, d, inverse)
+    poke_f32(pieces + 128, most / np.float32(WEIGHT))
+
+
+@inline
+def blend_one(v, weights, state, wide, first, last):
+    """Add a block's values v by their weights to the state of a query that sees keys [first, last)
+    of them."""
+    pieces, fade = weights + 1024, splat(peek_f32(state + FADE))
+    for g in range(0, wide, 32):
+        weigh(v + 64 * wide + 4 * g, weights, pieces, first, last)
+        for c in range(g, min(g + 32, wide), 16):
+            high, low = no_sums1(), no_sums1()
+            for j in range(0, 64, 4):
+                numbers = load_bytes(v + j * wide + 4 * c)
+                high = dot7(high, numbers, pieces + j, 0)
+                low = dot7(low, numbers, pieces + 64 + j, 0)
+            acc = mul(load(state + VALUES + 4 * c), fade)
+            store(state + VALUES + 4 * c, joined(acc, high, low, pieces + 128, 0))
+
+
+@inline
+def blend_four(v, weights, states, wide, base):
+    """As blend_one, for the block at base and four queries; those that see nothing of it keep
+    their states."""
+    step, pieces, seeing = 4 * wide + VALUES, weights + 1024, 0
+    for h in range(opaque(4)):
+        state = states + step * h
+        seeing += peek(state + BEGIN) < base + 64 and peek(state + END) > base
+    for h in range(opaque(4 * (seeing < 4))):
+        state = states + step * h
+        first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
+        if first < 64 and last > 0:
+            blend_one(v, weights + 256 * h, state, wide, first, last)
+    for g in range(0, wide * (seeing == 4), 32):
+        for h in range(opaque(4)):
+            state, scales = states + step * h, v + 64 * wide + 4 * g
+            first, last = peek(state + BEGIN) - base, peek(state + END) - base
+            weigh(scales, weights + 256 * h, pieces + PIECES * h, first, last)
+        for c in range(g, min(g + 32, wide), 16):
+            high, low = no_sums4(), no_sums4()
+            for j in range(0, 64, 4):
+                numbers = load_bytes(v + j * wide + 4 * c)
+                high = dot7(high, numbers, pieces + j, PIECES)
+                low = dot7(low, numbers, pieces + 64 + j, PIECES)
+            fade = spreads(zeros4(), states + FADE, step)
+            acc = mul(loads_f32(zeros4(), states + VALUES + 4 * c, step), fade)
+            acc = joined(acc, high, low, pieces + 128, PIECES)
+            stores(states + VALUES + 4 * c, step, acc)
+
+
+score_q8, blend_q8 = (score_one, score_four), (blend_one, blend_four)
+
+
+# -----------------------------------------------------------------------------
 # twofile/kernels/cache.py
 # Types of the cache of keys and values, and where a head's are.
 
 class CacheType(NamedTuple):
-    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
-    write 16, and read a tile of 16."""
+    """How keys and values are kept: the bytes that so many numbers of one position take, and
+    functions for kernels: put writes a key and a value, ask makes a query ready, score and blend
+    are those for one query and for four."""
 
     name: str
-    bytes: int
-    poke: object
-    store: object
-    loads: object
+    width: object
+    put: object
+    ask: object
+    score: tuple
+    blend: tuple
+
+
+def floats_of(name, size, poke, store, loads):
+    """The CacheType of floats of so many bytes."""
+    pairs = score(loads, size), blend(loads, size)
+    return CacheType(name, lambda n: size * n, put(poke, store, size), ask, *pairs)
 
 
 CACHE_TYPES = (
-    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
-    CacheType("f32", 4, poke_f32, store, loads_f32),
+    floats_of("f16", 2, poke_f16, store_f16, loads_f16),
+    floats_of("f32", 4, poke_f32, store, loads_f32),
+    CacheType("q8_0", width_q8, put_q8, ask_q8, score_q8, blend_q8),
 )
 
 
@@ -3051,13 +3284,13 @@ def lanes(r):
 
 
 def key_bytes(r):
-    """Of keys [slot, head, position / 64, size, 64]."""
-    return lanes(r) * r.size * r.type.bytes
+    """Of keys [slot, head, position / 64, a block of 64]."""
+    return lanes(r) * r.type.width(r.size)
 
 
 def value_bytes(r):
-    """Of values [slot, head, position, size filled up to 16s]."""
-    return lanes(r) * padded(r.size, 16) * r.type.bytes
+    """Of values, in the same order; their size is filled up to 16s."""
+    return lanes(r) * r.type.width(padded(r.size, 16))
 
 
 # -----------------------------------------------------------------------------
@@ -3081,20 +3314,21 @@ ATTEND = operands(
 )
 
 
-def attention(loads, size):
+def attention(kind):
     """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
     (Xiao et al. 2024).
 
     Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
     head of the cache, which are several heads' or several tokens', share the reading of their keys.
     """
-    together, apart = together_of(loads, size), apart_of(loads, size)
+    together, apart, prepare = together_of(kind), apart_of(kind), prepare_of(kind.ask)
 
     def attention(record, pas, t, threads):
         heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
         wide = (peek(record + ATTEND.size) + 15) // 16 * 16
         q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
-        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        scores, slots = q + 16 * wide, peek(pas + SLOTS)
+        states = scores + 1024 + 4 * PIECES
         n = peek(pas + N_TOKENS) * group
         tiles = (n + 3) // 4
         first, last = share(heads * tiles, t, threads)
@@ -3113,7 +3347,7 @@ def attention(loads, size):
                 for h in range(count):
                     slot = peek(slots + 8 * ((at + h) // group))
                     state = states + step * h
-                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+                    apart(record, slot * heads + head, q + 4 * wide * h, scores, state)
             for h in range(count):
                 conclude(record, head, at + h, states + step * h)
         return 0
@@ -3121,39 +3355,37 @@ def attention(loads, size):
     return attention
 
 
-def together_of(loads, size):
+def together_of(kind):
     """-> all keys from begin to end of a lane of the cache for the four queries at q."""
-    _, scores_four = score(loads, size)
-    _, values_four = blend(loads, size)
+    width, (_, scores_four), (_, values_four) = inline(kind.width), kind.score, kind.blend
 
     def together(record, lane, begin, end, q):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
-        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        scores, states = q + 16 * wide, q + 16 * wide + 1024 + 4 * PIECES
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(begin // 64 * 64, end, 64):
-            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            scores_four(keys + (row + base) * width(dim), q, scores, dim, wide)
             for h in range(opaque(4)):
                 soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
-            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+            values_four(values + (row + base) * width(wide), scores, states, wide, base)
 
     return inline(together)
 
 
-def apart_of(loads, size):
+def apart_of(kind):
     """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
-    scores_one, _ = score(loads, size)
-    values_one, _ = blend(loads, size)
+    width, (scores_one, _), (values_one, _) = inline(kind.width), kind.score, kind.blend
 
     def apart(record, lane, q, scores, state):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            scores_one(keys + (row + base) * width(dim), q, scores, dim)
             soften(scores, state, base, cap)
             first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
-            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+            values_one(values + (row + base) * width(wide), scores, state, wide, first, last)
 
     return inline(apart)
 
@@ -3172,30 +3404,31 @@ def conclude(record, head, at, state):
         store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
 
 
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
-    -> its keys [begin, end)."""
-    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
-    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
-    x += 4 * dim * (head * group + at % group)
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + ATTEND.window) > 0:
-        begin = max(0, end - peek(record + ATTEND.window))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
+def prepare_of(ask):
+    """-> what makes query at (of the tokens' queries of this head of the cache) ready at q, and
+    begins its state. -> its keys [begin, end)."""
+
+    def prepare(record, pas, head, at, q, state):
+        group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+        x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+        ask(x + 4 * dim * (head * group + at % group), q, dim)
+        for j in range(0, dim, 16):
+            store(state + VALUES + 4 * j, zeros1())
+        end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+        if peek(record + ATTEND.window) > 0:
+            begin = max(0, end - peek(record + ATTEND.window))
+        poke_f32(state, np.float32(-np.inf))
+        poke(state + BEGIN, begin)
+        poke(state + END, end)
+        store(state + SUMS, zeros1())
+        return begin, end
+
+    return inline(prepare)
 
 
 def attention_of(kind):
     """The attention of a type of cache."""
-    make = lambda machine: attention(kind.loads, kind.bytes)
-    return Kernel(f"attention_{kind.name}", make, ATTEND, kind)
+    return Kernel(f"attention_{kind.name}", lambda machine: attention(kind), ATTEND, kind)
 
 
 ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}
@@ -4171,6 +4404,7 @@ ROPE = operands(
     room=Number("positions of a slot, filled up to 64s"),
     length=Number("positions that share one of factors, which q is multiplied by", 0),
     gain=Real("factor of q"),
+    spare=Scratch(lambda r: 32),  # a group of numbers on their way into the cache
 )
 
 
@@ -4235,13 +4469,15 @@ def rotate(p, cs, half, gain):
         store_first(p + 4 * (half + j), mul(b, scale), half - j)
 
 
-def rope(poke_kv, store_kv, size):
+def rope(kind):
     """ROPE for a type of cache."""
+    width, put_head = inline(kind.width), kind.put
 
     def rope(record, pas, t, threads):
         heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
         dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
+        spare = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
@@ -4263,15 +4499,9 @@ def rope(poke_kv, store_kv, size):
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = (
-                peek(record + ROPE.keys)
-                + ((lane + position // 64 * 64) * dim + position % 64) * size
-            )
-            values = peek(record + ROPE.values) + (lane + position) * wide * size
-            for j in range(dim):
-                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
-            for j in range(0, dim, 16):
-                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+            keys = peek(record + ROPE.keys) + lane * width(dim)
+            values = peek(record + ROPE.values) + lane * width(wide)
+            put_head(k, v, keys, values, position, dim, spare)
         return 0
 
     return rope
@@ -4279,8 +4509,7 @@ def rope(poke_kv, store_kv, size):
 
 def rope_of(kind):
     """The rope of a type of cache."""
-    make = lambda machine: rope(kind.poke, kind.store, kind.bytes)
-    return Kernel(f"rope_{kind.name}", make, ROPE, kind)
+    return Kernel(f"rope_{kind.name}", lambda machine: rope(kind), ROPE, kind)
 
 
 ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}

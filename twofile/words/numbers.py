@@ -72,6 +72,15 @@ def _quantise(b, p, v, inverse):
     return call_llvm(b, "llvm.vector.reduce.add.v16i32", LL.i32, v)
 
 
+def _sevens(b, high, low, v, inverse):
+    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
+    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, constant(LL.F, 0.0))  # NaN becomes a number
+    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, constant(LL.F, 16383.0)), LL.I)
+    bytes16 = LL.ir.VectorType(LL.i8, 16)
+    write_at(b, high, b.trunc(b.lshr(v, constant(LL.I, 7)), bytes16))
+    write_at(b, low, b.trunc(b.and_(v, constant(LL.I, 127)), bytes16))
+
+
 def _power_of_two(b, n):
     return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
 
@@ -86,6 +95,8 @@ def _opaque(b, n):
 
 zeros1 = Word("->F1", lambda b: constant(LL.F, 0.0))
 zeros4 = Word("->F4", lambda b: constant(LL.F, 0.0))
+no_sums1 = Word("->I1", lambda b: constant(LL.I, 0))
+no_sums4 = Word("->I4", lambda b: constant(LL.I, 0))
 zeros16 = Word("->F16", lambda b: constant(LL.F, 0.0))
 splat = Word("f->F1", spread_lanes)
 add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
@@ -105,12 +116,19 @@ largest = Word("F->f", _fold(_larger))
 exp = Word("F->F", _exp)
 # write round(v * inverse) as 16 int8 in -127..127; -> their sum
 quantise = Word("pFf->i", _quantise)
+# write round(v * inverse), 0 to 2^14 - 1, as 16 bytes of its high seven bits, 16 of its low seven
+sevens = Word("ppFf->v", _sevens)
 # every byte less n
 lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
 high_nibbles = Word("B->B", lambda b, v: b.lshr(v, constant(LL.B, 4)))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
+
+
+def _joined(b, acc, high, low, p):
+    sums = b.sitofp(b.add(b.shl(high, constant(LL.I, 7)), low), LL.F)
+    return fused(b, sums, spread_lanes(b, read_at(b, p, LL.f32)), acc)
 
 
 def _scaled(b, acc, sums, scales, p):
@@ -122,6 +140,8 @@ def _scaled(b, acc, sums, scales, p):
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
 dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+# sums + int8 * the 4 bytes 0..127 at an address
+dot7 = MachineWord("IBa->I", lambda m, b, acc, v, p: m.dot7(b, acc, v, p))
 start4 = MachineWord("F->N", lambda m, b, like: constant(m.sums4, 0))
 # as dot, for weights 0..15
 dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
@@ -129,3 +149,5 @@ dot4 = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot4(b, acc, w, p))
 finish4 = MachineWord("Na->I", lambda m, b, acc, p: m.finish4(b, acc, p))
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)
+# acc + (the sums of high sevens and those of low ones, as one) * the scale at an address
+joined = Word("FIIa->F", _joined)
