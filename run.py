@@ -1176,12 +1176,11 @@ def _quantise(b, p, v, inverse):
 
 
 def _sevens(b, high, low, v, inverse):
-    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
-    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, constant(LL.F, 0.0))  # NaN becomes a number
-    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, constant(LL.F, 16383.0)), LL.I)
-    bytes16 = LL.ir.VectorType(LL.i8, 16)
-    write_at(b, high, b.trunc(b.lshr(v, constant(LL.I, 7)), bytes16))
-    write_at(b, low, b.trunc(b.and_(v, constant(LL.I, 127)), bytes16))
+    magic = constant(LL.F, 2.0**23)  # added to it, the low bits are the rounded product
+    v, bytes16 = fused(b, v, spread_lanes(b, inverse), magic), LL.ir.VectorType(LL.i8, 16)
+    v, seven = b.bitcast(v, LL.I), constant(LL.I, 127)
+    write_at(b, high, b.trunc(b.and_(b.lshr(v, constant(LL.I, 7)), seven), bytes16))
+    write_at(b, low, b.trunc(b.and_(v, seven), bytes16))
 
 
 def _power_of_two(b, n):
@@ -1190,6 +1189,16 @@ def _power_of_two(b, n):
 
 def _larger(b, x, y, n=16):
     return call_llvm(b, f"llvm.maximum.v{n}f32", x.type, x, y)
+
+
+def _higher(b, x, y, n=16):
+    bits = LL.ir.VectorType(LL.i32, n)
+    most = call_llvm(b, f"llvm.umax.v{n}i32", bits, b.bitcast(x, bits), b.bitcast(y, bits))
+    return b.bitcast(most, x.type)
+
+
+def _greater(b, x, y, n=16):
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
 def _opaque(b, n):
@@ -1208,6 +1217,8 @@ mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
 div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
 fma = Word("FFF->F", fused)
 larger = Word("FF->F", _larger)  # NaN if either is
+greater = Word("FF->F", _greater)  # y if either is NaN
+higher = Word("FF->F", _higher)  # of numbers that are not negative; NaN if either is
 magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
 root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
 power_of_two = Word("p->d", _power_of_two)
@@ -1215,6 +1226,8 @@ store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
 keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
 total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
 largest = Word("F->f", _fold(_larger))
+greatest = Word("F->f", _fold(_greater))
+highest = Word("F->f", _fold(_higher))
 # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
 exp = Word("F->F", _exp)
 # write round(v * inverse) as 16 int8 in -127..127; -> their sum
@@ -3005,7 +3018,8 @@ def soften(scores, state, base, cap):
                 store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
         s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
         old = splat(peek_f32(state))
-        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        # a score that is no number does not show here; its weight, and so their sum, is none
+        new = splat(greatest(greater(greater(greater(s0, s1), greater(s2, s3)), old)))
         s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
         fade = exp(sub(old, new))
         store_first(state, new, 1)
@@ -3166,8 +3180,13 @@ def score_four(k, q, scores, dim, wide):
         acc = zeros4()
         for g in range(groups):
             sums = start(acc, q + 36 * groups + 4 * g, step)
-            for j in range(32 * g, min(32 * g + 32, dim), 4):
-                sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
+            if dim >= 32 * g + 32:  # a loop of so many steps is unrolled
+                for j in range(0, 32, 4):
+                    at = q + 32 * g + j
+                    sums = dot(sums, load_bytes(k + 64 * (32 * g + j) + 4 * c), at, step)
+            else:
+                for j in range(32 * g, dim, 4):
+                    sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
             by = load_f16(scales + 128 * g + 2 * c)
             acc = scaled(acc, sums, by, q + 32 * groups + 4 * g, step)
         stores(scores + 4 * c, 256, acc)
@@ -3175,16 +3194,15 @@ def score_four(k, q, scores, dim, wide):
 
 @inline
 def weigh(scales, weights, pieces, first, last):
-    """The weights of a block times its scales of a group of columns, as whole numbers in pieces of
-    seven bits, and what one of them stands for; of keys outside [first, last), 0."""
-    a, b = mul(load(weights), load_f16(scales)), mul(load(weights + 64), load_f16(scales + 32))
-    c = mul(load(weights + 128), load_f16(scales + 64))
-    d = mul(load(weights + 192), load_f16(scales + 96))
+    """The weights of a block times its four vectors of scales of a group of columns, as whole
+    numbers in pieces of seven bits, and what one stands for; of keys outside [first, last), 0."""
+    a, b = mul(load(weights), scales[0]), mul(load(weights + 64), scales[1])
+    c, d = mul(load(weights + 128), scales[2]), mul(load(weights + 192), scales[3])
     if first > 0 or last < 64:  # what was never written may be no number
         nothing = np.float32(0)
         a, b = keep(a, first, last, nothing), keep(b, first - 16, last - 16, nothing)
         c, d = keep(c, first - 32, last - 32, nothing), keep(d, first - 48, last - 48, nothing)
-    most = largest(larger(larger(a, b), larger(c, d)))
+    most = highest(higher(higher(a, b), higher(c, d)))
     inverse = np.float32(WEIGHT) / most if most != np.float32(0) else np.float32(0)
     sevens(pieces, pieces + 64, a, inverse)
     sevens(pieces + 16, pieces + 80, b, inverse)
@@ -3194,12 +3212,18 @@ def weigh(scales, weights, pieces, first, last):
 
 
 @inline
+def scales_at(p):
+    """64 binary16 at p."""
+    return load_f16(p), load_f16(p + 32), load_f16(p + 64), load_f16(p + 96)
+
+
+@inline
 def blend_one(v, weights, state, wide, first, last):
     """Add a block's values v by their weights to the state of a query that sees keys [first, last)
     of them."""
     pieces, fade = weights + 1024, splat(peek_f32(state + FADE))
     for g in range(0, wide, 32):
-        weigh(v + 64 * wide + 4 * g, weights, pieces, first, last)
+        weigh(scales_at(v + 64 * wide + 4 * g), weights, pieces, first, last)
         for c in range(g, min(g + 32, wide), 16):
             high, low = no_sums1(), no_sums1()
             for j in range(0, 64, 4):
@@ -3224,8 +3248,9 @@ def blend_four(v, weights, states, wide, base):
         if first < 64 and last > 0:
             blend_one(v, weights + 256 * h, state, wide, first, last)
     for g in range(0, wide * (seeing == 4), 32):
+        scales = scales_at(v + 64 * wide + 4 * g)
         for h in range(opaque(4)):
-            state, scales = states + step * h, v + 64 * wide + 4 * g
+            state = states + step * h
             first, last = peek(state + BEGIN) - base, peek(state + END) - base
             weigh(scales, weights + 256 * h, pieces + PIECES * h, first, last)
         for c in range(g, min(g + 32, wide), 16):

@@ -10,9 +10,9 @@ from ..words.numbers import (
     add,
     exp,
     fma,
+    greater,
+    greatest,
     keep,
-    larger,
-    largest,
     mul,
     opaque,
     splat,
@@ -98,7 +98,8 @@ def soften(scores, state, base, cap):
                 store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
         s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
         old = splat(peek_f32(state))
-        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        # a score that is no number does not show here; its weight, and so their sum, is none
+        new = splat(greatest(greater(greater(greater(s0, s1), greater(s2, s3)), old)))
         s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
         fade = exp(sub(old, new))
         store_first(state, new, 1)

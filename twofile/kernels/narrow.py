@@ -24,6 +24,8 @@ from ..words.memory import (
 from ..words.numbers import (
     dot,
     dot7,
+    higher,
+    highest,
     joined,
     keep,
     larger,
@@ -129,8 +131,13 @@ def score_four(k, q, scores, dim, wide):
         acc = zeros4()
         for g in range(groups):
             sums = start(acc, q + 36 * groups + 4 * g, step)
-            for j in range(32 * g, min(32 * g + 32, dim), 4):
-                sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
+            if dim >= 32 * g + 32:  # a loop of so many steps is unrolled
+                for j in range(0, 32, 4):
+                    at = q + 32 * g + j
+                    sums = dot(sums, load_bytes(k + 64 * (32 * g + j) + 4 * c), at, step)
+            else:
+                for j in range(32 * g, dim, 4):
+                    sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
             by = load_f16(scales + 128 * g + 2 * c)
             acc = scaled(acc, sums, by, q + 32 * groups + 4 * g, step)
         stores(scores + 4 * c, 256, acc)
@@ -138,16 +145,15 @@ def score_four(k, q, scores, dim, wide):
 
 @inline
 def weigh(scales, weights, pieces, first, last):
-    """The weights of a block times its scales of a group of columns, as whole numbers in pieces of
-    seven bits, and what one of them stands for; of keys outside [first, last), 0."""
-    a, b = mul(load(weights), load_f16(scales)), mul(load(weights + 64), load_f16(scales + 32))
-    c = mul(load(weights + 128), load_f16(scales + 64))
-    d = mul(load(weights + 192), load_f16(scales + 96))
+    """The weights of a block times its four vectors of scales of a group of columns, as whole
+    numbers in pieces of seven bits, and what one stands for; of keys outside [first, last), 0."""
+    a, b = mul(load(weights), scales[0]), mul(load(weights + 64), scales[1])
+    c, d = mul(load(weights + 128), scales[2]), mul(load(weights + 192), scales[3])
     if first > 0 or last < 64:  # what was never written may be no number
         nothing = np.float32(0)
         a, b = keep(a, first, last, nothing), keep(b, first - 16, last - 16, nothing)
         c, d = keep(c, first - 32, last - 32, nothing), keep(d, first - 48, last - 48, nothing)
-    most = largest(larger(larger(a, b), larger(c, d)))
+    most = highest(higher(higher(a, b), higher(c, d)))
     inverse = np.float32(WEIGHT) / most if most != np.float32(0) else np.float32(0)
     sevens(pieces, pieces + 64, a, inverse)
     sevens(pieces + 16, pieces + 80, b, inverse)
@@ -157,12 +163,18 @@ def weigh(scales, weights, pieces, first, last):
 
 
 @inline
+def scales_at(p):
+    """64 binary16 at p."""
+    return load_f16(p), load_f16(p + 32), load_f16(p + 64), load_f16(p + 96)
+
+
+@inline
 def blend_one(v, weights, state, wide, first, last):
     """Add a block's values v by their weights to the state of a query that sees keys [first, last)
     of them."""
     pieces, fade = weights + 1024, splat(peek_f32(state + FADE))
     for g in range(0, wide, 32):
-        weigh(v + 64 * wide + 4 * g, weights, pieces, first, last)
+        weigh(scales_at(v + 64 * wide + 4 * g), weights, pieces, first, last)
         for c in range(g, min(g + 32, wide), 16):
             high, low = no_sums1(), no_sums1()
             for j in range(0, 64, 4):
@@ -187,8 +199,9 @@ def blend_four(v, weights, states, wide, base):
         if first < 64 and last > 0:
             blend_one(v, weights + 256 * h, state, wide, first, last)
     for g in range(0, wide * (seeing == 4), 32):
+        scales = scales_at(v + 64 * wide + 4 * g)
         for h in range(opaque(4)):
-            state, scales = states + step * h, v + 64 * wide + 4 * g
+            state = states + step * h
             first, last = peek(state + BEGIN) - base, peek(state + END) - base
             weigh(scales, weights + 256 * h, pieces + PIECES * h, first, last)
         for c in range(g, min(g + 32, wide), 16):

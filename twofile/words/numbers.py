@@ -73,12 +73,11 @@ def _quantise(b, p, v, inverse):
 
 
 def _sevens(b, high, low, v, inverse):
-    v = call_llvm(b, "llvm.rint.v16f32", LL.F, b.fmul(v, spread_lanes(b, inverse)))
-    v = call_llvm(b, "llvm.maxnum.v16f32", LL.F, v, constant(LL.F, 0.0))  # NaN becomes a number
-    v = b.fptosi(call_llvm(b, "llvm.minnum.v16f32", LL.F, v, constant(LL.F, 16383.0)), LL.I)
-    bytes16 = LL.ir.VectorType(LL.i8, 16)
-    write_at(b, high, b.trunc(b.lshr(v, constant(LL.I, 7)), bytes16))
-    write_at(b, low, b.trunc(b.and_(v, constant(LL.I, 127)), bytes16))
+    magic = constant(LL.F, 2.0**23)  # added to it, the low bits are the rounded product
+    v, bytes16 = fused(b, v, spread_lanes(b, inverse), magic), LL.ir.VectorType(LL.i8, 16)
+    v, seven = b.bitcast(v, LL.I), constant(LL.I, 127)
+    write_at(b, high, b.trunc(b.and_(b.lshr(v, constant(LL.I, 7)), seven), bytes16))
+    write_at(b, low, b.trunc(b.and_(v, seven), bytes16))
 
 
 def _power_of_two(b, n):
@@ -87,6 +86,16 @@ def _power_of_two(b, n):
 
 def _larger(b, x, y, n=16):
     return call_llvm(b, f"llvm.maximum.v{n}f32", x.type, x, y)
+
+
+def _higher(b, x, y, n=16):
+    bits = LL.ir.VectorType(LL.i32, n)
+    most = call_llvm(b, f"llvm.umax.v{n}i32", bits, b.bitcast(x, bits), b.bitcast(y, bits))
+    return b.bitcast(most, x.type)
+
+
+def _greater(b, x, y, n=16):
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
 def _opaque(b, n):
@@ -105,6 +114,8 @@ mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
 div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
 fma = Word("FFF->F", fused)
 larger = Word("FF->F", _larger)  # NaN if either is
+greater = Word("FF->F", _greater)  # y if either is NaN
+higher = Word("FF->F", _higher)  # of numbers that are not negative; NaN if either is
 magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
 root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
 power_of_two = Word("p->d", _power_of_two)
@@ -112,6 +123,8 @@ store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
 keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
 total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
 largest = Word("F->f", _fold(_larger))
+greatest = Word("F->f", _fold(_greater))
+highest = Word("F->f", _fold(_higher))
 # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
 exp = Word("F->F", _exp)
 # write round(v * inverse) as 16 int8 in -127..127; -> their sum
