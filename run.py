@@ -2240,8 +2240,8 @@ def operands(about, *groups, **given):
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
-    [slot, numbers].
+    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
+    type may mix those of a block of 64; states are float32 [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
@@ -3296,6 +3296,7 @@ CACHE_TYPES = (
     floats_of("f32", 4, poke_f32, store, loads_f32),
     CacheType("q8_0", width_q8, put_q8, ask_q8, score_q8, blend_q8),
 )
+CACHE_NAMES = tuple(kind.name for kind in CACHE_TYPES)
 
 
 def cache_type(name):
@@ -7422,8 +7423,8 @@ class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
-    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
-    said goes there. Raises ModelError for what is out of range.
+    this process may use. kv: one of CACHE_NAMES; None = f32 for f32 models, else f16. notice: what
+    is said goes there. Raises ModelError for what is out of range.
     Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
@@ -7433,8 +7434,9 @@ class Engine:
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, "f16", "f32"):
-            raise ModelError(f"kv is {shown(kv)}, expected 'f16', 'f32' or None; choose one")
+        if kv not in (None, *CACHE_NAMES):
+            wants = ", ".join(map(repr, CACHE_NAMES))
+            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
             raise ModelError(f"{found}; choose less")
@@ -7774,14 +7776,14 @@ class Session:
 
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+# magic, version, bytes of a number by itself, positions, model id, SHA-256 of the rest
 CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
 
 
 def cache_head(engine, n, digest):
     """The header of a file of n positions, whose other bytes have that SHA-256."""
-    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
-    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+    one, model_id = cache_type(engine.kv).width(1), bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
 def save_session(session, path, n=None):
@@ -7834,7 +7836,8 @@ def read_session(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
     where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
-    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
+    most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
     head = raw[:at].tobytes()
     if head[:8] != CACHE_MAGIC:
@@ -7842,15 +7845,15 @@ def read_session(engine, path):
             f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
             "give another name, it would be lost"
         )
-    n, found = 0, b""
-    if len(head) == at:
-        *_, n, _, found = CACHE_HEADER.unpack(head)
-    digest = hashlib.sha256(raw[at:]).digest()
-    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
-        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
-        return None, raw
-    if head != cache_head(engine, n, digest):
+    n, digest, whole = 0, b"", len(head) == at
+    if whole:
+        *_, n, _, digest = CACHE_HEADER.unpack(head)
+    if whole and head != cache_head(engine, n, digest):
         engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    whole = whole and len(raw) == at + 4 * n + engine.cache_bytes(n)
+    if not whole or digest != hashlib.sha256(raw[at:]).digest():
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
         return None, raw
     return n, raw
 
@@ -8039,7 +8042,8 @@ class Model:
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
-    the cores this process may use. kv: "f16" or "f32" cache; None = f32 for f32 models, else f16.
+    the cores this process may use. kv: the cache's type, "f16", "f32" or "q8_0"; None = f32 for f32
+    models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
@@ -8635,8 +8639,8 @@ CTX_SIZE = Flag(
 )
 KV = Flag(
     "--kv",
-    choices=("f16", "f32"),
-    help="type of the KV cache (default f16; f32 for f32 models)",
+    choices=CACHE_NAMES,
+    help="type of the KV cache (default f16; f32 for f32 models); q8_0 takes half of f16",
 )
 PROMPT_CACHE = Flag(
     "--prompt-cache",
@@ -9311,14 +9315,27 @@ def token_work(forward):
 # twofile/front/bench.py
 # Tokens per second, as llama-bench measures and prints them.
 
-COLUMNS = "model size params backend threads test t/s".split()
+COLUMNS = {  # and how they stand in it
+    "model": "---",
+    "size": "---:",
+    "params": "---:",
+    "backend": "---",
+    "threads": "---:",
+    "type_k": "---:",
+    "type_v": "---:",
+    "test": "---",
+    "t/s": "---:",
+}
+TYPED = {"type_k", "type_v"}  # those that are there if the type of the cache was asked for
 
 
 class Table:
-    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
+    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end().
+    typed: whether the type of the cache has columns of a md table."""
 
-    def __init__(self, form):
+    def __init__(self, form, typed):
         self.form, self.rows = form, []
+        self.columns = [name for name in COLUMNS if typed or name not in TYPED]
 
     def show(self, row):
         """One row on stdout, and its background on stderr."""
@@ -9326,9 +9343,10 @@ class Table:
         self.rows.append(row)
         if self.form == "md":
             if first:
-                print("| " + " | ".join(COLUMNS) + " |")
-                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
-            print("| " + " | ".join(map(str, cells(row))) + " |")
+                print("| " + " | ".join(self.columns) + " |")
+                print("| " + " | ".join(COLUMNS[name] for name in self.columns) + " |")
+            found = cells(row)
+            print("| " + " | ".join(str(found[name]) for name in self.columns) + " |")
         elif self.form == "csv":
             if first:
                 print(",".join(row))
@@ -9350,19 +9368,22 @@ def as_json(value, **how):
 
 
 def cells(row):
-    """What a row has to say under COLUMNS."""
+    """What a row has to say, by COLUMNS."""
     size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
     test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
     test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-    return [
+    values = [
         row["model_type"],
         f"{size:.2f} MiB",
         f"{params:.2f} M",
         row["backends"],
         row["n_threads"],
+        row["type_k"],
+        row["type_v"],
         test,
         f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
     ]
+    return dict(zip(COLUMNS, values))
 
 
 def background(row):
@@ -9386,6 +9407,15 @@ def numbers(text):
             f"{printable(text)!r}, expected whole numbers, separated by commas"
         )
     return [int(n) for n in text.split(",")]
+
+
+def cache_names(text):
+    """ "f16,q8_0" -> ["f16", "q8_0"]"""
+    names = text.split(",")
+    if not set(names) <= set(CACHE_NAMES):
+        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+    return names
 
 
 BENCH = Flag(
@@ -9416,6 +9446,12 @@ BENCH_FLAGS = (  # of the command line behind --bench
         help="tokens in the context before (default 0)",
     ),
     Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "--kv",
+        type=cache_names,
+        metavar="TYPE,…",
+        help=f"type of the KV cache: {', '.join(CACHE_NAMES)} (default f16; f32 for f32 models)",
+    ),
     Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
     Flag(
         "-o",
@@ -9440,11 +9476,11 @@ def bench(argv):
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    table = Table(a.o)
-    for path in a.models:
-        for threads in a.t or [available_cores()]:
-            model = Model(path, n_threads=threads, id=a.id)
-            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table = Table(a.o, a.kv)
+    how = a.t or [available_cores()], a.kv or [None]
+    for path, threads, kv in itertools.product(a.models, *how):
+        model = Model(path, n_threads=threads, kv=kv, id=a.id)
+        bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
     return 0
 

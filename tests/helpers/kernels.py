@@ -4,7 +4,7 @@ import numpy as np
 
 from twins.matmul import int8_activations
 from twofile.compiler.code import Code
-from twofile.program.operands import COUNT, N_TOKENS, POSITIONS, RECORD_BYTES, SLOTS, Number, Real
+from twofile.program.operands import COUNT, N_TOKENS, POSITIONS, RECORD_BYTES, SCRATCH, SCRATCH_STEP, SLOTS, Number, Real
 
 
 def play(kernel, operands, n, threads=1, positions=(), slots=()):
@@ -14,6 +14,8 @@ def play(kernel, operands, n, threads=1, positions=(), slots=()):
     code = Code([kernel], lambda text: None)
     pas = np.zeros(64, np.int64)
     pas[N_TOKENS // 8] = n
+    spare = np.zeros((threads, 1 << 14), np.uint8)
+    pas[SCRATCH // 8], pas[SCRATCH_STEP // 8] = spare.ctypes.data, spare.shape[1]
     ids = [np.array(row, np.int64) for row in (positions, slots)]
     pas[POSITIONS // 8], pas[SLOTS // 8] = (row.ctypes.data for row in ids)
     record = np.zeros(RECORD_BYTES // 8, np.int64)

@@ -1,6 +1,7 @@
 """Tokens per second, as llama-bench measures and prints them."""
 
 import argparse
+import itertools
 import random
 import re
 import sys
@@ -9,6 +10,7 @@ import time
 import numpy as np
 
 from ..errors import CALLED, ModelError, printable, say
+from ..kernels.cache import CACHE_NAMES
 from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
 from ..machines.host import host
 from ..model import Model
@@ -17,14 +19,27 @@ from .common import OTHER
 from .habits import LLAMA_CPP, apart
 from .mode import Flag, Mode, Parser
 
-COLUMNS = "model size params backend threads test t/s".split()
+COLUMNS = {  # and how they stand in it
+    "model": "---",
+    "size": "---:",
+    "params": "---:",
+    "backend": "---",
+    "threads": "---:",
+    "type_k": "---:",
+    "type_v": "---:",
+    "test": "---",
+    "t/s": "---:",
+}
+TYPED = {"type_k", "type_v"}  # those that are there if the type of the cache was asked for
 
 
 class Table:
-    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
+    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end().
+    typed: whether the type of the cache has columns of a md table."""
 
-    def __init__(self, form):
+    def __init__(self, form, typed):
         self.form, self.rows = form, []
+        self.columns = [name for name in COLUMNS if typed or name not in TYPED]
 
     def show(self, row):
         """One row on stdout, and its background on stderr."""
@@ -32,9 +47,10 @@ class Table:
         self.rows.append(row)
         if self.form == "md":
             if first:
-                print("| " + " | ".join(COLUMNS) + " |")
-                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
-            print("| " + " | ".join(map(str, cells(row))) + " |")
+                print("| " + " | ".join(self.columns) + " |")
+                print("| " + " | ".join(COLUMNS[name] for name in self.columns) + " |")
+            found = cells(row)
+            print("| " + " | ".join(str(found[name]) for name in self.columns) + " |")
         elif self.form == "csv":
             if first:
                 print(",".join(row))
@@ -56,19 +72,22 @@ def as_json(value, **how):
 
 
 def cells(row):
-    """What a row has to say under COLUMNS."""
+    """What a row has to say, by COLUMNS."""
     size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
     test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
     test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-    return [
+    values = [
         row["model_type"],
         f"{size:.2f} MiB",
         f"{params:.2f} M",
         row["backends"],
         row["n_threads"],
+        row["type_k"],
+        row["type_v"],
         test,
         f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
     ]
+    return dict(zip(COLUMNS, values))
 
 
 def background(row):
@@ -92,6 +111,15 @@ def numbers(text):
             f"{printable(text)!r}, expected whole numbers, separated by commas"
         )
     return [int(n) for n in text.split(",")]
+
+
+def cache_names(text):
+    """ "f16,q8_0" -> ["f16", "q8_0"]"""
+    names = text.split(",")
+    if not set(names) <= set(CACHE_NAMES):
+        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+    return names
 
 
 BENCH = Flag(
@@ -122,6 +150,12 @@ BENCH_FLAGS = (  # of the command line behind --bench
         help="tokens in the context before (default 0)",
     ),
     Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "--kv",
+        type=cache_names,
+        metavar="TYPE,…",
+        help=f"type of the KV cache: {', '.join(CACHE_NAMES)} (default f16; f32 for f32 models)",
+    ),
     Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
     Flag(
         "-o",
@@ -146,11 +180,11 @@ def bench(argv):
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    table = Table(a.o)
-    for path in a.models:
-        for threads in a.t or [available_cores()]:
-            model = Model(path, n_threads=threads, id=a.id)
-            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table = Table(a.o, a.kv)
+    how = a.t or [available_cores()], a.kv or [None]
+    for path, threads, kv in itertools.product(a.models, *how):
+        model = Model(path, n_threads=threads, kv=kv, id=a.id)
+        bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
     return 0
 

@@ -32,6 +32,7 @@ CACHE_TYPES = (
     floats_of("f32", 4, poke_f32, store, loads_f32),
     CacheType("q8_0", width_q8, put_q8, ask_q8, score_q8, blend_q8),
 )
+CACHE_NAMES = tuple(kind.name for kind in CACHE_TYPES)
 
 
 def cache_type(name):

@@ -10,8 +10,8 @@ from .operands import KEYS
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
-    [slot, numbers].
+    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
+    type may mix those of a block of 64; states are float32 [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
