@@ -980,7 +980,7 @@ def constant(kind, value):
     return LL.ir.Constant(kind, [value] * kind.count if many else value)
 
 
-def _shuffle(b, v, lanes, w=None):
+def shuffled(b, v, lanes, w=None):
     order = LL.ir.Constant(LL.ir.VectorType(LL.i32, len(lanes)), list(lanes))
     return b.shuffle_vector(v, w or v, order)
 
@@ -988,12 +988,12 @@ def _shuffle(b, v, lanes, w=None):
 def spread_lanes(b, value, n=16):
     """A scalar, in all of n lanes."""
     nothing = LL.ir.Constant(LL.ir.VectorType(value.type, n), LL.ir.Undefined)
-    return _shuffle(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
+    return shuffled(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
 
 
 def some_lanes(b, v, i, n):
     """Lanes i * n to i * n + n - 1."""
-    return _shuffle(b, v, range(i * n, i * n + n))
+    return shuffled(b, v, range(i * n, i * n + n))
 
 
 def in_parts(b, parts, emit, *vectors):
@@ -1001,7 +1001,7 @@ def in_parts(b, parts, emit, *vectors):
     part = lambda v, i: some_lanes(b, v, i, v.type.count // parts)
     out = [emit(*(part(v, i) for v in vectors)) for i in range(parts)]
     while len(out) > 1:
-        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+        out = [shuffled(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
     return out[0]
 
 
@@ -1201,6 +1201,13 @@ def _greater(b, x, y, n=16):
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
+def _woven(b, v):
+    for n in (8, 4, 2, 1):
+        signs = LL.ir.Constant(LL.F, [-1.0 if i & n else 1.0 for i in range(16)])
+        v = b.fadd(shuffled(b, v, [i ^ n for i in range(16)]), b.fmul(v, signs))
+    return b.fmul(v, constant(LL.F, 32**-0.5))
+
+
 def _opaque(b, n):
     return b.asm(LL.ir.FunctionType(LL.i64, [LL.i64]), "", "=r,0", [n], side_effect=False)
 
@@ -1220,6 +1227,7 @@ larger = Word("FF->F", _larger)  # NaN if either is
 greater = Word("FF->F", _greater)  # y if either is NaN
 higher = Word("FF->F", _higher)  # of numbers that are not negative; NaN if either is
 magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
+woven = Word("F->F", _woven)  # Walsh's and Hadamard's transform of 16 lanes, times 32^-1/2
 root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
 power_of_two = Word("p->d", _power_of_two)
 store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
@@ -3110,9 +3118,15 @@ width_of = inline(width_q8)
 
 
 @inline
-def narrowed(p, n, q, scale):
-    """32 float32 at p, of which n count, as int8 to q; their scale to scale."""
-    v0, v1 = group_at(p, n)
+def group_at(p, n):
+    """-> 32 float32 at p; those from the n-th on are 0."""
+    nothing = np.float32(0)
+    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+
+
+@inline
+def narrowed(v0, v1, q, scale):
+    """A group of 32 float32 as int8 to q; their scale to scale."""
     poke_f16(scale, largest(larger(magnitude(v0), magnitude(v1))) / np.float32(127))
     kept = peek_f16(scale)
     inverse = np.float32(1) / kept if kept != np.float32(0) else np.float32(0)
@@ -3121,10 +3135,13 @@ def narrowed(p, n, q, scale):
 
 
 @inline
-def group_at(p, n):
-    """-> 32 float32 at p; those from the n-th on are 0."""
-    nothing = np.float32(0)
-    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+def turned_at(p, n):
+    """As group_at, of a key or a query; a whole group is turned by Hadamard's matrix, which changes
+    no score: few columns much larger than the others, which keys tend to have, become all alike."""
+    v0, v1 = group_at(p, n)
+    if n >= 32:
+        v0, v1 = woven(add(v0, v1)), woven(sub(v0, v1))
+    return v0, v1
 
 
 @inline
@@ -3135,10 +3152,12 @@ def put_q8(k, v, keys, values, position, dim, spare):
     keys += (position - i) * width_of(dim)
     values += (position - i) * width_of(wide)
     for g in range(0, dim, 32):
-        narrowed(k + 4 * g, dim - g, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
+        v0, v1 = turned_at(k + 4 * g, dim - g)
+        narrowed(v0, v1, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
         for j in range(0, min(32, dim - g), 4):
             poke_i32(keys + 64 * (g + j) + 4 * i, peek_i32(spare + j) ^ -0x7F7F7F80)
-        narrowed(v + 4 * g, dim - g, spare, values + 64 * wide + 4 * g + 2 * i)
+        v0, v1 = group_at(v + 4 * g, dim - g)
+        narrowed(v0, v1, spare, values + 64 * wide + 4 * g + 2 * i)
         for j in range(min(32, wide - g)):
             poke_u8(values + (i // 4 * wide + g + j) * 4 + i % 4, peek_u8(spare + j))
 
@@ -3148,7 +3167,7 @@ def ask_q8(x, q, dim):
     """Make a query at x ready at q."""
     groups = (dim + 31) // 32
     for g in range(groups):
-        v0, v1 = group_at(x + 128 * g, dim - 32 * g)
+        v0, v1 = turned_at(x + 128 * g, dim - 32 * g)
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
         sums = quantise(q + 32 * g, v0, inverse) + quantise(q + 32 * g + 16, v1, inverse)

@@ -45,6 +45,7 @@ def attention(c, t, i, h, int8, seen, kv="f32"):
 def attend(q, k, v, near, cap=0.0, sink=-np.inf, kv="f32"):
     """One head: queries [m, size], keys and values [n, size], near: who sees whom [m, n] -> [m, size]."""
     if kv == "q8_0":
+        q, k = hadamard(q), hadamard(k)
         numbers, scales = int8_activations(q)
         q = (numbers * scales.astype(float)[..., None]).reshape(len(q), -1)[:, : q.shape[1]]
         k = np.concatenate([numbers * scale for numbers, scale in narrow(k)], 1)
@@ -57,6 +58,17 @@ def attend(q, k, v, near, cap=0.0, sink=-np.inf, kv="f32"):
     weights = np.exp(scores - top)
     out = blended(weights, narrow(v)) if kv == "q8_0" else weights @ v
     return out / (weights.sum(1, keepdims=True) + np.exp(sink - top))
+
+
+def hadamard(x):
+    """Each whole 32 columns times Sylvester's matrix over its root, in float32: the order of the sums is the butterfly's."""
+    x, at = np.array(x, np.float32), np.arange(32)
+    for first in range(0, x.shape[1] - 31, 32):
+        part = x[:, first : first + 32]
+        for n in (16, 8, 4, 2, 1):
+            part = part[:, at ^ n] + np.where(at & n, -part, part)
+        x[:, first : first + 32] = part * np.float32(32**-0.5)
+    return x
 
 
 def narrow(x):

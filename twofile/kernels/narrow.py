@@ -22,6 +22,7 @@ from ..words.memory import (
     stores,
 )
 from ..words.numbers import (
+    add,
     dot,
     dot7,
     higher,
@@ -40,6 +41,8 @@ from ..words.numbers import (
     sevens,
     splat,
     start,
+    sub,
+    woven,
     zeros1,
     zeros4,
 )
@@ -61,9 +64,15 @@ width_of = inline(width_q8)
 
 
 @inline
-def narrowed(p, n, q, scale):
-    """32 float32 at p, of which n count, as int8 to q; their scale to scale."""
-    v0, v1 = group_at(p, n)
+def group_at(p, n):
+    """-> 32 float32 at p; those from the n-th on are 0."""
+    nothing = np.float32(0)
+    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+
+
+@inline
+def narrowed(v0, v1, q, scale):
+    """A group of 32 float32 as int8 to q; their scale to scale."""
     poke_f16(scale, largest(larger(magnitude(v0), magnitude(v1))) / np.float32(127))
     kept = peek_f16(scale)
     inverse = np.float32(1) / kept if kept != np.float32(0) else np.float32(0)
@@ -72,10 +81,13 @@ def narrowed(p, n, q, scale):
 
 
 @inline
-def group_at(p, n):
-    """-> 32 float32 at p; those from the n-th on are 0."""
-    nothing = np.float32(0)
-    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+def turned_at(p, n):
+    """As group_at, of a key or a query; a whole group is turned by Hadamard's matrix, which changes
+    no score: few columns much larger than the others, which keys tend to have, become all alike."""
+    v0, v1 = group_at(p, n)
+    if n >= 32:
+        v0, v1 = woven(add(v0, v1)), woven(sub(v0, v1))
+    return v0, v1
 
 
 @inline
@@ -86,10 +98,12 @@ def put_q8(k, v, keys, values, position, dim, spare):
     keys += (position - i) * width_of(dim)
     values += (position - i) * width_of(wide)
     for g in range(0, dim, 32):
-        narrowed(k + 4 * g, dim - g, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
+        v0, v1 = turned_at(k + 4 * g, dim - g)
+        narrowed(v0, v1, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
         for j in range(0, min(32, dim - g), 4):
             poke_i32(keys + 64 * (g + j) + 4 * i, peek_i32(spare + j) ^ -0x7F7F7F80)
-        narrowed(v + 4 * g, dim - g, spare, values + 64 * wide + 4 * g + 2 * i)
+        v0, v1 = group_at(v + 4 * g, dim - g)
+        narrowed(v0, v1, spare, values + 64 * wide + 4 * g + 2 * i)
         for j in range(min(32, wide - g)):
             poke_u8(values + (i // 4 * wide + g + j) * 4 + i % 4, peek_u8(spare + j))
 
@@ -99,7 +113,7 @@ def ask_q8(x, q, dim):
     """Make a query at x ready at q."""
     groups = (dim + 31) // 32
     for g in range(groups):
-        v0, v1 = group_at(x + 128 * g, dim - 32 * g)
+        v0, v1 = turned_at(x + 128 * g, dim - 32 * g)
         size = largest(larger(magnitude(v0), magnitude(v1)))
         inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
         sums = quantise(q + 32 * g, v0, inverse) + quantise(q + 32 * g + 16, v1, inverse)

@@ -10,6 +10,7 @@ from .word import (
     constant,
     pointer_to,
     read_at,
+    shuffled,
     some_lanes,
     spread_lanes,
     write_at,
@@ -98,6 +99,13 @@ def _greater(b, x, y, n=16):
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
+def _woven(b, v):
+    for n in (8, 4, 2, 1):
+        signs = LL.ir.Constant(LL.F, [-1.0 if i & n else 1.0 for i in range(16)])
+        v = b.fadd(shuffled(b, v, [i ^ n for i in range(16)]), b.fmul(v, signs))
+    return b.fmul(v, constant(LL.F, 32**-0.5))
+
+
 def _opaque(b, n):
     return b.asm(LL.ir.FunctionType(LL.i64, [LL.i64]), "", "=r,0", [n], side_effect=False)
 
@@ -117,6 +125,7 @@ larger = Word("FF->F", _larger)  # NaN if either is
 greater = Word("FF->F", _greater)  # y if either is NaN
 higher = Word("FF->F", _higher)  # of numbers that are not negative; NaN if either is
 magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
+woven = Word("F->F", _woven)  # Walsh's and Hadamard's transform of 16 lanes, times 32^-1/2
 root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
 power_of_two = Word("p->d", _power_of_two)
 store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
