@@ -41,7 +41,7 @@ what is compiled
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
     kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
-    kernels/narrow       A block of 64 keys and their values in int8, 32 columns of a position by one scale.
+    kernels/narrow       A block of 64 keys and their values in int8, a scale for 32 columns each.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/convolution  Short convolutions over the tokens.
@@ -96,6 +96,7 @@ the program
     front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
     front/habits         Habits of other programs' users: flags of theirs, values glued to flags.
+    front/speeds         How a measurement of speed is told: a table, csv or JSON.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/write          Writing one text to stdout, or the best of several.
@@ -3100,7 +3101,7 @@ def blend(loads, size):
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/narrow.py
-# A block of 64 keys and their values in int8, 32 columns of a position by one scale.
+# A block of 64 keys and their values in int8, a scale for 32 columns each.
 
 # A block's keys: of four columns after four [64 positions, 4], each 128 more than it is; then of 32
 # columns after 32 [64 positions], the scales in binary16. Its values: of four positions after four
@@ -9281,58 +9282,8 @@ def unglued(word, names, error):
 
 
 # -----------------------------------------------------------------------------
-# twofile/front/ceilings.py
-# What this machine could do: bytes read and operations, a second.
-
-def ceilings(forward, notice):
-    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
-    matmul in cache)."""
-    player, records = forward.player, forward.program.records
-    block, sums = Buffer(1 << 28), Buffer(256 * forward.threads)
-    block.raw[::4096] = 1  # pages that were never written are all the same one
-    given = {"x": Place(block), "out": Place(sums), "nbytes": block.nbytes}
-    read = Record("bench", sweep, given, N_TOKENS, True).words()
-    code = Code([sweep], notice)
-    read[FN // 8] = code.address[sweep.name]
-    first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
-    operands, small = records[first].kernel.operands, player.program[first].copy()
-    rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
-    small[operands.n_rows // 8] = rows
-    player.words[N_TOKENS // 8] = CHUNK
-    work = 128 * CHUNK * rows * int(small[operands.cols // 8])
-    read, small = np.stack([read]), np.stack([small] * 64)
-    return best_rate(player, read, block.nbytes), best_rate(player, small, work)
-
-
-def best_rate(player, program, work):
-    """The best of several runs of a program that does so much work, in work a second."""
-    best, spent = math.inf, 0.0
-    while spent < 0.3:
-        start = time.perf_counter()
-        player.run(program)
-        seconds = time.perf_counter() - start
-        best, spent = min(best, seconds), spent + seconds
-    return work / best
-
-
-def token_work(forward):
-    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
-    nbytes, operations = 0, 0
-    for record in forward.program.records:
-        given, kernel = record.given, record.kernel
-        if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
-            continue
-        experts = forward.config.experts
-        share = experts.chosen / experts.n if "experts" in given else 1
-        matrix, scales = given["w"].room.tensor, given.get("scales")
-        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
-        operations += share * 2 * math.prod(matrix.shape)
-    return nbytes, operations
-
-
-# -----------------------------------------------------------------------------
-# twofile/front/bench.py
-# Tokens per second, as llama-bench measures and prints them.
+# twofile/front/speeds.py
+# How a measurement of speed is told: a table, csv or JSON.
 
 COLUMNS = {  # and how they stand in it
     "model": "---",
@@ -9418,6 +9369,60 @@ def background(row):
     times += f", compile {row['compile_s']:.1f} s"
     return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
 
+
+# -----------------------------------------------------------------------------
+# twofile/front/ceilings.py
+# What this machine could do: bytes read and operations, a second.
+
+def ceilings(forward, notice):
+    """-> (bytes a second that a plain reading loop gets from memory, operations a second of the
+    matmul in cache)."""
+    player, records = forward.player, forward.program.records
+    block, sums = Buffer(1 << 28), Buffer(256 * forward.threads)
+    block.raw[::4096] = 1  # pages that were never written are all the same one
+    given = {"x": Place(block), "out": Place(sums), "nbytes": block.nbytes}
+    read = Record("bench", sweep, given, N_TOKENS, True).words()
+    code = Code([sweep], notice)
+    read[FN // 8] = code.address[sweep.name]
+    first = next(i for i, r in enumerate(records) if r.kernel in MATMULS.values())
+    operands, small = records[first].kernel.operands, player.program[first].copy()
+    rows = min(int(small[operands.n_rows // 8]), 64 * forward.threads)
+    small[operands.n_rows // 8] = rows
+    player.words[N_TOKENS // 8] = CHUNK
+    work = 128 * CHUNK * rows * int(small[operands.cols // 8])
+    read, small = np.stack([read]), np.stack([small] * 64)
+    return best_rate(player, read, block.nbytes), best_rate(player, small, work)
+
+
+def best_rate(player, program, work):
+    """The best of several runs of a program that does so much work, in work a second."""
+    best, spent = math.inf, 0.0
+    while spent < 0.3:
+        start = time.perf_counter()
+        player.run(program)
+        seconds = time.perf_counter() - start
+        best, spent = min(best, seconds), spent + seconds
+    return work / best
+
+
+def token_work(forward):
+    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
+    nbytes, operations = 0, 0
+    for record in forward.program.records:
+        given, kernel = record.given, record.kernel
+        if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
+            continue
+        experts = forward.config.experts
+        share = experts.chosen / experts.n if "experts" in given else 1
+        matrix, scales = given["w"].room.tensor, given.get("scales")
+        nbytes += share * (matrix.nbytes + (scales.room.tensor.nbytes if scales else 0))
+        operations += share * 2 * math.prod(matrix.shape)
+    return nbytes, operations
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/bench.py
+# Tokens per second, as llama-bench measures and prints them.
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""

@@ -1,4 +1,4 @@
-"""A block of 64 keys and their values in int8, 32 columns of a position by one scale."""
+"""A block of 64 keys and their values in int8, a scale for 32 columns each."""
 
 import numpy as np
 
