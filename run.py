@@ -41,13 +41,14 @@ what is compiled
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
     kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
+    kernels/narrow       A block of 64 keys and their values in int8, a scale for 32 columns each.
     kernels/cache        Types of the cache of keys and values, and where a head's are.
     kernels/attention    Attention over the cache.
     kernels/bits         How 16 rows of a group of columns lie in bits, for each number of them.
     kernels/convolution  Short convolutions over the tokens.
     kernels/pick         The choice of a token; e^x in float64, the same everywhere.
     kernels/delta        The gated delta rule.
-    kernels/scales       What scales 16 rows of some columns, and what is added to them, for each type.
+    kernels/scales       What scales 16 rows of weights, and what is added to them, by type.
     kernels/tiles        16 rows of weights times a tile of tokens, composed of bits and scales.
     kernels/weights      What each type of weights brings to matmuls, experts and embeddings.
     kernels/embed        Rows of a matrix, taken by number: embeddings of tokens, of positions.
@@ -68,6 +69,7 @@ the parts of a model
 
 a model that runs, and text
     modelfile            A model file, checked and mapped; what it says of itself.
+    tuned                What is best on this machine and changes no bit: measured, and kept.
     forward              A model ready to run: recorded once, played for every pass.
     tokenizer/file       A tokenizer.bin, section by section.
     tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
@@ -99,6 +101,7 @@ the program
     front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
     front/habits         Habits of other programs' users: flags of theirs, values glued to flags.
+    front/speeds         How a measurement of speed is told: a table, csv or JSON.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/write          Writing one text to stdout, or the best of several.
@@ -1016,7 +1019,7 @@ def constant(kind, value):
     return LL.ir.Constant(kind, [value] * kind.count if many else value)
 
 
-def _shuffle(b, v, lanes, w=None):
+def shuffled(b, v, lanes, w=None):
     order = LL.ir.Constant(LL.ir.VectorType(LL.i32, len(lanes)), list(lanes))
     return b.shuffle_vector(v, w or v, order)
 
@@ -1024,12 +1027,12 @@ def _shuffle(b, v, lanes, w=None):
 def spread_lanes(b, value, n=16):
     """A scalar, in all of n lanes."""
     nothing = LL.ir.Constant(LL.ir.VectorType(value.type, n), LL.ir.Undefined)
-    return _shuffle(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
+    return shuffled(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
 
 
 def some_lanes(b, v, i, n):
     """Lanes i * n to i * n + n - 1."""
-    return _shuffle(b, v, range(i * n, i * n + n))
+    return shuffled(b, v, range(i * n, i * n + n))
 
 
 def in_parts(b, parts, emit, *vectors):
@@ -1037,7 +1040,7 @@ def in_parts(b, parts, emit, *vectors):
     part = lambda v, i: some_lanes(b, v, i, v.type.count // parts)
     out = [emit(*(part(v, i) for v in vectors)) for i in range(parts)]
     while len(out) > 1:
-        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+        out = [shuffled(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
     return out[0]
 
 
@@ -1110,6 +1113,7 @@ peek_f64 = Word("p->d", lambda b, p: read_at(b, p, LL.f64))
 peek_f16 = MachineWord("p->f", lambda m, b, p: _read_half(m, b, p, LL.i16))
 peek_bf16 = Word("p->f", lambda b, p: _brain(b, read_at(b, p, LL.i16)))
 poke = Word("pp->v", write_at)
+poke_u8 = Word("pp->v", lambda b, p, n: write_at(b, p, b.trunc(n, LL.i8)))
 poke_i32 = Word("pi->v", write_at)
 poke_f32 = Word("pf->v", write_at)
 poke_f64 = Word("pd->v", write_at)
@@ -1229,6 +1233,14 @@ def _picked(b, v, n, mask):
     return b.and_(b.bitcast(found, LL.B), spread_lanes(b, b.trunc(mask, LL.i8), 64))
 
 
+def _sevens(b, high, low, v, inverse):
+    magic = constant(LL.F, 2.0**23)  # added to it, the low bits are the rounded product
+    v, bytes16 = fused(b, v, spread_lanes(b, inverse), magic), LL.ir.VectorType(LL.i8, 16)
+    v, seven = b.bitcast(v, LL.I), constant(LL.I, 127)
+    write_at(b, high, b.trunc(b.and_(b.lshr(v, constant(LL.I, 7)), seven), bytes16))
+    write_at(b, low, b.trunc(b.and_(v, seven), bytes16))
+
+
 def _power_of_two(b, n):
     return b.bitcast(b.shl(b.add(n, constant(LL.i64, 1023)), constant(LL.i64, 52)), LL.f64)
 
@@ -1237,12 +1249,31 @@ def _larger(b, x, y, n=16):
     return call_llvm(b, f"llvm.maximum.v{n}f32", x.type, x, y)
 
 
+def _higher(b, x, y, n=16):
+    bits = LL.ir.VectorType(LL.i32, n)
+    most = call_llvm(b, f"llvm.umax.v{n}i32", bits, b.bitcast(x, bits), b.bitcast(y, bits))
+    return b.bitcast(most, x.type)
+
+
+def _greater(b, x, y, n=16):
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+
+def _woven(b, v):
+    for n in (8, 4, 2, 1):
+        signs = LL.ir.Constant(LL.F, [-1.0 if i & n else 1.0 for i in range(16)])
+        v = b.fadd(shuffled(b, v, [i ^ n for i in range(16)]), b.fmul(v, signs))
+    return b.fmul(v, constant(LL.F, 32**-0.5))
+
+
 def _opaque(b, n):
     return b.asm(LL.ir.FunctionType(LL.i64, [LL.i64]), "", "=r,0", [n], side_effect=False)
 
 
 zeros1 = Word("->F1", lambda b: constant(LL.F, 0.0))
 zeros4 = Word("->F4", lambda b: constant(LL.F, 0.0))
+no_sums1 = Word("->I1", lambda b: constant(LL.I, 0))
+no_sums4 = Word("->I4", lambda b: constant(LL.I, 0))
 zeros16 = Word("->F16", lambda b: constant(LL.F, 0.0))
 splat = Word("f->F1", spread_lanes)
 add = Word("FF->F", lambda b, x, y: b.fadd(x, y))
@@ -1251,17 +1282,24 @@ mul = Word("FF->F", lambda b, x, y: b.fmul(x, y))
 div = Word("FF->F", lambda b, x, y: b.fdiv(x, y))
 fma = Word("FFF->F", fused)
 larger = Word("FF->F", _larger)  # NaN if either is
+greater = Word("FF->F", _greater)  # y if either is NaN
+higher = Word("FF->F", _higher)  # of numbers that are not negative; NaN if either is
 magnitude = Word("F->F", lambda b, x: call_llvm(b, "llvm.fabs.v16f32", LL.F, x))
+woven = Word("F->F", _woven)  # Walsh's and Hadamard's transform of 16 lanes, times 32^-1/2
 root = Word("f->f", lambda b, x: call_llvm(b, "llvm.sqrt.f32", LL.f32, x))
 power_of_two = Word("p->d", _power_of_two)
 store_first = Word("pFp->v", _store_first)  # only the first n lanes are written
 keep = Word("Fppf->F", _keep)  # lanes outside [first, last) become other
 total = Word("F->f", _fold(lambda b, x, y, n: b.fadd(x, y)))
 largest = Word("F->f", _fold(_larger))
+greatest = Word("F->f", _fold(_greater))
+highest = Word("F->f", _fold(_higher))
 # 0 below -87, as if 88 above it; our own polynomial: the same bits on every machine
 exp = Word("F->F", _exp)
 # write round(v * inverse) as 16 int8 in -127..127; -> their sum
 quantise = Word("pFf->i", _quantise)
+# write round(v * inverse), 0 to 2^14 - 1, as 16 bytes of its high seven bits, 16 of its low seven
+sevens = Word("ppFf->v", _sevens)
 # every byte less n
 lowered = Word("Bp->B", lambda b, v, n: b.sub(v, spread_lanes(b, b.trunc(n, LL.i8), 64)))
 low_nibbles = Word("B->B", lambda b, v: b.and_(v, constant(LL.B, 15)))
@@ -1273,6 +1311,11 @@ both = Word("BB->B", lambda b, v, w: b.or_(v, w))
 booked = MachineWord("B->B", lambda m, b, v: m.lookup(b, v, [n + 128 for n in CODEBOOK]))
 # the same number, unknown to the compiler: a loop of so many steps is not unrolled
 opaque = Word("p->p", _opaque)
+
+
+def _joined(b, acc, high, low, p):
+    sums = b.sitofp(b.add(b.shl(high, constant(LL.I, 7)), low), LL.F)
+    return fused(b, sums, spread_lanes(b, read_at(b, p, LL.f32)), acc)
 
 
 def _scaled(b, acc, sums, scales, p):
@@ -1289,6 +1332,8 @@ def _spread_sums(b, like, sums, scales):
 start = MachineWord("Fa->I", lambda m, b, like, p: m.start(b, p))
 # sums + (weights - 128) * activations, once start has corrected for the 128
 dot = MachineWord("IBa->I", lambda m, b, acc, w, p: m.dot(b, acc, w, p))
+# sums + int8 * the 4 bytes 0..127 at an address
+dot7 = MachineWord("IBa->I", lambda m, b, acc, v, p: m.dot7(b, acc, v, p))
 start_few = MachineWord("F->N", lambda m, b, like: constant(m.sums_few, 0))
 # as dot, for weights of few bits, of which so many that they fit
 dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
@@ -1300,6 +1345,8 @@ joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few))
 spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
 scaled = Word("FIFa->F", _scaled)
+# acc + (the sums of high sevens and those of low ones, as one) * the scale at an address
+joined = Word("FIIa->F", _joined)
 
 
 # -----------------------------------------------------------------------------
@@ -1370,6 +1417,10 @@ class Machine:
     def dot(self, b, acc, w, p):
         """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
+
+    def dot7(self, b, acc, v, p):
+        """acc + 16 columns of 4 int8 times the 4 bytes at p, which are 0..127."""
+        return self.dot_bytes(b, acc, self.four(b, p), v)
 
     def dot_few(self, b, acc, w, p):
         """As dot, for weights of few bits as they are, into the machine's sums_few."""
@@ -1459,6 +1510,11 @@ class Avx2(HalfFloats, X86):
 
         w = b.xor(w, constant(LL.B, -128))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
+
+    def dot7(self, b, acc, v, p):
+        # a pair is at most 2 * 127 * 127, which fits int16
+        half = lambda acc, x, v: b.add(acc, _pairs(b, _maddubs(b, x, v)))
+        return in_parts(b, 2, half, acc, self.four(b, p), v)
 
     def dot_few(self, b, acc, w, p):
         # 8 steps of 4 bits sum to at most 8 * 2 * 15 * 127, which fits int16
@@ -1992,8 +2048,8 @@ def write_cached(folder, name, compiled, notice):
 # Object code becomes addresses and functions.
 
 class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is
-    missing, keeps it there. In the words of the host's machine, or of another that it can be."""
+    """Machine code of kernels by name -> address. Loads it from the cache (folder), compiles what
+    is missing, keeps it there. In the words of the host's machine, or of another that it can be."""
 
     def __init__(self, kernels, notice, machine=None):
         binding = _llvm()
@@ -2004,7 +2060,8 @@ class Code:
         target = binding.Target.from_default_triple()
         target = target.create_target_machine(cpu=cpu, features=features, jit=True)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
-        folder, began = cache_folder((machine.name, cpu, features), notice), time.perf_counter()
+        began = time.perf_counter()
+        self.folder = folder = cache_folder((machine.name, cpu, features), notice)
         kernels = list(kernels)
         found = {kernel.name: read_cached(folder, kernel.name, notice) for kernel in kernels}
         missing = [kernel for kernel in kernels if found[kernel.name] is None]
@@ -2172,7 +2229,7 @@ N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
 IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
 PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
 PASS_BARRIER = 128  # arrived, 64 bytes on the round
-PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
+PASS_JOB, PASS_STOP, PASS_DONE, PASS_SPINS = 256, 264, 272, 280
 PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
 
 
@@ -2302,8 +2359,8 @@ def operands(about, *groups, **given):
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
-    [slot, numbers].
+    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
+    type may mix those of a block of 64; states are float32 [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
@@ -2328,7 +2385,7 @@ class Cache:
         """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
         views [heads, positions, bytes], keys and values of layer after layer."""
         for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
+            shape = self.slots, part.heads, self.positions, self.type.width(part.numbers)
             yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
 
     def state(self, slot):
@@ -2349,7 +2406,7 @@ class Cache:
 def part_bytes(part, kind, positions):
     """Bytes of what a layer keeps of one sequence of so many positions."""
     if part.cut:
-        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
+        return part.heads * padded(positions, KEYS) * kind.width(part.numbers)
     return 4 * part.numbers
 
 
@@ -2358,19 +2415,20 @@ def part_bytes(part, kind, positions):
 # A pass is played by all threads; who waits for whom.
 
 class Player:
-    """A made Program with its code, ready to be played on so many threads.
+    """A made Program with its code, ready to be played on so many threads, Tuned.
 
     words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
     program: int64 [records, words].
     """
 
-    def __init__(self, program, ids, code):
+    def __init__(self, program, ids, code, tuned):
         self.threads = program.sizes.threads
         self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
-        self.program[:, AHEAD // 8] = 4096
+        self.program[:, AHEAD // 8] = tuned.ahead
+        self.words[PASS_SPINS // 8] = tuned.spins
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):
@@ -2648,7 +2706,7 @@ def record_times(forward, n, seconds=0.3, least=5):
 # twofile/kernels/play.py
 # The kernel that plays the others, and what threads share and wait for.
 
-LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
+LEAST = 4  # pauses before a thread lets others run, up to PASS_SPINS
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
 
 SWEEP = operands(
@@ -2665,12 +2723,13 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(p, own, threads):
+def barrier(pas, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
     own: address of this thread's patience. It halves when letting others run was what ended the
     wait, because then they share this core, and doubles when the wait was shorter.
     """
+    p = pas + PASS_BARRIER
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
@@ -2684,7 +2743,7 @@ def barrier(p, own, threads):
                 yield_core()
             spins += 1
         if spins <= patience:
-            poke(own, min(MOST, 2 * patience))
+            poke(own, min(peek(pas + PASS_SPINS), 2 * patience))
         elif spins == patience + 1:
             poke(own, patience // 2)
 
@@ -2696,7 +2755,7 @@ def play(program, pas, t, threads):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
+            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads)
     if t == 0:
         poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0
@@ -2717,7 +2776,7 @@ def serve(play_address, pas, t, threads):
         job = atomic_load(pas + PASS_JOB)
         if job == peek(pas + PASS_OWN + 64 * t):
             quiet += 1
-            if quiet < MOST:
+            if quiet < peek(pas + PASS_SPINS):
                 pause()
             else:
                 yield_core()
@@ -2727,6 +2786,14 @@ def serve(play_address, pas, t, threads):
                 return 1
             call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
             quiet = 0
+    return 0
+
+
+@kernel()
+def rest(pauses, unused, t, threads):
+    """Do nothing so many times, to see how long it takes."""
+    for _ in range(pauses):
+        pause()
     return 0
 
 
@@ -3016,14 +3083,38 @@ scale = Kernel("scale", lambda machine: in_place(times), IN_PLACE)
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
-# Before the states: 4 queries, 4 * 64 scores.
+# Before the states: 4 queries, 4 * 64 scores, for each of 4 the weights of a block in pieces.
 FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
+PIECES = 256  # bytes of a query's, as its scores
 
 
 def queries_bytes(r):
     """Scratch of four queries: see above."""
     wide = padded(r.size, 16)
-    return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
+    return 16 * wide + 16 * KEYS + 4 * PIECES + 4 * (4 * wide + VALUES)
+
+
+def put(poke_one, store_16, size):
+    """-> what writes a head's key at k and value at v at a position of the lanes keys and values:
+    keys of 64 positions are [dim, 64], values [64, wide]."""
+
+    def put(k, v, keys, values, position, dim, spare):
+        wide = (dim + 15) // 16 * 16
+        keys += (position // 64 * 64 * dim + position % 64) * size
+        values += position * wide * size
+        for j in range(dim):
+            poke_one(keys + j * 64 * size, peek_f32(k + 4 * j))
+        for j in range(0, dim, 16):
+            store_16(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+
+    return inline(put)
+
+
+@inline
+def ask(x, q, dim):
+    """Make a query at x ready at q: as it is."""
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
 
 
 def score(loads, size):
@@ -3065,7 +3156,8 @@ def soften(scores, state, base, cap):
                 store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
         s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
         old = splat(peek_f32(state))
-        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        # a score that is no number does not show here; its weight, and so their sum, is none
+        new = splat(greatest(greater(greater(greater(s0, s1), greater(s2, s3)), old)))
         s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
         fade = exp(sub(old, new))
         store_first(state, new, 1)
@@ -3137,24 +3229,223 @@ def blend(loads, size):
 
 
 # -----------------------------------------------------------------------------
+# twofile/kernels/narrow.py
+# A block of 64 keys and their values in int8, a scale for 32 columns each.
+
+# A block's keys: of four columns after four [64 positions, 4], each 128 more than it is; then of 32
+# columns after 32 [64 positions], the scales in binary16. Its values: of four positions after four
+# [wide, 4]; then scales as those of keys. A query: the int8 of its groups of 32 columns, then their
+# scales (float32), then what they sum to (int32). All sums of products are of whole numbers, exact.
+WEIGHT = 16383  # the largest weight of a block becomes this; in pieces of seven bits
+
+
+def width_q8(n):
+    """Bytes of n numbers of a position."""
+    return (n + 3) // 4 * 4 + (n + 31) // 32 * 2
+
+
+width_of = inline(width_q8)
+
+
+@inline
+def group_at(p, n):
+    """-> 32 float32 at p; those from the n-th on are 0."""
+    nothing = np.float32(0)
+    return keep(load(p), 0, n, nothing), keep(load(p + 64), 0, n - 16, nothing)
+
+
+@inline
+def narrowed(v0, v1, q, scale):
+    """A group of 32 float32 as int8 to q; their scale to scale."""
+    poke_f16(scale, largest(larger(magnitude(v0), magnitude(v1))) / np.float32(127))
+    kept = peek_f16(scale)
+    inverse = np.float32(1) / kept if kept != np.float32(0) else np.float32(0)
+    quantise(q, v0, inverse)
+    quantise(q + 16, v1, inverse)
+
+
+@inline
+def turned_at(p, n):
+    """As group_at, of a key or a query; a whole group is turned by Hadamard's matrix, which changes
+    no score: few columns much larger than the others, which keys tend to have, become all alike."""
+    v0, v1 = group_at(p, n)
+    if n >= 32:
+        v0, v1 = woven(add(v0, v1)), woven(sub(v0, v1))
+    return v0, v1
+
+
+@inline
+def put_q8(k, v, keys, values, position, dim, spare):
+    """Write a head's key at k and value at v at a position of the lanes keys and values. They are
+    rounded by themselves, whatever else is written when."""
+    wide, i = (dim + 15) // 16 * 16, position % 64
+    keys += (position - i) * width_of(dim)
+    values += (position - i) * width_of(wide)
+    for g in range(0, dim, 32):
+        v0, v1 = turned_at(k + 4 * g, dim - g)
+        narrowed(v0, v1, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
+        for j in range(0, min(32, dim - g), 4):
+            poke_i32(keys + 64 * (g + j) + 4 * i, peek_i32(spare + j) ^ -0x7F7F7F80)
+        v0, v1 = group_at(v + 4 * g, dim - g)
+        narrowed(v0, v1, spare, values + 64 * wide + 4 * g + 2 * i)
+        for j in range(min(32, wide - g)):
+            poke_u8(values + (i // 4 * wide + g + j) * 4 + i % 4, peek_u8(spare + j))
+
+
+@inline
+def ask_q8(x, q, dim):
+    """Make a query at x ready at q."""
+    groups = (dim + 31) // 32
+    for g in range(groups):
+        v0, v1 = turned_at(x + 128 * g, dim - 32 * g)
+        size = largest(larger(magnitude(v0), magnitude(v1)))
+        inverse = np.float32(127) / size if size != np.float32(0) else np.float32(0)
+        sums = quantise(q + 32 * g, v0, inverse) + quantise(q + 32 * g + 16, v1, inverse)
+        poke_f32(q + 32 * groups + 4 * g, size / np.float32(127))
+        poke_i32(q + 36 * groups + 4 * g, sums)
+
+
+@inline
+def score_one(k, q, scores, dim):
+    """The scores of a block of 64 keys k for a query."""
+    groups = (dim + 31) // 32
+    scales = k + (dim + 3) // 4 * 256
+    for c in range(0, 64, 16):
+        acc = zeros1()
+        for g in range(groups):
+            sums = start(acc, q + 36 * groups + 4 * g, 0)
+            for j in range(32 * g, min(32 * g + 32, dim), 4):
+                sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, 0)
+            acc = scaled(acc, sums, load_f16(scales + 128 * g + 2 * c), q + 32 * groups + 4 * g, 0)
+        store(scores + 4 * c, acc)
+
+
+@inline
+def score_four(k, q, scores, dim, wide):
+    """As score_one, for four queries that are 4 * wide apart."""
+    groups, step = (dim + 31) // 32, 4 * wide
+    scales = k + (dim + 3) // 4 * 256
+    for c in range(0, 64, 16):
+        acc = zeros4()
+        for g in range(groups):
+            sums = start(acc, q + 36 * groups + 4 * g, step)
+            if dim >= 32 * g + 32:  # a loop of so many steps is unrolled
+                for j in range(0, 32, 4):
+                    at = q + 32 * g + j
+                    sums = dot(sums, load_bytes(k + 64 * (32 * g + j) + 4 * c), at, step)
+            else:
+                for j in range(32 * g, dim, 4):
+                    sums = dot(sums, load_bytes(k + 64 * j + 4 * c), q + j, step)
+            by = load_f16(scales + 128 * g + 2 * c)
+            acc = scaled(acc, sums, by, q + 32 * groups + 4 * g, step)
+        stores(scores + 4 * c, 256, acc)
+
+
+@inline
+def weigh(scales, weights, pieces, first, last):
+    """The weights of a block times its four vectors of scales of a group of columns, as whole
+    numbers in pieces of seven bits, and what one stands for; of keys outside [first, last), 0."""
+    a, b = mul(load(weights), scales[0]), mul(load(weights + 64), scales[1])
+    c, d = mul(load(weights + 128), scales[2]), mul(load(weights + 192), scales[3])
+    if first > 0 or last < 64:  # what was never written may be no number
+        nothing = np.float32(0)
+        a, b = keep(a, first, last, nothing), keep(b, first - 16, last - 16, nothing)
+        c, d = keep(c, first - 32, last - 32, nothing), keep(d, first - 48, last - 48, nothing)
+    most = highest(higher(higher(a, b), higher(c, d)))
+    inverse = np.float32(WEIGHT) / most if most != np.float32(0) else np.float32(0)
+    sevens(pieces, pieces + 64, a, inverse)
+    sevens(pieces + 16, pieces + 80, b, inverse)
+    sevens(pieces + 32, pieces + 96, c, inverse)
+    sevens(pieces + 48, pieces + 112, d, inverse)
+    poke_f32(pieces + 128, most / np.float32(WEIGHT))
+
+
+@inline
+def scales_at(p):
+    """64 binary16 at p."""
+    return load_f16(p), load_f16(p + 32), load_f16(p + 64), load_f16(p + 96)
+
+
+@inline
+def blend_one(v, weights, state, wide, first, last):
+    """Add a block's values v by their weights to the state of a query that sees keys [first, last)
+    of them."""
+    pieces, fade = weights + 1024, splat(peek_f32(state + FADE))
+    for g in range(0, wide, 32):
+        weigh(scales_at(v + 64 * wide + 4 * g), weights, pieces, first, last)
+        for c in range(g, min(g + 32, wide), 16):
+            high, low = no_sums1(), no_sums1()
+            for j in range(0, 64, 4):
+                numbers = load_bytes(v + j * wide + 4 * c)
+                high = dot7(high, numbers, pieces + j, 0)
+                low = dot7(low, numbers, pieces + 64 + j, 0)
+            acc = mul(load(state + VALUES + 4 * c), fade)
+            store(state + VALUES + 4 * c, joined(acc, high, low, pieces + 128, 0))
+
+
+@inline
+def blend_four(v, weights, states, wide, base):
+    """As blend_one, for the block at base and four queries; those that see nothing of it keep
+    their states."""
+    step, pieces, seeing = 4 * wide + VALUES, weights + 1024, 0
+    for h in range(opaque(4)):
+        state = states + step * h
+        seeing += peek(state + BEGIN) < base + 64 and peek(state + END) > base
+    for h in range(opaque(4 * (seeing < 4))):
+        state = states + step * h
+        first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
+        if first < 64 and last > 0:
+            blend_one(v, weights + 256 * h, state, wide, first, last)
+    for g in range(0, wide * (seeing == 4), 32):
+        scales = scales_at(v + 64 * wide + 4 * g)
+        for h in range(opaque(4)):
+            state = states + step * h
+            first, last = peek(state + BEGIN) - base, peek(state + END) - base
+            weigh(scales, weights + 256 * h, pieces + PIECES * h, first, last)
+        for c in range(g, min(g + 32, wide), 16):
+            high, low = no_sums4(), no_sums4()
+            for j in range(0, 64, 4):
+                numbers = load_bytes(v + j * wide + 4 * c)
+                high = dot7(high, numbers, pieces + j, PIECES)
+                low = dot7(low, numbers, pieces + 64 + j, PIECES)
+            fade = spreads(zeros4(), states + FADE, step)
+            acc = mul(loads_f32(zeros4(), states + VALUES + 4 * c, step), fade)
+            acc = joined(acc, high, low, pieces + 128, PIECES)
+            stores(states + VALUES + 4 * c, step, acc)
+
+
+score_q8, blend_q8 = (score_one, score_four), (blend_one, blend_four)
+
+
+# -----------------------------------------------------------------------------
 # twofile/kernels/cache.py
 # Types of the cache of keys and values, and where a head's are.
 
 class CacheType(NamedTuple):
-    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
-    write 16, and read a tile of 16."""
+    """How keys and values are kept: the bytes that so many numbers of one position take, and
+    functions for kernels: put writes a key and a value, ask makes a query ready, score and blend
+    are those for one query and for four."""
 
     name: str
-    bytes: int
-    poke: object
-    store: object
-    loads: object
+    width: object
+    put: object
+    ask: object
+    score: tuple
+    blend: tuple
+
+
+def floats_of(name, size, poke, store, loads):
+    """The CacheType of floats of so many bytes."""
+    pairs = score(loads, size), blend(loads, size)
+    return CacheType(name, lambda n: size * n, put(poke, store, size), ask, *pairs)
 
 
 CACHE_TYPES = (
-    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
-    CacheType("f32", 4, poke_f32, store, loads_f32),
+    floats_of("f16", 2, poke_f16, store_f16, loads_f16),
+    floats_of("f32", 4, poke_f32, store, loads_f32),
+    CacheType("q8_0", width_q8, put_q8, ask_q8, score_q8, blend_q8),
 )
+CACHE_NAMES = tuple(kind.name for kind in CACHE_TYPES)
 
 
 def cache_type(name):
@@ -3168,13 +3459,13 @@ def lanes(r):
 
 
 def key_bytes(r):
-    """Of keys [slot, head, position / 64, size, 64]."""
-    return lanes(r) * r.size * r.type.bytes
+    """Of keys [slot, head, position / 64, a block of 64]."""
+    return lanes(r) * r.type.width(r.size)
 
 
 def value_bytes(r):
-    """Of values [slot, head, position, size filled up to 16s]."""
-    return lanes(r) * padded(r.size, 16) * r.type.bytes
+    """Of values, in the same order; their size is filled up to 16s."""
+    return lanes(r) * r.type.width(padded(r.size, 16))
 
 
 # -----------------------------------------------------------------------------
@@ -3198,20 +3489,21 @@ ATTEND = operands(
 )
 
 
-def attention(loads, size):
+def attention(kind):
     """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
     (Xiao et al. 2024).
 
     Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
     head of the cache, which are several heads' or several tokens', share the reading of their keys.
     """
-    together, apart = together_of(loads, size), apart_of(loads, size)
+    together, apart, prepare = together_of(kind), apart_of(kind), prepare_of(kind.ask)
 
     def attention(record, pas, t, threads):
         heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
         wide = (peek(record + ATTEND.size) + 15) // 16 * 16
         q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
-        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        scores, slots = q + 16 * wide, peek(pas + SLOTS)
+        states = scores + 1024 + 4 * PIECES
         n = peek(pas + N_TOKENS) * group
         tiles = (n + 3) // 4
         first, last = share(heads * tiles, t, threads)
@@ -3230,7 +3522,7 @@ def attention(loads, size):
                 for h in range(count):
                     slot = peek(slots + 8 * ((at + h) // group))
                     state = states + step * h
-                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+                    apart(record, slot * heads + head, q + 4 * wide * h, scores, state)
             for h in range(count):
                 conclude(record, head, at + h, states + step * h)
         return 0
@@ -3238,39 +3530,37 @@ def attention(loads, size):
     return attention
 
 
-def together_of(loads, size):
+def together_of(kind):
     """-> all keys from begin to end of a lane of the cache for the four queries at q."""
-    _, scores_four = score(loads, size)
-    _, values_four = blend(loads, size)
+    width, (_, scores_four), (_, values_four) = inline(kind.width), kind.score, kind.blend
 
     def together(record, lane, begin, end, q):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
-        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        scores, states = q + 16 * wide, q + 16 * wide + 1024 + 4 * PIECES
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(begin // 64 * 64, end, 64):
-            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            scores_four(keys + (row + base) * width(dim), q, scores, dim, wide)
             for h in range(opaque(4)):
                 soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
-            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+            values_four(values + (row + base) * width(wide), scores, states, wide, base)
 
     return inline(together)
 
 
-def apart_of(loads, size):
+def apart_of(kind):
     """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
-    scores_one, _ = score(loads, size)
-    values_one, _ = blend(loads, size)
+    width, (scores_one, _), (values_one, _) = inline(kind.width), kind.score, kind.blend
 
     def apart(record, lane, q, scores, state):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            scores_one(keys + (row + base) * width(dim), q, scores, dim)
             soften(scores, state, base, cap)
             first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
-            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+            values_one(values + (row + base) * width(wide), scores, state, wide, first, last)
 
     return inline(apart)
 
@@ -3289,30 +3579,31 @@ def conclude(record, head, at, state):
         store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
 
 
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
-    -> its keys [begin, end)."""
-    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
-    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
-    x += 4 * dim * (head * group + at % group)
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + ATTEND.window) > 0:
-        begin = max(0, end - peek(record + ATTEND.window))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
+def prepare_of(ask):
+    """-> what makes query at (of the tokens' queries of this head of the cache) ready at q, and
+    begins its state. -> its keys [begin, end)."""
+
+    def prepare(record, pas, head, at, q, state):
+        group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+        x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+        ask(x + 4 * dim * (head * group + at % group), q, dim)
+        for j in range(0, dim, 16):
+            store(state + VALUES + 4 * j, zeros1())
+        end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+        if peek(record + ATTEND.window) > 0:
+            begin = max(0, end - peek(record + ATTEND.window))
+        poke_f32(state, np.float32(-np.inf))
+        poke(state + BEGIN, begin)
+        poke(state + END, end)
+        store(state + SUMS, zeros1())
+        return begin, end
+
+    return inline(prepare)
 
 
 def attention_of(kind):
     """The attention of a type of cache."""
-    make = lambda machine: attention(kind.loads, kind.bytes)
-    return Kernel(f"attention_{kind.name}", make, ATTEND, kind)
+    return Kernel(f"attention_{kind.name}", lambda machine: attention(kind), ATTEND, kind)
 
 
 ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}
@@ -3756,7 +4047,7 @@ def delta(record, pas, t, threads):
 
 # -----------------------------------------------------------------------------
 # twofile/kernels/scales.py
-# What scales 16 rows of some columns, and what is added to them, for each type.
+# What scales 16 rows of weights, and what is added to them, by type.
 
 # Of a block of 16 rows: s, what lies in NAME.s; d, what lies in NAME.d; part: the number of the
 # columns that share a scale; top: what is above them, float32 of 16 rows.
@@ -4685,6 +4976,7 @@ ROPE = operands(
     room=Number("positions of a slot, filled up to 64s"),
     length=Number("positions that share one of factors, which q is multiplied by", 0),
     gain=Real("factor of q"),
+    spare=Scratch(lambda r: 32),  # a group of numbers on their way into the cache
 )
 
 
@@ -4749,13 +5041,15 @@ def rotate(p, cs, half, gain):
         store_first(p + 4 * (half + j), mul(b, scale), half - j)
 
 
-def rope(poke_kv, store_kv, size):
+def rope(kind):
     """ROPE for a type of cache."""
+    width, put_head = inline(kind.width), kind.put
 
     def rope(record, pas, t, threads):
         heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
         dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
+        spare = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
@@ -4777,15 +5071,9 @@ def rope(poke_kv, store_kv, size):
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = (
-                peek(record + ROPE.keys)
-                + ((lane + position // 64 * 64) * dim + position % 64) * size
-            )
-            values = peek(record + ROPE.values) + (lane + position) * wide * size
-            for j in range(dim):
-                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
-            for j in range(0, dim, 16):
-                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+            keys = peek(record + ROPE.keys) + lane * width(dim)
+            values = peek(record + ROPE.values) + lane * width(wide)
+            put_head(k, v, keys, values, position, dim, spare)
         return 0
 
     return rope
@@ -4793,8 +5081,7 @@ def rope(poke_kv, store_kv, size):
 
 def rope_of(kind):
     """The rope of a type of cache."""
-    make = lambda machine: rope(kind.poke, kind.store, kind.bytes)
-    return Kernel(f"rope_{kind.name}", make, ROPE, kind)
+    return Kernel(f"rope_{kind.name}", lambda machine: rope(kind), ROPE, kind)
 
 
 ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}
@@ -5914,24 +6201,36 @@ def refuse_sum(path, t):
 def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
-    path = printable(model.path)
-    with open(model.path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in
-        for t in model.tensors.values():  # this process's memory
-            f.seek(t.off)
-            digest, finite = hashlib.sha256(), True
-            for at in range(0, t.nbytes, 1 << 22):
-                part = f.read(min(1 << 22, t.nbytes - at))
-                if len(part) < min(1 << 22, t.nbytes - at):
-                    found = f"{path}: was cut short while {t.name} was read"
-                    raise ModelError(f"{found}; expected a file at rest; try again")
-                digest.update(part)
-                if t.type in (F32, F16):
-                    finite &= bool(np.isfinite(np.frombuffer(part, t.type.numpy)).all())
-            if digest.digest() != t.sha256:
-                refuse_sum(path, t)
-            if not finite:
-                found = f"{path}: tensor {t.name} holds NaN or infinity"
-                raise ModelError(f"{found}, expected finite numbers; export again")
+    from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        checks = [pool.submit(check_tensor, model.path, t) for t in model.tensors.values()]
+        try:
+            for check in checks:
+                check.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def check_tensor(path, t):
+    """As verify, of one tensor."""
+    name = printable(path)
+    with open(path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in this
+        f.seek(t.off)  # process's memory
+        digest, finite = hashlib.sha256(), True
+        for at in range(0, t.nbytes, 1 << 22):
+            part = f.read(min(1 << 22, t.nbytes - at))
+            if len(part) < min(1 << 22, t.nbytes - at):
+                found = f"{name}: was cut short while {t.name} was read"
+                raise ModelError(f"{found}; expected a file at rest; try again")
+            digest.update(part)
+            if t.type in (F32, F16):
+                finite &= bool(np.isfinite(np.frombuffer(part, t.type.numpy)).all())
+    if digest.digest() != t.sha256:
+        refuse_sum(name, t)
+    if not finite:
+        found = f"{name}: tensor {t.name} holds NaN or infinity"
+        raise ModelError(f"{found}, expected finite numbers; export again")
 
 
 def sampling_said(config):
@@ -5988,10 +6287,88 @@ def about(file, n_ctx, kept, tokenizer):
 
 
 # -----------------------------------------------------------------------------
+# twofile/tuned.py
+# What is best on this machine and changes no bit: measured, and kept.
+
+AHEADS = (1024, 2048, 4096, 8192)
+ENOUGH = 1 << 27  # bytes of weights: more than caches hold
+SAMPLE = 2048  # columns
+SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
+KEPT_AS = "tuned"  # beside the kernels
+
+
+class Tuned(NamedTuple):
+    """ahead: bytes before its use that a weight is asked for. spins: pauses of the processor before
+    a waiting thread lets others run."""
+
+    ahead: int = 4096
+    spins: int = 1024
+
+    def usable(self):
+        return self.ahead in AHEADS and 16 <= self.spins <= 1 << 16
+
+
+def tuned(code, kernels, notice):
+    """The Tuned of this machine, from beside the kernels of a Code, or measured in less than a
+    second. kernels: those of a model; of none with quantised weights nothing is measured."""
+    kept = read_cached(code.folder, KEPT_AS, notice)
+    if kept:
+        words = kept[0].split()
+        found = Tuned(*(int(word) if word.isdecimal() else 0 for word in words[:2]))
+        if len(words) == 2 and found.usable():
+            return found
+    kernel = next((k for k in kernels if k in MATMULS.values() and k.type.quantised), None)
+    if kernel is None:
+        return Tuned()
+    found = Tuned(best_ahead(code, kernel), best_spins(code))
+    write_cached(code.folder, KEPT_AS, (f"{found.ahead} {found.spins}", b""), notice)
+    return found
+
+
+def best_ahead(code, kernel):
+    """Of AHEADS the least that is as fast as any, or nearly, in weights times one token."""
+    kind, call = kernel.type, code.function(kernel.name)
+    each = [kind.nbytes((BLOCK, SAMPLE), True)]
+    each += [k.nbytes(shape, False) for _, k, shape in kind.beside((BLOCK, SAMPLE))]
+    blocks = ENOUGH // sum(each)
+    weights, rest = Buffer(blocks * sum(each)), Buffer(64 * BLOCK * blocks + 64 * SAMPLE)
+    weights.raw[::4096] = 1  # pages that were never written are all the same one
+    own, record = kernel.operands, Buffer(RECORD_BYTES)
+    words, pas = record.view(np.int64, RECORD_BYTES // 8), Buffer(PASS_OWN)
+    pas.view(np.int64, PASS_OWN // 8)[N_TOKENS // 8] = 1
+    words[COUNT // 8] = pas.address + N_TOKENS
+    for name in ("q", "qs", "qc", "qm", "qh", "out"):
+        words[getattr(own, name) // 8] = rest.address
+    at = weights.address
+    for name, n in zip(("w", "scales", "above"), each):
+        words[getattr(own, name) // 8], at = at, at + blocks * n
+    words[own.n_rows // 8], words[own.cols // 8] = blocks * BLOCK, SAMPLE
+    best = dict.fromkeys(AHEADS, float("inf"))
+    for _ in range(4):
+        for ahead in AHEADS:
+            words[AHEAD // 8] = ahead
+            best[ahead] = min(best[ahead], seconds(call, record.address, pas.address))
+    return next(ahead for ahead in AHEADS if best[ahead] <= 1.02 * min(best.values()))
+
+
+def best_spins(code):
+    """As many pauses as take SPIN."""
+    pauses = 1000
+    each = min(seconds(code.function("rest"), pauses, 0) for _ in range(5)) / pauses
+    return max(16, min(1 << 16, round(SPIN / each)))
+
+
+def seconds(call, *operands):
+    start = time.perf_counter()
+    call(*operands, 0, 1)
+    return time.perf_counter() - start
+
+
+# -----------------------------------------------------------------------------
 # twofile/forward.py
 # A model ready to run: recorded once, played for every pass.
 
-ENTRIES = (play, post, serve, pick)  # kernels that are no step of a program
+ENTRIES = (play, post, rest, serve, pick)  # kernels that are no step of a program
 
 
 class Forward:
@@ -6019,6 +6396,7 @@ class Forward:
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
         self.code, self.ids = Code(self.kernels(), notice), ids
+        self.tuned = tuned(self.code, self.kernels(), notice)
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
         self.player, self.close = None, None
@@ -6026,7 +6404,7 @@ class Forward:
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = self.players(self.program, self.ids, self.code)
+        self.player = self.players(self.program, self.ids, self.code, self.tuned)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 
@@ -7732,8 +8110,8 @@ class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
-    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
-    said goes there. Raises ModelError for what is out of range.
+    this process may use. kv: one of CACHE_NAMES; None = f32 for f32 models, else f16. notice: what
+    is said goes there. Raises ModelError for what is out of range.
     Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
@@ -7743,8 +8121,9 @@ class Engine:
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, "f16", "f32"):
-            raise ModelError(f"kv is {shown(kv)}, expected 'f16', 'f32' or None; choose one")
+        if kv not in (None, *CACHE_NAMES):
+            wants = ", ".join(map(repr, CACHE_NAMES))
+            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
             raise ModelError(f"{found}; choose less")
@@ -8084,14 +8463,14 @@ class Session:
 
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+# magic, version, bytes of a number by itself, positions, model id, SHA-256 of the rest
 CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
 
 
 def cache_head(engine, n, digest):
     """The header of a file of n positions, whose other bytes have that SHA-256."""
-    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
-    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+    one, model_id = cache_type(engine.kv).width(1), bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
 def save_session(session, path, n=None):
@@ -8144,7 +8523,8 @@ def read_session(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
     where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
-    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
+    most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
     head = raw[:at].tobytes()
     if head[:8] != CACHE_MAGIC:
@@ -8152,15 +8532,15 @@ def read_session(engine, path):
             f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
             "give another name, it would be lost"
         )
-    n, found = 0, b""
-    if len(head) == at:
-        *_, n, _, found = CACHE_HEADER.unpack(head)
-    digest = hashlib.sha256(raw[at:]).digest()
-    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
-        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
-        return None, raw
-    if head != cache_head(engine, n, digest):
+    n, digest, whole = 0, b"", len(head) == at
+    if whole:
+        *_, n, _, digest = CACHE_HEADER.unpack(head)
+    if whole and head != cache_head(engine, n, digest):
         engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    whole = whole and len(raw) == at + 4 * n + engine.cache_bytes(n)
+    if not whole or digest != hashlib.sha256(raw[at:]).digest():
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
         return None, raw
     return n, raw
 
@@ -8349,7 +8729,8 @@ class Model:
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
-    the cores this process may use. kv: "f16" or "f32" cache; None = f32 for f32 models, else f16.
+    the cores this process may use. kv: the cache's type, "f16", "f32" or "q8_0"; None = f32 for f32
+    models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
@@ -8945,8 +9326,8 @@ CTX_SIZE = Flag(
 )
 KV = Flag(
     "--kv",
-    choices=("f16", "f32"),
-    help="type of the KV cache (default f16; f32 for f32 models)",
+    choices=CACHE_NAMES,
+    help="type of the KV cache (default f16; f32 for f32 models); q8_0 takes half of f16",
 )
 PROMPT_CACHE = Flag(
     "--prompt-cache",
@@ -9568,6 +9949,95 @@ def unglued(word, names, error):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/speeds.py
+# How a measurement of speed is told: a table, csv or JSON.
+
+COLUMNS = {  # and how they stand in it
+    "model": "---",
+    "size": "---:",
+    "params": "---:",
+    "backend": "---",
+    "threads": "---:",
+    "type_k": "---:",
+    "type_v": "---:",
+    "test": "---",
+    "t/s": "---:",
+}
+TYPED = {"type_k", "type_v"}  # those that are there if the type of the cache was asked for
+
+
+class Table:
+    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end().
+    typed: whether the type of the cache has columns of a md table."""
+
+    def __init__(self, form, typed):
+        self.form, self.rows = form, []
+        self.columns = [name for name in COLUMNS if typed or name not in TYPED]
+
+    def show(self, row):
+        """One row on stdout, and its background on stderr."""
+        first = not self.rows
+        self.rows.append(row)
+        if self.form == "md":
+            if first:
+                print("| " + " | ".join(self.columns) + " |")
+                print("| " + " | ".join(COLUMNS[name] for name in self.columns) + " |")
+            found = cells(row)
+            print("| " + " | ".join(str(found[name]) for name in self.columns) + " |")
+        elif self.form == "csv":
+            if first:
+                print(",".join(row))
+            print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
+        elif self.form == "jsonl":
+            print(as_json(row))
+        sys.stdout.flush()
+        say(background(row))
+
+    def end(self):
+        if self.form == "json":
+            print(as_json(self.rows, indent=2))
+
+
+def as_json(value, **how):
+    import json
+
+    return json.dumps(value, **how)
+
+
+def cells(row):
+    """What a row has to say, by COLUMNS."""
+    size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
+    test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+    test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
+    values = [
+        row["model_type"],
+        f"{size:.2f} MiB",
+        f"{params:.2f} M",
+        row["backends"],
+        row["n_threads"],
+        row["type_k"],
+        row["type_v"],
+        test,
+        f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
+    ]
+    return dict(zip(COLUMNS, values))
+
+
+def background(row):
+    """How near a row comes to the machine's ceilings, and what it took to get there."""
+    if row["n_gen"]:
+        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
+    else:
+        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
+        work += f"{row['tile_gops']:.0f}"
+    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s"
+    times += f", compile {row['compile_s']:.1f} s"
+    return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/ceilings.py
 # What this machine could do: bytes read and operations, a second.
 
@@ -9621,74 +10091,6 @@ def token_work(forward):
 # twofile/front/bench.py
 # Tokens per second, as llama-bench measures and prints them.
 
-COLUMNS = "model size params backend threads test t/s".split()
-
-
-class Table:
-    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
-
-    def __init__(self, form):
-        self.form, self.rows = form, []
-
-    def show(self, row):
-        """One row on stdout, and its background on stderr."""
-        first = not self.rows
-        self.rows.append(row)
-        if self.form == "md":
-            if first:
-                print("| " + " | ".join(COLUMNS) + " |")
-                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
-            print("| " + " | ".join(map(str, cells(row))) + " |")
-        elif self.form == "csv":
-            if first:
-                print(",".join(row))
-            print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
-        elif self.form == "jsonl":
-            print(as_json(row))
-        sys.stdout.flush()
-        say(background(row))
-
-    def end(self):
-        if self.form == "json":
-            print(as_json(self.rows, indent=2))
-
-
-def as_json(value, **how):
-    import json
-
-    return json.dumps(value, **how)
-
-
-def cells(row):
-    """What a row has to say under COLUMNS."""
-    size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
-    test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-    test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-    return [
-        row["model_type"],
-        f"{size:.2f} MiB",
-        f"{params:.2f} M",
-        row["backends"],
-        row["n_threads"],
-        test,
-        f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
-    ]
-
-
-def background(row):
-    """How near a row comes to the machine's ceilings, and what it took to get there."""
-    if row["n_gen"]:
-        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
-        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
-    else:
-        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
-        work += f"{row['tile_gops']:.0f}"
-    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s"
-    times += f", compile {row['compile_s']:.1f} s"
-    return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
-
-
 def numbers(text):
     """ "128,512" -> [128, 512]"""
     if not re.fullmatch(r"\d+(,\d+)*", text):
@@ -9696,6 +10098,15 @@ def numbers(text):
             f"{printable(text)!r}, expected whole numbers, separated by commas"
         )
     return [int(n) for n in text.split(",")]
+
+
+def cache_names(text):
+    """ "f16,q8_0" -> ["f16", "q8_0"]"""
+    names = text.split(",")
+    if not set(names) <= set(CACHE_NAMES):
+        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+    return names
 
 
 BENCH = Flag(
@@ -9726,6 +10137,12 @@ BENCH_FLAGS = (  # of the command line behind --bench
         help="tokens in the context before (default 0)",
     ),
     Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "--kv",
+        type=cache_names,
+        metavar="TYPE,…",
+        help=f"type of the KV cache: {', '.join(CACHE_NAMES)} (default f16; f32 for f32 models)",
+    ),
     Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
     Flag(
         "-o",
@@ -9750,11 +10167,11 @@ def bench(argv):
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    table = Table(a.o)
-    for path in a.models:
-        for threads in a.t or [available_cores()]:
-            model = Model(path, n_threads=threads, id=a.id)
-            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table = Table(a.o, a.kv)
+    how = a.t or [available_cores()], a.kv or [None]
+    for path, threads, kv in itertools.product(a.models, *how):
+        model = Model(path, n_threads=threads, kv=kv, id=a.id)
+        bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
     return 0
 
@@ -9916,6 +10333,8 @@ def write_text(model, args):
         size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        ahead, spins = forward.tuned
+        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a wait")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)

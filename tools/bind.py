@@ -20,7 +20,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("a forward as data", "program/"),
     ("what is compiled", "kernels/"),
     ("the parts of a model", "layers/"),
-    ("a model that runs, and text", "modelfile forward tokenizer/"),
+    ("a model that runs, and text", "modelfile tuned forward tokenizer/"),
     (
         "writing",
         "options sampler logprobs writer guess engine prompts session together scores model",

@@ -7,6 +7,7 @@ from .forks import BUILDING
 from .format.types import F32
 from .forward import Forward, cache_bytes, has_states
 from .guess import alike
+from .kernels.cache import CACHE_NAMES
 from .machine import available_cores, total_memory
 from .options import shown, whole_number
 from .program.operands import WANTED_MAX
@@ -16,8 +17,8 @@ class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
-    this process may use. kv: "f16" or "f32"; None = f32 for f32 models, else f16. notice: what is
-    said goes there. Raises ModelError for what is out of range.
+    this process may use. kv: one of CACHE_NAMES; None = f32 for f32 models, else f16. notice: what
+    is said goes there. Raises ModelError for what is out of range.
     Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
@@ -27,8 +28,9 @@ class Engine:
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, "f16", "f32"):
-            raise ModelError(f"kv is {shown(kv)}, expected 'f16', 'f32' or None; choose one")
+        if kv not in (None, *CACHE_NAMES):
+            wants = ", ".join(map(repr, CACHE_NAMES))
+            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
             raise ModelError(f"{found}; choose less")

@@ -9,7 +9,7 @@ from .forks import RENEWED
 from .format.types import GROUP, padded
 from .kernels.cache import cache_type
 from .kernels.pick import pick
-from .kernels.play import play, post, serve
+from .kernels.play import play, post, rest, serve
 from .layers.recorder import Recorder
 from .layers.stack import bind, keeps, record_model
 from .machine import total_memory
@@ -17,8 +17,9 @@ from .program.cache import part_bytes
 from .program.operands import CHUNK, IDS, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
 from .program.player import Player
 from .program.program import Sizes
+from .tuned import tuned
 
-ENTRIES = (play, post, serve, pick)  # kernels that are no step of a program
+ENTRIES = (play, post, rest, serve, pick)  # kernels that are no step of a program
 
 
 class Forward:
@@ -46,6 +47,7 @@ class Forward:
         self.program.make(total_memory())
         self.nbytes = self.program.nbytes
         self.code, self.ids = Code(self.kernels(), notice), ids
+        self.tuned = tuned(self.code, self.kernels(), notice)
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
         self.player, self.close = None, None
@@ -53,7 +55,7 @@ class Forward:
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = self.players(self.program, self.ids, self.code)
+        self.player = self.players(self.program, self.ids, self.code, self.tuned)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 

@@ -16,6 +16,7 @@ from .format.table import HEADER, PAGE, RECORD, read_meta, read_table
 from .format.types import BLOCK, F16, F32, U8, padded, type_of
 from .layers.kind import piece_name
 from .layers.stack import TABLES, check_config, expected_tensors
+from .machine import available_cores
 
 
 class ModelFile(NamedTuple):
@@ -168,24 +169,36 @@ def refuse_sum(path, t):
 def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
-    path = printable(model.path)
-    with open(model.path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in
-        for t in model.tensors.values():  # this process's memory
-            f.seek(t.off)
-            digest, finite = hashlib.sha256(), True
-            for at in range(0, t.nbytes, 1 << 22):
-                part = f.read(min(1 << 22, t.nbytes - at))
-                if len(part) < min(1 << 22, t.nbytes - at):
-                    found = f"{path}: was cut short while {t.name} was read"
-                    raise ModelError(f"{found}; expected a file at rest; try again")
-                digest.update(part)
-                if t.type in (F32, F16):
-                    finite &= bool(np.isfinite(np.frombuffer(part, t.type.numpy)).all())
-            if digest.digest() != t.sha256:
-                refuse_sum(path, t)
-            if not finite:
-                found = f"{path}: tensor {t.name} holds NaN or infinity"
-                raise ModelError(f"{found}, expected finite numbers; export again")
+    from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        checks = [pool.submit(check_tensor, model.path, t) for t in model.tensors.values()]
+        try:
+            for check in checks:
+                check.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def check_tensor(path, t):
+    """As verify, of one tensor."""
+    name = printable(path)
+    with open(path, "rb") as f:  # read, not mapped: a check of a file leaves no trace in this
+        f.seek(t.off)  # process's memory
+        digest, finite = hashlib.sha256(), True
+        for at in range(0, t.nbytes, 1 << 22):
+            part = f.read(min(1 << 22, t.nbytes - at))
+            if len(part) < min(1 << 22, t.nbytes - at):
+                found = f"{name}: was cut short while {t.name} was read"
+                raise ModelError(f"{found}; expected a file at rest; try again")
+            digest.update(part)
+            if t.type in (F32, F16):
+                finite &= bool(np.isfinite(np.frombuffer(part, t.type.numpy)).all())
+    if digest.digest() != t.sha256:
+        refuse_sum(name, t)
+    if not finite:
+        found = f"{name}: tensor {t.name} holds NaN or infinity"
+        raise ModelError(f"{found}, expected finite numbers; export again")
 
 
 def sampling_said(config):

@@ -12,7 +12,9 @@ from .files import read_small, replaced
 from .forks import RENEWED
 from .format.table import VERSION
 from .format.types import padded
+from .forward import cache_bytes
 from .guess import Lookup, generate
+from .kernels.cache import CACHE_NAMES, cache_type
 from .program.operands import CHUNK, KEYS, WANTED_MAX
 
 
@@ -146,14 +148,14 @@ class Session:
 
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
-# magic, version, bytes of a number, positions, model id, SHA-256 of the rest
+# magic, version, bytes of a number by itself, positions, model id, SHA-256 of the rest
 CACHE_HEADER = struct.Struct("<8sIIQ32s32s")
 
 
 def cache_head(engine, n, digest):
     """The header of a file of n positions, whose other bytes have that SHA-256."""
-    width, model_id = 4 if engine.kv == "f32" else 2, bytes.fromhex(engine.file.model_id)
-    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, width, n, model_id, digest)
+    one, model_id = cache_type(engine.kv).width(1), bytes.fromhex(engine.file.model_id)
+    return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
 def save_session(session, path, n=None):
@@ -206,7 +208,8 @@ def read_session(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
     where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
-    most = at + 4 * max_ctx + engine.cache_bytes(max_ctx)
+    sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
+    most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
     head = raw[:at].tobytes()
     if head[:8] != CACHE_MAGIC:
@@ -214,14 +217,14 @@ def read_session(engine, path):
             f"{where}: starts with {head[:8]!r}, expected a prompt cache; "
             "give another name, it would be lost"
         )
-    n, found = 0, b""
-    if len(head) == at:
-        *_, n, _, found = CACHE_HEADER.unpack(head)
-    digest = hashlib.sha256(raw[at:]).digest()
-    if len(raw) != at + 4 * n + engine.cache_bytes(n) or digest != found:
-        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
-        return None, raw
-    if head != cache_head(engine, n, digest):
+    n, digest, whole = 0, b"", len(head) == at
+    if whole:
+        *_, n, _, digest = CACHE_HEADER.unpack(head)
+    if whole and head != cache_head(engine, n, digest):
         engine.notice(f"{where}: of another model or type of cache; the prompt is read again")
+        return None, raw
+    whole = whole and len(raw) == at + 4 * n + engine.cache_bytes(n)
+    if not whole or digest != hashlib.sha256(raw[at:]).digest():
+        engine.notice(f"{where}: cut short or damaged; the prompt is read again")
         return None, raw
     return n, raw

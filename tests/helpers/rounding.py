@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from twofile.compiler.code import Code
 from twofile.export.calibration.costs import costs_of_sums
 from twofile.export.calibration.inputs import Sums
+from twofile.export.compiled import compiled
 from twofile.export.rounding.moments import MOMENTS
 from twofile.export.rounding.rounded import rounded
 from twofile.format.types import type_of
@@ -29,7 +29,7 @@ def sums_of(x):
     """The Sums of an input."""
     wide = np.zeros((len(x), -(-x.shape[1] // 32) * 32), np.float32)
     wide[:, : x.shape[1]] = x
-    sums, moments = Sums(1, x.shape[1]), Code([MOMENTS], lambda text: None).function(MOMENTS.name)
+    sums, moments = Sums(1, x.shape[1]), compiled(MOMENTS)
     for part in np.array_split(wide, 3):
         sums.add(0, part)
         sums.add_products(part, moments)

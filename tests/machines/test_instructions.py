@@ -12,7 +12,7 @@ from twofile.kernels.matmul import MATMULS
 from twofile.machines.host import MACHINES, host
 from twofile.machines.x86 import Amx, Avx512, tile_config, tile_dot
 from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
-from twofile.words.numbers import dot, dot_few
+from twofile.words.numbers import dot, dot7, dot_few
 
 
 def assembly(word, machine, triple, cpu, features=""):
@@ -37,7 +37,7 @@ def assembly(word, machine, triple, cpu, features=""):
 def test_dot_selects_the_instruction(isa, triple, cpu, features, wants):
     """The words of other machines compile, from here, to the instruction they are meant for."""
     (machine,) = (m for m in MACHINES if m.name == isa)
-    for word in (dot, dot_few):
+    for word in (dot, dot7, dot_few):
         assert assembly(word, machine, triple, cpu, features).count(wants) >= 1
 
 

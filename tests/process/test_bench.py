@@ -51,6 +51,18 @@ def test_fields_and_their_arithmetic(model):
     assert header.split(",")[:3] == ["cpu_info", "backends", "model_filename"] and len(lines) == 1
 
 
+def test_types_of_cache_side_by_side(model):
+    """--kv: columns as llama-bench has them, what a token reads of each cache, and as the last word what is no type."""
+    done = bench(model, "-p", "0", "-n", "4", "-d", "60", "-r", "1", "--kv", "f16,q8_0")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    assert rows[0] == ["model", "size", "params", "backend", "threads", "type_k", "type_v", "test", "t/s"]
+    assert [row[5:8] for row in rows[2:]] == [[kv, kv, "tg4 @ d60"] for kv in ("f16", "q8_0")]
+    text = bench(model, "-p", "0", "-n", "4", "-d", "60", "-r", "1", "--kv", "q8_0,f16", "-o", "jsonl").stdout
+    narrow, plain = map(json.loads, text.splitlines())
+    assert (narrow["type_k"], narrow["type_v"], plain["type_k"]) == ("q8_0", "q8_0", "f16")
+    assert plain["bytes_per_token"] - narrow["bytes_per_token"] == 2 * 2 * 64 * 2 * (128 - 68)  # of a key or value of 64
+
+
 def test_a_short_context_is_labelled_by_its_length(model):
     assert "| pp200 |" in bench(model, "-p", "512", "-n", "0", "-r", "1").stdout
 
@@ -60,6 +72,7 @@ def test_a_short_context_is_labelled_by_its_length(model):
     [
         (["-p", "x"], "expected whole numbers", 2),
         (["-r", "0"], "-r is 0, expected 1 or more", 2),
+        (["--kv", "f16,f8"], "--kv: 'f16,f8', expected some of f16, f32, q8_0", 2),
         (["-d", "200"], "-d: a depth of 200 leaves no room in a context of 200", 1),
     ],
 )

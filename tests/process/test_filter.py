@@ -156,6 +156,11 @@ def test_prompt_cache_is_of_one_model(tiny, talker, tmp_path):
     call(tiny, "-p", "the fox", "-n", "1", "--prompt-cache", tmp_path / "c")
     done = call(talker, "-p", "the fox", "--raw", "-n", "1", "--prompt-cache", tmp_path / "c")
     assert done.returncode == 0 and b"another model" in done.stderr
+    call(tiny, "-p", "the fox", "-n", "1", "--kv", "q8_0", "--prompt-cache", tmp_path / "d")
+    for kv in ("f16", "q8_0"):  # and of one type of cache
+        done = call(tiny, "-p", "the fox", "-n", "1", "--kv", kv, "--prompt-cache", tmp_path / "d")
+        assert done.returncode == 0 and (b"another model or type of cache" in done.stderr) == (kv == "f16")
+        call(tiny, "-p", "the fox", "-n", "1", "--kv", "q8_0", "--prompt-cache", tmp_path / "d")
     done = call(tiny, "-p", "the fox", "-n", "1", "--prompt-cache", tmp_path / "no" / "folder")
     assert done.returncode == 1 and b"cannot be written" in done.stderr
 

@@ -11,6 +11,7 @@ from helpers.places import ROOT
 from helpers.programs import every_kernel, recorded
 from helpers.records import EVERY
 from twofile.errors import ModelError
+from twofile.kernels.cache import CACHE_NAMES
 from twofile.modelfile import open_model
 from twofile.program.operands import Flat, Number, Rows
 
@@ -24,7 +25,7 @@ def every(tmp_path_factory):
 def programs(every):
     """A made Program of each model and type of cache: nothing is compiled, nothing runs."""
     for path in every:
-        for kv in ("f16", "f32"):
+        for kv in CACHE_NAMES:
             yield recorded(open_model(path), 100, 2, kv)
 
 
@@ -174,7 +175,7 @@ for path in sys.argv[2:]:
     model = run.open_model(path)
     model = model._replace(tensors={k: t._replace(data=fenced(t.nbytes, t.data)) for k, t in model.tensors.items()})
     c, rng = model.config, np.random.default_rng(0)
-    for kv, threads in (("f16", 2), ("f32", 1)):
+    for kv, threads in (("f16", 2), ("f32", 1), ("q8_0", 2)):
         forward = run.Forward(model, 150, 3, kv, threads, print)
         for n, first, wanted in ((64, 0, 16), (64, 64, 1), (1, 149, 1), (3, 128, 3), (7, 0, 0), (22, 128, 16)):
             ids = [0, c.vocab_size - 1, *rng.integers(0, c.vocab_size, n)][:n]

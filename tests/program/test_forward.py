@@ -12,6 +12,7 @@ from twins.forward import slow_logits
 from twins.weights import read_tensors
 from twofile.errors import ModelError
 from twofile.forward import Forward
+from twofile.kernels.cache import CACHE_NAMES
 from twofile.model import Model
 from twofile.modelfile import open_model
 from twofile.program.operands import WANTED_MAX
@@ -35,7 +36,7 @@ def test_quantised_equals_the_twin_with_the_same_int8_inputs(models, dtype):
     assert rms <= 1e-5 and largest <= 1e-4
 
 
-@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("kv", CACHE_NAMES)
 @pytest.mark.parametrize("dtype", TYPES)
 def test_same_bits_for_any_chunk_and_thread_count(models, dtype, kv):
     """Prefill in any pieces, one token at a time, one thread or more: not one bit differs."""
@@ -48,10 +49,11 @@ def test_same_bits_for_any_chunk_and_thread_count(models, dtype, kv):
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_sequences_share_a_pass_without_a_trace(models, dtype):
+def test_sequences_share_a_pass_without_a_trace(models, dtype, kv):
     """Tokens of three sequences in one pass give the bits that each gives alone."""
-    forward = Forward(open_model(models[dtype]), 64, 3, "f16", 2, SILENT)
+    forward = Forward(open_model(models[dtype]), 64, 3, kv, 2, SILENT)
     texts = [some_ids(n) for n in (5, 9, 7)]
     alone = [passes(forward, ids, 64) for ids in texts]
     tokens, positions, slots = zip(*((t, p, s) for s, ids in enumerate(texts) for p, t in enumerate(ids)))

@@ -7,6 +7,7 @@ from helpers.logits import SILENT
 from helpers.models import make_model
 from helpers.records import EVERY
 from twofile.forward import Forward
+from twofile.kernels.cache import CACHE_NAMES
 from twofile.modelfile import open_model
 from twofile.program.buffers import Mapped
 from twofile.program.operands import N_PAIRS, N_TOKENS, N_WANTED, Flat, Rows
@@ -106,7 +107,7 @@ def every(tmp_path_factory):
 @pytest.mark.parametrize("number", range(len(EVERY)))
 def test_kernels_touch_what_they_declare_and_go_by_nothing_else(number, every):
     """Every record of every kind of model, in passes of many tokens, of one for each text, and of some more."""
-    forward = Forward(open_model(every[number]), N_CTX, SLOTS, ("f16", "f32")[number % 2], 1, SILENT)
+    forward = Forward(open_model(every[number]), N_CTX, SLOTS, CACHE_NAMES[number % 3], 1, SILENT)
     rng, seen = np.random.default_rng(number), set()
     for tokens, positions, slots, wanted in PASSES:
         tokens = [t % forward.config.vocab_size for t in tokens]

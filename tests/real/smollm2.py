@@ -31,7 +31,7 @@ from twofile.model import Model  # noqa: E402
 EXACT_KL, EXACT_PPL = 1e-5, 1e-3  # ours with f32 from llama.cpp with F32
 MOST_KL = 2  # ours as exported by default from llama.cpp with F32, in what llama.cpp's own run of the Q4_1 is from it
 WINDOW, ANSWER = 500, 64
-EXPORTS = {"ours, f32": ["--type", "f32"], "ours, as exported (q8_0)": []}
+EXPORTS = {"ours, f32": ["--type", "f32"], "ours, as exported (Q4_1, kept)": []}
 GGUFS = {"llama.cpp, F32": 0, "llama.cpp, Q8_0": 7, "llama.cpp, the file (Q4_1)": None}  # None: as it is; its file types
 EXACT, DEFAULT = EXPORTS
 F32, _, Q4_1 = GGUFS

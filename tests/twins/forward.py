@@ -17,9 +17,10 @@ UNGATED, POST_NORM, NO_PRE_NORM = 64, 128, 256  # bits of config.flags
 MIXERS = {1: short_conv, 2: delta}  # kinds of layers that are no attention, by number
 
 
-def slow_logits(config, tensors, ids, int8=False):
+def slow_logits(config, tensors, ids, int8=False, kv="f32"):
     """float64 [len(ids), vocab]. tensors: name -> float64 array of true shape (read_tensors dequantises a model.bin).
-    int8: round the inputs of every matrix to int8 by groups of 32, as the kernels do for q8_0 and q4_0."""
+    int8: round the inputs of every matrix to int8 by groups of 32, as the kernels do for q8_0 and q4_0.
+    kv: the type of the cache whose roundings are made."""
     c, t = SimpleNamespace(**config.numbers()), tensors
     x = t["embed"][ids] * (c.embed_scale or 1)
     if "positions" in t:
@@ -30,7 +31,7 @@ def slow_logits(config, tensors, ids, int8=False):
     for i in range(c.n_layers):
         h = x if c.flags & NO_PRE_NORM else norm(c, t, f"l{i}.an", x)
         mixer = MIXERS.get(c.kinds[i])
-        a = mixer(c, t, i, h, int8) if mixer else attention(c, t, i, h, int8, seen)
+        a = mixer(c, t, i, h, int8) if mixer else attention(c, t, i, h, int8, seen, kv)
         a = linear(t, f"l{i}.o", a, int8)
         a = norm(c, t, f"l{i}.an2", a) if c.flags & POST_NORM else a * (c.resid_scale or 1)
         y = x if c.parallel else x + a

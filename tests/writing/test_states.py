@@ -13,6 +13,7 @@ from helpers.switches import HYBRIDS
 from helpers.vocabularies import byte_bpe
 from twofile.errors import ModelError
 from twofile.forward import Forward
+from twofile.kernels.cache import CACHE_NAMES
 from twofile.model import Model
 from twofile.modelfile import open_model
 from twofile.writer import Writer
@@ -27,7 +28,7 @@ def fresh(path, ids):
     return Model(path, verbose=False).logits(ids)
 
 
-@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("kv", CACHE_NAMES)
 def test_same_bits_for_any_chunk_and_thread_count(path, kv):
     ids, found = some_ids(150), set()
     for threads, chunks in ((1, (1, 2, 7, 64)), (2, (1, 7, 64)), (3, (64,))):

@@ -10,8 +10,8 @@ from .kept import cache_folder, read_cached, write_cached
 
 
 class Code:
-    """Machine code of kernels by name -> address. Loads it from the cache, compiles what is
-    missing, keeps it there. In the words of the host's machine, or of another that it can be."""
+    """Machine code of kernels by name -> address. Loads it from the cache (folder), compiles what
+    is missing, keeps it there. In the words of the host's machine, or of another that it can be."""
 
     def __init__(self, kernels, notice, machine=None):
         binding = _llvm()
@@ -22,7 +22,8 @@ class Code:
         target = binding.Target.from_default_triple()
         target = target.create_target_machine(cpu=cpu, features=features, jit=True)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
-        folder, began = cache_folder((machine.name, cpu, features), notice), time.perf_counter()
+        began = time.perf_counter()
+        self.folder = folder = cache_folder((machine.name, cpu, features), notice)
         kernels = list(kernels)
         found = {kernel.name: read_cached(folder, kernel.name, notice) for kernel in kernels}
         missing = [kernel for kernel in kernels if found[kernel.name] is None]

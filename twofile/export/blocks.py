@@ -4,12 +4,12 @@ import functools
 
 import numpy as np
 
-from ..compiler.code import Code
 from ..compiler.kernel import Kernel
 from ..format.types import BLOCK
 from ..program.operands import RECORD_BYTES, Flat, Number, operands
 from ..words.memory import peek
 from .arrays import Part
+from .compiled import compiled
 from .damage import reading
 from .layouts import LAYOUTS
 from .say import need
@@ -60,7 +60,7 @@ def repacker(name):
     """The compiled function for a gguf type of that name."""
     layout = LAYOUTS[name]
     kernel = Kernel(f"repack_{name.lower()}", lambda machine: repacking(layout), BLOCKS)
-    return Code([kernel], lambda text: None).function(kernel.name)
+    return compiled(kernel)
 
 
 class Blocks(Part):

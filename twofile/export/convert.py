@@ -1,5 +1,6 @@
 """SOURCE -> model.bin, or its tokenizer alone."""
 
+import functools
 import hashlib
 import shlex
 from dataclasses import replace
@@ -105,13 +106,19 @@ def config_with(args, c, tokenizer):
     """The Config of a model that goes with these bytes of a tokenizer."""
     if not tokenizer:
         return c
-    known = Tokenizer(tokenizer)
+    known = known_tokenizer(tokenizer)
     if known.n_vocab > c.vocab_size:
         where = printable(args.tokenizer or args.source or args.random)
         found = f"{where}: its tokenizer has {known.n_vocab} tokens, the model {c.vocab_size}"
         raise ModelError(f"{found}; expected the model's own; {OTHER}")
     inside = {} if args.tokenizer_out is not None else {"tokenizer": True}
     return c.changed(tokenizer_sha256=hashlib.sha256(tokenizer).digest(), **inside)
+
+
+@functools.lru_cache(1)
+def known_tokenizer(raw):
+    """The Tokenizer of these bytes; a large one takes half a second."""
+    return Tokenizer(raw)
 
 
 def write_file(args, f, source, tokenizer, note):
@@ -162,7 +169,7 @@ def report(args, output, errors, tokenizer):
         found = same_file(Path(args.tokenizer_out), output.parent / "tokenizer.bin")
         apart = "" if found else f" -z {quoted(args.tokenizer_out)}"
     hint = ' -p "Once upon a time"' if tokenizer else " --info"
-    if tokenizer and Tokenizer(tokenizer).chat:
+    if tokenizer and known_tokenizer(tokenizer).chat:
         hint = " --chat"
     say(f"next: python run.py {quoted(str(output))}{apart}{hint}")
 

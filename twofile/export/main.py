@@ -1,6 +1,7 @@
 """The program: flags, exit codes."""
 
 import argparse
+import gc
 import signal
 import sys
 import traceback
@@ -33,6 +34,14 @@ tokenizers, in or beside the source, or FILE of --tokenizer:
 
 Some need more packages, and it says which: pip install "twofile[export]" has all.
 
+types, by bits of a weight:
+  f32, f16, bf16    32, 16, 16
+  q8_0, q6_k        8.5, 6.6
+  q5_k, q5_1, q5_0  5.6, 6, 5.5
+  q4_k, q4_1, q4_0  4.6, 5, 4.5
+  iq4_nl, iq4_xs    4.5, 4.3
+  q3_k, q2_k        3.6, 2.6
+
 examples:
   python export.py TinyLlama-1.1B/ -o tiny.bin --type q4_0
   python export.py Qwen3-0.6B-Q8_0.gguf -o qwen.bin
@@ -55,7 +64,8 @@ def parser():
     what = "default model.bin; with --tokenizer-only tokenizer.bin"
     add("-o", "--output", metavar="FILE", help=what)
     types = [t.name for t in MATRIX_TYPES]
-    add("--type", choices=types, help="of the matrices (default q8_0; of a GGUF, what it holds)")
+    what = "of the matrices, listed below (default q8_0; of a GGUF, what it holds)"
+    add("--type", choices=types, metavar="TYPE", help=what)
     what = "choose the rounding by what the matrices are given while the model reads this"
     add("--calibrate", metavar="TEXT", help=what)
     what = "choose it by a file of llama.cpp's llama-imatrix"
@@ -146,6 +156,7 @@ def place(e):
 
 def launch():
     """The program: signals, then main(); never returns."""
+    gc.set_threshold(100_000, 50, 100)  # of vocabularies there is much, and nothing to collect
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     sys.exit(main())

@@ -1,14 +1,15 @@
 """Tokens per second, as llama-bench measures and prints them."""
 
 import argparse
+import itertools
 import random
 import re
-import sys
 import time
 
 import numpy as np
 
-from ..errors import CALLED, ModelError, printable, say
+from ..errors import CALLED, ModelError, printable
+from ..kernels.cache import CACHE_NAMES
 from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
 from ..machines.host import host
 from ..model import Model
@@ -16,73 +17,7 @@ from ..program.operands import CHUNK
 from .common import OTHER
 from .habits import LLAMA_CPP, apart
 from .mode import Flag, Mode, Parser
-
-COLUMNS = "model size params backend threads test t/s".split()
-
-
-class Table:
-    """Prints rows (dicts) as they come, in a form: md, csv or jsonl; json, at the end()."""
-
-    def __init__(self, form):
-        self.form, self.rows = form, []
-
-    def show(self, row):
-        """One row on stdout, and its background on stderr."""
-        first = not self.rows
-        self.rows.append(row)
-        if self.form == "md":
-            if first:
-                print("| " + " | ".join(COLUMNS) + " |")
-                print("| --- | ---: | ---: | --- | ---: | --- | ---: |")
-            print("| " + " | ".join(map(str, cells(row))) + " |")
-        elif self.form == "csv":
-            if first:
-                print(",".join(row))
-            print(",".join('"' + str(v).replace('"', '""') + '"' for v in row.values()))
-        elif self.form == "jsonl":
-            print(as_json(row))
-        sys.stdout.flush()
-        say(background(row))
-
-    def end(self):
-        if self.form == "json":
-            print(as_json(self.rows, indent=2))
-
-
-def as_json(value, **how):
-    import json
-
-    return json.dumps(value, **how)
-
-
-def cells(row):
-    """What a row has to say under COLUMNS."""
-    size, params = row["model_size"] / 2**20, row["model_n_params"] / 1e6
-    test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-    test += f" @ d{row['n_depth']}" if row["n_depth"] else ""
-    return [
-        row["model_type"],
-        f"{size:.2f} MiB",
-        f"{params:.2f} M",
-        row["backends"],
-        row["n_threads"],
-        test,
-        f"{row['avg_ts']:.2f} ± {row['stddev_ts']:.2f}",
-    ]
-
-
-def background(row):
-    """How near a row comes to the machine's ceilings, and what it took to get there."""
-    if row["n_gen"]:
-        used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
-        work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
-    else:
-        work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
-        work += f"{row['tile_gops']:.0f}"
-    times = f"import {row['import_s']:.2f} s, load {row['load_s']:.2f} s"
-    times += f", compile {row['compile_s']:.1f} s"
-    return f"{work}; {times}; peak {row['peak_rss'] / 2**20:.0f} MiB; {row['cpu_info']}"
+from .speeds import Table
 
 
 def numbers(text):
@@ -92,6 +27,15 @@ def numbers(text):
             f"{printable(text)!r}, expected whole numbers, separated by commas"
         )
     return [int(n) for n in text.split(",")]
+
+
+def cache_names(text):
+    """ "f16,q8_0" -> ["f16", "q8_0"]"""
+    names = text.split(",")
+    if not set(names) <= set(CACHE_NAMES):
+        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+    return names
 
 
 BENCH = Flag(
@@ -122,6 +66,12 @@ BENCH_FLAGS = (  # of the command line behind --bench
         help="tokens in the context before (default 0)",
     ),
     Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "--kv",
+        type=cache_names,
+        metavar="TYPE,…",
+        help=f"type of the KV cache: {', '.join(CACHE_NAMES)} (default f16; f32 for f32 models)",
+    ),
     Flag("-r", type=int, default=5, metavar="N", help="repetitions (default 5)"),
     Flag(
         "-o",
@@ -146,11 +96,11 @@ def bench(argv):
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
-    table = Table(a.o)
-    for path in a.models:
-        for threads in a.t or [available_cores()]:
-            model = Model(path, n_threads=threads, id=a.id)
-            bench_model(model, tests_of(model.config, a), a.r, table.show)
+    table = Table(a.o, a.kv)
+    how = a.t or [available_cores()], a.kv or [None]
+    for path, threads, kv in itertools.product(a.models, *how):
+        model = Model(path, n_threads=threads, kv=kv, id=a.id)
+        bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
     return 0
 

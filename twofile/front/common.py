@@ -4,6 +4,7 @@ import sys
 
 from ..errors import CALLED
 from ..format.table import VERSION
+from ..kernels.cache import CACHE_NAMES
 from ..options import seed_asked
 from ..sampler import RULES
 from .mode import Flag, Group
@@ -115,8 +116,8 @@ CTX_SIZE = Flag(
 )
 KV = Flag(
     "--kv",
-    choices=("f16", "f32"),
-    help="type of the KV cache (default f16; f32 for f32 models)",
+    choices=CACHE_NAMES,
+    help="type of the KV cache (default f16; f32 for f32 models); q8_0 takes half of f16",
 )
 PROMPT_CACHE = Flag(
     "--prompt-cache",

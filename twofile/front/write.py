@@ -66,6 +66,8 @@ def write_text(model, args):
         size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
         cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
+        ahead, spins = forward.tuned
+        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a wait")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)

@@ -18,7 +18,7 @@ from ..program.operands import (
 )
 from ..words.memory import load, peek, peek_f32, poke, poke_f32, store
 from ..words.numbers import add, div, exp, opaque, splat, store_first, sub, total, zeros1
-from .blocks import BEGIN, END, SUMS, VALUES, blend, queries_bytes, score, soften
+from .blocks import BEGIN, END, PIECES, SUMS, VALUES, queries_bytes, soften
 from .cache import CACHE_TYPES, key_bytes, value_bytes
 from .play import share
 
@@ -39,20 +39,21 @@ ATTEND = operands(
 )
 
 
-def attention(loads, size):
+def attention(kind):
     """ATTEND for a type of cache. sinks: a score of each head that takes weight and has no value
     (Xiao et al. 2024).
 
     Online softmax (Milakov and Gimelshein 2018) over fixed blocks of 64 keys. Four queries of one
     head of the cache, which are several heads' or several tokens', share the reading of their keys.
     """
-    together, apart = together_of(loads, size), apart_of(loads, size)
+    together, apart, prepare = together_of(kind), apart_of(kind), prepare_of(kind.ask)
 
     def attention(record, pas, t, threads):
         heads, group = peek(record + ATTEND.heads), peek(record + ATTEND.group)
         wide = (peek(record + ATTEND.size) + 15) // 16 * 16
         q, step = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP), 4 * wide + VALUES
-        states, slots = q + 16 * wide + 1024, peek(pas + SLOTS)
+        scores, slots = q + 16 * wide, peek(pas + SLOTS)
+        states = scores + 1024 + 4 * PIECES
         n = peek(pas + N_TOKENS) * group
         tiles = (n + 3) // 4
         first, last = share(heads * tiles, t, threads)
@@ -71,7 +72,7 @@ def attention(loads, size):
                 for h in range(count):
                     slot = peek(slots + 8 * ((at + h) // group))
                     state = states + step * h
-                    apart(record, slot * heads + head, q + 4 * wide * h, states - 1024, state)
+                    apart(record, slot * heads + head, q + 4 * wide * h, scores, state)
             for h in range(count):
                 conclude(record, head, at + h, states + step * h)
         return 0
@@ -79,39 +80,37 @@ def attention(loads, size):
     return attention
 
 
-def together_of(loads, size):
+def together_of(kind):
     """-> all keys from begin to end of a lane of the cache for the four queries at q."""
-    _, scores_four = score(loads, size)
-    _, values_four = blend(loads, size)
+    width, (_, scores_four), (_, values_four) = inline(kind.width), kind.score, kind.blend
 
     def together(record, lane, begin, end, q):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
-        scores, states = q + 16 * wide, q + 16 * wide + 1024
+        scores, states = q + 16 * wide, q + 16 * wide + 1024 + 4 * PIECES
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(begin // 64 * 64, end, 64):
-            scores_four(keys + (row + base) * dim * size, q, scores, dim, wide)
+            scores_four(keys + (row + base) * width(dim), q, scores, dim, wide)
             for h in range(opaque(4)):
                 soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
-            values_four(values + (row + base) * wide * size, scores, states, wide, base)
+            values_four(values + (row + base) * width(wide), scores, states, wide, base)
 
     return inline(together)
 
 
-def apart_of(loads, size):
+def apart_of(kind):
     """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
-    scores_one, _ = score(loads, size)
-    values_one, _ = blend(loads, size)
+    width, (scores_one, _), (values_one, _) = inline(kind.width), kind.score, kind.blend
 
     def apart(record, lane, q, scores, state):
         dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
         keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
         for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-            scores_one(keys + (row + base) * dim * size, q, scores, dim)
+            scores_one(keys + (row + base) * width(dim), q, scores, dim)
             soften(scores, state, base, cap)
             first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
-            values_one(values + (row + base) * wide * size, scores, state, wide, first, last)
+            values_one(values + (row + base) * width(wide), scores, state, wide, first, last)
 
     return inline(apart)
 
@@ -130,30 +129,31 @@ def conclude(record, head, at, state):
         store_first(out + 4 * j, div(load(state + VALUES + 4 * j), weight), dim - j)
 
 
-@inline
-def prepare(record, pas, head, at, q, state):
-    """Copy query at (of the tokens' queries of this head of the cache) to q, begin its state.
-    -> its keys [begin, end)."""
-    group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
-    x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
-    x += 4 * dim * (head * group + at % group)
-    for j in range(0, dim, 16):
-        store(q + 4 * j, load(x + 4 * j))
-        store(state + VALUES + 4 * j, zeros1())
-    end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
-    if peek(record + ATTEND.window) > 0:
-        begin = max(0, end - peek(record + ATTEND.window))
-    poke_f32(state, np.float32(-np.inf))
-    poke(state + BEGIN, begin)
-    poke(state + END, end)
-    store(state + SUMS, zeros1())
-    return begin, end
+def prepare_of(ask):
+    """-> what makes query at (of the tokens' queries of this head of the cache) ready at q, and
+    begins its state. -> its keys [begin, end)."""
+
+    def prepare(record, pas, head, at, q, state):
+        group, dim = peek(record + ATTEND.group), peek(record + ATTEND.size)
+        x = peek(record + ATTEND.x) + at // group * peek(record + ATTEND.x_step)
+        ask(x + 4 * dim * (head * group + at % group), q, dim)
+        for j in range(0, dim, 16):
+            store(state + VALUES + 4 * j, zeros1())
+        end, begin = peek(peek(pas + POSITIONS) + 8 * (at // group)) + 1, 0
+        if peek(record + ATTEND.window) > 0:
+            begin = max(0, end - peek(record + ATTEND.window))
+        poke_f32(state, np.float32(-np.inf))
+        poke(state + BEGIN, begin)
+        poke(state + END, end)
+        store(state + SUMS, zeros1())
+        return begin, end
+
+    return inline(prepare)
 
 
 def attention_of(kind):
     """The attention of a type of cache."""
-    make = lambda machine: attention(kind.loads, kind.bytes)
-    return Kernel(f"attention_{kind.name}", make, ATTEND, kind)
+    return Kernel(f"attention_{kind.name}", lambda machine: attention(kind), ATTEND, kind)
 
 
 ATTENTIONS = {kind: attention_of(kind) for kind in CACHE_TYPES}

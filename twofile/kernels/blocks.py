@@ -10,9 +10,9 @@ from ..words.numbers import (
     add,
     exp,
     fma,
+    greater,
+    greatest,
     keep,
-    larger,
-    largest,
     mul,
     opaque,
     splat,
@@ -25,14 +25,38 @@ from .activation import capped
 
 # A query's state in scratch: largest score so far and fade (float32: what becomes of what was
 # summed before), its keys [begin, end) (int64), 16 partial sums of weights, the weighted values.
-# Before the states: 4 queries, 4 * 64 scores.
+# Before the states: 4 queries, 4 * 64 scores, for each of 4 the weights of a block in pieces.
 FADE, BEGIN, END, SUMS, VALUES = 4, 8, 16, 64, 128
+PIECES = 256  # bytes of a query's, as its scores
 
 
 def queries_bytes(r):
     """Scratch of four queries: see above."""
     wide = padded(r.size, 16)
-    return 16 * wide + 16 * KEYS + 4 * (4 * wide + VALUES)
+    return 16 * wide + 16 * KEYS + 4 * PIECES + 4 * (4 * wide + VALUES)
+
+
+def put(poke_one, store_16, size):
+    """-> what writes a head's key at k and value at v at a position of the lanes keys and values:
+    keys of 64 positions are [dim, 64], values [64, wide]."""
+
+    def put(k, v, keys, values, position, dim, spare):
+        wide = (dim + 15) // 16 * 16
+        keys += (position // 64 * 64 * dim + position % 64) * size
+        values += position * wide * size
+        for j in range(dim):
+            poke_one(keys + j * 64 * size, peek_f32(k + 4 * j))
+        for j in range(0, dim, 16):
+            store_16(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+
+    return inline(put)
+
+
+@inline
+def ask(x, q, dim):
+    """Make a query at x ready at q: as it is."""
+    for j in range(0, dim, 16):
+        store(q + 4 * j, load(x + 4 * j))
 
 
 def score(loads, size):
@@ -74,7 +98,8 @@ def soften(scores, state, base, cap):
                 store(scores + 4 * c, keep(load(scores + 4 * c), first - c, last - c, low))
         s0, s1, s2, s3 = load(scores), load(scores + 64), load(scores + 128), load(scores + 192)
         old = splat(peek_f32(state))
-        new = splat(largest(larger(larger(larger(s0, s1), larger(s2, s3)), old)))
+        # a score that is no number does not show here; its weight, and so their sum, is none
+        new = splat(greatest(greater(greater(greater(s0, s1), greater(s2, s3)), old)))
         s0, s1, s2, s3 = exp(sub(s0, new)), exp(sub(s1, new)), exp(sub(s2, new)), exp(sub(s3, new))
         fade = exp(sub(old, new))
         store_first(state, new, 1)

@@ -4,23 +4,35 @@ from typing import NamedTuple
 
 from ..format.types import padded
 from ..words.memory import loads_f16, loads_f32, poke_f16, poke_f32, store, store_f16
+from .blocks import ask, blend, put, score
+from .narrow import ask_q8, blend_q8, put_q8, score_q8, width_q8
 
 
 class CacheType(NamedTuple):
-    """How the numbers of keys and values are kept: bytes of each, and the words that write one,
-    write 16, and read a tile of 16."""
+    """How keys and values are kept: the bytes that so many numbers of one position take, and
+    functions for kernels: put writes a key and a value, ask makes a query ready, score and blend
+    are those for one query and for four."""
 
     name: str
-    bytes: int
-    poke: object
-    store: object
-    loads: object
+    width: object
+    put: object
+    ask: object
+    score: tuple
+    blend: tuple
+
+
+def floats_of(name, size, poke, store, loads):
+    """The CacheType of floats of so many bytes."""
+    pairs = score(loads, size), blend(loads, size)
+    return CacheType(name, lambda n: size * n, put(poke, store, size), ask, *pairs)
 
 
 CACHE_TYPES = (
-    CacheType("f16", 2, poke_f16, store_f16, loads_f16),
-    CacheType("f32", 4, poke_f32, store, loads_f32),
+    floats_of("f16", 2, poke_f16, store_f16, loads_f16),
+    floats_of("f32", 4, poke_f32, store, loads_f32),
+    CacheType("q8_0", width_q8, put_q8, ask_q8, score_q8, blend_q8),
 )
+CACHE_NAMES = tuple(kind.name for kind in CACHE_TYPES)
 
 
 def cache_type(name):
@@ -34,10 +46,10 @@ def lanes(r):
 
 
 def key_bytes(r):
-    """Of keys [slot, head, position / 64, size, 64]."""
-    return lanes(r) * r.size * r.type.bytes
+    """Of keys [slot, head, position / 64, a block of 64]."""
+    return lanes(r) * r.type.width(r.size)
 
 
 def value_bytes(r):
-    """Of values [slot, head, position, size filled up to 16s]."""
-    return lanes(r) * padded(r.size, 16) * r.type.bytes
+    """Of values, in the same order; their size is filled up to 16s."""
+    return lanes(r) * r.type.width(padded(r.size, 16))

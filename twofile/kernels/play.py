@@ -8,6 +8,7 @@ from ..program.operands import (
     PASS_DONE,
     PASS_JOB,
     PASS_OWN,
+    PASS_SPINS,
     PASS_STOP,
     PROGRAM,
     RECORD_BYTES,
@@ -30,7 +31,7 @@ from ..words.memory import (
 )
 from ..words.numbers import add, zeros4
 
-LEAST, MOST = 4, 1024  # pauses, up to some 20 microseconds, before a thread lets others run
+LEAST = 4  # pauses before a thread lets others run, up to PASS_SPINS
 IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
 
 SWEEP = operands(
@@ -47,12 +48,13 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(p, own, threads):
+def barrier(pas, own, threads):
     """Wait until all threads are here; what they wrote before is then visible to all.
 
     own: address of this thread's patience. It halves when letting others run was what ended the
     wait, because then they share this core, and doubles when the wait was shorter.
     """
+    p = pas + PASS_BARRIER
     if threads > 1:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
@@ -66,7 +68,7 @@ def barrier(p, own, threads):
                 yield_core()
             spins += 1
         if spins <= patience:
-            poke(own, min(MOST, 2 * patience))
+            poke(own, min(peek(pas + PASS_SPINS), 2 * patience))
         elif spins == patience + 1:
             poke(own, patience // 2)
 
@@ -78,7 +80,7 @@ def play(program, pas, t, threads):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas + PASS_BARRIER, pas + PASS_OWN + 64 * t + 8, threads)
+            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads)
     if t == 0:
         poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0
@@ -99,7 +101,7 @@ def serve(play_address, pas, t, threads):
         job = atomic_load(pas + PASS_JOB)
         if job == peek(pas + PASS_OWN + 64 * t):
             quiet += 1
-            if quiet < MOST:
+            if quiet < peek(pas + PASS_SPINS):
                 pause()
             else:
                 yield_core()
@@ -109,6 +111,14 @@ def serve(play_address, pas, t, threads):
                 return 1
             call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
             quiet = 0
+    return 0
+
+
+@kernel()
+def rest(pauses, unused, t, threads):
+    """Do nothing so many times, to see how long it takes."""
+    for _ in range(pauses):
+        pause()
     return 0
 
 

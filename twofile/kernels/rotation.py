@@ -5,9 +5,21 @@ import math
 import numpy as np
 
 from ..compiler.kernel import Kernel, inline, kernel
-from ..program.operands import N_TOKENS, POSITIONS, SLOTS, Flat, Number, Real, Rows, operands
+from ..program.operands import (
+    N_TOKENS,
+    POSITIONS,
+    SCRATCH,
+    SCRATCH_STEP,
+    SLOTS,
+    Flat,
+    Number,
+    Real,
+    Rows,
+    Scratch,
+    operands,
+)
 from ..words.memory import load, peek, peek_f32, poke_f32
-from ..words.numbers import add, keep, mul, splat, store_first, sub
+from ..words.numbers import add, mul, splat, store_first, sub
 from .cache import CACHE_TYPES, key_bytes, value_bytes
 from .play import share
 
@@ -35,6 +47,7 @@ ROPE = operands(
     room=Number("positions of a slot, filled up to 64s"),
     length=Number("positions that share one of factors, which q is multiplied by", 0),
     gain=Real("factor of q"),
+    spare=Scratch(lambda r: 32),  # a group of numbers on their way into the cache
 )
 
 
@@ -99,13 +112,15 @@ def rotate(p, cs, half, gain):
         store_first(p + 4 * (half + j), mul(b, scale), half - j)
 
 
-def rope(poke_kv, store_kv, size):
+def rope(kind):
     """ROPE for a type of cache."""
+    width, put_head = inline(kind.width), kind.put
 
     def rope(record, pas, t, threads):
         heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
         dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
         wide = (dim + 15) // 16 * 16
+        spare = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
         for item in range(first, last):
             i, head = item // heads, item % heads
@@ -127,15 +142,9 @@ def rope(poke_kv, store_kv, size):
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
             lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = (
-                peek(record + ROPE.keys)
-                + ((lane + position // 64 * 64) * dim + position % 64) * size
-            )
-            values = peek(record + ROPE.values) + (lane + position) * wide * size
-            for j in range(dim):
-                poke_kv(keys + j * 64 * size, peek_f32(k + 4 * j))
-            for j in range(0, dim, 16):
-                store_kv(values + j * size, keep(load(v + 4 * j), 0, dim - j, np.float32(0)))
+            keys = peek(record + ROPE.keys) + lane * width(dim)
+            values = peek(record + ROPE.values) + lane * width(wide)
+            put_head(k, v, keys, values, position, dim, spare)
         return 0
 
     return rope
@@ -143,8 +152,7 @@ def rope(poke_kv, store_kv, size):
 
 def rope_of(kind):
     """The rope of a type of cache."""
-    make = lambda machine: rope(kind.poke, kind.store, kind.bytes)
-    return Kernel(f"rope_{kind.name}", make, ROPE, kind)
+    return Kernel(f"rope_{kind.name}", lambda machine: rope(kind), ROPE, kind)
 
 
 ROPES = {kind: rope_of(kind) for kind in CACHE_TYPES}

@@ -1,4 +1,4 @@
-"""What scales 16 rows of some columns, and what is added to them, for each type."""
+"""What scales 16 rows of weights, and what is added to them, by type."""
 
 from typing import NamedTuple
 

@@ -68,6 +68,10 @@ class Machine:
         """acc + 16 rows of 4 weights, 128 more than they are, times the 4 int8 activations at p."""
         return self.dot_bytes(b, acc, w, self.four(b, p))
 
+    def dot7(self, b, acc, v, p):
+        """acc + 16 columns of 4 int8 times the 4 bytes at p, which are 0..127."""
+        return self.dot_bytes(b, acc, self.four(b, p), v)
+
     def dot_few(self, b, acc, w, p):
         """As dot, for weights of few bits as they are, into the machine's sums_few."""
         return self.dot_bytes(b, acc, w, self.four(b, p))

@@ -44,6 +44,11 @@ class Avx2(HalfFloats, X86):
         w = b.xor(w, constant(LL.B, -128))
         return in_parts(b, 2, half, acc, w, self.four(b, p))
 
+    def dot7(self, b, acc, v, p):
+        # a pair is at most 2 * 127 * 127, which fits int16
+        half = lambda acc, x, v: b.add(acc, _pairs(b, _maddubs(b, x, v)))
+        return in_parts(b, 2, half, acc, self.four(b, p), v)
+
     def dot_few(self, b, acc, w, p):
         # 8 steps of 4 bits sum to at most 8 * 2 * 15 * 127, which fits int16
         half = lambda acc, w, x: b.add(acc, _maddubs(b, w, x))

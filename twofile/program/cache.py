@@ -10,8 +10,8 @@ from .operands import KEYS
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, numbers]; states are float32
-    [slot, numbers].
+    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
+    type may mix those of a block of 64; states are float32 [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
@@ -36,7 +36,7 @@ class Cache:
         """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
         views [heads, positions, bytes], keys and values of layer after layer."""
         for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, part.numbers * self.type.bytes
+            shape = self.slots, part.heads, self.positions, self.type.width(part.numbers)
             yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
 
     def state(self, slot):
@@ -57,5 +57,5 @@ class Cache:
 def part_bytes(part, kind, positions):
     """Bytes of what a layer keeps of one sequence of so many positions."""
     if part.cut:
-        return part.heads * padded(positions, KEYS) * part.numbers * kind.bytes
+        return part.heads * padded(positions, KEYS) * kind.width(part.numbers)
     return 4 * part.numbers

@@ -23,7 +23,7 @@ N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
 IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
 PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
 PASS_BARRIER = 128  # arrived, 64 bytes on the round
-PASS_JOB, PASS_STOP, PASS_DONE = 256, 264, 272
+PASS_JOB, PASS_STOP, PASS_DONE, PASS_SPINS = 256, 264, 272, 280
 PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
 
 

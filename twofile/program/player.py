@@ -15,6 +15,7 @@ from .operands import (
     PASS_DONE,
     PASS_JOB,
     PASS_OWN,
+    PASS_SPINS,
     PASS_STOP,
     PROGRAM,
     SCRATCH,
@@ -24,19 +25,20 @@ from .operands import (
 
 
 class Player:
-    """A made Program with its code, ready to be played on so many threads.
+    """A made Program with its code, ready to be played on so many threads, Tuned.
 
     words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
     program: int64 [records, words].
     """
 
-    def __init__(self, program, ids, code):
+    def __init__(self, program, ids, code, tuned):
         self.threads = program.sizes.threads
         self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
-        self.program[:, AHEAD // 8] = 4096
+        self.program[:, AHEAD // 8] = tuned.ahead
+        self.words[PASS_SPINS // 8] = tuned.spins
         self.at = self.program.ctypes.data
         self.ids = ids.view(np.int64, len(IDS), CHUNK)
         for row, field in enumerate(IDS):

@@ -65,7 +65,7 @@ def constant(kind, value):
     return LL.ir.Constant(kind, [value] * kind.count if many else value)
 
 
-def _shuffle(b, v, lanes, w=None):
+def shuffled(b, v, lanes, w=None):
     order = LL.ir.Constant(LL.ir.VectorType(LL.i32, len(lanes)), list(lanes))
     return b.shuffle_vector(v, w or v, order)
 
@@ -73,12 +73,12 @@ def _shuffle(b, v, lanes, w=None):
 def spread_lanes(b, value, n=16):
     """A scalar, in all of n lanes."""
     nothing = LL.ir.Constant(LL.ir.VectorType(value.type, n), LL.ir.Undefined)
-    return _shuffle(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
+    return shuffled(b, b.insert_element(nothing, value, constant(LL.i32, 0)), [0] * n)
 
 
 def some_lanes(b, v, i, n):
     """Lanes i * n to i * n + n - 1."""
-    return _shuffle(b, v, range(i * n, i * n + n))
+    return shuffled(b, v, range(i * n, i * n + n))
 
 
 def in_parts(b, parts, emit, *vectors):
@@ -86,7 +86,7 @@ def in_parts(b, parts, emit, *vectors):
     part = lambda v, i: some_lanes(b, v, i, v.type.count // parts)
     out = [emit(*(part(v, i) for v in vectors)) for i in range(parts)]
     while len(out) > 1:
-        out = [_shuffle(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
+        out = [shuffled(b, x, range(2 * x.type.count), y) for x, y in zip(out[::2], out[1::2])]
     return out[0]
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ...compiler.code import Code
 from ...format.types import SUPER
+from ..compiled import compiled
 from ..rounding.moments import FEEDS, LEFT, OUT, SUMS
 from ..rounding.rounded import Costs
 from ..say import say
@@ -38,9 +38,10 @@ def costs_of_sums(sums, embeds):
         diagonal[:real] += np.float32(mean * (EVEN + ROWS_TOO * embeds) + 1e-20)
         diagonal[real:] = 1
         out[s].reshape(-1)[:: SUPER + 1] = 1
+    eliminate = compiled(FEEDS, say)
     left, record = np.zeros((len(products), SUPER), np.float32), np.zeros(7, np.int64)
     for place, array in {SUMS: products, OUT: out, LEFT: left}.items():
         record[place // 8] = array.ctypes.data
-    Code([FEEDS], say).function(FEEDS.name)(record.ctypes.data, 0, 0, len(products))
+    eliminate(record.ctypes.data, 0, 0, len(products))
     sums.products = None
     return [Costs(scaled(left.reshape(-1)[:cols].astype(np.float64)), -out)]

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ...compiler.code import Code
 from ...format.types import GROUP, SUPER, padded
 from ...forward import Forward
 from ...program.operands import CHUNK, N_PAIRS, WAIT, WANTED_MAX
 from ...program.player import Player
+from ..compiled import compiled
 from ..rounding.moments import COLS, MOMENTS, ROWS, STEP, SUMS, X
 from ..say import say
 
@@ -54,11 +54,11 @@ class Watcher(Player):
     inputs of its quantised matrices are read. wanted: the names of these; sums: {name: Sums};
     together: whether products are summed."""
 
-    def __init__(self, program, ids, code):
-        super().__init__(program, ids, code)
+    def __init__(self, program, *given):
+        super().__init__(program, *given)
         self.steps, self.wanted = program.records, frozenset()
         self.sums, self.together = {}, True
-        self.moments = Code([MOMENTS], say).function(MOMENTS.name)
+        self.moments = compiled(MOMENTS, say)
 
     def run(self, program=None):
         if program is not None:

@@ -1,8 +1,5 @@
 """Blocks of 16 rows, rounded and packed: the kernel of each type."""
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 
 from ...compiler.kernel import Kernel, inline
@@ -261,14 +258,4 @@ def rounding_of(kind):
                 )
         return 0
 
-    # not one of the house's, whose text names what is kept of them: this one's own text does
-    return Kernel(f"round_{kind.name}_{OWN_TEXT}", lambda machine: rounding)
-
-
-def own_text():
-    """12 digits of the text of the rooms that these kernels are made of."""
-    rooms = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(room.read_bytes() for room in rooms)).hexdigest()[:12]
-
-
-OWN_TEXT = own_text()
+    return Kernel(f"round_{kind.name}", lambda machine: rounding)

@@ -4,7 +4,6 @@ from ...compiler.kernel import Kernel
 from ...format.types import SUPER
 from ...words.memory import load, loads_f32, peek, peek_f32, poke_f32, spreads, store, stores
 from ...words.numbers import add, fma, splat, zeros16
-from .blocks import OWN_TEXT
 
 ROW = 4 * SUPER  # bytes of a column's row
 
@@ -56,5 +55,5 @@ def feeds(record, _, first, last):
     return 0
 
 
-MOMENTS = Kernel(f"moments_{OWN_TEXT}", lambda machine: moments)
-FEEDS = Kernel(f"feeds_{OWN_TEXT}", lambda machine: feeds)
+MOMENTS = Kernel("moments", lambda machine: moments)
+FEEDS = Kernel("feeds", lambda machine: feeds)

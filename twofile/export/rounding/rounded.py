@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...compiler.code import Code
 from ...format.types import BLOCK, GROUP, padded
+from ..compiled import compiled
 from ..say import say
 from .blocks import (
     ABOVE,
@@ -33,10 +33,9 @@ class Costs(NamedTuple):
 
 
 @cache
-def compiled(kind):
-    """The kernel that rounds to a Type, as a function."""
-    kernel = rounding_of(kind)
-    return Code([kernel], say).function(kernel.name)
+def function_of(kind):
+    """What rounds to a Type."""
+    return compiled(rounding_of(kind), say)
 
 
 def rounded(kind, rows, costs=None):
@@ -60,6 +59,6 @@ def rounded(kind, rows, costs=None):
         record[place // 8] = 0 if array is None else array.ctypes.data
     record[COLS // 8] = cols
     with ONE_AT_A_TIME:
-        function = compiled(kind)
+        function = function_of(kind)
     function(record.ctypes.data, room.ctypes.data, 0, len(x))
     return data, beside, x.transpose(0, 2, 1).reshape(tall, wide)[:n, :cols]

@@ -44,6 +44,19 @@ class GgufBytes:
     def number(self, form="<Q"):
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
+    def texts(self, n):
+        """n texts, each behind its length."""
+        head = self.raw[: 64 << 20]
+        found, at, end, length = [], self.at, len(head), struct.Struct("<Q").unpack_from
+        for _ in range(n):
+            first = at + 8
+            at = first + length(head, at)[0]
+            if at > end:
+                self.take(at - self.at)  # refuses it
+            found.append(str(head[first:at], "utf-8"))
+        self.at = at
+        return found
+
     def value(self, kind, n=None):
         """One value of this type, or a list of n."""
         self.left -= n or 1
@@ -53,7 +66,7 @@ class GgufBytes:
             )
         if kind == 8:
             with reading():
-                texts = [self.take(self.number()).decode() for _ in range(1 if n is None else n)]
+                texts = self.texts(1 if n is None else n)
             return texts[0] if n is None else texts
         if kind == 9 and n is None:
             return self.value(self.number("<I"), self.number())

@@ -30,6 +30,8 @@ from .pack import explicit_if_needed
 from .rules import BYTES, classes_of, forms_of_library, text_rules, words_of_library
 from .splits import class_runs
 
+LATIN = {ord(ch): byte for ch, byte in BYTES.items()}
+
 
 def read_tokenizer_json(text, hints):
     """A Hugging Face tokenizer.json: byte-level BPE, or BPE in SentencePiece's manner -> (fields of
@@ -119,8 +121,9 @@ def token_table(model, added, rules, made):
 def byte_piece(text, model):
     """A byte-level vocabulary's token -> its bytes, its type. One that is written in characters
     that stand for no byte is never found in a text."""
-    known = all(ch in BYTES for ch in text)
-    return (bytes(BYTES[ch] for ch in text), NORMAL) if known else (text.encode(), PRINTED)
+    if BYTES.keys() >= set(text):
+        return text.translate(LATIN).encode("latin-1"), NORMAL
+    return text.encode(), PRINTED
 
 
 def spaced_piece(text, model):
