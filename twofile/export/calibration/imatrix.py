@@ -1,4 +1,4 @@
-"""llama.cpp's importance matrices: mean squares of inputs, under a GGUF's names."""
+"""llama.cpp's importance matrices: mean squares of inputs by name."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""More bits for the matrices whose rounding a model feels most, as measured on a text."""
+"""More bits for the matrices whose rounding a model feels most."""
 
 from types import SimpleNamespace
 

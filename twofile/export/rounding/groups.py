@@ -1,4 +1,4 @@
-"""The scale, and the least, of each group of 16 rows that lose the least by rounding."""
+"""The scales and leasts by which groups of 16 rows lose the least."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How the columns of a matrix's input go together, and what errors of one make of others."""
+"""How columns of an input go together; what their errors make of others."""
 
 from ...compiler.kernel import Kernel
 from ...format.types import SUPER

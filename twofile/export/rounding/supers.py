@@ -1,4 +1,4 @@
-"""The scales of 256 columns, as whole numbers times a float16, and what they cost."""
+"""The scales of 256 columns, as whole numbers times a float16."""
 
 import numpy as np
 
