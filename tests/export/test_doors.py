@@ -15,7 +15,7 @@ from twofile.export.families.family import Family, Form, Gguf, Hub
 from twofile.export.families.names import in_gguf, like_llama
 from twofile.export.families.table import FAMILIES
 from twofile.export.main import main
-from twofile.export.pack import PACKERS
+from twofile.export.pack import PLAIN
 from twofile.export.source import Source
 from twofile.format.config import Config
 from twofile.format.types import Q8_0
@@ -197,7 +197,7 @@ def breaks(error):
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_packer_that_errs_is_no_damage_of_the_file(kind, error, tmp_path, capsys, monkeypatch):
     """Each exception that reading lines call damage is a bug where nothing is read."""
-    monkeypatch.setitem(PACKERS, Q8_0, replace(PACKERS[Q8_0], quantise=breaks(error)))
+    monkeypatch.setitem(PLAIN, Q8_0, breaks(error))
     last = internal(MAKERS[kind](tmp_path), tmp_path, capsys, "--type", "q8_0")
     assert type(error).__name__ in last and "at pack.py:" in last and last.isprintable()
 

@@ -11,6 +11,7 @@ from ..machine import available_cores
 from .arrays import AT_A_TIME
 from .pack import PACKERS
 
+ON_THE_WAY = 1 << 19  # elements of which copies are made at a time
 MOST = 4  # threads: each holds some rows in memory, and the disk is not much quicker
 
 
@@ -33,7 +34,7 @@ def all_packed(rows, values, costs):
             for row, first, last in jobs:
                 of = values[row.whole], first, last, costs.get(row.whole)
                 ahead.append(pool.submit(packed_rows, row, *of))
-                if len(ahead) > cores + 1:
+                if len(ahead) > cores:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -55,17 +56,25 @@ def packed_rows(row, matrix, first, last, costs):
     if packer.most and np.abs(rows).max() > packer.most:
         found = f"tensor {row.name} reaches {np.abs(rows).max():.3g}, beyond {packer.limit}"
         raise ModelError(f"{found}; use --type bf16")
-    found, each = [], matrix.shape[0] // len(costs or [None])
-    for part, own in enumerate(costs or [None]):
-        a, b = max(part * each - first, 0), min((part + 1) * each, last) - first
-        if a < b:
-            found.append(packer.pack(rows[a:b], own))
-    data, beside, back = found[0]
-    if len(found) > 1:
-        data, back = (np.concatenate([parts[i] for parts in found]) for i in (0, 2))
-        beside = {end: np.concatenate([parts[1][end] for parts in found]) for end in beside}
-    lost = float(np.square(rows - back, dtype=np.float64).sum())
-    return data, beside, lost, float(np.square(rows, dtype=np.float64).sum())
+    found, lost, all_ = [], 0.0, 0.0
+    for a, b, own in slices(first, last, matrix.shape, costs or [None]):
+        part = rows[a:b]
+        data, beside, back = packer.pack(part, own)
+        found.append((data, beside))
+        lost += float(np.square(part - back, dtype=np.float64).sum())
+        all_ += float(np.square(part, dtype=np.float64).sum())
+    beside = {end: np.concatenate([more[end] for _, more in found]) for end in found[0][1]}
+    return np.concatenate([data for data, _ in found]), beside, lost, all_
+
+
+def slices(first, last, shape, costs):
+    """[(from, to, Costs)] of rows first to last of a matrix, counted from the first: few enough for
+    what is made of them on the way, and all of one part."""
+    each, step = shape[0] // len(costs), max(BLOCK, ON_THE_WAY // shape[1] // BLOCK * BLOCK)
+    for part, own in enumerate(costs):
+        begin, end = max(part * each, first), min((part + 1) * each, last)
+        for a in range(begin, end, step):
+            yield a - first, min(a + step, end) - first, own
 
 
 def refuse_infinite(name, numbers):
