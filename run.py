@@ -1340,7 +1340,7 @@ dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
 # sums before the first of them, of weights that are a number too large
 less = MachineWord("Fap->I", lambda m, b, like, p, zero: m.times_sum(b, p, b.neg(zero)))
 # sums + what some dot_few add up to
-joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
+gathered = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
 # in all lanes: sums of activations (int32), times their scale
 spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
@@ -4193,7 +4193,7 @@ def sums_of(bits, zero, columns, machine):
         for k in range(first, first + pairs):
             at = q + 8 * k
             some = dot_few(dot_few(some, low(w, k), at, q_step), high(w, k), at + 4, q_step)
-        return joined(less(acc, c, c_step, zero), some)
+        return gathered(less(acc, c, c_step, zero), some)
 
     def fewer(acc, w, first, q, q_step, c, c_step, pairs):
         sums = less(acc, c, c_step, zero)
@@ -4202,7 +4202,7 @@ def sums_of(bits, zero, columns, machine):
             for j in range(k, k + fits):
                 at = q + 8 * j
                 some = dot_few(dot_few(some, low(w, j), at, q_step), high(w, j), at + 4, q_step)
-            sums = joined(sums, some)
+            sums = gathered(sums, some)
         return sums
 
     if not fits:
