@@ -1340,7 +1340,7 @@ dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
 # sums before the first of them, of weights that are a number too large
 less = MachineWord("Fap->I", lambda m, b, like, p, zero: m.times_sum(b, p, b.neg(zero)))
 # sums + what some dot_few add up to
-joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
+gathered = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
 # in all lanes: sums of activations (int32), times their scale
 spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
@@ -4193,7 +4193,7 @@ def sums_of(bits, zero, columns, machine):
         for k in range(first, first + pairs):
             at = q + 8 * k
             some = dot_few(dot_few(some, low(w, k), at, q_step), high(w, k), at + 4, q_step)
-        return joined(less(acc, c, c_step, zero), some)
+        return gathered(less(acc, c, c_step, zero), some)
 
     def fewer(acc, w, first, q, q_step, c, c_step, pairs):
         sums = less(acc, c, c_step, zero)
@@ -4202,7 +4202,7 @@ def sums_of(bits, zero, columns, machine):
             for j in range(k, k + fits):
                 at = q + 8 * j
                 some = dot_few(dot_few(some, low(w, j), at, q_step), high(w, j), at + 4, q_step)
-            sums = joined(sums, some)
+            sums = gathered(sums, some)
         return sums
 
     if not fits:
@@ -10027,7 +10027,11 @@ def background(row):
     """How near a row comes to the machine's ceilings, and what it took to get there."""
     if row["n_gen"]:
         used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        types = row["bytes_by_type"]
+        each = ", ".join(f"{name} {n / 1e6:.1f}" for name, n in types.items())
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token"
+        work += f" ({each})" if len(types) > 1 else ""
+        work += f", {used:.1f} GB/s, "
         work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
     else:
         work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "
@@ -10073,8 +10077,8 @@ def best_rate(player, program, work):
 
 
 def token_work(forward):
-    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
-    nbytes, operations = 0, 0
+    """What one token takes of the weights, logits and all -> ({type: bytes read}, operations)."""
+    nbytes, operations = {}, 0
     for record in forward.program.records:
         given, kernel = record.given, record.kernel
         if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
@@ -10082,7 +10086,8 @@ def token_work(forward):
         experts = forward.config.experts
         share = experts.chosen / experts.n if "experts" in given else 1
         tensors = [given[name].room.tensor for name in ("w", "scales", "above") if given.get(name)]
-        nbytes += share * sum(tensor.nbytes for tensor in tensors)
+        name = kernel.type.name
+        nbytes[name] = nbytes.get(name, 0) + share * sum(tensor.nbytes for tensor in tensors)
         operations += share * 2 * math.prod(tensors[0].shape)
     return nbytes, operations
 
@@ -10204,7 +10209,8 @@ def bench_model(model, plan, repetitions, show):
         show(
             {
                 **row,
-                "bytes_per_token": round(n_bytes) + cache if n else 0,
+                "bytes_per_token": round(sum(n_bytes.values())) + cache if n else 0,
+                "bytes_by_type": {name: round(size) for name, size in n_bytes.items()} if n else {},
                 "read_gbps": read / 1e9,
                 "gops": row["avg_ts"] * (ops - head + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,

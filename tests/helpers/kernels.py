@@ -14,8 +14,6 @@ def play(kernel, operands, n, threads=1, positions=(), slots=()):
     code = Code([kernel], lambda text: None)
     pas = np.zeros(64, np.int64)
     pas[N_TOKENS // 8] = n
-    spare = np.zeros((threads, 1 << 14), np.uint8)
-    pas[SCRATCH // 8], pas[SCRATCH_STEP // 8] = spare.ctypes.data, spare.shape[1]
     ids = [np.array(row, np.int64) for row in (positions, slots)]
     pas[POSITIONS // 8], pas[SLOTS // 8] = (row.ctypes.data for row in ids)
     scratch = np.zeros((threads, 1 << 17), np.uint8)

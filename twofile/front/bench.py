@@ -134,7 +134,8 @@ def bench_model(model, plan, repetitions, show):
         show(
             {
                 **row,
-                "bytes_per_token": round(n_bytes) + cache if n else 0,
+                "bytes_per_token": round(sum(n_bytes.values())) + cache if n else 0,
+                "bytes_by_type": {name: round(size) for name, size in n_bytes.items()} if n else {},
                 "read_gbps": read / 1e9,
                 "gops": row["avg_ts"] * (ops - head + head / (p or 1)) / 1e9,
                 "tile_gops": tile / 1e9,

@@ -46,8 +46,8 @@ def best_rate(player, program, work):
 
 
 def token_work(forward):
-    """What one token takes of the weights, logits and all -> (bytes read, operations)."""
-    nbytes, operations = 0, 0
+    """What one token takes of the weights, logits and all -> ({type: bytes read}, operations)."""
+    nbytes, operations = {}, 0
     for record in forward.program.records:
         given, kernel = record.given, record.kernel
         if kernel not in MATMULS.values() and kernel not in EXPERT_MATMULS.values():
@@ -55,6 +55,7 @@ def token_work(forward):
         experts = forward.config.experts
         share = experts.chosen / experts.n if "experts" in given else 1
         tensors = [given[name].room.tensor for name in ("w", "scales", "above") if given.get(name)]
-        nbytes += share * sum(tensor.nbytes for tensor in tensors)
+        name = kernel.type.name
+        nbytes[name] = nbytes.get(name, 0) + share * sum(tensor.nbytes for tensor in tensors)
         operations += share * 2 * math.prod(tensors[0].shape)
     return nbytes, operations

@@ -79,7 +79,11 @@ def background(row):
     """How near a row comes to the machine's ceilings, and what it took to get there."""
     if row["n_gen"]:
         used = row["avg_ts"] * row["bytes_per_token"] / 1e9
-        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token, {used:.1f} GB/s, "
+        types = row["bytes_by_type"]
+        each = ", ".join(f"{name} {n / 1e6:.1f}" for name, n in types.items())
+        work = f"{row['bytes_per_token'] / 1e6:.1f} MB a token"
+        work += f" ({each})" if len(types) > 1 else ""
+        work += f", {used:.1f} GB/s, "
         work += f"{used / row['read_gbps']:.0%} of this machine's {row['read_gbps']:.1f}"
     else:
         work = f"{row['gops']:.0f} GOP/s, {row['gops'] / row['tile_gops']:.0%} of the tile's "

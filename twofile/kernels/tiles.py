@@ -10,7 +10,7 @@ from ..words.numbers import (
     dot,
     dot_few,
     fma,
-    joined,
+    gathered,
     less,
     lowered,
     scaled,
@@ -67,7 +67,7 @@ def sums_of(bits, zero, columns, machine):
         for k in range(first, first + pairs):
             at = q + 8 * k
             some = dot_few(dot_few(some, low(w, k), at, q_step), high(w, k), at + 4, q_step)
-        return joined(less(acc, c, c_step, zero), some)
+        return gathered(less(acc, c, c_step, zero), some)
 
     def fewer(acc, w, first, q, q_step, c, c_step, pairs):
         sums = less(acc, c, c_step, zero)
@@ -76,7 +76,7 @@ def sums_of(bits, zero, columns, machine):
             for j in range(k, k + fits):
                 at = q + 8 * j
                 some = dot_few(dot_few(some, low(w, j), at, q_step), high(w, j), at + 4, q_step)
-            sums = joined(sums, some)
+            sums = gathered(sums, some)
         return sums
 
     if not fits:

@@ -190,7 +190,7 @@ dot_few = MachineWord("NBa->N", lambda m, b, acc, w, p: m.dot_few(b, acc, w, p))
 # sums before the first of them, of weights that are a number too large
 less = MachineWord("Fap->I", lambda m, b, like, p, zero: m.times_sum(b, p, b.neg(zero)))
 # sums + what some dot_few add up to
-joined = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
+gathered = MachineWord("IN->I", lambda m, b, acc, few: b.add(acc, m.whole(b, few)))
 # in all lanes: sums of activations (int32), times their scale
 spread_sums = Word("Faa->F", _spread_sums)
 # acc + sums * (the rows' scales * the activations' scale)
