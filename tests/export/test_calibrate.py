@@ -203,6 +203,8 @@ def negative(found):
         (lambda p: p.write_bytes(old_file(p, means()).read_bytes()[:900]), "cannot be read.*is it whole?"),
         (lambda p: p.write_bytes(new_file(p, means()).read_bytes()[:2500]), "--imatrix .*not a whole GGUF"),
         (lambda p: p.write_bytes(b"\xff" * 400), "cannot be read|holds no"),
+        (lambda p: p.write_bytes(b"\xff\xff\xff\x7f" + b"\xf8\xff\xff\xff" * 400), "cannot be read"),
+        (lambda p: new_file(p, {k: np.tile(x, (3, 1)) for k, x in means().items()}), "is of 192 columns, expected 64"),
         (lambda p: p.write_text("Once upon a time\n" * 9), "cannot be read"),
         (lambda p: p.write_bytes(b""), "cannot be read"),
         (lambda p: p.mkdir(), "a folder, not a regular file; expected an importance matrix"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ...errors import ModelError, printable
 from ...format.types import Q8_0, type_of
-from ...front.text import as_text, read_text
+from ...front.text import read_text
 from ...layers.stack import expected_tensors
 from ...machine import available_cores
 from ...modelfile import open_model
@@ -79,7 +79,10 @@ def read_ids(args, tokenizer):
     if b"\0" in raw[:4096]:
         found = f"--calibrate {name}: holds bytes that are no text; expected a text in UTF-8"
         raise ModelError(f"{found}; give a file of what the model will read")
-    ids = known.encode(as_text(raw, f"--calibrate {name}"), add_bos=False)
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        say(f"--calibrate {name} is not all UTF-8; bytes that are not became U+FFFD")
+    ids = known.encode(text, add_bos=False)
     if len(ids) < LEAST:
         found = f"--calibrate {name}: {len(ids):,} tokens, expected {LEAST:,} or more"
         raise ModelError(f"{found}; give a longer text, of the kind that the model will read")

@@ -46,7 +46,7 @@ def imatrix_costs(path, source):
             continue
         means, cols = found[theirs[0]], slot.shape[1]
         parts = source.config.experts.n if end.startswith("experts") else 1
-        if means.shape[1] != cols and means.size not in (cols, parts * cols):
+        if means.size not in (cols, parts * cols):
             text = f"{name}: {printable(theirs[0])} is of {means.size:,} columns"
             wants = f"expected {parts * cols:,}, as {slot.name} has"
             raise ModelError(f"{text}, {wants}; give the file that was made of this model")
@@ -114,11 +114,11 @@ def old_means(raw):
     """Of an old file: how many; of each its name, the calls, the values (mean squares times calls).
     Of experts, the values of all behind each other: as one row, cut where they are used."""
     at, means = 4, {}
-    for _ in range(struct.unpack_from("<i", raw)[0]):
-        (length,) = struct.unpack_from("<i", raw, at)
+    for _ in range(struct.unpack_from("<I", raw)[0]):
+        (length,) = struct.unpack_from("<I", raw, at)
         name = raw[at + 4 : at + 4 + length].decode()
         at += 4 + length
-        calls, count = struct.unpack_from("<ii", raw, at)
+        calls, count = struct.unpack_from("<II", raw, at)
         values = np.frombuffer(raw, "<f4", count, at + 8).astype(np.float64)
         means[name], at = values[None] / max(calls, 1), at + 8 + 4 * count
     return means
