@@ -12,6 +12,7 @@ from helpers.ggufs import random_llama
 from helpers.models import make_model
 from helpers.places import ROOT
 from twins.weights import read_tensors
+from twofile.export.calibration.costs import costs_of_sums
 from twofile.export.calibration.inputs import input_sums
 from twofile.export.calibration.mix import ABOVE, MORE, Unit, bits, spend
 from twofile.export.main import main
@@ -107,6 +108,8 @@ def test_inputs_are_what_matrices_are_given(tmp_path):
     assert sums["l0.experts_up"].counts.sum() == 1400 and sums["l0.experts_up"].squares.shape == (5, 48)
     assert sums["l0.qkv"].counts[0] == 700
     t = read_tensors(path)
+    parts = costs_of_sums(sums["l0.experts_up"], False)
+    assert len(parts) == 5 and not any(part.feeds is not None for part in parts)
     x = t["embed"][ids]
     x = x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-5) * t["l0.an.w"]
     assert np.allclose(sums["l0.qkv"].squares[0], (x**2).sum(0), rtol=0.02)
@@ -260,13 +263,14 @@ def test_texts_that_are_refused(tmp_path, text, options, says, capfd):
         (("--mix", "--type", "q4_k"), "--mix measures on a text; give --calibrate TEXT too"),
         (("--mix", "--imatrix", "u", "--type", "q4_k"), "--mix measures on a text"),
         (("--mix", "--calibrate", "t", "--type", "q6_k"), "--mix with --type q6_k: expected one of q2_k"),
+        (("--random", "15M", "--calibrate", "t", "--type", "q4_k"), "--calibrate goes with a trained model"),
         (("--tokenizer-only", "--calibrate", "t"), "--calibrate goes with a whole export"),
         (("--tokenizer-only", "--mix"), "--mix goes with a whole export"),
     ],
 )
 def test_flags_that_do_not_go_together(tmp_path, options, says, capfd):
     with pytest.raises(SystemExit) as e:
-        main([str(tmp_path / "s"), *options])
+        main([*([] if "--random" in options else [str(tmp_path / "s")]), *options])
     assert e.value.code == 2 and says in capfd.readouterr().err
 
 

@@ -27,8 +27,8 @@ class Part:
         """float32 [rows, cols]"""
         raise NotImplementedError
 
-    def stored(self):
-        """Stored of its type, as it stands."""
+    def laid(self, others):
+        """As pack.laid, with the rows of other parts of its type behind its own."""
         raise NotImplementedError
 
 

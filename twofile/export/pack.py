@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from ..format.types import (
     MATRIX_TYPES,
     Q4_0,
     Q8_0,
-    SUPER,
     Type,
     padded,
 )
@@ -24,16 +22,6 @@ from .rounding.rounded import rounded
 
 PLAIN = {Q8_0: quantise8, Q4_0: quantise4}  # without a search that needs to be compiled
 HALF = 65504  # the largest float16
-
-
-class Stored(NamedTuple):
-    """Rows as their Type has them. values: uint8 [rows, groups, 32], the bits; scales: of the Type
-    of its scales [rows, parts], or [rows, parts, 2] with the least; above: float16 [rows, supers],
-    or [rows, supers, 2], or None."""
-
-    values: np.ndarray
-    scales: np.ndarray
-    above: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,19 +62,22 @@ class Groups:
         n, cols = rows.shape
         whole = np.zeros((n, padded(cols, GROUP)), np.float32)
         whole[:, :cols] = rows
-        stored = Stored(*plain(whole.reshape(n, -1, GROUP)))
-        return *laid(self.type, stored), numbers(self.type, stored)[:, :cols]
+        values, scales = plain(whole.reshape(n, -1, GROUP))
+        back = (values.astype(np.float32) - self.type.zero) * scales.astype(np.float32)[..., None]
+        return *laid(self.type, values, scales), back.reshape(n, -1)[:, :cols]
 
 
-def laid(kind, stored):
-    """Stored -> the bytes of blocks of 16 rows, and what is beside them, by endings of names."""
-    values = np.ascontiguousarray(stored.values)
+def laid(kind, values, scales):
+    """uint8 [rows, groups, 32] and float16 [rows, groups] -> the bytes of blocks of 16 rows, and
+    what is beside them, by endings of names."""
+    values = np.ascontiguousarray(values)
     if len(values) % BLOCK:
         more = np.full((-len(values) % BLOCK, *values.shape[1:]), kind.zero, np.uint8)
         values = np.concatenate((values, more))
-    data = interleaved(words(values.view("<u4"), kind.bits)).view(np.uint8).reshape(-1)
-    beside = {".s": stored.scales} | ({".d": stored.above} if kind.above else {})
-    return data, {end: interleaved(x) for end, x in beside.items()}
+    steps = values.view("<u4")  # four columns each
+    if kind.bits == 4:
+        steps = steps[..., 0::2] | steps[..., 1::2] << 4
+    return interleaved(steps).view(np.uint8).reshape(-1), {".s": interleaved(scales)}
 
 
 def interleaved(x):
@@ -95,50 +86,6 @@ def interleaved(x):
     if n > len(x):
         x = np.concatenate((x, np.zeros((n - len(x), *shape), x.dtype)))
     return np.ascontiguousarray(np.moveaxis(x.reshape(n // BLOCK, BLOCK, *shape), 1, -1))
-
-
-ONES, TWOS, FOURS = (np.uint32(n * 0x01010101) for n in (1, 3, 15))  # bits of four bytes
-
-
-def words(steps, bits):
-    """uint32 [rows, groups, 8], a number in each byte -> [rows, groups, bits], as they lie."""
-    if bits == 8:
-        return steps
-    parts = []
-    if bits >= 4:
-        low = steps & FOURS
-        parts.append(low[..., 0::2] | low[..., 1::2] << 4)
-    if bits in (2, 3, 6):
-        parts.append(plane(steps >> (4 if bits == 6 else 0) & TWOS, 2))
-    if bits in (3, 5):
-        parts.append(plane(steps >> (4 if bits == 5 else 2) & ONES, 1))
-    return np.concatenate(parts, -1)
-
-
-def plane(steps, bits):
-    """Numbers of so few bits, of as many steps as a byte has room for, in one."""
-    many = 8 // bits
-    steps = steps.reshape(*steps.shape[:-1], 8 // many, many)
-    out = steps[..., 0].copy()
-    for j in range(1, many):
-        out |= steps[..., j] << bits * j
-    return out
-
-
-def numbers(kind, stored):
-    """Stored -> float32 [rows, columns], what a reader gets: scale times number, and the least."""
-    values, scales, above = stored
-    whole = np.take(np.float32(kind.book), values) if kind.book else np.float32(values) - kind.zero
-    if kind.halves:
-        scales = np.stack((scales & 15, scales >> 4), -1)
-    scales = scales.astype(np.float32)
-    if kind.above:
-        many = SUPER // kind.share
-        scales *= np.repeat(above.astype(np.float32), many, 1)[:, : scales.shape[1]]
-    whole = whole.reshape(len(values), -1, kind.share)
-    if kind.least:
-        return (whole * scales[..., :1] + scales[..., 1:]).reshape(len(values), -1)
-    return (whole * scales[..., None]).reshape(len(values), -1)
 
 
 def to_bfloat16(x):

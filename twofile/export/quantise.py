@@ -4,11 +4,11 @@ import numpy as np
 
 
 def quantise8(x):
-    """float32 [rows, groups, 32] -> Stored's values, scales, above. Rounded by the largest of each
+    """float32 [rows, groups, 32] -> uint8 numbers, float16 scales. Rounded by the largest of each
     group (llama.cpp's Q8_0)."""
     scales = (np.abs(x).max(-1) / 127).astype("<f2")
     values = np.clip(np.rint(x * inverse(scales)[..., None]), -127, 127)
-    return (values + 128).astype(np.uint8), scales, None
+    return (values + 128).astype(np.uint8), scales
 
 
 def quantise4(x):
@@ -27,7 +27,7 @@ def quantise4(x):
         error = np.einsum("rgk,rgk->rg", left, left)
         better = error < best
         best[better], scales[better], values[better] = error[better], scale[better], q[better]
-    return (values + 8).astype(np.uint8), scales, None
+    return (values + 8).astype(np.uint8), scales
 
 
 def inverse(scales):

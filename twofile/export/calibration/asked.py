@@ -98,6 +98,8 @@ def wrong_together(args):
         return "--mix measures on a text; give --calibrate TEXT too"
     if not flag:
         return None
+    if args.random:
+        return f"{flag} goes with a trained model; leave it out, or --random"
     if not args.type or not chooses(type_of(args.type)):
         found = f"--type {args.type}" if args.type else "no --type"
         return f"{flag} with {found}: expected a type of 2 to 6 bits, whose rounding is chosen"
