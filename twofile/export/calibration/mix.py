@@ -28,6 +28,7 @@ ABOVE = {  # what has more bits than a Type, from less to more
     "q5_1": (Q8_0,),
 }
 MORE = 0.35  # bits a weight, over all, that are spent
+PARTS = "", "values", "gates of values"  # how pieces are called, by their numbers
 TOKENS = 512  # of the text, on which it is measured
 
 
@@ -103,9 +104,7 @@ def measured_mix(exact, rounded, kind, ids, begins):
     kinds = {}
     for unit in units:
         if unit.name in chosen:
-            label = unit.matrix.split(".")[-1] + (
-                f" (part {unit.number + 1})" if unit.number else ""
-            )
+            label = PARTS[unit.number] or unit.matrix.split(".")[-1]
             counts = kinds.setdefault(chosen[unit.name].name, {})
             counts[label] = counts.get(label, 0) + 1
     for name, counts in kinds.items():
