@@ -29,7 +29,7 @@ ABOVE = {  # what has more bits than a Type, from less to more
 }
 MORE = 0.35  # bits a weight, over all, that are spent
 PARTS = "", "values", "gates of values"  # how pieces are called, by their numbers
-TOKENS = 512  # of the text, on which it is measured
+TOKENS = 256  # of the text, on which it is measured
 
 
 class Unit:
@@ -94,10 +94,11 @@ def measured_mix(exact, rounded, kind, ids, begins):
     units, c = units_of(exact.config), exact.config
     ids = [*begins, *ids][: min(TOKENS, c.max_ctx)]
     wanted, bar = answers(exact, exact.tensors, ids), Progress(len(units), "measured")
+    chances = np.exp(wanted)
     for unit in units:
         own = {name: t for name, t in rounded.tensors.items() if belongs(name, unit.name)}
         told = answers(exact, {**exact.tensors, **own}, ids)
-        unit.felt = float((np.exp(wanted) * (wanted - told)).sum(1).mean())
+        unit.felt = float((chances * (wanted - told)).sum(1).mean())
         bar.add(1)
     chosen, spent = spend(units, kind)
     every = sum(unit.rows * unit.cols for unit in units)
