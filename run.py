@@ -2217,9 +2217,9 @@ KEYS = 64  # keys of a block: attention sums in these, so that any chunking give
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
 # behind it, the address of how many rows it has, how many bytes before its use a weight is asked
-# for (the processor's own guesses stop at every page); then its operands. A step is the number of
-# bytes from one token to the next.
-FN, WAIT, COUNT, AHEAD, OPERANDS = 0, 8, 16, 24, 32
+# for (the processor's own guesses stop at every page), how much of its work threads have taken;
+# then its operands. A step is the number of bytes from one token to the next.
+FN, WAIT, COUNT, AHEAD, TAKEN, OPERANDS = 0, 8, 16, 24, 32, 40
 RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
@@ -2723,16 +2723,48 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(pas, own, threads):
-    """Wait until all threads are here; what they wrote before is then visible to all.
+def untake(first, last):
+    for record in range(first, last, RECORD_BYTES):
+        poke(record + TAKEN, 0)
+
+
+@inline
+def piece(n, threads):
+    """How much of n a thread takes at a time by atomic_add(record + TAKEN, ...): a thread that is
+    held up keeps the others waiting for no more than that."""
+    return max(1, n // (8 * threads))
+
+
+@inline
+def taken(record, many, n):
+    """-> [first, last) of the next so many of n that this thread does; empty if none are left."""
+    first = atomic_add(record + TAKEN, many)
+    return first, min(first + many, n)
+
+
+@inline
+def after(record, i, last, many, n):
+    """-> the next after i, and the last of what was taken: as of taken, if i was its last."""
+    if i + 1 < last:
+        return i + 1, last
+    return taken(record, many, n)
+
+
+@inline
+def barrier(pas, own, threads, first, last):
+    """Wait until all threads are here; what they wrote before is then visible to all. Of records
+    from the address first to last nothing is taken then.
 
     own: address of this thread's patience. It halves when letting others run was what ended the
     wait, because then they share this core, and doubles when the wait was shorter.
     """
     p = pas + PASS_BARRIER
-    if threads > 1:
+    if threads == 1:
+        untake(first, last)
+    else:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
+            untake(first, last)
             atomic_store(p, 0)
             atomic_store(p + 64, round_ + 1)
             return
@@ -2751,11 +2783,13 @@ def barrier(pas, own, threads):
 @kernel()
 def play(program, pas, t, threads):
     """The whole forward: every record in turn, all threads in each."""
+    first = program
     for i in range(peek(pas + N_RECORDS)):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads)
+            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads, first, record + RECORD_BYTES)
+            first = record + RECORD_BYTES
     if t == 0:
         poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0
@@ -4593,27 +4627,27 @@ def gather(record, pas, t, threads):
     return 0
 
 
-def matmul_experts(taken, one, four, columns=0):
-    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+def matmul_experts(of, one, four, columns=0):
+    """As a matmul, for pairs of token and expert that lie by expert. of: its operands. one and
     four: the sums of a block of rows for one token and for four; columns: pairs of steps that share
     a scale."""
 
     def matmul(record, pas, t, threads):
-        runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
-        first, last = share(blocks, t, threads)
-        pairs, bias = opaque(columns), peek(record + taken.biases)
-        for r in range(peek(runs)):
-            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
-            left = peek(runs + 24 + 24 * r)
-            for block in range(first, last):
-                w = expert * blocks + block
-                begin = zeros1()
-                if bias != 0:
-                    begin = load(bias + 64 * w)
-                for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, add(four(record, at, w, pairs), begin))
-                for at in range(i + left - left % 4, i + left):
-                    put_rows(record, at, block, add(one(record, at, w), begin))
+        runs, blocks = peek(record + of.runs), peek(record + of.n_rows) // 16
+        pairs, bias, n = opaque(columns), peek(record + of.biases), peek(runs) * blocks
+        many = piece(n, threads)
+        item, end = taken(record, many, n)
+        while item < end:
+            run, block = runs + 24 * (item // blocks), item % blocks
+            i, left = peek(run + 16), peek(run + 24)
+            w, begin = peek(run + 8) * blocks + block, zeros1()
+            if bias != 0:
+                begin = load(bias + 64 * w)
+            for at in range(i, i + left - 3, 4):
+                put_rows(record, at, block, add(four(record, at, w, pairs), begin))
+            for at in range(i + left - left % 4, i + left):
+                put_rows(record, at, block, add(one(record, at, w), begin))
+            item, end = after(record, item, end, many, n)
         return 0
 
     return matmul
@@ -4707,10 +4741,12 @@ def matmul_quantised(weights, machine):
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
-        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
         pairs = opaque(columns)  # unrolled, the wide tile's sums do not fit the registers
         bytes_ = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP) + 2048
-        for block in range(first, last):
+        blocks = peek(record + QUANTISED.n_rows) // 16
+        many = piece(blocks, threads)
+        block, end = taken(record, many, blocks)
+        while block < end:
             w = peek(record + QUANTISED.w) + block * groups * width
             if packed and n >= UNPACKED:
                 unpack(w, groups, peek(record + AHEAD), bytes_)
@@ -4722,6 +4758,7 @@ def matmul_quantised(weights, machine):
                     put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
+            block, end = after(record, block, end, many, blocks)
         return 0
 
     return matmul
@@ -4748,17 +4785,17 @@ def products_of(weights):
         for part in range(0, last, 2):
             for k in range(0, half, 64):
                 prefetch(later + part * 2 * half + k)
-            after, group = part + 1, part // parts
+            second, group = part + 1, part // parts
             top, low = top_of(d, group), low_of(d, group)
-            tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
+            tile_dot_too(q + columns * second, q_step, w + 16 * columns * second, sums + 1024)
             found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
             acc = scaled(acc, found, scale(s, top, part), at, g_step)
             acc = plus(acc, record, i, s, low, part)
             more = min(part + 2, last)
             tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
-            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
-            acc = scaled(acc, found, scale(s, top, after), at, g_step)
-            acc = plus(acc, record, i, s, low, after)
+            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (second // parts)
+            acc = scaled(acc, found, scale(s, top, second), at, g_step)
+            acc = plus(acc, record, i, s, low, second)
         if last % 2 == 0:
             found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
             top, low = top_of(d, last // parts), low_of(d, last // parts)
@@ -4778,12 +4815,14 @@ def matmul_tiles(weights, machine):
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
-        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
+        blocks = peek(record + QUANTISED.n_rows) // 16
+        many = piece(blocks, threads)
         sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         bytes_, pairs = sums + 2048, opaque(columns)
         if n >= 16:
             config()
-        for block in range(first, last):
+        block, end = taken(record, many, blocks)
+        while block < end:
             w = peek(record + QUANTISED.w) + block * groups * width
             if n >= 16:
                 unpack(w, groups, peek(record + AHEAD), bytes_)
@@ -4794,6 +4833,7 @@ def matmul_tiles(weights, machine):
                 put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
+            block, end = after(record, block, end, many, blocks)
         if n >= 16:
             tile_release()
         return 0
@@ -4807,27 +4847,27 @@ def matmul_float(loads, size):
 
     def matmul(record, pas, t, threads):
         n, cols = peek(peek(record + COUNT)), peek(record + FLOATS.cols)
-        first, last = share(peek(record + FLOATS.n_rows) // 16, t, threads)
-        out_step, many = 16 * size, cols * 16 * size
-        block = first
-        while block < last:
+        out_step, size_of, blocks = 16 * size, cols * 16 * size, peek(record + FLOATS.n_rows) // 16
+        many = max(4, piece(blocks, threads))
+        block, end = taken(record, many, blocks)
+        while block < end:
             # few tokens: four blocks of rows at once, to hide the latency of fma
-            if n < 4 and last - block >= 4:
-                w = peek(record + FLOATS.w) + block * many
+            if n < 4 and end - block >= 4:
+                w = peek(record + FLOATS.w) + block * size_of
                 for i in range(n):
                     acc, x = zeros4(), peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step)
                     for k in range(cols):
                         acc = fma(
-                            loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc
+                            loads(acc, w + k * out_step, size_of), splat(peek_f32(x + 4 * k)), acc
                         )
                     put_blocks(record, i, block, acc)
-                block += 4
+                block, end = after(record, block + 3, end, many, blocks)
                 continue
             for i in range(0, n - 3, 4):
                 put_rows(record, i, block, four(record, i, block, 0))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, one(record, i, block))
-            block += 1
+            block, end = after(record, block, end, many, blocks)
         return 0
 
     return matmul
@@ -6346,7 +6386,7 @@ def best_ahead(code, kernel):
     best = dict.fromkeys(AHEADS, float("inf"))
     for _ in range(4):
         for ahead in AHEADS:
-            words[AHEAD // 8] = ahead
+            words[AHEAD // 8], words[TAKEN // 8] = ahead, 0
             best[ahead] = min(best[ahead], seconds(call, record.address, pas.address))
     return next(ahead for ahead in AHEADS if best[ahead] <= 1.02 * min(best.values()))
 

@@ -9,7 +9,7 @@ from .compiler.kept import read_cached, write_cached
 from .format.types import BLOCK
 from .kernels.matmul import MATMULS
 from .program.buffers import Buffer
-from .program.operands import AHEAD, COUNT, N_TOKENS, PASS_OWN, RECORD_BYTES
+from .program.operands import AHEAD, COUNT, N_TOKENS, PASS_OWN, RECORD_BYTES, TAKEN
 
 AHEADS = (1024, 2048, 4096, 8192)
 ENOUGH = 1 << 27  # bytes of weights: more than caches hold
@@ -67,7 +67,7 @@ def best_ahead(code, kernel):
     best = dict.fromkeys(AHEADS, float("inf"))
     for _ in range(4):
         for ahead in AHEADS:
-            words[AHEAD // 8] = ahead
+            words[AHEAD // 8], words[TAKEN // 8] = ahead, 0
             best[ahead] = min(best[ahead], seconds(call, record.address, pas.address))
     return next(ahead for ahead in AHEADS if best[ahead] <= 1.02 * min(best.values()))
 

@@ -8,7 +8,7 @@ from ..program.operands import CHUNK, N_PAIRS, N_TOKENS, Flat, Number, Real, Row
 from ..words.memory import load, peek, peek_f32, peek_i32, poke, poke_f32, poke_i32, store
 from ..words.numbers import add, div, exp, fma, mul, opaque, splat, sub, zeros1, zeros4
 from .pick import exp64
-from .play import share
+from .play import after, piece, share, taken
 from .rows import put_rows
 from .tiles import QUANTISED
 from .weights import FLOATS, WEIGHTS, sums_float
@@ -132,27 +132,27 @@ def gather(record, pas, t, threads):
     return 0
 
 
-def matmul_experts(taken, one, four, columns=0):
-    """As a matmul, for pairs of token and expert that lie by expert. taken: its operands. one and
+def matmul_experts(of, one, four, columns=0):
+    """As a matmul, for pairs of token and expert that lie by expert. of: its operands. one and
     four: the sums of a block of rows for one token and for four; columns: pairs of steps that share
     a scale."""
 
     def matmul(record, pas, t, threads):
-        runs, blocks = peek(record + taken.runs), peek(record + taken.n_rows) // 16
-        first, last = share(blocks, t, threads)
-        pairs, bias = opaque(columns), peek(record + taken.biases)
-        for r in range(peek(runs)):
-            expert, i = peek(runs + 8 + 24 * r), peek(runs + 16 + 24 * r)
-            left = peek(runs + 24 + 24 * r)
-            for block in range(first, last):
-                w = expert * blocks + block
-                begin = zeros1()
-                if bias != 0:
-                    begin = load(bias + 64 * w)
-                for at in range(i, i + left - 3, 4):
-                    put_rows(record, at, block, add(four(record, at, w, pairs), begin))
-                for at in range(i + left - left % 4, i + left):
-                    put_rows(record, at, block, add(one(record, at, w), begin))
+        runs, blocks = peek(record + of.runs), peek(record + of.n_rows) // 16
+        pairs, bias, n = opaque(columns), peek(record + of.biases), peek(runs) * blocks
+        many = piece(n, threads)
+        item, end = taken(record, many, n)
+        while item < end:
+            run, block = runs + 24 * (item // blocks), item % blocks
+            i, left = peek(run + 16), peek(run + 24)
+            w, begin = peek(run + 8) * blocks + block, zeros1()
+            if bias != 0:
+                begin = load(bias + 64 * w)
+            for at in range(i, i + left - 3, 4):
+                put_rows(record, at, block, add(four(record, at, w, pairs), begin))
+            for at in range(i + left - left % 4, i + left):
+                put_rows(record, at, block, add(one(record, at, w), begin))
+            item, end = after(record, item, end, many, n)
         return 0
 
     return matmul

@@ -5,7 +5,7 @@ from ..machines.x86 import tile_config, tile_config_half, tile_dot, tile_dot_too
 from ..program.operands import AHEAD, COUNT, SCRATCH, SCRATCH_STEP, Scratch, operands
 from ..words.memory import loads_i32, peek, peek_f32, prefetch
 from ..words.numbers import fma, opaque, scaled, splat, zeros1, zeros4, zeros16
-from .play import share
+from .play import after, piece, taken
 from .rows import put_blocks, put_rows
 from .tiles import QUANTISED
 from .weights import FLOATS, WEIGHTS, sums_float
@@ -24,10 +24,12 @@ def matmul_quantised(weights, machine):
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
-        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
         pairs = opaque(columns)  # unrolled, the wide tile's sums do not fit the registers
         bytes_ = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP) + 2048
-        for block in range(first, last):
+        blocks = peek(record + QUANTISED.n_rows) // 16
+        many = piece(blocks, threads)
+        block, end = taken(record, many, blocks)
+        while block < end:
             w = peek(record + QUANTISED.w) + block * groups * width
             if packed and n >= UNPACKED:
                 unpack(w, groups, peek(record + AHEAD), bytes_)
@@ -39,6 +41,7 @@ def matmul_quantised(weights, machine):
                     put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
+            block, end = after(record, block, end, many, blocks)
         return 0
 
     return matmul
@@ -65,17 +68,17 @@ def products_of(weights):
         for part in range(0, last, 2):
             for k in range(0, half, 64):
                 prefetch(later + part * 2 * half + k)
-            after, group = part + 1, part // parts
+            second, group = part + 1, part // parts
             top, low = top_of(d, group), low_of(d, group)
-            tile_dot_too(q + columns * after, q_step, w + 16 * columns * after, sums + 1024)
+            tile_dot_too(q + columns * second, q_step, w + 16 * columns * second, sums + 1024)
             found, at = loads_i32(acc, sums, 64), qs + 4 * (part // parts)
             acc = scaled(acc, found, scale(s, top, part), at, g_step)
             acc = plus(acc, record, i, s, low, part)
             more = min(part + 2, last)
             tile_dot(q + columns * more, q_step, w + 16 * columns * more, sums)
-            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (after // parts)
-            acc = scaled(acc, found, scale(s, top, after), at, g_step)
-            acc = plus(acc, record, i, s, low, after)
+            found, at = loads_i32(acc, sums + 1024, 64), qs + 4 * (second // parts)
+            acc = scaled(acc, found, scale(s, top, second), at, g_step)
+            acc = plus(acc, record, i, s, low, second)
         if last % 2 == 0:
             found, at = loads_i32(acc, sums, 64), qs + 4 * (last // parts)
             top, low = top_of(d, last // parts), low_of(d, last // parts)
@@ -95,12 +98,14 @@ def matmul_tiles(weights, machine):
 
     def matmul(record, pas, t, threads):
         n, groups = peek(peek(record + COUNT)), peek(record + QUANTISED.cols) // 32
-        first, last = share(peek(record + QUANTISED.n_rows) // 16, t, threads)
+        blocks = peek(record + QUANTISED.n_rows) // 16
+        many = piece(blocks, threads)
         sums = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         bytes_, pairs = sums + 2048, opaque(columns)
         if n >= 16:
             config()
-        for block in range(first, last):
+        block, end = taken(record, many, blocks)
+        while block < end:
             w = peek(record + QUANTISED.w) + block * groups * width
             if n >= 16:
                 unpack(w, groups, peek(record + AHEAD), bytes_)
@@ -111,6 +116,7 @@ def matmul_tiles(weights, machine):
                 put_rows(record, i, block, tile(zeros4(), record, i, w, block, pairs))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, tile(zeros1(), record, i, w, block, columns))
+            block, end = after(record, block, end, many, blocks)
         if n >= 16:
             tile_release()
         return 0
@@ -124,27 +130,27 @@ def matmul_float(loads, size):
 
     def matmul(record, pas, t, threads):
         n, cols = peek(peek(record + COUNT)), peek(record + FLOATS.cols)
-        first, last = share(peek(record + FLOATS.n_rows) // 16, t, threads)
-        out_step, many = 16 * size, cols * 16 * size
-        block = first
-        while block < last:
+        out_step, size_of, blocks = 16 * size, cols * 16 * size, peek(record + FLOATS.n_rows) // 16
+        many = max(4, piece(blocks, threads))
+        block, end = taken(record, many, blocks)
+        while block < end:
             # few tokens: four blocks of rows at once, to hide the latency of fma
-            if n < 4 and last - block >= 4:
-                w = peek(record + FLOATS.w) + block * many
+            if n < 4 and end - block >= 4:
+                w = peek(record + FLOATS.w) + block * size_of
                 for i in range(n):
                     acc, x = zeros4(), peek(record + FLOATS.x) + i * peek(record + FLOATS.x_step)
                     for k in range(cols):
                         acc = fma(
-                            loads(acc, w + k * out_step, many), splat(peek_f32(x + 4 * k)), acc
+                            loads(acc, w + k * out_step, size_of), splat(peek_f32(x + 4 * k)), acc
                         )
                     put_blocks(record, i, block, acc)
-                block += 4
+                block, end = after(record, block + 3, end, many, blocks)
                 continue
             for i in range(0, n - 3, 4):
                 put_rows(record, i, block, four(record, i, block, 0))
             for i in range(n - n % 4, n):
                 put_rows(record, i, block, one(record, i, block))
-            block += 1
+            block, end = after(record, block, end, many, blocks)
         return 0
 
     return matmul

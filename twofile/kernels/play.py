@@ -12,6 +12,7 @@ from ..program.operands import (
     PASS_STOP,
     PROGRAM,
     RECORD_BYTES,
+    TAKEN,
     WAIT,
     Flat,
     Number,
@@ -48,16 +49,48 @@ def share(n, t, threads):
 
 
 @inline
-def barrier(pas, own, threads):
-    """Wait until all threads are here; what they wrote before is then visible to all.
+def untake(first, last):
+    for record in range(first, last, RECORD_BYTES):
+        poke(record + TAKEN, 0)
+
+
+@inline
+def piece(n, threads):
+    """How much of n a thread takes at a time by atomic_add(record + TAKEN, ...): a thread that is
+    held up keeps the others waiting for no more than that."""
+    return max(1, n // (8 * threads))
+
+
+@inline
+def taken(record, many, n):
+    """-> [first, last) of the next so many of n that this thread does; empty if none are left."""
+    first = atomic_add(record + TAKEN, many)
+    return first, min(first + many, n)
+
+
+@inline
+def after(record, i, last, many, n):
+    """-> the next after i, and the last of what was taken: as of taken, if i was its last."""
+    if i + 1 < last:
+        return i + 1, last
+    return taken(record, many, n)
+
+
+@inline
+def barrier(pas, own, threads, first, last):
+    """Wait until all threads are here; what they wrote before is then visible to all. Of records
+    from the address first to last nothing is taken then.
 
     own: address of this thread's patience. It halves when letting others run was what ended the
     wait, because then they share this core, and doubles when the wait was shorter.
     """
     p = pas + PASS_BARRIER
-    if threads > 1:
+    if threads == 1:
+        untake(first, last)
+    else:
         round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
         if atomic_add(p, 1) == threads - 1:
+            untake(first, last)
             atomic_store(p, 0)
             atomic_store(p + 64, round_ + 1)
             return
@@ -76,11 +109,13 @@ def barrier(pas, own, threads):
 @kernel()
 def play(program, pas, t, threads):
     """The whole forward: every record in turn, all threads in each."""
+    first = program
     for i in range(peek(pas + N_RECORDS)):
         record = program + i * RECORD_BYTES
         call_kernel(peek(record + FN), record, pas, t, threads)
         if peek(record + WAIT) != 0:
-            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads)
+            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads, first, record + RECORD_BYTES)
+            first = record + RECORD_BYTES
     if t == 0:
         poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
     return 0

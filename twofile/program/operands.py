@@ -11,9 +11,9 @@ KEYS = 64  # keys of a block: attention sums in these, so that any chunking give
 
 # A record is RECORD_BYTES of int64: the kernel's address, whether all threads wait for each other
 # behind it, the address of how many rows it has, how many bytes before its use a weight is asked
-# for (the processor's own guesses stop at every page); then its operands. A step is the number of
-# bytes from one token to the next.
-FN, WAIT, COUNT, AHEAD, OPERANDS = 0, 8, 16, 24, 32
+# for (the processor's own guesses stop at every page), how much of its work threads have taken;
+# then its operands. A step is the number of bytes from one token to the next.
+FN, WAIT, COUNT, AHEAD, TAKEN, OPERANDS = 0, 8, 16, 24, 32, 40
 RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
