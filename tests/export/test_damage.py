@@ -7,7 +7,7 @@ import pytest
 
 import twofile.export.arrays
 import twofile.export.convert
-import twofile.export.pack
+import twofile.export.quantise
 import twofile.export.sources.llama2c
 import twofile.export.tokenizers.pack
 import twofile.export.write
@@ -40,7 +40,7 @@ def no_such_name(*_, **__):
 
 
 BUGS = [
-    (twofile.export.pack, "inverse"),
+    (twofile.export.quantise, "inverse"),
     (twofile.export.write, "layout"),
     (twofile.export.write, "expected_tensors"),
     (twofile.export.arrays, "to_float32"),
