@@ -4410,8 +4410,8 @@ def weight_float(peek_weight, size):
 class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
-    quantised: bits and scales; added(acc, record, i, s, d, part), a tile with the least of the
-    weights. Else: loads, which reads 16 weights of size bytes.
+    quantised: bits and scales; added: see tiles.added, what the least of the weights
+    makes of a tile. Else: loads, which reads 16 weights of size bytes.
     """
 
     type: Type
@@ -6331,7 +6331,7 @@ def about(file, n_ctx, kept, tokenizer):
 # What is best on this machine and changes no bit: measured, and kept.
 
 AHEADS = (1024, 2048, 4096, 8192)
-ENOUGH = 1 << 27  # bytes of weights: more than caches hold
+ENOUGH = 1 << 27  # bytes of weights, more than most caches hold; of small machines a 16th of memory
 SAMPLE = 2048  # columns
 SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
 KEPT_AS = "tuned"  # beside the kernels
@@ -6370,7 +6370,7 @@ def best_ahead(code, kernel):
     kind, call = kernel.type, code.function(kernel.name)
     each = [kind.nbytes((BLOCK, SAMPLE), True)]
     each += [k.nbytes(shape, False) for _, k, shape in kind.beside((BLOCK, SAMPLE))]
-    blocks = ENOUGH // sum(each)
+    blocks = max(1, min(ENOUGH, total_memory() // 16) // sum(each))
     weights, rest = Buffer(blocks * sum(each)), Buffer(64 * BLOCK * blocks + 64 * SAMPLE)
     weights.raw[::4096] = 1  # pages that were never written are all the same one
     own, record = kernel.operands, Buffer(RECORD_BYTES)

@@ -8,11 +8,12 @@ import numpy as np
 from .compiler.kept import read_cached, write_cached
 from .format.types import BLOCK
 from .kernels.matmul import MATMULS
+from .machine import total_memory
 from .program.buffers import Buffer
 from .program.operands import AHEAD, COUNT, N_TOKENS, PASS_OWN, RECORD_BYTES, TAKEN
 
 AHEADS = (1024, 2048, 4096, 8192)
-ENOUGH = 1 << 27  # bytes of weights: more than caches hold
+ENOUGH = 1 << 27  # bytes of weights, more than most caches hold; of small machines a 16th of memory
 SAMPLE = 2048  # columns
 SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
 KEPT_AS = "tuned"  # beside the kernels
@@ -51,7 +52,7 @@ def best_ahead(code, kernel):
     kind, call = kernel.type, code.function(kernel.name)
     each = [kind.nbytes((BLOCK, SAMPLE), True)]
     each += [k.nbytes(shape, False) for _, k, shape in kind.beside((BLOCK, SAMPLE))]
-    blocks = ENOUGH // sum(each)
+    blocks = max(1, min(ENOUGH, total_memory() // 16) // sum(each))
     weights, rest = Buffer(blocks * sum(each)), Buffer(64 * BLOCK * blocks + 64 * SAMPLE)
     weights.raw[::4096] = 1  # pages that were never written are all the same one
     own, record = kernel.operands, Buffer(RECORD_BYTES)

@@ -1,45 +1,34 @@
 """Blocks of a GGUF as our types have them, to the bit."""
 
-import functools
-
 import numpy as np
 
 from ..compiler.kernel import Kernel
 from ..format.types import BLOCK
-from ..program.operands import RECORD_BYTES, Flat, Number, operands
 from ..words.memory import peek
 from .arrays import Part
-from .compiled import compiled
+from .compiled import compiled, once
 from .damage import reading
 from .layouts import LAYOUTS
 from .say import need
 
-BLOCKS = operands(
-    "Rows of a GGUF's blocks become blocks of 16 rows.",
-    raw=Flat(lambda r: r.n_rows * r.step),
-    fill=Flat(lambda r: r.step),  # a row that fills the last block up
-    w=Flat(lambda r: r.n_rows * r.step, writes=True),
-    s=Flat(lambda r: r.n_rows * r.step, writes=True),
-    d=Flat(lambda r: r.n_rows * r.step, writes=True, optional=True),
-    n_rows=Number("rows"),
-    step=Number("bytes of a row"),
-    count=Number("blocks of a row"),
-)
+# of a record: addresses of the rows, of one that fills the last block up, of where the bits, NAME.s
+# and NAME.d go; how many rows, bytes of a row, blocks of a row
+RAW, FILL, W, S, D, ROWS, STEP, COUNT = range(0, 64, 8)
 
 
 def repacking(layout):
-    """BLOCKS of a Layout."""
+    """-> what puts rows of a Layout into blocks of 16 rows."""
     kind, size, block, columns = layout.type, layout.size, layout.block, layout.columns
     w_step, s_step, d_step = block_bytes(kind, columns)
 
     def repack(record, pas, t, threads):
-        rows, count = peek(record + BLOCKS.n_rows), peek(record + BLOCKS.count)
-        w, s, d = peek(record + BLOCKS.w), peek(record + BLOCKS.s), peek(record + BLOCKS.d)
+        rows, count = peek(record + ROWS), peek(record + COUNT)
+        w, s, d = peek(record + W), peek(record + S), peek(record + D)
         for first in range(0, rows, 16):
             for lane in range(16):
-                row = peek(record + BLOCKS.fill)
+                row = peek(record + FILL)
                 if first + lane < rows:
-                    row = peek(record + BLOCKS.raw) + (first + lane) * peek(record + BLOCKS.step)
+                    row = peek(record + RAW) + (first + lane) * peek(record + STEP)
                 for j in range(count):
                     at = w + j * w_step, s + j * s_step, d + j * d_step
                     block(row + j * size, at[0], at[1], at[2], lane)
@@ -55,11 +44,11 @@ def block_bytes(kind, columns):
     return kind.nbytes((BLOCK, columns), True), each[".s"], each.get(".d", 0)
 
 
-@functools.cache
+@once
 def repacker(name):
     """The compiled function for a gguf type of that name."""
     layout = LAYOUTS[name]
-    kernel = Kernel(f"repack_{name.lower()}", lambda machine: repacking(layout), BLOCKS)
+    kernel = Kernel(f"repack_{name.lower()}", lambda machine: repacking(layout))
     return compiled(kernel)
 
 
@@ -88,12 +77,10 @@ class Blocks(Part):
         data = np.empty(blocks * block_bytes(self.type, cols)[0], np.uint8)
         shape = blocks * BLOCK, cols
         beside = {end: np.empty(s, kind.numpy) for end, kind, s in self.type.beside(shape)}
-        record = np.zeros(RECORD_BYTES // 8, np.int64)
-        given = dict(raw=raw, fill=fill, w=data, s=beside[".s"], d=beside.get(".d"))
-        given |= dict(n_rows=len(raw), step=raw.shape[1], count=cols // layout.columns)
-        for name, value in given.items():
-            if value is not None:
-                value = value.ctypes.data if isinstance(value, np.ndarray) else value
-                record[getattr(BLOCKS, name) // 8] = value
+        record = np.zeros(8, np.int64)
+        places = {RAW: raw, FILL: fill, W: data, S: beside[".s"], D: beside.get(".d")}
+        for place, array in places.items():
+            record[place // 8] = 0 if array is None else array.ctypes.data
+        record[[ROWS // 8, STEP // 8, COUNT // 8]] = len(raw), raw.shape[1], cols // layout.columns
         repacker(self.kind.name)(record.ctypes.data, 0, 0, 1)
         return data, beside

@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import threading
 from pathlib import Path
 
 from ..compiler.code import Code
 
 HERE = Path(__file__).parent
+ONE_AT_A_TIME = threading.Lock()  # compiles
 
 
 @functools.cache
@@ -22,3 +24,14 @@ def compiled(kernel, notice=lambda text: None):
     """A Kernel as a function of four ints."""
     kept = kernel._replace(name=f"{kernel.name}_{version()}")
     return Code([kept], notice).function(kept.name)
+
+
+def once(make):
+    """make, whose results are kept: of threads that ask for the same kernel one has it compiled."""
+    kept = functools.cache(make)
+
+    def asked(*given):
+        with ONE_AT_A_TIME:
+            return kept(*given)
+
+    return asked

@@ -104,8 +104,8 @@ def weight_float(peek_weight, size):
 class Weights(NamedTuple):
     """A type of weights as kernels see it. element(record, row, k) -> float32.
 
-    quantised: bits and scales; added(acc, record, i, s, d, part), a tile with the least of the
-    weights. Else: loads, which reads 16 weights of size bytes.
+    quantised: bits and scales; added: see tiles.added, what the least of the weights
+    makes of a tile. Else: loads, which reads 16 weights of size bytes.
     """
 
     type: Type

@@ -1,13 +1,11 @@
 """float32 rows rounded to a Type, by the compiled kernels."""
 
-import threading
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ...format.types import BLOCK, GROUP, padded
-from ..compiled import compiled
+from ..compiled import compiled, once
 from ..say import say
 from .blocks import (
     ABOVE,
@@ -21,8 +19,6 @@ from .blocks import (
     rounding_of,
 )
 
-ONE_AT_A_TIME = threading.Lock()  # compiles
-
 
 class Costs(NamedTuple):
     """What errors of a matrix's elements cost. squares: float32 [columns], of a square; feeds:
@@ -32,7 +28,7 @@ class Costs(NamedTuple):
     feeds: np.ndarray | None = None
 
 
-@cache
+@once
 def function_of(kind):
     """What rounds to a Type."""
     return compiled(rounding_of(kind), say)
@@ -58,7 +54,5 @@ def rounded(kind, rows, costs=None):
     for place, array in arrays.items():
         record[place // 8] = 0 if array is None else array.ctypes.data
     record[COLS // 8] = cols
-    with ONE_AT_A_TIME:
-        function = function_of(kind)
-    function(record.ctypes.data, room.ctypes.data, 0, len(x))
+    function_of(kind)(record.ctypes.data, room.ctypes.data, 0, len(x))
     return data, beside, x.transpose(0, 2, 1).reshape(tall, wide)[:n, :cols]
