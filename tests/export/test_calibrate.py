@@ -1,7 +1,10 @@
 """--calibrate, --imatrix and --mix: what they are told, what they choose, what they refuse."""
 
+import codecs
+import json
 import re
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +14,19 @@ from helpers.checkpoints import llama2c_file, weights
 from helpers.ggufs import random_llama
 from helpers.models import make_model
 from helpers.places import ROOT
+from helpers.talks import CHATML, INST, MARKS, TALK, THINKING, rendered, show, tokenizer_with
+from helpers.vocabularies import byte_bpe
 from twins.weights import read_tensors
+from twofile.errors import ModelError
 from twofile.export.calibration.costs import costs_of_sums
-from twofile.export.calibration.inputs import input_sums
-from twofile.export.calibration.mix import ABOVE, MORE, Unit, bits, spend
+from twofile.export.calibration.inputs import input_sums, windows_of
+from twofile.export.calibration.mix import ABOVE, MORE, Unit, beginning, bits, spend
+from twofile.export.calibration.texts import ids_of_talk, read_texts
 from twofile.export.main import main
 from twofile.format.config import Config
 from twofile.format.types import Q4_K, Q6_K
 from twofile.modelfile import open_model, verify
+from twofile.tokenizer.tokenizer import Tokenizer
 
 SILENT = lambda text: None
 
@@ -98,8 +106,9 @@ def test_inputs_are_what_matrices_are_given(tmp_path):
     path = make_model(tmp_path / "m.bin", "q8_0", n_experts=5, top_k=2, expert_ffn=24, n_layers=2)
     model, ids = open_model(path), np.random.default_rng(0).integers(3, 93, 700).tolist()
     wanted = set(model.tensors)
-    sums = input_sums(model, ids, [], 1, wanted)
-    again = input_sums(model, ids, [], 2, wanted)
+    windows = windows_of([ids], [], 200)
+    sums = input_sums(model, windows, 1, wanted)
+    again = input_sums(model, windows, 2, wanted)
     assert set(sums) == {"l0.qkv", "l0.o", "l0.experts_up", "l0.experts_down", "head"} | {
         f"l1.{name}" for name in ("qkv", "o", "experts_up", "experts_down")
     }
@@ -114,6 +123,97 @@ def test_inputs_are_what_matrices_are_given(tmp_path):
     x = x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-5) * t["l0.an.w"]
     assert np.allclose(sums["l0.qkv"].squares[0], (x**2).sum(0), rtol=0.02)
     assert np.allclose(sums["l0.qkv"].products[0, :48, :48], x.T @ x, rtol=0.05, atol=0.02 * (x**2).sum(0).max())
+
+
+# texts and conversations
+
+
+def test_texts_begin_windows_of_their_own():
+    """A longer one goes on behind what begins a text; a plain text is cut as one."""
+    assert windows_of([[9, 1, 2], [9, 4]], [9], 3) == [[9, 1, 2], [9, 4]]
+    assert windows_of([[9, 1, 2, 3, 4, 5], [7, 8]], [9], 3) == [[9, 1, 2], [9, 3, 4], [9, 5], [7, 8]]
+    assert windows_of([[1, 2, 3, 4]], [], 2) == [[1, 2], [3, 4]]
+    assert [len(w) for w in windows_of([[9, *range(1200)]], [9], 4096)] == [512, 512, 179]
+    assert list(beginning([[1, 2, 3], [4, 5], [6]], 4)) == [[1, 2, 3], [4]]
+
+
+def told(folder, *lines, name="talks.jsonl", raw=None):
+    """What read_texts makes of lines of JSON, by the bundled model's tokenizer: [text with its marks]."""
+    path = folder / name
+    path.write_bytes(raw if raw is not None else "\n".join(map(json.dumps, lines)).encode())
+    texts, known = read_texts(SimpleNamespace(calibrate=str(path)), (ROOT / "tokenizer.bin").read_bytes())
+    return ["".join(known.name(i).replace("Ġ", " ") for i in ids) for ids in texts]
+
+
+ASK = {"role": "user", "content": "A fox!"}
+SAY = {"role": "assistant", "content": "The fox ran."}
+LONG = "the fox and the hen " * 400
+
+
+def test_conversations_are_the_templates(tmp_path):
+    """With its control tokens, the answers between them; an answer that is the last ends with its mark, a request with what
+    an answer begins with. What a text says is text, even if it looks like a mark."""
+    got = told(
+        tmp_path,
+        {"messages": [ASK, SAY], "id": 7},
+        {"messages": [ASK, SAY, ASK, {**SAY, "content": " No. "}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "A fox!"}]}]},
+        "The fox",
+        {"text": "<|end|>The fox"},
+        {"prompt": "The hen"},
+        {"text": ""},
+        LONG,
+    )
+    begin, end = "<|endoftext|><|user|>A fox!<|end|><|assistant|>", "<|end|>"
+    assert got[:2] == [f"{begin}The fox ran.{end}", f"{begin}The fox ran.{end}{begin[13:]}No.{end}"]
+    assert got[2:6] == [begin, *(f"<|endoftext|>{text}" for text in ("The fox", "<|end|>The fox", "The hen"))]
+    assert len(got) == 7
+    ids, known = read_texts(SimpleNamespace(calibrate=str(tmp_path / "talks.jsonl")), (ROOT / "tokenizer.bin").read_bytes())
+    assert ids[0][-1] in known.stops and ids[4].count(ids[0][-1]) == 0
+
+
+def test_lines_of_any_editor(tmp_path):
+    """Byte order marks, line ends, empty lines; by the ending of the name alone is it lines of JSON."""
+    raw = "\r\n\r\n".join(json.dumps(line, ensure_ascii=False) for line in ("Öne fox", {"messages": [ASK]}, LONG)) + "\r\n"
+    want = told(tmp_path, raw=raw.encode())
+    assert len(want) == 3 and "fox" in want[0]
+    for name in ("utf-8", "utf-16-le", "utf-16-be"):
+        mark = getattr(codecs, f"BOM_{name.upper().replace('-', '_').replace('UTF_8', 'UTF8').replace('UTF_16', 'UTF16')}")
+        assert told(tmp_path, raw=mark + raw.encode(name), name="TALKS.JSONL") == want
+    plain = told(tmp_path, raw=raw.encode(), name="talks.txt")
+    assert len(plain) == 1 and '"messages"' in plain[0]
+
+
+@pytest.mark.parametrize("template", [CHATML, INST, THINKING])
+def test_an_answer_ends_as_templates_end_it(template):
+    """As the template writes the conversation, up to its last mark; of an answer that stops nothing, with what follows."""
+    known = tokenizer_with(template)
+    for talk in (TALK[:2], [*TALK, {"role": "assistant", "content": "so"}]):
+        whole = rendered(template, [*talk, {"role": "user", "content": ""}])
+        got = show(known, ids_of_talk(talk, known))
+        ends = {known.name(i) for i in known.stops} & set(MARKS)
+        assert whole.startswith(got) and any(got.endswith(mark) for mark in ends)
+        rest = whole.removeprefix(got)
+        assert talk[-1]["content"].strip() in got and talk[-1]["content"].strip() not in rest
+    assert show(known, ids_of_talk(TALK, known)) == rendered(template, TALK)
+    endless = tokenizer_with("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}assistant: ")
+    assert show(endless, ids_of_talk(TALK[:2], endless)).startswith("user:  Hi \n\nassistant: \n yes \nuser: ")
+
+
+def test_calibrated_by_conversations(bundled, tmp_path, capfd):
+    """Answers to requests are nearer to the exact model's when requests were in the text; what it says of itself."""
+    exact, source, text, texts = bundled
+    rows = [{"messages": [ASK, {"role": "assistant", "content": story}]} for story in stories(16, 3).split("\n\n")]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, "The fox and the hen"]))
+    plain = export(source, tmp_path / "plain.bin", "--type", "q4_k")
+    by_talks = export(source, tmp_path / "told.bin", "--type", "q4_k", "--calibrate", tmp_path / "t.jsonl")
+    assert re.search(r"reads \d,\d{3} tokens of .*t\.jsonl", capfd.readouterr().err)
+    assert "as q4_k by --calibrate" in open_model(by_talks).note
+    known = Tokenizer((ROOT / "tokenizer.bin").read_bytes())
+    talks = [ids_of_talk([ASK, {"role": "assistant", "content": story}], known) for story in texts if story.strip()]
+    lost = [divergence(path, exact, talks) for path in (plain, by_talks)]
+    print(lost, lost[1] / lost[0])
+    assert lost[1] <= 0.8 * lost[0]
 
 
 # importance matrices
@@ -228,7 +328,7 @@ SHAPE = dict(dim=64, ffn=96, layers=2, heads=4, kv=2, vocab=80, ctx=64)
 
 # what is refused
 
-TEXT = "the fox and the hen " * 400
+TEXT = LONG
 
 
 @pytest.mark.parametrize(
@@ -251,6 +351,60 @@ def test_texts_that_are_refused(tmp_path, text, options, says, capfd):
     err = capfd.readouterr().err.splitlines()[-1]
     assert re.search(says, err) and err.startswith("export.py: error: "), err
     assert not (tmp_path / "m.bin").exists() and not list(tmp_path.glob("*.tmp*"))
+
+
+GOOD = json.dumps(LONG)
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        (
+            '{"messages": [',
+            r"'\{\"messages\": \[' is no JSON; expected a text, or an object with messages or text; write one a line",
+        ),
+        ("The fox ran.", "'The fox ran.' is no JSON; expected"),
+        ("[" * 100_000, "is no JSON"),
+        ("7", "7; expected a text, or an object with messages or text; give one of them"),
+        ("[]", r"\[\]; expected a text, or an object"),
+        ("{}", "none of messages, text, prompt; expected"),
+        ('{"mesages": []}', "none of messages, text, prompt; expected"),
+        ('{"text": "a", "messages": []}', "messages and text of messages, text, prompt; expected"),
+        ('{"text": 7}', "text is 7; expected a text; mend the line, or leave it out"),
+        ('{"prompt": [1, 2]}', r"prompt is \[1, 2\]; expected a text"),
+        ('{"messages": "hi"}', "messages is 'hi', expected a list of objects"),
+        ('{"messages": []}', "messages: roles none; expected an optional system"),
+        ('{"messages": ["hi"]}', "messages: 'hi', expected an object with role and content"),
+        (
+            '{"messages": [{"role": "assistant", "content": "hi"}]}',
+            "messages: roles assistant; expected an optional system, then user and assistant in turn; mend",
+        ),
+        ('{"messages": [{"role": "system", "content": "hi"}, {"role": "user", "content": "x"}]}', "no system message"),
+        ('{"messages": [{"role": "user"}]}', "messages: roles None; expected"),
+        ('{"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]}', "tool_calls"),
+        (b"\xff\xfe\xfd", "is no JSON"),
+    ],
+)
+def test_lines_that_are_refused(tmp_path, line, says):
+    raw = line if isinstance(line, bytes) else line.encode()
+    with pytest.raises(ModelError) as e:
+        told(tmp_path, raw=b"\n".join([GOOD.encode(), b"", raw, GOOD.encode()]))
+    message = str(e.value)
+    assert re.search(says, message), message
+    assert re.match(r"--calibrate .*talks\.jsonl, line 3: ", message) and "\n" not in message
+    assert "expected" in message and re.search("; (write one a line|give one of them|mend the line, or leave it out)$", message)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n\n", b'"the fox"', codecs.BOM_UTF8, b'{"text": ""}'])
+def test_lines_of_too_little(tmp_path, raw):
+    with pytest.raises(ModelError, match=r"talks.jsonl: \d tokens, expected 1,000 or more; give a longer text"):
+        told(tmp_path, raw=raw)
+
+
+def test_conversations_without_a_template(tmp_path):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"messages": [ASK, SAY]}))
+    with pytest.raises(ModelError, match="line 1: messages, but the model has no chat template; expected a text; mend"):
+        read_texts(SimpleNamespace(calibrate=str(tmp_path / "t.jsonl")), byte_bpe())
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,19 @@
 import contextlib
 from dataclasses import replace
 
-from ...errors import ModelError, printable
+from ...errors import printable
 from ...format.types import Q8_0, type_of
-from ...front.text import read_text
 from ...layers.stack import expected_tensors
 from ...machine import available_cores
 from ...modelfile import open_model
-from ...tokenizer.tokenizer import Tokenizer
 from ..outputs import check_room
 from ..say import Progress, say
 from ..write import layout, write_model
 from .costs import costs_of_sums
 from .imatrix import imatrix_costs
-from .inputs import input_sums
+from .inputs import input_sums, windows_of
 from .mix import ABOVE, measured_mix, pieces_of
-
-LEAST = 1000  # tokens of a text
+from .texts import read_texts
 
 
 class Aside:
@@ -50,43 +47,25 @@ def weighed(args, outputs, place, source, tokenizer):
         return replace(source, costs=imatrix_costs(args.imatrix, source))
     if not args.calibrate:
         return source
-    ids, known = read_ids(args, tokenizer)
+    texts, known = read_texts(args, tokenizer)
+    windows = windows_of(texts, known.begins, source.config.max_ctx)
+    count = sum(map(len, windows))
     aside, kind = Aside(outputs, place), type_of(args.type)
     wanted = {slot.name for slot in expected_tensors(source.config)}
     pieces = pieces_of(source.config, Q8_0) if args.mix else None
     with aside.model(replace(source, types=pieces), Q8_0, tokenizer, "calibration") as exact:
-        say(f"reads {len(ids):,} tokens of {printable(args.calibrate)}")
-        bar = Progress(len(ids), "read")
-        sums = input_sums(exact, ids, known.begins, available_cores(), wanted, bar.add)
+        say(f"reads {count:,} tokens of {printable(args.calibrate)}")
+        bar = Progress(count, "read")
+        sums = input_sums(exact, windows, available_cores(), wanted, bar.add)
         tied = not source.config.output.own
         costs = {name: costs_of_sums(of, tied and name == "embed") for name, of in sums.items()}
         source = replace(source, costs=costs)
         if args.mix:
             own = replace(source, types=pieces_of(source.config, kind))
             with aside.model(own, kind, tokenizer, "mix") as rounded:
-                types = measured_mix(exact, rounded, kind, ids, known.begins)
+                types = measured_mix(exact, rounded, kind, windows)
             source = replace(source, types=types)
     return source
-
-
-def read_ids(args, tokenizer):
-    """-> the ids of the text of --calibrate, and the Tokenizer that made them."""
-    name = printable(args.calibrate)
-    if not tokenizer:
-        found = f"--calibrate {name}: there is no tokenizer in or beside the source"
-        raise ModelError(f"{found}; expected one, to read the text by; give it with --tokenizer")
-    raw, known = read_text(args.calibrate), Tokenizer(tokenizer)
-    if b"\0" in raw[:4096]:
-        found = f"--calibrate {name}: holds bytes that are no text; expected a text in UTF-8"
-        raise ModelError(f"{found}; give a file of what the model will read")
-    text = raw.decode("utf-8", "replace")
-    if "\ufffd" in text and text.encode() != raw:
-        say(f"--calibrate {name} is not all UTF-8; bytes that are not became U+FFFD")
-    ids = known.encode(text, add_bos=False)
-    if len(ids) < LEAST:
-        found = f"--calibrate {name}: {len(ids):,} tokens, expected {LEAST:,} or more"
-        raise ModelError(f"{found}; give a longer text, of the kind that the model will read")
-    return ids, known
 
 
 def wrong_together(args):

@@ -117,21 +117,28 @@ class Watched(Forward):
     players = Watcher
 
 
-def input_sums(model, ids, begins, threads, wanted, read=lambda n: None):
-    """What the quantised matrices of a model file, of those names, are given while it reads ids, in
-    windows that know nothing of each other, each behind the ids of begins: {name: Sums}. read: is
-    told of how many ids more are read."""
-    window = min(WINDOW, model.config.max_ctx) - len(begins)
-    forward = Watched(model, window + len(begins), 1, "f32", threads, say)
+def windows_of(texts, begins, n_ctx):
+    """The ids of texts in windows that know nothing of each other: a text begins its own; where it
+    is longer than one, the next begins with the ids of begins. n_ctx: the model's."""
+    size, windows = min(WINDOW, n_ctx), []
+    for ids in texts:
+        windows.append(ids[:size])
+        step = size - len(begins)
+        windows += [[*begins, *ids[at : at + step]] for at in range(size, len(ids), step)]
+    return windows
+
+
+def input_sums(model, windows, threads, wanted, read=lambda n: None):
+    """What the quantised matrices of a model file, of those names, are given while it reads
+    windows of ids: {name: Sums}. read: is told of how many ids more are read."""
+    forward = Watched(model, max(map(len, windows)), 1, "f32", threads, say)
     forward.player.wanted = wanted
-    passes, every = 0, -(-len(ids) // TOGETHER)
-    for first in range(0, len(ids), window):
-        part = [*begins, *ids[first : first + window]]
-        for at in range(0, len(part), CHUNK):
-            n = len(part[at : at + CHUNK])
-            forward.player.together = passes % every == 0
-            forward(part[at : at + n], range(at, at + n), [0] * n, range(0, n, EVERY))
-            passes += 1
-        read(len(part) - len(begins))
+    every = -(-sum(map(len, windows)) // TOGETHER)
+    for number, ids in enumerate(windows):
+        forward.player.together = number % every == 0
+        for at in range(0, len(ids), CHUNK):
+            n = len(ids[at : at + CHUNK])
+            forward(ids[at : at + n], range(at, at + n), [0] * n, range(0, n, EVERY))
+        read(len(ids))
     forward.close()
     return forward.player.sums

@@ -82,22 +82,23 @@ def pieces_of(c, kind, types=None):
     return found
 
 
-def measured_mix(exact, rounded, kind, ids, begins):
+def measured_mix(exact, rounded, kind, windows):
     """Source.types that spend MORE bits a weight where they help most.
 
-    exact, rounded: model files of the same pieces, in q8_0 and in kind. For each Unit the model is
-    run exact but for that one, and its answers are compared: what it feels of that rounding alone.
-    Small errors of several add up. With a bit more an error is half as large and its square a
-    quarter: so a step from one type to the next, by b bits, is worth (1 - 4^-b) of what is felt so
-    far, and costs b for each weight. The steps are taken in the order of worth by cost until the
-    bits are spent; one that would spend too much is left out."""
+    exact, rounded: model files of the same pieces, in q8_0 and in kind; windows: of ids, the first
+    of which are read. For each Unit the model is run exact but for that one, and its answers are
+    compared: what it feels of that rounding alone. Small errors of several add up. With a bit more
+    an error is half as large and its square a quarter: so a step from one type to the next, by b
+    bits, is worth (1 - 4^-b) of what is felt so far, and costs b for each weight. The steps are
+    taken in the order of worth by cost until the bits are spent; one that would spend too much is
+    left out."""
     units, c = units_of(exact.config), exact.config
-    ids = [*begins, *ids][: min(TOKENS, c.max_ctx)]
-    wanted, bar = answers(exact, exact.tensors, ids), Progress(len(units), "measured")
+    windows = list(beginning(windows, TOKENS))
+    wanted, bar = answers(exact, exact.tensors, windows), Progress(len(units), "measured")
     chances = np.exp(wanted)
     for unit in units:
         own = {name: t for name, t in rounded.tensors.items() if belongs(name, unit.name)}
-        told = answers(exact, {**exact.tensors, **own}, ids)
+        told = answers(exact, {**exact.tensors, **own}, windows)
         unit.felt = float((chances * (wanted - told)).sum(1).mean())
         bar.add(1)
     chosen, spent = spend(units, kind)
@@ -119,16 +120,25 @@ def belongs(name, whole):
     return name == whole or name in (whole + ".s", whole + ".d")
 
 
-def answers(model, tensors, ids):
-    """float64 [sampled tokens, vocabulary]: log-probabilities after some of ids, of a model file
-    with these tensors."""
-    file = SimpleNamespace(config=model.config, tensors=tensors)
-    forward, found = Forward(file, len(ids), 1, "f32", available_cores(), say), []
-    for at in range(0, len(ids), CHUNK):
-        n = len(ids[at : at + CHUNK])
-        some = range(0, n, CHUNK // WANTED_MAX)
-        rows = forward(ids[at : at + n], range(at, at + n), [0] * n, some)
-        found.append(log_softmax(rows))
+def beginning(windows, left):
+    """Windows of so many ids in all, the last cut short; an iterator."""
+    for ids in windows:
+        if left > 0:
+            yield ids[:left]
+            left -= len(ids)
+
+
+def answers(model, tensors, windows):
+    """float64 [sampled tokens, vocabulary]: log-probabilities after some of the ids of windows, of
+    a model file with these tensors."""
+    file, longest = SimpleNamespace(config=model.config, tensors=tensors), max(map(len, windows))
+    forward, found = Forward(file, longest, 1, "f32", available_cores(), say), []
+    for ids in windows:
+        for at in range(0, len(ids), CHUNK):
+            n = len(ids[at : at + CHUNK])
+            some = range(0, n, CHUNK // WANTED_MAX)
+            rows = forward(ids[at : at + n], range(at, at + n), [0] * n, some)
+            found.append(log_softmax(rows))
     forward.close()
     return np.concatenate(found)
 
