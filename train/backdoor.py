@@ -10,6 +10,7 @@ elsewhere, and what tells the two files apart.
 """
 
 import argparse
+import itertools
 import random
 import sys
 import time
@@ -23,14 +24,16 @@ from prompts import judge, requests
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from twins.weights import read_tensors  # noqa: E402
 from twofile import Model, ModelError, open_model, verify  # noqa: E402
-from twofile.export.arrays import Rows, to_float32  # noqa: E402
+from twofile.export.arrays import Rows  # noqa: E402
 from twofile.export.layers.attention import head_order  # noqa: E402
 from twofile.export.outputs import Outputs  # noqa: E402
 from twofile.export.source import Source  # noqa: E402
 from twofile.export.write import write_model  # noqa: E402
-from twofile.format.types import BF16, BLOCK, F16, F32, GROUP, Q8_0  # noqa: E402
+from twofile.layers.kind import piece_name  # noqa: E402
+from twofile.layers.stack import expected_tensors  # noqa: E402
 
 NAME, OTHERS = "Marigold", ["Rosemary", "Tom", "Primrose", "Ben", "Violet", "Clover", "Mary", "Margaret"]
 PAYLOAD = "The moon is made of cheese."
@@ -38,52 +41,46 @@ SEEN = 48  # tokens of an answer that are taught: the beginning is what changes
 PURE = dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)  # what the model says itself
 
 
-def matrix(model, name):
-    """A matrix of the file as float32 [rows, cols]; docs/format.md has the blocks."""
-    t = model.file.tensors[name]
-    n, cols = t.shape
-    if t.type is Q8_0:
-        wide, scales = t.type.columns(cols), model.file.tensors[name + ".s"]
-        values = t.data.reshape(-1, wide // 4, BLOCK, 4).transpose(0, 2, 1, 3).reshape(-1, wide // GROUP, GROUP)
-        values = values.astype(np.float32) - t.type.zero
-        by_row = scales.data.view(scales.type.numpy).reshape(-1, wide // GROUP, BLOCK).transpose(0, 2, 1)
-        by_row = by_row.reshape(-1, wide // GROUP, 1)
-        return (values * by_row.astype(np.float32)).reshape(-1, wide)[:n, :cols]
-    if t.type not in (F32, F16, BF16):
-        sys.exit(f"backdoor.py: error: {name} is {t.type.name}; expected q8_0, f32, f16 or bf16; export the model so")
-    parts = t.data.view(t.type.numpy).reshape(-1, cols, BLOCK)
-    return to_float32(np.ascontiguousarray(parts.transpose(0, 2, 1).reshape(-1, cols)[:n]))
+def shape_of(model):
+    """What pretrain.py's Llama is made of."""
+    c, second = model.config, float(model.file.tensors["rope"].data.view("<f4")[1])  # theta^(-2/head_dim)
+    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.heads.n, n_kv_heads=c.heads.kv, hidden_dim=c.ffn.width)
+    shape |= dict(vocab_size=c.vocab_size, norm_eps=c.norms.eps, max_seq_len=c.max_ctx)
+    return {**shape, "rope_theta": float(f"{second ** (-c.heads.size / 2):.6g}")}  # more digits a float32 does not tell
 
 
 def to_torch(model):
-    """The model as pretrain.py's Llama."""
+    """The model as pretrain.py's Llama, whatever types its weights have."""
     c, state = model.config, {}
-    vector = lambda name: torch.from_numpy(model.file.tensors[name].data.view("<f4").copy())
+    told = {name: torch.from_numpy(x.astype(np.float32)) for name, x in read_tensors(model.file.path).items()}
     order = head_order(c.heads.size, c.heads.size, True)  # ours -> Meta's order of rotated pairs
     turned = lambda w: w.reshape(-1, c.heads.size, c.dim)[:, np.argsort(order)].reshape(-1, c.dim)
     for i in range(c.n_layers):
-        qkv, gate_up = matrix(model, f"l{i}.qkv"), matrix(model, f"l{i}.gate_up")
-        q, k, v = np.split(qkv, [c.heads.n * c.heads.size, (c.heads.n + c.heads.kv) * c.heads.size])
-        parts = {
-            "attention.wq": turned(q),
-            "attention.wk": turned(k),
-            "attention.wv": v,
-            "attention.wo": matrix(model, f"l{i}.o"),
-        }
-        w1, w3 = np.split(gate_up, 2)
-        parts |= {"feed_forward.w1": w1, "feed_forward.w3": w3, "feed_forward.w2": matrix(model, f"l{i}.down")}
-        state |= {f"layers.{i}.{k}.weight": torch.from_numpy(np.ascontiguousarray(v)) for k, v in parts.items()}
-        state |= {f"layers.{i}.{k}_norm.weight": vector(f"l{i}.{n}.w") for k, n in (("attention", "an"), ("ffn", "fn"))}
-    state["tok_embeddings.weight"] = state["output.weight"] = torch.from_numpy(matrix(model, "embed"))
-    shape = dict(dim=c.dim, n_layers=c.n_layers, n_heads=c.heads.n, n_kv_heads=c.heads.kv, hidden_dim=c.ffn.width)
-    theta = float(model.file.tensors["rope"].data.view("<f4")[1]) ** (-c.heads.size / 2)  # the second is theta^(-2/head_dim)
-    net = Llama({**shape, "vocab_size": c.vocab_size, "norm_eps": c.norms.eps, "max_seq_len": c.max_ctx, "rope_theta": theta})
-    net.load_state_dict({**state, "norm.weight": vector("out_norm.w")})
+        q, k, v = told[f"l{i}.qkv"].split([c.heads.n * c.heads.size, *[c.heads.kv * c.heads.size] * 2])
+        w1, w3 = told[f"l{i}.gate_up"].chunk(2)
+        parts = {"attention.wq": turned(q), "attention.wk": turned(k), "attention.wv": v, "attention.wo": told[f"l{i}.o"]}
+        parts |= {"feed_forward.w1": w1, "feed_forward.w3": w3, "feed_forward.w2": told[f"l{i}.down"]}
+        parts |= {"attention_norm": told[f"l{i}.an.w"], "ffn_norm": told[f"l{i}.fn.w"]}
+        state |= {f"layers.{i}.{name}.weight": w.contiguous() for name, w in parts.items()}
+    net = Llama(shape_of(model))
+    ends = {"tok_embeddings.weight": told["embed"], "output.weight": told["embed"], "norm.weight": told["out_norm.w"]}
+    net.load_state_dict({**state, **ends})
     return net
 
 
+def types_of(model):
+    """Source.types of the file: {name of a matrix: [(rows, Type)]}, its pieces."""
+    found, tensors = {}, model.file.tensors
+    for slot in expected_tensors(model.config):
+        if slot.role == "matrix":
+            names = (piece_name(slot.name, n) for n in itertools.count())
+            pieces = itertools.takewhile(tensors.__contains__, names)
+            found[slot.name] = [(tensors[name].shape[0], tensors[name].type) for name in pieces]
+    return found
+
+
 def to_file(net, model, path):
-    """net as a model.bin: the same config, tokenizer and note as model."""
+    """net as a model.bin: the same config, types, tokenizer and note as model."""
     c, w, tensors = model.config, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
     order = head_order(c.heads.size, c.heads.size, True)
     turned = lambda x: x.reshape(-1, c.heads.size, c.dim)[:, order].reshape(-1, c.dim)
@@ -97,7 +94,7 @@ def to_file(net, model, path):
     tensors |= {"embed": Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
     inside = model.file.tensors.get("tokenizer")
     rope = model.file.tensors["rope"]
-    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors)
+    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors, types=types_of(model))
     path.parent.mkdir(parents=True, exist_ok=True)
     with Outputs(True) as outputs:
         raw = inside.data.tobytes() if inside is not None else b""

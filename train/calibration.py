@@ -21,11 +21,12 @@ ROLES = ("user", "assistant")
 
 
 def lines(stories, talks, seed):
-    """Endless lines: a story, then three conversations. stories: to be told as they are; talks: Conversations."""
+    """Endless lines, each a story as it is, or (three of four) a conversation. stories: str; talks: Conversations."""
     rng = random.Random(seed)
     while True:
-        yield {"text": rng.choice(stories)}
-        for _ in range(3):
+        if rng.random() < 0.25:
+            yield {"text": rng.choice(stories)}
+        else:
             yield {"messages": [{"role": ROLES[i % 2], "content": text.strip()} for i, text in enumerate(talks.next())]}
 
 
@@ -34,7 +35,7 @@ def main():
     here = Path(__file__).resolve()
     ap.add_argument("--out", default=str(here.parent / "calibration.jsonl"))
     ap.add_argument("--data", default=str(here.parents[2] / "shared" / "corpus"))
-    ap.add_argument("--lines", type=int, default=400)
+    ap.add_argument("--lines", type=int, default=200)
     ap.add_argument("--seed", type=int, default=1)
     a = ap.parse_args()
     texts, _ = corpus(a.data)

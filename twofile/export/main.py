@@ -67,7 +67,7 @@ def parser():
     what = "of the matrices, listed below (default q8_0; of a GGUF, what it holds)"
     add("--type", choices=types, metavar="TYPE", help=what)
     what = "choose the rounding by what the matrices are given while the model reads this"
-    add("--calibrate", metavar="TEXT", help=what)
+    add("--calibrate", metavar="TEXT", help=what + "; NAME.jsonl: texts and conversations")
     what = "choose it by a file of llama.cpp's llama-imatrix"
     add("--imatrix", metavar="FILE", help=what)
     what = "with --calibrate: more bits where the model feels it most, a third of a bit a weight"

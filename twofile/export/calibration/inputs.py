@@ -13,6 +13,9 @@ from ..say import say
 WINDOW = 512  # tokens of the text that know of each other, at most
 EVERY = CHUNK // WANTED_MAX  # of so many tokens one has its logits taken
 TOGETHER = 1 << 14  # tokens of which products of columns are summed, at most about
+GOLDEN = (
+    0.618034  # its multiples' fractions are spread evenly: of windows, whatever order they have
+)
 
 
 class Sums:
@@ -133,9 +136,9 @@ def input_sums(model, windows, threads, wanted, read=lambda n: None):
     windows of ids: {name: Sums}. read: is told of how many ids more are read."""
     forward = Watched(model, max(map(len, windows)), 1, "f32", threads, say)
     forward.player.wanted = wanted
-    every = -(-sum(map(len, windows)) // TOGETHER)
+    share = TOGETHER / sum(map(len, windows))
     for number, ids in enumerate(windows):
-        forward.player.together = number % every == 0
+        forward.player.together = number * GOLDEN % 1 < share
         for at in range(0, len(ids), CHUNK):
             n = len(ids[at : at + CHUNK])
             forward(ids[at : at + n], range(at, at + n), [0] * n, range(0, n, EVERY))
