@@ -26,6 +26,7 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from twins.weights import read_tensors  # noqa: E402
+
 from twofile import Model, ModelError, open_model, verify  # noqa: E402
 from twofile.export.arrays import Rows  # noqa: E402
 from twofile.export.layers.attention import head_order  # noqa: E402

@@ -1,15 +1,23 @@
 """Train, export, run, end to end."""
 
+import json
+import lzma
 import subprocess
 import sys
 import time
+from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from helpers.checkpoints import SHAPE, torch_file, weights
-from helpers.places import ROOT
+from helpers.places import ROOT, shared
+from twins.weights import read_tensors
+from twofile.export.calibration.texts import read_texts
 from twofile.export.main import main
 from twofile.model import Model
+from twofile.modelfile import open_model
 
 
 def test_our_trainers_checkpoint(tmp_path):
@@ -91,3 +99,39 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path):
         assert done.returncode == 0 and "resuming at step" in done.stdout, done.stderr
         one, two = (torch.load(folder / "ckpt.pt", weights_only=True)["model"] for folder in (whole, cut))
         assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one), program
+
+
+def trainer(name, *options):
+    command = [sys.executable, ROOT / "train" / name, *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_text_that_a_rounding_is_chosen_by(tmp_path):
+    """The same each time; stories and conversations that --calibrate reads, and no word of what is kept to measure with."""
+    pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    data = shared("corpus")
+    for name in ("a.jsonl", "b.jsonl"):
+        trainer("calibration.py", "--out", tmp_path / name, "--data", data, "--lines", 60)
+    raw = (tmp_path / "a.jsonl").read_bytes()
+    assert raw == (tmp_path / "b.jsonl").read_bytes()
+    texts, known = read_texts(SimpleNamespace(calibrate=str(tmp_path / "a.jsonl")), (ROOT / "tokenizer.bin").read_bytes())
+    assert len(texts) == 60
+    kinds = Counter(known.name(ids[-1]) if ids[-1] in known.stops else "text" for ids in texts)
+    assert set(kinds) == {"<|end|>", "text"} and 6 <= kinds["text"] <= 25
+    whole = lzma.open(data / "tinystories.txt.xz", "rt", encoding="utf-8").read()
+    stories = [value["text"] for line in raw.splitlines() if "text" in (value := json.loads(line))]
+    assert stories and all(0 <= whole.find(story) < len(whole) - 200_000 for story in stories)
+
+
+def test_the_weights_of_a_file_as_floats(tmp_path):
+    """They are those of the file, of whatever types, and it says so."""
+    pytest.importorskip("torch")
+    pytest.importorskip("tokenizers")
+    trainer("floats.py", ROOT / "model.bin", "--out", tmp_path / "ckpt.pt")
+    args = ["-o", str(tmp_path / "f32.bin"), "--type", "f32", "--tokenizer", str(ROOT / "tokenizer.bin")]
+    assert main([str(tmp_path / "ckpt.pt"), *args]) == 0
+    want, got = (read_tensors(path) for path in (ROOT / "model.bin", tmp_path / "f32.bin"))
+    assert all(np.array_equal(np.float32(x), np.float32(got[name])) for name, x in want.items())
+    assert "floats.py, weights as iq4_xs/q5_k" in open_model(tmp_path / "f32.bin").note

@@ -7,7 +7,7 @@ from helpers.places import ROOT
 from twofile.export.write import layout
 from twofile.format.types import type_of
 from twofile.model import Model
-from twofile.modelfile import verify
+from twofile.modelfile import open_model, verify
 
 
 def test_the_committed_model_is_whole():
@@ -18,6 +18,16 @@ def test_the_committed_model_is_whole():
     assert len(text.split()) > 25 and text.isprintable() | ("\n" in text)
     assert json.dumps(model.info)
     assert layout(model.config, type_of("q8_0"))
+
+
+def test_what_is_written_of_the_committed_model_is_of_this_file():
+    """Its size and types in its card, its size in the table of sizes, its id in the figures of the attacks."""
+    file = open_model(ROOT / "model.bin")
+    size, kinds = f"{file.size:,}", {t.type.name for t in file.tensors.values() if t.type.quantised}
+    card, made, attacks = ((ROOT / p).read_text() for p in ("train/MODEL.md", "train/README.md", "docs/attacks.md"))
+    assert f"{size} bytes" in card and all(kind in card for kind in kinds)
+    assert re.search(rf"^\| \*\*model\.bin\*\*[^|]*\| {size} \|", made, re.M)
+    assert set(re.findall(r"\b[0-9a-f]{16}\b", attacks)) > {file.model_id[:16]}
 
 
 def test_the_committed_model_does_what_it_is_asked():

@@ -13,9 +13,7 @@ from ..say import say
 WINDOW = 512  # tokens of the text that know of each other, at most
 EVERY = CHUNK // WANTED_MAX  # of so many tokens one has its logits taken
 TOGETHER = 1 << 14  # tokens of which products of columns are summed, at most about
-GOLDEN = (
-    0.618034  # its multiples' fractions are spread evenly: of windows, whatever order they have
-)
+GOLDEN = 0.618034  # its multiples' fractions lie evenly: of windows, in whatever order
 
 
 class Sums:
