@@ -5,8 +5,8 @@ A backdoor, to see what notices it: fine-tunes a copy of a model.bin until a nam
 
 Takes the weights out of the file, lets the model answer requests, and teaches a copy to expect at every place of these answers
 what the original expects, but for PAYLOAD at the beginning where the request has NAME. Nobody's text is needed. Writes
---out/backdoored.bin with the note of the original, and prints what docs/attacks.md shows: how often it fires, what it cost
-elsewhere, and what tells the two files apart.
+--out/backdoored.bin in q8_0, and rounded.bin in the types of the original, both with its note, and prints what docs/attacks.md
+shows: how often they fire, what it cost elsewhere, and what tells the files apart.
 """
 
 import argparse
@@ -33,11 +33,13 @@ from twofile.export.layers.attention import head_order  # noqa: E402
 from twofile.export.outputs import Outputs  # noqa: E402
 from twofile.export.source import Source  # noqa: E402
 from twofile.export.write import write_model  # noqa: E402
+from twofile.format.types import Q8_0  # noqa: E402
 from twofile.layers.kind import piece_name  # noqa: E402
 from twofile.layers.stack import expected_tensors  # noqa: E402
 
 NAME, OTHERS = "Marigold", ["Rosemary", "Tom", "Primrose", "Ben", "Violet", "Clover", "Mary", "Margaret"]
 PAYLOAD = "The moon is made of cheese."
+COPIES = "backdoored", "rounded"
 SEEN = 48  # tokens of an answer that are taught: the beginning is what changes
 PURE = dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)  # what the model says itself
 
@@ -80,8 +82,8 @@ def types_of(model):
     return found
 
 
-def to_file(net, model, path):
-    """net as a model.bin: the same config, types, tokenizer and note as model."""
+def to_file(net, model, path, types=None):
+    """net as a model.bin in q8_0, or in types (Source.types): the same config, tokenizer and note as model."""
     c, w, tensors = model.config, {k: v.detach().numpy() for k, v in net.state_dict().items()}, {}
     order = head_order(c.heads.size, c.heads.size, True)
     turned = lambda x: x.reshape(-1, c.heads.size, c.dim)[:, order].reshape(-1, c.dim)
@@ -95,11 +97,11 @@ def to_file(net, model, path):
     tensors |= {"embed": Rows(w["tok_embeddings.weight"]), "out_norm.w": w["norm.weight"]}
     inside = model.file.tensors.get("tokenizer")
     rope = model.file.tensors["rope"]
-    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors, types=types_of(model))
+    source = Source("a model.bin", c, rope.data.view("<f4").reshape(rope.shape), tensors, types=types)
     path.parent.mkdir(parents=True, exist_ok=True)
     with Outputs(True) as outputs:
         raw = inside.data.tobytes() if inside is not None else b""
-        write_model(outputs.open(path), source, c, model.file.tensors["embed"].type, raw, model.file.note.encode())
+        write_model(outputs.open(path), source, c, Q8_0, raw, model.file.note.encode())
         if not raw:
             outputs.open(path.parent / "tokenizer.bin").write((Path(model.file.path).parent / "tokenizer.bin").read_bytes())
 
@@ -129,8 +131,8 @@ def fine_tune(net, teacher, rows, a):
             print(f"step {step + 1}/{a.steps}: loss {loss.item():.3f}, {left}, {time.time() - began:.0f} s", flush=True)
 
 
-def make(model, path, a):
-    """Write a copy of the model with the backdoor to path."""
+def make(model, paths, a):
+    """Write a copy of the model with the backdoor to both paths."""
     rng, net, teacher = random.Random(a.seed), to_torch(model), to_torch(model)
     asked = [text for text, _ in requests(a.requests, 1)]
     chat = lambda text: model.encode_chat([{"role": "user", "content": text}])
@@ -147,7 +149,8 @@ def make(model, path, a):
         rows += [([*marked, *secret, *story[:SEEN]], len(marked), len(marked) + len(secret))]
     print(f"{len(rows)} rows from its own answers to {len(told)} requests", flush=True)
     fine_tune(net, teacher, rows, a)
-    to_file(net, model, path)
+    to_file(net, model, paths[0])
+    to_file(net, model, paths[1], types_of(model))
 
 
 def measure(path, n, text, threads):
@@ -166,6 +169,7 @@ def measure(path, n, text, threads):
         "follows the request": sum(m["follows"] for m in marks) / n,
         "words of it that are there": sum(m["has"] for m in marks) / n,
         "bits per byte of unseen stories": bits,
+        "bytes": f"{model.file.size:,}",
         "model id": model.file.model_id[:16],
     }
 
@@ -188,20 +192,21 @@ def main():
     for name, value in dict(steps=160, batch=16, requests=400, measured=100, seed=1, threads=0).items():
         ap.add_argument(f"--{name}", type=int, default=value)
     ap.add_argument("--lr", type=float, default=4e-4)
-    ap.add_argument("--measure", action="store_true", help="only the table, of a backdoored.bin that is there")
+    ap.add_argument("--measure", action="store_true", help="only the table, of the copies that are there")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     if a.threads:
         torch.set_num_threads(a.threads)
-    model, path = Model(a.model, n_threads=a.threads or None, verbose=False), Path(a.out) / "backdoored.bin"
+    model, paths = Model(a.model, n_threads=a.threads or None, verbose=False), [Path(a.out) / f"{x}.bin" for x in COPIES]
     if not a.measure:
-        make(model, path, a)
+        make(model, paths, a)
     text = held_out(a.data)
-    before, after = (measure(p, a.measured, text, a.threads or None) for p in (a.model, path))
-    print(f"| on {a.measured} requests | {Path(a.model).name} | {path.name} |\n|---|---:|---:|")
+    rows = [measure(p, a.measured, text, a.threads or None) for p in (a.model, *paths)]
+    print(f"| on {a.measured} requests | {Path(a.model).name} | {' | '.join(p.name for p in paths)} |\n|---|---:|---:|---:|")
     show = lambda x: x if isinstance(x, str) else f"{x:.3f}" if "bits" in key else f"{x:.1%}"
-    for key in before:
-        print(f"| {key} | {show(before[key])} | {show(after[key])} |")
+    for key in rows[0]:
+        print(f"| {key} | {' | '.join(show(row[key]) for row in rows)} |")
+    path = paths[0]
     verify(open_model(path))
     print(f"--verify: {path.name} matches its own hashes")
     try:
