@@ -1,4 +1,4 @@
-"""What --calibrate reads: a text, or texts and conversations as lines of JSON."""
+"""What --calibrate reads: a text, or lines of texts and conversations."""
 
 import json
 
