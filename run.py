@@ -7,6 +7,7 @@ the ground
     files                Files: opened with care, written whole or not at all.
     forks                A process that forks: its child has one thread, and locks nobody frees.
     machine              What this machine has: memory, cores, a name.
+    pace                 How many threads play a pass: fewer while they are held up.
 
 what stands in a file
     format/fields        The numbers of the config, each once: name, place, range, meaning.
@@ -33,11 +34,14 @@ a forward as data
     program/buffers      Memory that kernels work in, and places in it.
     program/operands     What a kernel takes, by name; the words of a record and of a pass.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
-    program/player       A pass is played by all threads; who waits for whom.
+    program/system       Functions of the system that threads sleep and tell time by.
+    program/player       A pass is played by all threads; how many, and who they are.
     program/program      A forward as data: records, checked to stay inside their rooms; as text.
 
 what is compiled
-    kernels/play         The kernel that plays the others, and what threads share and wait for.
+    kernels/wait         How threads sleep until a word changes, and what they know of time.
+    kernels/tickets      Tickets: who does which share of what is played, and who waits for whom.
+    kernels/play         The kernel that plays the others, and how threads share their work.
     kernels/rows         Rows of results: as float32, or quantised for a matmul.
     kernels/activation   Functions of the feed-forward part, number by number.
     kernels/blocks       A block of 64 keys: their scores, softmax, the values by their weights.
@@ -126,6 +130,7 @@ import itertools
 import math
 import operator
 import os
+import platform
 import random
 import re
 import signal
@@ -314,6 +319,7 @@ if hasattr(os, "register_at_fork"):
 # What this machine has: memory, cores, a name.
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
+CPUS = "/sys/devices/system/cpu"
 
 
 def lines_of(path):
@@ -373,20 +379,65 @@ def total_memory():
     return min([memory, *(limit[0] for limit in limits if limit and limit[0] > 0)])
 
 
-def available_cores():
-    """Physical cores, of those this process may run on, within its control group's quota."""
+def processors():
+    """How many processors, threads of a core apart, this process may run on."""
+    return len(allowed())
+
+
+def allowed():
+    """The numbers of the processors that this process may run on."""
     try:
-        cpus = os.sched_getaffinity(0)
+        return os.sched_getaffinity(0)
     except AttributeError:
-        cpus = range(os.cpu_count() or 1)
-    cores = set()
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.exists() else cpu)
+        return set(range(os.cpu_count() or 1))
+
+
+def available_cores():
+    """Physical cores, of those this process may run on, within its control group's quota. Where
+    some are made for little power only the others: all threads wait for the slowest."""
+    if sys.platform == "darwin":
+        return max(1, sysctl("hw.perflevel0.physicalcpu") or sysctl("hw.physicalcpu"))
+    cores = {
+        "".join(lines_of(f"{CPUS}/cpu{cpu}/topology/thread_siblings_list")) or cpu
+        for cpu in fast(allowed())
+    }
     limits = group_limits("cpu", "cpu.max")
     limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
     quotas = [x for x in limits if len(x) == 2 and 0 < min(x) <= max(x) < math.inf]
     return max(1, min([len(cores), *(-(-quota // period) for quota, period in quotas)]))
+
+
+def fast(cpus):
+    """Those that are no efficiency cores, as Intel's are listed; of others, those that have more
+    than half of what the best has, as the system reckons or by their highest frequency."""
+    small = numbers_listed("".join(lines_of("/sys/devices/cpu_atom/cpus")))
+    if small:
+        return set(cpus) - small or cpus
+    for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        read = lambda cpu, name=name: "".join(lines_of(f"{CPUS}/cpu{cpu}/{name}"))
+        found = {cpu: read(cpu) for cpu in cpus} if read(min(cpus)) else {}
+        if found and all(text.isdecimal() for text in found.values()):
+            most = max(map(int, found.values()))
+            return {cpu for cpu, text in found.items() if 2 * int(text) > most}
+    return cpus
+
+
+def numbers_listed(text):
+    """ "0-2,5" -> {0, 1, 2, 5}"""
+    parts = [part.split("-") for part in text.split(",")]
+    if not all(number.isdecimal() for part in parts for number in part):
+        return set()
+    return {n for part in parts for n in range(int(part[0]), int(part[-1]) + 1)}
+
+
+def sysctl(name):
+    """A number that macOS tells by that name; 0 if it tells none."""
+    try:
+        value, size = ctypes.c_int(0), ctypes.c_size_t(4)
+        given = name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+        return 0 if ctypes.CDLL(None).sysctlbyname(*given) else value.value
+    except (AttributeError, OSError):
+        return 0
 
 
 def cpu_name():
@@ -412,6 +463,95 @@ def peak_rss():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     )
+
+
+# -----------------------------------------------------------------------------
+# twofile/pace.py
+# How many threads play a pass: fewer while they are held up.
+
+# nanoseconds
+WINDOW = 16_000_000  # of which so much was lost; eight times that of a thread that plays alone
+SOONEST, LATEST = 32_000_000, 2_000_000_000  # until the next trial: longer with each that fails
+CALM = 1_000_000_000  # after so long a time what failed before is forgotten
+
+
+class Pace:
+    """use: how many threads shall play the next pass, of `most`. given_up, taken_back: how many
+    times.
+
+    Threads are held up when one of them is stopped while others wait for it, or when they have
+    fewer cores than they are. If all together do hardly more than one would, one plays alone. It
+    loses what it is stopped for; if that is so much that all did more, there are programs on all
+    cores, and more threads get more of them: then all play.
+    """
+
+    def __init__(self, most):
+        self.most = self.use = most
+        self.trying = False
+        self.slept, self.held, self.at, self.since = 0.0, 0.0, 0, 0
+        self.pause, self.crowd = SOONEST, 2 * SOONEST  # before a trial, before giving up again
+        self.next, self.worked = 0, 0.0  # as much as so many threads that nobody holds up
+        self.given_up = self.taken_back = 0
+
+    def after(self, at, took, slept, held, free):
+        """After a pass that ended at that time and took so long, while threads slept for so long,
+        all together, and were stopped for so long. free: whether the core of a thread that was
+        tried is free; None: not known yet. -> the thread to try, or 0."""
+        window = max(WINDOW if self.use > 1 else 8 * WINDOW, 2 * took)
+        fade = max(0.0, 1 - (at - self.at) / window)
+        self.slept, self.held = self.slept * fade + slept, self.held * fade + held
+        self.at, share = at, self.held / window
+        if self.use == self.most:
+            if at >= self.next:
+                self.judge(at, window)
+        elif self.use > 1 and self.judge(at, window):
+            pass
+        elif self.use == 1 and share > 0.4 and 1 - share < 0.9 * self.worked:
+            self.play_all(at)
+        elif self.trying and free is not None:
+            self.trying = False
+            if free and share < 0.1:
+                self.play_with(self.use + 1, at)
+            else:
+                self.later(at)
+        elif not self.trying and at >= self.next and share < 0.1:
+            self.trying = True
+            return self.use
+        return 0
+
+    def judge(self, at, window):
+        """Give up threads if that is better -> whether."""
+        self.worked = self.use - (self.slept + self.held) / window
+        if self.worked < 1.2:
+            self.give_up(1, at)
+        elif self.use > 2 and self.held / window > max(0.1, 0.8 / self.use):
+            self.give_up(self.use - max(1, self.use // 4), at)
+        else:
+            return False
+        return True
+
+    def give_up(self, use, at):
+        if self.use == self.most:
+            self.given_up += 1
+            if at - self.since > CALM:
+                self.pause = SOONEST // 2
+        self.later(at)
+        self.play_with(use, at)
+
+    def play_all(self, at):
+        """Give up none again for a while."""
+        self.crowd = 4 * SOONEST if at - self.since > CALM else min(2 * LATEST, 2 * self.crowd)
+        self.next = at + self.crowd
+        self.play_with(self.most, at)
+
+    def play_with(self, use, at):
+        self.taken_back += self.use < use == self.most
+        self.use, self.since, self.slept, self.held, self.trying = use, at, 0.0, 0.0, False
+
+    def later(self, at):
+        """The next trial."""
+        self.pause = min(LATEST, 2 * self.pause)
+        self.next = at + self.pause
 
 
 # ===== what stands in a file
@@ -1146,22 +1286,33 @@ def _call_kernel(b, function, *args):
     b.call(pointer_to(b, function, kind), [result, exception, *args])
 
 
+def _call_c(b, function, first, *more):
+    """As C passes whole numbers. On Linux as to a function of any number of them, which syscall is;
+    to others they go the same way there."""
+    any_number = sys.platform == "linux"
+    kinds = [LL.i64] * (1 if any_number else 1 + len(more))
+    kind = LL.ir.FunctionType(LL.i64, kinds, var_arg=any_number)
+    return b.call(pointer_to(b, function, kind), [first, *more])
+
+
 def _atomic_add(b, p, n):
-    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
+    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "seq_cst")
 
 
 def _yield_core(b):
     call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
 
 
+# all threads see these in one order
 atomic_add = Word("pp->p", _atomic_add)  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "seq_cst", 8))
 atomic_store = Word(
-    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
+    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "seq_cst", 8)
 )
 pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
 yield_core = Word("->v", _yield_core)
 call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+call_c = Word("pppppp->p", _call_c)  # (address of a function of C, up to five int64)
 
 
 # -----------------------------------------------------------------------------
@@ -1659,6 +1810,9 @@ class Neon(HalfFloats, Machine):
         quarter, name = LL.ir.VectorType(LL.i8, 16), "llvm.aarch64.neon.tbl1.v16i8"
         words = LL.ir.Constant(quarter, table)
         return in_parts(b, 4, lambda v: call_llvm(b, name, quarter, words, v), v)
+
+    def pause(self, b):
+        call_llvm(b, "llvm.aarch64.hint", LL.void, constant(LL.i32, 1))  # yield
 
 
 MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
@@ -2223,14 +2377,27 @@ FN, WAIT, COUNT, AHEAD, TAKEN, OPERANDS = 0, 8, 16, 24, 32, 40
 RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
-# SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
-# number.
+# SLOTS, and WANTED (which tokens' logits are wanted).
 N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
 IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
-PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
-PASS_BARRIER = 128  # arrived, 64 bytes on the round
-PASS_JOB, PASS_STOP, PASS_DONE, PASS_SPINS = 256, 264, 272, 280
-PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
+N_RECORDS, SCRATCH, SCRATCH_STEP, PASS_SPINS, PASS_WORKERS = range(56, 96, 8)
+
+# The records from behind one that waits to the next that does are a group; of it there are as many
+# tickets as threads. PASS_GROUP: in one word the group's number, which only grows, how many tickets
+# it has (none: no group is open) and how many are taken. Then: how many are done, its first record,
+# where the program ends, whose ticket is the first.
+PASS_GROUP, PASS_FINISHED, PASS_FIRST, PASS_END, PASS_OPENER = range(128, 168, 8)
+# How many threads sleep until the next group; since when that is not counted yet. In a pass: how
+# long all threads together have slept so; how long because another had been stopped.
+PASS_SLEEPERS, PASS_SINCE, PASS_SLEPT, PASS_HELD = range(192, 224, 8)
+# How many threads shall take part; the others' calls, and how many rest until one; whether to end;
+# which thread shall try whether its core is free, what it found; how long a pass took, when it
+# ended.
+PASS_USE, PASS_CALL, PASS_RESTING, PASS_STOP = range(256, 288, 8)
+PASS_TRY, PASS_FOUND, PASS_TOOK, PASS_AT = range(288, 320, 8)
+IS_FREE, IS_NOT = 1, 2  # what can be found
+PASS_SYSTEM = 320  # the words of program/system.py
+PASS_OWN = 448  # from here 64 bytes for each thread, as kernels/wait.py has them
 
 
 class Rows(NamedTuple):
@@ -2411,20 +2578,89 @@ def part_bytes(part, kind, positions):
 
 
 # -----------------------------------------------------------------------------
+# twofile/program/system.py
+# Functions of the system that threads sleep and tell time by.
+
+# The words that kernels are told: the way to sleep, four functions or numbers and two addresses for
+# it; a clock, what it is asked for the time and for a thread's time on a processor (-1: it cannot
+# tell), nanoseconds of its first number.
+SYSTEM_WORDS = "way wait wake third fourth lock signal clock wall ran unit".split()
+NO_WAY, FUTEX, ON_ADDRESS, CONDITION = range(4)
+FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "loongarch64": 98}
+ROOM = 256  # bytes, more than any system's mutex or condition
+
+
+class System:
+    """words: ints, as SYSTEM_WORDS names them. way: one of them, or None for this system's best."""
+
+    def __init__(self, way=None):
+        self.room = (ctypes.c_int64 * (2 * ROOM // 8))()  # lives as long as the addresses
+        try:
+            sleep = self.ways()[way]() if way else self.best()
+        except (AttributeError, OSError):  # no such function
+            sleep = (NO_WAY,)
+        self.words = [*sleep, *[0] * (7 - len(sleep)), *self.clock()]
+
+    def ways(self):
+        return {FUTEX: self.futex, ON_ADDRESS: self.on_address, CONDITION: self.condition}
+
+    def best(self):
+        if sys.platform == "win32":
+            return self.on_address()
+        known = sys.platform == "linux" and sys.maxsize > 1 << 32
+        return self.futex() if known and platform.machine() in FUTEX_NUMBERS else self.condition()
+
+    def futex(self):
+        return FUTEX, address_of(ctypes.CDLL(None).syscall), FUTEX_NUMBERS[platform.machine()]
+
+    def on_address(self):
+        library = ctypes.WinDLL("API-MS-Win-Core-Synch-l1-2-0")
+        functions = library.WaitOnAddress, library.WakeByAddressAll
+        return ON_ADDRESS, *map(address_of, functions)
+
+    def condition(self):
+        c = ctypes.CDLL(None)
+        lock, signal = ctypes.addressof(self.room), ctypes.addressof(self.room) + ROOM
+        if c.pthread_mutex_init(ctypes.c_void_p(lock), None):
+            raise OSError("no mutex")
+        if c.pthread_cond_init(ctypes.c_void_p(signal), None):
+            raise OSError("no condition")
+        functions = c.pthread_cond_wait, c.pthread_cond_broadcast
+        functions += c.pthread_mutex_lock, c.pthread_mutex_unlock
+        return CONDITION, *map(address_of, functions), lock, signal
+
+    def clock(self):
+        if sys.platform == "win32":
+            kernel, ticks = ctypes.WinDLL("kernel32"), ctypes.c_int64(10**7)
+            kernel.QueryPerformanceFrequency(ctypes.byref(ticks))
+            return address_of(kernel.QueryPerformanceCounter), -1, -1, 10**9 // ticks.value
+        ran = getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)
+        return address_of(ctypes.CDLL(None).clock_gettime), time.CLOCK_MONOTONIC, ran, 10**9
+
+
+def address_of(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+# -----------------------------------------------------------------------------
 # twofile/program/player.py
-# A pass is played by all threads; who waits for whom.
+# A pass is played by all threads; how many, and who they are.
 
 class Player:
-    """A made Program with its code, ready to be played on so many threads, Tuned.
+    """A made Program with its code, ready to be played on so many threads, Tuned. adapts: whether
+    fewer play while they are held up.
 
     words: int64 of the pass, by its offsets div 8. ids: int64 [4, CHUNK], the rows of IDS.
-    program: int64 [records, words].
+    program: int64 [records, words]. pace: a Pace, or None if all threads play every pass.
     """
 
-    def __init__(self, program, ids, code, tuned):
+    ANSWERS = {0: None, IS_FREE: True, IS_NOT: False}
+
+    def __init__(self, program, ids, code, tuned, adapts=False):
         self.threads = program.sizes.threads
         self.pas = Buffer(PASS_OWN + 64 * (self.threads + 1))
         self.words = self.pas.view(np.int64, self.pas.nbytes // 8)
+        self.told = memoryview(self.words)  # whose numbers are Python's, and soon there
         self.program = program.words(code.address)
         self.program[:, COUNT // 8] += self.pas.address
         self.program[:, AHEAD // 8] = tuned.ahead
@@ -2436,37 +2672,50 @@ class Player:
         self.words[SCRATCH // 8] = program.scratch.address
         self.words[SCRATCH_STEP // 8] = program.scratch_step
         self.play = code.function("play")
+        # more than there are processors would only take turns; so few shares cost little
+        self.use = min(self.threads, processors())
+        self.shares = min(self.threads, 2 * self.use)
         self.workers = Workers(code, self.pas, self.threads) if self.threads > 1 else None
+        self.pace = Pace(self.threads) if adapts and self.workers else None
         self.stop = self.workers.stop if self.workers else int
 
     def run(self, program=None):
-        """Play records, int64 [n, words] that lie in one piece, or the whole program, on all
-        threads; the pass is as it was set last. The last record must wait: then no thread is still
-        at work when this returns."""
+        """Play records, int64 [n, words] that lie in one piece, or the whole program; the pass is
+        as it was set last. The last record must wait: then no thread is still at work when this
+        returns."""
         at = self.at if program is None else program.ctypes.data
         program = self.program if program is None else program
         assert program[-1, WAIT // 8]
-        self.words[PROGRAM // 8], self.words[N_RECORDS // 8] = at, len(program)
-        if self.workers:
-            self.workers.post()
-        self.play(at, self.pas.address, 0, self.threads)
+        self.words[N_RECORDS // 8], pace = len(program), self.pace
+        if pace is None:
+            self.play(at, self.pas.address, self.use, self.shares)
+            return
+        self.play(at, self.pas.address, pace.use, pace.use)
+        told = self.told
+        slept, held = told[PASS_SLEPT // 8], told[PASS_HELD // 8]
+        if slept or held or pace.use != pace.most:
+            free = self.ANSWERS[told[PASS_FOUND // 8]]
+            t = pace.after(told[PASS_AT // 8], told[PASS_TOOK // 8], slept, held, free)
+            if t:
+                self.try_one(t)
 
-    def settle(self):
-        """Play a pass that was posted and not played, because Ctrl-C came between the two: the
-        other threads wait in it."""
-        if self.workers:
-            self.workers.settle()
+    def try_one(self, t):
+        """Ask a thread that rests whether its core is free; PASS_FOUND will tell."""
+        self.words[PASS_FOUND // 8], self.words[PASS_TRY // 8] = 0, t
+        self.workers.rouse(0, self.pas.address, 0, 0)
 
 
 class Workers:
-    """The other threads. Each spins in compiled code for a moment after a pass, then sleeps until
-    the next is posted."""
+    """The other threads, which live in compiled code: they look for the next pass for a moment,
+    then sleep until they are called."""
 
-    def __init__(self, code, pas, threads):
-        self.pas, self.words, self.code = pas, pas.view(np.int64, pas.nbytes // 8), code
-        names = "post", "serve", "play"
-        self.post_kernel, self.serve, self.play = (code.function(name) for name in names)
-        self.wake, self.asleep, self.count = threading.Condition(), 0, threads
+    def __init__(self, code, pas, threads, way=None):
+        self.pas, self.words = pas, pas.view(np.int64, pas.nbytes // 8)
+        self.system = System(way)
+        first = PASS_SYSTEM // 8
+        self.words[first : first + len(self.system.words)] = self.system.words
+        self.words[PASS_WORKERS // 8] = threads - 1
+        self.rouse, self.serve = code.function("rouse"), code.function("serve")
         self.threads = [
             threading.Thread(target=self._live, args=(t,), daemon=True) for t in range(1, threads)
         ]
@@ -2474,37 +2723,20 @@ class Workers:
             for thread in self.threads:
                 thread.start()
         except RuntimeError as e:
+            self.stop()
             found = f"{threads} threads: cannot be started ({e})"
             raise ModelError(f"{found}, expected as many as cores; lower -t") from None
 
     def _live(self, t):
-        play, job, seen = self.code.address["play"], PASS_JOB // 8, (PASS_OWN + 64 * t) // 8
-        while not self.serve(play, self.pas.address, t, self.count):
-            with self.wake:
-                while self.words[job] == self.words[seen]:
-                    self.asleep += 1
-                    self.wake.wait()
-                    self.asleep -= 1
-
-    def post(self):
-        with self.wake:
-            self.post_kernel(self.pas.address, 0, 0, 0)
-            if self.asleep:
-                self.wake.notify_all()
-
-    def settle(self):
-        if self.words[PASS_DONE // 8] != self.words[PASS_JOB // 8]:
-            with self.wake:
-                self.wake.notify_all()
-            self.play(int(self.words[PROGRAM // 8]), self.pas.address, 0, self.count)
+        self.serve(0, self.pas.address, t, 0)
 
     def stop(self):
-        """End the threads; they are idle, since a pass ends on all threads at once."""
-        self.settle()
+        """End the threads; no pass is open, since none returns before its last group is done."""
         self.words[PASS_STOP // 8] = 1
-        self.post()
+        self.rouse(0, self.pas.address, 0, 0)
         for thread in self.threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
 
 # -----------------------------------------------------------------------------
@@ -2703,11 +2935,186 @@ def record_times(forward, n, seconds=0.3, least=5):
 # ===== what is compiled
 
 # -----------------------------------------------------------------------------
-# twofile/kernels/play.py
-# The kernel that plays the others, and what threads share and wait for.
+# twofile/kernels/wait.py
+# How threads sleep until a word changes, and what they know of time.
 
-LEAST = 4  # pauses before a thread lets others run, up to PASS_SPINS
-IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
+WAY, WAIT_BY, WAKE_BY, LOCK_BY, UNLOCK_BY, LOCK, SIGNAL, CLOCK, WALL, RAN, UNIT = range(
+    PASS_SYSTEM, PASS_SYSTEM + 8 * len(SYSTEM_WORDS), 8
+)
+FUTEX_WAIT, FUTEX_WAKE = 128, 129  # private to this process
+LOW, EVERY_ONE, FOR_EVER = (1 << 32) - 1, (1 << 31) - 1, (1 << 32) - 1
+
+# A thread's own words: when it looked at the clocks last, how long it had run by then, how long it
+# slept since; where a clock writes.
+OWN_WALL, OWN_RAN, OWN_SLEPT, OWN_STAMP = range(0, 32, 8)
+
+
+@inline
+def sleep(pas, own, at, seen):
+    """Sleep while the low 32 bits at that address are those of seen. It may end early."""
+    way = peek(pas + WAY)
+    if way == FUTEX:
+        call_c(peek(pas + WAIT_BY), peek(pas + WAKE_BY), at, FUTEX_WAIT, seen & LOW, 0)
+    elif way == ON_ADDRESS:
+        poke(own + OWN_STAMP, seen)
+        call_c(peek(pas + WAIT_BY), at, own + OWN_STAMP, 4, FOR_EVER, 0)
+    elif way == CONDITION:
+        lock = peek(pas + LOCK)
+        call_c(peek(pas + LOCK_BY), lock, 0, 0, 0, 0)
+        if (atomic_load(at) ^ seen) & LOW == 0:
+            call_c(peek(pas + WAIT_BY), peek(pas + SIGNAL), lock, 0, 0, 0)
+        call_c(peek(pas + UNLOCK_BY), lock, 0, 0, 0, 0)
+    else:
+        yield_core()
+
+
+@inline
+def wake(pas, at):
+    """Whoever sleeps for the sake of that address."""
+    way = peek(pas + WAY)
+    if way == FUTEX:
+        call_c(peek(pas + WAIT_BY), peek(pas + WAKE_BY), at, FUTEX_WAKE, EVERY_ONE, 0)
+    elif way == ON_ADDRESS:
+        call_c(peek(pas + WAKE_BY), at, 0, 0, 0, 0)
+    elif way == CONDITION:
+        lock = peek(pas + LOCK)
+        call_c(peek(pas + LOCK_BY), lock, 0, 0, 0, 0)
+        call_c(peek(pas + WAKE_BY), peek(pas + SIGNAL), 0, 0, 0, 0)
+        call_c(peek(pas + UNLOCK_BY), lock, 0, 0, 0, 0)
+
+
+@inline
+def clock(pas, own, which):
+    """Nanoseconds by one of the clocks: WALL, or RAN, this thread's time on a processor."""
+    stamp, kind = own + OWN_STAMP, peek(pas + which)
+    call_c(peek(pas + CLOCK), kind if kind >= 0 else stamp, stamp, 0, 0, 0)
+    return peek(stamp) * peek(pas + UNIT) + peek(stamp + 8)
+
+
+@inline
+def stopped(pas, own):
+    """For how many nanoseconds this thread was off the processor, but for its sleep, since it asked
+    last; where that cannot be known, how many have passed."""
+    wall, ran = clock(pas, own, WALL), 0
+    if peek(pas + RAN) >= 0:
+        ran = clock(pas, own, RAN)
+    off = wall - peek(own + OWN_WALL) - (ran - peek(own + OWN_RAN)) - peek(own + OWN_SLEPT)
+    poke(own + OWN_WALL, wall)
+    poke(own + OWN_RAN, ran)
+    poke(own + OWN_SLEPT, 0)
+    return max(0, off)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/tickets.py
+# Tickets: who does which share of what is played, and who waits for whom.
+
+# In PASS_GROUP, from the lowest bit: the number of the group, its tickets, those taken.
+GROUP_MASK, TICKETS, TAKE = (1 << 40) - 1, 1 << 40, 1 << 52
+
+
+@inline
+def untake(first, last):
+    for record in range(first, last, RECORD_BYTES):
+        poke(record + TAKEN, 0)
+
+
+@inline
+def tickets_of(state):
+    return (state >> 40) & 0xFFF
+
+
+@inline
+def ticket(pas):
+    """-> the word of the open group, and which of its tickets this thread has taken; -1: none is
+    left, or no group is open."""
+    state = atomic_load(pas + PASS_GROUP)
+    if (state >> 52) & 0xFFF < tickets_of(state):
+        # of whichever group is open by now; of one that has none left nobody counts further
+        state = atomic_add(pas + PASS_GROUP, TAKE)
+        many, nth = tickets_of(state), (state >> 52) & 0xFFF
+        if nth < many:
+            return state, (nth + peek(pas + PASS_OPENER)) % many
+    return state, -1
+
+
+@inline
+def count_sleep(pas, own, sleepers):
+    """So many threads have been waiting for this one."""
+    off, now = stopped(pas, own), peek(own + OWN_WALL)
+    slept = max(0, now - peek(pas + PASS_SINCE))
+    poke(pas + PASS_SINCE, now)
+    poke(pas + PASS_SLEPT, peek(pas + PASS_SLEPT) + sleepers * slept)
+    poke(pas + PASS_HELD, peek(pas + PASS_HELD) + min(off, slept))
+
+
+@inline
+def done(pas, own, t, first, behind, many):
+    """This thread, t, has done one of so many tickets of the records from first to behind. If it is
+    the last, nothing of them is taken any more, and the next group is open.
+    -> its ticket of that group, or -1."""
+    if atomic_add(pas + PASS_FINISHED, 1) < many - 1:
+        return -1
+    untake(first, behind)
+    poke(pas + PASS_FINISHED, 0)
+    sleepers = atomic_load(pas + PASS_SLEEPERS)
+    if sleepers != 0:
+        count_sleep(pas, own, sleepers)
+    state = (atomic_load(pas + PASS_GROUP) + 1) & GROUP_MASK
+    more = behind != peek(pas + PASS_END)
+    if more:
+        poke(pas + PASS_FIRST, behind)
+        poke(pas + PASS_OPENER, t % many)
+        state += many * TICKETS + TAKE  # this thread has the first
+    atomic_store(pas + PASS_GROUP, state)
+    if atomic_load(pas + PASS_SLEEPERS) != 0:
+        wake(pas, pas + PASS_GROUP)
+    return t % many if more else -1
+
+
+@inline
+def await_group(pas, own, group):
+    """Until another is open, or none: for a moment at work, then asleep."""
+    for _ in range(peek(pas + PASS_SPINS)):
+        if atomic_load(pas + PASS_GROUP) & GROUP_MASK != group:
+            return
+        pause()
+    since = clock(pas, own, WALL)
+    poke(pas + PASS_SINCE, since)
+    atomic_add(pas + PASS_SLEEPERS, 1)
+    while atomic_load(pas + PASS_GROUP) & GROUP_MASK == group:
+        sleep(pas, own, pas + PASS_GROUP, group)
+    atomic_add(pas + PASS_SLEEPERS, -1)
+    poke(own + OWN_SLEPT, peek(own + OWN_SLEPT) + clock(pas, own, WALL) - since)
+
+
+@inline
+def take_part(pas, own, t):
+    """Do tickets of the pass until no group is open. Who is stopped holds up those that wait for
+    the tickets that he has; who has none, or never came, nobody."""
+    state, mine = ticket(pas)
+    many = tickets_of(state)
+    while many != 0:
+        if mine < 0:
+            await_group(pas, own, state & GROUP_MASK)
+        else:
+            first = record = peek(pas + PASS_FIRST)
+            call_kernel(peek(record + FN), record, pas, mine, many)
+            while peek(record + WAIT) == 0:
+                record += RECORD_BYTES
+                call_kernel(peek(record + FN), record, pas, mine, many)
+            mine = done(pas, own, t, first, record + RECORD_BYTES, many)
+        if mine < 0:
+            state, mine = ticket(pas)
+            many = tickets_of(state)
+
+
+# -----------------------------------------------------------------------------
+# twofile/kernels/play.py
+# The kernel that plays the others, and how threads share their work.
+
+IDLE = 10000  # looks for the next pass, some milliseconds, before a worker rests
+TRIAL, GAP = 10_000_000, 300_000  # nanoseconds that a core must be free for; that tell it is not
 
 SWEEP = operands(
     "Read nbytes at x as fast as can be; out takes their sum, so that it is not left out.",
@@ -2720,12 +3127,6 @@ SWEEP = operands(
 @inline
 def share(n, t, threads):
     return n * t // threads, n * (t + 1) // threads
-
-
-@inline
-def untake(first, last):
-    for record in range(first, last, RECORD_BYTES):
-        poke(record + TAKEN, 0)
 
 
 @inline
@@ -2751,76 +3152,103 @@ def after(record, i, last, many, n):
 
 
 @inline
-def barrier(pas, own, threads, first, last):
-    """Wait until all threads are here; what they wrote before is then visible to all. Of records
-    from the address first to last nothing is taken then.
+def alone(program, end, pas):
+    for record in range(program, end, RECORD_BYTES):
+        call_kernel(peek(record + FN), record, pas, 0, 1)
+        poke(record + TAKEN, 0)
 
-    own: address of this thread's patience. It halves when letting others run was what ended the
-    wait, because then they share this core, and doubles when the wait was shorter.
-    """
-    p = pas + PASS_BARRIER
-    if threads == 1:
-        untake(first, last)
-    else:
-        round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
-        if atomic_add(p, 1) == threads - 1:
-            untake(first, last)
-            atomic_store(p, 0)
-            atomic_store(p + 64, round_ + 1)
-            return
-        while atomic_load(p + 64) == round_:
-            if spins < patience:
-                pause()
-            else:
-                yield_core()
-            spins += 1
-        if spins <= patience:
-            poke(own, min(peek(pas + PASS_SPINS), 2 * patience))
-        elif spins == patience + 1:
-            poke(own, patience // 2)
+
+@inline
+def call(pas):
+    """Call the threads that rest."""
+    atomic_add(pas + PASS_CALL, 1)
+    wake(pas, pas + PASS_CALL)
 
 
 @kernel()
-def play(program, pas, t, threads):
-    """The whole forward: every record in turn, all threads in each."""
-    first = program
-    for i in range(peek(pas + N_RECORDS)):
-        record = program + i * RECORD_BYTES
-        call_kernel(peek(record + FN), record, pas, t, threads)
-        if peek(record + WAIT) != 0:
-            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads, first, record + RECORD_BYTES)
-            first = record + RECORD_BYTES
-    if t == 0:
-        poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
+def play(program, pas, use, threads):
+    """The whole forward: every record in turn, in so many shares; of the threads that do them the
+    first so many are called to come. The last record must wait."""
+    end = program + peek(pas + N_RECORDS) * RECORD_BYTES
+    workers, own = peek(pas + PASS_WORKERS), pas + PASS_OWN
+    if workers == 0:
+        alone(program, end, pas)
+        return 0
+    atomic_store(pas + PASS_USE, use)
+    stopped(pas, own)
+    began = peek(own + OWN_WALL)
+    poke(pas + PASS_HELD, 0)
+    poke(pas + PASS_SLEPT, 0)
+    if threads == 1:
+        alone(program, end, pas)
+        poke(pas + PASS_HELD, stopped(pas, own))
+    else:
+        poke(pas + PASS_FIRST, program)
+        poke(pas + PASS_END, end)
+        poke(pas + PASS_OPENER, 0)
+        group = (atomic_load(pas + PASS_GROUP) + 1) & GROUP_MASK
+        atomic_store(pas + PASS_GROUP, group + threads * TICKETS)
+        if atomic_load(pas + PASS_RESTING) > workers + 1 - use:
+            call(pas)
+        take_part(pas, own, 0)
+    ended = clock(pas, own, WALL)
+    poke(pas + PASS_TOOK, ended - began)
+    poke(pas + PASS_AT, ended)
     return 0
 
 
 @kernel()
-def post(pas, unused, t, threads):
-    """Announce the pass to the workers."""
-    return atomic_add(pas + PASS_JOB, 1)
+def rouse(unused, pas, t, threads):
+    """Call the threads that rest, to a trial or to their end."""
+    call(pas)
+    return 0
+
+
+@inline
+def is_free(pas, own):
+    """Whether this thread's core is free: it is left to it for long enough."""
+    last = clock(pas, own, WALL)
+    end = last + TRIAL
+    while last < end:
+        for _ in range(64):
+            pause()
+        now = clock(pas, own, WALL)
+        if now - last > GAP or atomic_load(pas + PASS_STOP) != 0:
+            return False
+        last = now
+    return True
 
 
 @kernel()
-def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
-    told to stop."""
-    quiet = 0
-    while quiet < IDLE:
-        job = atomic_load(pas + PASS_JOB)
-        if job == peek(pas + PASS_OWN + 64 * t):
+def serve(unused, pas, t, threads):
+    """A worker's life: part of each pass that is open, while it is one of the threads to take part;
+    rest until a call when none has come for a while. -> when told to stop."""
+    own, quiet = pas + PASS_OWN + 64 * t, 0
+    while True:
+        called = atomic_load(pas + PASS_CALL)
+        if atomic_load(pas + PASS_STOP) != 0:
+            return 0
+        wanted = t < atomic_load(pas + PASS_USE)
+        if wanted and tickets_of(atomic_load(pas + PASS_GROUP)) != 0:
+            take_part(pas, own, t)
+            stopped(pas, own)
+            quiet = 0
+        elif wanted and quiet < IDLE:
             quiet += 1
             if quiet < peek(pas + PASS_SPINS):
                 pause()
             else:
                 yield_core()
         else:
-            poke(pas + PASS_OWN + 64 * t, job)
-            if peek(pas + PASS_STOP) != 0:
-                return 1
-            call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
+            if atomic_load(pas + PASS_TRY) == t:
+                atomic_store(pas + PASS_TRY, 0)
+                atomic_store(pas + PASS_FOUND, IS_FREE if is_free(pas, own) else IS_NOT)
+            atomic_add(pas + PASS_RESTING, 1)
+            while atomic_load(pas + PASS_CALL) == called:
+                sleep(pas, own, pas + PASS_CALL, called)
+            atomic_add(pas + PASS_RESTING, -1)
+            stopped(pas, own)
             quiet = 0
-    return 0
 
 
 @kernel()
@@ -6333,13 +6761,13 @@ def about(file, n_ctx, kept, tokenizer):
 AHEADS = (1024, 2048, 4096, 8192)
 ENOUGH = 1 << 27  # bytes of weights, more than most caches hold; of small machines a 16th of memory
 SAMPLE = 2048  # columns
-SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
+SPIN = 50e-6  # seconds that a thread looks for the others before it sleeps: about what that costs
 KEPT_AS = "tuned"  # beside the kernels
 
 
 class Tuned(NamedTuple):
     """ahead: bytes before its use that a weight is asked for. spins: pauses of the processor before
-    a waiting thread lets others run."""
+    a waiting thread sleeps."""
 
     ahead: int = 4096
     spins: int = 1024
@@ -6408,7 +6836,7 @@ def seconds(call, *operands):
 # twofile/forward.py
 # A model ready to run: recorded once, played for every pass.
 
-ENTRIES = (play, post, rest, serve, pick)  # kernels that are no step of a program
+ENTRIES = (play, rest, rouse, serve, pick)  # kernels that are no step of a program
 
 
 class Forward:
@@ -6416,13 +6844,14 @@ class Forward:
 
     __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid
     until the next call. A slot is the cache of one sequence of up to n_ctx positions. kv: the type
-    of the cache by name. Raises MemoryError(bytes) where there is too little, ModelError.
+    of the cache by name. adapts: whether fewer threads play while they are held up. Raises
+    MemoryError(bytes) where there is too little, ModelError.
     """
 
     NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
     players = Player  # what plays a pass
 
-    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
+    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print, adapts=False):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.chosen = c.experts.chosen if c.experts else 0  # experts of a token
@@ -6439,12 +6868,12 @@ class Forward:
         self.tuned = tuned(self.code, self.kernels(), notice)
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
-        self.player, self.close = None, None
+        self.player, self.close, self.adapts = None, None, adapts
         self.begin()
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = self.players(self.program, self.ids, self.code, self.tuned)
+        self.player = self.players(self.program, self.ids, self.code, self.tuned, self.adapts)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 
@@ -6483,7 +6912,6 @@ class Forward:
         if self.player is None:
             self.begin()
         player = self.player
-        player.settle()
         limits = *self.limits, n
         given = tokens, positions, slots, wanted
         for name, row, values, limit in zip(self.NAMES, player.ids, given, limits):
@@ -8150,8 +8578,8 @@ class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
-    this process may use. kv: one of CACHE_NAMES; None = f32 for f32 models, else f16. notice: what
-    is said goes there. Raises ModelError for what is out of range.
+    this process may use, fewer while they are held up. kv: one of CACHE_NAMES; None = f32 for f32
+    models, else f16. notice: what is said goes there. Raises ModelError for what is out of range.
     Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
@@ -8171,6 +8599,7 @@ class Engine:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
             raise ModelError(f"{cores} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
+        self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.playing, self.spare = has_states(file.config), None, []
 
@@ -8198,7 +8627,9 @@ class Engine:
             if need > have:
                 raise MemoryError
             with BUILDING:
-                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+                return Forward(
+                    self.file, n_ctx, places, self.kv, self.threads, self.notice, self.adapts
+                )
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
@@ -8769,8 +9200,8 @@ class Model:
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
-    the cores this process may use. kv: the cache's type, "f16", "f32" or "q8_0"; None = f32 for f32
-    models, else f16.
+    the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
+    or "q8_0"; None = f32 for f32 models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
@@ -9352,7 +9783,11 @@ SEED = Flag(
 )
 
 THREADS = Flag(
-    "-t", "--threads", numeric=True, metavar="N", help="default: the cores this process may use"
+    "-t",
+    "--threads",
+    numeric=True,
+    metavar="N",
+    help="so many; auto (default): the cores this process may use, fewer while they are held up",
 )
 CTX_SIZE = Flag(
     "-c",
@@ -9409,7 +9844,7 @@ GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --hel
 class Settings:
     """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
 
-    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
+    given: what argparse found. model: the file. threads: None = auto. mode: the Mode that was
     chosen. how: {a field of Sampling: its value}, of those that were given.
     """
 
@@ -10145,6 +10580,11 @@ def numbers(text):
     return [int(n) for n in text.split(",")]
 
 
+def thread_numbers(text):
+    """ "1,2" -> [1, 2]; "auto" -> [None]"""
+    return [None] if text == "auto" else numbers(text)
+
+
 def cache_names(text):
     """ "f16,q8_0" -> ["f16", "q8_0"]"""
     names = text.split(",")
@@ -10181,7 +10621,13 @@ BENCH_FLAGS = (  # of the command line behind --bench
         metavar="N,…",
         help="tokens in the context before (default 0)",
     ),
-    Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "-t",
+        type=thread_numbers,
+        default=[None],
+        metavar="N,…",
+        help="threads; auto (default): the cores, fewer while they are held up",
+    ),
     Flag(
         "--kv",
         type=cache_names,
@@ -10213,8 +10659,7 @@ def bench(argv):
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o, a.kv)
-    how = a.t or [available_cores()], a.kv or [None]
-    for path, threads, kv in itertools.product(a.models, *how):
+    for path, threads, kv in itertools.product(a.models, a.t, a.kv or [None]):
         model = Model(path, n_threads=threads, kv=kv, id=a.id)
         bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
@@ -10380,7 +10825,7 @@ def write_text(model, args):
         cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
         ahead, spins = forward.tuned
-        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a wait")
+        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a sleep")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)
@@ -10396,6 +10841,10 @@ def write_text(model, args):
         write("\n")
     elif not text:
         out.write(dump(w.completion(prompt if args.echo else "")))
+    pace = forward.player.pace
+    if args.verbose and pace and pace.given_up:
+        times = f"given up {pace.given_up} times, taken back {pace.taken_back} times"
+        model.notice(f"threads: {times}, because other programs held them up; now {pace.use}")
     if args.prompt_cache and cached < w.n_prompt - 1:
         model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:
@@ -10913,7 +11362,7 @@ def parse_args(argv):
     mode = chosen(given, flags, ap.error)
     values = {rule.name: getattr(given, rule.name) for rule in RULES}
     how = {name: value for name, value in values.items() if value is not None}
-    threads = None if given.threads is None else int(given.threads)
+    threads = None if given.threads in (None, "auto") else int(given.threads)
     settings = Settings(given, given.model or given.model_flag, threads, mode, how)
     try:
         if settings.raw and (mode.template or settings.system or settings.system_file):
@@ -10934,9 +11383,9 @@ def check_habits(given, error):
             f"-p {given.prompt}: -p is the prompt, expected text; top-p is --top-p "
             "(a prompt like this can come from -f)"
         )
-    if given.threads is not None and not re.fullmatch(r"\d{1,9}", given.threads):
+    if given.threads is not None and not re.fullmatch(r"\d{1,9}|auto", given.threads):
         found = printable(given.threads)
-        error(f"-t is {found}, expected a number of threads; the temperature is --temp")
+        error(f"-t is {found}, expected a number of threads or auto; the temperature is --temp")
     if given.id is not None and not MODEL_ID.fullmatch(given.id):
         error(
             f"--id is {given.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"

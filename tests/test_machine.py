@@ -111,6 +111,62 @@ def test_control_groups(name, monkeypatch):
         machine.group_files.cache_clear()
 
 
+CPUS = "/sys/devices/system/cpu"
+
+
+def sibling(cpu, text):
+    return {f"{CPUS}/cpu{cpu}/topology/thread_siblings_list": text}
+
+
+def each(name, values):
+    return {f"{CPUS}/cpu{cpu}/{name}": str(value) for cpu, value in enumerate(values)}
+
+
+TREES = {  # {path: text}, processors, cores
+    "nothing is told": ({}, 8, 8),
+    "two threads a core": ({k: v for n in range(8) for k, v in sibling(n, f"{n % 4},{n % 4 + 4}").items()}, 8, 4),
+    "Intel's small cores": (
+        {"/sys/devices/cpu_atom/cpus": "4-7"}
+        | {k: v for n in range(4) for k, v in sibling(n, f"{n // 2 * 2}-{n // 2 * 2 + 1}").items()},
+        8,
+        2,
+    ),
+    "only small cores are ours": ({"/sys/devices/cpu_atom/cpus": "0-3,6-7"}, 4, 4),
+    "Intel's list says nothing": ({"/sys/devices/cpu_atom/cpus": ""}, 8, 8),
+    "Intel's list is none": ({"/sys/devices/cpu_atom/cpus": "wat-7"}, 8, 8),
+    "big and little": (each("cpu_capacity", [446] * 4 + [1024] * 4), 8, 4),
+    "big, middle and little": (each("cpu_capacity", [300] * 4 + [871] * 3 + [1024]), 8, 4),
+    "all alike": (each("cpu_capacity", [1024] * 8), 8, 8),
+    "by frequency": (each("cpufreq/cpuinfo_max_freq", [1_800_000] * 4 + [4_200_000] * 4), 8, 4),
+    "some are a little faster": (each("cpufreq/cpuinfo_max_freq", [4_900_000] * 6 + [5_100_000] * 2), 8, 8),
+    "one says nothing": (each("cpu_capacity", [446] * 7), 8, 8),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_cores_of_kinds(name, monkeypatch):
+    """Threads of one core are one; efficiency cores do not count, unless there are no others."""
+    files, processors, cores = TREES[name]
+    monkeypatch.setattr(machine, "lines_of", lambda path: files.get(str(path), "").splitlines())
+    monkeypatch.setattr(os.path, "isfile", lambda path: path in files)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)), raising=False)
+    machine.group_files.cache_clear()
+    try:
+        assert (machine.processors(), machine.available_cores()) == (processors, cores)
+    finally:
+        machine.group_files.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "told, cores", [({"hw.perflevel0.physicalcpu": 4, "hw.physicalcpu": 8}, 4), ({"hw.physicalcpu": 6}, 6), ({}, 1)]
+)
+def test_cores_of_a_mac(told, cores, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert machine.sysctl("hw.physicalcpu") == 0  # no such function here
+    monkeypatch.setattr(machine, "sysctl", lambda name: told.get(name, 0))
+    assert machine.available_cores() == cores
+
+
 def test_a_container_with_version_1(tmp_path):
     """For the system's own files: a made-up folder in their place, in a mount namespace."""
     for name, text in (

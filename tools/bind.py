@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "errors files forks machine"),
+    ("the ground", "errors files forks machine pace"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),

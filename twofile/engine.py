@@ -17,8 +17,8 @@ class Engine:
     """Makes the Forwards of a model file, as many and as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
-    this process may use. kv: one of CACHE_NAMES; None = f32 for f32 models, else f16. notice: what
-    is said goes there. Raises ModelError for what is out of range.
+    this process may use, fewer while they are held up. kv: one of CACHE_NAMES; None = f32 for f32
+    models, else f16. notice: what is said goes there. Raises ModelError for what is out of range.
     Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
     """
 
@@ -38,6 +38,7 @@ class Engine:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
             raise ModelError(f"{cores} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
+        self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.playing, self.spare = has_states(file.config), None, []
 
@@ -65,7 +66,9 @@ class Engine:
             if need > have:
                 raise MemoryError
             with BUILDING:
-                return Forward(self.file, n_ctx, places, self.kv, self.threads, self.notice)
+                return Forward(
+                    self.file, n_ctx, places, self.kv, self.threads, self.notice, self.adapts
+                )
         except MemoryError as e:
             need = next((n for n in e.args if isinstance(n, int)), need)
             what, less = f"a context of {n_ctx} tokens takes", "-c or -n"

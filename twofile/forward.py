@@ -9,7 +9,7 @@ from .forks import RENEWED
 from .format.types import GROUP, padded
 from .kernels.cache import cache_type
 from .kernels.pick import pick
-from .kernels.play import play, post, rest, serve
+from .kernels.play import play, rest, rouse, serve
 from .layers.recorder import Recorder
 from .layers.stack import bind, keeps, record_model
 from .machine import total_memory
@@ -19,7 +19,7 @@ from .program.player import Player
 from .program.program import Sizes
 from .tuned import tuned
 
-ENTRIES = (play, post, rest, serve, pick)  # kernels that are no step of a program
+ENTRIES = (play, rest, rouse, serve, pick)  # kernels that are no step of a program
 
 
 class Forward:
@@ -27,13 +27,14 @@ class Forward:
 
     __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid
     until the next call. A slot is the cache of one sequence of up to n_ctx positions. kv: the type
-    of the cache by name. Raises MemoryError(bytes) where there is too little, ModelError.
+    of the cache by name. adapts: whether fewer threads play while they are held up. Raises
+    MemoryError(bytes) where there is too little, ModelError.
     """
 
     NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
     players = Player  # what plays a pass
 
-    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print):
+    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print, adapts=False):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.chosen = c.experts.chosen if c.experts else 0  # experts of a token
@@ -50,12 +51,12 @@ class Forward:
         self.tuned = tuned(self.code, self.kernels(), notice)
         rows = logits.room.view(np.float32, WANTED_MAX, padded(c.vocab_size, 16))
         self.logit_rows = rows[:, : c.vocab_size]
-        self.player, self.close = None, None
+        self.player, self.close, self.adapts = None, None, adapts
         self.begin()
 
     def begin(self):
         """Start the threads; close() ends them."""
-        self.player = self.players(self.program, self.ids, self.code, self.tuned)
+        self.player = self.players(self.program, self.ids, self.code, self.tuned, self.adapts)
         self.close = weakref.finalize(self, self.player.stop)
         RENEWED.add(self)
 
@@ -94,7 +95,6 @@ class Forward:
         if self.player is None:
             self.begin()
         player = self.player
-        player.settle()
         limits = *self.limits, n
         given = tokens, positions, slots, wanted
         for name, row, values, limit in zip(self.NAMES, player.ids, given, limits):

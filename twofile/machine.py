@@ -1,5 +1,6 @@
 """What this machine has: memory, cores, a name."""
 
+import ctypes
 import functools
 import math
 import os
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 IMPORT_SECONDS = time.process_time()  # processor time since the process began
+CPUS = "/sys/devices/system/cpu"
 
 
 def lines_of(path):
@@ -68,20 +70,65 @@ def total_memory():
     return min([memory, *(limit[0] for limit in limits if limit and limit[0] > 0)])
 
 
-def available_cores():
-    """Physical cores, of those this process may run on, within its control group's quota."""
+def processors():
+    """How many processors, threads of a core apart, this process may run on."""
+    return len(allowed())
+
+
+def allowed():
+    """The numbers of the processors that this process may run on."""
     try:
-        cpus = os.sched_getaffinity(0)
+        return os.sched_getaffinity(0)
     except AttributeError:
-        cpus = range(os.cpu_count() or 1)
-    cores = set()
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.exists() else cpu)
+        return set(range(os.cpu_count() or 1))
+
+
+def available_cores():
+    """Physical cores, of those this process may run on, within its control group's quota. Where
+    some are made for little power only the others: all threads wait for the slowest."""
+    if sys.platform == "darwin":
+        return max(1, sysctl("hw.perflevel0.physicalcpu") or sysctl("hw.physicalcpu"))
+    cores = {
+        "".join(lines_of(f"{CPUS}/cpu{cpu}/topology/thread_siblings_list")) or cpu
+        for cpu in fast(allowed())
+    }
     limits = group_limits("cpu", "cpu.max")
     limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
     quotas = [x for x in limits if len(x) == 2 and 0 < min(x) <= max(x) < math.inf]
     return max(1, min([len(cores), *(-(-quota // period) for quota, period in quotas)]))
+
+
+def fast(cpus):
+    """Those that are no efficiency cores, as Intel's are listed; of others, those that have more
+    than half of what the best has, as the system reckons or by their highest frequency."""
+    small = numbers_listed("".join(lines_of("/sys/devices/cpu_atom/cpus")))
+    if small:
+        return set(cpus) - small or cpus
+    for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        read = lambda cpu, name=name: "".join(lines_of(f"{CPUS}/cpu{cpu}/{name}"))
+        found = {cpu: read(cpu) for cpu in cpus} if read(min(cpus)) else {}
+        if found and all(text.isdecimal() for text in found.values()):
+            most = max(map(int, found.values()))
+            return {cpu for cpu, text in found.items() if 2 * int(text) > most}
+    return cpus
+
+
+def numbers_listed(text):
+    """ "0-2,5" -> {0, 1, 2, 5}"""
+    parts = [part.split("-") for part in text.split(",")]
+    if not all(number.isdecimal() for part in parts for number in part):
+        return set()
+    return {n for part in parts for n in range(int(part[0]), int(part[-1]) + 1)}
+
+
+def sysctl(name):
+    """A number that macOS tells by that name; 0 if it tells none."""
+    try:
+        value, size = ctypes.c_int(0), ctypes.c_size_t(4)
+        given = name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+        return 0 if ctypes.CDLL(None).sysctlbyname(*given) else value.value
+    except (AttributeError, OSError):
+        return 0
 
 
 def cpu_name():

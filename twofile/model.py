@@ -21,8 +21,8 @@ class Model:
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
-    the cores this process may use. kv: the cache's type, "f16", "f32" or "q8_0"; None = f32 for f32
-    models, else f16.
+    the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
+    or "q8_0"; None = f32 for f32 models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,

@@ -15,13 +15,13 @@ from .program.operands import AHEAD, COUNT, N_TOKENS, PASS_OWN, RECORD_BYTES, TA
 AHEADS = (1024, 2048, 4096, 8192)
 ENOUGH = 1 << 27  # bytes of weights, more than most caches hold; of small machines a 16th of memory
 SAMPLE = 2048  # columns
-SPIN = 20e-6  # seconds that a thread looks for the others before it lets other programs run
+SPIN = 50e-6  # seconds that a thread looks for the others before it sleeps: about what that costs
 KEPT_AS = "tuned"  # beside the kernels
 
 
 class Tuned(NamedTuple):
     """ahead: bytes before its use that a weight is asked for. spins: pauses of the processor before
-    a waiting thread lets others run."""
+    a waiting thread sleeps."""
 
     ahead: int = 4096
     spins: int = 1024

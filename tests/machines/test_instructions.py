@@ -1,5 +1,7 @@
 """Words become the instructions that they are meant for, of machines that are not here too."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from twofile.kernels.matmul import MATMULS
 from twofile.machines.host import MACHINES, host
 from twofile.machines.x86 import Amx, Avx512, tile_config, tile_dot
 from twofile.program.operands import COUNT, N_TOKENS, RECORD_BYTES, SCRATCH
+from twofile.words.memory import atomic_add, atomic_store, call_c, pause
 from twofile.words.numbers import dot, dot7, dot_few
 
 
@@ -49,6 +52,22 @@ def test_amx_multiplies_on_its_tiles():
     for machine, maker in ((Amx(), "matmul_tiles"), (Avx512(), "matmul_quantised")):
         for kind in ("q8_0", "q4_0"):
             assert MATMULS[type_of(kind)].make(machine).__qualname__.startswith(maker)
+
+
+@pytest.mark.parametrize(
+    "isa, triple, cpu, features, wants",
+    [
+        ("avx2", "x86_64-linux-gnu", "haswell", "", {atomic_add: "lock", atomic_store: "xchg", pause: "pause"}),
+        ("neon", "aarch64-linux-gnu", "generic", "+dotprod", {atomic_add: "ldaxr", atomic_store: "stlr", pause: "yield"}),
+    ],
+)
+def test_threads_meet_by_the_instructions_meant_for_it(isa, triple, cpu, features, wants):
+    """In one order for all; a function of C is called by its address, on Linux as one of any number of arguments."""
+    (machine,) = (m for m in MACHINES if m.name == isa)
+    for word, instruction in wants.items():
+        assert instruction in assembly(word, machine, triple, cpu, features), instruction
+    call = r"\sbl?r\s" if isa == "neon" else r"callq\s+\*%r"
+    assert re.search(call, assembly(call_c, machine, triple, cpu, features))
 
 
 def test_machines_are_what_they_say():

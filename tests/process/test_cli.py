@@ -38,6 +38,7 @@ def test_the_reported_seed_reproduces_the_run(tiny):
     first = call(tiny, "-p", "a", "-n", "40", "--temp", "3")
     seed = re.search(r"seed (\d+)", first.stderr.decode())[1]
     assert call(tiny, "-p", "a", "-n", "40", "--temp", "3", "-s", seed, "-t", "1").stdout == first.stdout
+    assert call(tiny, "-p", "a", "-n", "40", "--temp", "3", "-s", seed, "-t", "auto").stdout == first.stdout
     assert call(tiny, "-p", "a", "-n", "40", "--temp", "3", "-s", "-5").returncode == 0
     seeds = {re.search(rb"seed (-?\d+)", call(tiny, "-p", "a", "-n", "1", "-s", "-1").stderr)[1] for _ in range(2)}
     assert len(seeds) == 2 and b"-1" not in seeds  # random, as llama.cpp has it

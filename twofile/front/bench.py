@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import CALLED, ModelError, printable
 from ..kernels.cache import CACHE_NAMES
-from ..machine import IMPORT_SECONDS, available_cores, cpu_name, peak_rss
+from ..machine import IMPORT_SECONDS, cpu_name, peak_rss
 from ..machines.host import host
 from ..model import Model
 from ..program.operands import CHUNK
@@ -27,6 +27,11 @@ def numbers(text):
             f"{printable(text)!r}, expected whole numbers, separated by commas"
         )
     return [int(n) for n in text.split(",")]
+
+
+def thread_numbers(text):
+    """ "1,2" -> [1, 2]; "auto" -> [None]"""
+    return [None] if text == "auto" else numbers(text)
 
 
 def cache_names(text):
@@ -65,7 +70,13 @@ BENCH_FLAGS = (  # of the command line behind --bench
         metavar="N,…",
         help="tokens in the context before (default 0)",
     ),
-    Flag("-t", type=numbers, metavar="N,…", help="threads (default: the cores)"),
+    Flag(
+        "-t",
+        type=thread_numbers,
+        default=[None],
+        metavar="N,…",
+        help="threads; auto (default): the cores, fewer while they are held up",
+    ),
     Flag(
         "--kv",
         type=cache_names,
@@ -97,8 +108,7 @@ def bench(argv):
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o, a.kv)
-    how = a.t or [available_cores()], a.kv or [None]
-    for path, threads, kv in itertools.product(a.models, *how):
+    for path, threads, kv in itertools.product(a.models, a.t, a.kv or [None]):
         model = Model(path, n_threads=threads, kv=kv, id=a.id)
         bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()

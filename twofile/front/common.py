@@ -102,7 +102,11 @@ SEED = Flag(
 )
 
 THREADS = Flag(
-    "-t", "--threads", numeric=True, metavar="N", help="default: the cores this process may use"
+    "-t",
+    "--threads",
+    numeric=True,
+    metavar="N",
+    help="so many; auto (default): the cores this process may use, fewer while they are held up",
 )
 CTX_SIZE = Flag(
     "-c",
@@ -159,7 +163,7 @@ GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --hel
 class Settings:
     """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
 
-    given: what argparse found. model: the file. threads: None = the cores. mode: the Mode that was
+    given: what argparse found. model: the file. threads: None = auto. mode: the Mode that was
     chosen. how: {a field of Sampling: its value}, of those that were given.
     """
 

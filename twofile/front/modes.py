@@ -96,7 +96,7 @@ def parse_args(argv):
     mode = chosen(given, flags, ap.error)
     values = {rule.name: getattr(given, rule.name) for rule in RULES}
     how = {name: value for name, value in values.items() if value is not None}
-    threads = None if given.threads is None else int(given.threads)
+    threads = None if given.threads in (None, "auto") else int(given.threads)
     settings = Settings(given, given.model or given.model_flag, threads, mode, how)
     try:
         if settings.raw and (mode.template or settings.system or settings.system_file):
@@ -117,9 +117,9 @@ def check_habits(given, error):
             f"-p {given.prompt}: -p is the prompt, expected text; top-p is --top-p "
             "(a prompt like this can come from -f)"
         )
-    if given.threads is not None and not re.fullmatch(r"\d{1,9}", given.threads):
+    if given.threads is not None and not re.fullmatch(r"\d{1,9}|auto", given.threads):
         found = printable(given.threads)
-        error(f"-t is {found}, expected a number of threads; the temperature is --temp")
+        error(f"-t is {found}, expected a number of threads or auto; the temperature is --temp")
     if given.id is not None and not MODEL_ID.fullmatch(given.id):
         error(
             f"--id is {given.id[:80]!r}, expected 16 to 64 hex digits; --info prints a model's id"

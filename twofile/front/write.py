@@ -67,7 +67,7 @@ def write_text(model, args):
         cache = f"{model.kv} KV cache of {size}"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
         ahead, spins = forward.tuned
-        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a wait")
+        model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a sleep")
     cached = model.load_cache(args.prompt_cache, ids) if args.prompt_cache else 0
     w = Writer(model, ids, limit, **options)
     text = not (args.json or args.jsonl)
@@ -83,6 +83,10 @@ def write_text(model, args):
         write("\n")
     elif not text:
         out.write(dump(w.completion(prompt if args.echo else "")))
+    pace = forward.player.pace
+    if args.verbose and pace and pace.given_up:
+        times = f"given up {pace.given_up} times, taken back {pace.taken_back} times"
+        model.notice(f"threads: {times}, because other programs held them up; now {pace.use}")
     if args.prompt_cache and cached < w.n_prompt - 1:
         model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:

@@ -1,19 +1,30 @@
-"""The kernel that plays the others, and what threads share and wait for."""
+"""The kernel that plays the others, and how threads share their work."""
 
 from ..compiler.kernel import inline, kernel
 from ..program.operands import (
     FN,
+    IS_FREE,
+    IS_NOT,
     N_RECORDS,
-    PASS_BARRIER,
-    PASS_DONE,
-    PASS_JOB,
+    PASS_AT,
+    PASS_CALL,
+    PASS_END,
+    PASS_FIRST,
+    PASS_FOUND,
+    PASS_GROUP,
+    PASS_HELD,
+    PASS_OPENER,
     PASS_OWN,
+    PASS_RESTING,
+    PASS_SLEPT,
     PASS_SPINS,
     PASS_STOP,
-    PROGRAM,
+    PASS_TOOK,
+    PASS_TRY,
+    PASS_USE,
+    PASS_WORKERS,
     RECORD_BYTES,
     TAKEN,
-    WAIT,
     Flat,
     Number,
     operands,
@@ -31,9 +42,11 @@ from ..words.memory import (
     yield_core,
 )
 from ..words.numbers import add, zeros4
+from .tickets import GROUP_MASK, TICKETS, take_part, tickets_of
+from .wait import OWN_WALL, WALL, clock, sleep, stopped, wake
 
-LEAST = 4  # pauses before a thread lets others run, up to PASS_SPINS
-IDLE = 10000  # looks for the next pass, some milliseconds, before a worker sleeps
+IDLE = 10000  # looks for the next pass, some milliseconds, before a worker rests
+TRIAL, GAP = 10_000_000, 300_000  # nanoseconds that a core must be free for; that tell it is not
 
 SWEEP = operands(
     "Read nbytes at x as fast as can be; out takes their sum, so that it is not left out.",
@@ -46,12 +59,6 @@ SWEEP = operands(
 @inline
 def share(n, t, threads):
     return n * t // threads, n * (t + 1) // threads
-
-
-@inline
-def untake(first, last):
-    for record in range(first, last, RECORD_BYTES):
-        poke(record + TAKEN, 0)
 
 
 @inline
@@ -77,76 +84,103 @@ def after(record, i, last, many, n):
 
 
 @inline
-def barrier(pas, own, threads, first, last):
-    """Wait until all threads are here; what they wrote before is then visible to all. Of records
-    from the address first to last nothing is taken then.
+def alone(program, end, pas):
+    for record in range(program, end, RECORD_BYTES):
+        call_kernel(peek(record + FN), record, pas, 0, 1)
+        poke(record + TAKEN, 0)
 
-    own: address of this thread's patience. It halves when letting others run was what ended the
-    wait, because then they share this core, and doubles when the wait was shorter.
-    """
-    p = pas + PASS_BARRIER
-    if threads == 1:
-        untake(first, last)
-    else:
-        round_, spins, patience = atomic_load(p + 64), 0, max(LEAST, peek(own))
-        if atomic_add(p, 1) == threads - 1:
-            untake(first, last)
-            atomic_store(p, 0)
-            atomic_store(p + 64, round_ + 1)
-            return
-        while atomic_load(p + 64) == round_:
-            if spins < patience:
-                pause()
-            else:
-                yield_core()
-            spins += 1
-        if spins <= patience:
-            poke(own, min(peek(pas + PASS_SPINS), 2 * patience))
-        elif spins == patience + 1:
-            poke(own, patience // 2)
+
+@inline
+def call(pas):
+    """Call the threads that rest."""
+    atomic_add(pas + PASS_CALL, 1)
+    wake(pas, pas + PASS_CALL)
 
 
 @kernel()
-def play(program, pas, t, threads):
-    """The whole forward: every record in turn, all threads in each."""
-    first = program
-    for i in range(peek(pas + N_RECORDS)):
-        record = program + i * RECORD_BYTES
-        call_kernel(peek(record + FN), record, pas, t, threads)
-        if peek(record + WAIT) != 0:
-            barrier(pas, pas + PASS_OWN + 64 * t + 8, threads, first, record + RECORD_BYTES)
-            first = record + RECORD_BYTES
-    if t == 0:
-        poke(pas + PASS_DONE, atomic_load(pas + PASS_JOB))
+def play(program, pas, use, threads):
+    """The whole forward: every record in turn, in so many shares; of the threads that do them the
+    first so many are called to come. The last record must wait."""
+    end = program + peek(pas + N_RECORDS) * RECORD_BYTES
+    workers, own = peek(pas + PASS_WORKERS), pas + PASS_OWN
+    if workers == 0:
+        alone(program, end, pas)
+        return 0
+    atomic_store(pas + PASS_USE, use)
+    stopped(pas, own)
+    began = peek(own + OWN_WALL)
+    poke(pas + PASS_HELD, 0)
+    poke(pas + PASS_SLEPT, 0)
+    if threads == 1:
+        alone(program, end, pas)
+        poke(pas + PASS_HELD, stopped(pas, own))
+    else:
+        poke(pas + PASS_FIRST, program)
+        poke(pas + PASS_END, end)
+        poke(pas + PASS_OPENER, 0)
+        group = (atomic_load(pas + PASS_GROUP) + 1) & GROUP_MASK
+        atomic_store(pas + PASS_GROUP, group + threads * TICKETS)
+        if atomic_load(pas + PASS_RESTING) > workers + 1 - use:
+            call(pas)
+        take_part(pas, own, 0)
+    ended = clock(pas, own, WALL)
+    poke(pas + PASS_TOOK, ended - began)
+    poke(pas + PASS_AT, ended)
     return 0
 
 
 @kernel()
-def post(pas, unused, t, threads):
-    """Announce the pass to the workers."""
-    return atomic_add(pas + PASS_JOB, 1)
+def rouse(unused, pas, t, threads):
+    """Call the threads that rest, to a trial or to their end."""
+    call(pas)
+    return 0
+
+
+@inline
+def is_free(pas, own):
+    """Whether this thread's core is free: it is left to it for long enough."""
+    last = clock(pas, own, WALL)
+    end = last + TRIAL
+    while last < end:
+        for _ in range(64):
+            pause()
+        now = clock(pas, own, WALL)
+        if now - last > GAP or atomic_load(pas + PASS_STOP) != 0:
+            return False
+        last = now
+    return True
 
 
 @kernel()
-def serve(play_address, pas, t, threads):
-    """A worker's life: play each pass that is posted. -> 0 when none has come for a while, 1 when
-    told to stop."""
-    quiet = 0
-    while quiet < IDLE:
-        job = atomic_load(pas + PASS_JOB)
-        if job == peek(pas + PASS_OWN + 64 * t):
+def serve(unused, pas, t, threads):
+    """A worker's life: part of each pass that is open, while it is one of the threads to take part;
+    rest until a call when none has come for a while. -> when told to stop."""
+    own, quiet = pas + PASS_OWN + 64 * t, 0
+    while True:
+        called = atomic_load(pas + PASS_CALL)
+        if atomic_load(pas + PASS_STOP) != 0:
+            return 0
+        wanted = t < atomic_load(pas + PASS_USE)
+        if wanted and tickets_of(atomic_load(pas + PASS_GROUP)) != 0:
+            take_part(pas, own, t)
+            stopped(pas, own)
+            quiet = 0
+        elif wanted and quiet < IDLE:
             quiet += 1
             if quiet < peek(pas + PASS_SPINS):
                 pause()
             else:
                 yield_core()
         else:
-            poke(pas + PASS_OWN + 64 * t, job)
-            if peek(pas + PASS_STOP) != 0:
-                return 1
-            call_kernel(play_address, peek(pas + PROGRAM), pas, t, threads)
+            if atomic_load(pas + PASS_TRY) == t:
+                atomic_store(pas + PASS_TRY, 0)
+                atomic_store(pas + PASS_FOUND, IS_FREE if is_free(pas, own) else IS_NOT)
+            atomic_add(pas + PASS_RESTING, 1)
+            while atomic_load(pas + PASS_CALL) == called:
+                sleep(pas, own, pas + PASS_CALL, called)
+            atomic_add(pas + PASS_RESTING, -1)
+            stopped(pas, own)
             quiet = 0
-    return 0
 
 
 @kernel()

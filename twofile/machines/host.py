@@ -31,6 +31,9 @@ class Neon(HalfFloats, Machine):
         words = LL.ir.Constant(quarter, table)
         return in_parts(b, 4, lambda v: call_llvm(b, name, quarter, words, v), v)
 
+    def pause(self, b):
+        call_llvm(b, "llvm.aarch64.hint", LL.void, constant(LL.i32, 1))  # yield
+
 
 MACHINES = (Amx(), Avx512(), AvxVnni(), Avx2(), Neon(), X86(), Machine())  # the best first
 

@@ -17,14 +17,27 @@ FN, WAIT, COUNT, AHEAD, TAKEN, OPERANDS = 0, 8, 16, 24, 32, 40
 RECORD_BYTES = 256
 
 # A pass: what changes from one forward to the next. Addresses of int64 [n]: TOKENS, POSITIONS,
-# SLOTS, and WANTED (which tokens' logits are wanted). A job for the worker threads begins with its
-# number.
+# SLOTS, and WANTED (which tokens' logits are wanted).
 N_TOKENS, N_WANTED, N_PAIRS, TOKENS, POSITIONS, SLOTS, WANTED = range(0, 56, 8)
 IDS = TOKENS, POSITIONS, SLOTS, WANTED  # the rows of int64 [4, CHUNK] that the addresses are of
-PROGRAM, N_RECORDS, SCRATCH, SCRATCH_STEP = range(56, 88, 8)
-PASS_BARRIER = 128  # arrived, 64 bytes on the round
-PASS_JOB, PASS_STOP, PASS_DONE, PASS_SPINS = 256, 264, 272, 280
-PASS_OWN = 320  # from here 64 bytes for each thread: the last job it saw, its patience
+N_RECORDS, SCRATCH, SCRATCH_STEP, PASS_SPINS, PASS_WORKERS = range(56, 96, 8)
+
+# The records from behind one that waits to the next that does are a group; of it there are as many
+# tickets as threads. PASS_GROUP: in one word the group's number, which only grows, how many tickets
+# it has (none: no group is open) and how many are taken. Then: how many are done, its first record,
+# where the program ends, whose ticket is the first.
+PASS_GROUP, PASS_FINISHED, PASS_FIRST, PASS_END, PASS_OPENER = range(128, 168, 8)
+# How many threads sleep until the next group; since when that is not counted yet. In a pass: how
+# long all threads together have slept so; how long because another had been stopped.
+PASS_SLEEPERS, PASS_SINCE, PASS_SLEPT, PASS_HELD = range(192, 224, 8)
+# How many threads shall take part; the others' calls, and how many rest until one; whether to end;
+# which thread shall try whether its core is free, what it found; how long a pass took, when it
+# ended.
+PASS_USE, PASS_CALL, PASS_RESTING, PASS_STOP = range(256, 288, 8)
+PASS_TRY, PASS_FOUND, PASS_TOOK, PASS_AT = range(288, 320, 8)
+IS_FREE, IS_NOT = 1, 2  # what can be found
+PASS_SYSTEM = 320  # the words of program/system.py
+PASS_OWN = 448  # from here 64 bytes for each thread, as kernels/wait.py has them
 
 
 class Rows(NamedTuple):

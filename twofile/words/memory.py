@@ -1,6 +1,7 @@
 """Words that read and write memory, and those between threads."""
 
 import os
+import sys
 
 from .word import (
     LL,
@@ -85,19 +86,30 @@ def _call_kernel(b, function, *args):
     b.call(pointer_to(b, function, kind), [result, exception, *args])
 
 
+def _call_c(b, function, first, *more):
+    """As C passes whole numbers. On Linux as to a function of any number of them, which syscall is;
+    to others they go the same way there."""
+    any_number = sys.platform == "linux"
+    kinds = [LL.i64] * (1 if any_number else 1 + len(more))
+    kind = LL.ir.FunctionType(LL.i64, kinds, var_arg=any_number)
+    return b.call(pointer_to(b, function, kind), [first, *more])
+
+
 def _atomic_add(b, p, n):
-    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "acq_rel")
+    return b.atomic_rmw("add", pointer_to(b, p, LL.i64), n, "seq_cst")
 
 
 def _yield_core(b):
     call_llvm(b, "SwitchToThread" if os.name == "nt" else "sched_yield", LL.i32)
 
 
+# all threads see these in one order
 atomic_add = Word("pp->p", _atomic_add)  # -> value before
-atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "acquire", 8))
+atomic_load = Word("p->p", lambda b, p: b.load_atomic(pointer_to(b, p, LL.i64), "seq_cst", 8))
 atomic_store = Word(
-    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "release", 8)
+    "pp->v", lambda b, p, n: b.store_atomic(n, pointer_to(b, p, LL.i64), "seq_cst", 8)
 )
 pause = MachineWord("->v", lambda m, b: m.pause(b))  # tells the core that this is a waiting loop
 yield_core = Word("->v", _yield_core)
 call_kernel = Word("ppppp->v", _call_kernel)  # (address, record, pass, thread, threads)
+call_c = Word("pppppp->p", _call_c)  # (address of a function of C, up to five int64)
