@@ -90,11 +90,17 @@ writing
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     writer               One text in the making, and the objects that tell of it.
-    guess                Guesses of what comes, and the loop that tries them.
+    guess                Guesses of what comes in a text, and seeds for many.
+    jobs                 What wants passes of the model: a text to be written, one to be read.
+    pages                Pages of the cache, shared by texts that begin alike.
+    spill                Pages that there was no room for, in files.
     engine               A model file on this machine: what it takes to run, and its prompts.
+    passes               What is read and written in the next pass of a model.
+    scheduler            Who may have a place in a model's passes, and who plays them.
+    streams              Who takes what is written: one text, many, or what is read of one.
+    astreams             What is written, for asyncio.
     prompts              Texts, ids and conversations that a model is given.
-    session              One text in the cache: read, written, taken back, kept on disk.
-    together             Many texts written at once, the weights read once for all.
+    promptcache          What was read of a text, in one file.
     scores               What a model says of given texts.
     model                What a program imports: text in, text out.
 
@@ -116,8 +122,10 @@ the program
 """
 
 import argparse
+import atexit
 import bisect
 import codecs
+import collections
 import contextlib
 import contextvars
 import ctypes
@@ -298,20 +306,35 @@ def replaced(path, mode=0o666):
 # twofile/forks.py
 # A process that forks: its child has one thread, and locks nobody frees.
 
-RENEWED = weakref.WeakSet()  # what has threads or locks: in a child, its forked() is called
+RENEWED = weakref.WeakSet()  # what has threads or a mutex: in a child, its forked() is called
 BUILDING = threading.RLock()  # held while machine code is made: a fork waits until it is there
 
 
+HELD = []  # locks that are held during a fork, so that nothing is half done in the child
+
+
+def _before_fork():
+    BUILDING.acquire()
+    HELD.extend(thing.mutex for thing in list(RENEWED) if hasattr(thing, "mutex"))
+    for mutex in HELD:
+        mutex.acquire()
+
+
+def _in_parent():
+    while HELD:
+        HELD.pop().release()
+    BUILDING.release()
+
+
 def _in_child():
+    HELD.clear()  # those who held them are not there
     for thing in list(RENEWED):
         thing.forked()
     BUILDING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 # -----------------------------------------------------------------------------
@@ -2526,48 +2549,65 @@ def operands(about, *groups, **given):
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
-    type may mix those of a block of 64; states are float32 [slot, numbers].
+    What can be cut lies in pages: of 64 positions the keys and values of all layers, side by side
+    [heads, bytes], of which a type may mix those of the 64. Which pages are a slot's is in table,
+    int64 [slot, block]: at first each has its own, as far as they go round. States are float32
+    [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
         sizes = program.sizes
-        self.type, self.kept, self.slots = kind, kept, sizes.slots
-        self.positions = padded(sizes.positions, KEYS)
-        self.rooms = {}
+        self.type, self.slots, self.pages = kind, sizes.slots, sizes.pages
+        self.blocks, self.offsets, self.states = padded(sizes.positions, KEYS) // KEYS, {}, {}
+        self.page_bytes = 0
         for layer, parts in kept.items():
             for part in parts:
-                nbytes = sizes.slots * part_bytes(part, kind, sizes.positions)
-                self.rooms[layer, part.name] = program.room(f"{part.name} {layer}", nbytes)
+                if part.cut:
+                    self.offsets[layer, part.name] = self.page_bytes
+                    self.page_bytes += part_bytes(part, kind, KEYS)
+                else:
+                    nbytes = sizes.slots * part_bytes(part, kind, 0)
+                    room = program.room(f"{part.name} {layer}", nbytes)
+                    self.states[layer, part.name] = room
+        self.kept = [part for parts in kept.values() for part in parts if part.cut]
+        self.room = program.room("cache", sizes.pages * self.page_bytes)
+        self.table = Place(program.room("table", 8 * sizes.slots * self.blocks))
+
+    def begin(self):
+        """What stands in the table at first."""
+        rows = self.rows()
+        rows[:] = np.arange(rows.size).reshape(rows.shape) % max(1, self.pages)
+
+    def rows(self):
+        """The table, int64 [slots, blocks]."""
+        return self.table.room.view(np.int64, self.slots, self.blocks)
 
     def place(self, layer, name):
-        return Place(self.rooms[layer, name])
+        if (layer, name) in self.states:
+            return Place(self.states[layer, name])
+        return Place(self.room, self.offsets[layer, name], self.page_bytes)
 
-    def parts(self, cut):
-        """[(Kept, its Room)], layer after layer: those that can be cut, or the states."""
-        found = [(part, self.rooms[i, part.name]) for i, kept in self.kept.items() for part in kept]
-        return [(part, room) for part, room in found if part.cut == cut]
+    def page(self, n):
+        """The bytes of a page, uint8 [page_bytes]."""
+        return self.room.view(np.uint8, self.pages, self.page_bytes)[n]
 
-    def cached(self, slot, n):
-        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
-        views [heads, positions, bytes], keys and values of layer after layer."""
-        for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, self.type.width(part.numbers)
-            yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
+    def copy(self, source, page):
+        """Give a page what another has."""
+        self.page(page)[:] = self.page(source)
+
+    def parts(self, n):
+        """A page's keys and values of layer after layer: uint8 views [heads, bytes]."""
+        page, at = self.page(n), 0
+        for part in self.kept:
+            nbytes = part_bytes(part, self.type, KEYS)
+            yield page[at : at + nbytes].reshape(part.heads, -1)
+            at += nbytes
 
     def state(self, slot):
         """What cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are
         attention. All inputs come before all states."""
-        found = sorted(self.parts(False), key=lambda item: item[0].name)
-        for part, room in found:
-            yield room.view(np.uint8, self.slots, 4 * part.numbers)[slot]
-
-    def copy(self, source, slot, n):
-        """Give a slot the first n positions of another, whose states know just these."""
-        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
-            here[:] = there
-        for there, here in zip(self.state(source), self.state(slot)):
-            here[:] = there
+        for _, room in sorted(self.states.items(), key=lambda item: item[0][1]):
+            yield room.view(np.uint8, self.slots, room.nbytes // self.slots)[slot]
 
 
 def part_bytes(part, kind, positions):
@@ -2745,13 +2785,15 @@ class Workers:
 
 class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
-    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
+    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass, the
+    pages of the cache."""
 
     slots: int
     positions: int
     threads: int
     vocab: int
     pairs: int
+    pages: int
 
 
 class Record(NamedTuple):
@@ -3557,13 +3599,12 @@ def queries_bytes(r):
 
 
 def put(poke_one, store_16, size):
-    """-> what writes a head's key at k and value at v at a position of the lanes keys and values:
-    keys of 64 positions are [dim, 64], values [64, wide]."""
+    """-> what writes a head's key at k and value at v as the i-th of a block: keys of 64 positions
+    are [dim, 64], values [64, wide]."""
 
-    def put(k, v, keys, values, position, dim, spare):
-        wide = (dim + 15) // 16 * 16
-        keys += (position // 64 * 64 * dim + position % 64) * size
-        values += position * wide * size
+    def put(k, v, keys, values, i, dim, spare):
+        keys += i * size
+        values += i * ((dim + 15) // 16 * 16) * size
         for j in range(dim):
             poke_one(keys + j * 64 * size, peek_f32(k + 4 * j))
         for j in range(0, dim, 16):
@@ -3706,9 +3747,6 @@ def width_q8(n):
     return (n + 3) // 4 * 4 + (n + 31) // 32 * 2
 
 
-width_of = inline(width_q8)
-
-
 @inline
 def group_at(p, n):
     """-> 32 float32 at p; those from the n-th on are 0."""
@@ -3737,12 +3775,10 @@ def turned_at(p, n):
 
 
 @inline
-def put_q8(k, v, keys, values, position, dim, spare):
-    """Write a head's key at k and value at v at a position of the lanes keys and values. They are
-    rounded by themselves, whatever else is written when."""
-    wide, i = (dim + 15) // 16 * 16, position % 64
-    keys += (position - i) * width_of(dim)
-    values += (position - i) * width_of(wide)
+def put_q8(k, v, keys, values, i, dim, spare):
+    """Write a head's key at k and value at v as the i-th of a block. They are rounded by
+    themselves, whatever else is written when."""
+    wide = (dim + 15) // 16 * 16
     for g in range(0, dim, 32):
         v0, v1 = turned_at(k + 4 * g, dim - g)
         narrowed(v0, v1, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)
@@ -3915,19 +3951,23 @@ def cache_type(name):
     return {kind.name: kind for kind in CACHE_TYPES}[name]
 
 
-def lanes(r):
-    """Positions that the cache has of all heads of all slots."""
-    return r.slots * r.heads * r.room
-
-
 def key_bytes(r):
-    """Of keys [slot, head, position / 64, a block of 64]."""
-    return lanes(r) * r.type.width(r.size)
+    """Of a page's keys [head, a block of 64 positions]."""
+    return r.heads * KEYS * r.type.width(r.size)
 
 
 def value_bytes(r):
-    """Of values, in the same order; their size is filled up to 16s."""
-    return lanes(r) * r.type.width(padded(r.size, 16))
+    """Of a page's values, in the same order; their size is filled up to 16s."""
+    return r.heads * KEYS * r.type.width(padded(r.size, 16))
+
+
+def pages(r):
+    return r.pages
+
+
+def table_bytes(r):
+    """Of int64 [slot, block of 64 positions]: in which page it is."""
+    return 8 * r.slots * r.blocks
 
 
 # -----------------------------------------------------------------------------
@@ -3938,13 +3978,14 @@ ATTEND = operands(
     "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
     out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
     x=Rows(lambda r: 4 * r.size * r.heads * r.group),
-    keys=Flat(key_bytes),
-    values=Flat(value_bytes),
+    keys=Rows(key_bytes, many=pages),
+    values=Rows(value_bytes, like="keys", many=pages),
+    table=Flat(table_bytes),
     sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
     heads=Number("heads of keys"),
     group=Number("queries of each"),
     size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
+    blocks=Number("of 64 positions that a slot has"),
     window=Number("keys that a query sees, 0 = all"),
     cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
     queries=Scratch(queries_bytes),
@@ -3979,12 +4020,11 @@ def attention(kind):
                 begin, end = min(begin, low), max(end, high)
                 alike = alike and peek(slots + 8 * ((at + h) // group)) == slot
             if alike:
-                together(record, slot * heads + head, begin, end, q)
+                together(record, slot, head, begin, end, q)
             else:
                 for h in range(count):
                     slot = peek(slots + 8 * ((at + h) // group))
-                    state = states + step * h
-                    apart(record, slot * heads + head, q + 4 * wide * h, scores, state)
+                    apart(record, slot, head, q + 4 * wide * h, scores, states + step * h)
             for h in range(count):
                 conclude(record, head, at + h, states + step * h)
         return 0
@@ -3992,37 +4032,47 @@ def attention(kind):
     return attention
 
 
+@inline
+def table_of(record, slot):
+    """Where it stands in which pages a slot's blocks are."""
+    return peek(record + ATTEND.table) + 8 * slot * peek(record + ATTEND.blocks)
+
+
 def together_of(kind):
-    """-> all keys from begin to end of a lane of the cache for the four queries at q."""
+    """-> all keys from begin to end of a slot's head for the four queries at q."""
     width, (_, scores_four), (_, values_four) = inline(kind.width), kind.score, kind.blend
 
-    def together(record, lane, begin, end, q):
-        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+    def together(record, slot, head, begin, end, q):
+        dim, table = peek(record + ATTEND.size), table_of(record, slot)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
         scores, states = q + 16 * wide, q + 16 * wide + 1024 + 4 * PIECES
-        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        keys = peek(record + ATTEND.keys) + 64 * head * width(dim)
+        values = peek(record + ATTEND.values) + 64 * head * width(wide)
         for base in range(begin // 64 * 64, end, 64):
-            scores_four(keys + (row + base) * width(dim), q, scores, dim, wide)
+            page = peek(table + base // 8) * peek(record + ATTEND.keys_step)
+            scores_four(keys + page, q, scores, dim, wide)
             for h in range(opaque(4)):
                 soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
-            values_four(values + (row + base) * width(wide), scores, states, wide, base)
+            values_four(values + page, scores, states, wide, base)
 
     return inline(together)
 
 
 def apart_of(kind):
-    """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
+    """-> the keys of a slot's head that the query at q sees, whose state is given."""
     width, (scores_one, _), (values_one, _) = inline(kind.width), kind.score, kind.blend
 
-    def apart(record, lane, q, scores, state):
-        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+    def apart(record, slot, head, q, scores, state):
+        dim, table = peek(record + ATTEND.size), table_of(record, slot)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
-        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        keys = peek(record + ATTEND.keys) + 64 * head * width(dim)
+        values = peek(record + ATTEND.values) + 64 * head * width(wide)
         for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-            scores_one(keys + (row + base) * width(dim), q, scores, dim)
+            page = peek(table + base // 8) * peek(record + ATTEND.keys_step)
+            scores_one(keys + page, q, scores, dim)
             soften(scores, state, base, cap)
             first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
-            values_one(values + (row + base) * width(wide), scores, state, wide, first, last)
+            values_one(values + page, scores, state, wide, first, last)
 
     return inline(apart)
 
@@ -5435,13 +5485,14 @@ ROPE = operands(
         writes=True,
     ),
     angles=Rows(lambda r: 4 * r.size, optional=True),  # None: not rotated
-    keys=Flat(key_bytes, writes=True, optional=True),
-    values=Flat(value_bytes, writes=True, optional=True),
+    keys=Rows(key_bytes, writes=True, optional=True, many=pages),
+    values=Rows(value_bytes, writes=True, optional=True, like="keys", many=pages),
+    table=Flat(table_bytes, optional=True),
     factors=Flat(lambda r: 4 * ((r.positions - 1) // r.length + 1), optional=True),
     heads=Number("heads of keys"),
     group=Number("queries of each"),
     size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
+    blocks=Number("of 64 positions that a slot has"),
     length=Number("positions that share one of factors, which q is multiplied by", 0),
     gain=Real("factor of q"),
     spare=Scratch(lambda r: 32),  # a group of numbers on their way into the cache
@@ -5515,7 +5566,7 @@ def rope(kind):
 
     def rope(record, pas, t, threads):
         heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
-        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
+        dim = peek(record + ROPE.size)
         wide = (dim + 15) // 16 * 16
         spare = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
@@ -5538,10 +5589,11 @@ def rope(kind):
                 continue
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
-            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = peek(record + ROPE.keys) + lane * width(dim)
-            values = peek(record + ROPE.values) + lane * width(wide)
-            put_head(k, v, keys, values, position, dim, spare)
+            block = peek(peek(pas + SLOTS) + 8 * i) * peek(record + ROPE.blocks) + position // 64
+            page = peek(peek(record + ROPE.table) + 8 * block) * peek(record + ROPE.keys_step)
+            keys = peek(record + ROPE.keys) + page + 64 * head * width(dim)
+            values = peek(record + ROPE.values) + page + 64 * head * width(wide)
+            put_head(k, v, keys, values, position % 64, dim, spare)
         return 0
 
     return rope
@@ -5759,13 +5811,14 @@ class Attention(Kind):
         kv, size = self.heads(c)
         own, turned = seen(c, i) == i, layer.rope_id >= 0
         cs = self.angles(p, layer, layer.rope_id) if turned else None
-        shared = {"size": size, "room": padded(p.sizes.positions, KEYS)}
+        shared = {"size": size, "blocks": p.cache.blocks}
         if h.norm_after:  # rotate queries and keys, and no more
             more = {"heads": h.n + kv * own, "group": 1, "gain": 1.0}
             p.add(ROPES[p.cache.type], x=row, angles=cs, **more, **shared)
         self.norms(p, layer, row, own)
         shared |= {"heads": kv, "group": h.n // kv}
         kept = {name: p.cache.place(seen(c, i), name) for name in ("keys", "values")}
+        kept["table"] = p.cache.table
         gain = h.scale or 1 / math.sqrt(size)
         more = (kept if own else {}) | tempered(p)
         cs = None if h.norm_after else cs
@@ -6843,26 +6896,39 @@ class Forward:
     """One model ready to run: cache, recorded program, worker threads.
 
     __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid
-    until the next call. A slot is the cache of one sequence of up to n_ctx positions. kv: the type
-    of the cache by name. adapts: whether fewer threads play while they are held up. Raises
+    until the next call. A slot is the cache of one sequence of up to n_ctx positions, in pages of
+    64. kv: the type of the cache by name. adapts: whether fewer threads play while they are held
+    up. pages: of all slots, 0 = as many as they can have. Raises
     MemoryError(bytes) where there is too little, ModelError.
     """
 
     NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
     players = Player  # what plays a pass
 
-    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print, adapts=False):
+    def __init__(
+        self,
+        model,
+        n_ctx,
+        n_slots=1,
+        kv="f16",
+        threads=1,
+        notice=print,
+        adapts=False,
+        pages=0,
+    ):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.chosen = c.experts.chosen if c.experts else 0  # experts of a token
         self.limits = c.vocab_size, n_ctx, n_slots  # of tokens, positions, slots
-        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, CHUNK * self.chosen)
+        pages = pages or n_slots * (padded(n_ctx, KEYS) // KEYS)
+        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, CHUNK * self.chosen, pages)
         kept = {i: keeps(c, i) for i in range(c.n_layers)}
         self.program = Recorder(c, sizes, cache_type(kv), kept)
         self.cache = self.program.cache
         ids = self.program.room("ids", 8 * CHUNK * len(IDS))
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
+        self.cache.begin()
         self.nbytes = self.program.nbytes
         self.code, self.ids = Code(self.kernels(), notice), ids
         self.tuned = tuned(self.code, self.kernels(), notice)
@@ -6888,17 +6954,9 @@ class Forward:
         found |= {kernel.name: kernel for kernel in ENTRIES}
         return [found[name] for name in sorted(found)]
 
-    def cached(self, slot, n):
-        """See Cache.cached."""
-        return self.cache.cached(slot, n)
-
     def state(self, slot):
         """See Cache.state."""
         return self.cache.state(slot)
-
-    def copy(self, source, slot, n):
-        """See Cache.copy."""
-        self.cache.copy(source, slot, n)
 
     def __call__(self, tokens, positions, slots, wanted):
         """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices
@@ -8090,6 +8148,28 @@ def places_asked(value):
     return whole_number("places", value, 1, "how many texts at once, 1 or more")
 
 
+def deadline_asked(value, now):
+    """When a text is to end that has so many seconds from now on; None = whenever it does."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ModelError(
+            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
+        )
+    return now + value
+
+
+def size_asked(value, name):
+    """A number of bytes: 500M, 1.5G, 2GiB, 100000; None for None. Raises ModelError, by name."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+\.?\d*) ?([kmgt]?)(i?b)?", value.strip().lower())
+    size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
+    if not 0 < size < 1 << 60:
+        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+    return size
+
+
 def run_seed(value):
     """The seed that those of many texts derive from."""
     seed = seed_asked(value)
@@ -8348,6 +8428,7 @@ def completion(w, echo="", lists=logprob_lists):
             "total_tokens": w.n_prompt + w.count,
         },
         "timings": {
+            "cache_n": w.cached or 0,
             "prompt_n": w.n_prompt,
             "prompt_ms": 1000 * reading,
             "prompt_per_second": w.n_prompt / max(reading, 1e-9),
@@ -8371,8 +8452,8 @@ def chat_completion(w):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
-    "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length",
+    "context", "deadline", "cancelled", "closed" or "error", and no token.
 
     Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
     [(id, logprob)] of the likeliest, best first.
@@ -8399,12 +8480,15 @@ class Writer:
     model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
-    likeliest tokens to tell; all are normalised over the tokens that can be written. how: the
+    likeliest tokens to tell; all are normalised over the tokens that can be written.
+    deadline: seconds after which it ends as it is, None = never. how: the
     fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
     there; and what other programs' requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
-    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
-    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
+    until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
+    were not read again; None before it begins), chunks, clock (seconds at the start,
+    the first token and the last), due (when it is to end), ends (ids that end it), worth (None
+    until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -8417,6 +8501,7 @@ class Writer:
         seed=None,
         ignore_eos=False,
         logprobs=None,
+        deadline=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
@@ -8430,8 +8515,10 @@ class Writer:
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
+        self.error = self.cached = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
+        self.due = deadline_asked(deadline, self.clock[0])
         self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None
@@ -8462,9 +8549,7 @@ class Writer:
     def push(self, token):
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
-            self.reason = "eos" if self.count < self.limit else self.at_limit
-            self.held += self.text.flush() if self.tokenizer else ""
-            return self._keep(Chunk(self.held, None, self.reason))
+            return self.end("eos" if self.count < self.limit else self.at_limit)
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
@@ -8475,6 +8560,12 @@ class Writer:
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
+
+    def end(self, reason):
+        """The last Chunk, whatever is missing."""
+        self.reason = reason
+        self.held += self.text.flush() if self.tokenizer else ""
+        return self._keep(Chunk(self.held, None, reason))
 
     def _keep(self, chunk):
         self.chunks.append(chunk)
@@ -8506,36 +8597,12 @@ class Writer:
 
 # -----------------------------------------------------------------------------
 # twofile/guess.py
-# Guesses of what comes, and the loop that tries them.
+# Guesses of what comes in a text, and seeds for many.
 
 def alike(a, b):
     """How many first entries two lists have in common."""
     n = min(len(a), len(b))
     return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
-
-
-def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
-    """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
-
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
-    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
-    token, and where they prove right their logits save a step. Since a step gives the same bits for
-    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
-    clock, so a test can drive it with three lines of fake model.
-    """
-    ids, end = list(prompt), len(prompt) + max_new
-    rows, ahead = step(prompt, 0, 1), []
-    while len(ids) < end:
-        token = choose(rows[0])
-        if token in stop:
-            return
-        ids.append(token)
-        yield token
-        rows = rows[1:] if ahead[:1] == [token] else []
-        ahead = ahead[1:]
-        if not len(rows) and len(ids) < end:  # the last token's logits would go unused
-            ahead = guess(ids)[: min(WANTED_MAX, end - len(ids)) - 1]
-            rows = step([token, *ahead], len(ids) - 1, 1 + len(ahead))
 
 
 class Lookup:
@@ -8548,6 +8615,8 @@ class Lookup:
         self.length, self.pause, self.penalty = 3, 0, 1
 
     def __call__(self, ids):
+        if len(ids) == self.at:
+            return self.last  # asked again
         came = ids[self.at : self.at + len(self.last)]
         if self.last and came[0] != self.last[0]:
             self.length, self.pause, self.penalty = 3, self.penalty, min(64, 2 * self.penalty)
@@ -8571,19 +8640,536 @@ def line_seed(seed, name):
 
 
 # -----------------------------------------------------------------------------
+# twofile/jobs.py
+# What wants passes of the model: a text to be written, one to be read.
+
+UNREAD = 16  # chunks that are written before somebody takes them
+
+
+def without_frames(error):
+    """An error that keeps nothing alive of the thread that met it, which may be another's."""
+    return error.with_traceback(None)
+
+
+class Job:
+    """ids: all that there are so far. Logits are wanted after each from the first-th on.
+
+    Attributes: text (what the cache has of it; None while it waits for a place), slot, mark (how
+    many positions it would be good to come back to, where there are states), playing (a pass is on
+    its way), over, ending (why it is to end, once that pass is played), error.
+    """
+
+    due = None
+    streams = False  # whether somebody takes it piece by piece
+
+    def __init__(self, ids):
+        self.ids, self.text, self.slot, self.tabled = ids, None, None, 0
+        self.known, self.playing, self.over, self.ending, self.error = 0, False, False, None, None
+
+    def begins(self, n):
+        """It has a place, and so many of its ids need not be read."""
+
+    def left(self):
+        """How many ids are still to be read."""
+        return len(self.ids) - self.text.n
+
+    def cut(self, tokens, rows, stop):
+        """-> (ids that are read next, after how many of the last of these logits are wanted); no
+        more than these. stop: the position before which it must stop, or None."""
+        n = self.text.n
+        end = min(len(self.ids), n + tokens, stop or len(self.ids))
+        first = max(n, self.first)
+        end = min(end, first + rows)
+        return self.ids[n:end], max(0, end - first)
+
+
+class Writing(Job):
+    """The text of a Writer. lookup: guess what repeats. told: how many of its chunks were taken.
+
+    Guesses are read along with the last token; where they prove right their logits save a pass.
+    Since a pass gives the same bits for many tokens as for one, they never change the text."""
+
+    streams = True
+
+    def __init__(self, writer, lookup=True):
+        super().__init__(writer.ids)
+        self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
+        self.guess = Lookup() if lookup else None
+
+    @property
+    def first(self):
+        return len(self.ids) - 1
+
+    def begins(self, n):
+        if self.w.cached is None:
+            self.w.cached = n
+
+    def stalled(self):
+        return len(self.w.chunks) - self.told >= UNREAD
+
+    def part(self, tokens, rows, stop):
+        """As cut(), with guesses of what comes behind."""
+        part, wanted = self.cut(tokens, rows, stop)
+        w = self.w
+        if wanted and w.count and self.guess:
+            most = min(rows, tokens - len(part) + 1, w.limit - w.count, WANTED_MAX) - 1
+            ahead = self.guess(self.ids)[:most] if most > 0 else []
+            part, wanted = part + ahead, wanted + len(ahead)
+        return part, wanted
+
+    def took(self, part, rows):
+        """Logits after the last of part -> how many of part stand in the text."""
+        w, sure = self.w, len(part) - max(0, len(rows) - 1)
+        for row in rows:
+            try:
+                token = w.choose(row) if w.limit else None
+            except ModelError as e:
+                w.error = self.error = without_frames(e)
+                w.end("error")
+                break
+            w.push(token)
+            if w.reason is None and w.count == w.limit:
+                w.push(None)
+            if w.reason or sure == len(part) or part[sure] != token:
+                break
+            sure += 1
+        self.over = w.reason is not None
+        return sure
+
+    def end(self, reason):
+        """It ends here."""
+        if not self.over:
+            self.w.end(reason)
+            self.over = True
+
+    def late(self):
+        return self.due is not None and time.perf_counter() > self.due
+
+
+class Reading(Job):
+    """take(at, rows) is given float32 [n, vocab_size]: what comes after each of ids[at : at + n],
+    from the first-th on. What it raises ends the job."""
+
+    def __init__(self, ids, first, take):
+        super().__init__(ids)
+        self.first, self.mark, self.take = first, first, take
+
+    def stalled(self):
+        return False
+
+    def part(self, tokens, rows, stop):
+        return self.cut(tokens, rows, stop)
+
+    def took(self, part, rows):
+        if len(rows):
+            try:
+                self.take(self.text.n + len(part) - len(rows), rows)
+            except ModelError as e:
+                self.error = without_frames(e)
+            self.first = self.text.n + len(part)  # should it lose its place
+        self.over = self.error is not None or self.text.n + len(part) == len(self.ids)
+        return len(part)
+
+    def end(self, reason):
+        if not self.over:
+            found = f"reading was ended ({reason})"
+            self.error = ModelError(f"{found}, expected an open model; read again")
+            self.over = True
+
+    def late(self):
+        return False
+
+
+# -----------------------------------------------------------------------------
+# twofile/pages.py
+# Pages of the cache, shared by texts that begin alike.
+
+class NoPages(Exception):
+    """All pages are in use by texts that are being read or written."""
+
+
+class Node:
+    """A page: the ids at its positions, behind those of its parent.
+
+    users: texts that stand on it. used: when the last of them left. after: {id: [Node]}, those
+    behind it, by their first id. states: {count: copies of what layers with states know after so
+    many of ids}. key: see Spill.
+    """
+
+    __slots__ = ("ids", "page", "parent", "after", "users", "used", "states", "key")
+
+    def __init__(self, page, parent):
+        self.ids, self.page, self.parent, self.after = [], page, parent, {}
+        self.users, self.used, self.states, self.key = 1, 0, {}, None
+
+    def link(self):
+        """Be found from the parent on. Called when it has its first id."""
+        self.parent.after.setdefault(self.ids[0], []).append(self)
+
+
+class Found(list):
+    """The nodes that stand for the beginning of a text whole; then count positions of another
+    (near), or 0; states after all of them, where there are states."""
+
+    near, count, states = None, 0, ()
+
+    @property
+    def n(self):
+        return KEYS * len(self) + self.count
+
+
+class Pages:
+    """A tree of nodes (Zheng et al. 2024, in pages as of Kwon et al. 2023): what texts have read,
+    until its room is needed; those that nobody used for longest go first.
+
+    count: how many there are. copy(source, page) copies one. marks: how many copies of states are
+    kept; 0 where there are none. spill: a Spill, or None.
+    """
+
+    def __init__(self, count, copy, marks=0, spill=None):
+        self.count, self.copy, self.spill = count, copy, spill
+        self.most_marks, self.marks = marks, collections.OrderedDict()  # {(Node, count): None}
+        self.root, self.free = Node(None, None), list(range(count - 1, -1, -1))
+        self.clock, self.idle = itertools.count(1), []  # a heap of those that may go
+
+    def find(self, ids, most):
+        """-> the Found of ids, of at most so many positions."""
+        found, best, node, at = Found(), Found(), self.root, 0
+        while at < most:
+            near, count, rest = None, 0, ids[at : min(most, at + KEYS)]
+            for child in node.after.get(rest[0], ()):
+                n = alike(child.ids, rest)
+                if n > count:
+                    near, count = child, n
+            if self.spill and count < len(rest) == KEYS:
+                near = self.recalled(node, rest) or near
+                count = alike(near.ids, rest) if near else 0
+            known = max((n for n in near.states if n <= count), default=0) if near else 0
+            if known:
+                best = Found(found)
+                best.states = near.states[known]
+                self.marks.move_to_end((near, known))
+                if known == KEYS:
+                    best.append(near)
+                else:
+                    best.near, best.count = near, known
+            if count < KEYS:
+                found.near, found.count = near, count
+                break
+            found.append(near)
+            node, at = near, at + KEYS
+        return best if self.most_marks else found
+
+    def take(self, ids, most):
+        """-> a Text that has as much of ids as is found, of at most so many positions."""
+        found = self.find(ids, most)
+        text, near, count = Text(self, found), found.near, found.count
+        for node in found:
+            node.users += 1
+        if count and count == len(near.ids) and not near.users:
+            near.users = 1  # nobody's: go on in it
+            text.nodes.append(near)
+            text.n += count
+        elif count:
+            near.users += 1
+            try:
+                text.room(text.n + 1)
+                self.copy(near.page, text.nodes[-1].page)
+                text.grow(near.ids[:count])
+            except NoPages:
+                pass  # its ids are read again
+            near.users -= 1
+            text.leave_node(near)
+        if text.n == found.n:
+            text.states = found.states
+        elif self.most_marks:
+            text.leave()
+        return text
+
+    def page(self):
+        """The number of a page that nobody uses. Raises NoPages."""
+        while not self.free:
+            if not self.idle:
+                raise NoPages
+            item = heapq.heappop(self.idle)
+            if self.may_go(*item):
+                self.drop(item[-1])
+        return self.free.pop()
+
+    def drop(self, node):
+        """Forget what is in a page, the last of its branch."""
+        if self.spill:
+            self.spill.keep(node)
+        for count in node.states:
+            del self.marks[node, count]
+        beside = node.parent.after[node.ids[0]]
+        beside.remove(node)
+        if not beside:
+            del node.parent.after[node.ids[0]]
+        self.free.append(node.page)
+        node.page = None
+        self.rest(node.parent)
+
+    def rest(self, node):
+        """A node may go, if nobody stands on it and nothing behind it."""
+        if node.users or node.after or node is self.root:
+            return
+        if len(self.idle) > 4 * self.count:
+            self.idle = [item for item in self.idle if self.may_go(*item)]
+            heapq.heapify(self.idle)
+        heapq.heappush(self.idle, (node.used, next(self.clock), node))
+
+    def may_go(self, used, order, node):
+        """Whether an entry of idle still holds."""
+        return node.page is not None and not node.users and not node.after and node.used == used
+
+    def recalled(self, parent, ids):
+        """The node of a page of ids that was kept on disk, or None."""
+        raw = self.spill.recall(parent, ids)
+        if raw is None:
+            return None
+        parent.users += 1
+        try:
+            node = Node(self.page(), parent)
+        except NoPages:
+            return None
+        finally:
+            parent.users -= 1
+        node.ids, node.users, node.used = list(ids), 0, next(self.clock)
+        node.link()
+        self.spill.put(self, node, raw)
+        self.rest(node)
+        return node
+
+    def mark(self, node, count, states):
+        """Keep copies of states as they are after count ids of a node."""
+        while len(self.marks) >= self.most_marks:
+            (other, n), _ = self.marks.popitem(last=False)
+            del other.states[n]
+        node.states[count] = states
+        self.marks[node, count] = None
+
+    def nodes(self):
+        """All that are in the tree, parents first."""
+        left = [self.root]
+        while left:
+            node = left.pop()
+            below = [child for beside in node.after.values() for child in beside]
+            yield from below
+            left += below
+
+
+class Text:
+    """What the cache has of one text: n positions, in the pages of its nodes. What stands behind
+    the n-th is not sure; those are its own pages, into which it writes."""
+
+    def __init__(self, pages, nodes):
+        self.pages, self.nodes, self.n, self.states = pages, list(nodes), KEYS * len(nodes), ()
+
+    def last(self):
+        return self.nodes[-1] if self.nodes else self.pages.root
+
+    def room(self, end):
+        """Have pages for positions before end. Raises NoPages; those it got stay."""
+        while KEYS * len(self.nodes) < end:
+            self.nodes.append(Node(self.pages.page(), self.last()))
+
+    def grow(self, ids):
+        """These stand at the next positions, for sure."""
+        at = 0
+        while at < len(ids):
+            node = self.nodes[self.n // KEYS]
+            part = ids[at : at + KEYS - self.n % KEYS]
+            node.ids += part
+            if len(node.ids) == len(part):
+                node.link()
+            self.n, at = self.n + len(part), at + len(part)
+
+    def mark(self, states):
+        """Keep copies of the states after its n positions."""
+        if self.n and self.pages.most_marks:
+            self.pages.mark(self.nodes[(self.n - 1) // KEYS], (self.n - 1) % KEYS + 1, states)
+
+    def ids(self):
+        return [i for node in self.nodes for i in node.ids]
+
+    def leave(self):
+        """Be no longer; what it has read is for others to find."""
+        for node in reversed(self.nodes):
+            node.users -= 1
+            self.leave_node(node)
+        self.nodes, self.n = [], 0
+
+    def leave_node(self, node):
+        if node.users:
+            return
+        node.used = next(self.pages.clock)
+        if node.ids:
+            self.pages.rest(node)
+        else:
+            self.pages.free.append(node.page)
+            node.page = None
+
+
+# -----------------------------------------------------------------------------
+# twofile/spill.py
+# Pages that there was no room for, in files.
+
+SPILL_HEADER = struct.Struct("<8s32s32s")  # magic, which page it is, SHA-256 of the rest
+SPILL_MAGIC = b"\x89LMP\r\n\x1a\n"
+
+
+def behind(key, ids):
+    """What a page of ids is known by, behind one that is known by key."""
+    return hashlib.sha256(key + np.array(ids, "<u4").tobytes()).digest()
+
+
+class Spill:
+    """A folder of whole pages, by what they are of: model, type of cache, and all ids from the
+    first on, as one SHA-256. Runs may share it. A file that is cut or changed is taken away.
+
+    cache: a Cache, of an Engine, whose cache_dir it is in; it has cache_size bytes at most.
+    """
+
+    def __init__(self, engine, cache):
+        self.engine, self.cache, self.folder = engine, cache, os.fspath(engine.cache_dir)
+        self.bound, self.since = engine.spill_size, 0
+        self.where, self.broken = f"--cache-dir {printable(self.folder)}", False
+        first = f"{engine.file.model_id} {engine.kv} {cache.page_bytes}"
+        self.first = hashlib.sha256(first.encode()).digest()
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            self.used = sum(size for _, _, size in self.files())
+        except OSError as e:
+            found = f"{self.where}: cannot be used ({e.strerror})"
+            raise ModelError(f"{found}, expected a folder to write to; choose another") from None
+
+    def files(self):
+        """(when it was last of use, its path, its bytes) of every page there."""
+        with os.scandir(self.folder) as found:
+            for entry in found:
+                if entry.name.endswith(".page"):
+                    try:
+                        about = entry.stat()
+                    except OSError:
+                        continue  # another run took it away
+                    yield about.st_mtime, entry.path, about.st_size
+
+    def key(self, parent, ids):
+        """What a page of ids behind a node is known by."""
+        line = [parent]
+        while line[-1].key is None and line[-1].parent:
+            line.append(line[-1].parent)
+        key = line[-1].key or self.first
+        for node in reversed(line[:-1]):
+            key = node.key = behind(key, node.ids)
+        return behind(key, ids)
+
+    def path(self, key):
+        return os.path.join(self.folder, f"{key.hex()}.page")
+
+    def keep(self, node):
+        """Write a node's page, if it is whole and not there yet."""
+        if len(node.ids) < KEYS or self.broken:
+            return
+        key = self.key(node.parent, node.ids)
+        if os.path.exists(self.path(key)):
+            return
+        parts = [self.cache.page(node.page), *node.states.get(KEYS, ())]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        try:
+            with replaced(self.path(key)) as f:
+                f.write(SPILL_HEADER.pack(SPILL_MAGIC, key, digest.digest()))
+                for part in parts:
+                    f.write(part)
+        except OSError as e:
+            self.broken = True
+            self.engine.notice(f"{self.where}: cannot be written ({e.strerror}); no more is kept")
+            return
+        self.used += SPILL_HEADER.size + sum(part.nbytes for part in parts)
+        if self.used > self.bound:
+            self.clear()
+
+    def clear(self):
+        """Take away what was of use longest ago, until a tenth of the bound is free."""
+        found = sorted(self.files())
+        self.used = sum(size for _, _, size in found)
+        for _, path, size in found:
+            if self.used <= self.bound * 0.9:
+                break
+            self.remove(path)
+            self.used -= size
+
+    def remove(self, path):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+
+    def recall(self, parent, ids):
+        """The bytes of a page of ids behind a node, as they were kept; None if they were not."""
+        key = self.key(parent, ids)
+        path = self.path(key)
+        try:
+            raw = np.fromfile(path, np.uint8)
+        except OSError:
+            return None
+        head, states = SPILL_HEADER.size, sum(part.nbytes for part in self.cache.state(0))
+        whole = len(raw) - head in (self.cache.page_bytes, self.cache.page_bytes + states)
+        said = SPILL_HEADER.pack(SPILL_MAGIC, key, hashlib.sha256(raw[head:]).digest())
+        if not whole or raw[:head].tobytes() != said:
+            self.engine.notice(f"{printable(path)}: cut or changed; it is taken away")
+            self.remove(path)
+            return None
+        try:
+            os.utime(path)
+        except OSError:
+            pass
+        return raw[head:]
+
+    def put(self, pages, node, raw):
+        """Put what recall() gave into a new node's page; its states among its marks."""
+        size = self.cache.page_bytes
+        self.cache.page(node.page)[:] = raw[:size]
+        if len(raw) > size:
+            parts, at = [], size
+            for part in self.cache.state(0):
+                parts.append(raw[at : at + part.nbytes].copy())
+                at += part.nbytes
+            pages.mark(node, KEYS, parts)
+
+    def keep_all(self, pages):
+        """Write all whole pages."""
+        for node in pages.nodes():
+            self.keep(node)
+
+
+# -----------------------------------------------------------------------------
 # twofile/engine.py
 # A model file on this machine: what it takes to run, and its prompts.
 
+QUEUE = 1024  # texts that may wait
+MOST_PAGES = 1 << 15
+SPILL_BYTES = 1 << 34  # of a cache_dir
+
+
 class Engine:
-    """Makes the Forwards of a model file, as many and as large as this machine has room for.
+    """Makes the Forward of a model file, as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
     this process may use, fewer while they are held up. kv: one of CACHE_NAMES; None = f32 for f32
-    models, else f16. notice: what is said goes there. Raises ModelError for what is out of range.
-    Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
+    models, else f16. notice: what is said goes there. cache_size: bytes of the cache at most, None
+    = a quarter of memory. cache_dir: where pages of it are kept when there is no room, and after
+    the end. queue: how many texts may wait for a place. Raises ModelError for what is out of range.
+    Attributes: recurrent (whether there are states), forward (once there is one),
+    marks (how many copies of states are kept), mark_every (at the end of how many pages).
     """
 
-    def __init__(self, file, n_ctx, threads, kv, notice):
+    def __init__(
+        self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
+    ):
         self.file, self.name, self.notice = file, printable(file.path), notice
         n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
@@ -8601,77 +9187,738 @@ class Engine:
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
-        self.recurrent, self.playing, self.spare = has_states(file.config), None, []
+        self.recurrent, self.forward = has_states(file.config), None
+        size = whole_number(
+            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
+        )
+        self.cache_size, self.cache_dir, self.spill_size = size, cache_dir, SPILL_BYTES
+        self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
 
     def cache_bytes(self, n_ctx):
         """What a cache of so many positions takes."""
         return cache_bytes(self.file.config, self.kv, n_ctx)
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts
-        takes half of memory."""
-        n = self.n_ctx
-        while not self.asked and n > 512 and places * self.cache_bytes(n) > total_memory() // 2:
+    def fit(self):
+        """Unless a context was asked for: the model's, halved until its cache is within the
+        bound."""
+        n, bound = self.n_ctx, self.cache_size or total_memory() // 4
+        while not self.asked and n > 512 and self.cache_bytes(n) > bound:
             n //= 2
         if n < self.n_ctx:
-            need = places * self.cache_bytes(self.n_ctx)
-            what = f"{places} contexts" if places > 1 else "the context"
-            would = f"{self.n_ctx} would take {need:,} bytes of memory"
-            self.notice(f"{what} of {n} tokens; {would}; -c asks for more")
+            would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
+            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
             self.n_ctx = n
+        need = self.cache_bytes(self.n_ctx)
+        if self.cache_size and need > self.cache_size:
+            found = f"--cache-size of {self.cache_size:,} bytes"
+            wants = f"expected room for one context of {self.n_ctx}, {need:,}"
+            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
 
-    def build(self, n_ctx, places):
-        """A new Forward of so many contexts, or a ModelError that says what they take."""
-        need, have = places * self.cache_bytes(n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            with BUILDING:
-                return Forward(
-                    self.file, n_ctx, places, self.kv, self.threads, self.notice, self.adapts
-                )
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
-            if places > 1:
-                what, less = f"{places} contexts of {n_ctx} tokens take", "-c or -np"
-            raise ModelError(
-                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
-            ) from None
+    def build(self):
+        """-> a new Forward for as many texts at once as there can be, with pages within the bound.
+        Raises a ModelError that says what a context takes."""
+        states, blocks = self.cache_bytes(0), padded(self.n_ctx, KEYS) // KEYS
+        each, have = self.cache_bytes(KEYS) - states, total_memory()
+        bound = self.cache_size or have // 4
+        slots = min(WANTED_MAX, max(1, bound // 2 // states)) if states else WANTED_MAX
+        self.marks = max(WANTED_MAX, bound // 2 // states) if states else 0
+        self.mark_every = max(1, -(-states // max(1, each)))
+        count = max(blocks + 1, min(MOST_PAGES, bound // (2 if states else 1) // max(1, each)))
+        need = self.cache_bytes(self.n_ctx)
+        while True:
+            try:
+                if need > have:
+                    raise MemoryError
+                with BUILDING:
+                    make = (self.file, self.n_ctx, slots, self.kv, self.threads, self.notice)
+                    self.forward = Forward(*make, self.adapts, count)
+                return self.forward
+            except MemoryError as e:
+                if need <= have and (count > blocks + 1 or slots > 1):
+                    count, slots = max(blocks + 1, count // 2), max(1, slots // 2)
+                    continue
+                need = next((n for n in e.args if isinstance(n, int)), need)
+            found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
+            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
 
-    def borrow(self, places):
-        """A Forward of so many slots, each of the whole context: a spare one, or new. It comes back
-        by give_back()."""
-        if not 1 <= places <= WANTED_MAX:
-            found = f"{places} texts at once, expected 1 to {WANTED_MAX}"
-            raise ModelError(f"{found}; choose less, the others wait")
-        for n, forward in enumerate(self.spare):
-            if forward.n_slots == places:
-                return self.spare.pop(n)
-        return self.build(self.n_ctx, places)
-
-    def give_back(self, forward):
-        """Take a Forward of borrow() for the next who wants one."""
-        self.spare.append(forward)
-
-    def play(self, forward, tokens, positions, slots, wanted):
-        """A pass of one of the Forwards -> logits float32 [len(wanted), vocab_size]."""
-        self.playing = forward
-        return forward(tokens, positions, slots, wanted)
+    def spill_of(self, cache):
+        """Where pages of a Cache go that there is no room for, or None."""
+        return Spill(self, cache) if self.cache_dir else None
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        where = self.playing.where_not_finite()
+        where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
         return ModelError(
             f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
         )
 
-    def of_use(self, ids, others):
-        """How many of the ids of a cache are of use for others: all that are alike; of states, all
-        or none."""
-        n = alike(ids, others)
-        return n if not self.recurrent or n == len(ids) else 0
+
+# -----------------------------------------------------------------------------
+# twofile/passes.py
+# What is read and written in the next pass of a model.
+
+GUESSES = 3  # of so many or fewer for each, none are worth reading
+LOOK = 64  # those who wait of whom one is taken out of turn, if a beginning of the others' is read
+
+
+class Passes:
+    """The jobs of an Engine that have places, and what the cache has of them.
+
+    Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a
+    deque), parked (Jobs that nobody takes anything from), last (the Job that was in a pass last).
+    """
+
+    def ready(self):
+        """The Forward; made when it is first asked for. Raises ModelError for too little memory."""
+        self.check()
+        with BUILDING:
+            if self.pages is None:
+                engine, cache = self.engine, self.engine.build().cache
+                self.table, spill = cache.rows(), engine.spill_of(cache)
+                self.pages = Pages(cache.pages, cache.copy, engine.marks, spill)
+            return self.forward
+
+    @property
+    def forward(self):
+        """The Forward, None before ready() and after the end."""
+        return self.engine.forward
+
+    @property
+    def fed(self):
+        """The ids of the last text that was in a pass, as far as they have been read."""
+        return self.last.ids[: self.last.known] if self.last else []
+
+    def remember(self, ids):
+        """The cache was given these."""
+        self.last = Job(ids)
+        self.last.known = len(ids)
+
+    # who has a place
+
+    def admit(self):
+        """Give free places to those who wait, in their order; who begins like one that is being
+        read waits until he can have that."""
+        places = self.forward.n_slots
+        while self.waiting:
+            full = len(self.active) == places
+            idle = next((other for other in self.active.values() if other.stalled()), None)
+            some = itertools.islice(self.waiting, 0 if full and not idle else LOOK)
+            job = next((job for job in some if not self.being_read(job)), None)
+            if job is None:
+                return
+            if full:
+                self.park(idle)
+            self.waiting.remove(job)
+            job.text = self.pages.take(job.ids, min(job.first, len(job.ids) - 1))
+            job.slot, job.tabled = min(set(range(places)) - self.active.keys()), 0
+            job.begins(job.text.n)
+            for part, before in zip(self.forward.state(job.slot), job.text.states):
+                part[:] = before
+            job.text.states = ()
+            self.active[job.slot] = job
+
+    def being_read(self, job):
+        """Whether more of its beginning is being read for another than is there already."""
+        found = None
+        for other in self.active.values():
+            end = other.mark if self.recurrent else min(len(other.ids), other.mark + 1)
+            if other.text.n >= end:
+                continue
+            n = alike(other.ids[:end], job.ids[: job.first])
+            if self.recurrent and n < end:
+                continue
+            found = self.pages.find(job.ids, job.first).n if found is None else found
+            if n > found + KEYS:
+                return True
+        return False
+
+    def remove(self, job, mark=True):
+        """Take a Job out; what was read of it stays as long as there is room."""
+        if job.text is not None:
+            if mark and self.recurrent:
+                self.mark(job)
+            del self.active[job.slot]
+            job.text.leave()
+            job.text = job.slot = None
+        elif job in self.waiting:
+            self.waiting.remove(job)
+        self.parked.discard(job)
+
+    def spoil(self, job):
+        """Its states are not those of what was read: it begins again where they were kept."""
+        if job.text is not None and self.recurrent:
+            self.remove(job, mark=False)
+            if not job.over:
+                self.waiting.appendleft(job)
+
+    def mark(self, job):
+        job.text.mark([part.copy() for part in self.forward.state(job.slot)])
+
+    def park(self, job):
+        """Nobody takes anything from it: its place is for others."""
+        self.remove(job)
+        self.parked.add(job)
+
+    def resume(self, job):
+        """Somebody takes something of it again."""
+        with self.mutex:
+            if job in self.parked:
+                self.parked.discard(job)
+                self.waiting.appendleft(job)
+
+    # a pass
+
+    def plan(self):
+        """[(Job, its ids, after how many of the last of these logits are wanted)] of a pass: first
+        those that are written, an id or a few guesses each; then what is to be read."""
+        jobs = [job for job in self.active.values() if not job.stalled()]
+        jobs.sort(key=lambda job: job.left())
+        many = sum(job.left() == 1 for job in jobs)
+        tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
+        plan = []
+        for i, job in enumerate(jobs):
+            if job.text is None:
+                continue  # made room for another
+            alone = job.left() == 1
+            others = min(len(jobs) - 1 - i, rows - 1)  # a row is kept for each of them
+            most = 1 + (spare if spare > GUESSES else 0) if alone else rows - others
+            part, wanted = job.part(tokens, min(rows, most), self.stop(job))
+            if not part or not self.room(job, len(part)):
+                continue
+            tokens, rows = tokens - len(part), rows - wanted
+            job.playing = True
+            plan.append((job, part, wanted))
+            if not tokens or not rows:
+                break
+        return plan
+
+    def stop(self, job):
+        """Where there are states: the next position that they are kept at."""
+        if not self.recurrent:
+            return None
+        step, n = KEYS * self.engine.mark_every, job.text.n
+        return min(p for p in (job.mark, n // step * step + step) if p > n)
+
+    def kept_here(self, job):
+        return job.known == job.mark or job.known % (KEYS * self.engine.mark_every) == 0
+
+    def room(self, job, n):
+        """Have pages for n more ids of a Job; the youngest of the others that have no part in the
+        pass yet give theirs. -> whether there are."""
+        nodes, end = job.text.nodes, job.text.n + n
+        while KEYS * len(nodes) < end:
+            try:
+                job.text.room(end)
+            except NoPages:
+                others = [o for o in self.active.values() if o is not job and not o.playing]
+                if not others:
+                    return False
+                self.remove(others[-1])
+                self.waiting.appendleft(others[-1])
+        for block in range(job.tabled, len(nodes)):
+            self.table[job.slot, block] = nodes[block].page
+        job.tabled = len(nodes)
+        return True
+
+    def play(self, plan):
+        """Play the pass, and give everyone his logits."""
+        tokens, positions, slots, rows = [], [], [], []
+        for job, part, wanted in plan:
+            tokens += part
+            positions += range(job.text.n, job.text.n + len(part))
+            slots += [job.slot] * len(part)
+            rows += range(len(tokens) - wanted, len(tokens))
+        at, sure = 0, []
+        try:
+            logits = self.forward(tokens, positions, slots, rows)
+            if self.recurrent:
+                logits = logits.copy()  # a pass is played again to see where a NaN began
+            for job, part, wanted in plan:
+                sure.append(job.took(part, logits[at : at + wanted]))
+                at += wanted
+        finally:
+            with self.mutex:
+                self.settle(plan, sure)
+
+    def settle(self, plan, sure):
+        """So many ids of each have been read; of all, unless the pass was cut short."""
+        whole = len(sure) == len(plan) and not any(job.error for job, _, _ in plan)
+        for (job, part, _), n in itertools.zip_longest(plan, sure, fillvalue=0):
+            job.playing = False
+            job.text.grow(part[:n])
+            job.known, self.last = job.text.n, job
+            if not whole:
+                self.spoil(job)
+            elif self.recurrent and self.kept_here(job):
+                self.mark(job)
+            if job.ending:
+                job.end(job.ending)
+            if job.over:
+                self.remove(job)
+
+
+# -----------------------------------------------------------------------------
+# twofile/scheduler.py
+# Who may have a place in a model's passes, and who plays them.
+
+RUNNING = weakref.WeakSet()
+
+
+class Scheduler(Passes):
+    """The jobs of an Engine: up to its places of them share each pass (Yu et al. 2022), the others
+    wait. Who waits for something of his own plays the passes, for all; there is no thread for it.
+
+    Attributes, beside those of Passes: mutex (held while any of them changes; not during a pass),
+    driver (the thread that plays, or None), sleepers (Consumers that wait for it), gone (Jobs that
+    are nobody's any more), pump (a Pump, if there is one).
+    """
+
+    def __init__(self, engine):
+        self.engine, self.recurrent = engine, engine.recurrent
+        self.pages = self.table = self.last = self.driver = None
+        self.active, self.waiting, self.parked = {}, collections.deque(), set()
+        self.gone, self.sleepers, self.closed = collections.deque(), [], False
+        self.pump, self.exiting = None, False
+        self.mutex = threading.RLock()
+        RENEWED.add(self)
+
+    def forked(self):
+        """In a child: of a pass that another thread played here are only halves."""
+        self.mutex, self.sleepers, self.pump = threading.RLock(), [], None
+        cut, self.driver = self.driver is not None, None
+        for job in [*self.active.values(), *self.waiting]:
+            job.playing = False
+            if not job.streams:  # who wanted it is not there
+                job.end("forked")
+                self.remove(job, mark=not cut)
+            elif cut:
+                self.spoil(job)
+
+    def join(self, job):
+        """A Job waits for its place. Raises ModelError if too many do."""
+        with self.mutex:
+            self.check()
+            self.sweep()
+            most = self.engine.queue
+            if len(self.waiting) >= most:
+                found = f"{len(self.waiting)} texts wait for a place"
+                raise ModelError(f"{found}, expected {most} at most; ask again later")
+            self.waiting.append(job)
+
+    def check(self):
+        if self.closed and not self.exiting:
+            raise closed_error(self.engine)
+
+    def leave(self, job, reason=None):
+        """A Job ends, now or once the pass that is on its way was played."""
+        with self.mutex:
+            if job.playing and self.driver != threading.get_ident():
+                job.ending = reason or "closed"
+            elif not job.over or job.text:
+                job.end(reason or "closed")
+                self.remove(job)
+            self.wake()
+
+    def sweep(self):
+        """End those whose stream is gone, and those that are late."""
+        while self.gone:
+            self.leave(self.gone.popleft())
+        for job in [*self.active.values(), *self.waiting, *self.parked]:
+            if job.due is not None and job.late():
+                self.leave(job, "deadline")
+
+    def until(self, consumer):
+        """Return when a Consumer is ready(); plays passes until then, unless another does."""
+        me = threading.get_ident()
+        while True:
+            with self.mutex:
+                if consumer.ready():
+                    return self.hand_over()
+                leads = self.driver in (None, me)
+                if leads and self.closed:
+                    if not self.exiting or not threading.current_thread().daemon:
+                        raise closed_error(self.engine)
+                    leads = False
+                if leads:
+                    self.driver = me
+                else:
+                    self.sleep(consumer)
+            if leads:
+                try:
+                    self.turn()
+                except BaseException:
+                    with self.mutex:
+                        self.driver = None
+                        self.wake()
+                        self.hand_over()
+                    raise
+                with self.mutex:
+                    self.driver = None
+                    self.wake()
+
+    def sleep(self, consumer):
+        consumer.condition = threading.Condition(self.mutex)
+        self.sleepers.append(consumer)
+        try:
+            consumer.condition.wait()
+        finally:
+            if consumer in self.sleepers:
+                self.sleepers.remove(consumer)
+
+    def wake(self):
+        """Those who have something, and nobody else."""
+        for consumer in self.sleepers:
+            if consumer.ready():
+                consumer.wake()
+
+    def hand_over(self):
+        """Somebody else who waits plays on, if nobody does."""
+        if self.driver is None:
+            other = next((one for one in self.sleepers if not one.ready()), None)
+            if other:
+                other.lead()
+
+    def turn(self):
+        """One pass, for all who have a part in it."""
+        self.ready()
+        if self not in RUNNING:
+            if not RUNNING:
+                atexit.register(close_all)  # before what a Forward does then
+            RUNNING.add(self)
+        with self.mutex:
+            for job in self.active.values():
+                job.playing = False  # unless Ctrl-C came in the middle of a plan, it is
+            self.sweep()
+            self.admit()
+            plan = self.plan()
+        if plan:
+            self.play(plan)
+
+    def close(self):
+        """End all jobs, and the threads; waits for the pass that is on its way."""
+        with self.mutex:
+            if self.closed:
+                return
+            self.closed = True
+            for job in [*self.active.values(), *self.waiting, *self.parked]:
+                if job.playing:
+                    job.ending = "closed"
+                else:
+                    job.end("closed")
+                    self.remove(job)
+            self.wake()
+        while self.driver not in (None, threading.get_ident()):
+            time.sleep(0.001)
+        with self.mutex:
+            if self.pages and self.pages.spill:
+                self.pages.spill.keep_all(self.pages)
+        if self.forward:
+            self.forward.close()
+            self.engine.forward = None
+
+
+def close_all():
+    """At the end of the process: no thread is to play on. Daemons wait for ever, as they do for
+    Python itself then."""
+    for scheduler in list(RUNNING):
+        scheduler.exiting = True
+        scheduler.close()
+
+
+def closed_error(engine):
+    found = f"{engine.name}: the model was closed"
+    return ModelError(f"{found}, expected an open one; make a new one")
+
+
+# -----------------------------------------------------------------------------
+# twofile/streams.py
+# Who takes what is written: one text, many, or what is read of one.
+
+class Consumer:
+    """Who waits for something of its jobs. condition: what it waits on; see Scheduler.sleep."""
+
+    condition = None
+
+    def wake(self):
+        """There is something."""
+        self.condition.notify()
+
+    def lead(self):
+        """Nobody plays, and it waits: it is to play."""
+        self.condition.notify()
+
+
+class Stream(Consumer):
+    """The Chunks of one text, as they are made: an iterator. It begins when the first is asked for.
+    Closed, left in the middle of a loop, or lost, it gives its place back; cancel() may be called
+    by any thread. What has states is not guessed for: it could not forget."""
+
+    def __init__(self, scheduler, writer, lookup=True):
+        self.scheduler, self.w, self.joined = scheduler, writer, False
+        self.job = Writing(writer, lookup and not scheduler.recurrent)
+
+    def ready(self):
+        return len(self.w.chunks) > self.job.told or self.job.over
+
+    def begin(self):
+        """Ask for a place, if that was not done, or if it was given to others."""
+        if not self.joined:
+            self.joined = True
+            self.scheduler.join(self.job)
+        elif self.job in self.scheduler.parked:
+            self.scheduler.resume(self.job)
+
+    def take(self):
+        """The next Chunk that is there already, or None. Raises what ended the text."""
+        job, chunks = self.job, self.w.chunks
+        if job.told == len(chunks):
+            return None
+        job.told += 1
+        chunk = chunks[job.told - 1]
+        if chunk.finish_reason == "error":
+            raise self.w.error
+        return chunk
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        chunk = self.take()
+        if chunk is None and not self.job.over:
+            try:
+                self.begin()
+                self.scheduler.until(self)
+            except BaseException:
+                self.close()
+                raise
+            chunk = self.take()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def cancel(self):
+        """End the text as it is: its last Chunk says "cancelled"."""
+        self.scheduler.leave(self.job, "cancelled")
+
+    def close(self):
+        """Nobody wants more of it."""
+        if not self.job.over:
+            self.scheduler.leave(self.job)
+        self.job.told = len(self.w.chunks)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def __del__(self):
+        job = getattr(self, "job", None)
+        if job and not job.over and self.joined:
+            self.scheduler.gone.append(job)  # locks may be held where this happens
+
+
+class Call(Consumer):
+    """Somebody waits for a job's end."""
+
+    def __init__(self, job):
+        self.job = job
+
+    def ready(self):
+        return self.job.over
+
+
+def read(scheduler, ids, first, take):
+    """Read ids: take(at, rows) is given the logits after each, from the first-th on; see Reading.
+    Raises what take raises."""
+    job = Reading(ids, first, take)
+    scheduler.join(job)
+    try:
+        scheduler.until(Call(job))
+    except BaseException:
+        scheduler.leave(job)
+        raise
+    if job.error:
+        raise job.error
+
+
+class Several(Consumer):
+    """The Writers of one who writes many: jobs that have chunks nobody took."""
+
+    def __init__(self, scheduler):
+        self.scheduler, self.jobs = scheduler, []
+
+    def begin(self, writer):
+        self.scheduler.join(job := Writing(writer, not self.scheduler.recurrent))
+        self.jobs.append(job)
+
+    def ready(self):
+        return any(len(job.w.chunks) > job.told for job in self.jobs)
+
+    def take(self):
+        """[(Writer, Chunk)] that are there."""
+        found = []
+        for job in list(self.jobs):
+            found += [(job.w, chunk) for chunk in job.w.chunks[job.told :]]
+            job.told = len(job.w.chunks)
+            if job.w.reason:
+                self.jobs.remove(job)
+            elif job in self.scheduler.parked:
+                self.scheduler.resume(job)
+        return found
+
+    def end(self):
+        self.scheduler.gone.extend(self.jobs)  # locks may be held where a generator is lost
+
+
+def write_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come; see Model.together."""
+    group, writers, more = Several(scheduler), iter(writers), True
+    try:
+        while group.jobs or more:
+            while more and len(group.jobs) < places:
+                coming = next(writers, 0)
+                if not coming:
+                    more = coming is None
+                    break
+                group.begin(coming)
+            if group.jobs:
+                scheduler.until(group)
+                yield from group.take()
+    finally:
+        group.end()
+
+
+def best_first(writers, judge):
+    """Finished Writers, weighed, the best first; equals stay in their order."""
+    for w in writers:
+        w.weigh(judge)
+    return sorted(writers, key=lambda w: -w.worth)
+
+
+# -----------------------------------------------------------------------------
+# twofile/astreams.py
+# What is written, for asyncio.
+
+LINGER = 1.0  # seconds without work after which a Pump's thread ends
+
+
+class Pump:
+    """A thread that plays passes for those who await something and must not play themselves; there
+    while there is something to play."""
+
+    def __init__(self, scheduler):
+        self.scheduler, self.asked = scheduler, collections.deque()
+        self.condition, self.running = threading.Condition(), False
+
+    def lead(self, consumer):
+        """Play until it is ready."""
+        with self.condition:
+            self.asked.append(consumer)
+            self.condition.notify()
+            if not self.running:
+                self.running = True
+                threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            with self.condition:
+                if not self.asked and not self.condition.wait_for(lambda: self.asked, LINGER):
+                    self.running = False
+                    return
+                consumer = self.asked.popleft()
+            own = Consumer()  # what this thread waits by, while another plays
+            own.ready = consumer.ready
+            try:
+                self.scheduler.until(own)
+                consumer.wake()
+            except Exception as e:  # it is raised where it is awaited
+                consumer.fail(e)
+
+
+class Awaited(Consumer):
+    """A Stream that a task awaits a chunk of."""
+
+    def __init__(self, stream, pump):
+        import asyncio
+
+        self.ready, self.pump = stream.ready, pump
+        self.loop = asyncio.get_running_loop()
+        self.future, self.woken = self.loop.create_future(), False
+
+    def wake(self):
+        if not self.woken:
+            self.woken = True
+            self.tell(self.future.set_result, None)
+
+    def fail(self, error):
+        self.tell(self.future.set_exception, error)
+
+    def lead(self):
+        self.pump.lead(self)
+
+    def tell(self, what, value):
+        """Call from another thread, if anybody still waits."""
+        try:
+            self.loop.call_soon_threadsafe(lambda: self.future.done() or what(value))
+        except RuntimeError:
+            pass  # the loop was closed
+
+
+class AsyncStream:
+    """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
+    place back."""
+
+    def __init__(self, scheduler, writer, lookup=True):
+        self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        stream, chunk = self.stream, self.stream.take()
+        if chunk is None and not stream.job.over:
+            try:
+                stream.begin()
+                await self.wait()
+            except BaseException:
+                stream.close()
+                raise
+            chunk = stream.take()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def wait(self):
+        scheduler = self.scheduler
+        with scheduler.mutex:
+            scheduler.pump = scheduler.pump or Pump(scheduler)
+            waits = Awaited(self.stream, scheduler.pump)
+            if waits.ready():
+                return
+            scheduler.sleepers.append(waits)
+            if scheduler.driver is None:
+                waits.lead()
+        try:
+            await waits.future
+        finally:
+            with scheduler.mutex:
+                scheduler.sleepers.remove(waits)
+
+    def cancel(self):
+        """As Stream.cancel."""
+        self.stream.cancel()
+
+    async def aclose(self):
+        """Nobody wants more of it."""
+        self.stream.close()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        self.stream.close()
 
 
 # -----------------------------------------------------------------------------
@@ -8801,137 +10048,8 @@ class Prompts:
 
 
 # -----------------------------------------------------------------------------
-# twofile/session.py
-# One text in the cache: read, written, taken back, kept on disk.
-
-class Session:
-    """One text in the cache of a Forward of an Engine: what is read again is not computed again.
-
-    Attributes: forward (None until ready()), fed (the ids whose keys and values are in the cache),
-    owner (the list they were taken from), kept (a number of those ids, and the states after them,
-    since states cannot be cut as keys and values can), lock (held while a text is read on).
-    """
-
-    def __init__(self, engine):
-        self.engine, self.recurrent = engine, engine.recurrent
-        self.forward, self.lock = None, threading.RLock()
-        self.fed, self.owner, self.kept = [], None, (0, [])
-        RENEWED.add(self)
-
-    def forked(self):
-        """In a child: a thread of the parent may have held the lock. It is held while fed is less
-        than what the cache has, never more, so that the child can go on from there."""
-        self.lock = threading.RLock()
-
-    def ready(self, n_ctx):
-        """A Forward of at least n_ctx positions: the next power of two, so that growing prompts
-        seldom need a new one. Raises ModelError if memory has no room for it."""
-        if self.forward is None or self.forward.n_ctx < n_ctx:
-            n_ctx = min(self.engine.n_ctx, max(256, 1 << (n_ctx - 1).bit_length()))
-            self.forward, self.fed = self.engine.build(n_ctx, 1), []
-            self.owner, self.kept = None, (0, [])
-        return self.forward
-
-    def keep(self):
-        """Keep the states as they are now, so that the cache can be taken back to here."""
-        self.kept = len(self.fed), [part.copy() for part in self.forward.state(0)]
-
-    def back(self, n):
-        """Take the cache back to its first n ids; where there are states, to where they were kept,
-        or to nothing. -> how many are left."""
-        fed = self.fed
-        if n < len(fed) and self.recurrent:
-            self.fed = []  # Ctrl-C may come at any time: states must not be taken for others
-            n = self.kept[0] if self.kept[0] <= n else 0
-            for part, before in zip(self.forward.state(0), self.kept[1] if n else []):
-                part[:] = before
-        if n < self.kept[0]:
-            self.kept = 0, []
-        del fed[n:]
-        self.fed = fed
-        return n
-
-    def step(self, text, ids, position, wanted):
-        """Logits after each of the last wanted of ids, which begin at position of text (a list of
-        ids, of which those before position count). What the cache holds of them is not computed
-        again."""
-        if self.owner is not text:  # another text was here since
-            ids, position, self.owner = text[:position] + ids, 0, text
-        n, end = position, position + len(ids)
-        while n < end - wanted and n < len(self.fed) and self.fed[n] == ids[n - position]:
-            n += 1
-        n = self.back(n)
-        if n < position:
-            ids, position = text[:position] + ids, 0
-        while n < end:
-            left = end - n
-            # those wanted are all in the last pass; with states alone there: what comes before them
-            # may be wanted again
-            whole = left <= CHUNK and not (self.recurrent and left > wanted)
-            size = left if whole else min(CHUNK, left - wanted)
-            part = ids[n - position : n - position + size]
-            rows = range(size - wanted, size) if size == left else []
-            fed, self.fed = self.fed, [] if self.recurrent else self.fed
-            logits = self.engine.play(self.forward, part, range(n, n + size), [0] * size, rows)
-            fed += part
-            self.fed, n = fed, n + size
-            if self.recurrent and left - size == wanted:
-                self.keep()
-        return logits
-
-    def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        with self.lock:
-            self.ready(len(ids))
-            ends = [min(n + WANTED_MAX, len(ids)) for n in range(0, len(ids), WANTED_MAX)]
-            return np.concatenate(
-                [self.step(ids, ids[:n], 0, (n - 1) % WANTED_MAX + 1).copy() for n in ends]
-            )
-
-    def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
-        speed, nothing else."""
-        with self.lock:
-            self.ready(len(w.ids) + w.limit)
-
-        def step(ids, position, n):
-            rows = self.step(w.ids, ids, position, n)
-            return rows.copy() if n > 1 else rows  # more than one row outlives the lock
-
-        # states could not forget what was guessed wrong
-        guess = Lookup() if lookup and not self.recurrent else lambda ids: []
-        tokens = generate(step, w.ids, w.ends, w.limit, w.choose, guess)
-        while w.reason is None:
-            with self.lock:
-                token = next(tokens, None)
-            yield w.push(token)
-
-    def not_finite(self, position):
-        """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        error = self.engine.not_finite(position)
-        if self.recurrent:
-            self.forget()  # states have seen the pass twice
-        return error
-
-    def forget(self):
-        """What is in the cache is of no text."""
-        self.fed = []
-
-    def adopt(self, ids):
-        """What was put into the cache is of these ids."""
-        self.fed, self.owner = ids, None
-        self.keep()
-
-    def known(self, n=None):
-        """-> the ids in the cache, or the first n of them, and the states after them; where there
-        are states, as many ids as they were kept for."""
-        if self.recurrent:
-            fed, states = self.fed[: self.kept[0]], self.kept[1]
-        else:
-            fed, states = self.fed[:n], []
-        return fed, states or list(self.forward.state(0))
-
+# twofile/promptcache.py
+# What was read of a text, in one file.
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
 # magic, version, bytes of a number by itself, positions, model id, SHA-256 of the rest
@@ -8944,15 +10062,22 @@ def cache_head(engine, n, digest):
     return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
-def save_session(session, path, n=None):
-    """Write what a Session holds to a file; see Model.save_cache."""
-    fed, states = session.known(n)
-    parts = [np.array(fed, "<u4"), *session.forward.cached(0, len(fed)), *states]
-    parts = [part.tobytes() for part in parts]
+def save_cache(scheduler, ids, path):
+    """Write what the cache has of ids to a file; where there are states, up to where they were
+    kept."""
+    engine, forward = scheduler.engine, scheduler.ready()
+    with scheduler.mutex:
+        found = scheduler.pages.find(ids, len(ids))
+        nodes = [*found, *([found.near] if found.count else [])]
+        pages = [list(forward.cache.parts(node.page)) for node in nodes]
+        parts = [np.array(ids[: found.n], "<u4")]
+        parts += [np.stack(part, 1) for part in zip(*pages)]  # [heads, block, bytes]
+        states = found.states if found.n else [0 * part for part in forward.state(0)]
+        parts = [part.tobytes() for part in (*parts, *states)]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    head = cache_head(session.engine, len(fed), digest.digest())
+    head = cache_head(engine, found.n, digest.digest())
     try:
         with replaced(path) as f:
             for part in (head, *parts):
@@ -8964,33 +10089,54 @@ def save_session(session, path, n=None):
         ) from None
 
 
-def load_session(session, path, ids):
-    """Take what a file has of the beginning of ids into a Session; see Model.load_cache."""
+def load_cache(scheduler, path, ids):
+    """Put what a file has of the beginning of ids among the pages -> how many positions."""
     if not os.path.exists(path) or not os.path.getsize(path):
         return 0
-    engine, at = session.engine, CACHE_HEADER.size
-    n, raw = read_session(engine, path)
+    engine, at = scheduler.engine, CACHE_HEADER.size
+    n, raw = read_cache_file(engine, path)
     if n is None:
         return 0
-    known = raw[at : at + 4 * n].view("<u4").tolist()
-    same = engine.of_use(known, ids[:-1] if engine.recurrent else ids)
-    room, at = padded(n, KEYS), at + 4 * n
-    with session.lock:
-        forward = session.ready(len(ids))
-        session.forget()
-        for part in forward.cached(0, same):
-            heads, length, width = part.shape
-            size = heads * room * width
-            part[:] = raw[at : at + size].reshape(heads, room, width)[:, :length]
-            at += size
-        for part in forward.state(0):
-            part[:] = raw[at : at + len(part)]
-            at += len(part)
-        session.adopt(ids[:same])
+    forward, known = scheduler.ready(), raw[at : at + 4 * n].view("<u4").tolist()
+    same = alike(known, ids)
+    if engine.recurrent:
+        same = n if same == n < len(ids) else 0
+    with scheduler.mutex:
+        text = scheduler.pages.take(known, same)
+        try:
+            if text.n < same:
+                text.room(same)
+                states = put_parts(forward, text, raw[at + 4 * n :], padded(n, KEYS) // KEYS, same)
+                text.grow(known[text.n : same])
+                if states:
+                    text.mark(states)
+        except NoPages:
+            same = text.n
+        text.leave()
+        scheduler.remember(known[:same])
     return same
 
 
-def read_session(engine, path):
+def put_parts(forward, text, raw, blocks, same):
+    """raw: the bytes of a file behind its ids, of so many blocks, into the pages of a Text, whose
+    first positions, as many as are the same, are meant."""
+    first, last, at = text.n // KEYS, padded(same, KEYS) // KEYS, 0
+    pages = [list(forward.cache.parts(node.page)) for node in text.nodes[first:last]]
+    for part in zip(*pages):
+        heads, nbytes = part[0].shape
+        given = raw[at : at + heads * blocks * nbytes].reshape(heads, blocks, nbytes)
+        for page, block in zip(part, range(first, last)):
+            page[:] = given[:, block]
+        at += given.size
+    states = []
+    at = len(raw) - sum(part.nbytes for part in forward.state(0))
+    for part in forward.state(0):
+        states.append(raw[at : at + part.nbytes].copy())
+        at += part.nbytes
+    return states
+
+
+def read_cache_file(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
     where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
@@ -9017,130 +10163,51 @@ def read_session(engine, path):
 
 
 # -----------------------------------------------------------------------------
-# twofile/together.py
-# Many texts written at once, the weights read once for all.
-
-def write_together(engine, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    forward, writers, more, coming = engine.borrow(places), iter(writers), True, None
-    slots = Slots(engine, forward)
-    try:
-        while slots.active or more:
-            while more and len(slots.active) < places:
-                coming = coming or next(writers, 0)
-                if not coming:
-                    more, coming = coming is None, None
-                    break
-                if slots.being_read(coming):
-                    break
-                slots.take(coming)
-                coming = None
-            if slots.active:
-                yield from slots.play()
-    finally:
-        engine.give_back(forward)
-
-
-class Slots:
-    """The places of a Forward: which Writer is in each (active, {slot: Writer}), and which ids its
-    cache holds (fed)."""
-
-    def __init__(self, engine, forward):
-        self.engine, self.forward = engine, forward
-        self.active, self.fed = {}, [[] for _ in range(forward.n_slots)]
-
-    def common(self, w):
-        """How many of the ids of each slot's cache a Writer can use."""
-        return [self.engine.of_use(ids, w.ids[:-1]) for ids in self.fed]
-
-    def end(self, w):
-        """How much of a text is read before it is of use to others; states, before the last token
-        of its prompt."""
-        return w.n_prompt - self.engine.recurrent
-
-    def being_read(self, coming):
-        """Whether a beginning of a Writer's text is being read for another: it had better wait."""
-        most = max(self.common(coming)) + KEYS
-        reading = [w for slot, w in self.active.items() if len(self.fed[slot]) < self.end(w)]
-        return any(
-            self.engine.of_use(w.ids[: self.end(w)], coming.ids[:-1]) > most for w in reading
-        )
-
-    def take(self, w):
-        """Give a Writer the free slot that holds most of its text, and what another holds of it."""
-        known, places = self.common(w), range(len(self.fed))
-        slot = max(set(places) - self.active.keys(), key=known.__getitem__)
-        source = max(places, key=known.__getitem__)
-        if known[source] > known[slot]:
-            self.forward.copy(source, slot, known[source])
-        self.fed[slot], self.active[slot] = w.ids[: known[source]], w
-
-    def play(self):
-        """One pass over the active Writers. -> [(Writer, Chunk)]"""
-        tokens, positions, slots, ready, out = [], [], [], {}, []
-        behind = lambda item: len(item[1].ids) - len(self.fed[item[0]])
-        for slot, w in sorted(self.active.items(), key=behind):  # those who write first
-            at = len(self.fed[slot])
-            end = self.end(w) if at < self.end(w) else len(w.ids)
-            part = w.ids[at : min(end, at + CHUNK - len(tokens))]
-            tokens += part
-            positions += range(at, at + len(part))
-            slots += [slot] * len(part)
-            self.fed[slot] += part
-            if part and len(self.fed[slot]) == len(w.ids):
-                ready[slot] = len(tokens) - 1
-        logits = self.engine.play(self.forward, tokens, positions, slots, list(ready.values()))
-        for slot, row in zip(ready, logits):
-            w = self.active[slot]
-            out.append((w, w.push(w.choose(row) if w.limit else None)))
-            if w.reason is None and w.count == w.limit:
-                out.append((w, w.push(None)))
-            if w.reason:
-                del self.active[slot]
-        return out
-
-
-def best_first(writers, judge):
-    """Finished Writers, weighed, the best first; equals stay in their order."""
-    for w in writers:
-        w.weigh(judge)
-    return sorted(writers, key=lambda w: -w.worth)
-
-
-# -----------------------------------------------------------------------------
 # twofile/scores.py
 # What a model says of given texts.
 
 class Scores:
-    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts.
+    """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
+    Prompts.
 
     They are normalised as those of written tokens are: over the ids that can be written, not over
     rows that the model has beyond its tokenizer's tokens, which have no chance (-inf)."""
 
-    def __init__(self, session, prompts):
-        self.session, self.prompts = session, prompts
+    def __init__(self, engine, scheduler, prompts):
+        self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        ids, out = self.prompts.check(ids), []
+        read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
+        return np.concatenate(out)
 
     def score(self, ids, first=1):
-        """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
-        likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
-        numbers."""
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
+        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
+        the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
+        are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
-        session, n = self.session, self.prompts.n_vocab
+        engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
-        with session.lock:
-            session.ready(len(ids))
-            for at in range(first, len(ids), WANTED_MAX):
-                part = np.array(ids[at : at + WANTED_MAX])
-                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))[:, :n]
-                if not np.isfinite(rows).all():
-                    raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
-                chances.append(chances_of(log_softmax(rows), part))
-                greedy.append(rows.argmax(1) == part)
+
+        def take(at, rows):
+            part, rows = np.array(ids[at + 1 : at + 1 + len(rows)]), rows[:, :n]
+            if not np.isfinite(rows).all():
+                raise engine.not_finite(at + 1 + int(np.isfinite(rows).all(1).argmin()))
+            chances.append(chances_of(log_softmax(rows), part))
+            greedy.append(rows.argmax(1) == part)
+
+        if first < len(ids):
+            read(self.scheduler, ids[:-1], first - 1, take)
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
     def loglikelihood(self, context, continuation):
-        """See Model.loglikelihood."""
+        """-> (log-probability of continuation after context, whether greedy sampling would write
+        it). str or ids both. White space at the end of context counts to the continuation, as in
+        lm-evaluation-harness."""
         tokenize, begin = self.prompts.tokenize, self.prompts.begin
         if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
@@ -9155,9 +10222,10 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def rolling(self, text, n_ctx):
-        """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
-        ids, total = [self.prompts.begin()], 0
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
+        of the context, the last one full too, as in lm-evaluation-harness."""
+        ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
         read = lambda text: self.prompts.tokenize(text, add_bos=False)
         ids += read(text) if isinstance(text, str) else whole_ids(text)
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
@@ -9165,8 +10233,12 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def perplexity(self, text, n, on_window):
-        """In windows of n tokens; see Model.perplexity."""
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
+        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
+        (scored), windows, n_ctx."""
+        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
+        n = min(n, self.engine.n_ctx)
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
@@ -9195,7 +10267,7 @@ class Scores:
 # twofile/model.py
 # What a program imports: text in, text out.
 
-class Model:
+class Model(Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
@@ -9204,14 +10276,27 @@ class Model:
     or "q8_0"; None = f32 for f32 models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
+    cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
+    may wait for a place, of which there are 16.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
     what to do.
     Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
-    (what the file says of it), n_ctx, n_threads, kv, notice, lock (held during a token).
+    (what the file says of it), n_ctx, n_threads, kv, notice.
     """
 
     def __init__(
-        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+        self,
+        path,
+        tokenizer=None,
+        n_ctx=0,
+        n_threads=None,
+        kv=None,
+        verbose=True,
+        id=None,
+        cache_size=None,
+        cache_dir=None,
+        queue=QUEUE,
     ):
         self.settings = {
             "path": path,
@@ -9221,18 +10306,22 @@ class Model:
             "kv": kv,
             "verbose": verbose,
             "id": id,
+            "cache_size": cache_size,
+            "cache_dir": cache_dir,
+            "queue": queue,
         }
         self.file, self.name = open_model(path), printable(str(path))
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
         self.notice = say if verbose else lambda text: None
-        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice)
+        more = cache_size, cache_dir, queue
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, *more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
-        self.prompts, self.session = Prompts(self.engine, self.tokenizer), Session(self.engine)
-        self.scores = Scores(self.session, self.prompts)
-        self.fit(1)
+        prompts = Prompts(self.engine, self.tokenizer)
+        super().__init__(self.engine, Scheduler(self.engine), prompts)
+        self.engine.fit()
         if self.file.size > total_memory():
             size = f"({self.file.size:,} bytes)"
             self.notice(
@@ -9252,18 +10341,13 @@ class Model:
 
     @property
     def forward(self):
-        """The Forward of one text, None before it is ready()."""
-        return self.session.forward
+        """The Forward of all texts, None before it is ready()."""
+        return self.scheduler.forward
 
     @property
     def fed(self):
-        """The ids whose keys and values are in the cache."""
-        return self.session.fed
-
-    @property
-    def lock(self):
-        """Held while the cache is read or written: threads take turns, token by token."""
-        return self.session.lock
+        """The ids of the last text, whose keys and values are in the cache."""
+        return self.scheduler.fed
 
     @property
     def info(self):
@@ -9275,26 +10359,31 @@ class Model:
         """The ids that end a text, a set."""
         return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
 
-    def ready(self, n_ctx):
-        """The Forward of one text, of at least n_ctx positions; loads or compiles the kernels."""
-        return self.session.ready(n_ctx)
+    def ready(self):
+        """The Forward; loads or compiles the kernels."""
+        return self.scheduler.ready()
 
     def cache_bytes(self, n_ctx):
         """What the cache of one text of so many positions takes, in bytes."""
         return self.engine.cache_bytes(n_ctx)
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts
-        takes half of memory."""
-        self.engine.fit(places)
+    def close(self):
+        """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
+        self.scheduler.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     def sampler(self, how):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.playing.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        return self.session.not_finite(position)
+        return self.engine.not_finite(position)
 
     # text and ids
 
@@ -9326,19 +10415,19 @@ class Model:
 
     # one text
 
-    def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        return self.session.logits(self.prompts.check(ids))
-
     def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
-        speed, nothing else."""
-        return self.session.write(w, lookup)
+        """-> the Stream of a Writer: its Chunks as they are made. lookup: guess what repeats;
+        changes the speed, nothing else."""
+        return Stream(self.scheduler, w, lookup)
 
     def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """Yield Chunks of the text that follows prompt; options as in Writer."""
-        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+        """-> the Stream of the text that follows prompt; options as in Writer. Any number of them
+        may be read by any threads: those that are being written share each pass."""
+        return self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def astream(self, prompt, max_tokens=None, lookup=True, **options):
+        """As stream(), for `async for`: an AsyncStream."""
+        return AsyncStream(self.scheduler, Writer(self, prompt, max_tokens, **options), lookup)
 
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
@@ -9367,25 +10456,25 @@ class Model:
         return w.chat_completion()
 
     def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written, or of its first n ids, in a file, for
-        load_cache; where there are states, of as many ids as they were kept for."""
-        save_session(self.session, path, n)
+        """Keep what layers know of what was read and written last, or of its first n ids, in a
+        file, for load_cache; where there are states, of as many ids as they were kept for."""
+        save_cache(self.scheduler, self.fed[:n], path)
 
     def load_cache(self, path, ids):
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
         0 if there is no such file, or it is of another model or cut or changed, which it says;
         ModelError if it is no such file at all."""
-        return load_session(self.session, path, ids)
+        return load_cache(self.scheduler, path, ids)
 
     # many texts at once
 
     def together(self, writers, places=8):
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
         come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
-        takes the place of one that ends (Yu et al. 2022). Each gets the bits that it would get
-        alone. A beginning that another text has in the cache is copied, and waited for while it is
-        being read."""
-        return write_together(self.engine, writers, places)
+        takes the place of one that ends. Each gets the bits that it would get alone. A beginning
+        that another text has in the cache is not read again, and waited for while it is being
+        read."""
+        return write_together(self.scheduler, writers, places)
 
     def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
         """The texts that follow prompts (str or ids each), in their order, written together;
@@ -9395,8 +10484,15 @@ class Model:
             Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
             for n, p in enumerate(texts_asked(prompts))
         ]
-        list(self.together(writers, max(1, min(places, len(writers)))))
-        return [w.written for w in writers]
+        return [w.written for w in self.finished(writers, places)]
+
+    def finished(self, writers, places):
+        """The Writers, written together to their ends. Raises what one of them met."""
+        list(self.together(writers, places))
+        for w in writers:
+            if w.error:
+                raise w.error
+        return writers
 
     def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
         """n texts that follow prompt, written together -> their finished Writers, best first, with
@@ -9409,34 +10505,7 @@ class Model:
             Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
             for i in range(n)
         ]
-        list(self.together(writers, min(places, n)))
-        return best_first(writers, judge)
-
-    # given texts
-
-    def score(self, ids, first=1):
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
-        the tokens that can be written."""
-        return self.scores.score(ids, first)
-
-    def loglikelihood(self, context, continuation):
-        """-> (log-probability of continuation after context, whether greedy sampling would write
-        it). str or ids both. White space at the end of context counts to the continuation, as in
-        lm-evaluation-harness."""
-        return self.scores.loglikelihood(context, continuation)
-
-    def loglikelihood_rolling(self, text):
-        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
-        of the context, the last one full too, as in lm-evaluation-harness."""
-        return self.scores.rolling(text, self.n_ctx)
-
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
-        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
-        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
-        (scored), windows, n_ctx."""
-        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
-        return self.scores.perplexity(text, min(n, self.n_ctx), on_window)
+        return best_first(self.finished(writers, places), judge)
 
 
 # ===== the program
@@ -9804,6 +10873,16 @@ KV = Flag(
     choices=CACHE_NAMES,
     help="type of the KV cache (default f16; f32 for f32 models); q8_0 takes half of f16",
 )
+CACHE_SIZE = Flag(
+    "--cache-size",
+    metavar="SIZE",
+    help="of the KV cache, which all texts share: 500M, 4G (default: a quarter of memory)",
+)
+CACHE_DIR = Flag(
+    "--cache-dir",
+    metavar="DIR",
+    help="keep pages of it there, for which there is no room, and for later runs",
+)
 PROMPT_CACHE = Flag(
     "--prompt-cache",
     some=True,
@@ -9836,7 +10915,7 @@ HOW = Group(
 )
 GIVEN = Group("given texts", ...)
 MANY = Group("many texts", ...)
-MACHINE = Group("machine", THREADS, CTX_SIZE, KV, PROMPT_CACHE)
+MACHINE = Group("machine", THREADS, CTX_SIZE, KV, CACHE_SIZE, CACHE_DIR, PROMPT_CACHE)
 OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
 
@@ -9876,6 +10955,8 @@ class Settings:
         self.threads: int | None = threads
         self.ctx_size: int = given.ctx_size  # 0 = the model's
         self.kv: str | None = given.kv
+        self.cache_size: int | None = size_asked(given.cache_size, CACHE_SIZE.long)
+        self.cache_dir: str | None = given.cache_dir
         self.prompt_cache: str | None = given.prompt_cache
         self.quiet: bool = given.quiet
         self.verbose: bool = given.verbose
@@ -10203,7 +11284,10 @@ class Batch:
     def finish(self, w):
         """A Writer has ended: its answer goes out when its turn comes."""
         self.prompt, self.new = self.prompt + w.n_prompt, self.new + w.count
-        self.end(*self.turns.pop(w))
+        turn, request = self.turns.pop(w)
+        if w.error:
+            request.found, self.failed = w.error, self.failed + 1
+        self.end(turn, request)
 
     def end(self, turn, request):
         self.waiting[turn] = request.answer()
@@ -10258,7 +11342,6 @@ def batch(model, args):
     import queue
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
-    model.fit(args.parallel)
     fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
     if source != "-":
         refuse_binary(os.read(fd, 4096), source, "JSON lines")
@@ -10681,7 +11764,7 @@ def bench_model(model, plan, repetitions, show):
     """Every test of plan on one model; each is shown, as a dict, as soon as it is there."""
 
     began = time.perf_counter()
-    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
+    forward = model.ready()
     load = time.perf_counter() - began - forward.code.compile_seconds
     ids = [random.Random(0).randrange(model.config.vocab_size) for _ in range(forward.n_ctx)]
     read, tile = ceilings(forward, model.notice)
@@ -10784,11 +11867,11 @@ JUDGE = Flag(
 )
 
 
-def stats(w, cached=0):
+def stats(w):
     """The line at the end, of a finished Writer."""
     began, first, last = w.clock
     rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-    known = f" ({cached} cached)" if cached else ""
+    known = f" ({w.cached} cached)" if w.cached else ""
     read, written = rate(w.n_prompt, first - began), rate(w.count, last - first)
     line = f"prompt {read}{known} | gen {written} | ttft {first - began:.2f} s"
     return f"{line} | stop: {w.reason} | seed {w.seed}"
@@ -10817,12 +11900,12 @@ def write_text(model, args):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    new = model.n_ctx if limit is None else limit
-    forward = model.ready(min(model.n_ctx, len(ids) + new))
+    forward = model.ready()
     if args.verbose:
         machine, cpu, _ = host()
-        size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
-        cache = f"{model.kv} KV cache of {size}"
+        pages = forward.cache.pages
+        size = f"{KEYS * pages:,} positions, {pages * forward.cache.page_bytes:,} bytes"
+        cache = f"{model.kv} KV cache of {size} at most"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
         ahead, spins = forward.tuned
         model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a sleep")
@@ -10848,7 +11931,7 @@ def write_text(model, args):
     if args.prompt_cache and cached < w.n_prompt - 1:
         model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:
-        print(stats(w, cached), file=sys.stderr)
+        print(stats(w), file=sys.stderr)
 
 
 def token_row(model, chunk):
@@ -10864,7 +11947,6 @@ def write_best(model, args):
     prompt, ids, limit, options = asked_for(model, args)
     judge = (lambda text: judged(command, text)) if command else None
     places = min(args.parallel, n)
-    model.fit(places)
     found = model.best_of(ids, n, judge, places, max_tokens=limit, **options)
     best, echo = found[0], prompt if args.echo else ""
     if args.json:
@@ -11166,7 +12248,7 @@ PROGRAM_FLAG = Flag(
 def show_program(model, args):
     """A line a record: place, kernel, operands; with -v also its share of the time of one token
     and of a prompt of 128."""
-    forward = model.ready(min(model.n_ctx, 256))
+    forward = model.ready()
     rows = listing(forward.program)
     shares = [
         [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)
@@ -11435,9 +12517,12 @@ def main(argv=None):
             args.kv,
             not args.quiet,
             args.id,
+            args.cache_size,
+            args.cache_dir,
         )
-        code = args.mode.run(model, args)
-        sys.stdout.flush()
+        with model:
+            code = args.mode.run(model, args)
+            sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
         say(f"error: {e}")

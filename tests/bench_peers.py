@@ -33,9 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from twofile.export.main import main  # noqa: E402
 from twofile.export.sources.random import random_source  # noqa: E402
-from twofile.guess import Lookup, generate  # noqa: E402
 from twofile.model import Model  # noqa: E402
-from twofile.program.operands import WANTED_MAX  # noqa: E402
 from twofile.writer import Writer  # noqa: E402
 
 
@@ -201,20 +199,18 @@ def lookup(shape, kind, a):
     rng, n = np.random.default_rng(0), 256
     prompt, other = rng.integers(3, 30000, (2, n)).tolist()
     edited = [other[i] if i % 40 == 39 else token for i, token in enumerate(prompt)]
-    model.ready(2 * n + WANTED_MAX)
     for name, text in (("repeats its prompt", edited), ("repeats nothing", other)):
-        ratios, whole = [], prompt + text
+        ratios = []
         for _ in range(a.rounds + 1):
             seconds = []
-            for guess in (lambda ids: [], Lookup()):
-                choose = dictate(text)
-                step = lambda *a, whole=whole: model.session.step(whole, *a)
-                step(prompt, 0, 1)
+            for guesses in (False, True):
+                w = Writer(model, prompt, n, ignore_eos=True)
+                w.choose = dictate(text)
+                stream = model.write(w, guesses)
+                next(stream)
                 start = time.perf_counter()
-                got = list(generate(step, prompt, (), n, choose, guess))
+                assert [chunk.token for chunk in stream][:-1] == text[1:]
                 seconds.append(time.perf_counter() - start)
-                assert got == text
-                model.session.forget()
             ratios.append(seconds[0] / seconds[1])
         print(f"{shape} {kind}, a text that {name}: {statistics.median(ratios[1:]):.2f} times as fast with lookup", flush=True)
 

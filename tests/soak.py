@@ -34,7 +34,8 @@ def words(rng, most):
 
 def batch(model, rng, until):
     """Lines into --batch, answers out -> (process, function that says how many lines were answered)."""
-    p = start(model, "--batch", "-", "-t", "1", "-q", "-np", "4", stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    flags = "--batch", "-", "-t", "1", "-q", "-np", "4", "--cache-size", "64M"
+    p = start(model, *flags, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     answered = [0]
 
     def feed():
@@ -55,7 +56,7 @@ def batch(model, rng, until):
 
 def chat(model, rng, until):
     """A conversation in a terminal, with commands, wrong ones and Ctrl-C."""
-    t, said = Terminal(model, "-t", "1", "-n", "60"), [0]
+    t, said = Terminal(model, "-t", "1", "-n", "60", "--cache-size", "64M"), [0]
     t.until(r"> $")
 
     def talk():

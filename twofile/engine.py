@@ -4,25 +4,34 @@ import math
 
 from .errors import ModelError, printable
 from .forks import BUILDING
-from .format.types import F32
+from .format.types import F32, padded
 from .forward import Forward, cache_bytes, has_states
-from .guess import alike
 from .kernels.cache import CACHE_NAMES
 from .machine import available_cores, total_memory
 from .options import shown, whole_number
-from .program.operands import WANTED_MAX
+from .program.operands import KEYS, WANTED_MAX
+from .spill import Spill
+
+QUEUE = 1024  # texts that may wait
+MOST_PAGES = 1 << 15
+SPILL_BYTES = 1 << 34  # of a cache_dir
 
 
 class Engine:
-    """Makes the Forwards of a model file, as many and as large as this machine has room for.
+    """Makes the Forward of a model file, as large as this machine has room for.
 
     file: of open_model. n_ctx: most positions of a text, 0 = the model's. threads: None = the cores
     this process may use, fewer while they are held up. kv: one of CACHE_NAMES; None = f32 for f32
-    models, else f16. notice: what is said goes there. Raises ModelError for what is out of range.
-    Attributes: recurrent (whether there are states), playing (the Forward of the last pass).
+    models, else f16. notice: what is said goes there. cache_size: bytes of the cache at most, None
+    = a quarter of memory. cache_dir: where pages of it are kept when there is no room, and after
+    the end. queue: how many texts may wait for a place. Raises ModelError for what is out of range.
+    Attributes: recurrent (whether there are states), forward (once there is one),
+    marks (how many copies of states are kept), mark_every (at the end of how many pages).
     """
 
-    def __init__(self, file, n_ctx, threads, kv, notice):
+    def __init__(
+        self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
+    ):
         self.file, self.name, self.notice = file, printable(file.path), notice
         n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
@@ -40,74 +49,68 @@ class Engine:
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
-        self.recurrent, self.playing, self.spare = has_states(file.config), None, []
+        self.recurrent, self.forward = has_states(file.config), None
+        size = whole_number(
+            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
+        )
+        self.cache_size, self.cache_dir, self.spill_size = size, cache_dir, SPILL_BYTES
+        self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
 
     def cache_bytes(self, n_ctx):
         """What a cache of so many positions takes."""
         return cache_bytes(self.file.config, self.kv, n_ctx)
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts
-        takes half of memory."""
-        n = self.n_ctx
-        while not self.asked and n > 512 and places * self.cache_bytes(n) > total_memory() // 2:
+    def fit(self):
+        """Unless a context was asked for: the model's, halved until its cache is within the
+        bound."""
+        n, bound = self.n_ctx, self.cache_size or total_memory() // 4
+        while not self.asked and n > 512 and self.cache_bytes(n) > bound:
             n //= 2
         if n < self.n_ctx:
-            need = places * self.cache_bytes(self.n_ctx)
-            what = f"{places} contexts" if places > 1 else "the context"
-            would = f"{self.n_ctx} would take {need:,} bytes of memory"
-            self.notice(f"{what} of {n} tokens; {would}; -c asks for more")
+            would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
+            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
             self.n_ctx = n
+        need = self.cache_bytes(self.n_ctx)
+        if self.cache_size and need > self.cache_size:
+            found = f"--cache-size of {self.cache_size:,} bytes"
+            wants = f"expected room for one context of {self.n_ctx}, {need:,}"
+            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
 
-    def build(self, n_ctx, places):
-        """A new Forward of so many contexts, or a ModelError that says what they take."""
-        need, have = places * self.cache_bytes(n_ctx), total_memory()
-        try:
-            if need > have:
-                raise MemoryError
-            with BUILDING:
-                return Forward(
-                    self.file, n_ctx, places, self.kv, self.threads, self.notice, self.adapts
-                )
-        except MemoryError as e:
-            need = next((n for n in e.args if isinstance(n, int)), need)
-            what, less = f"a context of {n_ctx} tokens takes", "-c or -n"
-            if places > 1:
-                what, less = f"{places} contexts of {n_ctx} tokens take", "-c or -np"
-            raise ModelError(
-                f"{what} {need:,} bytes, this machine has {have:,}; choose a smaller {less}"
-            ) from None
+    def build(self):
+        """-> a new Forward for as many texts at once as there can be, with pages within the bound.
+        Raises a ModelError that says what a context takes."""
+        states, blocks = self.cache_bytes(0), padded(self.n_ctx, KEYS) // KEYS
+        each, have = self.cache_bytes(KEYS) - states, total_memory()
+        bound = self.cache_size or have // 4
+        slots = min(WANTED_MAX, max(1, bound // 2 // states)) if states else WANTED_MAX
+        self.marks = max(WANTED_MAX, bound // 2 // states) if states else 0
+        self.mark_every = max(1, -(-states // max(1, each)))
+        count = max(blocks + 1, min(MOST_PAGES, bound // (2 if states else 1) // max(1, each)))
+        need = self.cache_bytes(self.n_ctx)
+        while True:
+            try:
+                if need > have:
+                    raise MemoryError
+                with BUILDING:
+                    make = (self.file, self.n_ctx, slots, self.kv, self.threads, self.notice)
+                    self.forward = Forward(*make, self.adapts, count)
+                return self.forward
+            except MemoryError as e:
+                if need <= have and (count > blocks + 1 or slots > 1):
+                    count, slots = max(blocks + 1, count // 2), max(1, slots // 2)
+                    continue
+                need = next((n for n in e.args if isinstance(n, int)), need)
+            found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
+            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
 
-    def borrow(self, places):
-        """A Forward of so many slots, each of the whole context: a spare one, or new. It comes back
-        by give_back()."""
-        if not 1 <= places <= WANTED_MAX:
-            found = f"{places} texts at once, expected 1 to {WANTED_MAX}"
-            raise ModelError(f"{found}; choose less, the others wait")
-        for n, forward in enumerate(self.spare):
-            if forward.n_slots == places:
-                return self.spare.pop(n)
-        return self.build(self.n_ctx, places)
-
-    def give_back(self, forward):
-        """Take a Forward of borrow() for the next who wants one."""
-        self.spare.append(forward)
-
-    def play(self, forward, tokens, positions, slots, wanted):
-        """A pass of one of the Forwards -> logits float32 [len(wanted), vocab_size]."""
-        self.playing = forward
-        return forward(tokens, positions, slots, wanted)
+    def spill_of(self, cache):
+        """Where pages of a Cache go that there is no room for, or None."""
+        return Spill(self, cache) if self.cache_dir else None
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        where = self.playing.where_not_finite()
+        where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
         return ModelError(
             f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
         )
-
-    def of_use(self, ids, others):
-        """How many of the ids of a cache are of use for others: all that are alike; of states, all
-        or none."""
-        n = alike(ids, others)
-        return n if not self.recurrent or n == len(ids) else 0

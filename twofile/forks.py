@@ -4,17 +4,32 @@ import os
 import threading
 import weakref
 
-RENEWED = weakref.WeakSet()  # what has threads or locks: in a child, its forked() is called
+RENEWED = weakref.WeakSet()  # what has threads or a mutex: in a child, its forked() is called
 BUILDING = threading.RLock()  # held while machine code is made: a fork waits until it is there
 
 
+HELD = []  # locks that are held during a fork, so that nothing is half done in the child
+
+
+def _before_fork():
+    BUILDING.acquire()
+    HELD.extend(thing.mutex for thing in list(RENEWED) if hasattr(thing, "mutex"))
+    for mutex in HELD:
+        mutex.acquire()
+
+
+def _in_parent():
+    while HELD:
+        HELD.pop().release()
+    BUILDING.release()
+
+
 def _in_child():
+    HELD.clear()  # those who held them are not there
     for thing in list(RENEWED):
         thing.forked()
     BUILDING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -14,7 +14,7 @@ from .layers.recorder import Recorder
 from .layers.stack import bind, keeps, record_model
 from .machine import total_memory
 from .program.cache import part_bytes
-from .program.operands import CHUNK, IDS, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
+from .program.operands import CHUNK, IDS, KEYS, N_PAIRS, N_TOKENS, N_WANTED, WAIT, WANTED_MAX
 from .program.player import Player
 from .program.program import Sizes
 from .tuned import tuned
@@ -26,26 +26,39 @@ class Forward:
     """One model ready to run: cache, recorded program, worker threads.
 
     __call__(tokens, positions, slots, wanted) -> logits float32 [len(wanted), vocab_size], valid
-    until the next call. A slot is the cache of one sequence of up to n_ctx positions. kv: the type
-    of the cache by name. adapts: whether fewer threads play while they are held up. Raises
+    until the next call. A slot is the cache of one sequence of up to n_ctx positions, in pages of
+    64. kv: the type of the cache by name. adapts: whether fewer threads play while they are held
+    up. pages: of all slots, 0 = as many as they can have. Raises
     MemoryError(bytes) where there is too little, ModelError.
     """
 
     NAMES = "token", "position", "slot", "wanted"  # of IDS, one of each
     players = Player  # what plays a pass
 
-    def __init__(self, model, n_ctx, n_slots=1, kv="f16", threads=1, notice=print, adapts=False):
+    def __init__(
+        self,
+        model,
+        n_ctx,
+        n_slots=1,
+        kv="f16",
+        threads=1,
+        notice=print,
+        adapts=False,
+        pages=0,
+    ):
         c = self.config = model.config
         self.model, self.n_ctx, self.n_slots, self.threads = model, n_ctx, n_slots, threads
         self.chosen = c.experts.chosen if c.experts else 0  # experts of a token
         self.limits = c.vocab_size, n_ctx, n_slots  # of tokens, positions, slots
-        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, CHUNK * self.chosen)
+        pages = pages or n_slots * (padded(n_ctx, KEYS) // KEYS)
+        sizes = Sizes(n_slots, n_ctx, threads, c.vocab_size, CHUNK * self.chosen, pages)
         kept = {i: keeps(c, i) for i in range(c.n_layers)}
         self.program = Recorder(c, sizes, cache_type(kv), kept)
         self.cache = self.program.cache
         ids = self.program.room("ids", 8 * CHUNK * len(IDS))
         logits = record_model(self.program, bind(c, model.tensors), ids)
         self.program.make(total_memory())
+        self.cache.begin()
         self.nbytes = self.program.nbytes
         self.code, self.ids = Code(self.kernels(), notice), ids
         self.tuned = tuned(self.code, self.kernels(), notice)
@@ -71,17 +84,9 @@ class Forward:
         found |= {kernel.name: kernel for kernel in ENTRIES}
         return [found[name] for name in sorted(found)]
 
-    def cached(self, slot, n):
-        """See Cache.cached."""
-        return self.cache.cached(slot, n)
-
     def state(self, slot):
         """See Cache.state."""
         return self.cache.state(slot)
-
-    def copy(self, source, slot, n):
-        """See Cache.copy."""
-        self.cache.copy(source, slot, n)
 
     def __call__(self, tokens, positions, slots, wanted):
         """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices

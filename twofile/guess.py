@@ -1,38 +1,12 @@
-"""Guesses of what comes, and the loop that tries them."""
+"""Guesses of what comes in a text, and seeds for many."""
 
 import hashlib
-
-from .program.operands import WANTED_MAX
 
 
 def alike(a, b):
     """How many first entries two lists have in common."""
     n = min(len(a), len(b))
     return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
-
-
-def generate(step, prompt, stop, max_new, choose, guess=lambda ids: []):
-    """Feed the ids of prompt, then yield ids until one of stop (not yielded) or max_new.
-
-    step(ids, position, n) -> logits after each of the last n of ids, the first of which stands at
-    position. guess(all ids so far) -> ids that may come next: they are fed along with the next
-    token, and where they prove right their logits save a step. Since a step gives the same bits for
-    many tokens as for one, guesses never change the text. Knows nothing of text, weights or the
-    clock, so a test can drive it with three lines of fake model.
-    """
-    ids, end = list(prompt), len(prompt) + max_new
-    rows, ahead = step(prompt, 0, 1), []
-    while len(ids) < end:
-        token = choose(rows[0])
-        if token in stop:
-            return
-        ids.append(token)
-        yield token
-        rows = rows[1:] if ahead[:1] == [token] else []
-        ahead = ahead[1:]
-        if not len(rows) and len(ids) < end:  # the last token's logits would go unused
-            ahead = guess(ids)[: min(WANTED_MAX, end - len(ids)) - 1]
-            rows = step([token, *ahead], len(ids) - 1, 1 + len(ahead))
 
 
 class Lookup:
@@ -45,6 +19,8 @@ class Lookup:
         self.length, self.pause, self.penalty = 3, 0, 1
 
     def __call__(self, ids):
+        if len(ids) == self.at:
+            return self.last  # asked again
         came = ids[self.at : self.at + len(self.last)]
         if self.last and came[0] != self.last[0]:
             self.length, self.pause, self.penalty = 3, self.penalty, min(64, 2 * self.penalty)

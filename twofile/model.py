@@ -1,22 +1,24 @@
 """What a program imports: text in, text out."""
 
-from .engine import Engine
+from .astreams import AsyncStream
+from .engine import QUEUE, Engine
 from .errors import printable, say
 from .guess import line_seed
 from .logprobs import put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
 from .options import likeliest_asked, places_asked, run_seed, texts_asked, whole_number
+from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler
+from .scheduler import Scheduler
 from .scores import Scores
-from .session import Session, load_session, save_session
-from .together import best_first, write_together
+from .streams import Stream, best_first, write_together
 from .tokenizer.tokenizer import find_tokenizer
 from .writer import Writer
 
 
-class Model:
+class Model(Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
@@ -25,14 +27,27 @@ class Model:
     or "q8_0"; None = f32 for f32 models, else f16.
     verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
     digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
+    cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
+    may wait for a place, of which there are 16.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
     what to do.
     Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
-    (what the file says of it), n_ctx, n_threads, kv, notice, lock (held during a token).
+    (what the file says of it), n_ctx, n_threads, kv, notice.
     """
 
     def __init__(
-        self, path, tokenizer=None, n_ctx=0, n_threads=None, kv=None, verbose=True, id=None
+        self,
+        path,
+        tokenizer=None,
+        n_ctx=0,
+        n_threads=None,
+        kv=None,
+        verbose=True,
+        id=None,
+        cache_size=None,
+        cache_dir=None,
+        queue=QUEUE,
     ):
         self.settings = {
             "path": path,
@@ -42,18 +57,22 @@ class Model:
             "kv": kv,
             "verbose": verbose,
             "id": id,
+            "cache_size": cache_size,
+            "cache_dir": cache_dir,
+            "queue": queue,
         }
         self.file, self.name = open_model(path), printable(str(path))
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
         self.notice = say if verbose else lambda text: None
-        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice)
+        more = cache_size, cache_dir, queue
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, *more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
-        self.prompts, self.session = Prompts(self.engine, self.tokenizer), Session(self.engine)
-        self.scores = Scores(self.session, self.prompts)
-        self.fit(1)
+        prompts = Prompts(self.engine, self.tokenizer)
+        super().__init__(self.engine, Scheduler(self.engine), prompts)
+        self.engine.fit()
         if self.file.size > total_memory():
             size = f"({self.file.size:,} bytes)"
             self.notice(
@@ -73,18 +92,13 @@ class Model:
 
     @property
     def forward(self):
-        """The Forward of one text, None before it is ready()."""
-        return self.session.forward
+        """The Forward of all texts, None before it is ready()."""
+        return self.scheduler.forward
 
     @property
     def fed(self):
-        """The ids whose keys and values are in the cache."""
-        return self.session.fed
-
-    @property
-    def lock(self):
-        """Held while the cache is read or written: threads take turns, token by token."""
-        return self.session.lock
+        """The ids of the last text, whose keys and values are in the cache."""
+        return self.scheduler.fed
 
     @property
     def info(self):
@@ -96,26 +110,31 @@ class Model:
         """The ids that end a text, a set."""
         return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
 
-    def ready(self, n_ctx):
-        """The Forward of one text, of at least n_ctx positions; loads or compiles the kernels."""
-        return self.session.ready(n_ctx)
+    def ready(self):
+        """The Forward; loads or compiles the kernels."""
+        return self.scheduler.ready()
 
     def cache_bytes(self, n_ctx):
         """What the cache of one text of so many positions takes, in bytes."""
         return self.engine.cache_bytes(n_ctx)
 
-    def fit(self, places):
-        """Unless a context was asked for: the model's, halved until the cache of so many texts
-        takes half of memory."""
-        self.engine.fit(places)
+    def close(self):
+        """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
+        self.scheduler.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     def sampler(self, how):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.playing.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
-        return self.session.not_finite(position)
+        return self.engine.not_finite(position)
 
     # text and ids
 
@@ -147,19 +166,19 @@ class Model:
 
     # one text
 
-    def logits(self, ids):
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        return self.session.logits(self.prompts.check(ids))
-
     def write(self, w, lookup=True):
-        """Yield the Chunks of a Writer as they are made. lookup: guess what repeats; changes the
-        speed, nothing else."""
-        return self.session.write(w, lookup)
+        """-> the Stream of a Writer: its Chunks as they are made. lookup: guess what repeats;
+        changes the speed, nothing else."""
+        return Stream(self.scheduler, w, lookup)
 
     def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """Yield Chunks of the text that follows prompt; options as in Writer."""
-        yield from self.write(Writer(self, prompt, max_tokens, **options), lookup)
+        """-> the Stream of the text that follows prompt; options as in Writer. Any number of them
+        may be read by any threads: those that are being written share each pass."""
+        return self.write(Writer(self, prompt, max_tokens, **options), lookup)
+
+    def astream(self, prompt, max_tokens=None, lookup=True, **options):
+        """As stream(), for `async for`: an AsyncStream."""
+        return AsyncStream(self.scheduler, Writer(self, prompt, max_tokens, **options), lookup)
 
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
@@ -188,25 +207,25 @@ class Model:
         return w.chat_completion()
 
     def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written, or of its first n ids, in a file, for
-        load_cache; where there are states, of as many ids as they were kept for."""
-        save_session(self.session, path, n)
+        """Keep what layers know of what was read and written last, or of its first n ids, in a
+        file, for load_cache; where there are states, of as many ids as they were kept for."""
+        save_cache(self.scheduler, self.fed[:n], path)
 
     def load_cache(self, path, ids):
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
         0 if there is no such file, or it is of another model or cut or changed, which it says;
         ModelError if it is no such file at all."""
-        return load_session(self.session, path, ids)
+        return load_cache(self.scheduler, path, ids)
 
     # many texts at once
 
     def together(self, writers, places=8):
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
         come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
-        takes the place of one that ends (Yu et al. 2022). Each gets the bits that it would get
-        alone. A beginning that another text has in the cache is copied, and waited for while it is
-        being read."""
-        return write_together(self.engine, writers, places)
+        takes the place of one that ends. Each gets the bits that it would get alone. A beginning
+        that another text has in the cache is not read again, and waited for while it is being
+        read."""
+        return write_together(self.scheduler, writers, places)
 
     def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
         """The texts that follow prompts (str or ids each), in their order, written together;
@@ -216,8 +235,15 @@ class Model:
             Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
             for n, p in enumerate(texts_asked(prompts))
         ]
-        list(self.together(writers, max(1, min(places, len(writers)))))
-        return [w.written for w in writers]
+        return [w.written for w in self.finished(writers, places)]
+
+    def finished(self, writers, places):
+        """The Writers, written together to their ends. Raises what one of them met."""
+        list(self.together(writers, places))
+        for w in writers:
+            if w.error:
+                raise w.error
+        return writers
 
     def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
         """n texts that follow prompt, written together -> their finished Writers, best first, with
@@ -230,31 +256,4 @@ class Model:
             Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
             for i in range(n)
         ]
-        list(self.together(writers, min(places, n)))
-        return best_first(writers, judge)
-
-    # given texts
-
-    def score(self, ids, first=1):
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
-        the tokens that can be written."""
-        return self.scores.score(ids, first)
-
-    def loglikelihood(self, context, continuation):
-        """-> (log-probability of continuation after context, whether greedy sampling would write
-        it). str or ids both. White space at the end of context counts to the continuation, as in
-        lm-evaluation-harness."""
-        return self.scores.loglikelihood(context, continuation)
-
-    def loglikelihood_rolling(self, text):
-        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
-        of the context, the last one full too, as in lm-evaluation-harness."""
-        return self.scores.rolling(text, self.n_ctx)
-
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
-        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
-        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
-        (scored), windows, n_ctx."""
-        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
-        return self.scores.perplexity(text, min(n, self.n_ctx), on_window)
+        return best_first(self.finished(writers, places), judge)

@@ -5,41 +5,54 @@ import math
 import numpy as np
 
 from .errors import ModelError
-from .program.operands import WANTED_MAX
+from .options import whole_number
 from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
+from .streams import read
 
 
 class Scores:
-    """Log-probabilities (natural) of texts, read in a Session; texts become ids by Prompts.
+    """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
+    Prompts.
 
     They are normalised as those of written tokens are: over the ids that can be written, not over
     rows that the model has beyond its tokenizer's tokens, which have no chance (-inf)."""
 
-    def __init__(self, session, prompts):
-        self.session, self.prompts = session, prompts
+    def __init__(self, engine, scheduler, prompts):
+        self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
+
+    def logits(self, ids):
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
+        ids[: i + 1]."""
+        ids, out = self.prompts.check(ids), []
+        read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
+        return np.concatenate(out)
 
     def score(self, ids, first=1):
-        """Of ids[first:], each after all those before it -> float64 array, bool array: was it the
-        likeliest of all. Raises ModelError for ids that do not fit, and logits that are no
-        numbers."""
+        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
+        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
+        the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
+        are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
-        session, n = self.session, self.prompts.n_vocab
+        engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
-        with session.lock:
-            session.ready(len(ids))
-            for at in range(first, len(ids), WANTED_MAX):
-                part = np.array(ids[at : at + WANTED_MAX])
-                rows = session.step(ids, ids[: at + len(part) - 1], 0, len(part))[:, :n]
-                if not np.isfinite(rows).all():
-                    raise session.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
-                chances.append(chances_of(log_softmax(rows), part))
-                greedy.append(rows.argmax(1) == part)
+
+        def take(at, rows):
+            part, rows = np.array(ids[at + 1 : at + 1 + len(rows)]), rows[:, :n]
+            if not np.isfinite(rows).all():
+                raise engine.not_finite(at + 1 + int(np.isfinite(rows).all(1).argmin()))
+            chances.append(chances_of(log_softmax(rows), part))
+            greedy.append(rows.argmax(1) == part)
+
+        if first < len(ids):
+            read(self.scheduler, ids[:-1], first - 1, take)
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
     def loglikelihood(self, context, continuation):
-        """See Model.loglikelihood."""
+        """-> (log-probability of continuation after context, whether greedy sampling would write
+        it). str or ids both. White space at the end of context counts to the continuation, as in
+        lm-evaluation-harness."""
         tokenize, begin = self.prompts.tokenize, self.prompts.begin
         if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
@@ -54,9 +67,10 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def rolling(self, text, n_ctx):
-        """Of a whole text (str or ids), in windows of n_ctx; see Model.loglikelihood_rolling."""
-        ids, total = [self.prompts.begin()], 0
+    def loglikelihood_rolling(self, text):
+        """Log-probability of a whole text (str or ids, of any length), each token once, in windows
+        of the context, the last one full too, as in lm-evaluation-harness."""
+        ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
         read = lambda text: self.prompts.tokenize(text, add_bos=False)
         ids += read(text) if isinstance(text, str) else whole_ids(text)
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
@@ -64,8 +78,12 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def perplexity(self, text, n, on_window):
-        """In windows of n tokens; see Model.perplexity."""
+    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+        """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
+        each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
+        (scored), windows, n_ctx."""
+        n = whole_number("n_ctx", n_ctx, 2, "a number of tokens, 2 or more")
+        n = min(n, self.engine.n_ctx)
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"

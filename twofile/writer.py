@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import ModelError
 from .logprobs import chat_logprobs, logprob_lists
-from .options import likeliest_asked, seed_asked, stop_strings, token_limit
+from .options import deadline_asked, likeliest_asked, seed_asked, stop_strings, token_limit
 from .sampler import likeliest, log_softmax, sampling_asked
 from .tokenizer.stream import TextStream
 
@@ -35,6 +35,7 @@ def completion(w, echo="", lists=logprob_lists):
             "total_tokens": w.n_prompt + w.count,
         },
         "timings": {
+            "cache_n": w.cached or 0,
             "prompt_n": w.n_prompt,
             "prompt_ms": 1000 * reading,
             "prompt_per_second": w.n_prompt / max(reading, 1e-9),
@@ -58,8 +59,8 @@ def chat_completion(w):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of generated text. The last one has finish_reason "eos", "stop", "length" or
-    "context", and no token.
+    """A piece of generated text. The last one has finish_reason "eos", "stop", "length",
+    "context", "deadline", "cancelled", "closed" or "error", and no token.
 
     Where asked for: logprob of the token (natural logarithm, before any sampling rule), and top,
     [(id, logprob)] of the likeliest, best first.
@@ -86,12 +87,15 @@ class Writer:
     model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
-    likeliest tokens to tell; all are normalised over the tokens that can be written. how: the
+    likeliest tokens to tell; all are normalised over the tokens that can be written.
+    deadline: seconds after which it ends as it is, None = never. how: the
     fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
     there; and what other programs' requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
-    until it ends), chunks, clock (seconds at the start, the first token and the last), ends (ids
-    that end it), worth (None until weigh()). Raises ModelError for a prompt that does not fit.
+    until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
+    were not read again; None before it begins), chunks, clock (seconds at the start,
+    the first token and the last), due (when it is to end), ends (ids that end it), worth (None
+    until weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Writer:
         seed=None,
         ignore_eos=False,
         logprobs=None,
+        deadline=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
@@ -117,8 +122,10 @@ class Writer:
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
+        self.error = self.cached = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
+        self.due = deadline_asked(deadline, self.clock[0])
         self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None
@@ -149,9 +156,7 @@ class Writer:
     def push(self, token):
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
-            self.reason = "eos" if self.count < self.limit else self.at_limit
-            self.held += self.text.flush() if self.tokenizer else ""
-            return self._keep(Chunk(self.held, None, self.reason))
+            return self.end("eos" if self.count < self.limit else self.at_limit)
         self.ids.append(token)
         self.count += 1
         self.held += self.text.push(token) if self.tokenizer else ""
@@ -162,6 +167,12 @@ class Writer:
         keep = max((begun(self.held, s) for s in self.stops), default=0)
         ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return self._keep(Chunk(ready, token, None, *self.said))
+
+    def end(self, reason):
+        """The last Chunk, whatever is missing."""
+        self.reason = reason
+        self.held += self.text.flush() if self.tokenizer else ""
+        return self._keep(Chunk(self.held, None, reason))
 
     def _keep(self, chunk):
         self.chunks.append(chunk)

@@ -24,7 +24,7 @@ def test_one_token_at_a_time_gives_the_same_bits(name, kind, tmp_path):
     folder, out = write_folder(tmp_path / "hf", CASES[name]), tmp_path / "model.bin"
     assert main([str(folder), "-o", str(out), "--type", kind, "--tokenizer", "none"]) == 0
     whole, one = Model(out, n_threads=1, verbose=False).logits(tokens()), Model(out, n_threads=2, verbose=False)
-    one.ready(24)
+    one.ready()
     rows = [one.forward([token], [i], [0], [0])[0].copy() for i, token in enumerate(tokens())]
     assert np.array_equal(rows, whole)
 

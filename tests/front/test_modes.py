@@ -82,7 +82,7 @@ def test_two_modes_at_once_are_refused_by_name(capsys):
 @pytest.fixture(scope="module")
 def records():
     model = Model(MODEL, n_threads=1, verbose=False)
-    return model, model.ready(256).program.records
+    return model, model.ready().program.records
 
 
 def lines(*args):

@@ -15,7 +15,7 @@ def recorded(model, n_ctx, slots, kv, threads=2):
     """The Program of a ModelFile, made."""
     c = model.config
     pairs = CHUNK * c.experts.chosen if c.experts else 0
-    sizes = Sizes(slots, n_ctx, threads, c.vocab_size, pairs)
+    sizes = Sizes(slots, n_ctx, threads, c.vocab_size, pairs, slots * (-(-n_ctx // 64)))
     program = Recorder(c, sizes, cache_type(kv), {i: keeps(c, i) for i in range(c.n_layers)})
     record_model(program, bind(c, model.tensors), program.room("ids", 8 * CHUNK * len(IDS)))
     program.make(1 << 40)

@@ -9,22 +9,25 @@ from twofile.format.types import padded
 from twofile.kernels.attention import ATTENTIONS
 from twofile.kernels.cache import CACHE_NAMES, cache_type
 from twofile.kernels.rotation import ROPES
+from twofile.program.operands import KEYS
 
 HEADS, ROOM = 2, 192
 
 
 class Cache:
-    """Keys and values of one layer: HEADS heads of a size, two slots of ROOM positions, written and read by the kernels."""
+    """Keys and values of one layer: HEADS heads of a size, two slots of ROOM positions, whose pages lie in no order, written
+    and read by the kernels."""
 
     def __init__(self, kv, size, noise=None):
-        self.kind, self.size = cache_type(kv), size
-        lengths = [2 * HEADS * ROOM * self.kind.width(n) for n in (size, padded(size, 16))]
-        self.rooms = [np.zeros(n + 256, np.uint8) for n in lengths]
+        self.kind, self.size, blocks = cache_type(kv), size, ROOM // KEYS
+        keys, values = (HEADS * KEYS * self.kind.width(n) for n in (size, padded(size, 16)))
+        step = keys + values + 64  # of a page, with something else behind
+        self.room, self.table = np.zeros(2 * blocks * step + 256, np.uint8), np.array([4, 0, 3, 1, 5, 2])
         if noise:
-            for room in self.rooms:
-                room[:] = noise.integers(0, 256, len(room))
-        keys, values = (room.ctypes.data for room in self.rooms)
-        self.given = {"heads": HEADS, "size": size, "room": ROOM, "keys": keys, "values": values}
+            self.room[:] = noise.integers(0, 256, len(self.room))
+        at = self.room.ctypes.data
+        places = {"keys": at, "keys_step": step, "values": at + keys, "table": self.table.ctypes.data}
+        self.given = {"heads": HEADS, "size": size, "blocks": blocks, **places}
 
     def write(self, k, v, positions, slots, threads=1):
         """k, v: float32 [n, HEADS, size]; the row has a query of each head before them, which is doubled."""

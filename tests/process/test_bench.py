@@ -93,7 +93,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import run
 best = []
 for threads in (1, 2):
-    f = run.Model({str(path)!r}, n_threads=threads, verbose=False).ready(64)
+    f = run.Model({str(path)!r}, n_threads=threads, verbose=False).ready()
     def seconds():
         start = time.perf_counter()
         for n in range(50):

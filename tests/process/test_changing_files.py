@@ -79,7 +79,9 @@ def test_a_nan_is_traced_to_its_layer(name, place, tmp_path):
     with pytest.raises(ModelError, match=f"position [12], begun in {place}"):
         Model(path, n_threads=1, verbose=False).score([5, 6, 7])
     if name == "l1.o":
-        refused(call(path, "--batch", "-", stdin=b'"xy"\n'), says)
+        done = call(path, "--batch", "-", stdin=b'"xy"\n"xy"\n')  # of each line its own error
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == 1 and len(lines) == 2 and all(says in line["error"] for line in lines)
         refused(call(path, "-p", "x", "--choices", "a", "b"), "NaN or infinity", place)
         refused(call(path, "--score", "-p", "xyz"), "NaN or infinity", place)
         refused(call(path, "--perplexity", "-c", "50", stdin=b"xyz " * 100), "NaN or infinity", place)

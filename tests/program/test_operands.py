@@ -26,7 +26,7 @@ from twofile.program.operands import (
 )
 from twofile.program.program import Program, Sizes
 
-SIZES = Sizes(slots=3, positions=100, threads=2, vocab=50, pairs=256)
+SIZES = Sizes(slots=3, positions=100, threads=2, vocab=50, pairs=256, pages=6)
 GROUP_OF = operands("a group", out=Rows(lambda r: 4 * r.cols, writes=True), cols=Number("columns"))
 TAKEN = operands(
     "a kernel",

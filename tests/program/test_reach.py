@@ -130,6 +130,7 @@ def test_a_kernel_that_reaches_too_little_is_found(every, monkeypatch):
         for name, operand in list(operands.declared.items()):
             place = record.given.get(name)
             inside = isinstance(operand, (Rows, Flat)) and place is not None and not isinstance(place.room, Mapped)
+            inside = inside and name != "table"  # noise in it would be addresses
             if inside and operand.reach(forward.program.facts(record)):  # or the type has no use for it
                 half = operand._replace(reach=lambda r, operand=operand: operand.reach(r) // 2)
                 monkeypatch.setitem(operands.declared, name, half)

@@ -1,12 +1,14 @@
 """Guessing from the text: the same text, sooner."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from helpers.models import TYPES, make_model
-from twofile.guess import Lookup, generate
+from twofile.guess import Lookup
+from twofile.jobs import Writing
 from twofile.model import Model
 from twofile.program.operands import WANTED_MAX
 
@@ -30,13 +32,32 @@ class Fake:
         return rows
 
 
-def greedy(logits):
-    return int(logits.argmax())
+class FakeWriter:
+    """What a Writing asks of a Writer; it takes the likeliest."""
+
+    due = reason = None
+
+    def __init__(self, prompt, limit, stop):
+        self.ids, self.n_prompt, self.count, self.limit, self.stop = list(prompt), len(prompt), 0, limit, stop
+
+    def choose(self, logits):
+        return int(logits.argmax())
+
+    def push(self, token):
+        if token is None or token in self.stop:
+            self.reason = "end"
+        else:
+            self.ids.append(token)
+            self.count += 1
 
 
 def texts(guess, prompt, limit, stop=(), **fake):
-    model = Fake(**fake)
-    return list(generate(model.step, prompt, stop, limit, greedy, guess)), model.steps
+    model, job = Fake(**fake), Writing(FakeWriter(prompt, limit, stop))
+    job.guess, job.text = guess, SimpleNamespace(n=0)
+    while not job.over:
+        part, wanted = job.part(128, WANTED_MAX, None)
+        job.text.n += job.took(part, model.step(part, job.text.n, wanted))
+    return job.ids[len(prompt) :], model.steps
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 40])
@@ -92,16 +113,22 @@ def test_the_text_is_the_same_bits(tmp_path, dtype):
         assert tokens[0] == tokens[1] and len(tokens[0]) == 200 - len(ids) + 1
 
 
-def test_the_loop_knows_nothing_of_models():
-    fed = []
+def test_what_is_read_when():
+    """The prompt, then each id as it is chosen; not the last one, whose logits nobody would look at."""
 
-    def step(ids, position, n):
-        fed.append((tuple(ids), position))
-        return [position + len(ids)]
+    def read(prompt, limit, stop, choices):
+        w = FakeWriter(prompt, limit, stop)
+        job, fed = Writing(w, lookup=False), []
+        w.choose, job.text = lambda logits: next(choices), SimpleNamespace(n=0)
+        while not job.over:
+            part, wanted = job.part(4, WANTED_MAX, None)
+            fed.append((tuple(part), job.text.n, wanted))
+            job.text.n += job.took(part, [None] * wanted)
+        return w.ids[len(prompt) :], fed
 
-    assert list(generate(step, [5, 6, 7], stop={6}, max_new=10, choose=lambda n: n)) == [3, 4, 5]
-    assert fed == [((5, 6, 7), 0), ((3,), 3), ((4,), 4), ((5,), 5)]
-    fed.clear()
-    assert list(generate(step, [1], stop=(), max_new=2, choose=lambda n: 9)) == [9, 9]
-    assert fed == [((1,), 0), ((9,), 1)]  # the last token is not fed: nobody would read its logits
-    assert list(generate(step, [1], stop=(), max_new=0, choose=lambda n: 9)) == []
+    assert read([5, 6, 7], 10, {6}, iter([3, 4, 5, 6])) == (
+        [3, 4, 5],
+        [((5, 6, 7), 0, 1), ((3,), 3, 1), ((4,), 4, 1), ((5,), 5, 1)],
+    )
+    assert read([1], 2, (), iter([9, 9])) == ([9, 9], [((1,), 0, 1), ((9,), 1, 1)])
+    assert read([1, 2, 3, 4, 5], 0, (), iter([])) == ([], [((1, 2, 3, 4), 0, 0), ((5,), 4, 1)])

@@ -146,7 +146,6 @@ def test_ctrl_c_between_the_two_steps_of_a_pass(tiny):
             raise KeyboardInterrupt
 
         player.play = play
-        m.session.fed = []
         with pytest.raises(KeyboardInterrupt):
             m.logits([9, 8, 7])
         player.play = real

@@ -97,7 +97,10 @@ class Batch:
     def finish(self, w):
         """A Writer has ended: its answer goes out when its turn comes."""
         self.prompt, self.new = self.prompt + w.n_prompt, self.new + w.count
-        self.end(*self.turns.pop(w))
+        turn, request = self.turns.pop(w)
+        if w.error:
+            request.found, self.failed = w.error, self.failed + 1
+        self.end(turn, request)
 
     def end(self, turn, request):
         self.waiting[turn] = request.answer()
@@ -152,7 +155,6 @@ def batch(model, args):
     import queue
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
-    model.fit(args.parallel)
     fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
     if source != "-":
         refuse_binary(os.read(fd, 4096), source, "JSON lines")

@@ -131,7 +131,7 @@ def bench_model(model, plan, repetitions, show):
     from .ceilings import ceilings, token_work
 
     began = time.perf_counter()
-    forward = model.ready(max((p + n + d for p, n, d in plan), default=1))
+    forward = model.ready()
     load = time.perf_counter() - began - forward.code.compile_seconds
     ids = [random.Random(0).randrange(model.config.vocab_size) for _ in range(forward.n_ctx)]
     read, tile = ceilings(forward, model.notice)

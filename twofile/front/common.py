@@ -5,7 +5,7 @@ import sys
 from ..errors import CALLED
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
-from ..options import seed_asked
+from ..options import seed_asked, size_asked
 from ..sampler import RULES
 from .mode import Flag, Group
 from .text import Screen
@@ -123,6 +123,16 @@ KV = Flag(
     choices=CACHE_NAMES,
     help="type of the KV cache (default f16; f32 for f32 models); q8_0 takes half of f16",
 )
+CACHE_SIZE = Flag(
+    "--cache-size",
+    metavar="SIZE",
+    help="of the KV cache, which all texts share: 500M, 4G (default: a quarter of memory)",
+)
+CACHE_DIR = Flag(
+    "--cache-dir",
+    metavar="DIR",
+    help="keep pages of it there, for which there is no room, and for later runs",
+)
 PROMPT_CACHE = Flag(
     "--prompt-cache",
     some=True,
@@ -155,7 +165,7 @@ HOW = Group(
 )
 GIVEN = Group("given texts", ...)
 MANY = Group("many texts", ...)
-MACHINE = Group("machine", THREADS, CTX_SIZE, KV, PROMPT_CACHE)
+MACHINE = Group("machine", THREADS, CTX_SIZE, KV, CACHE_SIZE, CACHE_DIR, PROMPT_CACHE)
 OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
 
@@ -195,6 +205,8 @@ class Settings:
         self.threads: int | None = threads
         self.ctx_size: int = given.ctx_size  # 0 = the model's
         self.kv: str | None = given.kv
+        self.cache_size: int | None = size_asked(given.cache_size, CACHE_SIZE.long)
+        self.cache_dir: str | None = given.cache_dir
         self.prompt_cache: str | None = given.prompt_cache
         self.quiet: bool = given.quiet
         self.verbose: bool = given.verbose

@@ -29,9 +29,12 @@ def main(argv=None):
             args.kv,
             not args.quiet,
             args.id,
+            args.cache_size,
+            args.cache_dir,
         )
-        code = args.mode.run(model, args)
-        sys.stdout.flush()
+        with model:
+            code = args.mode.run(model, args)
+            sys.stdout.flush()
     except ModelError as e:
         sys.stdout.flush()
         say(f"error: {e}")

@@ -70,7 +70,7 @@ PROGRAM_FLAG = Flag(
 def show_program(model, args):
     """A line a record: place, kernel, operands; with -v also its share of the time of one token
     and of a prompt of 128."""
-    forward = model.ready(min(model.n_ctx, 256))
+    forward = model.ready()
     rows = listing(forward.program)
     shares = [
         [f"{100 * t / sum(found):5.1f}%" for t in found] for found in times_measured(forward, args)

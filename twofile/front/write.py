@@ -5,6 +5,7 @@ import sys
 from ..errors import ModelError, printable
 from ..logprobs import label
 from ..machines.host import host
+from ..program.operands import KEYS
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
 from .mode import Flag, Mode
@@ -26,11 +27,11 @@ JUDGE = Flag(
 )
 
 
-def stats(w, cached=0):
+def stats(w):
     """The line at the end, of a finished Writer."""
     began, first, last = w.clock
     rate = lambda n, s: f"{n} tok {n / max(s, 1e-9):.1f} t/s"
-    known = f" ({cached} cached)" if cached else ""
+    known = f" ({w.cached} cached)" if w.cached else ""
     read, written = rate(w.n_prompt, first - began), rate(w.count, last - first)
     line = f"prompt {read}{known} | gen {written} | ttft {first - began:.2f} s"
     return f"{line} | stop: {w.reason} | seed {w.seed}"
@@ -59,12 +60,12 @@ def write_text(model, args):
         out.write((tame(text) if terminal else text).encode())
         out.flush()
 
-    new = model.n_ctx if limit is None else limit
-    forward = model.ready(min(model.n_ctx, len(ids) + new))
+    forward = model.ready()
     if args.verbose:
         machine, cpu, _ = host()
-        size = f"{forward.n_ctx} positions, {model.cache_bytes(forward.n_ctx):,} bytes"
-        cache = f"{model.kv} KV cache of {size}"
+        pages = forward.cache.pages
+        size = f"{KEYS * pages:,} positions, {pages * forward.cache.page_bytes:,} bytes"
+        cache = f"{model.kv} KV cache of {size} at most"
         model.notice(f"{machine.name} kernels on {cpu}, {model.n_threads} threads, {cache}")
         ahead, spins = forward.tuned
         model.notice(f"tuned: weights asked for {ahead} bytes ahead, {spins} pauses before a sleep")
@@ -90,7 +91,7 @@ def write_text(model, args):
     if args.prompt_cache and cached < w.n_prompt - 1:
         model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:
-        print(stats(w, cached), file=sys.stderr)
+        print(stats(w), file=sys.stderr)
 
 
 def token_row(model, chunk):
@@ -106,7 +107,6 @@ def write_best(model, args):
     prompt, ids, limit, options = asked_for(model, args)
     judge = (lambda text: judged(command, text)) if command else None
     places = min(args.parallel, n)
-    model.fit(places)
     found = model.best_of(ids, n, judge, places, max_tokens=limit, **options)
     best, echo = found[0], prompt if args.echo else ""
     if args.json:

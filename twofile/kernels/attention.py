@@ -19,20 +19,21 @@ from ..program.operands import (
 from ..words.memory import load, peek, peek_f32, poke, poke_f32, store
 from ..words.numbers import add, div, exp, opaque, splat, store_first, sub, total, zeros1
 from .blocks import BEGIN, END, PIECES, SUMS, VALUES, queries_bytes, soften
-from .cache import CACHE_TYPES, key_bytes, value_bytes
+from .cache import CACHE_TYPES, key_bytes, pages, table_bytes, value_bytes
 from .play import share
 
 ATTEND = operands(
     "out = softmax(q k^T) v over the cache, for the queries in x that rope has prepared.",
     out=Rows(lambda r: 4 * r.size * r.heads * r.group, writes=True),
     x=Rows(lambda r: 4 * r.size * r.heads * r.group),
-    keys=Flat(key_bytes),
-    values=Flat(value_bytes),
+    keys=Rows(key_bytes, many=pages),
+    values=Rows(value_bytes, like="keys", many=pages),
+    table=Flat(table_bytes),
     sinks=Flat(lambda r: 4 * r.heads * r.group, optional=True),
     heads=Number("heads of keys"),
     group=Number("queries of each"),
     size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
+    blocks=Number("of 64 positions that a slot has"),
     window=Number("keys that a query sees, 0 = all"),
     cap=Real("a score x becomes cap * tanh(x / cap); 0 = not"),
     queries=Scratch(queries_bytes),
@@ -67,12 +68,11 @@ def attention(kind):
                 begin, end = min(begin, low), max(end, high)
                 alike = alike and peek(slots + 8 * ((at + h) // group)) == slot
             if alike:
-                together(record, slot * heads + head, begin, end, q)
+                together(record, slot, head, begin, end, q)
             else:
                 for h in range(count):
                     slot = peek(slots + 8 * ((at + h) // group))
-                    state = states + step * h
-                    apart(record, slot * heads + head, q + 4 * wide * h, scores, state)
+                    apart(record, slot, head, q + 4 * wide * h, scores, states + step * h)
             for h in range(count):
                 conclude(record, head, at + h, states + step * h)
         return 0
@@ -80,37 +80,47 @@ def attention(kind):
     return attention
 
 
+@inline
+def table_of(record, slot):
+    """Where it stands in which pages a slot's blocks are."""
+    return peek(record + ATTEND.table) + 8 * slot * peek(record + ATTEND.blocks)
+
+
 def together_of(kind):
-    """-> all keys from begin to end of a lane of the cache for the four queries at q."""
+    """-> all keys from begin to end of a slot's head for the four queries at q."""
     width, (_, scores_four), (_, values_four) = inline(kind.width), kind.score, kind.blend
 
-    def together(record, lane, begin, end, q):
-        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+    def together(record, slot, head, begin, end, q):
+        dim, table = peek(record + ATTEND.size), table_of(record, slot)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
         scores, states = q + 16 * wide, q + 16 * wide + 1024 + 4 * PIECES
-        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        keys = peek(record + ATTEND.keys) + 64 * head * width(dim)
+        values = peek(record + ATTEND.values) + 64 * head * width(wide)
         for base in range(begin // 64 * 64, end, 64):
-            scores_four(keys + (row + base) * width(dim), q, scores, dim, wide)
+            page = peek(table + base // 8) * peek(record + ATTEND.keys_step)
+            scores_four(keys + page, q, scores, dim, wide)
             for h in range(opaque(4)):
                 soften(scores + 256 * h, states + (4 * wide + VALUES) * h, base, cap)
-            values_four(values + (row + base) * width(wide), scores, states, wide, base)
+            values_four(values + page, scores, states, wide, base)
 
     return inline(together)
 
 
 def apart_of(kind):
-    """-> the keys of a lane of the cache that the query at q sees, whose state is given."""
+    """-> the keys of a slot's head that the query at q sees, whose state is given."""
     width, (scores_one, _), (values_one, _) = inline(kind.width), kind.score, kind.blend
 
-    def apart(record, lane, q, scores, state):
-        dim, row = peek(record + ATTEND.size), lane * peek(record + ATTEND.room)
+    def apart(record, slot, head, q, scores, state):
+        dim, table = peek(record + ATTEND.size), table_of(record, slot)
         wide, cap = (dim + 15) // 16 * 16, peek_f32(record + ATTEND.cap)
-        keys, values = peek(record + ATTEND.keys), peek(record + ATTEND.values)
+        keys = peek(record + ATTEND.keys) + 64 * head * width(dim)
+        values = peek(record + ATTEND.values) + 64 * head * width(wide)
         for base in range(peek(state + BEGIN) // 64 * 64, peek(state + END), 64):
-            scores_one(keys + (row + base) * width(dim), q, scores, dim)
+            page = peek(table + base // 8) * peek(record + ATTEND.keys_step)
+            scores_one(keys + page, q, scores, dim)
             soften(scores, state, base, cap)
             first, last = max(0, peek(state + BEGIN) - base), min(64, peek(state + END) - base)
-            values_one(values + (row + base) * width(wide), scores, state, wide, first, last)
+            values_one(values + page, scores, state, wide, first, last)
 
     return inline(apart)
 

@@ -37,13 +37,12 @@ def queries_bytes(r):
 
 
 def put(poke_one, store_16, size):
-    """-> what writes a head's key at k and value at v at a position of the lanes keys and values:
-    keys of 64 positions are [dim, 64], values [64, wide]."""
+    """-> what writes a head's key at k and value at v as the i-th of a block: keys of 64 positions
+    are [dim, 64], values [64, wide]."""
 
-    def put(k, v, keys, values, position, dim, spare):
-        wide = (dim + 15) // 16 * 16
-        keys += (position // 64 * 64 * dim + position % 64) * size
-        values += position * wide * size
+    def put(k, v, keys, values, i, dim, spare):
+        keys += i * size
+        values += i * ((dim + 15) // 16 * 16) * size
         for j in range(dim):
             poke_one(keys + j * 64 * size, peek_f32(k + 4 * j))
         for j in range(0, dim, 16):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ..format.types import padded
+from ..program.operands import KEYS
 from ..words.memory import loads_f16, loads_f32, poke_f16, poke_f32, store, store_f16
 from .blocks import ask, blend, put, score
 from .narrow import ask_q8, blend_q8, put_q8, score_q8, width_q8
@@ -40,16 +41,20 @@ def cache_type(name):
     return {kind.name: kind for kind in CACHE_TYPES}[name]
 
 
-def lanes(r):
-    """Positions that the cache has of all heads of all slots."""
-    return r.slots * r.heads * r.room
-
-
 def key_bytes(r):
-    """Of keys [slot, head, position / 64, a block of 64]."""
-    return lanes(r) * r.type.width(r.size)
+    """Of a page's keys [head, a block of 64 positions]."""
+    return r.heads * KEYS * r.type.width(r.size)
 
 
 def value_bytes(r):
-    """Of values, in the same order; their size is filled up to 16s."""
-    return lanes(r) * r.type.width(padded(r.size, 16))
+    """Of a page's values, in the same order; their size is filled up to 16s."""
+    return r.heads * KEYS * r.type.width(padded(r.size, 16))
+
+
+def pages(r):
+    return r.pages
+
+
+def table_bytes(r):
+    """Of int64 [slot, block of 64 positions]: in which page it is."""
+    return 8 * r.slots * r.blocks

@@ -60,9 +60,6 @@ def width_q8(n):
     return (n + 3) // 4 * 4 + (n + 31) // 32 * 2
 
 
-width_of = inline(width_q8)
-
-
 @inline
 def group_at(p, n):
     """-> 32 float32 at p; those from the n-th on are 0."""
@@ -91,12 +88,10 @@ def turned_at(p, n):
 
 
 @inline
-def put_q8(k, v, keys, values, position, dim, spare):
-    """Write a head's key at k and value at v at a position of the lanes keys and values. They are
-    rounded by themselves, whatever else is written when."""
-    wide, i = (dim + 15) // 16 * 16, position % 64
-    keys += (position - i) * width_of(dim)
-    values += (position - i) * width_of(wide)
+def put_q8(k, v, keys, values, i, dim, spare):
+    """Write a head's key at k and value at v as the i-th of a block. They are rounded by
+    themselves, whatever else is written when."""
+    wide = (dim + 15) // 16 * 16
     for g in range(0, dim, 32):
         v0, v1 = turned_at(k + 4 * g, dim - g)
         narrowed(v0, v1, spare, keys + (dim + 3) // 4 * 256 + 4 * g + 2 * i)

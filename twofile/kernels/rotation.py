@@ -20,7 +20,7 @@ from ..program.operands import (
 )
 from ..words.memory import load, peek, peek_f32, poke_f32
 from ..words.numbers import add, mul, splat, store_first, sub
-from .cache import CACHE_TYPES, key_bytes, value_bytes
+from .cache import CACHE_TYPES, key_bytes, pages, table_bytes, value_bytes
 from .play import share
 
 ANGLES = operands(
@@ -38,13 +38,14 @@ ROPE = operands(
         writes=True,
     ),
     angles=Rows(lambda r: 4 * r.size, optional=True),  # None: not rotated
-    keys=Flat(key_bytes, writes=True, optional=True),
-    values=Flat(value_bytes, writes=True, optional=True),
+    keys=Rows(key_bytes, writes=True, optional=True, many=pages),
+    values=Rows(value_bytes, writes=True, optional=True, like="keys", many=pages),
+    table=Flat(table_bytes, optional=True),
     factors=Flat(lambda r: 4 * ((r.positions - 1) // r.length + 1), optional=True),
     heads=Number("heads of keys"),
     group=Number("queries of each"),
     size=Number("columns of a head"),
-    room=Number("positions of a slot, filled up to 64s"),
+    blocks=Number("of 64 positions that a slot has"),
     length=Number("positions that share one of factors, which q is multiplied by", 0),
     gain=Real("factor of q"),
     spare=Scratch(lambda r: 32),  # a group of numbers on their way into the cache
@@ -118,7 +119,7 @@ def rope(kind):
 
     def rope(record, pas, t, threads):
         heads, group = peek(record + ROPE.heads), peek(record + ROPE.group)
-        dim, room = peek(record + ROPE.size), peek(record + ROPE.room)
+        dim = peek(record + ROPE.size)
         wide = (dim + 15) // 16 * 16
         spare = peek(pas + SCRATCH) + t * peek(pas + SCRATCH_STEP)
         first, last = share(peek(pas + N_TOKENS) * heads, t, threads)
@@ -141,10 +142,11 @@ def rope(kind):
                 continue
             if cs != 0:
                 rotate(k, cs, dim // 2, np.float32(1))
-            lane = (peek(peek(pas + SLOTS) + 8 * i) * heads + head) * room
-            keys = peek(record + ROPE.keys) + lane * width(dim)
-            values = peek(record + ROPE.values) + lane * width(wide)
-            put_head(k, v, keys, values, position, dim, spare)
+            block = peek(peek(pas + SLOTS) + 8 * i) * peek(record + ROPE.blocks) + position // 64
+            page = peek(peek(record + ROPE.table) + 8 * block) * peek(record + ROPE.keys_step)
+            keys = peek(record + ROPE.keys) + page + 64 * head * width(dim)
+            values = peek(record + ROPE.values) + page + 64 * head * width(wide)
+            put_head(k, v, keys, values, position % 64, dim, spare)
         return 0
 
     return rope

@@ -11,7 +11,6 @@ from ..kernels.activation import sigmoid_gated
 from ..kernels.attention import ATTENTIONS
 from ..kernels.norm import headnorm
 from ..kernels.rotation import ROPES, angles
-from ..program.operands import KEYS
 from .kind import Kept, Kind, Slot, matrix_slots
 
 
@@ -78,13 +77,14 @@ class Attention(Kind):
         kv, size = self.heads(c)
         own, turned = seen(c, i) == i, layer.rope_id >= 0
         cs = self.angles(p, layer, layer.rope_id) if turned else None
-        shared = {"size": size, "room": padded(p.sizes.positions, KEYS)}
+        shared = {"size": size, "blocks": p.cache.blocks}
         if h.norm_after:  # rotate queries and keys, and no more
             more = {"heads": h.n + kv * own, "group": 1, "gain": 1.0}
             p.add(ROPES[p.cache.type], x=row, angles=cs, **more, **shared)
         self.norms(p, layer, row, own)
         shared |= {"heads": kv, "group": h.n // kv}
         kept = {name: p.cache.place(seen(c, i), name) for name in ("keys", "values")}
+        kept["table"] = p.cache.table
         gain = h.scale or 1 / math.sqrt(size)
         more = (kept if own else {}) | tempered(p)
         cs = None if h.norm_after else cs

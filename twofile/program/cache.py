@@ -10,48 +10,65 @@ from .operands import KEYS
 class Cache:
     """The rooms of a program's cache. kind: the CacheType. kept: {layer: [Kept]}, what each keeps.
 
-    What can be cut is [slot, heads, positions filled up to 64s, bytes of a position], of which a
-    type may mix those of a block of 64; states are float32 [slot, numbers].
+    What can be cut lies in pages: of 64 positions the keys and values of all layers, side by side
+    [heads, bytes], of which a type may mix those of the 64. Which pages are a slot's is in table,
+    int64 [slot, block]: at first each has its own, as far as they go round. States are float32
+    [slot, numbers].
     """
 
     def __init__(self, program, kind, kept):
         sizes = program.sizes
-        self.type, self.kept, self.slots = kind, kept, sizes.slots
-        self.positions = padded(sizes.positions, KEYS)
-        self.rooms = {}
+        self.type, self.slots, self.pages = kind, sizes.slots, sizes.pages
+        self.blocks, self.offsets, self.states = padded(sizes.positions, KEYS) // KEYS, {}, {}
+        self.page_bytes = 0
         for layer, parts in kept.items():
             for part in parts:
-                nbytes = sizes.slots * part_bytes(part, kind, sizes.positions)
-                self.rooms[layer, part.name] = program.room(f"{part.name} {layer}", nbytes)
+                if part.cut:
+                    self.offsets[layer, part.name] = self.page_bytes
+                    self.page_bytes += part_bytes(part, kind, KEYS)
+                else:
+                    nbytes = sizes.slots * part_bytes(part, kind, 0)
+                    room = program.room(f"{part.name} {layer}", nbytes)
+                    self.states[layer, part.name] = room
+        self.kept = [part for parts in kept.values() for part in parts if part.cut]
+        self.room = program.room("cache", sizes.pages * self.page_bytes)
+        self.table = Place(program.room("table", 8 * sizes.slots * self.blocks))
+
+    def begin(self):
+        """What stands in the table at first."""
+        rows = self.rows()
+        rows[:] = np.arange(rows.size).reshape(rows.shape) % max(1, self.pages)
+
+    def rows(self):
+        """The table, int64 [slots, blocks]."""
+        return self.table.room.view(np.int64, self.slots, self.blocks)
 
     def place(self, layer, name):
-        return Place(self.rooms[layer, name])
+        if (layer, name) in self.states:
+            return Place(self.states[layer, name])
+        return Place(self.room, self.offsets[layer, name], self.page_bytes)
 
-    def parts(self, cut):
-        """[(Kept, its Room)], layer after layer: those that can be cut, or the states."""
-        found = [(part, self.rooms[i, part.name]) for i, kept in self.kept.items() for part in kept]
-        return [(part, room) for part, room in found if part.cut == cut]
+    def page(self, n):
+        """The bytes of a page, uint8 [page_bytes]."""
+        return self.room.view(np.uint8, self.pages, self.page_bytes)[n]
 
-    def cached(self, slot, n):
-        """The keys and values of a slot's first n positions (to the end of a block of 64): uint8
-        views [heads, positions, bytes], keys and values of layer after layer."""
-        for part, room in self.parts(True):
-            shape = self.slots, part.heads, self.positions, self.type.width(part.numbers)
-            yield room.view(np.uint8, *shape)[slot, :, : padded(n, KEYS)]
+    def copy(self, source, page):
+        """Give a page what another has."""
+        self.page(page)[:] = self.page(source)
+
+    def parts(self, n):
+        """A page's keys and values of layer after layer: uint8 views [heads, bytes]."""
+        page, at = self.page(n), 0
+        for part in self.kept:
+            nbytes = part_bytes(part, self.type, KEYS)
+            yield page[at : at + nbytes].reshape(part.heads, -1)
+            at += nbytes
 
     def state(self, slot):
         """What cannot be cut to fewer positions: uint8 views [bytes]; none where all layers are
         attention. All inputs come before all states."""
-        found = sorted(self.parts(False), key=lambda item: item[0].name)
-        for part, room in found:
-            yield room.view(np.uint8, self.slots, 4 * part.numbers)[slot]
-
-    def copy(self, source, slot, n):
-        """Give a slot the first n positions of another, whose states know just these."""
-        for there, here in zip(self.cached(source, n), self.cached(slot, n)):
-            here[:] = there
-        for there, here in zip(self.state(source), self.state(slot)):
-            here[:] = there
+        for _, room in sorted(self.states.items(), key=lambda item: item[0][1]):
+            yield room.view(np.uint8, self.slots, room.nbytes // self.slots)[slot]
 
 
 def part_bytes(part, kind, positions):

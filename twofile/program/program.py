@@ -30,13 +30,15 @@ from .operands import (
 
 class Sizes(NamedTuple):
     """What a program is recorded for: the slots of the cache (texts at once), the positions of
-    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass."""
+    each, the threads, the tokens of the vocabulary, the pairs of token and expert of a pass, the
+    pages of the cache."""
 
     slots: int
     positions: int
     threads: int
     vocab: int
     pairs: int
+    pages: int
 
 
 class Record(NamedTuple):

@@ -1,0 +1,325 @@
+"""One scheduler for all texts: who waits for whom, what is read twice, how texts end."""
+
+import asyncio
+import contextlib
+import gc
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from helpers.logits import some_ids
+from helpers.models import make_model
+from helpers.places import ROOT
+from helpers.storm import Storm, settled
+from helpers.switches import HYBRIDS
+from twofile.errors import ModelError
+from twofile.forward import Forward
+from twofile.model import Model
+from twofile.modelfile import open_model
+from twofile.writer import Writer
+
+HOW = dict(temperature=0.8, ignore_eos=True)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """[(tokens, slots)] of every pass."""
+    seen, play = [], Forward.__call__
+
+    def watched(self, tokens, positions, slots, wanted):
+        seen.append((list(tokens), list(slots)))
+        return play(self, tokens, positions, slots, wanted)
+
+    monkeypatch.setattr(Forward, "__call__", watched)
+    return seen
+
+
+@pytest.fixture
+def long(tmp_path):
+    return make_model(tmp_path / "long.bin", "q8_0", max_ctx=1200)
+
+
+def written(stream):
+    return [c.token for c in stream]
+
+
+def at_once(*calls):
+    """What functions give, each called by a thread of its own."""
+    found = [None] * len(calls)
+    threads = [threading.Thread(target=lambda n=n: found.__setitem__(n, calls[n]())) for n in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return found
+
+
+@pytest.mark.parametrize("kind, cache", [(None, 0), (None, 1.2), ("delta rule", 0), ("convolutions", 2)])
+def test_a_storm(tmp_path, kind, cache):
+    """Requests of all kinds from eight threads, with much room and with hardly any: each text as if it were alone, and
+    nothing is taken for ever."""
+    path = make_model(tmp_path / "m.bin", "q8_0", **{"max_ctx": 400, **(HYBRIDS[kind] if kind else {})})
+    alone = Model(path, verbose=False)
+    size = int(cache * alone.cache_bytes(alone.n_ctx)) or None
+    model = Model(path, n_threads=2, cache_size=size, verbose=False)
+    storm = Storm(model, alone, 1)
+    storm.run(120, 8)
+    assert storm.wrong == [] and sum(storm.ended.values()) >= 120 and len(storm.ended) == 10
+    assert settled(model)
+
+
+def test_a_conversation_is_not_read_twice(models, passes):
+    """Nor what another text began with, even if many came between."""
+    m, ids = Model(models["q8_0"], verbose=False), some_ids(60)
+    for n in range(3):
+        answer = [t for t in written(m.stream(ids, 10, seed=n, **HOW)) if t is not None]
+        written(m.stream(some_ids(50)[::-1], 5, **HOW))
+        passes.clear()
+        written(m.stream(ids + answer + [5, 6], 1, **HOW))
+        assert len(passes[0][0]) == 3  # the last that was written was not read, as nothing followed
+        ids = ids + answer + [5, 6]
+    passes.clear()
+    m.batch([ids[:80] + [n] for n in range(9)], 1, seed=1, **HOW)
+    assert sum(len(tokens) for tokens, _ in passes) == 9
+
+
+def test_a_text_that_is_there_is_not_read_by_scores(models, passes):
+    m, ids = Model(models["q8_0"], verbose=False), some_ids(150)
+    want = m.score(ids)[0]
+    passes.clear()
+    assert np.array_equal(m.score(ids, 120)[0], want[119:])
+    assert sum(len(tokens) for tokens, _ in passes) == 30
+
+
+def test_nobody_stalls_while_a_prompt_is_read(long, passes):
+    """Between two tokens of a text, at most a chunk of another's prompt."""
+    m, other = Model(long, verbose=False), some_ids(1000)
+    first = m.stream(some_ids(5), 40, seed=1, **HOW)
+    next(first)
+    second = m.stream(other, 3, seed=2, **HOW)
+    got = at_once(lambda: written(first), lambda: written(second))
+    own = passes[0][1][0]
+    reading = [slots for _, slots in passes if len(slots) > 20 and len(set(slots)) > 1 or len(slots) > 100]
+    assert len(reading) >= 7 and all(own in slots for slots in reading)
+    alone = Model(long, verbose=False)
+    assert got[1] == written(alone.stream(other, 3, seed=2, **HOW))
+    assert got[0] == written(alone.stream(some_ids(5), 40, seed=1, **HOW))[1:]
+
+
+def test_streams_share_passes(long, passes):
+    """Two threads that stream long prompts: their tokens come together, and no prompt is read again."""
+    m, prompts = Model(long, verbose=False), [some_ids(800), some_ids(800)[::-1]]
+    at_once(*(lambda p=p: written(m.stream(p, 60, seed=1, **HOW)) for p in prompts))
+    assert sum(len(tokens) for tokens, _ in passes) <= 2 * (800 + 60) + 200  # and some guesses
+    assert len(passes) < 2 * 60 + 10
+
+
+def test_who_does_not_read_holds_up_nobody(models):
+    """Forty streams of which nobody takes more than one chunk, in sixteen places; they go on where they were."""
+    m = Model(models["q8_0"], verbose=False)
+    idle = [m.stream(some_ids(20 + n), 30, seed=n, **HOW) for n in range(40)]
+    began = [next(stream).token for stream in idle]
+    want = written(Model(models["q8_0"], verbose=False).stream(some_ids(33), 30, seed=5, **HOW))
+    assert written(m.stream(some_ids(33), 30, seed=5, **HOW)) == want
+    assert max(len(stream.w.chunks) for stream in idle) <= 31
+    fresh = Model(models["q8_0"], verbose=False)
+    for n in (3, 39, 20):
+        assert [began[n], *written(idle[n])] == written(fresh.stream(some_ids(20 + n), 30, seed=n, **HOW))
+    del idle
+    gc.collect()
+    assert settled(m)
+
+
+def test_ends(long):
+    """Closed, lost, left in a loop, cancelled by another thread, too late: the place is free within a pass."""
+    m, ids = Model(long, verbose=False), some_ids(10)
+    whole = written(Model(long, verbose=False).stream(ids, 300, seed=1, **HOW))
+    stream = m.stream(ids, 300, seed=1, **HOW)
+    assert [next(stream).token for _ in range(5)] == whole[:5]
+    stream.close()
+    assert not m.scheduler.active and written(stream) == []
+    with m.stream(ids, 300, seed=1, **HOW) as stream:
+        next(stream)
+    assert not m.scheduler.active
+    for _ in m.stream(ids, 300, seed=1, **HOW):
+        break
+    gc.collect()
+    assert settled(m)
+    stream = m.stream(ids, 300, seed=1, **HOW)
+    next(stream)
+    timer = threading.Timer(0.02, stream.cancel)
+    timer.start()
+    rest = list(stream)
+    assert rest[-1].finish_reason in ("cancelled", "length") and [c.token for c in rest[:-1]] == whole[1 : len(rest)]
+    stream = m.stream(ids, 300, seed=1, **HOW)
+    stream.cancel()  # before it began
+    assert [c.finish_reason for c in stream] == ["cancelled"]
+    chunks = list(m.stream(ids, 1100, seed=1, deadline=0.01, **HOW))
+    assert chunks[-1].finish_reason == "deadline" and [c.token for c in chunks[:-1]] == whole[: len(chunks) - 1]
+    done = m(ids, 1100, seed=1, deadline=0, **HOW)
+    assert done["choices"][0]["finish_reason"] == "length" and done["stop_reason"] == "deadline"
+    for wrong in (-1, "soon", True, float("nan")):
+        with pytest.raises(ModelError, match="deadline is .* expected seconds"):
+            m.stream(ids, 3, deadline=wrong)
+    assert settled(m)
+
+
+def test_too_many_who_wait(models):
+    m = Model(models["q8_0"], queue=3, verbose=False)
+    streams = [m.stream([1, 2, n], 100, seed=1, **HOW) for n in range(20)]
+    m.ready()
+    for stream in streams[:3]:
+        stream.begin()
+    with pytest.raises(ModelError, match="3 texts wait for a place, expected 3 at most; ask again later"):
+        next(streams[3])
+    assert len(written(streams[0])) == 101 and next(streams[4]).token is not None
+    for wrong in (0, "many", -1):
+        with pytest.raises(ModelError, match="queue is .* expected how many texts may wait"):
+            Model(models["q8_0"], queue=wrong, verbose=False)
+
+
+def test_an_error_ends_its_own_text_alone(tmp_path):
+    """A token whose row of embed is no number, beside others."""
+    plain = make_model(tmp_path / "m.bin", "f32")
+    raw, t = bytearray(plain.read_bytes()), open_model(plain).tensors["embed"]
+    for k in range(48):  # row 92: block 5, lane 12
+        at = t.off + 4 * ((5 * 48 + k) * 16 + 12)
+        raw[at : at + 4] = np.array(np.nan, "<f4").tobytes()
+    (tmp_path / "n.bin").write_bytes(raw)
+    m, ids = Model(tmp_path / "n.bin", verbose=False), [i % 92 for i in some_ids(30)]
+    want = [written(Model(tmp_path / "n.bin", verbose=False).stream(ids + [n], 9, seed=n, **HOW)) for n in range(4)]
+    writers = [Writer(m, ids + [n if n < 4 else 92], 9, seed=n, **HOW) for n in range(5)]
+    last = {w: chunk for w, chunk in m.together(iter(writers), 5)}
+    assert [[c.token for c in w.chunks] for w in writers[:4]] == want
+    assert last[writers[4]].finish_reason == writers[4].reason == "error" and "position 31" in str(writers[4].error)
+    with pytest.raises(ModelError, match="position 31"):
+        m.batch([ids + [1], ids + [92]], 5)
+
+    def fails():
+        with pytest.raises(ModelError, match="position 31"):
+            written(m.stream(ids + [92], 9))
+        with pytest.raises(ModelError, match="position 31"):
+            m.score(ids + [92, 3])
+
+    got = at_once(fails, *(lambda n=n: written(m.stream(ids + [n], 9, seed=n, **HOW)) for n in range(4)))
+    assert got[1:] == want and settled(m)
+
+
+def test_a_closed_model(tiny):
+    with Model(tiny, n_threads=2, verbose=False) as m:
+        m.generate("the", 3)
+        stream = m.stream("a fox", 200, ignore_eos=True)
+        next(stream)
+        before = threading.active_count()
+    assert threading.active_count() < before and [c.finish_reason for c in stream][-1] == "closed"
+    for use in (lambda: m.generate("x"), lambda: m.score([1, 2]), lambda: m.batch(["x"]), m.ready):
+        with pytest.raises(ModelError, match="the model was closed, expected an open one"):
+            use()
+    m.close()
+    Model(tiny, verbose=False).close()
+    m = Model(tiny, n_threads=2, verbose=False)
+    going = [m.stream("a fox", 240, seed=n, ignore_eos=True) for n in range(4)]
+    for stream in going:
+        next(stream)
+    threading.Timer(0.02, m.close).start()  # while they are written
+    ends = at_once(*(lambda s=s: list(s)[-1].finish_reason for s in going))
+    assert set(ends) <= {"closed", "context"}
+
+
+def test_asyncio(tiny):
+    """Many tasks, and threads beside them; one that is cancelled, one that breaks out, one that fails."""
+    m, how = Model(tiny, verbose=False), dict(max_tokens=30, ignore_eos=True)
+    want = [m.generate("the fox", seed=n, **how) for n in range(20)]
+    chunks = lambda n: m.astream("the fox", seed=n, **how)
+
+    async def text(n):
+        return "".join([chunk.text async for chunk in chunks(n)])
+
+    async def all_of_them():
+        assert await asyncio.gather(*map(text, range(20))) == want
+        task = asyncio.create_task(text(3))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        async with chunks(4) as stream:
+            async for _ in stream:
+                break
+        stream = chunks(5)
+        await anext(stream)
+        stream.cancel()
+        assert [chunk.finish_reason async for chunk in stream][-1] == "cancelled"
+        with pytest.raises(ModelError, match="temperature"):
+            m.astream("x", temperature=-1)
+        ticks = []
+        beside = asyncio.create_task(tick(ticks))
+        found = await asyncio.gather(
+            *map(text, range(20)), *(asyncio.to_thread(m.generate, "the fox", seed=n, **how) for n in range(4))
+        )
+        beside.cancel()
+        assert found == want + want[:4] and ticks
+
+    async def tick(ticks):
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(all_of_them(), 60))
+    assert settled(m)
+    m.close()
+
+    async def closed():
+        with pytest.raises(ModelError, match="closed"):
+            await anext(m.astream("x", 3))
+
+    asyncio.run(closed())
+
+
+def test_the_interpreter_ends_with_streams_open(tiny):
+    """Half read, being read by daemon threads, awaited."""
+    code = (
+        "import sys, threading, asyncio, twofile\n"
+        f"m = twofile.Model({str(tiny)!r}, n_threads=2, verbose=False)\n"
+        "half = m.stream('a fox', ignore_eos=True); next(half)\n"
+        "def work(n):\n"
+        "    while True: m.generate('the', seed=n, ignore_eos=True)\n"
+        "for n in range(3): threading.Thread(target=work, args=(n,), daemon=True).start()\n"
+        "async def one():\n"
+        "    async for chunk in m.astream('hen', ignore_eos=True): return chunk\n"
+        "asyncio.run(one())\n"
+        "print('end')\n"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"end\n", b"")
+
+
+def test_an_idle_model_uses_no_processor_time(tiny):
+    m = Model(tiny, n_threads=2, verbose=False)
+    stream = m.stream("a fox", ignore_eos=True)
+    next(stream)
+    time.sleep(0.3)  # threads look for work for a moment
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.05
+
+
+def test_cache_size(models):
+    """Room for one context and a page: sixteen texts at once, each as if alone. Less than a context is refused."""
+    path, ids = models["q8_0"], some_ids(190)
+    alone = Model(path, verbose=False)
+    need = alone.cache_bytes(200)
+    m = Model(path, cache_size=need, verbose=False)
+    prompts = [ids[n : n + 60 + 5 * n] for n in range(16)]
+    got = at_once(*(lambda n=n: written(m.stream(prompts[n], 90, seed=n, **HOW)) for n in range(16)))
+    assert got == [written(alone.stream(prompts[n], 90, seed=n, **HOW)) for n in range(16)] and settled(m)
+    assert m.scheduler.pages.count == 5  # 200 positions, and one to copy to
+    with pytest.raises(ModelError, match="cache-size of .* expected room for one context of 200"):
+        Model(path, n_ctx=200, cache_size=need - 1, verbose=False)
+    with pytest.raises(ModelError, match="cache_size is 'much'"):
+        Model(path, cache_size="much", verbose=False)

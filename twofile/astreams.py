@@ -1,0 +1,125 @@
+"""What is written, for asyncio."""
+
+import collections
+import threading
+
+from .streams import Consumer, Stream
+
+LINGER = 1.0  # seconds without work after which a Pump's thread ends
+
+
+class Pump:
+    """A thread that plays passes for those who await something and must not play themselves; there
+    while there is something to play."""
+
+    def __init__(self, scheduler):
+        self.scheduler, self.asked = scheduler, collections.deque()
+        self.condition, self.running = threading.Condition(), False
+
+    def lead(self, consumer):
+        """Play until it is ready."""
+        with self.condition:
+            self.asked.append(consumer)
+            self.condition.notify()
+            if not self.running:
+                self.running = True
+                threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            with self.condition:
+                if not self.asked and not self.condition.wait_for(lambda: self.asked, LINGER):
+                    self.running = False
+                    return
+                consumer = self.asked.popleft()
+            own = Consumer()  # what this thread waits by, while another plays
+            own.ready = consumer.ready
+            try:
+                self.scheduler.until(own)
+                consumer.wake()
+            except Exception as e:  # it is raised where it is awaited
+                consumer.fail(e)
+
+
+class Awaited(Consumer):
+    """A Stream that a task awaits a chunk of."""
+
+    def __init__(self, stream, pump):
+        import asyncio
+
+        self.ready, self.pump = stream.ready, pump
+        self.loop = asyncio.get_running_loop()
+        self.future, self.woken = self.loop.create_future(), False
+
+    def wake(self):
+        if not self.woken:
+            self.woken = True
+            self.tell(self.future.set_result, None)
+
+    def fail(self, error):
+        self.tell(self.future.set_exception, error)
+
+    def lead(self):
+        self.pump.lead(self)
+
+    def tell(self, what, value):
+        """Call from another thread, if anybody still waits."""
+        try:
+            self.loop.call_soon_threadsafe(lambda: self.future.done() or what(value))
+        except RuntimeError:
+            pass  # the loop was closed
+
+
+class AsyncStream:
+    """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
+    place back."""
+
+    def __init__(self, scheduler, writer, lookup=True):
+        self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        stream, chunk = self.stream, self.stream.take()
+        if chunk is None and not stream.job.over:
+            try:
+                stream.begin()
+                await self.wait()
+            except BaseException:
+                stream.close()
+                raise
+            chunk = stream.take()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def wait(self):
+        scheduler = self.scheduler
+        with scheduler.mutex:
+            scheduler.pump = scheduler.pump or Pump(scheduler)
+            waits = Awaited(self.stream, scheduler.pump)
+            if waits.ready():
+                return
+            scheduler.sleepers.append(waits)
+            if scheduler.driver is None:
+                waits.lead()
+        try:
+            await waits.future
+        finally:
+            with scheduler.mutex:
+                scheduler.sleepers.remove(waits)
+
+    def cancel(self):
+        """As Stream.cancel."""
+        self.stream.cancel()
+
+    async def aclose(self):
+        """Nobody wants more of it."""
+        self.stream.close()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        self.stream.close()
