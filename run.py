@@ -96,6 +96,7 @@ writing
     spill                Pages that there was no room for, in files.
     engine               A model file on this machine: what it takes to run, and its prompts.
     passes               What is read and written in the next pass of a model.
+    waiting              Threads that wait for each other, and signals that wait for a good moment.
     scheduler            Who may have a place in a model's passes, and who plays them.
     streams              Who takes what is written: one text, many, or what is read of one.
     astreams             What is written, for asyncio.
@@ -291,7 +292,7 @@ class Unmarked:
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
     with an error, nothing is left of it, and path is what it was. Raises OSError, ValueError."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident() % 100000}.tmp"
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
             yield f
@@ -313,9 +314,18 @@ BUILDING = threading.RLock()  # held while machine code is made: a fork waits un
 HELD = []  # locks that are held during a fork, so that nothing is half done in the child
 
 
+def renewed():
+    """What is in RENEWED, though other threads may add to it meanwhile."""
+    while True:
+        try:
+            return list(RENEWED)
+        except RuntimeError:
+            pass  # it grew
+
+
 def _before_fork():
     BUILDING.acquire()
-    HELD.extend(thing.mutex for thing in list(RENEWED) if hasattr(thing, "mutex"))
+    HELD.extend(thing.mutex for thing in renewed() if hasattr(thing, "mutex"))
     for mutex in HELD:
         mutex.acquire()
 
@@ -328,7 +338,7 @@ def _in_parent():
 
 def _in_child():
     HELD.clear()  # those who held them are not there
-    for thing in list(RENEWED):
+    for thing in renewed():
         thing.forked()
     BUILDING.release()
 
@@ -8152,7 +8162,7 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         raise ModelError(
             f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
         )
@@ -8163,7 +8173,7 @@ def size_asked(value, name):
     """A number of bytes: 500M, 1.5G, 2GiB, 100000; None for None. Raises ModelError, by name."""
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+\.?\d*) ?([kmgt]?)(i?b)?", value.strip().lower())
+    found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
         raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
@@ -8654,16 +8664,17 @@ def without_frames(error):
 class Job:
     """ids: all that there are so far. Logits are wanted after each from the first-th on.
 
-    Attributes: text (what the cache has of it; None while it waits for a place), slot, mark (how
-    many positions it would be good to come back to, where there are states), playing (a pass is on
-    its way), over, ending (why it is to end, once that pass is played), error.
+    Attributes: text (what the cache has of it; None while it waits for a place), slot, turn (when
+    it came, among others), mark (how many positions it would be good to come back to, where there
+    are states), playing (a pass is on its way), over, ending (why it is to end, once that pass is
+    played), error.
     """
 
     due = None
     streams = False  # whether somebody takes it piece by piece
 
     def __init__(self, ids):
-        self.ids, self.text, self.slot, self.tabled = ids, None, None, 0
+        self.ids, self.text, self.slot, self.tabled, self.turn = ids, None, None, 0, 0
         self.known, self.playing, self.over, self.ending, self.error = 0, False, False, None, None
 
     def begins(self, n):
@@ -8723,7 +8734,7 @@ class Writing(Job):
         for row in rows:
             try:
                 token = w.choose(row) if w.limit else None
-            except ModelError as e:
+            except Exception as e:
                 w.error = self.error = without_frames(e)
                 w.end("error")
                 break
@@ -8764,7 +8775,7 @@ class Reading(Job):
         if len(rows):
             try:
                 self.take(self.text.n + len(part) - len(rows), rows)
-            except ModelError as e:
+            except Exception as e:
                 self.error = without_frames(e)
             self.first = self.text.n + len(part)  # should it lose its place
         self.over = self.error is not None or self.text.n + len(part) == len(self.ids)
@@ -8838,6 +8849,8 @@ class Pages:
         while at < most:
             near, count, rest = None, 0, ids[at : min(most, at + KEYS)]
             for child in node.after.get(rest[0], ()):
+                if child.ids[count : count + 1] != rest[count : count + 1]:
+                    continue  # it cannot have more
                 n = alike(child.ids, rest)
                 if n > count:
                     near, count = child, n
@@ -9070,7 +9083,7 @@ class Spill:
 
     def keep(self, node):
         """Write a node's page, if it is whole and not there yet."""
-        if len(node.ids) < KEYS or self.broken:
+        if len(node.ids) < KEYS or self.broken or not self.cache.page_bytes:
             return
         key = self.key(node.parent, node.ids)
         if os.path.exists(self.path(key)):
@@ -9088,13 +9101,17 @@ class Spill:
             self.broken = True
             self.engine.notice(f"{self.where}: cannot be written ({e.strerror}); no more is kept")
             return
+        self.touch(self.path(key), node.parent)
         self.used += SPILL_HEADER.size + sum(part.nbytes for part in parts)
         if self.used > self.bound:
             self.clear()
 
     def clear(self):
         """Take away what was of use longest ago, until a tenth of the bound is free."""
-        found = sorted(self.files())
+        try:
+            found = sorted(self.files())
+        except OSError:
+            return  # the folder is gone; writing will say so
         self.used = sum(size for _, _, size in found)
         for _, path, size in found:
             if self.used <= self.bound * 0.9:
@@ -9111,23 +9128,35 @@ class Spill:
     def recall(self, parent, ids):
         """The bytes of a page of ids behind a node, as they were kept; None if they were not."""
         key = self.key(parent, ids)
-        path = self.path(key)
-        try:
-            raw = np.fromfile(path, np.uint8)
-        except OSError:
+        path, head = self.path(key), SPILL_HEADER.size
+        if not os.path.isfile(path):
             return None
-        head, states = SPILL_HEADER.size, sum(part.nbytes for part in self.cache.state(0))
+        states = sum(part.nbytes for part in self.cache.state(0))
+        try:
+            raw = read_small(path, "a page of the cache", head + self.cache.page_bytes + states)
+        except (ModelError, OSError):
+            raw = b""
+        raw = np.frombuffer(raw, np.uint8)
         whole = len(raw) - head in (self.cache.page_bytes, self.cache.page_bytes + states)
         said = SPILL_HEADER.pack(SPILL_MAGIC, key, hashlib.sha256(raw[head:]).digest())
         if not whole or raw[:head].tobytes() != said:
             self.engine.notice(f"{printable(path)}: cut or changed; it is taken away")
             self.remove(path)
             return None
+        self.touch(path, parent)
+        return raw[head:]
+
+    def touch(self, path, parent):
+        """It was of use now; a little before, for each page before it: those stay longer, since
+        what is behind them is of no use alone."""
+        depth = 0
+        while parent.parent:
+            parent, depth = parent.parent, depth + 1
+        at = time.time() - depth / 1000
         try:
-            os.utime(path)
+            os.utime(path, (at, at))
         except OSError:
             pass
-        return raw[head:]
 
     def put(self, pages, node, raw):
         """Put what recall() gave into a new node's page; its states among its marks."""
@@ -9153,6 +9182,16 @@ class Spill:
 QUEUE = 1024  # texts that may wait
 MOST_PAGES = 1 << 15
 SPILL_BYTES = 1 << 34  # of a cache_dir
+
+
+def folder_asked(value):
+    """A folder's name, or None. Raises ModelError."""
+    if value is None:
+        return None
+    name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+    return name
 
 
 class Engine:
@@ -9191,7 +9230,8 @@ class Engine:
         size = whole_number(
             "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
         )
-        self.cache_size, self.cache_dir, self.spill_size = size, cache_dir, SPILL_BYTES
+        self.cache_size, self.spill_size = size, SPILL_BYTES
+        self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
 
     def cache_bytes(self, n_ctx):
@@ -9220,8 +9260,8 @@ class Engine:
         states, blocks = self.cache_bytes(0), padded(self.n_ctx, KEYS) // KEYS
         each, have = self.cache_bytes(KEYS) - states, total_memory()
         bound = self.cache_size or have // 4
-        slots = min(WANTED_MAX, max(1, bound // 2 // states)) if states else WANTED_MAX
-        self.marks = max(WANTED_MAX, bound // 2 // states) if states else 0
+        slots = min(WANTED_MAX, max(1, bound // 4 // states)) if states else WANTED_MAX
+        self.marks = max(4, bound // 4 // states) if states else 0
         self.mark_every = max(1, -(-states // max(1, each)))
         count = max(blocks + 1, min(MOST_PAGES, bound // (2 if states else 1) // max(1, each)))
         need = self.cache_bytes(self.n_ctx)
@@ -9265,19 +9305,22 @@ LOOK = 64  # those who wait of whom one is taken out of turn, if a beginning of 
 class Passes:
     """The jobs of an Engine that have places, and what the cache has of them.
 
-    Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a
-    deque), parked (Jobs that nobody takes anything from), last (the Job that was in a pass last).
+    Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a deque),
+    parked (Jobs that nobody takes anything from), last (the ids of the text that was in a pass
+    last, and how many were read), table (of the cache).
     """
 
     def ready(self):
         """The Forward; made when it is first asked for. Raises ModelError for too little memory."""
+        if self.pages is None:
+            with BUILDING:
+                self.check()
+                if self.pages is None:
+                    engine, cache = self.engine, (self.forward or self.engine.build()).cache
+                    self.table, spill = cache.rows(), engine.spill_of(cache)
+                    self.pages = Pages(cache.pages, cache.copy, engine.marks, spill)
         self.check()
-        with BUILDING:
-            if self.pages is None:
-                engine, cache = self.engine, self.engine.build().cache
-                self.table, spill = cache.rows(), engine.spill_of(cache)
-                self.pages = Pages(cache.pages, cache.copy, engine.marks, spill)
-            return self.forward
+        return self.forward
 
     @property
     def forward(self):
@@ -9287,12 +9330,8 @@ class Passes:
     @property
     def fed(self):
         """The ids of the last text that was in a pass, as far as they have been read."""
-        return self.last.ids[: self.last.known] if self.last else []
-
-    def remember(self, ids):
-        """The cache was given these."""
-        self.last = Job(ids)
-        self.last.known = len(ids)
+        ids, n = self.last
+        return ids[:n]
 
     # who has a place
 
@@ -9300,16 +9339,18 @@ class Passes:
         """Give free places to those who wait, in their order; who begins like one that is being
         read waits until he can have that."""
         places = self.forward.n_slots
+        for job in [job for job in self.waiting if job.stalled()]:
+            self.park(job)  # it lost its place to others, and nobody takes anything from it
         while self.waiting:
-            full = len(self.active) == places
-            idle = next((other for other in self.active.values() if other.stalled()), None)
-            some = itertools.islice(self.waiting, 0 if full and not idle else LOOK)
+            if len(self.active) == places:
+                idle = next((other for other in self.active.values() if other.stalled()), None)
+                if idle is None:
+                    return
+                self.park(idle)
+            some = itertools.islice(self.waiting, LOOK)
             job = next((job for job in some if not self.being_read(job)), None)
             if job is None:
                 return
-            if full:
-                self.park(idle)
-            self.waiting.remove(job)
             job.text = self.pages.take(job.ids, min(job.first, len(job.ids) - 1))
             job.slot, job.tabled = min(set(range(places)) - self.active.keys()), 0
             job.begins(job.text.n)
@@ -9317,13 +9358,14 @@ class Passes:
                 part[:] = before
             job.text.states = ()
             self.active[job.slot] = job
+            self.waiting.remove(job)
 
     def being_read(self, job):
         """Whether more of its beginning is being read for another than is there already."""
         found = None
         for other in self.active.values():
             end = other.mark if self.recurrent else min(len(other.ids), other.mark + 1)
-            if other.text.n >= end:
+            if other.text.n >= end or other.stalled():
                 continue
             n = alike(other.ids[:end], job.ids[: job.first])
             if self.recurrent and n < end:
@@ -9355,6 +9397,14 @@ class Passes:
     def mark(self, job):
         job.text.mark([part.copy() for part in self.forward.state(job.slot)])
 
+    def make_way(self, job):
+        """Its pages are for another; it goes on later, with what is left of them."""
+        if job.stalled():
+            self.park(job)
+        else:
+            self.remove(job)
+            self.waiting.appendleft(job)
+
     def park(self, job):
         """Nobody takes anything from it: its place is for others."""
         self.remove(job)
@@ -9362,18 +9412,18 @@ class Passes:
 
     def resume(self, job):
         """Somebody takes something of it again."""
-        with self.mutex:
-            if job in self.parked:
-                self.parked.discard(job)
-                self.waiting.appendleft(job)
+        if job in self.parked:
+            self.parked.discard(job)
+            self.waiting.appendleft(job)
 
     # a pass
 
     def plan(self):
         """[(Job, its ids, after how many of the last of these logits are wanted)] of a pass: first
-        those that are written, an id or a few guesses each; then what is to be read."""
+        those that are written, an id or a few guesses each; then what is to be read, by turns of
+        who came first."""
         jobs = [job for job in self.active.values() if not job.stalled()]
-        jobs.sort(key=lambda job: job.left())
+        jobs.sort(key=lambda job: (job.left() > 1, job.turn))
         many = sum(job.left() == 1 for job in jobs)
         tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
@@ -9414,8 +9464,7 @@ class Passes:
                 others = [o for o in self.active.values() if o is not job and not o.playing]
                 if not others:
                     return False
-                self.remove(others[-1])
-                self.waiting.appendleft(others[-1])
+                self.make_way(max(others, key=lambda other: other.turn))
         for block in range(job.tabled, len(nodes)):
             self.table[job.slot, block] = nodes[block].page
         job.tabled = len(nodes)
@@ -9429,17 +9478,25 @@ class Passes:
             positions += range(job.text.n, job.text.n + len(part))
             slots += [job.slot] * len(part)
             rows += range(len(tokens) - wanted, len(tokens))
-        at, sure = 0, []
+        logits, sure = None, []
         try:
             logits = self.forward(tokens, positions, slots, rows)
-            if self.recurrent:
-                logits = logits.copy()  # a pass is played again to see where a NaN began
-            for job, part, wanted in plan:
-                sure.append(job.took(part, logits[at : at + wanted]))
-                at += wanted
         finally:
-            with self.mutex:
-                self.settle(plan, sure)
+            with self.mutex:  # until all is settled: a fork meanwhile would find halves
+                try:
+                    if logits is not None:
+                        self.give(plan, logits, sure)
+                finally:
+                    self.settle(plan, sure)
+
+    def give(self, plan, logits, sure):
+        """Everyone takes his logits; how many of his ids are certain is appended to sure."""
+        if self.recurrent:
+            logits = logits.copy()  # a pass is played again to see where a NaN began
+        at = 0
+        for job, part, wanted in plan:
+            sure.append(job.took(part, logits[at : at + wanted]))
+            at += wanted
 
     def settle(self, plan, sure):
         """So many ids of each have been read; of all, unless the pass was cut short."""
@@ -9447,7 +9504,7 @@ class Passes:
         for (job, part, _), n in itertools.zip_longest(plan, sure, fillvalue=0):
             job.playing = False
             job.text.grow(part[:n])
-            job.known, self.last = job.text.n, job
+            job.known, self.last = job.text.n, (job.ids, job.text.n)
             if not whole:
                 self.spoil(job)
             elif self.recurrent and self.kept_here(job):
@@ -9456,6 +9513,66 @@ class Passes:
                 job.end(job.ending)
             if job.over:
                 self.remove(job)
+
+
+# -----------------------------------------------------------------------------
+# twofile/waiting.py
+# Threads that wait for each other, and signals that wait for a good moment.
+
+class Waiter:
+    """A thread that sleeps until its Consumer has something, or it is to play."""
+
+    def __init__(self, consumer, mutex):
+        self.ready, self.condition = consumer.ready, threading.Condition(mutex)
+
+    def wake(self):
+        self.condition.notify()
+
+    def lead(self):
+        self.condition.notify()
+
+
+class Shield:
+    """While it is up, Ctrl-C and SIGTERM in the main thread are noted, and come when it is checked,
+    or at the end; a second one comes at once."""
+
+    def __enter__(self):
+        self.noted, self.before = None, {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.getsignal(number)
+                if callable(before):
+                    self.before[number] = before
+            self.put(dict.fromkeys(self.before, self.note))
+        return self
+
+    def put(self, handlers):
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def note(self, number, frame):
+        if self.noted:
+            self.before[number](number, frame)
+        self.noted = number
+
+    def check(self):
+        number, self.noted = self.noted, None
+        if number:
+            self.before[number](number, None)
+
+    @contextlib.contextmanager
+    def down(self):
+        """A wait that may be long, in which signals come at once."""
+        self.put(self.before)
+        try:
+            self.check()
+            yield
+        finally:
+            self.put(dict.fromkeys(self.before, self.note))
+
+    def __exit__(self, *error):
+        self.put(self.before)
+        self.check()
 
 
 # -----------------------------------------------------------------------------
@@ -9470,17 +9587,18 @@ class Scheduler(Passes):
     wait. Who waits for something of his own plays the passes, for all; there is no thread for it.
 
     Attributes, beside those of Passes: mutex (held while any of them changes; not during a pass),
-    driver (the thread that plays, or None), sleepers (Consumers that wait for it), gone (Jobs that
-    are nobody's any more), pump (a Pump, if there is one).
+    driver (the thread that plays, or None), sleepers (Consumers that wait for it), gone ((Job,
+    reason), which are to end), pump (a Pump, if there is one), turning (a turn is being played).
     """
 
     def __init__(self, engine):
         self.engine, self.recurrent = engine, engine.recurrent
-        self.pages = self.table = self.last = self.driver = None
+        self.pages = self.table = self.driver = None
+        self.last = [], 0
         self.active, self.waiting, self.parked = {}, collections.deque(), set()
         self.gone, self.sleepers, self.closed = collections.deque(), [], False
-        self.pump, self.exiting = None, False
-        self.mutex = threading.RLock()
+        self.pump, self.exiting, self.turning, self.closing = None, False, False, False
+        self.mutex, self.turns = threading.RLock(), itertools.count()
         RENEWED.add(self)
 
     def forked(self):
@@ -9500,10 +9618,11 @@ class Scheduler(Passes):
         with self.mutex:
             self.check()
             self.sweep()
-            most = self.engine.queue
-            if len(self.waiting) >= most:
-                found = f"{len(self.waiting)} texts wait for a place"
+            most, free = self.engine.queue, WANTED_MAX - len(self.active)
+            if len(self.waiting) - free >= most:
+                found = f"{len(self.waiting) - free} texts wait for a place"
                 raise ModelError(f"{found}, expected {most} at most; ask again later")
+            job.turn = next(self.turns)
             self.waiting.append(job)
 
     def check(self):
@@ -9513,64 +9632,88 @@ class Scheduler(Passes):
     def leave(self, job, reason=None):
         """A Job ends, now or once the pass that is on its way was played."""
         with self.mutex:
-            if job.playing and self.driver != threading.get_ident():
-                job.ending = reason or "closed"
-            elif not job.over or job.text:
-                job.end(reason or "closed")
-                self.remove(job)
+            if self.in_turn():
+                self.gone.append((job, reason))
+                return
+            self.end(job, reason)
             self.wake()
+
+    def in_turn(self):
+        """Whether this is a signal's handler, in the middle of a pass that this thread plays."""
+        return self.turning and self.driver == threading.get_ident()
+
+    def end(self, job, reason=None):
+        """End a Job, now or once the pass that is on its way was played."""
+        if job.playing:
+            job.ending = reason or "closed"
+        elif not job.over or job.text:
+            job.end(reason or "closed")
+            self.remove(job)
 
     def sweep(self):
         """End those whose stream is gone, and those that are late."""
         while self.gone:
-            self.leave(self.gone.popleft())
+            self.end(*self.gone.popleft())
         for job in [*self.active.values(), *self.waiting, *self.parked]:
             if job.due is not None and job.late():
-                self.leave(job, "deadline")
+                self.end(job, "deadline")
 
     def until(self, consumer):
-        """Return when a Consumer is ready(); plays passes until then, unless another does."""
-        me = threading.get_ident()
-        while True:
-            with self.mutex:
-                if consumer.ready():
-                    return self.hand_over()
-                leads = self.driver in (None, me)
-                if leads and self.closed:
-                    if not self.exiting or not threading.current_thread().daemon:
-                        raise closed_error(self.engine)
-                    leads = False
-                if leads:
-                    self.driver = me
-                else:
-                    self.sleep(consumer)
-            if leads:
-                try:
-                    self.turn()
-                except BaseException:
-                    with self.mutex:
+        """Return when a Consumer is ready(); plays passes until then, unless another does. In the
+        main thread Ctrl-C waits until nothing is half done."""
+        with Shield() as shield:
+            try:
+                while not self.advance(consumer, shield):
+                    shield.check()
+            finally:
+                with self.mutex:
+                    if self.driver == threading.get_ident():
                         self.driver = None
                         self.wake()
-                        self.hand_over()
-                    raise
-                with self.mutex:
-                    self.driver = None
-                    self.wake()
+                    self.hand_over()
 
-    def sleep(self, consumer):
-        consumer.condition = threading.Condition(self.mutex)
-        self.sleepers.append(consumer)
+    def advance(self, consumer, shield):
+        """Play a pass, or wait for what another plays -> whether a Consumer is ready."""
+        me = threading.get_ident()
+        with self.mutex:
+            if self.driver == me:
+                self.driver = None
+                self.wake()
+            if consumer.ready():
+                return True
+            for job in consumer.jobs:
+                self.resume(job)
+            leads = self.driver is None
+            if leads and self.closed:
+                if not self.exiting or not threading.current_thread().daemon:
+                    raise closed_error(self.engine)
+                leads = False
+            if not leads:
+                self.sleep(consumer, shield)
+                return False
+            self.driver = me
         try:
-            consumer.condition.wait()
+            self.turn()
+        except ModelError:
+            if not consumer.ready():  # it was closed meanwhile
+                raise
+        return False
+
+    def sleep(self, consumer, shield):
+        waiter = Waiter(consumer, self.mutex)
+        self.sleepers.append(waiter)
+        try:
+            with shield.down():
+                waiter.condition.wait()
         finally:
-            if consumer in self.sleepers:
-                self.sleepers.remove(consumer)
+            if waiter in self.sleepers:
+                self.sleepers.remove(waiter)
 
     def wake(self):
         """Those who have something, and nobody else."""
-        for consumer in self.sleepers:
-            if consumer.ready():
-                consumer.wake()
+        for waiter in self.sleepers:
+            if waiter.ready():
+                waiter.wake()
 
     def hand_over(self):
         """Somebody else who waits plays on, if nobody does."""
@@ -9583,24 +9726,34 @@ class Scheduler(Passes):
         """One pass, for all who have a part in it."""
         self.ready()
         if self not in RUNNING:
-            if not RUNNING:
-                atexit.register(close_all)  # before what a Forward does then
+            atexit.unregister(close_all)
+            atexit.register(close_all)  # it is called before what a Forward does then
             RUNNING.add(self)
-        with self.mutex:
-            for job in self.active.values():
-                job.playing = False  # unless Ctrl-C came in the middle of a plan, it is
-            self.sweep()
-            self.admit()
-            plan = self.plan()
-        if plan:
-            self.play(plan)
+        self.turning = True
+        try:
+            with self.mutex:
+                for job in self.active.values():
+                    job.playing = False  # unless a plan was cut short, it is
+                self.sweep()
+                self.admit()
+                plan = self.plan()
+            if plan:
+                self.play(plan)
+            else:
+                time.sleep(0.0005)  # all who could go on wait for somebody else
+        finally:
+            self.turning = False
+        if self.closing:
+            self.close()
 
     def close(self):
-        """End all jobs, and the threads; waits for the pass that is on its way."""
+        """End all jobs, and the threads; waits for the pass that is on its way. Called again, it
+        does what an interruption left."""
         with self.mutex:
-            if self.closed:
+            if self.in_turn():
+                self.closing = True
                 return
-            self.closed = True
+            self.closed, self.closing = True, False
             for job in [*self.active.values(), *self.waiting, *self.parked]:
                 if job.playing:
                     job.ending = "closed"
@@ -9611,11 +9764,14 @@ class Scheduler(Passes):
         while self.driver not in (None, threading.get_ident()):
             time.sleep(0.001)
         with self.mutex:
-            if self.pages and self.pages.spill:
-                self.pages.spill.keep_all(self.pages)
-        if self.forward:
-            self.forward.close()
-            self.engine.forward = None
+            try:
+                if self.pages and self.pages.spill:
+                    self.pages.spill.keep_all(self.pages)
+            finally:
+                forward, self.engine.forward = self.forward, None
+                self.pages = self.table = None
+                if forward:
+                    forward.close()
 
 
 def close_all():
@@ -9636,17 +9792,9 @@ def closed_error(engine):
 # Who takes what is written: one text, many, or what is read of one.
 
 class Consumer:
-    """Who waits for something of its jobs. condition: what it waits on; see Scheduler.sleep."""
+    """Who waits for something of its jobs: ready() says whether it is there."""
 
-    condition = None
-
-    def wake(self):
-        """There is something."""
-        self.condition.notify()
-
-    def lead(self):
-        """Nobody plays, and it waits: it is to play."""
-        self.condition.notify()
+    jobs = ()
 
 
 class Stream(Consumer):
@@ -9657,25 +9805,25 @@ class Stream(Consumer):
     def __init__(self, scheduler, writer, lookup=True):
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.jobs = (self.job,)
 
     def ready(self):
         return len(self.w.chunks) > self.job.told or self.job.over
 
     def begin(self):
-        """Ask for a place, if that was not done, or if it was given to others."""
+        """Ask for a place, if that was not done."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job)
-        elif self.job in self.scheduler.parked:
-            self.scheduler.resume(self.job)
 
     def take(self):
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
-        if job.told == len(chunks):
-            return None
-        job.told += 1
-        chunk = chunks[job.told - 1]
+        with self.scheduler.mutex:
+            if job.told >= len(chunks):
+                return None
+            job.told += 1
+            chunk = chunks[job.told - 1]
         if chunk.finish_reason == "error":
             raise self.w.error
         return chunk
@@ -9684,8 +9832,9 @@ class Stream(Consumer):
         return self
 
     def __next__(self):
+        over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
-        if chunk is None and not self.job.over:
+        if chunk is None and not over:
             try:
                 self.begin()
                 self.scheduler.until(self)
@@ -9716,14 +9865,14 @@ class Stream(Consumer):
     def __del__(self):
         job = getattr(self, "job", None)
         if job and not job.over and self.joined:
-            self.scheduler.gone.append(job)  # locks may be held where this happens
+            self.scheduler.gone.append((job, None))  # locks may be held where this happens
 
 
 class Call(Consumer):
     """Somebody waits for a job's end."""
 
     def __init__(self, job):
-        self.job = job
+        self.job, self.jobs = job, (job,)
 
     def ready(self):
         return self.job.over
@@ -9750,8 +9899,8 @@ class Several(Consumer):
         self.scheduler, self.jobs = scheduler, []
 
     def begin(self, writer):
-        self.scheduler.join(job := Writing(writer, not self.scheduler.recurrent))
-        self.jobs.append(job)
+        self.jobs.append(job := Writing(writer, not self.scheduler.recurrent))
+        self.scheduler.join(job)
 
     def ready(self):
         return any(len(job.w.chunks) > job.told for job in self.jobs)
@@ -9760,16 +9909,17 @@ class Several(Consumer):
         """[(Writer, Chunk)] that are there."""
         found = []
         for job in list(self.jobs):
-            found += [(job.w, chunk) for chunk in job.w.chunks[job.told :]]
-            job.told = len(job.w.chunks)
-            if job.w.reason:
+            new = job.w.chunks[job.told :]
+            found += [(job.w, chunk) for chunk in new]
+            job.told += len(new)
+            if new and new[-1].finish_reason:
                 self.jobs.remove(job)
-            elif job in self.scheduler.parked:
-                self.scheduler.resume(job)
         return found
 
     def end(self):
-        self.scheduler.gone.extend(self.jobs)  # locks may be held where a generator is lost
+        self.scheduler.gone.extend(
+            (job, None) for job in self.jobs
+        )  # locks may be held where a generator is lost
 
 
 def write_together(scheduler, writers, places):
@@ -9781,6 +9931,8 @@ def write_together(scheduler, writers, places):
                 coming = next(writers, 0)
                 if not coming:
                     more = coming is None
+                    if more and not group.jobs:
+                        time.sleep(0.001)
                     break
                 group.begin(coming)
             if group.jobs:
@@ -9811,15 +9963,23 @@ class Pump:
     def __init__(self, scheduler):
         self.scheduler, self.asked = scheduler, collections.deque()
         self.condition, self.running = threading.Condition(), False
+        self.current = None  # the Awaited that it plays for
 
-    def lead(self, consumer):
-        """Play until it is ready."""
+    def lead(self, awaited):
+        """Play until that is ready. Called with the scheduler's mutex held."""
         with self.condition:
-            self.asked.append(consumer)
+            if awaited not in self.asked:
+                self.asked.append(awaited)
             self.condition.notify()
             if not self.running:
-                self.running = True
                 threading.Thread(target=self.run, daemon=True).start()
+                self.running = True
+        for waiter in self.scheduler.sleepers:
+            if waiter.ready == self.ready_now:
+                waiter.wake()  # it sleeps while another played, who has left
+
+    def ready_now(self):
+        return self.current.ready()
 
     def run(self):
         while True:
@@ -9827,14 +9987,19 @@ class Pump:
                 if not self.asked and not self.condition.wait_for(lambda: self.asked, LINGER):
                     self.running = False
                     return
-                consumer = self.asked.popleft()
-            own = Consumer()  # what this thread waits by, while another plays
-            own.ready = consumer.ready
+                self.current = self.asked.popleft()
             try:
-                self.scheduler.until(own)
-                consumer.wake()
+                self.scheduler.until(Own(self))
+                self.current.wake()
             except Exception as e:  # it is raised where it is awaited
-                consumer.fail(e)
+                self.current.fail(e)
+
+
+class Own(Consumer):
+    """A Pump as a Consumer: of what the one that it plays for waits for."""
+
+    def __init__(self, pump):
+        self.ready, self.jobs = pump.ready_now, pump.current.jobs
 
 
 class Awaited(Consumer):
@@ -9843,7 +10008,7 @@ class Awaited(Consumer):
     def __init__(self, stream, pump):
         import asyncio
 
-        self.ready, self.pump = stream.ready, pump
+        self.ready, self.jobs, self.pump = stream.ready, stream.jobs, pump
         self.loop = asyncio.get_running_loop()
         self.future, self.woken = self.loop.create_future(), False
 
@@ -9877,8 +10042,9 @@ class AsyncStream:
         return self
 
     async def __anext__(self):
-        stream, chunk = self.stream, self.stream.take()
-        if chunk is None and not stream.job.over:
+        stream, over = self.stream, self.stream.job.over
+        chunk = stream.take()
+        if chunk is None and not over:
             try:
                 stream.begin()
                 await self.wait()
@@ -9897,6 +10063,7 @@ class AsyncStream:
             waits = Awaited(self.stream, scheduler.pump)
             if waits.ready():
                 return
+            scheduler.resume(self.stream.job)
             scheduler.sleepers.append(waits)
             if scheduler.driver is None:
                 waits.lead()
@@ -9904,7 +10071,8 @@ class AsyncStream:
             await waits.future
         finally:
             with scheduler.mutex:
-                scheduler.sleepers.remove(waits)
+                if waits in scheduler.sleepers:
+                    scheduler.sleepers.remove(waits)
 
     def cancel(self):
         """As Stream.cancel."""
@@ -10113,7 +10281,7 @@ def load_cache(scheduler, path, ids):
         except NoPages:
             same = text.n
         text.leave()
-        scheduler.remember(known[:same])
+        scheduler.last = known, same
     return same
 
 

@@ -23,8 +23,8 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("a model that runs, and text", "modelfile tuned forward tokenizer/"),
     (
         "writing",
-        "options sampler logprobs writer guess jobs pages spill engine passes scheduler streams "
-        "astreams prompts promptcache scores model",
+        "options sampler logprobs writer guess jobs pages spill engine passes waiting "
+        "scheduler streams astreams prompts promptcache scores model",
     ),
     ("the program", "front/"),
 )

@@ -15,15 +15,23 @@ class Pump:
     def __init__(self, scheduler):
         self.scheduler, self.asked = scheduler, collections.deque()
         self.condition, self.running = threading.Condition(), False
+        self.current = None  # the Awaited that it plays for
 
-    def lead(self, consumer):
-        """Play until it is ready."""
+    def lead(self, awaited):
+        """Play until that is ready. Called with the scheduler's mutex held."""
         with self.condition:
-            self.asked.append(consumer)
+            if awaited not in self.asked:
+                self.asked.append(awaited)
             self.condition.notify()
             if not self.running:
-                self.running = True
                 threading.Thread(target=self.run, daemon=True).start()
+                self.running = True
+        for waiter in self.scheduler.sleepers:
+            if waiter.ready == self.ready_now:
+                waiter.wake()  # it sleeps while another played, who has left
+
+    def ready_now(self):
+        return self.current.ready()
 
     def run(self):
         while True:
@@ -31,14 +39,19 @@ class Pump:
                 if not self.asked and not self.condition.wait_for(lambda: self.asked, LINGER):
                     self.running = False
                     return
-                consumer = self.asked.popleft()
-            own = Consumer()  # what this thread waits by, while another plays
-            own.ready = consumer.ready
+                self.current = self.asked.popleft()
             try:
-                self.scheduler.until(own)
-                consumer.wake()
+                self.scheduler.until(Own(self))
+                self.current.wake()
             except Exception as e:  # it is raised where it is awaited
-                consumer.fail(e)
+                self.current.fail(e)
+
+
+class Own(Consumer):
+    """A Pump as a Consumer: of what the one that it plays for waits for."""
+
+    def __init__(self, pump):
+        self.ready, self.jobs = pump.ready_now, pump.current.jobs
 
 
 class Awaited(Consumer):
@@ -47,7 +60,7 @@ class Awaited(Consumer):
     def __init__(self, stream, pump):
         import asyncio
 
-        self.ready, self.pump = stream.ready, pump
+        self.ready, self.jobs, self.pump = stream.ready, stream.jobs, pump
         self.loop = asyncio.get_running_loop()
         self.future, self.woken = self.loop.create_future(), False
 
@@ -81,8 +94,9 @@ class AsyncStream:
         return self
 
     async def __anext__(self):
-        stream, chunk = self.stream, self.stream.take()
-        if chunk is None and not stream.job.over:
+        stream, over = self.stream, self.stream.job.over
+        chunk = stream.take()
+        if chunk is None and not over:
             try:
                 stream.begin()
                 await self.wait()
@@ -101,6 +115,7 @@ class AsyncStream:
             waits = Awaited(self.stream, scheduler.pump)
             if waits.ready():
                 return
+            scheduler.resume(self.stream.job)
             scheduler.sleepers.append(waits)
             if scheduler.driver is None:
                 waits.lead()
@@ -108,7 +123,8 @@ class AsyncStream:
             await waits.future
         finally:
             with scheduler.mutex:
-                scheduler.sleepers.remove(waits)
+                if waits in scheduler.sleepers:
+                    scheduler.sleepers.remove(waits)
 
     def cancel(self):
         """As Stream.cancel."""

@@ -1,6 +1,7 @@
 """A model file on this machine: what it takes to run, and its prompts."""
 
 import math
+import os
 
 from .errors import ModelError, printable
 from .forks import BUILDING
@@ -15,6 +16,16 @@ from .spill import Spill
 QUEUE = 1024  # texts that may wait
 MOST_PAGES = 1 << 15
 SPILL_BYTES = 1 << 34  # of a cache_dir
+
+
+def folder_asked(value):
+    """A folder's name, or None. Raises ModelError."""
+    if value is None:
+        return None
+    name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+    return name
 
 
 class Engine:
@@ -53,7 +64,8 @@ class Engine:
         size = whole_number(
             "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
         )
-        self.cache_size, self.cache_dir, self.spill_size = size, cache_dir, SPILL_BYTES
+        self.cache_size, self.spill_size = size, SPILL_BYTES
+        self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
 
     def cache_bytes(self, n_ctx):
@@ -82,8 +94,8 @@ class Engine:
         states, blocks = self.cache_bytes(0), padded(self.n_ctx, KEYS) // KEYS
         each, have = self.cache_bytes(KEYS) - states, total_memory()
         bound = self.cache_size or have // 4
-        slots = min(WANTED_MAX, max(1, bound // 2 // states)) if states else WANTED_MAX
-        self.marks = max(WANTED_MAX, bound // 2 // states) if states else 0
+        slots = min(WANTED_MAX, max(1, bound // 4 // states)) if states else WANTED_MAX
+        self.marks = max(4, bound // 4 // states) if states else 0
         self.mark_every = max(1, -(-states // max(1, each)))
         count = max(blocks + 1, min(MOST_PAGES, bound // (2 if states else 1) // max(1, each)))
         need = self.cache_bytes(self.n_ctx)

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import os
 import stat
+import threading
 
 from .errors import ModelError, printable
 
@@ -85,7 +86,7 @@ class Unmarked:
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
     with an error, nothing is left of it, and path is what it was. Raises OSError, ValueError."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident() % 100000}.tmp"
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
             yield f

@@ -11,9 +11,18 @@ BUILDING = threading.RLock()  # held while machine code is made: a fork waits un
 HELD = []  # locks that are held during a fork, so that nothing is half done in the child
 
 
+def renewed():
+    """What is in RENEWED, though other threads may add to it meanwhile."""
+    while True:
+        try:
+            return list(RENEWED)
+        except RuntimeError:
+            pass  # it grew
+
+
 def _before_fork():
     BUILDING.acquire()
-    HELD.extend(thing.mutex for thing in list(RENEWED) if hasattr(thing, "mutex"))
+    HELD.extend(thing.mutex for thing in renewed() if hasattr(thing, "mutex"))
     for mutex in HELD:
         mutex.acquire()
 
@@ -26,7 +35,7 @@ def _in_parent():
 
 def _in_child():
     HELD.clear()  # those who held them are not there
-    for thing in list(RENEWED):
+    for thing in renewed():
         thing.forked()
     BUILDING.release()
 

@@ -17,16 +17,17 @@ def without_frames(error):
 class Job:
     """ids: all that there are so far. Logits are wanted after each from the first-th on.
 
-    Attributes: text (what the cache has of it; None while it waits for a place), slot, mark (how
-    many positions it would be good to come back to, where there are states), playing (a pass is on
-    its way), over, ending (why it is to end, once that pass is played), error.
+    Attributes: text (what the cache has of it; None while it waits for a place), slot, turn (when
+    it came, among others), mark (how many positions it would be good to come back to, where there
+    are states), playing (a pass is on its way), over, ending (why it is to end, once that pass is
+    played), error.
     """
 
     due = None
     streams = False  # whether somebody takes it piece by piece
 
     def __init__(self, ids):
-        self.ids, self.text, self.slot, self.tabled = ids, None, None, 0
+        self.ids, self.text, self.slot, self.tabled, self.turn = ids, None, None, 0, 0
         self.known, self.playing, self.over, self.ending, self.error = 0, False, False, None, None
 
     def begins(self, n):
@@ -86,7 +87,7 @@ class Writing(Job):
         for row in rows:
             try:
                 token = w.choose(row) if w.limit else None
-            except ModelError as e:
+            except Exception as e:
                 w.error = self.error = without_frames(e)
                 w.end("error")
                 break
@@ -127,7 +128,7 @@ class Reading(Job):
         if len(rows):
             try:
                 self.take(self.text.n + len(part) - len(rows), rows)
-            except ModelError as e:
+            except Exception as e:
                 self.error = without_frames(e)
             self.first = self.text.n + len(part)  # should it lose its place
         self.over = self.error is not None or self.text.n + len(part) == len(self.ids)

@@ -121,7 +121,7 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         raise ModelError(
             f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
         )
@@ -132,7 +132,7 @@ def size_asked(value, name):
     """A number of bytes: 500M, 1.5G, 2GiB, 100000; None for None. Raises ModelError, by name."""
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+\.?\d*) ?([kmgt]?)(i?b)?", value.strip().lower())
+    found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
         raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")

@@ -62,6 +62,8 @@ class Pages:
         while at < most:
             near, count, rest = None, 0, ids[at : min(most, at + KEYS)]
             for child in node.after.get(rest[0], ()):
+                if child.ids[count : count + 1] != rest[count : count + 1]:
+                    continue  # it cannot have more
                 n = alike(child.ids, rest)
                 if n > count:
                     near, count = child, n

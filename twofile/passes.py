@@ -4,7 +4,6 @@ import itertools
 
 from .forks import BUILDING
 from .guess import alike
-from .jobs import Job
 from .pages import NoPages, Pages
 from .program.operands import CHUNK, KEYS, WANTED_MAX
 
@@ -15,19 +14,22 @@ LOOK = 64  # those who wait of whom one is taken out of turn, if a beginning of 
 class Passes:
     """The jobs of an Engine that have places, and what the cache has of them.
 
-    Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a
-    deque), parked (Jobs that nobody takes anything from), last (the Job that was in a pass last).
+    Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a deque),
+    parked (Jobs that nobody takes anything from), last (the ids of the text that was in a pass
+    last, and how many were read), table (of the cache).
     """
 
     def ready(self):
         """The Forward; made when it is first asked for. Raises ModelError for too little memory."""
+        if self.pages is None:
+            with BUILDING:
+                self.check()
+                if self.pages is None:
+                    engine, cache = self.engine, (self.forward or self.engine.build()).cache
+                    self.table, spill = cache.rows(), engine.spill_of(cache)
+                    self.pages = Pages(cache.pages, cache.copy, engine.marks, spill)
         self.check()
-        with BUILDING:
-            if self.pages is None:
-                engine, cache = self.engine, self.engine.build().cache
-                self.table, spill = cache.rows(), engine.spill_of(cache)
-                self.pages = Pages(cache.pages, cache.copy, engine.marks, spill)
-            return self.forward
+        return self.forward
 
     @property
     def forward(self):
@@ -37,12 +39,8 @@ class Passes:
     @property
     def fed(self):
         """The ids of the last text that was in a pass, as far as they have been read."""
-        return self.last.ids[: self.last.known] if self.last else []
-
-    def remember(self, ids):
-        """The cache was given these."""
-        self.last = Job(ids)
-        self.last.known = len(ids)
+        ids, n = self.last
+        return ids[:n]
 
     # who has a place
 
@@ -50,16 +48,18 @@ class Passes:
         """Give free places to those who wait, in their order; who begins like one that is being
         read waits until he can have that."""
         places = self.forward.n_slots
+        for job in [job for job in self.waiting if job.stalled()]:
+            self.park(job)  # it lost its place to others, and nobody takes anything from it
         while self.waiting:
-            full = len(self.active) == places
-            idle = next((other for other in self.active.values() if other.stalled()), None)
-            some = itertools.islice(self.waiting, 0 if full and not idle else LOOK)
+            if len(self.active) == places:
+                idle = next((other for other in self.active.values() if other.stalled()), None)
+                if idle is None:
+                    return
+                self.park(idle)
+            some = itertools.islice(self.waiting, LOOK)
             job = next((job for job in some if not self.being_read(job)), None)
             if job is None:
                 return
-            if full:
-                self.park(idle)
-            self.waiting.remove(job)
             job.text = self.pages.take(job.ids, min(job.first, len(job.ids) - 1))
             job.slot, job.tabled = min(set(range(places)) - self.active.keys()), 0
             job.begins(job.text.n)
@@ -67,13 +67,14 @@ class Passes:
                 part[:] = before
             job.text.states = ()
             self.active[job.slot] = job
+            self.waiting.remove(job)
 
     def being_read(self, job):
         """Whether more of its beginning is being read for another than is there already."""
         found = None
         for other in self.active.values():
             end = other.mark if self.recurrent else min(len(other.ids), other.mark + 1)
-            if other.text.n >= end:
+            if other.text.n >= end or other.stalled():
                 continue
             n = alike(other.ids[:end], job.ids[: job.first])
             if self.recurrent and n < end:
@@ -105,6 +106,14 @@ class Passes:
     def mark(self, job):
         job.text.mark([part.copy() for part in self.forward.state(job.slot)])
 
+    def make_way(self, job):
+        """Its pages are for another; it goes on later, with what is left of them."""
+        if job.stalled():
+            self.park(job)
+        else:
+            self.remove(job)
+            self.waiting.appendleft(job)
+
     def park(self, job):
         """Nobody takes anything from it: its place is for others."""
         self.remove(job)
@@ -112,18 +121,18 @@ class Passes:
 
     def resume(self, job):
         """Somebody takes something of it again."""
-        with self.mutex:
-            if job in self.parked:
-                self.parked.discard(job)
-                self.waiting.appendleft(job)
+        if job in self.parked:
+            self.parked.discard(job)
+            self.waiting.appendleft(job)
 
     # a pass
 
     def plan(self):
         """[(Job, its ids, after how many of the last of these logits are wanted)] of a pass: first
-        those that are written, an id or a few guesses each; then what is to be read."""
+        those that are written, an id or a few guesses each; then what is to be read, by turns of
+        who came first."""
         jobs = [job for job in self.active.values() if not job.stalled()]
-        jobs.sort(key=lambda job: job.left())
+        jobs.sort(key=lambda job: (job.left() > 1, job.turn))
         many = sum(job.left() == 1 for job in jobs)
         tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
@@ -164,8 +173,7 @@ class Passes:
                 others = [o for o in self.active.values() if o is not job and not o.playing]
                 if not others:
                     return False
-                self.remove(others[-1])
-                self.waiting.appendleft(others[-1])
+                self.make_way(max(others, key=lambda other: other.turn))
         for block in range(job.tabled, len(nodes)):
             self.table[job.slot, block] = nodes[block].page
         job.tabled = len(nodes)
@@ -179,17 +187,25 @@ class Passes:
             positions += range(job.text.n, job.text.n + len(part))
             slots += [job.slot] * len(part)
             rows += range(len(tokens) - wanted, len(tokens))
-        at, sure = 0, []
+        logits, sure = None, []
         try:
             logits = self.forward(tokens, positions, slots, rows)
-            if self.recurrent:
-                logits = logits.copy()  # a pass is played again to see where a NaN began
-            for job, part, wanted in plan:
-                sure.append(job.took(part, logits[at : at + wanted]))
-                at += wanted
         finally:
-            with self.mutex:
-                self.settle(plan, sure)
+            with self.mutex:  # until all is settled: a fork meanwhile would find halves
+                try:
+                    if logits is not None:
+                        self.give(plan, logits, sure)
+                finally:
+                    self.settle(plan, sure)
+
+    def give(self, plan, logits, sure):
+        """Everyone takes his logits; how many of his ids are certain is appended to sure."""
+        if self.recurrent:
+            logits = logits.copy()  # a pass is played again to see where a NaN began
+        at = 0
+        for job, part, wanted in plan:
+            sure.append(job.took(part, logits[at : at + wanted]))
+            at += wanted
 
     def settle(self, plan, sure):
         """So many ids of each have been read; of all, unless the pass was cut short."""
@@ -197,7 +213,7 @@ class Passes:
         for (job, part, _), n in itertools.zip_longest(plan, sure, fillvalue=0):
             job.playing = False
             job.text.grow(part[:n])
-            job.known, self.last = job.text.n, job
+            job.known, self.last = job.text.n, (job.ids, job.text.n)
             if not whole:
                 self.spoil(job)
             elif self.recurrent and self.kept_here(job):

@@ -78,7 +78,7 @@ def load_cache(scheduler, path, ids):
         except NoPages:
             same = text.n
         text.leave()
-        scheduler.remember(known[:same])
+        scheduler.last = known, same
     return same
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import collections
+import itertools
 import threading
 import time
 import weakref
@@ -9,6 +10,8 @@ import weakref
 from .errors import ModelError
 from .forks import RENEWED
 from .passes import Passes
+from .program.operands import WANTED_MAX
+from .waiting import Shield, Waiter
 
 RUNNING = weakref.WeakSet()
 
@@ -18,17 +21,18 @@ class Scheduler(Passes):
     wait. Who waits for something of his own plays the passes, for all; there is no thread for it.
 
     Attributes, beside those of Passes: mutex (held while any of them changes; not during a pass),
-    driver (the thread that plays, or None), sleepers (Consumers that wait for it), gone (Jobs that
-    are nobody's any more), pump (a Pump, if there is one).
+    driver (the thread that plays, or None), sleepers (Consumers that wait for it), gone ((Job,
+    reason), which are to end), pump (a Pump, if there is one), turning (a turn is being played).
     """
 
     def __init__(self, engine):
         self.engine, self.recurrent = engine, engine.recurrent
-        self.pages = self.table = self.last = self.driver = None
+        self.pages = self.table = self.driver = None
+        self.last = [], 0
         self.active, self.waiting, self.parked = {}, collections.deque(), set()
         self.gone, self.sleepers, self.closed = collections.deque(), [], False
-        self.pump, self.exiting = None, False
-        self.mutex = threading.RLock()
+        self.pump, self.exiting, self.turning, self.closing = None, False, False, False
+        self.mutex, self.turns = threading.RLock(), itertools.count()
         RENEWED.add(self)
 
     def forked(self):
@@ -48,10 +52,11 @@ class Scheduler(Passes):
         with self.mutex:
             self.check()
             self.sweep()
-            most = self.engine.queue
-            if len(self.waiting) >= most:
-                found = f"{len(self.waiting)} texts wait for a place"
+            most, free = self.engine.queue, WANTED_MAX - len(self.active)
+            if len(self.waiting) - free >= most:
+                found = f"{len(self.waiting) - free} texts wait for a place"
                 raise ModelError(f"{found}, expected {most} at most; ask again later")
+            job.turn = next(self.turns)
             self.waiting.append(job)
 
     def check(self):
@@ -61,64 +66,88 @@ class Scheduler(Passes):
     def leave(self, job, reason=None):
         """A Job ends, now or once the pass that is on its way was played."""
         with self.mutex:
-            if job.playing and self.driver != threading.get_ident():
-                job.ending = reason or "closed"
-            elif not job.over or job.text:
-                job.end(reason or "closed")
-                self.remove(job)
+            if self.in_turn():
+                self.gone.append((job, reason))
+                return
+            self.end(job, reason)
             self.wake()
+
+    def in_turn(self):
+        """Whether this is a signal's handler, in the middle of a pass that this thread plays."""
+        return self.turning and self.driver == threading.get_ident()
+
+    def end(self, job, reason=None):
+        """End a Job, now or once the pass that is on its way was played."""
+        if job.playing:
+            job.ending = reason or "closed"
+        elif not job.over or job.text:
+            job.end(reason or "closed")
+            self.remove(job)
 
     def sweep(self):
         """End those whose stream is gone, and those that are late."""
         while self.gone:
-            self.leave(self.gone.popleft())
+            self.end(*self.gone.popleft())
         for job in [*self.active.values(), *self.waiting, *self.parked]:
             if job.due is not None and job.late():
-                self.leave(job, "deadline")
+                self.end(job, "deadline")
 
     def until(self, consumer):
-        """Return when a Consumer is ready(); plays passes until then, unless another does."""
-        me = threading.get_ident()
-        while True:
-            with self.mutex:
-                if consumer.ready():
-                    return self.hand_over()
-                leads = self.driver in (None, me)
-                if leads and self.closed:
-                    if not self.exiting or not threading.current_thread().daemon:
-                        raise closed_error(self.engine)
-                    leads = False
-                if leads:
-                    self.driver = me
-                else:
-                    self.sleep(consumer)
-            if leads:
-                try:
-                    self.turn()
-                except BaseException:
-                    with self.mutex:
+        """Return when a Consumer is ready(); plays passes until then, unless another does. In the
+        main thread Ctrl-C waits until nothing is half done."""
+        with Shield() as shield:
+            try:
+                while not self.advance(consumer, shield):
+                    shield.check()
+            finally:
+                with self.mutex:
+                    if self.driver == threading.get_ident():
                         self.driver = None
                         self.wake()
-                        self.hand_over()
-                    raise
-                with self.mutex:
-                    self.driver = None
-                    self.wake()
+                    self.hand_over()
 
-    def sleep(self, consumer):
-        consumer.condition = threading.Condition(self.mutex)
-        self.sleepers.append(consumer)
+    def advance(self, consumer, shield):
+        """Play a pass, or wait for what another plays -> whether a Consumer is ready."""
+        me = threading.get_ident()
+        with self.mutex:
+            if self.driver == me:
+                self.driver = None
+                self.wake()
+            if consumer.ready():
+                return True
+            for job in consumer.jobs:
+                self.resume(job)
+            leads = self.driver is None
+            if leads and self.closed:
+                if not self.exiting or not threading.current_thread().daemon:
+                    raise closed_error(self.engine)
+                leads = False
+            if not leads:
+                self.sleep(consumer, shield)
+                return False
+            self.driver = me
         try:
-            consumer.condition.wait()
+            self.turn()
+        except ModelError:
+            if not consumer.ready():  # it was closed meanwhile
+                raise
+        return False
+
+    def sleep(self, consumer, shield):
+        waiter = Waiter(consumer, self.mutex)
+        self.sleepers.append(waiter)
+        try:
+            with shield.down():
+                waiter.condition.wait()
         finally:
-            if consumer in self.sleepers:
-                self.sleepers.remove(consumer)
+            if waiter in self.sleepers:
+                self.sleepers.remove(waiter)
 
     def wake(self):
         """Those who have something, and nobody else."""
-        for consumer in self.sleepers:
-            if consumer.ready():
-                consumer.wake()
+        for waiter in self.sleepers:
+            if waiter.ready():
+                waiter.wake()
 
     def hand_over(self):
         """Somebody else who waits plays on, if nobody does."""
@@ -131,24 +160,34 @@ class Scheduler(Passes):
         """One pass, for all who have a part in it."""
         self.ready()
         if self not in RUNNING:
-            if not RUNNING:
-                atexit.register(close_all)  # before what a Forward does then
+            atexit.unregister(close_all)
+            atexit.register(close_all)  # it is called before what a Forward does then
             RUNNING.add(self)
-        with self.mutex:
-            for job in self.active.values():
-                job.playing = False  # unless Ctrl-C came in the middle of a plan, it is
-            self.sweep()
-            self.admit()
-            plan = self.plan()
-        if plan:
-            self.play(plan)
+        self.turning = True
+        try:
+            with self.mutex:
+                for job in self.active.values():
+                    job.playing = False  # unless a plan was cut short, it is
+                self.sweep()
+                self.admit()
+                plan = self.plan()
+            if plan:
+                self.play(plan)
+            else:
+                time.sleep(0.0005)  # all who could go on wait for somebody else
+        finally:
+            self.turning = False
+        if self.closing:
+            self.close()
 
     def close(self):
-        """End all jobs, and the threads; waits for the pass that is on its way."""
+        """End all jobs, and the threads; waits for the pass that is on its way. Called again, it
+        does what an interruption left."""
         with self.mutex:
-            if self.closed:
+            if self.in_turn():
+                self.closing = True
                 return
-            self.closed = True
+            self.closed, self.closing = True, False
             for job in [*self.active.values(), *self.waiting, *self.parked]:
                 if job.playing:
                     job.ending = "closed"
@@ -159,11 +198,14 @@ class Scheduler(Passes):
         while self.driver not in (None, threading.get_ident()):
             time.sleep(0.001)
         with self.mutex:
-            if self.pages and self.pages.spill:
-                self.pages.spill.keep_all(self.pages)
-        if self.forward:
-            self.forward.close()
-            self.engine.forward = None
+            try:
+                if self.pages and self.pages.spill:
+                    self.pages.spill.keep_all(self.pages)
+            finally:
+                forward, self.engine.forward = self.forward, None
+                self.pages = self.table = None
+                if forward:
+                    forward.close()
 
 
 def close_all():

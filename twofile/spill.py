@@ -3,11 +3,12 @@
 import hashlib
 import os
 import struct
+import time
 
 import numpy as np
 
 from .errors import ModelError, printable
-from .files import replaced
+from .files import read_small, replaced
 from .program.operands import KEYS
 
 SPILL_HEADER = struct.Struct("<8s32s32s")  # magic, which page it is, SHA-256 of the rest
@@ -65,7 +66,7 @@ class Spill:
 
     def keep(self, node):
         """Write a node's page, if it is whole and not there yet."""
-        if len(node.ids) < KEYS or self.broken:
+        if len(node.ids) < KEYS or self.broken or not self.cache.page_bytes:
             return
         key = self.key(node.parent, node.ids)
         if os.path.exists(self.path(key)):
@@ -83,13 +84,17 @@ class Spill:
             self.broken = True
             self.engine.notice(f"{self.where}: cannot be written ({e.strerror}); no more is kept")
             return
+        self.touch(self.path(key), node.parent)
         self.used += SPILL_HEADER.size + sum(part.nbytes for part in parts)
         if self.used > self.bound:
             self.clear()
 
     def clear(self):
         """Take away what was of use longest ago, until a tenth of the bound is free."""
-        found = sorted(self.files())
+        try:
+            found = sorted(self.files())
+        except OSError:
+            return  # the folder is gone; writing will say so
         self.used = sum(size for _, _, size in found)
         for _, path, size in found:
             if self.used <= self.bound * 0.9:
@@ -106,23 +111,35 @@ class Spill:
     def recall(self, parent, ids):
         """The bytes of a page of ids behind a node, as they were kept; None if they were not."""
         key = self.key(parent, ids)
-        path = self.path(key)
-        try:
-            raw = np.fromfile(path, np.uint8)
-        except OSError:
+        path, head = self.path(key), SPILL_HEADER.size
+        if not os.path.isfile(path):
             return None
-        head, states = SPILL_HEADER.size, sum(part.nbytes for part in self.cache.state(0))
+        states = sum(part.nbytes for part in self.cache.state(0))
+        try:
+            raw = read_small(path, "a page of the cache", head + self.cache.page_bytes + states)
+        except (ModelError, OSError):
+            raw = b""
+        raw = np.frombuffer(raw, np.uint8)
         whole = len(raw) - head in (self.cache.page_bytes, self.cache.page_bytes + states)
         said = SPILL_HEADER.pack(SPILL_MAGIC, key, hashlib.sha256(raw[head:]).digest())
         if not whole or raw[:head].tobytes() != said:
             self.engine.notice(f"{printable(path)}: cut or changed; it is taken away")
             self.remove(path)
             return None
+        self.touch(path, parent)
+        return raw[head:]
+
+    def touch(self, path, parent):
+        """It was of use now; a little before, for each page before it: those stay longer, since
+        what is behind them is of no use alone."""
+        depth = 0
+        while parent.parent:
+            parent, depth = parent.parent, depth + 1
+        at = time.time() - depth / 1000
         try:
-            os.utime(path)
+            os.utime(path, (at, at))
         except OSError:
             pass
-        return raw[head:]
 
     def put(self, pages, node, raw):
         """Put what recall() gave into a new node's page; its states among its marks."""

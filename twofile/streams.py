@@ -1,20 +1,14 @@
 """Who takes what is written: one text, many, or what is read of one."""
 
+import time
+
 from .jobs import Reading, Writing
 
 
 class Consumer:
-    """Who waits for something of its jobs. condition: what it waits on; see Scheduler.sleep."""
+    """Who waits for something of its jobs: ready() says whether it is there."""
 
-    condition = None
-
-    def wake(self):
-        """There is something."""
-        self.condition.notify()
-
-    def lead(self):
-        """Nobody plays, and it waits: it is to play."""
-        self.condition.notify()
+    jobs = ()
 
 
 class Stream(Consumer):
@@ -25,25 +19,25 @@ class Stream(Consumer):
     def __init__(self, scheduler, writer, lookup=True):
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.jobs = (self.job,)
 
     def ready(self):
         return len(self.w.chunks) > self.job.told or self.job.over
 
     def begin(self):
-        """Ask for a place, if that was not done, or if it was given to others."""
+        """Ask for a place, if that was not done."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job)
-        elif self.job in self.scheduler.parked:
-            self.scheduler.resume(self.job)
 
     def take(self):
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
-        if job.told == len(chunks):
-            return None
-        job.told += 1
-        chunk = chunks[job.told - 1]
+        with self.scheduler.mutex:
+            if job.told >= len(chunks):
+                return None
+            job.told += 1
+            chunk = chunks[job.told - 1]
         if chunk.finish_reason == "error":
             raise self.w.error
         return chunk
@@ -52,8 +46,9 @@ class Stream(Consumer):
         return self
 
     def __next__(self):
+        over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
-        if chunk is None and not self.job.over:
+        if chunk is None and not over:
             try:
                 self.begin()
                 self.scheduler.until(self)
@@ -84,14 +79,14 @@ class Stream(Consumer):
     def __del__(self):
         job = getattr(self, "job", None)
         if job and not job.over and self.joined:
-            self.scheduler.gone.append(job)  # locks may be held where this happens
+            self.scheduler.gone.append((job, None))  # locks may be held where this happens
 
 
 class Call(Consumer):
     """Somebody waits for a job's end."""
 
     def __init__(self, job):
-        self.job = job
+        self.job, self.jobs = job, (job,)
 
     def ready(self):
         return self.job.over
@@ -118,8 +113,8 @@ class Several(Consumer):
         self.scheduler, self.jobs = scheduler, []
 
     def begin(self, writer):
-        self.scheduler.join(job := Writing(writer, not self.scheduler.recurrent))
-        self.jobs.append(job)
+        self.jobs.append(job := Writing(writer, not self.scheduler.recurrent))
+        self.scheduler.join(job)
 
     def ready(self):
         return any(len(job.w.chunks) > job.told for job in self.jobs)
@@ -128,16 +123,17 @@ class Several(Consumer):
         """[(Writer, Chunk)] that are there."""
         found = []
         for job in list(self.jobs):
-            found += [(job.w, chunk) for chunk in job.w.chunks[job.told :]]
-            job.told = len(job.w.chunks)
-            if job.w.reason:
+            new = job.w.chunks[job.told :]
+            found += [(job.w, chunk) for chunk in new]
+            job.told += len(new)
+            if new and new[-1].finish_reason:
                 self.jobs.remove(job)
-            elif job in self.scheduler.parked:
-                self.scheduler.resume(job)
         return found
 
     def end(self):
-        self.scheduler.gone.extend(self.jobs)  # locks may be held where a generator is lost
+        self.scheduler.gone.extend(
+            (job, None) for job in self.jobs
+        )  # locks may be held where a generator is lost
 
 
 def write_together(scheduler, writers, places):
@@ -149,6 +145,8 @@ def write_together(scheduler, writers, places):
                 coming = next(writers, 0)
                 if not coming:
                     more = coming is None
+                    if more and not group.jobs:
+                        time.sleep(0.001)
                     break
                 group.begin(coming)
             if group.jobs:

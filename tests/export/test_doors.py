@@ -273,6 +273,7 @@ def test_only_one_room_knows_what_reading_trips_over():
             caught |= {name: kinds} if kinds else {}
     assert caught == {
         "export/settings.py": {"ValueError", "RecursionError"},  # json
+        "export/calibration/texts.py": {"ValueError", "RecursionError"},  # a line of json
         "export/sources/gguf.py": {"NotImplementedError"},  # what the package gguf says of a type
         "export/tokenizers/tiktoken.py": {"ValueError"},  # base64 and a number
     }

@@ -75,7 +75,7 @@ class Bench:
     """A Player of so many threads that sleep in that way, and a program in which every number depends on all before."""
 
     def __init__(self, threads, way=None, often=0, adapts=False):
-        program = self.program = Program(Sizes(1, 1, threads, 1, 0))
+        program = self.program = Program(Sizes(1, 1, threads, 1, 0, 0))
         rows = [program.room(f"row {i}", 8 * LONG) for i in range(2)]
         chance, ids = program.room("chance", 8), program.room("ids", 8 * CHUNK * len(IDS))
         stop = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value

@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import itertools
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from twofile.errors import ModelError
 from twofile.forward import Forward
 from twofile.model import Model
 from twofile.modelfile import open_model
+from twofile.streams import read
 from twofile.writer import Writer
 
 HOW = dict(temperature=0.8, ignore_eos=True)
@@ -171,13 +176,12 @@ def test_ends(long):
 
 def test_too_many_who_wait(models):
     m = Model(models["q8_0"], queue=3, verbose=False)
-    streams = [m.stream([1, 2, n], 100, seed=1, **HOW) for n in range(20)]
-    m.ready()
-    for stream in streams[:3]:
+    streams = [m.stream([1, 2, n], 100, seed=1, **HOW) for n in range(30)]
+    for stream in streams[:19]:  # sixteen have places
         stream.begin()
     with pytest.raises(ModelError, match="3 texts wait for a place, expected 3 at most; ask again later"):
-        next(streams[3])
-    assert len(written(streams[0])) == 101 and next(streams[4]).token is not None
+        next(streams[19])
+    assert len(written(streams[0])) == 101 and next(streams[20]).token is not None
     for wrong in (0, "many", -1):
         with pytest.raises(ModelError, match="queue is .* expected how many texts may wait"):
             Model(models["q8_0"], queue=wrong, verbose=False)
@@ -323,3 +327,151 @@ def test_cache_size(models):
         Model(path, n_ctx=200, cache_size=need - 1, verbose=False)
     with pytest.raises(ModelError, match="cache_size is 'much'"):
         Model(path, cache_size="much", verbose=False)
+
+
+def test_a_model_that_nobody_has_is_gone_at_once(tiny):
+    """Its memory is not kept until Python looks for circles."""
+    gc.collect()
+    gc.disable()
+    try:
+        m = Model(tiny, n_threads=2, verbose=False)
+        m.generate("the", 3)
+        list(m.stream("a fox", 5))
+        m.batch(["a", "b"], 3)
+        m.score([1, 2, 3])
+        lost = weakref.ref(m), weakref.ref(m.scheduler), weakref.ref(m.forward)
+        del m
+        assert [ref() for ref in lost] == [None] * 3
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", [None, "delta rule"])
+def test_ctrl_c_at_any_time_beside_others(tmp_path, kind):
+    """A signal in the main thread, at random times, while three threads write: they write what they would, and so does it."""
+    path = make_model(tmp_path / "m.bin", "q8_0", **{"max_ctx": 400, **(HYBRIDS[kind] if kind else {})})
+    ids = [some_ids(70 + n)[n:] for n in range(4)]
+    alone = Model(path, n_threads=1, verbose=False)
+    want = [written(alone.stream(ids[n], 60, seed=n, **HOW)) for n in range(4)]
+    m, rng, interrupted = Model(path, n_threads=1, verbose=False), np.random.default_rng(0), 0
+    m.ready()
+    for _ in range(25):
+        got = [None] * 3
+        work = lambda n, got=got: got.__setitem__(n, written(m.stream(ids[n], 60, seed=n, **HOW)))
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        timer = threading.Timer(rng.random() * 0.03, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            while True:
+                assert written(m.stream(ids[3][: rng.integers(5, 70)], 10, seed=3, **HOW))
+        interrupted += 1
+        for thread in threads:
+            thread.join(30)
+        assert got == want[:3]
+        assert written(m.stream(ids[3], 60, seed=3, **HOW)) == want[3]
+    assert interrupted == 25 and settled(m)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer here")
+def test_a_signals_handler_may_end_texts(models):
+    """It runs in the middle of anything that the main thread does."""
+    m = Model(models["q8_0"], n_threads=1, verbose=False)
+    want = written(m.stream([1, 2, 3], 150, seed=1, **HOW))
+    for n in range(40):
+        stream = m.stream([1, 2, 3], 150, seed=1, **HOW)
+        before = signal.signal(signal.SIGALRM, lambda *_, stream=stream: stream.cancel())
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 * (n + 1))
+        tokens = written(stream)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        assert tokens[:-1] == want[: len(tokens) - 1] and stream.w.reason in ("cancelled", "length")
+    assert settled(m)
+
+
+def test_a_task_and_a_thread(long):
+    """A task awaits a long prompt while a thread writes, ends, writes again: somebody always plays."""
+    m = Model(long, verbose=False)
+    ids, short = some_ids(1000), some_ids(9)
+
+    async def both():
+        for n in range(4):
+            beside = asyncio.to_thread(lambda n=n: written(m.stream(short, 6, seed=n, **HOW)))
+            stream = m.astream(ids[n:], 3, seed=n, **HOW)
+            await asyncio.gather(anext(stream), beside)
+            await stream.aclose()
+
+    asyncio.run(asyncio.wait_for(both(), 60))
+    assert settled(m)
+
+
+def test_who_begins_like_one_that_nobody_reads_does_not_wait_for_it(long):
+    """In a cache with room for one context, whose pages others take."""
+    m = Model(long, cache_size=Model(long, verbose=False).cache_bytes(1200), verbose=False)
+    system = some_ids(400)
+    idle = m.stream(system + [1], 100, seed=1, **HOW)
+    next(idle)
+    written(m.stream(some_ids(900)[::-1], 250, seed=2, **HOW))
+    want = written(Model(long, verbose=False).stream(system + [2], 20, seed=3, **HOW))
+    (got,) = at_once(lambda: written(m.stream(system + [2], 20, seed=3, **HOW)))
+    assert got == want
+    assert len(written(idle)) == 100 and settled(m)
+
+
+def test_a_long_prompt_has_its_turn(long):
+    """Among short ones without end."""
+    m, rng = Model(long, verbose=False), np.random.default_rng(0)
+    first = Writer(m, some_ids(1000), 2, seed=1, **HOW)
+    short = lambda: Writer(m, rng.integers(3, 90, 100).tolist(), 2, seed=2, **HOW)
+    writers = itertools.chain([short(), first], (short() for _ in range(400)))
+    ended = []
+    for w, chunk in m.together(writers, 8):
+        ended += [w] if chunk.finish_reason else []
+        if first.reason:
+            break
+    assert first.reason and len(ended) < 200
+
+
+def test_two_threads_read_one_stream(models):
+    m = Model(models["q8_0"], verbose=False)
+    want = written(m.stream([1, 2, 3], 100, seed=1, **HOW))
+    stream = m.stream([1, 2, 3], 100, seed=1, **HOW)
+    parts = at_once(lambda: written(stream), lambda: written(stream))
+    assert sorted(map(str, parts[0] + parts[1])) == sorted(map(str, want))
+
+
+def test_an_error_of_any_kind_is_its_owners(models):
+    m, ids = Model(models["q8_0"], verbose=False), some_ids(150)
+    want = written(m.stream(ids, 40, seed=1, **HOW))
+
+    def fails():
+        def take(at, rows):
+            raise MemoryError("somebody else's")
+
+        with pytest.raises(MemoryError, match="else's"):
+            read(m.scheduler, ids[::-1], 0, take)
+
+    for _ in range(5):
+        assert at_once(fails, lambda: written(m.stream(ids, 40, seed=1, **HOW)))[1] == want
+    assert settled(m)
+
+
+def test_every_chunk_arrives_whoever_plays(tiny):
+    """Threads that are switched all the time."""
+    m, before = Model(tiny, n_threads=1, verbose=False), sys.getswitchinterval()
+    want = [m.generate("the", seed=n, max_tokens=12, ignore_eos=True) for n in range(5)]
+
+    def many():
+        for _ in range(10):
+            writers = [Writer(m, "the", 12, seed=n, ignore_eos=True) for n in range(5)]
+            last = {w: chunk.finish_reason for w, chunk in m.together(iter(writers), 3)}
+            if [w.written for w in writers] != want or set(last.values()) != {"length"}:
+                return last
+        return True
+
+    sys.setswitchinterval(1e-5)
+    try:
+        assert at_once(*[many] * 5) == [True] * 5
+    finally:
+        sys.setswitchinterval(before)

@@ -141,3 +141,35 @@ def test_on_the_command_line(tiny, tmp_path):
     done = call(tiny, "-p", "x", "-n", "2", "--cache-size", "10Q")
     assert done.returncode == 1 and b"--cache-size is '10Q', expected bytes, as 500M or 4G" in done.stderr
     assert call(tiny, "-p", "x", "-n", "2", "--cache-size", "2m").returncode == 0
+
+
+def test_a_page_file_that_is_none(path, tmp_path):
+    """Under the right names: far too large, a pipe. Nothing hangs, nobody's text ends."""
+    ids, folder = some_ids(300), tmp_path / "kept"
+    with Model(path, cache_dir=folder, verbose=False) as m:
+        want = text(m, ids)[0]
+    for n, page in enumerate(sorted(folder.glob("*.page"))):
+        page.unlink()
+        if n % 2:
+            with open(page, "wb") as f:
+                f.truncate(1 << 40)
+        else:
+            os.mkfifo(page)
+    assert text(Model(path, cache_dir=folder, verbose=False), ids) == (want, 0)
+
+
+def test_what_stays_in_a_full_folder_is_of_use(tmp_path):
+    """The beginnings of texts stay longer than what is behind them."""
+    path, ids = make_model(tmp_path / "m.bin", "q8_0", max_ctx=600), some_ids(600)[:590]
+    m = Model(path, cache_dir=tmp_path / "kept", verbose=False)
+    text(m, ids, 2)
+    m.engine.spill_size = m.scheduler.pages.spill.bound = 6 * (m.forward.cache.page_bytes + 72)
+    m.close()
+    again = text(Model(path, cache_dir=tmp_path / "kept", verbose=False), ids, 2)[1]
+    assert again == 64 * len(list((tmp_path / "kept").glob("*.page"))) >= 64 * 4
+
+
+@pytest.mark.parametrize("wrong", [5, b"x", "", "a\0b"])
+def test_what_is_no_folder(path, wrong):
+    with pytest.raises(ModelError, match="--cache-dir is .* expected a folder; name one"):
+        Model(path, cache_dir=wrong, verbose=False)
