@@ -3,7 +3,6 @@
 import hashlib
 import os
 import struct
-import time
 
 import numpy as np
 
@@ -135,8 +134,9 @@ class Spill:
         depth = 0
         while parent.parent:
             parent, depth = parent.parent, depth + 1
-        at = time.time() - depth / 1000
         try:
+            os.utime(path)
+            at = os.stat(path).st_mtime - depth / 1000
             os.utime(path, (at, at))
         except OSError:
             pass
