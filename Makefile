@@ -25,11 +25,11 @@ story: run.py
 assistant:
 	python tools/assistant.py
 
-# all tests, in two halves at once; a quarter of an hour the first time: every kernel is compiled, for every instruction set
+# all tests, in two parts at once; a quarter of an hour the first time: every kernel is compiled, for every instruction set
 test:
-	@python -m pytest -q tests/machines tests/export & half=$$!; \
-	python -m pytest -q tests --ignore=tests/machines --ignore=tests/export; rest=$$?; \
-	wait $$half && exit $$rest
+	@python -m pytest -q tests/machines tests/writing & part=$$!; \
+	python -m pytest -q tests --ignore=tests/machines --ignore=tests/writing; rest=$$?; \
+	wait $$part && exit $$rest
 
 # tokens per second of the bundled model, beside what the machine could do
 bench: run.py
