@@ -94,9 +94,9 @@ writing
     jobs                 What wants passes of the model: a text to be written, one to be read.
     pages                Pages of the cache, shared by texts that begin alike.
     spill                Pages that there was no room for, in files.
-    engine               A model file on this machine: what it takes to run, and its prompts.
+    engine               A model file on this machine: what it takes to run.
     passes               What is read and written in the next pass of a model.
-    waiting              Threads that wait for each other, and signals that wait for a good moment.
+    waiting              Waiting: of threads for each other, of signals until nothing is half done.
     scheduler            Who may have a place in a model's passes, and who plays them.
     streams              Who takes what is written: one text, many, or what is read of one.
     astreams             What is written, for asyncio.
@@ -2618,6 +2618,15 @@ class Cache:
         attention. All inputs come before all states."""
         for _, room in sorted(self.states.items(), key=lambda item: item[0][1]):
             yield room.view(np.uint8, self.slots, room.nbytes // self.slots)[slot]
+
+    def states_of(self, raw):
+        """Copies of what state() gives of a slot, from the end of bytes, uint8, where they stand
+        side by side."""
+        parts, at = [], len(raw) - sum(part.nbytes for part in self.state(0))
+        for part in self.state(0):
+            parts.append(raw[at : at + part.nbytes].copy())
+            at += part.nbytes
+        return parts
 
 
 def part_bytes(part, kind, positions):
@@ -9086,9 +9095,13 @@ class Spill:
         if len(node.ids) < KEYS or self.broken or not self.cache.page_bytes:
             return
         key = self.key(node.parent, node.ids)
-        if os.path.exists(self.path(key)):
-            return
         parts = [self.cache.page(node.page), *node.states.get(KEYS, ())]
+        size = SPILL_HEADER.size + sum(part.nbytes for part in parts)
+        try:
+            if os.path.getsize(self.path(key)) >= size:
+                return
+        except OSError:
+            pass  # it is not there; one that was kept without states gets them now
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -9102,7 +9115,7 @@ class Spill:
             self.engine.notice(f"{self.where}: cannot be written ({e.strerror}); no more is kept")
             return
         self.touch(self.path(key), node.parent)
-        self.used += SPILL_HEADER.size + sum(part.nbytes for part in parts)
+        self.used += size
         if self.used > self.bound:
             self.clear()
 
@@ -9164,11 +9177,7 @@ class Spill:
         size = self.cache.page_bytes
         self.cache.page(node.page)[:] = raw[:size]
         if len(raw) > size:
-            parts, at = [], size
-            for part in self.cache.state(0):
-                parts.append(raw[at : at + part.nbytes].copy())
-                at += part.nbytes
-            pages.mark(node, KEYS, parts)
+            pages.mark(node, KEYS, self.cache.states_of(raw))
 
     def keep_all(self, pages):
         """Write all whole pages."""
@@ -9178,7 +9187,7 @@ class Spill:
 
 # -----------------------------------------------------------------------------
 # twofile/engine.py
-# A model file on this machine: what it takes to run, and its prompts.
+# A model file on this machine: what it takes to run.
 
 QUEUE = 1024  # texts that may wait
 MOST_PAGES = 1 << 15
@@ -9518,7 +9527,7 @@ class Passes:
 
 # -----------------------------------------------------------------------------
 # twofile/waiting.py
-# Threads that wait for each other, and signals that wait for a good moment.
+# Waiting: of threads for each other, of signals until nothing is half done.
 
 class Waiter:
     """A thread that sleeps until its Consumer has something, or it is to play."""
@@ -9662,6 +9671,8 @@ class Scheduler(Passes):
     def until(self, consumer):
         """Return when a Consumer is ready(); plays passes until then, unless another does. In the
         main thread Ctrl-C waits until nothing is half done."""
+        if not self.closed:
+            self.ready()  # Ctrl-C need not wait until kernels are compiled
         with Shield() as shield:
             try:
                 while not self.advance(consumer, shield):
@@ -10275,10 +10286,9 @@ def load_cache(scheduler, path, ids):
         try:
             if text.n < same:
                 text.room(same)
-                states = put_parts(forward, text, raw[at + 4 * n :], padded(n, KEYS) // KEYS, same)
+                put_parts(forward, text, raw[at + 4 * n :], padded(n, KEYS) // KEYS, same)
                 text.grow(known[text.n : same])
-                if states:
-                    text.mark(states)
+                text.mark(forward.cache.states_of(raw))
         except NoPages:
             same = text.n
         text.leave()
@@ -10297,12 +10307,6 @@ def put_parts(forward, text, raw, blocks, same):
         for page, block in zip(part, range(first, last)):
             page[:] = given[:, block]
         at += given.size
-    states = []
-    at = len(raw) - sum(part.nbytes for part in forward.state(0))
-    for part in forward.state(0):
-        states.append(raw[at : at + part.nbytes].copy())
-        at += part.nbytes
-    return states
 
 
 def read_cache_file(engine, path):

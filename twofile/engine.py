@@ -1,4 +1,4 @@
-"""A model file on this machine: what it takes to run, and its prompts."""
+"""A model file on this machine: what it takes to run."""
 
 import math
 import os

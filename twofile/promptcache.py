@@ -71,10 +71,9 @@ def load_cache(scheduler, path, ids):
         try:
             if text.n < same:
                 text.room(same)
-                states = put_parts(forward, text, raw[at + 4 * n :], padded(n, KEYS) // KEYS, same)
+                put_parts(forward, text, raw[at + 4 * n :], padded(n, KEYS) // KEYS, same)
                 text.grow(known[text.n : same])
-                if states:
-                    text.mark(states)
+                text.mark(forward.cache.states_of(raw))
         except NoPages:
             same = text.n
         text.leave()
@@ -93,12 +92,6 @@ def put_parts(forward, text, raw, blocks, same):
         for page, block in zip(part, range(first, last)):
             page[:] = given[:, block]
         at += given.size
-    states = []
-    at = len(raw) - sum(part.nbytes for part in forward.state(0))
-    for part in forward.state(0):
-        states.append(raw[at : at + part.nbytes].copy())
-        at += part.nbytes
-    return states
 
 
 def read_cache_file(engine, path):

@@ -95,6 +95,8 @@ class Scheduler(Passes):
     def until(self, consumer):
         """Return when a Consumer is ready(); plays passes until then, unless another does. In the
         main thread Ctrl-C waits until nothing is half done."""
+        if not self.closed:
+            self.ready()  # Ctrl-C need not wait until kernels are compiled
         with Shield() as shield:
             try:
                 while not self.advance(consumer, shield):

@@ -68,9 +68,13 @@ class Spill:
         if len(node.ids) < KEYS or self.broken or not self.cache.page_bytes:
             return
         key = self.key(node.parent, node.ids)
-        if os.path.exists(self.path(key)):
-            return
         parts = [self.cache.page(node.page), *node.states.get(KEYS, ())]
+        size = SPILL_HEADER.size + sum(part.nbytes for part in parts)
+        try:
+            if os.path.getsize(self.path(key)) >= size:
+                return
+        except OSError:
+            pass  # it is not there; one that was kept without states gets them now
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -84,7 +88,7 @@ class Spill:
             self.engine.notice(f"{self.where}: cannot be written ({e.strerror}); no more is kept")
             return
         self.touch(self.path(key), node.parent)
-        self.used += SPILL_HEADER.size + sum(part.nbytes for part in parts)
+        self.used += size
         if self.used > self.bound:
             self.clear()
 
@@ -146,11 +150,7 @@ class Spill:
         size = self.cache.page_bytes
         self.cache.page(node.page)[:] = raw[:size]
         if len(raw) > size:
-            parts, at = [], size
-            for part in self.cache.state(0):
-                parts.append(raw[at : at + part.nbytes].copy())
-                at += part.nbytes
-            pages.mark(node, KEYS, parts)
+            pages.mark(node, KEYS, self.cache.states_of(raw))
 
     def keep_all(self, pages):
         """Write all whole pages."""

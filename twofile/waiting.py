@@ -1,4 +1,4 @@
-"""Threads that wait for each other, and signals that wait for a good moment."""
+"""Waiting: of threads for each other, of signals until nothing is half done."""
 
 import contextlib
 import signal

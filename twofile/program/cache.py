@@ -70,6 +70,15 @@ class Cache:
         for _, room in sorted(self.states.items(), key=lambda item: item[0][1]):
             yield room.view(np.uint8, self.slots, room.nbytes // self.slots)[slot]
 
+    def states_of(self, raw):
+        """Copies of what state() gives of a slot, from the end of bytes, uint8, where they stand
+        side by side."""
+        parts, at = [], len(raw) - sum(part.nbytes for part in self.state(0))
+        for part in self.state(0):
+            parts.append(raw[at : at + part.nbytes].copy())
+            at += part.nbytes
+        return parts
+
 
 def part_bytes(part, kind, positions):
     """Bytes of what a layer keeps of one sequence of so many positions."""
