@@ -35,7 +35,7 @@ a forward as data
     program/operands     What a kernel takes, by name; the words of a record and of a pass.
     program/cache        What layers keep of the tokens before: keys and values of all, or states.
     program/system       Functions of the system that threads sleep and tell time by.
-    program/player       A pass is played by all threads; how many, and who they are.
+    program/player       The threads that play a pass.
     program/program      A forward as data: records, checked to stay inside their rooms; as text.
 
 what is compiled
@@ -90,7 +90,7 @@ writing
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     writer               One text in the making, and the objects that tell of it.
-    guess                Guesses of what comes in a text, and seeds for many.
+    guess                Guesses of what comes next in a text.
     jobs                 What wants passes of the model: a text to be written, one to be read.
     pages                Pages of the cache, shared by texts that begin alike.
     spill                Pages that there was no room for, in files.
@@ -2703,7 +2703,7 @@ def address_of(function):
 
 # -----------------------------------------------------------------------------
 # twofile/program/player.py
-# A pass is played by all threads; how many, and who they are.
+# The threads that play a pass.
 
 class Player:
     """A made Program with its code, ready to be played on so many threads, Tuned. adapts: whether
@@ -8195,6 +8195,12 @@ def run_seed(value):
     return random.getrandbits(32) if seed is None else seed
 
 
+def line_seed(seed, name):
+    """The seed of one text of many."""
+    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
+
+
 def seed_asked(value):
     """A seed, or None for a random one, which -1 is in llama.cpp."""
     if value is None:
@@ -8616,13 +8622,7 @@ class Writer:
 
 # -----------------------------------------------------------------------------
 # twofile/guess.py
-# Guesses of what comes in a text, and seeds for many.
-
-def alike(a, b):
-    """How many first entries two lists have in common."""
-    n = min(len(a), len(b))
-    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
-
+# Guesses of what comes next in a text.
 
 class Lookup:
     """Guesses by looking up what followed the last three tokens when they last stood in the text
@@ -8650,12 +8650,6 @@ class Lookup:
         elif found:
             self.last = ids[found : found + self.length]
         return self.last
-
-
-def line_seed(seed, name):
-    """The seed of one text of many."""
-    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
 
 
 # -----------------------------------------------------------------------------
@@ -8803,6 +8797,12 @@ class Reading(Job):
 # -----------------------------------------------------------------------------
 # twofile/pages.py
 # Pages of the cache, shared by texts that begin alike.
+
+def alike(a, b):
+    """How many first entries two lists have in common."""
+    n = min(len(a), len(b))
+    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
+
 
 class NoPages(Exception):
     """All pages are in use by texts that are being read or written."""
@@ -9317,7 +9317,7 @@ class Passes:
 
     Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a deque),
     parked (Jobs that nobody takes anything from), last (the ids of the text that was in a pass
-    last, and how many were read), table (of the cache).
+    last, and how many were read), table (of the cache). mutex and check() are the Scheduler's.
     """
 
     def ready(self):

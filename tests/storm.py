@@ -14,25 +14,13 @@ import time
 import warnings
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers.models import make_model  # noqa: E402
+from helpers.models import break_token, make_model  # noqa: E402
 from helpers.storm import Storm, settled  # noqa: E402
 from helpers.switches import HYBRIDS  # noqa: E402
 from soak import resident  # noqa: E402
 from twofile.model import Model  # noqa: E402
-from twofile.modelfile import open_model  # noqa: E402
-
-
-def broken(path):
-    """A copy of an f32 model of which token 92 has a NaN."""
-    raw, t = bytearray(path.read_bytes()), open_model(path).tensors["embed"]
-    at = t.off + 4 * ((5 * 48) * 16 + 12)
-    raw[at : at + 4] = np.array(np.nan, "<f4").tobytes()
-    path.write_bytes(raw)
-    return path
 
 
 def run(name, path, a, contexts, **more):
@@ -63,8 +51,8 @@ def main():
     warnings.simplefilter("ignore", DeprecationWarning)  # forks of a process with threads, on purpose
     with tempfile.TemporaryDirectory() as folder:
         f = Path(folder)
-        good = run("attention", broken(make_model(f / "a.bin", "f32", max_ctx=400)), a, 3)
-        states = broken(make_model(f / "s.bin", "f32", max_ctx=400, **HYBRIDS["delta rule"]))
+        good = run("attention", break_token(make_model(f / "a.bin", "f32", max_ctx=400)), a, 3)
+        states = break_token(make_model(f / "s.bin", "f32", max_ctx=400, **HYBRIDS["delta rule"]))
         good &= run("states", states, a, 8)
         good &= run("pages in files", f / "a.bin", a, 1.2, cache_dir=f / "kept")
     return 0 if good else 1

@@ -17,7 +17,7 @@ from prompts import judge, requests
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from twofile import Model  # noqa: E402
-from twofile.guess import line_seed  # noqa: E402
+from twofile.options import line_seed  # noqa: E402
 
 COUNTS = (1, 2, 4, 8, 16)
 

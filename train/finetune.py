@@ -37,6 +37,8 @@ TEMPLATE = (
     "{{ '<|' + m['role'] + '|>' + m['content'] | trim + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+
+
 def batch_of(conversations, plain, tokenizer, seed, size, window, rank=0, ranks=1):
     """-> ids and targets int64 [5/4 size / ranks, window]: conversations, and a fifth of plain text."""
     rows = [window_of(conversations, tokenizer, f"{seed} {row}", window) for row in range(rank, size, ranks)]

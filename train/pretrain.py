@@ -191,9 +191,7 @@ def read_corpus(folder):
     for name in MIX:
         path = Path(folder) / f"{name}.txt.xz"
         if not path.exists():
-            sys.exit(
-                f"pretrain.py: error: {path}: not found; expected one of {', '.join(MIX)}; give the folder with --data"
-            )
+            sys.exit(f"pretrain.py: error: {path}: not found; expected one of {', '.join(MIX)}; give the folder with --data")
         raw = lzma.open(path, "rt", encoding="utf-8").read()
         texts[name] = [d.strip() for d in raw.split(SEPARATOR) if d.strip()]
     return texts
@@ -448,9 +446,7 @@ def main():
     held_ids, held_bytes = encode(tokenizer, held), sum(len(d.encode()) for d in held)
     print({name: f"{len(ids) / 1e6:.2f}M tokens" for name, ids in data.items()}, flush=True)
 
-    shape = dict(
-        dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size()
-    )
+    shape = dict(dim=a.dim, n_layers=a.layers, n_heads=a.heads, n_kv_heads=a.kv_heads, vocab_size=tokenizer.get_vocab_size())
     shape |= dict(hidden_dim=a.ffn, max_seq_len=a.ctx, norm_eps=1e-5, rope_theta=10000.0)
     model = Llama(shape, a.dropout).to(device)
     count = sum(p.numel() for p in model.parameters())

@@ -1,12 +1,4 @@
-"""Guesses of what comes in a text, and seeds for many."""
-
-import hashlib
-
-
-def alike(a, b):
-    """How many first entries two lists have in common."""
-    n = min(len(a), len(b))
-    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
+"""Guesses of what comes next in a text."""
 
 
 class Lookup:
@@ -35,9 +27,3 @@ class Lookup:
         elif found:
             self.last = ids[found : found + self.length]
         return self.last
-
-
-def line_seed(seed, name):
-    """The seed of one text of many."""
-    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")

@@ -3,11 +3,10 @@
 from .astreams import AsyncStream
 from .engine import QUEUE, Engine
 from .errors import printable, say
-from .guess import line_seed
 from .logprobs import put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
-from .options import likeliest_asked, places_asked, run_seed, texts_asked, whole_number
+from .options import likeliest_asked, line_seed, places_asked, run_seed, texts_asked, whole_number
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler

@@ -1,5 +1,6 @@
 """What is asked for beside a prompt; what others ask and changes nothing."""
 
+import hashlib
 import math
 import operator
 import random
@@ -143,6 +144,12 @@ def run_seed(value):
     """The seed that those of many texts derive from."""
     seed = seed_asked(value)
     return random.getrandbits(32) if seed is None else seed
+
+
+def line_seed(seed, name):
+    """The seed of one text of many."""
+    text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
 
 
 def seed_asked(value):

@@ -4,8 +4,13 @@ import collections
 import heapq
 import itertools
 
-from .guess import alike
 from .program.operands import KEYS
+
+
+def alike(a, b):
+    """How many first entries two lists have in common."""
+    n = min(len(a), len(b))
+    return n if a[:n] == b[:n] else next(i for i in range(n) if a[i] != b[i])
 
 
 class NoPages(Exception):

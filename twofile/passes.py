@@ -3,8 +3,7 @@
 import itertools
 
 from .forks import BUILDING
-from .guess import alike
-from .pages import NoPages, Pages
+from .pages import NoPages, Pages, alike
 from .program.operands import CHUNK, KEYS, WANTED_MAX
 
 GUESSES = 3  # of so many or fewer for each, none are worth reading
@@ -16,7 +15,7 @@ class Passes:
 
     Attributes: pages (None until they are needed), active ({slot: Job}), waiting (Jobs, a deque),
     parked (Jobs that nobody takes anything from), last (the ids of the text that was in a pass
-    last, and how many were read), table (of the cache).
+    last, and how many were read), table (of the cache). mutex and check() are the Scheduler's.
     """
 
     def ready(self):

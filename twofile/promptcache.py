@@ -11,9 +11,8 @@ from .files import read_small, replaced
 from .format.table import VERSION
 from .format.types import padded
 from .forward import cache_bytes
-from .guess import alike
 from .kernels.cache import CACHE_NAMES, cache_type
-from .pages import NoPages
+from .pages import NoPages, alike
 from .program.operands import KEYS
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"

@@ -19,7 +19,7 @@ class Storm:
 
     def __init__(self, model, alone, seed, kinds=12, broken=None):
         self.model, self.alone, self.rng = model, alone, random.Random(seed)
-        self.lock, self.wrong, self.ended, self.children = threading.Lock(), [], {}, []
+        self.lock, self.wrong, self.ended = threading.Lock(), [], {}
         vocab, room = model.config.vocab_size - 1, model.n_ctx
         trunk = [self.rng.randrange(vocab) for _ in range(room)]
         self.prompts, self.known, self.broken = [], {}, broken

@@ -18,8 +18,8 @@ from helpers.places import ROOT
 from helpers.process import call, start
 from twofile.front.modes import parse_args
 from twofile.front.requests import read_request
-from twofile.guess import line_seed
 from twofile.model import Model
+from twofile.options import line_seed
 
 
 def lines(*values):

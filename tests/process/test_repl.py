@@ -11,8 +11,8 @@ import pytest
 from helpers.models import make_talker
 from helpers.terminal import Terminal
 from twofile.front.text import tame
-from twofile.guess import line_seed
 from twofile.model import Model
+from twofile.options import line_seed
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from helpers.rooms import patch
 from helpers.vocabularies import spm
 from twofile.errors import ModelError
 from twofile.forward import Forward
-from twofile.guess import line_seed
 from twofile.layers.stack import expected_tensors
 from twofile.model import Model
+from twofile.options import line_seed
 from twofile.tokenizer.stream import TextStream
 
 

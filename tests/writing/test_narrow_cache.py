@@ -14,9 +14,9 @@ from helpers.switches import SWITCHES
 from twins.forward import slow_logits
 from twins.weights import read_tensors
 from twofile.forward import Forward
-from twofile.guess import line_seed
 from twofile.model import Model
 from twofile.modelfile import open_model
+from twofile.options import line_seed
 
 HOW = dict(seed=3, temperature=0.8, ignore_eos=True)
 

@@ -4,8 +4,8 @@ import pytest
 
 from helpers.models import PROMPTS
 from twofile.forward import Forward
-from twofile.guess import line_seed
 from twofile.model import Model
+from twofile.options import line_seed
 from twofile.writer import Writer
 
 

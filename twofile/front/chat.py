@@ -6,7 +6,7 @@ import sys
 
 from ..errors import ModelError, printable, say
 from ..files import read_small, replaced
-from ..guess import line_seed
+from ..options import line_seed
 from ..writer import Writer
 from .common import TALK
 from .mode import Flag, Mode, prompted

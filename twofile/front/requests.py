@@ -5,8 +5,7 @@ import re
 
 from ..errors import ModelError, printable
 from ..files import Unmarked
-from ..guess import line_seed
-from ..options import changes_nothing, likeliest_asked, shown, token_limit
+from ..options import changes_nothing, likeliest_asked, line_seed, shown, token_limit
 from ..prompts import plain_messages
 from ..sampler import RULES, Sampling
 from ..writer import Writer

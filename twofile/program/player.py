@@ -1,4 +1,4 @@
-"""A pass is played by all threads; how many, and who they are."""
+"""The threads that play a pass."""
 
 import threading
 
