@@ -1,6 +1,7 @@
 """Fixtures of all tests: tiny models made with export.py's own writer, and a disk that is soon full."""
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -9,6 +10,9 @@ pytest.register_assert_rewrite("helpers", "twins")
 
 from helpers.models import TYPES, make_model, make_talker  # noqa: E402
 from helpers.vocabularies import byte_bpe  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is behind an & so, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -133,14 +133,14 @@ class Spill:
         return raw[head:]
 
     def touch(self, path, parent):
-        """It was of use now; a little before, for each page before it: those stay longer, since
-        what is behind them is of no use alone."""
+        """It was of use now; a second before, for each page before it: those stay longer, since
+        what is behind them is of no use alone. A second is more than one page takes."""
         depth = 0
         while parent.parent:
             parent, depth = parent.parent, depth + 1
         try:
             os.utime(path)
-            at = os.stat(path).st_mtime - depth / 1000
+            at = os.stat(path).st_mtime - depth
             os.utime(path, (at, at))
         except OSError:
             pass

@@ -106,6 +106,7 @@ def test_nobody_stalls_while_a_prompt_is_read(long, passes):
     first = m.stream(some_ids(5), 40, seed=1, **HOW)
     next(first)
     second = m.stream(other, 3, seed=2, **HOW)
+    second.begin()
     got = at_once(lambda: written(first), lambda: written(second))
     own = passes[0][1][0]
     reading = [slots for _, slots in passes if len(slots) > 20 and len(set(slots)) > 1 or len(slots) > 100]
@@ -358,7 +359,8 @@ def test_ctrl_c_at_any_time_beside_others(tmp_path, kind):
         timer = threading.Timer(rng.random() * 0.03, os.kill, (os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             timer.start()
-            while True:
+            late = time.monotonic() + 30
+            while time.monotonic() < late:
                 assert written(m.stream(ids[3][: rng.integers(5, 70)], 10, seed=3, **HOW))
         interrupted += 1
         for thread in threads:
