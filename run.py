@@ -8066,13 +8066,12 @@ WITHOUT_EFFECT = frozenset(
 SAME_AS_NONE = {
     **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty", "dry_multiplier"), (0,)),
     **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
+    "dry_multiplier": (0,),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "logit_bias": ({},),
     "suffix": ("",),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
@@ -8165,6 +8164,35 @@ def texts_asked(value):
 def places_asked(value):
     """How many texts are written at once."""
     return whole_number("places", value, 1, "how many texts at once, 1 or more")
+
+
+def bias_asked(value, n):
+    """What is added to logits: {id: number}, of JSON {"id": number}, or llama.cpp's [[id, number]]
+    with false for never -> {id: float}, -inf for what is never chosen. n: ids are below it."""
+    if value is None:
+        return {}
+    try:
+        rows = value.items() if isinstance(value, dict) else value
+        pairs = [(i, by) for i, by in rows or ()]
+    except (TypeError, ValueError):
+        wants = "{id: number}, or a list of [id, number]"
+        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+    bias = {}
+    for i, by in pairs:
+        number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
+        wants = f"a token's id, 0 to {n - 1}"
+        number = whole_number("logit_bias: a key", number, 0, wants)
+        if number >= n:
+            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+        by = -math.inf if by is False else by
+        kinds = int, float, np.integer, np.floating
+        if not isinstance(by, kinds) or by is True or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}"
+            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        bias[number] = float(by) if by > -100 else -math.inf
+    if sum(by == -math.inf for by in bias.values()) == n:
+        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+    return bias
 
 
 def deadline_asked(value, now):
@@ -8265,9 +8293,14 @@ RULES = (
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
+    Rule("presence_penalty", "--presence-penalty", float, 0.0, -100, 100, "X",
+         "off the logit of each recent token, 0 = off (default)"),
+    Rule("frequency_penalty", "--frequency-penalty", float, 0.0, -100, 100, "X",
+         "the same, for each time that it was there"),
 )
 # fmt: on
-PENALTIES = {"repeat_penalty": 1}  # rules on recent tokens: at which number each does nothing
+# rules on recent tokens: at which number each does nothing
+PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class InRange:
@@ -8283,8 +8316,8 @@ class InRange:
                 raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
-# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
-# most likely.
+# How the next token is chosen: biases, penalties, then top-k, top-p, min-p, then the temperature;
+# 0 = the most likely.
 Sampling = make_dataclass(
     "Sampling",
     [(rule.name, rule.kind, rule.default) for rule in RULES],
@@ -8302,7 +8335,7 @@ def sampling_asked(usual, asked):
         if name in Sampling.__dataclass_fields__:
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs"]
+            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
             wants = ", ".join([*names, *Sampling.__dataclass_fields__])
             raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
     return Sampling(**{**usual, **how})
@@ -8310,10 +8343,15 @@ def sampling_asked(usual, asked):
 
 class Sampler:
     """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
-    "pick"."""
+    "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
-    def __init__(self, how, n, code):
+    def __init__(self, how, n, code, bias=None):
         self.how, self.n, self.pick = how, n, code.function("pick")
+        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
+        self.free = None  # the ids that can be chosen, if not all can
+        if len(finite) < len(bias or ()):
+            self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
         self.block = Buffer(PICK.best + 16 * self.k)
         self.settings = self.block.view(np.float64, PICK.best // 8)
@@ -8325,27 +8363,43 @@ class Sampler:
         """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
         logit is not finite."""
         logits = self.penalised(logits[: self.n], recent)
+        if self.free is None:
+            return self.chosen(logits, coin)
+        at = self.chosen(logits[self.free], coin)
+        return int(self.free[at]) if at >= 0 else at
+
+    def chosen(self, logits, coin):
+        """Which of float32 logits is chosen, or -1 if one is not finite."""
         self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
-            return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
+            return self.pick(logits.ctypes.data, len(logits), self.block.address, 0)
         # so many are faster sorted than inserted
         order = np.argsort(-logits, kind="stable")[: self.k]
         words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
-        words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
-        return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+        words[: len(order)] = logits[order]
+        words[self.k :].view(np.int32)[: len(order)] = order
+        found = np.isfinite(logits).all()
+        return self.pick(0, len(order), self.block.address, 1) if found else -1
 
     def penalised(self, logits, recent):
-        """The logits after the penalties: the same array if there are none, or else a copy."""
+        """The logits after biases and penalties: the same array if there are none, or else a
+        copy."""
         how = self.how
         idle = all(getattr(how, name) == nothing for name, nothing in PENALTIES.items())
-        if idle or not how.repeat_last_n:
+        idle = idle or not how.repeat_last_n
+        if idle and not len(self.raised):
+            return logits
+        logits = logits.copy()
+        logits[self.raised] += self.by
+        if idle:
             return logits
         penalty = np.float32(how.repeat_penalty)
         last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-        seen = np.unique(last).astype(np.int64)
-        seen = seen[seen < self.n]
-        was, logits = logits[seen], logits.copy()
-        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        seen, times = np.unique(np.array(last, np.int64), return_counts=True)
+        seen, times = seen[seen < self.n], times[seen < self.n].astype(np.float32)
+        was = logits[seen]
+        less = times * np.float32(how.frequency_penalty) + np.float32(how.presence_penalty)
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty) - less
         return logits
 
 
@@ -8506,9 +8560,10 @@ class Writer:
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
     likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. how: the
-    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
-    there; and what other programs' requests may have, where it changes nothing.
+    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
+    its logit}, -100 = it is never chosen. how: the fields of Sampling; what is left out or None is
+    as the file says (Model.sampling), or else as there; and what other programs' requests may have,
+    where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start,
@@ -8527,11 +8582,13 @@ class Writer:
         ignore_eos=False,
         logprobs=None,
         deadline=None,
+        logit_bias=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
         self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
+        self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -8561,7 +8618,7 @@ class Writer:
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            self.sampler = self.make_sampler(self.how)
+            self.sampler = self.make_sampler(self.how, self.bias)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
             raise self.not_finite(len(self.ids))
@@ -10550,9 +10607,9 @@ class Model(Scores):
     def __exit__(self, *error):
         self.close()
 
-    def sampler(self, how):
+    def sampler(self, how, bias=None):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -11024,6 +11081,13 @@ SEED = Flag(
     help="same seed, same text (default, or -1: random, and reported)",
 )
 
+LOGIT_BIAS = Flag(
+    "--logit-bias",
+    action="append",
+    metavar="ID+X",
+    help="add to the logit of a token, as 15043+1.5 or 15043-100 (never); repeatable",
+)
+
 THREADS = Flag(
     "-t",
     "--threads",
@@ -11084,13 +11148,22 @@ TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM,
 HOW = Group(
     "sampling",
     *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
-    *(SEED, ...),
+    *(LOGIT_BIAS, SEED, ...),
 )
 GIVEN = Group("given texts", ...)
 MANY = Group("many texts", ...)
 MACHINE = Group("machine", THREADS, CTX_SIZE, KV, CACHE_SIZE, CACHE_DIR, PROMPT_CACHE)
 OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
+
+
+def bias_pair(text):
+    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
+    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
+    if not found:
+        found = f"{LOGIT_BIAS.long} is {shown(text)}"
+        raise ModelError(f"{found}, expected ID+NUMBER or ID-NUMBER; give such, as 15043+1.5")
+    return int(found[1]), float(found[2].replace("false", "inf"))
 
 
 class Settings:
@@ -11123,6 +11196,7 @@ class Settings:
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
         self.seed: int | None = seed_asked(given.seed)
+        self.logit_bias: list = []  # [(id, number)]; parse_args() reads them
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads
@@ -11136,6 +11210,12 @@ class Settings:
 
     def __getitem__(self, flag):
         return flag.value(self.given)
+
+    @property
+    def options(self):
+        """What a Writer is told of how to write."""
+        said = {"stop": self.stop, "ignore_eos": self.ignore_eos, "logit_bias": self.logit_bias}
+        return {**said, **self.how}
 
     @property
     def promptless(self):
@@ -11219,9 +11299,10 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "stop": (str, list),
         "ignore_eos": bool,
         "logprobs": (int, bool),
+        "logit_bias": (dict, list),
     },
 }
-WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "an object"}
 WORDS |= {int: "a whole number", float: "a number"}
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -11305,12 +11386,10 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logit_bias"}
     return {
-        "stop": args.stop,
-        "ignore_eos": args.ignore_eos,
+        **args.options,
         "seed": line_seed(seed, name),
-        **args.how,
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
@@ -12059,9 +12138,8 @@ def asked_for(model, args):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
     limit = None if args.n_predict < 0 else args.n_predict
-    return prompt, ids, limit, {**options, **args.how}
+    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
 
 
 def write_text(model, args):
@@ -12221,7 +12299,7 @@ class Chat:
         try:
             limit = None if args.n_predict < 0 else args.n_predict
             seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-            w = Writer(self.model, self.ids(), limit, args.stop, seed, args.ignore_eos, **args.how)
+            w = Writer(self.model, self.ids(), limit, seed=seed, **args.options)
             self.turns += 1
             for chunk in self.model.write(w):
                 self.say(chunk.text)
@@ -12626,6 +12704,7 @@ def parse_args(argv):
             )
         mode.check(settings)
         Sampling(**how)  # raises for a value out of range
+        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings

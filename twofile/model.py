@@ -127,9 +127,9 @@ class Model(Scores):
     def __exit__(self, *error):
         self.close()
 
-    def sampler(self, how):
+    def sampler(self, how, bias=None):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from .errors import ModelError
 from .logprobs import chat_logprobs, logprob_lists
-from .options import deadline_asked, likeliest_asked, seed_asked, stop_strings, token_limit
+from .options import (
+    bias_asked,
+    deadline_asked,
+    likeliest_asked,
+    seed_asked,
+    stop_strings,
+    token_limit,
+)
 from .sampler import likeliest, log_softmax, sampling_asked
 from .tokenizer.stream import TextStream
 
@@ -88,9 +95,10 @@ class Writer:
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
     likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. how: the
-    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
-    there; and what other programs' requests may have, where it changes nothing.
+    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
+    its logit}, -100 = it is never chosen. how: the fields of Sampling; what is left out or None is
+    as the file says (Model.sampling), or else as there; and what other programs' requests may have,
+    where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start,
@@ -109,11 +117,13 @@ class Writer:
         ignore_eos=False,
         logprobs=None,
         deadline=None,
+        logit_bias=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
         self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
+        self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -143,7 +153,7 @@ class Writer:
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            self.sampler = self.make_sampler(self.how)
+            self.sampler = self.make_sampler(self.how, self.bias)
         token = self.sampler(logits, self.ids, self.coin())
         if token < 0:
             raise self.not_finite(len(self.ids))

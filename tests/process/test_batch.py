@@ -169,15 +169,15 @@ def test_fields_that_change_nothing(talker):
 @pytest.mark.parametrize(
     "body, says",
     [
-        ({"presence_penalty": 0.5}, "presence_penalty is 0.5, which cannot be done here; expected 0"),
-        ({"frequency_penalty": -1}, "frequency_penalty is -1"),
+        ({"presence_penalty": -101}, "presence_penalty is -101, expected -100 to 100"),
         ({"n": 2}, "n is 2"),
         ({"stream": True}, "stream is True"),
         ({"echo": True}, "echo is True"),
         ({"response_format": {"type": "json_object"}}, "response_format is {'type': 'json_object'}"),
         ({"tools": [{"type": "function"}]}, "tools is "),
         ({"tool_choice": "required"}, "tool_choice is 'required'"),
-        ({"logit_bias": {"5": 1}}, "logit_bias is "),
+        ({"logit_bias": {"500": 1}}, "logit_bias: a key is 500, expected a token's id, 0 to 265"),
+        ({"logit_bias": "5"}, "field logit_bias: '5', expected an object or a list"),
         ({"audio": {"voice": "x"}}, "field audio: unknown"),
         ({"top_logprobs": 2}, "top_logprobs is 2 without logprobs"),
         ({"logprobs": True, "top_logprobs": 101}, "101 logprobs; expected at most 100"),

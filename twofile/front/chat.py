@@ -74,7 +74,7 @@ class Chat:
         try:
             limit = None if args.n_predict < 0 else args.n_predict
             seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-            w = Writer(self.model, self.ids(), limit, args.stop, seed, args.ignore_eos, **args.how)
+            w = Writer(self.model, self.ids(), limit, seed=seed, **args.options)
             self.turns += 1
             for chunk in self.model.write(w):
                 self.say(chunk.text)

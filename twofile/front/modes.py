@@ -13,7 +13,7 @@ from ..sampler import RULES, Sampling
 from .batch import BATCH_MODE
 from .bench import BENCH_MODE
 from .chat import CHAT_MODE
-from .common import GROUPS, Settings
+from .common import GROUPS, Settings, bias_pair
 from .habits import HABITS, apart
 from .mode import Parser
 from .show import (
@@ -105,6 +105,7 @@ def parse_args(argv):
             )
         mode.check(settings)
         Sampling(**how)  # raises for a value out of range
+        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings

@@ -83,9 +83,10 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "stop": (str, list),
         "ignore_eos": bool,
         "logprobs": (int, bool),
+        "logit_bias": (dict, list),
     },
 }
-WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "an object"}
 WORDS |= {int: "a whole number", float: "a number"}
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -169,12 +170,10 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
+    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logit_bias"}
     return {
-        "stop": args.stop,
-        "ignore_eos": args.ignore_eos,
+        **args.options,
         "seed": line_seed(seed, name),
-        **args.how,
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),

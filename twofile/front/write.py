@@ -46,9 +46,8 @@ def asked_for(model, args):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
     limit = None if args.n_predict < 0 else args.n_predict
-    return prompt, ids, limit, {**options, **args.how}
+    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
 
 
 def write_text(model, args):
