@@ -105,6 +105,7 @@ def sampling_asked(usual, asked):
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
             names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
+            names += ["schema", "regex", "grammar", "response_format"]
             wants = ", ".join([*names, *Sampling.__dataclass_fields__])
             raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
     return Sampling(**{**usual, **how})
@@ -128,14 +129,15 @@ class Sampler:
             self.settings[getattr(PICK, name) // 8] = getattr(how, name)
         self.settings.view(np.int64)[PICK.k // 8] = self.k
 
-    def __call__(self, logits, recent, coin):
+    def __call__(self, logits, recent, coin, allowed=None):
         """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
-        logit is not finite."""
+        logit is not finite. allowed: int [some], those of which it is one, in their order."""
         logits = self.penalised(logits[: self.n], recent)
-        if self.free is None:
+        free = self.free if allowed is None else allowed
+        if free is None:
             return self.chosen(logits, coin)
-        at = self.chosen(logits[self.free], coin)
-        return int(self.free[at]) if at >= 0 else at
+        at = self.chosen(logits[free], coin)
+        return int(free[at]) if at >= 0 else at
 
     def chosen(self, logits, coin):
         """Which of float32 logits is chosen, or -1 if one is not finite."""

@@ -8,6 +8,7 @@ from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
 from ..options import seed_asked, shown, size_asked
 from ..sampler import RULES
+from .forms import FORM_FLAGS
 from .mode import Flag, Group
 from .text import Screen
 
@@ -163,6 +164,7 @@ FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
 ABOUT_TEXT = Group(
     "text",
     *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
 TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
@@ -218,6 +220,7 @@ class Settings:
         self.system_file: str | None = given.system_file
         self.seed: int | None = seed_asked(given.seed)
         self.logit_bias: list = []  # [(id, number)]; parse_args() reads them
+        self.form: dict = {}  # an option of a Writer; main() reads it
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads
@@ -236,7 +239,7 @@ class Settings:
     def options(self):
         """What a Writer is told of how to write."""
         said = {"stop": self.stop, "ignore_eos": self.ignore_eos, "logit_bias": self.logit_bias}
-        return {**said, **self.how}
+        return {**said, **self.form, **self.how}
 
     @property
     def promptless(self):

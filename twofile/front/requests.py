@@ -72,6 +72,7 @@ def count_lines(fd, shard):
 
 
 LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"  # one thing by three names
+FORM_FIELDS = {"schema": (dict, bool), "regex": str, "grammar": str, "response_format": dict}
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
@@ -84,6 +85,7 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "ignore_eos": bool,
         "logprobs": (int, bool),
         "logit_bias": (dict, list),
+        **FORM_FIELDS,
     },
 }
 WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "an object"}
@@ -170,9 +172,11 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed", "logit_bias"}
+    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
+    taken.add("logit_bias")
+    form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
-        **args.options,
+        **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),

@@ -8,6 +8,7 @@ from ..machines.host import host
 from ..program.operands import KEYS
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
+from .forms import FORM_FLAGS
 from .mode import Flag, Mode
 from .text import dump, prompt_ids, read_prompt, tame
 
@@ -136,7 +137,12 @@ def judged(command, text):
         ) from None
 
 
-BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+BEST_OF_MODE = Mode(
+    write_best,
+    HOW,
+    flags=(BEST_OF, JUDGE),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+)
 TEXT_MODE = Mode(  # what is done when no flag asks for another
-    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, *FORM_FLAGS)
 )
