@@ -8488,7 +8488,7 @@ def chat_logprobs(w):
 # twofile/structure.py
 # Texts of a form: which tokens may come next, by a schema or a grammar.
 
-KEPT = 64  # forms that stay compiled
+KEPT = 16  # forms that stay compiled
 ANY_OBJECT = {"type": "object"}
 STYLE = {  # JSON as Python's json.dumps writes it: most of what is between values is certain
     "whitespace_flexible": False,
@@ -8589,14 +8589,15 @@ class Forms:
         it is no form, or one that no text has."""
         if asked is None:
             return None
-        if asked not in self.compiled:
+        matcher = self.compiled.get(asked)
+        if matcher is None:
             matcher = self.compile(*asked)
             if len(self.compiled) >= KEPT:
                 self.compiled.clear()
             self.compiled[asked] = matcher
         text = np.array([*self.vocabulary.text, False])
         text[[*banned]] = False
-        return Structure(asked[0], self.compiled[asked].deep_copy(), text)
+        return Structure(asked[0], matcher.deep_copy(), text)
 
     def compile(self, name, text):
         """A form as llguidance's LLMatcher. Raises ModelError."""
@@ -8633,7 +8634,8 @@ class Forms:
 
 def refused(name, found):
     """The ModelError for a form, by what llguidance found in it."""
-    found = printable(" ".join(found.split("<state>")[0].split())[:200])
+    found = found.split("<state>")[0].replace("<non-verbose/>", "")
+    found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
     return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
 
 
@@ -8903,6 +8905,8 @@ class Writer:
 
     def _keep(self, chunk):
         self.chunks.append(chunk)
+        if chunk.finish_reason:
+            self.structure = None  # which may take megabytes
         return chunk
 
     @property
@@ -12009,6 +12013,8 @@ LLAMA_CPP = told(
             ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
         ),
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
+        **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
+        "--grammar-file": "a grammar in a file is --grammar FILE",
     },
 )
 HABITS = LLAMA_CPP | told(

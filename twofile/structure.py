@@ -6,7 +6,7 @@ from .errors import ModelError, printable
 from .options import shown
 from .tokenizer.file import SPM
 
-KEPT = 64  # forms that stay compiled
+KEPT = 16  # forms that stay compiled
 ANY_OBJECT = {"type": "object"}
 STYLE = {  # JSON as Python's json.dumps writes it: most of what is between values is certain
     "whitespace_flexible": False,
@@ -107,14 +107,15 @@ class Forms:
         it is no form, or one that no text has."""
         if asked is None:
             return None
-        if asked not in self.compiled:
+        matcher = self.compiled.get(asked)
+        if matcher is None:
             matcher = self.compile(*asked)
             if len(self.compiled) >= KEPT:
                 self.compiled.clear()
             self.compiled[asked] = matcher
         text = np.array([*self.vocabulary.text, False])
         text[[*banned]] = False
-        return Structure(asked[0], self.compiled[asked].deep_copy(), text)
+        return Structure(asked[0], matcher.deep_copy(), text)
 
     def compile(self, name, text):
         """A form as llguidance's LLMatcher. Raises ModelError."""
@@ -151,7 +152,8 @@ class Forms:
 
 def refused(name, found):
     """The ModelError for a form, by what llguidance found in it."""
-    found = printable(" ".join(found.split("<state>")[0].split())[:200])
+    found = found.split("<state>")[0].replace("<non-verbose/>", "")
+    found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
     return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
 
 

@@ -229,6 +229,8 @@ class Writer:
 
     def _keep(self, chunk):
         self.chunks.append(chunk)
+        if chunk.finish_reason:
+            self.structure = None  # which may take megabytes
         return chunk
 
     @property

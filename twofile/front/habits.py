@@ -44,6 +44,8 @@ LLAMA_CPP = told(
             ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
         ),
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
+        **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
+        "--grammar-file": "a grammar in a file is --grammar FILE",
     },
 )
 HABITS = LLAMA_CPP | told(
