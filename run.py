@@ -8553,7 +8553,7 @@ def schema_text(name, value):
 
 class Vocabulary:
     """A Tokenizer's tokens, as llguidance asks for them: only those that are text can match one;
-    the end is a token of its own, behind the last."""
+    the end is a token of its own, behind the last. text: which are, bool [n_vocab + 1]."""
 
     is_tokenizer_wrapper, bos_token_id = True, None
 
@@ -8562,9 +8562,10 @@ class Vocabulary:
         self.tokenizer, pieces = tokenizer, [tokenizer.piece(i) for i in range(n)]
         odd = {*tokenizer.stops, *[tokenizer.unk] * (tokenizer.kind == SPM)}
         # no text has a byte of 255, which there marks what is special
-        self.text = [bool(p) and p[0] != 255 and i not in odd for i, p in enumerate(pieces)]
-        self.special_token_ids = [i for i, text in enumerate(self.text) if not text] + [n]
         self.tokens = [*pieces, b""]
+        text = [bool(p) and p[0] != 255 and i not in odd for i, p in enumerate(self.tokens)]
+        self.text = np.array(text)
+        self.special_token_ids = np.flatnonzero(~self.text).tolist()
         for i in self.special_token_ids:
             self.tokens[i] = b"%d" % i
 
@@ -8575,7 +8576,7 @@ class Vocabulary:
         for word in t.words(text):
             ids += t.merger.ids_of(word)
         same = b"".join(self.tokens[i] for i in ids) == text.encode()
-        return ids if same and all(self.text[i] for i in ids) else []
+        return ids if same and self.text[ids].all() else []
 
 
 class Forms:
@@ -8595,7 +8596,7 @@ class Forms:
             if len(self.compiled) >= KEPT:
                 self.compiled.clear()
             self.compiled[asked] = matcher
-        text = np.array([*self.vocabulary.text, False])
+        text = self.vocabulary.text.copy()
         text[[*banned]] = False
         return Structure(asked[0], matcher.deep_copy(), text)
 
