@@ -38,6 +38,10 @@ class ModelError(Exception):
     to do."""
 
 
+class Busy(ModelError):
+    """Too many wait for a place; later there may be one."""
+
+
 def printable(text):
     """text with everything that could drive a terminal escaped."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
