@@ -14,4 +14,5 @@ def main():
     launch()
 
 
-main()
+if __name__ == "__main__":
+    main()

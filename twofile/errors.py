@@ -3,6 +3,7 @@
 import os
 import sys
 
+RELEASE = "0.1.0"  # of this program
 CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
 STARTED = (  # run as a program, not imported by one
     __name__ == "__main__"

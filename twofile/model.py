@@ -48,25 +48,15 @@ class Model(Scores):
         cache_dir=None,
         queue=QUEUE,
     ):
-        self.settings = {
-            "path": path,
-            "tokenizer": tokenizer,
-            "n_ctx": n_ctx,
-            "n_threads": n_threads,
-            "kv": kv,
-            "verbose": verbose,
-            "id": id,
-            "cache_size": cache_size,
-            "cache_dir": cache_dir,
-            "queue": queue,
-        }
+        settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
+        more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
+        self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
         self.file, self.name = open_model(path), printable(str(path))
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
         self.notice = say if verbose else lambda text: None
-        more = cache_size, cache_dir, queue
-        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, *more)
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
         prompts = Prompts(self.engine, self.tokenizer)

@@ -10,7 +10,6 @@ from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
 from .streams import read
 
-
 POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
 
 

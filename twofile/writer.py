@@ -94,8 +94,9 @@ class Writer:
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start,
-    the first token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids that end it), worth (None
-    until weigh()). Raises ModelError for a prompt that does not fit.
+    the first token and the last), stopped (the stop string that ended it), due (when it is to
+    end), ends (ids that end it), worth (None until weigh()). Raises ModelError for a prompt that
+    does not fit.
     """
 
     def __init__(

@@ -89,3 +89,9 @@ async def count_tokens(request):
     need_template(entry)
     async with Exchange(state, entry) as exchange:
         return answer({"input_tokens": len(await talk_ids(exchange, messages_of(body)))})
+
+
+ANTHROPIC = (  # see app.py
+    ("POST", "/v1/messages", messages, MESSAGE, EVENTS),
+    ("POST", "/v1/messages/count_tokens", count_tokens, COUNT, None),
+)

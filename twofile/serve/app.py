@@ -1,22 +1,25 @@
 """The application: which address is answered by what."""
 
+import asyncio
 import base64
 import contextlib
-import asyncio
 import hashlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
-from . import anthropic, fields, ollama, openai, responses, tokens
 from .answers import answer
+from .anthropic import ANTHROPIC
 from .document import document
 from .gate import Gate, Log
 from .metrics import Metrics
+from .ollama import OLLAMA
+from .openai import OPENAI
+from .responses import RESPONDING
+from .tokens import TOKENS
 
 PAGE = Path(__file__).parent / "page.html"
 
@@ -62,24 +65,11 @@ async def openapi(request):
 
 
 ADDRESSES = (  # method, address, what answers it, the schema of its body, how it may stream
-    ("GET", "/v1/models", openai.models, None, None),
-    ("GET", "/v1/models/{model}", openai.one_model, None, None),
-    ("POST", "/v1/completions", openai.completions, fields.COMPLETION, "text/event-stream"),
-    ("POST", "/v1/chat/completions", openai.chat_completions, fields.CHAT, "text/event-stream"),
-    ("POST", "/v1/responses", responses.responses, fields.RESPONSES, "text/event-stream"),
-    ("POST", "/v1/embeddings", tokens.embeddings, fields.EMBEDDINGS, None),
-    ("POST", "/v1/messages", anthropic.messages, fields.MESSAGE, "text/event-stream"),
-    ("POST", "/v1/messages/count_tokens", anthropic.count_tokens, fields.COUNT, None),
-    ("GET", "/api/tags", ollama.tags, None, None),
-    ("GET", "/api/ps", ollama.running, None, None),
-    ("GET", "/api/version", ollama.version, None, None),
-    ("POST", "/api/chat", ollama.chat, fields.OLLAMA_CHAT, "application/x-ndjson"),
-    ("POST", "/api/generate", ollama.generate, fields.OLLAMA_GENERATE, "application/x-ndjson"),
-    ("POST", "/api/show", ollama.show, fields.OLLAMA_SHOW, None),
-    ("POST", "/api/embed", ollama.embed, fields.OLLAMA_EMBED, None),
-    ("POST", "/api/embeddings", ollama.embeddings, fields.OLLAMA_EMBEDDINGS, None),
-    ("POST", "/tokenize", tokens.tokenize, fields.TOKENIZE, None),
-    ("POST", "/detokenize", tokens.detokenize, fields.DETOKENIZE, None),
+    *OPENAI,
+    *RESPONDING,
+    *ANTHROPIC,
+    *OLLAMA,
+    *TOKENS,
     ("GET", "/health", health, None, None),
     ("GET", "/metrics", metrics, None, None),
     ("GET", "/openapi.json", openapi, None, None),
@@ -102,9 +92,9 @@ def application(shelf, settings):
             await shelf.close_all()
 
     routes = [Route(path, answers, methods=[how]) for how, path, answers, _, _ in ADDRESSES]
-    app = Starlette(routes=routes, lifespan=life)
     known = {name for *_, schema, _ in ADDRESSES for name in (schema or {}).get("properties", ())}
     state = {"shelf": shelf, "settings": settings, "fields": known, "log": Log()}
-    app.state = SimpleNamespace(**state, metrics=Metrics(shelf))
-    app.exception_handlers.clear()
-    return Gate(app, app.state, settings.hosts, settings.keys, settings.origins)
+    state = SimpleNamespace(**state, metrics=Metrics(shelf))
+    return Gate(
+        Router(routes, lifespan=life), state, settings.hosts, settings.keys, settings.origins
+    )

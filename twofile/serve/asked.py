@@ -74,10 +74,14 @@ def complain(validator, schema, name, given):
         if error.validator in ("minItems", "maxItems"):
             found = f"{where} has {len(error.instance)} items"
             bound = {"minItems": "at least", "maxItems": "at most"}[error.validator]
-            raise Refused(400, f"{found}, expected {bound} {error.validator_value}; change it", name)
+            raise Refused(
+                400, f"{found}, expected {bound} {error.validator_value}; change it", name
+            )
         if error.validator == "required":
             lacks = next(field for field in error.validator_value if field not in error.instance)
-            raise Refused(400, f"{where}.{lacks}: missing, expected {wants['description']}; give it", name)
+            raise Refused(
+                400, f"{where}.{lacks}: missing, expected {wants['description']}; give it", name
+            )
         raise Refused(400, f"{found}, expected {wants['description']}; change it", name)
 
 

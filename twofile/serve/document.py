@@ -1,6 +1,6 @@
 """The OpenAPI document."""
 
-from .. import __version__
+from ..errors import RELEASE
 from .fields import published
 
 ERRORS = {
@@ -32,7 +32,7 @@ def document(addresses):
         paths.setdefault(path, {})[method.lower()] = about
     return {
         "openapi": "3.1.0",
-        "info": {"title": "twofile", "version": __version__},
+        "info": {"title": "twofile", "version": RELEASE},
         "paths": paths,
         "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"key": []}],

@@ -1,4 +1,4 @@
-"""The fields of requests: JSON Schemas, by which they are checked, which the document tells."""
+"""The fields of requests, as JSON Schemas: checks, documentation."""
 
 from ..sampler import RULES
 

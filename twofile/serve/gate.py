@@ -1,4 +1,4 @@
-"""Who may come in: hosts, origins, keys; what is said of each request in the log."""
+"""Who may come in: hosts, origins, keys; the log of requests."""
 
 import hashlib
 import hmac
@@ -69,9 +69,13 @@ class Gate:
         async def sending(message):
             if message["type"] == "http.response.start":
                 sent.append(message["status"])
-                message = {**message, "headers": [*message["headers"], *self.added(headers, number)]}
+                message = {
+                    **message,
+                    "headers": [*message["headers"], *self.added(headers, number)],
+                }
             await send(message)
 
+        scope["app"] = self  # whose state handlers ask for
         try:
             self.check(scope, headers)
             if scope["method"] == "OPTIONS" and headers.get(b"origin"):
@@ -139,12 +143,16 @@ class Gate:
 
     async def refuse(self, error, scope, receive, send, number):
         """The answer to a request that none can be given to."""
+        allowed = None
         if isinstance(error, HTTPException):
             found = {404: "no such address", 405: f"method {scope['method']}"}
             what = f"{scope['path'][:80]}: {found.get(error.status_code, error.detail)}"
+            allowed = error.headers
             error = Refused(error.status_code, f"{what}; GET /openapi.json lists what there is")
         refused = refusal(error, self.state.fields)
-        headers = {"retry-after": str(refused.retry)} if refused.retry else {}
+        headers = dict(allowed or {}) | (
+            {"retry-after": str(refused.retry)} if refused.retry else {}
+        )
         if refused.status == 401:
             headers["www-authenticate"] = "Bearer"
         value = told(refused, scope["path"], number)

@@ -21,15 +21,19 @@ class Metrics:
             "request_seconds", "From a request's beginning to its end", buckets=TIMES, **made
         )
         self.first = Histogram(
-            "first_token_seconds", "From a text's beginning to its first token",
-            buckets=TIMES, **made,
+            "first_token_seconds",
+            "From a text's beginning to its first token",
+            buckets=TIMES,
+            **made,
         )
         self.gap = Histogram(
             "token_seconds", "Mean time between a text's tokens", buckets=GAPS, **made
         )
         self.rate = Histogram(
-            "text_tokens_per_second", "Tokens a second of a text",
-            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000), **made,
+            "text_tokens_per_second",
+            "Tokens a second of a text",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+            **made,
         )
         self.registry.register(self)
 

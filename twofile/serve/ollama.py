@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from .. import __version__
+from ..errors import RELEASE
 from .answers import LINES, Flow, answer, line, unless_gone
 from .asked import asked, check
 from .exchange import Exchange, guarded
@@ -176,7 +176,7 @@ async def running(request):
 
 async def version(request):
     """GET /api/version"""
-    return answer({"version": __version__})
+    return answer({"version": RELEASE})
 
 
 async def show(request):
@@ -232,3 +232,15 @@ async def vectors(request, body, texts, name, several):
     took = int((time.perf_counter() - began) * 10**9)
     more = {"total_duration": took, "load_duration": 0, "prompt_eval_count": count}
     return answer({"model": exchange.entry.name, name: found, **more})
+
+
+OLLAMA = (  # see app.py
+    ("GET", "/api/tags", tags, None, None),
+    ("GET", "/api/ps", running, None, None),
+    ("GET", "/api/version", version, None, None),
+    ("POST", "/api/chat", chat, OLLAMA_CHAT, LINES),
+    ("POST", "/api/generate", generate, OLLAMA_GENERATE, LINES),
+    ("POST", "/api/show", show, OLLAMA_SHOW, None),
+    ("POST", "/api/embed", embed, OLLAMA_EMBED, None),
+    ("POST", "/api/embeddings", embeddings, OLLAMA_EMBEDDINGS, None),
+)

@@ -5,7 +5,6 @@ import time
 from ..logprobs import by_label, chat_logprob, label
 from ..options import likeliest_asked
 from ..streams import best_first
-from ..tokenizer.tokenizer import TextStream
 from .answers import EVENTS, Flow, answer, event, unless_gone
 from .asked import asked
 from .exchange import Exchange, guarded
@@ -54,9 +53,7 @@ async def completions(request):
 def completion_logprobs(body):
     """How many of the likeliest tokens are told, or None."""
     if body.get("logprobs") is True:
-        raise Refused(
-            400, "logprobs is true, expected a number with a prompt; give it", "logprobs"
-        )
+        raise Refused(400, "logprobs is true, expected a number with a prompt; give it", "logprobs")
     return likeliest_asked(body.get("logprobs"))
 
 
@@ -249,3 +246,11 @@ def model_object(entry):
         "loaded": entry.model is not None,
         "meta": {name: about[name] for name in ("architecture", "parameters", "type", "bytes")},
     }
+
+
+OPENAI = (  # see app.py
+    ("GET", "/v1/models", models, None, None),
+    ("GET", "/v1/models/{model}", one_model, None, None),
+    ("POST", "/v1/completions", completions, COMPLETION, EVENTS),
+    ("POST", "/v1/chat/completions", chat_completions, CHAT, EVENTS),
+)

@@ -16,6 +16,7 @@ KINDS = {  # status: OpenAI's type, Anthropic's
     500: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
 }
+LONG = re.compile(r"leave no room in a context|tokens( or more)?, expected 1 to")
 NAMED = re.compile(r"(?:field )?([a-z_]+)(?:: | is |\[)")
 
 
@@ -44,8 +45,8 @@ def refusal(error, fields=()):
         return Refused(500, message, code="not_finite")
     named = NAMED.match(message)
     param = named[1] if named and named[1] in fields else None
-    long = "leave no room in a context" in message or re.search(r"tokens( or more)?, expected 1 to", message)
-    return Refused(400, message, param, "context_length_exceeded" if long else None)
+    code = "context_length_exceeded" if LONG.search(message) else None
+    return Refused(400, message, param, code)
 
 
 def dialect(path):

@@ -173,3 +173,8 @@ class Answering:
         yield self.event("response.content_part.done", part=part, **at)
         yield self.event("response.output_item.done", output_index=0, item=item)
         yield self.event(f"response.{value['status']}", response=value)
+
+
+RESPONDING = (  # see app.py
+    ("POST", "/v1/responses", responses, RESPONSES, EVENTS),
+)

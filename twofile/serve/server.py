@@ -1,4 +1,4 @@
-"""The server around the application: it begins, it ends without cutting anybody short."""
+"""The server around the application: how it begins, how it ends."""
 
 import asyncio
 import contextlib

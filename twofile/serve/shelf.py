@@ -1,4 +1,4 @@
-"""The models that are served: opened when they are asked for, closed when they are not."""
+"""The models that are served: opened when asked for, closed when not."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a request for a conversation asks for, in one form, whichever API it came by."""
+"""What requests ask for, in one form, whichever API they came by."""
 
 from ..sampler import RULES
 from .asked import deadline, limit

@@ -71,3 +71,10 @@ async def embeddings(request):
             "usage": {"prompt_tokens": total, "total_tokens": total},
         }
     )
+
+
+TOKENS = (  # see app.py
+    ("POST", "/v1/embeddings", embeddings, EMBEDDINGS, None),
+    ("POST", "/tokenize", tokenize, TOKENIZE, None),
+    ("POST", "/detokenize", detokenize, DETOKENIZE, None),
+)
