@@ -22,7 +22,8 @@ class Entry:
         self.tokenizer = find_tokenizer(file, settings.get("tokenizer"))
         self.about = about(file, file.config.max_ctx, 0, self.tokenizer)
         self.created, self.size = int(os.stat(path).st_mtime), file.size
-        self.model, self.users, self.used, self.lock = None, 0, 0.0, asyncio.Lock()
+        self.model, self.users, self.lock = None, 0, asyncio.Lock()
+        self.used = time.monotonic()
 
     @property
     def chats(self):
