@@ -1,0 +1,80 @@
+"""Texts as ids, ids as texts, texts as vectors."""
+
+import asyncio
+import base64
+
+from ..logprobs import label
+from .answers import answer, unless_gone
+from .asked import asked
+from .exchange import Exchange
+from .fields import DETOKENIZE, EMBEDDINGS, TOKENIZE
+from .openai import several
+from .refusals import Refused
+
+
+async def tokenize(request):
+    """POST /tokenize"""
+    state = request.app.state
+    body = await asked(request, TOKENIZE)
+    async with Exchange(state, state.shelf.find(body.get("model"))) as exchange:
+        model, content = exchange.model, body["content"]
+        make = lambda: model.tokenize(content, body.get("add_special", False))
+        ids = await exchange.ask(make, len(content))
+        if body.get("with_pieces"):
+            t = model.tokenizer
+            return answer({"tokens": [{"id": i, "piece": label(t, i)} for i in ids]})
+    return answer({"tokens": ids})
+
+
+async def detokenize(request):
+    """POST /detokenize"""
+    state = request.app.state
+    body = await asked(request, DETOKENIZE)
+    async with Exchange(state, state.shelf.find(body.get("model"))) as exchange:
+        text = await exchange.ask(
+            lambda: exchange.model.detokenize(body["tokens"]), len(body["tokens"])
+        )
+    return answer({"content": text})
+
+
+async def embeddings(request):
+    """POST /v1/embeddings"""
+    state = request.app.state
+    body = await asked(request, EMBEDDINGS)
+    entry = state.shelf.find(body.get("model"))
+    asked_for, dim = body.get("dimensions"), entry.about["dim"]
+    if asked_for not in (None, dim):
+        found = f"dimensions is {asked_for}, expected the model's own, {dim}"
+        raise Refused(400, f"{found}; leave it out", "dimensions")
+    how = body.get("pooling", "mean"), body.get("normalize", True)
+    async with Exchange(state, entry) as exchange:
+
+        async def made():
+            found, total = [], 0
+            for text in several(body["input"]):
+                ids = await exchange.ask(lambda text=text: exchange.model.prompt(text), len(text))
+                total += len(ids)
+                found.append(await asyncio.to_thread(exchange.model.embed, ids, *how))
+            return found, total
+
+        found, total = await unless_gone(request.receive, made())
+    as64 = body.get("encoding_format") == "base64"
+    shown = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if as64 else v.tolist()
+    return answer(
+        {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": i, "embedding": shown(v)}
+                for i, v in enumerate(found)
+            ],
+            "model": entry.name,
+            "usage": {"prompt_tokens": total, "total_tokens": total},
+        }
+    )
+
+
+TOKENS = (  # see app.py
+    ("POST", "/v1/embeddings", embeddings, EMBEDDINGS, None),
+    ("POST", "/tokenize", tokenize, TOKENIZE, None),
+    ("POST", "/detokenize", detokenize, DETOKENIZE, None),
+)
