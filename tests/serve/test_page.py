@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,11 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from helpers.places import ROOT
+from helpers.server import serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-pytest.importorskip("starlette", reason="needs the server's packages")
-pytest.importorskip("uvicorn", reason="needs the server's packages")
 expect = sync_api.expect
 
 STORY = "Tell me a story about a fox and a hen."
@@ -33,9 +29,9 @@ NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 class Relay(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host):
+    def __init__(self, port):
         super().__init__(("127.0.0.1", 0), Passing)
-        self.host = host
+        self.port = port
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
         self.as_it_is()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -71,7 +67,7 @@ class Passing(BaseHTTPRequestHandler):
             relay.asked.append(json.loads(body))
         if relay.key and self.path != "/" and self.headers["authorization"] != f"Bearer {relay.key}":
             return self.refuse(401, {"message": "a key is needed", "type": "invalid_request_error"})
-        upstream = http.client.HTTPConnection(relay.host, timeout=60)
+        upstream = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=60)
         headers = {"content-type": "application/json"} if body else {}
         upstream.request(self.command, self.path, body or None, headers)
         answer = upstream.getresponse()
@@ -103,28 +99,14 @@ class Passing(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """-> the host and port of python -m twofile serve model.bin"""
-    log = tmp_path_factory.mktemp("serve") / "stderr"
-    command = [sys.executable, "-m", "twofile", "serve", "model.bin", "--port", "0"]
-    with open(log, "wb") as err, subprocess.Popen(command, cwd=ROOT, stderr=err, env={**os.environ}) as process:
-        try:
-            for _ in range(1200):
-                found = re.search(r"^twofile: http://(\S+?)/?$", log.read_text(), re.M)
-                if found or process.poll() is not None:
-                    break
-                time.sleep(0.1)
-            assert found, log.read_text()
-            yield found[1]
-        finally:
-            process.terminate()
-        process.wait(30)
-    assert "Traceback" not in log.read_text()
+def server():
+    with serving("model.bin") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def relays(server):
-    relay = Relay(server)
+    relay = Relay(server.port)
     yield relay
     relay.shutdown()
 
@@ -141,7 +123,7 @@ def browser():
         found = next(filter(None, map(shutil.which, NAMES)), None)
         if not found and not os.path.exists(playwright.chromium.executable_path):
             pytest.skip("needs a Chromium: install one, or python -m playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -200,7 +182,7 @@ def tabs(browser, relay):
 
     def tab(context=None, path="", **options):
         if context is None:
-            context = browser.new_context(**{"viewport": {"width": 1100, "height": 720}, **options})
+            context = browser.new_context(**{"viewport": {"width": 1100, "height": 720}, "reduced_motion": "reduce", **options})
             contexts.append(context)
         opened.append(Tab(context.new_page(), relay.url + path))
         return opened[-1]
@@ -534,7 +516,7 @@ def test_a_full_storage_is_told(tab):
 
 
 def test_a_server_that_goes_away_in_the_middle(tab, relay):
-    relay.cut = 12
+    relay.cut, relay.pace = 12, 0.02
     tab.send()
     trouble = tab.page.get_by_role("alert")
     expect(trouble).to_contain_text("the server went away in the middle")
@@ -542,7 +524,7 @@ def test_a_server_that_goes_away_in_the_middle(tab, relay):
     assert text.startswith("Once upon a time")
     tab.page.reload()
     expect(tab.answers.locator(".body")).to_have_text(text)
-    relay.cut = None
+    relay.cut, relay.pace = None, 0
     tab.button("Try again").click()
     expect(tab.answers).to_contain_text("2 of 2")
     assert tab.whole()
@@ -550,7 +532,8 @@ def test_a_server_that_goes_away_in_the_middle(tab, relay):
     expect(tab.answers.locator(".body")).to_have_text(text)
 
 
-def test_a_server_that_is_not_there(tabs, tab, relay):
+def test_a_server_that_is_not_there(tab, relay):
+    expect(tab.page.locator("#model")).to_have_text("model")
     relay.gone = True
     tab.send()
     expect(tab.answers).to_contain_text("The server does not answer")
