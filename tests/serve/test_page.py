@@ -123,6 +123,7 @@ def browser():
         found = next(filter(None, map(shutil.which, NAMES)), None)
         if not found and not os.path.exists(playwright.chromium.executable_path):
             pytest.skip("needs a Chromium: install one, or python -m playwright install chromium")
+        expect.set_options(timeout=15_000)
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
@@ -135,7 +136,7 @@ class Tab:
         self.page, self.errors = page, []
         page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
         page.on("pageerror", lambda e: self.errors.append(str(e)))
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.goto(url)
         self.say = page.locator("#say")
         self.go = page.locator("#go")
@@ -553,10 +554,10 @@ def test_an_error_in_the_stream(tab):
 
 
 def test_a_busy_server(tab):
-    refuses(tab, 429, "256 wait already", **{"Retry-After": "2"})
+    refuses(tab, 429, "256 wait already", **{"Retry-After": "1"})
     tab.send()
     expect(tab.page.get_by_role("alert")).to_contain_text("The server is busy: 256 wait already")
-    expect(tab.button("Try again in 2 s")).to_be_visible()
+    expect(tab.button("Try again in 1 s")).to_be_visible()
     tab.button("Try again", exact=True).click()
     assert tab.whole()
 
