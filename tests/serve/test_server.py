@@ -187,7 +187,7 @@ WRONG = [  # path, what is wrong in a body that would be right, the field that i
     ("/v1/completions", {"prompt": "x", "logprobs": 101}, "logprobs"),
     ("/v1/responses", {"input": [{"type": "reasoning"}]}, "input"),
     ("/v1/responses", {"input": "x", "previous_response_id": "resp_1"}, "previous_response_id"),
-    ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format.type"),
+    ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format"),
     ("/v1/embeddings", {"input": []}, "input"),
     ("/tokenize", {"content": 5}, "content"),
     ("/detokenize", {"tokens": [-1]}, "tokens"),
