@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.places import ROOT
-from helpers.server import ask, gauges, idle, serving
+from helpers.server import ask, gauges, idle, serving, until
 from twofile import Model
 
 STORY = {"role": "user", "content": "Tell me a story about a fox"}
@@ -330,5 +330,6 @@ def test_nothing_of_a_request_is_in_the_log(server):
     ask(server, "/v1/chat/completions", {"messages": [{"role": secret, "content": secret}]})
     ask(server, f"/{secret}?{secret}=1")
     ask(server, "/v1/models", **{"X-Request-Id": "mine-1"})
+    until(lambda: "mine-1" in server.log())
     log = server.log()
     assert secret not in log and "POST /v1/chat/completions 200" in log and log.count("mine-1") == 1

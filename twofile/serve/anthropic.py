@@ -97,7 +97,8 @@ def block(call):
 def message(exchange, content, calls=False):
     """A message; while it is being written, without its end."""
     (w,) = exchange.writers
-    why = "tool_use" if calls else WHY.get(w.reason, "max_tokens")
+    why = WHY.get(w.reason, "max_tokens")
+    why = "tool_use" if calls and why == "end_turn" else why
     return {
         "id": f"msg_{exchange.number}",
         "type": "message",

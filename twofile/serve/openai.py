@@ -153,9 +153,11 @@ class CompletionChunks:
             }
 
 
-def finish(reason):
-    """OpenAI's word for why a text ended."""
-    return "stop" if reason in ("eos", "stop") else "length"
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
 
 
 def head(exchange, kind, prefix):
@@ -202,7 +204,7 @@ async def chat_object(exchange, n):
         choice["message"] |= {"content": text, "refusal": None}
         if calls:
             choice["message"]["tool_calls"] = [call_object(call) for call in calls]
-            choice["finish_reason"] = "tool_calls"
+            choice["finish_reason"] = finish(w.reason, calls)
     return whole_object(parts, choices, exchange, n)
 
 
@@ -242,7 +244,7 @@ class ChatChunks:
             self.calls[number] += 1
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
-            why = "tool_calls" if self.calls[number] else finish(chunk.finish_reason)
+            why = finish(chunk.finish_reason, self.calls[number])
             yield self.value(number, {}, None, why)
 
 

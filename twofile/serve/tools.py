@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..options import shown
 from ..prompts import plain_messages
+from ..structure import STYLE
 from .refusals import Refused
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -20,7 +21,7 @@ MOST = 128  # tools of a request
 
 @dataclass
 class Tools:
-    """What may be called. tools: [{"name", "description", "parameters"}]. must: a call is asked
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is asked
     for, of the tool named only, if one is. several: whether there may be more than one call."""
 
     tools: list
@@ -28,9 +29,15 @@ class Tools:
     only: str | None = None
     several: bool = True
 
+    @property
+    def strict(self):
+        """Whether one of them wants its schema understood to the last word."""
+        return any(tool["strict"] for tool in self.tools)
+
     def telling(self):
         """What the model is told of them."""
-        lines = [json.dumps(tool, ensure_ascii=False) for tool in self.tools]
+        told = [{name: tool[name] for name in tool if name != "strict"} for tool in self.tools]
+        lines = [json.dumps(tool, ensure_ascii=False) for tool in told]
         return (
             "# Tools\n\nThese functions can be called, one JSON object each:\n<tools>\n"
             + "\n".join(lines)
@@ -45,9 +52,9 @@ class Tools:
         kinds = []
         for tool in self.tools:
             if self.only in (None, tool["name"]):
-                schema = {"const": tool["name"]}, tool.get("parameters") or {"type": "object"}
-                kinds.append(call_schema(*schema))
-        one = json.dumps(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+                kinds.append(call_schema({"const": tool["name"]}, tool["parameters"]))
+        style = STYLE | {"lenient": not self.strict}
+        one = json.dumps({"x-guidance": style, "anyOf": kinds})
         calls = "call" + ' ("\\n" call)*' * self.several
         lines = [f'call: "{OPEN}\\n" body "\\n{CLOSE}"', f"body: %json {one}"]
         if self.must:
@@ -55,7 +62,8 @@ class Tools:
         if schema is None:
             lines.append(f"TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/")
             return "\n".join([f"start: TEXT ({calls})?", *lines])
-        return "\n".join([f"start: json | {calls}", *lines, f"json: %json {json.dumps(schema)}"])
+        whole = {"x-guidance": STYLE, **schema}
+        return "\n".join([f"start: json | {calls}", *lines, f"json: %json {json.dumps(whole)}"])
 
 
 def call_schema(name, parameters):
@@ -106,7 +114,8 @@ def checked_tool(tool, number):
         found = f"{where}: parameters is {shown(parameters)}"
         raise Refused(400, f"{found}, expected a JSON schema; give one", "tools")
     about = inside.get("description") or ""
-    return {"name": name, "description": str(about), "parameters": parameters}
+    strict = bool(inside.get("strict"))
+    return {"name": name, "description": str(about), "parameters": parameters, "strict": strict}
 
 
 def told(messages, tools, system):
