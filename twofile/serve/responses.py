@@ -166,9 +166,9 @@ class Answering:
             },
         )
 
-    def event(self, name, **more):
+    def event(self, kind, **more):
         self.sent += 1
-        return event({"type": name, "sequence_number": self.sent - 1, **more}, name)
+        return event({"type": kind, "sequence_number": self.sent - 1, **more}, kind)
 
     def failed(self, refused):
         error = {"code": refused.code or "server_error", "message": refused.message}
