@@ -1,4 +1,4 @@
-"""What users of the anthropic package do.        python with_anthropic.py URL URL-WITH-A-KEY URL-WITH-A-QUEUE-OF-ONE"""
+"""What users of the anthropic package do.        python with_anthropic.py URL LOCKED SMALL"""
 
 import asyncio
 import sys

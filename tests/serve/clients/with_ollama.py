@@ -1,4 +1,4 @@
-"""What users of ollama's package do.        python with_ollama.py URL URL-WITH-A-KEY URL-WITH-A-QUEUE-OF-ONE"""
+"""What users of ollama's package do.        python with_ollama.py URL LOCKED SMALL"""
 
 import asyncio
 import importlib.metadata
@@ -15,7 +15,7 @@ listed = client.list().models
 assert [m.model for m in listed] == ["model", "talker"] and listed[0].size > 1e6 and listed[0].details.family == "llama"
 assert listed[0].modified_at.year > 2000 and listed[0].digest
 shown = client.show("model")
-assert shown.modelinfo["general.architecture"] == "llama" and "completion" in shown.capabilities and shown.details.parameter_size
+assert shown.modelinfo["general.architecture"] == "llama" and "completion" in shown.capabilities and shown.template
 
 one = client.chat(messages=TALK, **how)
 assert one.message.role == "assistant" and one.message.content and one.done and one.done_reason in ("stop", "length")

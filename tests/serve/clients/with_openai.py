@@ -1,4 +1,4 @@
-"""What users of the openai package do.        python with_openai.py URL URL-WITH-A-KEY URL-WITH-A-QUEUE-OF-ONE"""
+"""What users of the openai package do.        python with_openai.py URL LOCKED SMALL"""
 
 import asyncio
 import sys
@@ -81,7 +81,8 @@ def chats():
 def roles(url, model):
     """A model that knows who a system is takes a developer for one."""
     make = openai.OpenAI(base_url=f"{url}/v1", api_key="none").chat.completions.create
-    said = [make(model=model, messages=[{"role": r, "content": "Be kind."}, *TALK], seed=1, max_tokens=9) for r in ("system", "developer")]
+    how = dict(model=model, seed=1, max_tokens=9)
+    said = [make(**how, messages=[{"role": role, "content": "Be kind."}, *TALK]) for role in ("system", "developer")]
     assert said[0].choices[0].message.content == said[1].choices[0].message.content
 
 
