@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.places import ROOT
-from helpers.server import ask, gauges, idle, serving, until
+from helpers.server import ask, events, gauges, idle, serving, until
 from twofile import Model
 
 STORY = {"role": "user", "content": "Tell me a story about a fox"}
@@ -36,18 +36,6 @@ def alone():
 def text(alone):
     """The answer to CHAT."""
     return alone.generate(alone.encode_chat([STORY]), 12, seed=3)
-
-
-def events(server, path, body):
-    """The JSON of each event or line of a stream."""
-    status, headers, text = ask(server, path, body)
-    assert status == 200, text
-    lines = [line.removeprefix("data: ") for line in text.split("\n") if line and not line.startswith("event: ")]
-    kind = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
-    assert headers.get_content_type() == kind
-    if path.endswith("completions"):
-        assert lines.pop() == "[DONE]"
-    return [json.loads(line) for line in lines]
 
 
 def test_a_chat(server, text, alone):

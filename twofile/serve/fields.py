@@ -178,10 +178,11 @@ TOKENIZE = thing(
     {
         "model": MODEL,
         "content": text(),
+        "prompt": text(),
         "add_special": flag("whether the begin token comes first"),
+        "add_special_tokens": flag("whether the begin token comes first"),
         "with_pieces": flag("whether the tokens' texts are told too"),
     },
-    ["content"],
 )
 DETOKENIZE = thing(
     "an object with tokens",

@@ -102,7 +102,8 @@ class Gate:
 
     def added(self, headers, number):
         """Headers of every answer."""
-        more = [(b"x-request-id", number.encode()), (b"x-content-type-options", b"nosniff")]
+        ids = b"x-request-id", b"request-id"  # the second is Anthropic's
+        more = [(b"x-content-type-options", b"nosniff"), *((i, number.encode()) for i in ids)]
         origin = headers.get(b"origin")
         if origin in self.origins:
             more += [

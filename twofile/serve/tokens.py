@@ -14,13 +14,16 @@ from .refusals import Refused
 
 
 async def tokenize(request):
-    """POST /tokenize"""
+    """POST /tokenize, of llama.cpp's fields, or of vLLM's: prompt, whose begin token is usual."""
     state = request.app.state
     body = await asked(request, TOKENIZE)
+    given = [body[name] for name in ("content", "prompt") if name in body]
+    if len(given) != 1:
+        raise Refused(400, "expected content, or prompt; give one of them", "content")
+    begin = body.get("add_special", body.get("add_special_tokens", "prompt" in body))
     async with Exchange(state, state.shelf.find(body.get("model"))) as exchange:
-        model, content = exchange.model, body["content"]
-        make = lambda: model.tokenize(content, body.get("add_special", False))
-        ids = await exchange.ask(make, len(content))
+        model, (content,) = exchange.model, given
+        ids = await exchange.ask(lambda: model.tokenize(content, begin), len(content))
         if body.get("with_pieces"):
             t = model.tokenizer
             return answer({"tokens": [{"id": i, "piece": label(t, i)} for i in ids]})
@@ -35,7 +38,13 @@ async def detokenize(request):
         text = await exchange.ask(
             lambda: exchange.model.detokenize(body["tokens"]), len(body["tokens"])
         )
-    return answer({"content": text})
+    return answer({"content": text, "prompt": text})
+
+
+async def tokenizer_info(request):
+    """GET /tokenizer_info, by which lm-evaluation-harness sees that texts can be made ids here. It
+    would ask for control tokens by their texts, which are nobody's to write."""
+    return answer({"tokenizer_class": "twofile", "bos_token": None, "eos_token": None})
 
 
 async def embeddings(request):
@@ -110,4 +119,5 @@ TOKENS = (  # see app.py
     ("POST", "/detokenize", detokenize, DETOKENIZE, None),
     ("POST", "/api/embed", embed, OLLAMA_EMBED, None),
     ("POST", "/api/embeddings", old_embed, OLLAMA_EMBEDDINGS, None),
+    ("GET", "/tokenizer_info", tokenizer_info, None, None),
 )
