@@ -5,7 +5,7 @@ python -m twofile serve beside llama-server: the same GGUF, the same machine, al
 
 Builds nothing; ours serves what export.py makes of that very file. Each client asks one request after the other, of prompts of
 20 to 800 tokens (the same for both, each new to the server), and reads the stream: 64 tokens, whatever they are. The table has
-tokens a second of all clients together (medians over rounds), the time to the first token, and that between two (of all, p50, p95).
+tokens a second of all clients together (medians over rounds), the time to the first token, and that between two (p50, p95).
 """
 
 import argparse

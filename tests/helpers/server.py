@@ -17,7 +17,7 @@ from helpers.places import ROOT
 
 @contextlib.contextmanager
 def serving(*args, **env):
-    """A server of models and flags -> url, port, pid, log (a function: what it said). In the end it is told to end, and does."""
+    """A server of models and flags -> url, port, pid, log (a function: what it said). At last it is told to end, and does."""
     command = [sys.executable, "-m", "twofile", "serve", *map(str, args), "--port", "0"]
     with tempfile.TemporaryFile("ab+") as err:
         environment = {**os.environ, **env}
@@ -71,3 +71,15 @@ def until(ready, within=30):
 def idle(server):
     """Return when nothing is written, and nothing waits."""
     until(lambda: not any(gauges(server)[name] for name in ("texts_active", "texts_waiting")))
+
+
+def events(server, path, body):
+    """The JSON of each event or line of a stream."""
+    status, headers, text = ask(server, path, body)
+    assert status == 200, text
+    lines = [line.removeprefix("data: ") for line in text.split("\n") if line and not line.startswith("event: ")]
+    kind = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
+    assert headers.get_content_type() == kind
+    if path.endswith("completions"):
+        assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]

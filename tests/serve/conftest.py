@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def packages():
-    for package in ("starlette", "uvicorn", "jsonschema", "prometheus_client"):
+    for package in ("starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"):
         pytest.importorskip(package)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.places import ROOT
-from helpers.server import ask, gauges, idle, serving
+from helpers.server import ask, events, gauges, idle, serving, until
 from twofile import Model
 
 STORY = {"role": "user", "content": "Tell me a story about a fox"}
@@ -36,18 +36,6 @@ def alone():
 def text(alone):
     """The answer to CHAT."""
     return alone.generate(alone.encode_chat([STORY]), 12, seed=3)
-
-
-def events(server, path, body):
-    """The JSON of each event or line of a stream."""
-    status, headers, text = ask(server, path, body)
-    assert status == 200, text
-    lines = [line.removeprefix("data: ") for line in text.split("\n") if line and not line.startswith("event: ")]
-    kind = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
-    assert headers.get_content_type() == kind
-    if path.endswith("completions"):
-        assert lines.pop() == "[DONE]"
-    return [json.loads(line) for line in lines]
 
 
 def test_a_chat(server, text, alone):
@@ -187,7 +175,7 @@ WRONG = [  # path, what is wrong in a body that would be right, the field that i
     ("/v1/completions", {"prompt": "x", "logprobs": 101}, "logprobs"),
     ("/v1/responses", {"input": [{"type": "reasoning"}]}, "input"),
     ("/v1/responses", {"input": "x", "previous_response_id": "resp_1"}, "previous_response_id"),
-    ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format.type"),
+    ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format"),
     ("/v1/embeddings", {"input": []}, "input"),
     ("/tokenize", {"content": 5}, "content"),
     ("/detokenize", {"tokens": [-1]}, "tokens"),
@@ -330,5 +318,6 @@ def test_nothing_of_a_request_is_in_the_log(server):
     ask(server, "/v1/chat/completions", {"messages": [{"role": secret, "content": secret}]})
     ask(server, f"/{secret}?{secret}=1")
     ask(server, "/v1/models", **{"X-Request-Id": "mine-1"})
+    until(lambda: "mine-1" in server.log())
     log = server.log()
     assert secret not in log and "POST /v1/chat/completions 200" in log and log.count("mine-1") == 1

@@ -103,7 +103,7 @@ def limit(body, settings, names=LIMITS):
     if most and asked is not None and asked > most:
         name = next(iter(given))
         raise Refused(400, f"{name} is {asked}, expected at most {most}; ask for fewer", name)
-    return most if asked is None else asked
+    return (most or None) if asked is None else asked
 
 
 def deadline(body, settings):

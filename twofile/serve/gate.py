@@ -29,7 +29,7 @@ class Log:
 
     def failed(self, error):
         """Where an error came from that is no client's; not what it says, which may be theirs."""
-        if refusal(error).status == 500:
+        if not isinstance(error, HTTPException) and refusal(error).status == 500:
             where = "".join(traceback.format_tb(error.__traceback__))
             LOG.error("%s at\n%s", type(error).__name__, where.rstrip())
 
@@ -102,7 +102,8 @@ class Gate:
 
     def added(self, headers, number):
         """Headers of every answer."""
-        more = [(b"x-request-id", number.encode()), (b"x-content-type-options", b"nosniff")]
+        ids = b"x-request-id", b"request-id"  # the second is Anthropic's
+        more = [(b"x-content-type-options", b"nosniff"), *((i, number.encode()) for i in ids)]
         origin = headers.get(b"origin")
         if origin in self.origins:
             more += [

@@ -13,7 +13,7 @@ from ..front.mode import Parser
 from ..kernels.cache import CACHE_NAMES
 from ..options import size_asked
 
-PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client"
+PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
 KEY = "TWOFILE_API_KEY"  # of the environment
 EXAMPLES = """\
 examples:

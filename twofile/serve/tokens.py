@@ -2,24 +2,28 @@
 
 import asyncio
 import base64
+import time
 
 from ..logprobs import label
 from .answers import answer, unless_gone
 from .asked import asked
 from .exchange import Exchange
-from .fields import DETOKENIZE, EMBEDDINGS, TOKENIZE
+from .fields import DETOKENIZE, EMBEDDINGS, OLLAMA_EMBED, OLLAMA_EMBEDDINGS, TOKENIZE
 from .openai import several
 from .refusals import Refused
 
 
 async def tokenize(request):
-    """POST /tokenize"""
+    """POST /tokenize, of llama.cpp's fields, or of vLLM's: prompt, whose begin token is usual."""
     state = request.app.state
     body = await asked(request, TOKENIZE)
+    given = [body[name] for name in ("content", "prompt") if name in body]
+    if len(given) != 1:
+        raise Refused(400, "expected content, or prompt; give one of them", "content")
+    begin = body.get("add_special", body.get("add_special_tokens", "prompt" in body))
     async with Exchange(state, state.shelf.find(body.get("model"))) as exchange:
-        model, content = exchange.model, body["content"]
-        make = lambda: model.tokenize(content, body.get("add_special", False))
-        ids = await exchange.ask(make, len(content))
+        model, (content,) = exchange.model, given
+        ids = await exchange.ask(lambda: model.tokenize(content, begin), len(content))
         if body.get("with_pieces"):
             t = model.tokenizer
             return answer({"tokens": [{"id": i, "piece": label(t, i)} for i in ids]})
@@ -34,7 +38,13 @@ async def detokenize(request):
         text = await exchange.ask(
             lambda: exchange.model.detokenize(body["tokens"]), len(body["tokens"])
         )
-    return answer({"content": text})
+    return answer({"content": text, "prompt": text})
+
+
+async def tokenizer_info(request):
+    """GET /tokenizer_info, by which lm-evaluation-harness sees that texts can be made ids here. It
+    would ask for control tokens by their texts, which are nobody's to write."""
+    return answer({"tokenizer_class": "twofile", "bos_token": None, "eos_token": None})
 
 
 async def embeddings(request):
@@ -73,8 +83,41 @@ async def embeddings(request):
     )
 
 
+async def embed(request):
+    """POST /api/embed"""
+    body = await asked(request, OLLAMA_EMBED)
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    return await vectors(request, body, texts, "embeddings", True)
+
+
+async def old_embed(request):
+    """POST /api/embeddings"""
+    body = await asked(request, OLLAMA_EMBEDDINGS)
+    return await vectors(request, body, [body["prompt"]], "embedding", False)
+
+
+async def vectors(request, body, texts, name, several):
+    state, began = request.app.state, time.perf_counter()
+    async with Exchange(state, state.shelf.find(body["model"])) as exchange:
+
+        async def made():
+            ids = [exchange.model.prompt(text) for text in texts]
+            one = lambda i: asyncio.to_thread(exchange.model.embed, i, "mean", several)
+            return sum(map(len, ids)), [(await one(i)).tolist() for i in ids]
+
+        count, found = await unless_gone(request.receive, made())
+    if not several:
+        return answer({name: found[0]})
+    took = int((time.perf_counter() - began) * 10**9)
+    more = {"total_duration": took, "load_duration": 0, "prompt_eval_count": count}
+    return answer({"model": exchange.entry.name, name: found, **more})
+
+
 TOKENS = (  # see app.py
     ("POST", "/v1/embeddings", embeddings, EMBEDDINGS, None),
     ("POST", "/tokenize", tokenize, TOKENIZE, None),
     ("POST", "/detokenize", detokenize, DETOKENIZE, None),
+    ("POST", "/api/embed", embed, OLLAMA_EMBED, None),
+    ("POST", "/api/embeddings", old_embed, OLLAMA_EMBEDDINGS, None),
+    ("GET", "/tokenizer_info", tokenizer_info, None, None),
 )
