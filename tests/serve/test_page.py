@@ -759,13 +759,14 @@ def test_tokens_that_are_parts_of_a_character(tab):
 # models
 
 
-def models(tab, *listed):
+def models(tab, *listed, reload=True):
     def fulfil(route):
         data = [{"id": i, "object": "model", "created": 0, "owned_by": "twofile", **more} for i, more in listed]
         route.fulfill(json={"object": "list", "data": data})
 
     tab.page.route("**/v1/models", fulfil)
-    tab.page.reload()
+    if reload:
+        tab.page.reload()
 
 
 def test_several_models(tab, relay):
@@ -779,6 +780,18 @@ def test_several_models(tab, relay):
     assert request.value.post_data_json["model"] == "other"
     tab.page.reload()
     expect(select).to_have_value("other")
+
+
+def test_a_server_that_has_another_model_by_now(tab, relay):
+    expect(tab.page.locator("#model")).to_have_text("model")
+    refuses(tab, 404, "model model: not here, expected other")
+    models(tab, ("other", {"chat": True, "context": 512}), reload=False)
+    tab.send()
+    expect(tab.page.locator("#model")).to_have_text("other")
+    scripted(tab, chunk({"role": "assistant", "content": "Hi"}, finish="stop"))
+    with tab.page.expect_request("**/v1/chat/completions") as request:
+        tab.button("Try again").click()
+    assert request.value.post_data_json["model"] == "other" and tab.whole() == "Hi"
 
 
 def test_a_model_without_a_template_goes_on_with_a_text(tab, relay):
