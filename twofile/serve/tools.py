@@ -21,8 +21,8 @@ MOST = 128  # tools of a request
 
 @dataclass
 class Tools:
-    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is asked
-    for, of the tool named only, if one is. several: whether there may be more than one call."""
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
+    asked for, of the tool named only, if one is. several: whether there may be more than one."""
 
     tools: list
     must: bool = False
@@ -176,10 +176,11 @@ def said_call(call):
 
 
 class Reader:
-    """Tells texts from calls in what is written, piece by piece."""
+    """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
+    text. names: of tools that there are."""
 
     def __init__(self, names):
-        self.names, self.held, self.calls = names, "", 0
+        self.names, self.held, self.behind = names, "", False  # behind: a call came last
 
     def push(self, text, end=False):
         """-> [str or (name, arguments as JSON, id)] that are certain by now."""
@@ -188,31 +189,28 @@ class Reader:
         while self.held:
             at = self.held.find(OPEN)
             if at < 0:
-                keep = 0 if end else begun(self.held)
-                ready, self.held = (
-                    self.held[: len(self.held) - keep],
-                    self.held[-keep:] * (keep > 0),
-                )
-                self.say(found, ready)
+                self.say(found, len(self.held) - (0 if end else begun(self.held)))
                 break
-            self.say(found, self.held[:at])
-            self.held = self.held[at:]
-            close = self.held.find(CLOSE)
+            self.say(found, len(self.held[:at].rstrip("\n")))
+            at, close = self.held.find(OPEN), self.held.find(CLOSE)
             if close < 0:
-                if end:
-                    self.say(found, self.held)
-                    self.held = ""
+                self.say(found, len(self.held) * end)
                 break
-            inside, whole = self.held[len(OPEN) : close], self.held[: close + len(CLOSE)]
-            self.held = self.held[close + len(CLOSE) :]
-            call = self.read(inside)
-            found.append(call) if call else self.say(found, whole)
+            call = self.read(self.held[at + len(OPEN) : close])
+            if call:
+                found.append(call)
+                self.held, self.behind = self.held[close + len(CLOSE) :], True
+            else:
+                self.say(found, close + len(CLOSE))
         return found
 
-    def say(self, found, text):
-        """White space around calls is no text."""
-        if text and (text.strip() or not self.calls):
+    def say(self, found, n):
+        """The first n characters of what is held are text."""
+        text, self.held = self.held[:n], self.held[n:]
+        text = text.lstrip("\n") if self.behind else text
+        if text:
             found.append(text)
+            self.behind = False
 
     def read(self, inside):
         """A call, if it is one of a tool that there is."""
@@ -223,7 +221,6 @@ class Reader:
             return None
         if name not in self.names or not isinstance(arguments, dict):
             return None
-        self.calls += 1
         return (
             name,
             json.dumps(arguments, ensure_ascii=False),
