@@ -102,9 +102,10 @@ def servers(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*LIGHT, "langchain", "litellm", "llm"])
 def test_a_client(name, room, servers):
+    """All that its program tries; nothing goes on afterwards."""
     said = room.run(name, *(server.url for server in servers))
     assert said.startswith(PACKAGES.get(name, name))
-    for server in servers:
+    for server in servers[::2]:
         idle(server)
 
 
