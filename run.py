@@ -89,6 +89,7 @@ writing
     options              What is asked for beside a prompt; what others ask and changes nothing.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
+    structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes next in a text.
     jobs                 What wants passes of the model: a text to be written, one to be read.
@@ -108,6 +109,7 @@ writing
 the program
     front/mode           What a command line is made of: flags, their groups in --help, modes.
     front/text           Text from outside, text for a terminal; the prompt.
+    front/forms          The form that texts are to have, as a command line says it.
     front/common         Flags that belong to no mode, and what a command line says.
     front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
@@ -8077,15 +8079,13 @@ WITHOUT_EFFECT = frozenset(
 SAME_AS_NONE = {
     **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty", "dry_multiplier"), (0,)),
     **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
+    "dry_multiplier": (0,),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "logit_bias": ({},),
     "suffix": ("",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "verbosity": ("medium",),
 }
@@ -8176,6 +8176,35 @@ def texts_asked(value):
 def places_asked(value):
     """How many texts are written at once."""
     return whole_number("places", value, 1, "how many texts at once, 1 or more")
+
+
+def bias_asked(value, n):
+    """What is added to logits: {id: number}, of JSON {"id": number}, or llama.cpp's [[id, number]]
+    with false for never -> {id: float}, -inf for what is never chosen. n: ids are below it."""
+    if value is None:
+        return {}
+    try:
+        rows = value.items() if isinstance(value, dict) else value
+        pairs = [(i, by) for i, by in rows or ()]
+    except (TypeError, ValueError):
+        wants = "{id: number}, or a list of [id, number]"
+        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+    bias = {}
+    for i, by in pairs:
+        number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
+        wants = f"a token's id, 0 to {n - 1}"
+        number = whole_number("logit_bias: a key", number, 0, wants)
+        if number >= n:
+            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+        by = -math.inf if by is False else by
+        kinds = int, float, np.integer, np.floating
+        if not isinstance(by, kinds) or by is True or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}"
+            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        bias[number] = float(by) if by > -100 else -math.inf
+    if sum(by == -math.inf for by in bias.values()) == n:
+        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+    return bias
 
 
 def deadline_asked(value, now):
@@ -8276,9 +8305,14 @@ RULES = (
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
+    Rule("presence_penalty", "--presence-penalty", float, 0.0, -100, 100, "X",
+         "off the logit of each recent token, 0 = off (default)"),
+    Rule("frequency_penalty", "--frequency-penalty", float, 0.0, -100, 100, "X",
+         "the same, for each time that it was there"),
 )
 # fmt: on
-PENALTIES = {"repeat_penalty": 1}  # rules on recent tokens: at which number each does nothing
+# rules on recent tokens: at which number each does nothing
+PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class InRange:
@@ -8294,8 +8328,8 @@ class InRange:
                 raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
-# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
-# most likely.
+# How the next token is chosen: biases, penalties, then top-k, top-p, min-p, then the temperature;
+# 0 = the most likely.
 Sampling = make_dataclass(
     "Sampling",
     [(rule.name, rule.kind, rule.default) for rule in RULES],
@@ -8313,7 +8347,8 @@ def sampling_asked(usual, asked):
         if name in Sampling.__dataclass_fields__:
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs"]
+            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
+            names += ["schema", "regex", "grammar", "response_format"]
             wants = ", ".join([*names, *Sampling.__dataclass_fields__])
             raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
     return Sampling(**{**usual, **how})
@@ -8321,10 +8356,15 @@ def sampling_asked(usual, asked):
 
 class Sampler:
     """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
-    "pick"."""
+    "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
-    def __init__(self, how, n, code):
+    def __init__(self, how, n, code, bias=None):
         self.how, self.n, self.pick = how, n, code.function("pick")
+        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
+        self.free = None  # the ids that can be chosen, if not all can
+        if len(finite) < len(bias or ()):
+            self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
         self.block = Buffer(PICK.best + 16 * self.k)
         self.settings = self.block.view(np.float64, PICK.best // 8)
@@ -8332,31 +8372,48 @@ class Sampler:
             self.settings[getattr(PICK, name) // 8] = getattr(how, name)
         self.settings.view(np.int64)[PICK.k // 8] = self.k
 
-    def __call__(self, logits, recent, coin):
+    def __call__(self, logits, recent, coin, allowed=None):
         """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
-        logit is not finite."""
+        logit is not finite. allowed: int [some], those of which it is one, in their order."""
         logits = self.penalised(logits[: self.n], recent)
+        free = self.free if allowed is None else allowed
+        if free is None:
+            return self.chosen(logits, coin)
+        at = self.chosen(logits[free], coin)
+        return int(free[at]) if at >= 0 else at
+
+    def chosen(self, logits, coin):
+        """Which of float32 logits is chosen, or -1 if one is not finite."""
         self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
-            return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
+            return self.pick(logits.ctypes.data, len(logits), self.block.address, 0)
         # so many are faster sorted than inserted
         order = np.argsort(-logits, kind="stable")[: self.k]
         words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
-        words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
-        return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+        words[: len(order)] = logits[order]
+        words[self.k :].view(np.int32)[: len(order)] = order
+        found = np.isfinite(logits).all()
+        return self.pick(0, len(order), self.block.address, 1) if found else -1
 
     def penalised(self, logits, recent):
-        """The logits after the penalties: the same array if there are none, or else a copy."""
+        """The logits after biases and penalties: the same array if there are none, or else a
+        copy."""
         how = self.how
         idle = all(getattr(how, name) == nothing for name, nothing in PENALTIES.items())
-        if idle or not how.repeat_last_n:
+        idle = idle or not how.repeat_last_n
+        if idle and not len(self.raised):
+            return logits
+        logits = logits.copy()
+        logits[self.raised] += self.by
+        if idle:
             return logits
         penalty = np.float32(how.repeat_penalty)
         last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-        seen = np.unique(last).astype(np.int64)
-        seen = seen[seen < self.n]
-        was, logits = logits[seen], logits.copy()
-        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        seen, times = np.unique(np.array(last, np.int64), return_counts=True)
+        seen, times = seen[seen < self.n], times[seen < self.n].astype(np.float32)
+        was = logits[seen]
+        less = times * np.float32(how.frequency_penalty) + np.float32(how.presence_penalty)
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty) - less
         return logits
 
 
@@ -8443,6 +8500,213 @@ def chat_logprob(tokenizer, chunk):
 
 
 # -----------------------------------------------------------------------------
+# twofile/structure.py
+# Texts of a form: which tokens may come next, by a schema or a grammar.
+
+KEPT = 64  # forms that stay compiled
+ANY_OBJECT = {"type": "object"}
+STYLE = {  # JSON as Python's json.dumps writes it: most of what is between values is certain
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "coerce_one_of": False,
+    "lenient": False,
+}
+
+
+def form_asked(schema=None, regex=None, grammar=None, response_format=None):
+    """The form that a text is to have -> (the option that says so, its text), or None. Raises
+    ModelError."""
+    asked = {"schema": schema, "regex": regex, "grammar": grammar}
+    asked["response_format"] = response_schema(response_format)
+    given = [(name, value) for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        names = " and ".join(name for name, _ in given)
+        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+    for name, value in given:
+        if name not in ("regex", "grammar"):
+            value = schema_text(name, value)
+        elif not isinstance(value, str) or not value.strip():
+            wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
+            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+        return name, value
+    return None
+
+
+def response_schema(value):
+    """The schema that OpenAI's response_format asks for, or None."""
+    if value is None:
+        return None
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "json_object":
+        return value.get("schema") or ANY_OBJECT  # llama.cpp's servers have one there
+    inside = value.get("json_schema") if kind == "json_schema" else None
+    if isinstance(inside, dict) and inside.get("schema") is not None:
+        return inside["schema"]
+    if kind == "text":
+        return None
+    wants = "type text, json_object, or json_schema with a schema in json_schema"
+    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+
+
+def schema_text(name, value):
+    """A JSON schema, as an object or as JSON, or true or {} for any object -> JSON. Raises
+    ModelError, by name."""
+    import json
+
+    wants = "a JSON schema: an object, its JSON, or true for any object"
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        found = ANY_OBJECT if found is True or found == {} else found
+        text = json.dumps(found)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+    return text
+
+
+class Vocabulary:
+    """A Tokenizer's tokens, as llguidance asks for them: only those that are text can match one;
+    the end is a token of its own, behind the last."""
+
+    is_tokenizer_wrapper, bos_token_id = True, None
+
+    def __init__(self, tokenizer):
+        n = self.eos_token_id = tokenizer.n_vocab
+        self.tokenizer, pieces = tokenizer, [tokenizer.piece(i) for i in range(n)]
+        odd = {*tokenizer.stops, *[tokenizer.unk] * (tokenizer.kind == SPM)}
+        # no text has a byte of 255, which there marks what is special
+        self.text = [bool(p) and p[0] != 255 and i not in odd for i, p in enumerate(pieces)]
+        self.special_token_ids = [i for i, text in enumerate(self.text) if not text] + [n]
+        self.tokens = [*pieces, b""]
+        for i in self.special_token_ids:
+            self.tokens[i] = b"%d" % i
+
+    def __call__(self, text):
+        """The ids of a text, those that encode would give it inside of another; none where they
+        would not be that text."""
+        t, ids = self.tokenizer, []
+        for word in t.words(text):
+            ids += t.merger.ids_of(word)
+        same = b"".join(self.tokens[i] for i in ids) == text.encode()
+        return ids if same and all(self.text[i] for i in ids) else []
+
+
+class Forms:
+    """The forms that texts may be asked to have, compiled once each for a Tokenizer, or None."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.compiled, self.vocabulary, self.known = tokenizer, {}, None, None
+
+    def structure(self, asked, banned=()):
+        """The Structure of what form_asked() says, without the ids of banned. Raises ModelError if
+        it is no form, or one that no text has."""
+        if asked is None:
+            return None
+        if asked not in self.compiled:
+            matcher = self.compile(*asked)
+            if len(self.compiled) >= KEPT:
+                self.compiled.clear()
+            self.compiled[asked] = matcher
+        text = np.array([*self.vocabulary.text, False])
+        text[[*banned]] = False
+        return Structure(asked[0], self.compiled[asked].deep_copy(), text)
+
+    def compile(self, name, text):
+        """A form as llguidance's LLMatcher. Raises ModelError."""
+        if self.tokenizer is None:
+            found = f"{name}: this model was exported without a tokenizer"
+            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+        try:
+            import llguidance
+        except ImportError:
+            raise ModelError(
+                f"{name}: the package llguidance is not there, expected it for texts of a form; "
+                'pip install "twofile[structure]"'
+            ) from None
+        if self.known is None:
+            self.vocabulary = Vocabulary(self.tokenizer)
+            self.known = llguidance.LLTokenizer(self.vocabulary)
+        make = llguidance.LLMatcher
+        try:
+            if name == "regex":
+                form = make.grammar_from_regex(text)
+            elif name == "grammar":
+                form = llguidance.grammar_from("grammar", text)
+            else:
+                form = make.grammar_from_json_schema(text, overrides=STYLE)
+            limits = llguidance.LLParserLimits(verbose_errors=False)
+            matcher = make(self.known, form, log_level=0, limits=limits)
+            found = matcher.get_error()
+        except Exception as e:
+            found = str(e) or type(e).__name__
+        if found:
+            raise refused(name, found)
+        return matcher
+
+
+def refused(name, found):
+    """The ModelError for a form, by what llguidance found in it."""
+    found = printable(" ".join(found.split("<state>")[0].split())[:200])
+    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+
+
+class Structure:
+    """What may come next in a text of a form, by an LLMatcher. text: which ids may be written at
+    all, bool [n_vocab + 1].
+
+    Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
+    """
+
+    def __init__(self, name, matcher, text):
+        self.name, self.matcher = name, matcher
+        self.n, words = len(text) - 1, -(-len(text) // 32)
+        self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
+        packed = np.packbits(text, bitorder="little")
+        self.text[: len(packed)] = packed
+        self.look()
+
+    def look(self):
+        """What is certain to come next."""
+        self.complete = self.matcher.is_stopped()
+        self.forced = [] if self.complete else self.matcher.compute_ff_tokens()
+        for at, i in enumerate(self.forced):
+            if not self.text[i >> 3] >> (i & 7) & 1:
+                del self.forced[at:]
+                break
+        self.check()
+
+    def check(self):
+        if self.matcher.is_error():
+            raise refused(self.name, self.matcher.get_error())
+
+    def allowed(self, ends):
+        """The ids that may come next, in their order, with those of ends if the text may end here;
+        none if it has to. Raises ModelError if nothing goes on."""
+        if self.forced or self.complete:
+            return np.array(self.forced[:1], np.int64)
+        self.matcher.unsafe_compute_mask_ptr(self.bits.ctypes.data, self.bits.nbytes)
+        self.check()
+        may_end = self.bits[self.n >> 3] >> (self.n & 7) & 1
+        mask = np.unpackbits(self.bits & self.text, count=self.n, bitorder="little")
+        if may_end:
+            mask[[*ends]] = 1
+        ids = np.flatnonzero(mask)
+        if not len(ids) and not may_end:
+            raise refused(self.name, "no token goes on here, or those that do are banned")
+        return ids
+
+    def commit(self, token):
+        """A token was written."""
+        if not self.matcher.consume_token(token):
+            self.check()
+        del self.forced[:1]
+        if not self.forced:
+            self.look()
+
+
+# -----------------------------------------------------------------------------
 # twofile/writer.py
 # One text in the making, and the objects that tell of it.
 
@@ -8521,15 +8785,18 @@ class Writer:
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
     likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. how: the
-    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
-    there; and what other programs' requests may have, where it changes nothing.
+    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
+    its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
+    regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
+    ends by itself. how: the fields of Sampling; what is left out or None is as the file says
+    (Model.sampling), or else as there; and what other programs' requests may have, where it changes
+    nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
-    were not read again; None before it begins), chunks, clock (seconds at the start,
-    the first token and the last), stopped (the stop string that ended it), due (when it is to
-    end), ends (ids that end it), worth (None until weigh()). Raises ModelError for a prompt that
-    does not fit.
+    were not read again; None before it begins), chunks, clock (seconds at the start, the first
+    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
+    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
+    that does not fit.
     """
 
     def __init__(
@@ -8543,11 +8810,20 @@ class Writer:
         ignore_eos=False,
         logprobs=None,
         deadline=None,
+        logit_bias=None,
+        schema=None,
+        regex=None,
+        grammar=None,
+        response_format=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
         self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
+        self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
+        form = form_asked(schema, regex, grammar, response_format)
+        never = [i for i, by in self.bias.items() if by == -math.inf]
+        self.structure = model.forms.structure(form, never)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -8561,24 +8837,55 @@ class Writer:
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
         self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None
         self.not_finite = model.not_finite
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        start = blank and not self.structure  # of a form no space is dropped
+        self.text, self.held = TextStream(self.tokenizer, start), ""
         self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
         self.chunks = []
 
+    def take(self, logits):
+        """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
+        self.push(self.choose(logits) if self.limit else None)
+        while self.reason is None and self.logprobs is None and self.forced[: self.left]:
+            self.push(self.forced[0])
+        if self.reason is None and (self.complete or not self.left):
+            self.push(None)
+
+    @property
+    def left(self):
+        """How many ids there may still be."""
+        return self.limit - self.count
+
+    @property
+    def forced(self):
+        """The ids that are certain to come next, by the form that the text has."""
+        return self.structure.forced if self.structure else []
+
+    @property
+    def complete(self):
+        """Whether its form has no room for more."""
+        return self.structure is not None and self.structure.complete
+
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
-        if one is not finite."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
+        can be none. Raises ModelError if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            self.sampler = self.make_sampler(self.how)
-        token = self.sampler(logits, self.ids, self.coin())
+            self.sampler = self.make_sampler(self.how, self.bias)
+        allowed = self.structure.allowed(self.may_end) if self.structure else None
+        if allowed is not None and not len(allowed):
+            return None
+        if self.forced:  # no coin: with or without logprobs the text is the same
+            token = self.forced[0]
+        else:
+            token = self.sampler(logits, self.ids, self.coin(), allowed)
         if token < 0:
             raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
@@ -8590,9 +8897,11 @@ class Writer:
     def push(self, token):
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
-            return self.end("eos" if self.count < self.limit else self.at_limit)
+            return self.end("eos" if self.count < self.limit or self.complete else self.at_limit)
         self.ids.append(token)
         self.count += 1
+        if self.structure:
+            self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
         found = ((self.held.find(s), s) for s in self.stops if s in self.held)
         end, self.stopped = min(found, default=(-1, None))
@@ -8705,6 +9014,10 @@ class Job:
         """How many ids are still to be read."""
         return len(self.ids) - self.text.n
 
+    def alone(self):
+        """Whether its next pass is one of few ids, and of those that are written."""
+        return self.left() == 1
+
     def cut(self, tokens, rows, stop):
         """-> (ids that are read next, after how many of the last of these logits are wanted); no
         more than these. stop: the position before which it must stop, or None."""
@@ -8732,6 +9045,9 @@ class Writing(Job):
     def first(self):
         return len(self.ids) - 1
 
+    def alone(self):
+        return self.left() == 1 or self.w.count > 0 and self.left() <= WANTED_MAX
+
     def begins(self, n):
         if self.w.cached is None:
             self.w.cached = n
@@ -8745,24 +9061,21 @@ class Writing(Job):
         w = self.w
         if wanted and w.count and self.guess:
             most = min(rows, tokens - len(part) + 1, w.limit - w.count, WANTED_MAX) - 1
-            ahead = self.guess(self.ids)[:most] if most > 0 else []
+            ahead = (w.forced or self.guess(self.ids))[:most] if most > 0 else []
             part, wanted = part + ahead, wanted + len(ahead)
         return part, wanted
 
     def took(self, part, rows):
         """Logits after the last of part -> how many of part stand in the text."""
-        w, sure = self.w, len(part) - max(0, len(rows) - 1)
+        w, at, sure = self.w, self.text.n, len(part) - max(0, len(rows) - 1)
         for row in rows:
-            try:
-                token = w.choose(row) if w.limit else None
-            except Exception as e:
-                w.error = self.error = without_frames(e)
-                w.end("error")
-                break
-            w.push(token)
-            if w.reason is None and w.count == w.limit:
-                w.push(None)
-            if w.reason or sure == len(part) or part[sure] != token:
+            if at + sure == len(self.ids):  # else what follows is there already
+                try:
+                    w.take(row)
+                except Exception as e:
+                    w.error = self.error = without_frames(e)
+                    w.end("error")
+            if w.reason or sure == len(part) or part[sure] != self.ids[at + sure]:
                 break
             sure += 1
         self.over = w.reason is not None
@@ -9469,14 +9782,14 @@ class Passes:
         those that are written, an id or a few guesses each; then what is to be read, by turns of
         who came first."""
         jobs = [job for job in self.active.values() if not job.stalled()]
-        jobs.sort(key=lambda job: (job.left() > 1, job.turn))
-        many = sum(job.left() == 1 for job in jobs)
+        jobs.sort(key=lambda job: (not job.alone(), job.turn))
+        many = sum(job.alone() for job in jobs)
         tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
         for i, job in enumerate(jobs):
             if job.text is None:
                 continue  # made room for another
-            alone = job.left() == 1
+            alone = job.alone()
             others = min(len(jobs) - 1 - i, rows - 1)  # a row is kept for each of them
             most = 1 + (spare if spare > GUESSES else 0) if alone else rows - others
             part, wanted = job.part(tokens, min(rows, most), self.stop(job))
@@ -10573,7 +10886,7 @@ class Model(Scores):
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
-        prompts = Prompts(self.engine, self.tokenizer)
+        prompts, self.forms = Prompts(self.engine, self.tokenizer), Forms(self.tokenizer)
         super().__init__(self.engine, Scheduler(self.engine), prompts)
         self.engine.fit()
         if self.file.size > total_memory():
@@ -10631,9 +10944,9 @@ class Model(Scores):
     def __exit__(self, *error):
         self.close()
 
-    def sampler(self, how):
+    def sampler(self, how, bias=None):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -11018,6 +11331,43 @@ def prompt_ids(model, args, prompt):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/forms.py
+# The form that texts are to have, as a command line says it.
+
+JSON_SCHEMA = Flag(
+    "--json-schema",
+    some=True,
+    metavar="FILE",
+    help="write JSON that this schema allows, a file or text; '{}' for any object",
+)
+REGEX = Flag(
+    "--regex", some=True, dashed=True, metavar="TEXT", help="write what this expression matches"
+)
+GRAMMAR = Flag(
+    "--grammar", some=True, metavar="FILE", help="write what this grammar, Lark or GBNF, allows"
+)
+FORM_FLAGS = JSON_SCHEMA, REGEX, GRAMMAR
+
+
+def check_form(args):
+    """At most one form is asked for. Raises ModelError."""
+    given = [flag.long for flag in FORM_FLAGS if args[flag] is not None]
+    if len(given) > 1:
+        raise ModelError(f"{given[0]} and {given[1]}: expected one form; leave one out")
+
+
+def read_form(args):
+    """The form that is asked for, as an option of a Writer -> {its name: its text}"""
+    schema, regex, grammar = (args[flag] for flag in FORM_FLAGS)
+    if schema is not None:
+        inline = schema.lstrip().startswith("{")
+        return {"schema": schema if inline else as_text(read_text(schema), "the schema")}
+    if grammar is not None:
+        return {"grammar": as_text(read_text(grammar), "the grammar")}
+    return {} if regex is None else {"regex": regex}
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/common.py
 # Flags that belong to no mode, and what a command line says.
 
@@ -11112,6 +11462,13 @@ SEED = Flag(
     help="same seed, same text (default, or -1: random, and reported)",
 )
 
+LOGIT_BIAS = Flag(
+    "--logit-bias",
+    action="append",
+    metavar="ID+X",
+    help="add to the logit of a token, as 15043+1.5 or 15043-100 (never); repeatable",
+)
+
 THREADS = Flag(
     "-t",
     "--threads",
@@ -11166,19 +11523,29 @@ FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
 ABOUT_TEXT = Group(
     "text",
     *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
 TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
 HOW = Group(
     "sampling",
     *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
-    *(SEED, ...),
+    *(LOGIT_BIAS, SEED, ...),
 )
 GIVEN = Group("given texts", ...)
 MANY = Group("many texts", ...)
 MACHINE = Group("machine", THREADS, CTX_SIZE, KV, CACHE_SIZE, CACHE_DIR, PROMPT_CACHE)
 OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
+
+
+def bias_pair(text):
+    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
+    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
+    if not found:
+        found = f"{LOGIT_BIAS.long} is {shown(text)}"
+        raise ModelError(f"{found}, expected ID+NUMBER or ID-NUMBER; give such, as 15043+1.5")
+    return int(found[1]), float(found[2].replace("false", "inf"))
 
 
 class Settings:
@@ -11211,6 +11578,8 @@ class Settings:
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
         self.seed: int | None = seed_asked(given.seed)
+        self.logit_bias: list = []  # [(id, number)]; parse_args() reads them
+        self.form: dict = {}  # an option of a Writer; main() reads it
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads
@@ -11224,6 +11593,12 @@ class Settings:
 
     def __getitem__(self, flag):
         return flag.value(self.given)
+
+    @property
+    def options(self):
+        """What a Writer is told of how to write."""
+        said = {"stop": self.stop, "ignore_eos": self.ignore_eos, "logit_bias": self.logit_bias}
+        return {**said, **self.form, **self.how}
 
     @property
     def promptless(self):
@@ -11296,6 +11671,7 @@ def count_lines(fd, shard):
 
 
 LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"  # one thing by three names
+FORM_FIELDS = {"schema": (dict, bool), "regex": str, "grammar": str, "response_format": dict}
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
@@ -11307,9 +11683,11 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "stop": (str, list),
         "ignore_eos": bool,
         "logprobs": (int, bool),
+        "logit_bias": (dict, list),
+        **FORM_FIELDS,
     },
 }
-WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "an object"}
 WORDS |= {int: "a whole number", float: "a number"}
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -11393,12 +11771,12 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
+    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
+    taken.add("logit_bias")
+    form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
-        "stop": args.stop,
-        "ignore_eos": args.ignore_eos,
+        **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **args.how,
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
@@ -11667,7 +12045,13 @@ def check_shard(args):
     parse_shard(args[SHARD])
 
 
-BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), check=check_shard)
+BATCH_MODE = Mode(
+    batch,
+    MANY,
+    flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
+    fits=FORM_FLAGS,
+    check=check_shard,
+)
 
 
 # -----------------------------------------------------------------------------
@@ -11685,6 +12069,7 @@ FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
 CHAT_IS = "a conversation is --chat"
 COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
 LLAMA_CPP = told(
     "llama.cpp",
     {
@@ -11713,9 +12098,11 @@ LLAMA_CPP = told(
             ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
         ),
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
+        **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
-HABITS = LLAMA_CPP | told(
+HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS |= told(
     "llama2.c",
     {
         "-i": "the prompt is -p TEXT",
@@ -12147,9 +12534,8 @@ def asked_for(model, args):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
     limit = None if args.n_predict < 0 else args.n_predict
-    return prompt, ids, limit, {**options, **args.how}
+    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
 
 
 def write_text(model, args):
@@ -12238,9 +12624,14 @@ def judged(command, text):
         ) from None
 
 
-BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+BEST_OF_MODE = Mode(
+    write_best,
+    HOW,
+    flags=(BEST_OF, JUDGE),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+)
 TEXT_MODE = Mode(  # what is done when no flag asks for another
-    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, *FORM_FLAGS)
 )
 
 
@@ -12309,7 +12700,7 @@ class Chat:
         try:
             limit = None if args.n_predict < 0 else args.n_predict
             seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-            w = Writer(self.model, self.ids(), limit, args.stop, seed, args.ignore_eos, **args.how)
+            w = Writer(self.model, self.ids(), limit, seed=seed, **args.options)
             self.turns += 1
             for chunk in self.model.write(w):
                 self.say(chunk.text)
@@ -12445,7 +12836,7 @@ def check_chat(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True)
+CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), fits=FORM_FLAGS, check=check_chat, template=True)
 
 
 # -----------------------------------------------------------------------------
@@ -12713,7 +13104,9 @@ def parse_args(argv):
                 "--raw continues text without a template; leave out --chat and the system prompt"
             )
         mode.check(settings)
+        check_form(settings)
         Sampling(**how)  # raises for a value out of range
+        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings
@@ -12769,7 +13162,7 @@ def main(argv=None):
             if mode.line and mode.name in argv:
                 return mode.line(argv)
         args = parse_args(argv)
-        args.system = read_system(args)
+        args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,
             args.tokenizer,

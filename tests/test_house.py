@@ -126,11 +126,12 @@ def test_numba_is_known_to_the_compiler_only():
 
 
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
-    """But the server, which is an extra."""
+    """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
+    assert bind.ASKED_FOR == {"structure": {"llguidance"}}
     extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():
-        assert outside(tree) <= extra.get(name.partition("/")[0], {"numpy", "numba", "llvmlite"}), name
-    assert [n for n, t in TREES.items() if outside(t) & {"starlette", "uvicorn"} and not n.startswith("serve/")] == []
+        asked = outside(tree) - bind.ASKED_FOR.get(name, set())
+        assert asked <= extra.get(name.partition("/")[0], {"numpy", "numba", "llvmlite"}), name
     assert outside(ast.parse((ROOT / "export.py").read_text())) <= {"numpy", "twofile"}
 
 
@@ -178,9 +179,10 @@ TREE = {
     "errors": '"""Errors."""\n\nimport re\n\n\nclass Wrong(Exception):\n    pass\n',
     "low/a": '"""A."""\n\nfrom ..errors import Wrong\n\n\ndef a():\n    return Wrong\n',
     "low/b": '"""B."""\n\nimport re\n\nfrom .a import a\n\n\ndef b():\n    from ..errors import Wrong\n\n    return a, Wrong\n',
+    "structure": '"""S."""\n\n\ndef s():\n    import llguidance\n\n    return llguidance\n',
     "top": '"""Top."""\n\nfrom .low.b import b\n\n\ndef launch():\n    b()\n',
 }
-PLAN = (("the ground", "needs errors"), ("the middle", "low/"), ("above", "top"))
+PLAN = (("the ground", "needs errors"), ("the middle", "low/"), ("above", "top structure"))
 
 
 def built(folder, **changed):
@@ -194,7 +196,8 @@ def built(folder, **changed):
 def test_the_binder_binds(tmp_path):
     """In the order of need, text unchanged, imports between rooms dropped, the library's gathered."""
     text = bind.bound(built(tmp_path), PLAN)
-    assert re.findall(r"^# twofile/(\S+)$", text, re.M) == ["needs.py", "errors.py", "low/a.py", "low/b.py", "top.py"]
+    order = "needs errors low/a low/b top structure"
+    assert " ".join(re.findall(r"^# twofile/(\S+)\.py$", text, re.M)) == order
     assert text.count("import re\n") == 1 and "from ." not in text and "    return a, Wrong\n" in text
     ast.parse(text)
 
@@ -213,6 +216,8 @@ def test_the_binder_binds(tmp_path):
         ({"top": '"""T."""\n\nfrom __future__ import annotations\n'}, "imports from __future__"),
         ({"top": '"""T."""\n\nimport torch\n'}, "imports torch"),
         ({"top": '"""T."""\n\n\ndef f():\n    import torch\n\n    return torch\n'}, "imports torch"),
+        ({"structure": '"""S."""\n\nimport llguidance\n'}, "imports llguidance"),
+        ({"top": '"""T."""\n\n\ndef f():\n    import llguidance\n\n    return llguidance\n'}, "imports llguidance"),
         ({"top": '"""T."""\n\nimport numba\n'}, "import numba"),
         ({"top": '"""T."""\n\nprint(__file__)\n'}, "uses __file__"),
     ],

@@ -23,12 +23,13 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("a model that runs, and text", "modelfile tuned forward tokenizer/"),
     (
         "writing",
-        "options sampler logprobs writer guess jobs pages spill engine passes waiting "
+        "options sampler logprobs structure writer guess jobs pages spill engine passes waiting "
         "scheduler streams astreams prompts promptcache scores model",
     ),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
+ASKED_FOR = {"structure": {"llguidance"}}  # what a room's functions import where a user asks for it
 RULE = "# " + "-" * 77
 
 
@@ -76,7 +77,9 @@ class Room:
             self.refuse("imports a name `as` another", "one name everywhere")
         if "__future__" in names:
             self.refuse("imports from __future__", "today's Python")
-        for top in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - OUTSIDE:
+        known = set() if parent is self.tree else ASKED_FOR.get(self.name, set())
+        foreign = {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - OUTSIDE
+        for top in foreign - known:
             self.refuse(f"imports {top}", "the standard library, numpy, numba, llvmlite")
         if parent is self.tree and not self.first:
             self.cuts.append((node.lineno, node.end_lineno, parent))

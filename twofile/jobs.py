@@ -38,6 +38,10 @@ class Job:
         """How many ids are still to be read."""
         return len(self.ids) - self.text.n
 
+    def alone(self):
+        """Whether its next pass is one of few ids, and of those that are written."""
+        return self.left() == 1
+
     def cut(self, tokens, rows, stop):
         """-> (ids that are read next, after how many of the last of these logits are wanted); no
         more than these. stop: the position before which it must stop, or None."""
@@ -65,6 +69,9 @@ class Writing(Job):
     def first(self):
         return len(self.ids) - 1
 
+    def alone(self):
+        return self.left() == 1 or self.w.count > 0 and self.left() <= WANTED_MAX
+
     def begins(self, n):
         if self.w.cached is None:
             self.w.cached = n
@@ -78,24 +85,21 @@ class Writing(Job):
         w = self.w
         if wanted and w.count and self.guess:
             most = min(rows, tokens - len(part) + 1, w.limit - w.count, WANTED_MAX) - 1
-            ahead = self.guess(self.ids)[:most] if most > 0 else []
+            ahead = (w.forced or self.guess(self.ids))[:most] if most > 0 else []
             part, wanted = part + ahead, wanted + len(ahead)
         return part, wanted
 
     def took(self, part, rows):
         """Logits after the last of part -> how many of part stand in the text."""
-        w, sure = self.w, len(part) - max(0, len(rows) - 1)
+        w, at, sure = self.w, self.text.n, len(part) - max(0, len(rows) - 1)
         for row in rows:
-            try:
-                token = w.choose(row) if w.limit else None
-            except Exception as e:
-                w.error = self.error = without_frames(e)
-                w.end("error")
-                break
-            w.push(token)
-            if w.reason is None and w.count == w.limit:
-                w.push(None)
-            if w.reason or sure == len(part) or part[sure] != token:
+            if at + sure == len(self.ids):  # else what follows is there already
+                try:
+                    w.take(row)
+                except Exception as e:
+                    w.error = self.error = without_frames(e)
+                    w.end("error")
+            if w.reason or sure == len(part) or part[sure] != self.ids[at + sure]:
                 break
             sure += 1
         self.over = w.reason is not None

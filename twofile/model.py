@@ -13,6 +13,7 @@ from .sampler import Sampler
 from .scheduler import Scheduler
 from .scores import Scores
 from .streams import Stream, best_first, write_together
+from .structure import Forms
 from .tokenizer.tokenizer import find_tokenizer
 from .writer import Writer
 
@@ -59,7 +60,7 @@ class Model(Scores):
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
-        prompts = Prompts(self.engine, self.tokenizer)
+        prompts, self.forms = Prompts(self.engine, self.tokenizer), Forms(self.tokenizer)
         super().__init__(self.engine, Scheduler(self.engine), prompts)
         self.engine.fit()
         if self.file.size > total_memory():
@@ -117,9 +118,9 @@ class Model(Scores):
     def __exit__(self, *error):
         self.close()
 
-    def sampler(self, how):
+    def sampler(self, how, bias=None):
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code)
+        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
 
     def not_finite(self, position):
         """The ModelError for logits at that position, of the pass before, that are no numbers."""

@@ -6,6 +6,8 @@ import operator
 import random
 import re
 
+import numpy as np
+
 from .errors import ModelError, printable
 
 # Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
@@ -17,15 +19,13 @@ WITHOUT_EFFECT = frozenset(
 SAME_AS_NONE = {
     **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty", "dry_multiplier"), (0,)),
     **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
+    "dry_multiplier": (0,),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "logit_bias": ({},),
     "suffix": ("",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "verbosity": ("medium",),
 }
@@ -116,6 +116,35 @@ def texts_asked(value):
 def places_asked(value):
     """How many texts are written at once."""
     return whole_number("places", value, 1, "how many texts at once, 1 or more")
+
+
+def bias_asked(value, n):
+    """What is added to logits: {id: number}, of JSON {"id": number}, or llama.cpp's [[id, number]]
+    with false for never -> {id: float}, -inf for what is never chosen. n: ids are below it."""
+    if value is None:
+        return {}
+    try:
+        rows = value.items() if isinstance(value, dict) else value
+        pairs = [(i, by) for i, by in rows or ()]
+    except (TypeError, ValueError):
+        wants = "{id: number}, or a list of [id, number]"
+        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+    bias = {}
+    for i, by in pairs:
+        number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
+        wants = f"a token's id, 0 to {n - 1}"
+        number = whole_number("logit_bias: a key", number, 0, wants)
+        if number >= n:
+            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+        by = -math.inf if by is False else by
+        kinds = int, float, np.integer, np.floating
+        if not isinstance(by, kinds) or by is True or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}"
+            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        bias[number] = float(by) if by > -100 else -math.inf
+    if sum(by == -math.inf for by in bias.values()) == n:
+        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+    return bias
 
 
 def deadline_asked(value, now):

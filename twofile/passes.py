@@ -131,14 +131,14 @@ class Passes:
         those that are written, an id or a few guesses each; then what is to be read, by turns of
         who came first."""
         jobs = [job for job in self.active.values() if not job.stalled()]
-        jobs.sort(key=lambda job: (job.left() > 1, job.turn))
-        many = sum(job.left() == 1 for job in jobs)
+        jobs.sort(key=lambda job: (not job.alone(), job.turn))
+        many = sum(job.alone() for job in jobs)
         tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
         for i, job in enumerate(jobs):
             if job.text is None:
                 continue  # made room for another
-            alone = job.left() == 1
+            alone = job.alone()
             others = min(len(jobs) - 1 - i, rows - 1)  # a row is kept for each of them
             most = 1 + (spare if spare > GUESSES else 0) if alone else rows - others
             part, wanted = job.part(tokens, min(rows, most), self.stop(job))

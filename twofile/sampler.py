@@ -62,9 +62,14 @@ RULES = (
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
+    Rule("presence_penalty", "--presence-penalty", float, 0.0, -100, 100, "X",
+         "off the logit of each recent token, 0 = off (default)"),
+    Rule("frequency_penalty", "--frequency-penalty", float, 0.0, -100, 100, "X",
+         "the same, for each time that it was there"),
 )
 # fmt: on
-PENALTIES = {"repeat_penalty": 1}  # rules on recent tokens: at which number each does nothing
+# rules on recent tokens: at which number each does nothing
+PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class InRange:
@@ -80,8 +85,8 @@ class InRange:
                 raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
-# How the next token is chosen: penalties, then top-k, top-p, min-p, then the temperature; 0 = the
-# most likely.
+# How the next token is chosen: biases, penalties, then top-k, top-p, min-p, then the temperature;
+# 0 = the most likely.
 Sampling = make_dataclass(
     "Sampling",
     [(rule.name, rule.kind, rule.default) for rule in RULES],
@@ -99,7 +104,8 @@ def sampling_asked(usual, asked):
         if name in Sampling.__dataclass_fields__:
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs"]
+            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
+            names += ["schema", "regex", "grammar", "response_format"]
             wants = ", ".join([*names, *Sampling.__dataclass_fields__])
             raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
     return Sampling(**{**usual, **how})
@@ -107,10 +113,15 @@ def sampling_asked(usual, asked):
 
 class Sampler:
     """Logits to ids, as how says, for a vocabulary of n tokens. code: a Code with the kernel
-    "pick"."""
+    "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
-    def __init__(self, how, n, code):
+    def __init__(self, how, n, code, bias=None):
         self.how, self.n, self.pick = how, n, code.function("pick")
+        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
+        self.free = None  # the ids that can be chosen, if not all can
+        if len(finite) < len(bias or ()):
+            self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
         self.block = Buffer(PICK.best + 16 * self.k)
         self.settings = self.block.view(np.float64, PICK.best // 8)
@@ -118,29 +129,46 @@ class Sampler:
             self.settings[getattr(PICK, name) // 8] = getattr(how, name)
         self.settings.view(np.int64)[PICK.k // 8] = self.k
 
-    def __call__(self, logits, recent, coin):
+    def __call__(self, logits, recent, coin, allowed=None):
         """float32 logits [n or more], the ids so far, a number in [0, 1) -> the next id, or -1 if a
-        logit is not finite."""
+        logit is not finite. allowed: int [some], those of which it is one, in their order."""
         logits = self.penalised(logits[: self.n], recent)
+        free = self.free if allowed is None else allowed
+        if free is None:
+            return self.chosen(logits, coin)
+        at = self.chosen(logits[free], coin)
+        return int(free[at]) if at >= 0 else at
+
+    def chosen(self, logits, coin):
+        """Which of float32 logits is chosen, or -1 if one is not finite."""
         self.settings[PICK.coin // 8] = coin
         if self.k <= 1024:
-            return self.pick(logits.ctypes.data, self.n, self.block.address, 0)
+            return self.pick(logits.ctypes.data, len(logits), self.block.address, 0)
         # so many are faster sorted than inserted
         order = np.argsort(-logits, kind="stable")[: self.k]
         words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
-        words[: self.k], words[self.k :].view(np.int32)[:] = logits[order], order
-        return self.pick(0, self.k, self.block.address, 1) if np.isfinite(logits).all() else -1
+        words[: len(order)] = logits[order]
+        words[self.k :].view(np.int32)[: len(order)] = order
+        found = np.isfinite(logits).all()
+        return self.pick(0, len(order), self.block.address, 1) if found else -1
 
     def penalised(self, logits, recent):
-        """The logits after the penalties: the same array if there are none, or else a copy."""
+        """The logits after biases and penalties: the same array if there are none, or else a
+        copy."""
         how = self.how
         idle = all(getattr(how, name) == nothing for name, nothing in PENALTIES.items())
-        if idle or not how.repeat_last_n:
+        idle = idle or not how.repeat_last_n
+        if idle and not len(self.raised):
+            return logits
+        logits = logits.copy()
+        logits[self.raised] += self.by
+        if idle:
             return logits
         penalty = np.float32(how.repeat_penalty)
         last = recent if how.repeat_last_n < 0 else recent[-how.repeat_last_n :]
-        seen = np.unique(last).astype(np.int64)
-        seen = seen[seen < self.n]
-        was, logits = logits[seen], logits.copy()
-        logits[seen] = np.where(was > 0, was / penalty, was * penalty)
+        seen, times = np.unique(np.array(last, np.int64), return_counts=True)
+        seen, times = seen[seen < self.n], times[seen < self.n].astype(np.float32)
+        was = logits[seen]
+        less = times * np.float32(how.frequency_penalty) + np.float32(how.presence_penalty)
+        logits[seen] = np.where(was > 0, was / penalty, was * penalty) - less
         return logits

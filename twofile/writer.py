@@ -8,8 +8,16 @@ from dataclasses import dataclass
 
 from .errors import ModelError
 from .logprobs import chat_logprobs, logprob_lists
-from .options import deadline_asked, likeliest_asked, seed_asked, stop_strings, token_limit
+from .options import (
+    bias_asked,
+    deadline_asked,
+    likeliest_asked,
+    seed_asked,
+    stop_strings,
+    token_limit,
+)
 from .sampler import likeliest, log_softmax, sampling_asked
+from .structure import form_asked
 from .tokenizer.stream import TextStream
 
 
@@ -88,15 +96,18 @@ class Writer:
     max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
     and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
     likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. how: the
-    fields of Sampling; what is left out or None is as the file says (Model.sampling), or else as
-    there; and what other programs' requests may have, where it changes nothing.
+    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
+    its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
+    regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
+    ends by itself. how: the fields of Sampling; what is left out or None is as the file says
+    (Model.sampling), or else as there; and what other programs' requests may have, where it changes
+    nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
-    were not read again; None before it begins), chunks, clock (seconds at the start,
-    the first token and the last), stopped (the stop string that ended it), due (when it is to
-    end), ends (ids that end it), worth (None until weigh()). Raises ModelError for a prompt that
-    does not fit.
+    were not read again; None before it begins), chunks, clock (seconds at the start, the first
+    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
+    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
+    that does not fit.
     """
 
     def __init__(
@@ -110,11 +121,20 @@ class Writer:
         ignore_eos=False,
         logprobs=None,
         deadline=None,
+        logit_bias=None,
+        schema=None,
+        regex=None,
+        grammar=None,
+        response_format=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
         self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
+        self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
+        form = form_asked(schema, regex, grammar, response_format)
+        never = [i for i, by in self.bias.items() if by == -math.inf]
+        self.structure = model.forms.structure(form, never)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -128,24 +148,55 @@ class Writer:
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
         self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None
         self.not_finite = model.not_finite
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
-        self.text, self.held = TextStream(self.tokenizer, start=blank), ""
+        start = blank and not self.structure  # of a form no space is dropped
+        self.text, self.held = TextStream(self.tokenizer, start), ""
         self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
         self.chunks = []
 
+    def take(self, logits):
+        """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
+        self.push(self.choose(logits) if self.limit else None)
+        while self.reason is None and self.logprobs is None and self.forced[: self.left]:
+            self.push(self.forced[0])
+        if self.reason is None and (self.complete or not self.left):
+            self.push(None)
+
+    @property
+    def left(self):
+        """How many ids there may still be."""
+        return self.limit - self.count
+
+    @property
+    def forced(self):
+        """The ids that are certain to come next, by the form that the text has."""
+        return self.structure.forced if self.structure else []
+
+    @property
+    def complete(self):
+        """Whether its form has no room for more."""
+        return self.structure is not None and self.structure.complete
+
     def choose(self, logits):
-        """The next id, from float32 logits [vocab_size] of its model's last pass. Raises ModelError
-        if one is not finite."""
+        """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
+        can be none. Raises ModelError if one is not finite."""
         self.clock[2] = time.perf_counter()
         if not self.count:
             self.clock[1] = self.clock[2]
         if not self.sampler:
-            self.sampler = self.make_sampler(self.how)
-        token = self.sampler(logits, self.ids, self.coin())
+            self.sampler = self.make_sampler(self.how, self.bias)
+        allowed = self.structure.allowed(self.may_end) if self.structure else None
+        if allowed is not None and not len(allowed):
+            return None
+        if self.forced:  # no coin: with or without logprobs the text is the same
+            token = self.forced[0]
+        else:
+            token = self.sampler(logits, self.ids, self.coin(), allowed)
         if token < 0:
             raise self.not_finite(len(self.ids))
         if self.logprobs is not None:
@@ -157,9 +208,11 @@ class Writer:
     def push(self, token):
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
-            return self.end("eos" if self.count < self.limit else self.at_limit)
+            return self.end("eos" if self.count < self.limit or self.complete else self.at_limit)
         self.ids.append(token)
         self.count += 1
+        if self.structure:
+            self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
         found = ((self.held.find(s), s) for s in self.stops if s in self.held)
         end, self.stopped = min(found, default=(-1, None))

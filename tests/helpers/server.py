@@ -29,7 +29,10 @@ def serving(*args, **env):
             while not (found := re.search(r"^twofile: (http://127\.0\.0\.1:(\d+))$", log(), re.M)):
                 assert server.poll() is None and time.monotonic() < end, log()
                 time.sleep(0.02)
-            yield SimpleNamespace(url=found[1], port=int(found[2]), pid=server.pid, log=log)
+            about = SimpleNamespace(url=found[1], port=int(found[2]), pid=server.pid, log=log, process=server, ended=False)
+            yield about
+            if about.ended:
+                return
             assert server.poll() is None, log()
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
@@ -71,3 +74,15 @@ def until(ready, within=30):
 def idle(server):
     """Return when nothing is written, and nothing waits."""
     until(lambda: not any(gauges(server)[name] for name in ("texts_active", "texts_waiting")))
+
+
+def events(server, path, body):
+    """The JSON of each event or line of a stream."""
+    status, headers, text = ask(server, path, body)
+    assert status == 200, text
+    lines = [line.removeprefix("data: ") for line in text.split("\n") if line and not line.startswith("event: ")]
+    kind = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
+    assert headers.get_content_type() == kind
+    if path.endswith("completions"):
+        assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]

@@ -36,6 +36,7 @@ class FakeWriter:
     """What a Writing asks of a Writer; it takes the likeliest."""
 
     due = reason = None
+    forced = ()
 
     def __init__(self, prompt, limit, stop):
         self.ids, self.n_prompt, self.count, self.limit, self.stop = list(prompt), len(prompt), 0, limit, stop
@@ -43,12 +44,14 @@ class FakeWriter:
     def choose(self, logits):
         return int(logits.argmax())
 
-    def push(self, token):
+    def take(self, logits):
+        token = self.choose(logits) if self.limit else None
         if token is None or token in self.stop:
             self.reason = "end"
         else:
             self.ids.append(token)
             self.count += 1
+            self.reason = "end" if self.limit == self.count else None
 
 
 def texts(guess, prompt, limit, stop=(), **fake):

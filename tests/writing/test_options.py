@@ -26,7 +26,7 @@ WAYS = {
     "batch": lambda m, **how: m.batch(["the", "a"], **how),
     "best_of": lambda m, **how: m.best_of("the", 2, **how),
 }
-OPTIONS = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", *(rule.name for rule in RULES)]
+OPTIONS = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias", *(rule.name for rule in RULES)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -41,8 +41,8 @@ def test_what_is_no_value_of_an_option_is_refused_by_name(way, model):
     for name in OPTIONS:
         if name == "ignore_eos":
             continue  # true or not, as Python has it
-        for wrong in ("many" if name != "stop" else 5, {}, object(), -7 if name != "seed" else 1.5, [1.5], float("nan")):
-            if name == "stop" and wrong == {}:
+        for wrong in ("many" if name != "stop" else 5, {}, object(), -700 if name != "seed" else 1.5, [1.5], float("nan")):
+            if name in ("stop", "logit_bias") and wrong == {}:
                 continue
             with pytest.raises(ModelError, match=rf"^{name} is .*, expected .+; \w+"):
                 WAYS[way](model, **{"max_tokens": 2, name: wrong})
@@ -75,6 +75,33 @@ def test_stops(model):
     for wrong in (b"x", 7, [None], ["a", 3], {"a": 1}):
         with pytest.raises(ModelError, match="^stop is .*, expected a text, or a list of texts"):
             model.generate("the", stop=wrong)
+
+
+def test_biases(model):
+    """By id, as JSON has it too, or in pairs; -100 is never; log-probabilities are those before."""
+    how = dict(max_tokens=30, seed=2, ignore_eos=True, temperature=2.0)
+    ids = lambda **more: [c.token for c in model.stream("the", **how, **more)]
+    free = ids()
+    e = free[4]
+    assert free == ids(logit_bias={}) == ids(logit_bias=[])
+    never = [ids(logit_bias=bias) for bias in ({e: -100}, {f"{e}": -1e9}, [[e, False]], [(e, -np.inf)])]
+    assert never == [never[0]] * 4 and e not in never[0]
+    assert ids(logit_bias={e: 100})[:5] == [e] * 5
+    told = [model("the", 1, logprobs=1, seed=1, logit_bias=bias)["choices"][0]["logprobs"] for bias in (None, {e: 100})]
+    assert told[0]["top_logprobs"] == told[1]["top_logprobs"]
+    assert told[1]["token_logprobs"][0] < min(told[0]["top_logprobs"][0].values())
+
+
+NONE = [{266: 1}, {-1: 1}, {"x": 1}, {"²": 1}, {5: 101}, {5: "1"}, {5: True}, {5: None}, {5: float("nan")}]
+
+
+@pytest.mark.parametrize("wrong", NONE)
+def test_biases_that_are_none(model, wrong):
+    for value in (wrong, list(wrong.items())):
+        with pytest.raises(ModelError, match=r"^logit_bias: .*, expected .+; \w+"):
+            model.generate("the", 2, logit_bias=value)
+    with pytest.raises(ModelError, match="^logit_bias bans all 266 tokens, expected one that is left; leave one"):
+        model.generate("the", 2, logit_bias=dict.fromkeys(range(266), -100))
 
 
 def test_options_of_others_that_change_nothing(model):

@@ -125,3 +125,17 @@ def test_the_readme_tells_it(rule):
     assert rule.kind(defaults.split(",")[place]) == rule.default
     (told,) = re.findall(r"^A line of input is .*?body`\)", README, re.M | re.S)
     assert f"`{rule.name}`" in told
+
+
+def test_biases_of_a_command_line(tiny, capsys):
+    """--logit-bias, and the field of a line, which stands before it."""
+    model = Model(tiny, verbose=False)
+    given = ["--logit-bias", "5+1.5", "--logit-bias=7-100", "--logit-bias", "9-inf", "--logit-bias", "8-false"]
+    want = {5: 1.5, **dict.fromkeys((7, 8, 9), -np.inf)}
+    assert request(model, {}, *given).found.bias == want and request(model, {}).found.bias == {}
+    assert request(model, {"logit_bias": {"6": -2}}, *given).found.bias == {6: -2.0}
+    assert request(model, {"logit_bias": [[6, False]]}, *given).found.bias == {6: -np.inf}
+    for wrong in ("5", "+1", "5:1", "5+", "5+x", "-5+1"):
+        with pytest.raises(SystemExit):
+            parse_args(["model.bin", "-p", "x", f"--logit-bias={wrong}"])
+        assert f"--logit-bias is {wrong!r}, expected ID+NUMBER" in capsys.readouterr().err

@@ -11,23 +11,28 @@ from twofile.sampler import Sampler, Sampling
 CODE = Code([pick], lambda text: None)
 
 
-def sample(logits, how, recent, coin):
-    return Sampler(how, len(logits), CODE)(logits, recent, coin)
+def sample(logits, how, recent, coin, bias=None):
+    return Sampler(how, len(logits), CODE, bias)(logits, recent, coin)
 
 
-def penalised(logits, how, recent):
-    """What the penalty makes of logits, id by id, in float32."""
+def penalised(logits, how, recent, bias):
+    """What biases and penalties make of logits, id by id, in float32."""
     logits, times = logits.copy(), np.float32(how.repeat_penalty)
     near = len(recent) if how.repeat_last_n < 0 else how.repeat_last_n
-    for i in {token for age, token in enumerate(reversed(recent)) if age < near}:
+    for i, by in bias.items():
+        logits[i] += np.float32(by)
+    last = [token for age, token in enumerate(reversed(recent)) if age < near]
+    for i in set(last):
         logits[i] = logits[i] / times if logits[i] > 0 else logits[i] * times
+        logits[i] -= np.float32(last.count(i)) * np.float32(how.frequency_penalty) + np.float32(how.presence_penalty)
     return logits
 
 
-def twin(logits, how, coin, recent=()):
+def twin(logits, how, coin, recent=(), bias=None):
     """The same choice, by sorting everything, in float64."""
-    logits = penalised(logits, how, recent)
-    order = np.argsort(-logits, kind="stable")[: how.top_k or len(logits)]
+    logits = penalised(logits, how, recent, bias or {})
+    order = np.argsort(-logits, kind="stable")
+    order = order[np.isfinite(logits[order])][: how.top_k or len(logits)]
     weights = np.exp(logits[order].astype(float) - logits.max())
     count = len(order)
     if how.top_p < 1:
@@ -83,19 +88,51 @@ def test_repeat_penalty():
     assert np.array_equal(logits, LOGITS)
 
 
+PENALTIES = (
+    {},
+    {"repeat_penalty": 1.4, "repeat_last_n": 5},
+    {"repeat_penalty": 0.8, "repeat_last_n": -1},
+    {"presence_penalty": 0.7, "frequency_penalty": -0.3, "repeat_last_n": 30},
+    {"presence_penalty": -2.0, "frequency_penalty": 0.1, "repeat_penalty": 1.2},
+)
+
+
 @pytest.mark.parametrize("n", [1, 15, 64, 65, 2048, 32003])
 def test_the_twin_chooses_the_same(n):
     """Any size, also where everything is sorted; ties go to the lower id; with a penalty and without."""
     rng = np.random.default_rng(n)
     recent = rng.integers(0, n, 40).tolist()
     for rules in ((), (1.5, 0, 0.9, 0.0), (0.7, 7, 1.0, 0.2), (1.0, 1500, 1.0, 0.0)):
-        for penalties in ({}, {"repeat_penalty": 1.4, "repeat_last_n": 5}, {"repeat_penalty": 0.8, "repeat_last_n": -1}):
+        for penalties in PENALTIES:
             how = Sampling(*rules, **penalties)
             for sharp in (0.5, 3.0):
                 logits = (rng.standard_normal(n) * sharp).astype(np.float32)
                 logits[rng.integers(0, n, n // 4)] = np.float32(sharp)
+                some = rng.integers(0, n, n // 3).tolist()
+                bias = dict(zip(some, np.where(rng.random(len(some)) < 0.5, -np.inf, rng.normal(0, 3, len(some))).tolist()))
                 for coin in rng.random(8):
                     assert sample(logits, how, recent, coin) == twin(logits, how, coin, recent)
+                    assert sample(logits, how, recent, coin, bias) == twin(logits, how, coin, recent, bias)
+
+
+def test_presence_and_frequency():
+    """Once for a token that was there, and again for each time; of the last n ids only."""
+    assert sample(LOGITS, Sampling(0.0, presence_penalty=0.2), [1], 0.5) == 5
+    assert sample(LOGITS, Sampling(0.0, presence_penalty=0.2), [1, 5, 5], 0.5) == 1
+    assert sample(LOGITS, Sampling(0.0, frequency_penalty=0.2), [1, 1, 5, 3], 0.5) == 5
+    assert sample(LOGITS, Sampling(0.0, frequency_penalty=0.2, repeat_last_n=1), [1, 1, 1, 3], 0.5) == 1
+    assert sample(LOGITS, Sampling(0.0, presence_penalty=-9.0), [2], 0.5) == 2
+    assert sample(LOGITS, Sampling(0.0, frequency_penalty=5.0, repeat_last_n=0), [1, 1, 1], 0.5) == 1
+
+
+def test_what_is_never_chosen():
+    """A ban holds where everything else is hopeless, at any temperature; a bias is added, to any that is left."""
+    hopeless = np.array([80.0, -1e30, -1e30], np.float32)
+    for how in (Sampling(0.0), Sampling(100.0, **FREE), Sampling(1.0, 1)):
+        assert {sample(hopeless, how, [], coin, {0: -np.inf}) for coin in np.linspace(0, 0.999, 50)} <= {1, 2}
+        assert {sample(hopeless, how, [], coin, {0: -np.inf, 2: -np.inf}) for coin in np.linspace(0, 0.999, 50)} == {1}
+    assert sample(LOGITS, Sampling(0.0), [], 0.5, {2: 5.5, 1: -1.0}) == 2
+    assert sample(np.zeros(3000, np.float32), Sampling(1.0, 0), [], 0.999, {2999: -np.inf}) < 2999
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -10,6 +10,7 @@ from ..errors import ModelError, printable
 from ..files import open_regular
 from ..program.operands import WANTED_MAX
 from .common import MANY
+from .forms import FORM_FLAGS
 from .mode import Flag, Mode
 from .requests import count_lines, parse_shard, read_lines, read_request
 from .text import dump, refuse_binary
@@ -219,4 +220,10 @@ def check_shard(args):
     parse_shard(args[SHARD])
 
 
-BATCH_MODE = Mode(batch, MANY, flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD), check=check_shard)
+BATCH_MODE = Mode(
+    batch,
+    MANY,
+    flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
+    fits=FORM_FLAGS,
+    check=check_shard,
+)

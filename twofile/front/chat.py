@@ -9,6 +9,7 @@ from ..files import read_small, replaced
 from ..options import line_seed
 from ..writer import Writer
 from .common import TALK
+from .forms import FORM_FLAGS
 from .mode import Flag, Mode, prompted
 from .text import as_text, report, tame
 from .write import write_text
@@ -74,7 +75,7 @@ class Chat:
         try:
             limit = None if args.n_predict < 0 else args.n_predict
             seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-            w = Writer(self.model, self.ids(), limit, args.stop, seed, args.ignore_eos, **args.how)
+            w = Writer(self.model, self.ids(), limit, seed=seed, **args.options)
             self.turns += 1
             for chunk in self.model.write(w):
                 self.say(chunk.text)
@@ -210,4 +211,4 @@ def check_chat(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), check=check_chat, template=True)
+CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), fits=FORM_FLAGS, check=check_chat, template=True)

@@ -1,12 +1,14 @@
 """Flags that belong to no mode, and what a command line says."""
 
+import re
 import sys
 
-from ..errors import CALLED
+from ..errors import CALLED, ModelError
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
-from ..options import seed_asked, size_asked
+from ..options import seed_asked, shown, size_asked
 from ..sampler import RULES
+from .forms import FORM_FLAGS
 from .mode import Flag, Group
 from .text import Screen
 
@@ -101,6 +103,13 @@ SEED = Flag(
     help="same seed, same text (default, or -1: random, and reported)",
 )
 
+LOGIT_BIAS = Flag(
+    "--logit-bias",
+    action="append",
+    metavar="ID+X",
+    help="add to the logit of a token, as 15043+1.5 or 15043-100 (never); repeatable",
+)
+
 THREADS = Flag(
     "-t",
     "--threads",
@@ -155,19 +164,29 @@ FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
 ABOUT_TEXT = Group(
     "text",
     *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
 TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
 HOW = Group(
     "sampling",
     *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
-    *(SEED, ...),
+    *(LOGIT_BIAS, SEED, ...),
 )
 GIVEN = Group("given texts", ...)
 MANY = Group("many texts", ...)
 MACHINE = Group("machine", THREADS, CTX_SIZE, KV, CACHE_SIZE, CACHE_DIR, PROMPT_CACHE)
 OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
+
+
+def bias_pair(text):
+    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
+    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
+    if not found:
+        found = f"{LOGIT_BIAS.long} is {shown(text)}"
+        raise ModelError(f"{found}, expected ID+NUMBER or ID-NUMBER; give such, as 15043+1.5")
+    return int(found[1]), float(found[2].replace("false", "inf"))
 
 
 class Settings:
@@ -200,6 +219,8 @@ class Settings:
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
         self.seed: int | None = seed_asked(given.seed)
+        self.logit_bias: list = []  # [(id, number)]; parse_args() reads them
+        self.form: dict = {}  # an option of a Writer; main() reads it
         self.parallel: int = given.parallel
 
         self.threads: int | None = threads
@@ -213,6 +234,12 @@ class Settings:
 
     def __getitem__(self, flag):
         return flag.value(self.given)
+
+    @property
+    def options(self):
+        """What a Writer is told of how to write."""
+        said = {"stop": self.stop, "ignore_eos": self.ignore_eos, "logit_bias": self.logit_bias}
+        return {**said, **self.form, **self.how}
 
     @property
     def promptless(self):

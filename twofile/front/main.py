@@ -8,6 +8,7 @@ import threading
 
 from ..errors import ModelError, say
 from ..model import Model
+from .forms import read_form
 from .modes import MODES, parse_args
 from .text import read_system
 
@@ -20,7 +21,7 @@ def main(argv=None):
             if mode.line and mode.name in argv:
                 return mode.line(argv)
         args = parse_args(argv)
-        args.system = read_system(args)
+        args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,
             args.tokenizer,

@@ -13,7 +13,8 @@ from ..sampler import RULES, Sampling
 from .batch import BATCH_MODE
 from .bench import BENCH_MODE
 from .chat import CHAT_MODE
-from .common import GROUPS, Settings
+from .common import GROUPS, Settings, bias_pair
+from .forms import check_form
 from .habits import HABITS, apart
 from .mode import Parser
 from .show import (
@@ -104,7 +105,9 @@ def parse_args(argv):
                 "--raw continues text without a template; leave out --chat and the system prompt"
             )
         mode.check(settings)
+        check_form(settings)
         Sampling(**how)  # raises for a value out of range
+        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings

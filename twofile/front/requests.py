@@ -72,6 +72,7 @@ def count_lines(fd, shard):
 
 
 LIMIT_FIELDS = "max_tokens", "max_completion_tokens", "n_predict"  # one thing by three names
+FORM_FIELDS = {"schema": (dict, bool), "regex": str, "grammar": str, "response_format": dict}
 LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what it must be
     **{rule.name: (int, float) for rule in RULES if rule.kind is float},
     **dict.fromkeys(LIMIT_FIELDS, int),
@@ -83,9 +84,11 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "stop": (str, list),
         "ignore_eos": bool,
         "logprobs": (int, bool),
+        "logit_bias": (dict, list),
+        **FORM_FIELDS,
     },
 }
-WORDS = {str: "a text", list: "a list", bool: "true or false"}
+WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "an object"}
 WORDS |= {int: "a whole number", float: "a number"}
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
@@ -169,12 +172,12 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, "stop", "ignore_eos", "seed"}
+    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
+    taken.add("logit_bias")
+    form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
-        "stop": args.stop,
-        "ignore_eos": args.ignore_eos,
+        **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **args.how,
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),

@@ -8,6 +8,7 @@ from ..machines.host import host
 from ..program.operands import KEYS
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
+from .forms import FORM_FLAGS
 from .mode import Flag, Mode
 from .text import dump, prompt_ids, read_prompt, tame
 
@@ -46,9 +47,8 @@ def asked_for(model, args):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    options = dict(stop=args.stop, seed=args.seed, ignore_eos=args.ignore_eos, logprobs=logprobs)
     limit = None if args.n_predict < 0 else args.n_predict
-    return prompt, ids, limit, {**options, **args.how}
+    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
 
 
 def write_text(model, args):
@@ -137,7 +137,12 @@ def judged(command, text):
         ) from None
 
 
-BEST_OF_MODE = Mode(write_best, HOW, flags=(BEST_OF, JUDGE), fits=(AS_JSON, LOGPROBS, WITH_PROMPT))
+BEST_OF_MODE = Mode(
+    write_best,
+    HOW,
+    flags=(BEST_OF, JUDGE),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+)
 TEXT_MODE = Mode(  # what is done when no flag asks for another
-    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT)
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, *FORM_FLAGS)
 )

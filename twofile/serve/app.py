@@ -15,6 +15,7 @@ from .answers import answer
 from .anthropic import ANTHROPIC
 from .document import document
 from .gate import Gate, Log
+from .listing import LISTING
 from .metrics import Metrics
 from .ollama import OLLAMA
 from .openai import OPENAI
@@ -65,6 +66,7 @@ async def openapi(request):
 
 
 ADDRESSES = (  # method, address, what answers it, the schema of its body, how it may stream
+    *LISTING,
     *OPENAI,
     *RESPONDING,
     *ANTHROPIC,

@@ -16,13 +16,14 @@ class Exchange:
     """The use of a model by one request; close() ends it, whatever became of it.
 
     state: of the application. entry: the model's Entry. Attributes: model, writers (Writers, by
-    number), began, flowing (whether a Flow closes it), number (of the answer, hex digits).
+    number), began, tools (Tools, or None), flowing (whether a Flow closes it), number (of the
+    answer, hex digits).
     """
 
     def __init__(self, state, entry):
         self.state, self.entry, self.began = state, entry, time.perf_counter()
         self.model, self.writers, self.streams, self.closed = None, [], [], False
-        self.flowing, self.number = False, f"{random.getrandbits(96):024x}"
+        self.tools, self.flowing, self.number = None, False, f"{random.getrandbits(96):024x}"
         entry.users += 1
 
     async def open(self):

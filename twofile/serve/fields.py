@@ -57,6 +57,17 @@ SAMPLING = {rule.name: rule_field(rule) for rule in RULES}
 SAMPLING |= {"seed": SEED, "stop": STOP, "ignore_eos": flag()}
 SAMPLING["deadline"] = number("seconds after which the text ends as it is", 0, 1e9)
 BIAS = field("an object of token ids, each with a number from -100 to 100", "object")
+TOOLS = {
+    "tools": items("a list of up to 128 functions", thing(), most=128),
+    "tool_choice": either(
+        "auto, none, required, or a function",
+        field("a word", enum=["auto", "none", "required"]),
+        thing(),
+    ),
+    "parallel_tool_calls": flag(),
+}
+FORMAT = thing("an object with type text, json_object or json_schema")
+FORMS = {"regex": text("a regular expression"), "grammar": text("a Lark or GBNF grammar")}
 STREAM_OPTIONS = thing("an object", {"include_usage": flag()})
 COMMON = {
     "model": MODEL,
@@ -66,6 +77,8 @@ COMMON = {
     "stream_options": STREAM_OPTIONS,
     "n": whole("how many texts, from 1 to 16", 1, 16),
     "logit_bias": BIAS,
+    "response_format": FORMAT,
+    **FORMS,
 }
 COMPLETION = thing(
     "an object with a prompt",
@@ -101,6 +114,7 @@ CHAT = thing(
         "n_predict": LIMIT,
         "logprobs": flag(),
         "top_logprobs": whole("a whole number from 0 to 100", 0, 100),
+        **TOOLS,
     },
     ["messages"],
 )
@@ -115,6 +129,7 @@ RESPONSES = thing(
         "text": thing("an object with a format"),
         **SAMPLING,
         "top_logprobs": whole("a whole number from 0 to 100", 0, 100),
+        **TOOLS,
     },
     ["input"],
 )
@@ -127,13 +142,16 @@ MESSAGE = thing(
         "system": CONTENT,
         "stop_sequences": items("up to 64 texts", text(), most=64),
         "stream": flag(),
+        "tools": TOOLS["tools"],
+        "tool_choice": thing("an object with a type"),
         **{name: SAMPLING[name] for name in SAMPLING if name != "stop"},
     },
     ["messages", "max_tokens"],
 )
 COUNT = thing(
     "an object with messages",
-    {"model": MODEL, "messages": MESSAGES, "system": CONTENT},
+    {"model": MODEL, "messages": MESSAGES, "system": CONTENT}
+    | {"tools": TOOLS["tools"], "tool_choice": thing("an object with a type")},
     ["messages"],
 )
 INPUT = either(
@@ -178,11 +196,12 @@ OLLAMA = {
     "stream": flag(),
     "options": OPTIONS,
     "keep_alive": field("seconds, or a text such as 5m", type=["number", "string"]),
+    "format": either("json, or a JSON schema", field("json", enum=["json", ""]), thing()),
     "think": field("false, or a text", type=["boolean", "string"]),
 }
 OLLAMA_CHAT = thing(
     "an object with messages",
-    {**OLLAMA, "messages": MESSAGES | {"minItems": 0}},
+    {**OLLAMA, "messages": MESSAGES | {"minItems": 0}, "tools": TOOLS["tools"]},
     ["model"],
 )
 OLLAMA_GENERATE = thing(
@@ -192,7 +211,6 @@ OLLAMA_GENERATE = thing(
         "prompt": text(),
         "system": text(),
         "raw": flag(),
-        "context": items("token ids", whole("a token id", 0, 1 << 31), most=1 << 20),
     },
     ["model"],
 )

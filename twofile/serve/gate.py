@@ -29,7 +29,7 @@ class Log:
 
     def failed(self, error):
         """Where an error came from that is no client's; not what it says, which may be theirs."""
-        if refusal(error).status == 500:
+        if not isinstance(error, HTTPException) and refusal(error).status == 500:
             where = "".join(traceback.format_tb(error.__traceback__))
             LOG.error("%s at\n%s", type(error).__name__, where.rstrip())
 

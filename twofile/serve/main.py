@@ -13,7 +13,7 @@ from ..front.mode import Parser
 from ..kernels.cache import CACHE_NAMES
 from ..options import size_asked
 
-PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client"
+PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
 KEY = "TWOFILE_API_KEY"  # of the environment
 EXAMPLES = """\
 examples:
@@ -168,11 +168,14 @@ def serve(argv):
         found = f"the server needs the Python {are} not installed: {', '.join(lacks)}"
         raise ModelError(f'{found}; expected them; pip install "twofile[serve]"')
     from .server import run
+    from .shelf import opened
 
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
     shelf = shelf_of(given)
-    return run(shelf, given, bound_socket(given.host, given.port))
+    sock = bound_socket(given.host, given.port)
+    shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
+    return run(shelf, given, sock)
 
 
 def launch_server(argv=None):

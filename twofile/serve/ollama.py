@@ -1,32 +1,25 @@
 """ollama's chat, generate, tags, show, embed."""
 
-import asyncio
+import json
 import time
 
-from ..errors import RELEASE
 from .answers import LINES, Flow, answer, line, unless_gone
 from .asked import asked, check
 from .exchange import Exchange, guarded
 from .fields import (
     OLLAMA_CHAT,
-    OLLAMA_EMBED,
-    OLLAMA_EMBEDDINGS,
     OLLAMA_GENERATE,
-    OLLAMA_SHOW,
     OPTIONS,
 )
+from .listing import now
 from .refusals import Refused, told
-from .talks import need_template, options, talk_ids
+from .talks import Talk, answered, begin, options, spoken
+from .tools import tools_of
 
 IDLE = frozenset(  # options that change no text, whatever they are
     "num_keep num_batch num_gpu main_gpu num_thread numa low_vram f16_kv use_mmap use_mlock "
     "vocab_only logits_all penalize_newline".split()
 )
-
-
-def now(seconds=None):
-    """A time as ollama writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def how_of(body, entry, settings):
@@ -44,29 +37,33 @@ def how_of(body, entry, settings):
     return {"seed": given.get("seed"), **how}
 
 
-async def run(request, body, exchange, prompt_of, wrap):
-    """Answer by what wrap(text) makes of texts. prompt_of(): a coroutine for the prompt; its None
-    asks to open the model, or to close it."""
+def schema_of_format(body):
+    """What the answer must be, or None."""
+    given = body.get("format")
+    return {"type": "object"} if given == "json" else given or None
+
+
+async def run(request, body, exchange, begun, wrap):
+    """Answer by what wrap(texts, calls) makes of them. begun(how): a coroutine that begins to
+    write; it gives False if the model is only to be opened, or closed."""
     state, entry = request.app.state, exchange.entry
     stream = body.get("stream", True)
     try:
         how = how_of(body, entry, state.settings)
-        await exchange.open()
-        prompt = await prompt_of()
-        if prompt is None:
+        if await begun(how) is False:
+            await exchange.open()
             exchange.close()
             if body.get("keep_alive") in (0, "0", "0s"):
                 await state.shelf.close(entry)
             reason = "load" if entry.model else "unload"
-            return answer({**said(exchange, wrap("")), "done": True, "done_reason": reason})
-        await exchange.write([prompt], 1, how.pop("seed"), **how)
-        exchange.begin()
+            return answer({**said(exchange, wrap("", [])), "done": True, "done_reason": reason})
         if stream:
             exchange.flowing = True
             failed = lambda refused: line(told(refused, "/api/"))
             return Flow(guarded(lines(exchange, wrap), exchange, failed), LINES, exchange)
         await unless_gone(request.receive, exchange.whole())
-        return answer(last(exchange, wrap(exchange.writers[0].written)))
+        text, calls = answered(exchange, exchange.writers[0])
+        return answer(last(exchange, wrap(text or "", calls)))
     finally:
         if not stream or not exchange.flowing:
             exchange.close()
@@ -77,10 +74,11 @@ def said(exchange, part):
 
 
 async def lines(exchange, wrap):
-    async for _, chunk in exchange.chunks():
-        if chunk.text:
-            yield line(said(exchange, wrap(chunk.text)))
-    yield line(last(exchange, wrap("")))
+    async for _, _, parts in spoken(exchange):
+        for part in parts:
+            pair = (part, []) if isinstance(part, str) else ("", [part])
+            yield line(said(exchange, wrap(*pair)))
+    yield line(last(exchange, wrap("", [])))
 
 
 def last(exchange, part):
@@ -105,14 +103,25 @@ async def chat(request):
     body = await asked(request, OLLAMA_CHAT)
     exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
 
-    async def prompt():
+    async def begun(how):
         if not body.get("messages"):
-            return None
-        need_template(exchange.entry)
-        return await talk_ids(exchange, [as_ours(m) for m in body["messages"]])
+            return False
+        messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
+        tools = tools_of(body.get("tools"), None)
+        await begin(exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed))
 
-    wrap = lambda text: {"message": {"role": "assistant", "content": text}}
-    return await run(request, body, exchange, prompt, wrap)
+    def wrap(text, calls):
+        message = {"role": "assistant", "content": text}
+        if calls:
+            message["tool_calls"] = [called(call) for call in calls]
+        return {"message": message}
+
+    return await run(request, body, exchange, begun, wrap)
+
+
+def called(call):
+    """A call as ollama tells it."""
+    return {"function": {"name": call[0], "arguments": json.loads(call[1])}}
 
 
 def as_ours(message):
@@ -127,120 +136,24 @@ async def generate(request):
     body = await asked(request, OLLAMA_GENERATE)
     exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
 
-    async def prompt():
-        text, system = body.get("prompt", ""), body.get("system")
+    async def begun(how):
+        text, system, seed = body.get("prompt", ""), body.get("system"), how.pop("seed")
+        schema = schema_of_format(body)
         if not text:
-            return None
-        if body.get("raw") or not (exchange.entry.chats or system):
-            return text
-        need_template(exchange.entry)
-        told = [{"role": "system", "content": system}] if system else []
-        return await talk_ids(exchange, [*told, {"role": "user", "content": text}])
+            return False
+        if not body.get("raw") and (exchange.entry.chats or system):
+            told = [{"role": "system", "content": system}] if system else []
+            told.append({"role": "user", "content": text})
+            return await begin(exchange, Talk(told, how, schema=schema, seed=seed))
+        await exchange.open()
+        how |= {} if schema is None else {"schema": schema}
+        await exchange.write([text], 1, seed, **how)
+        exchange.begin()
 
-    return await run(request, body, exchange, prompt, lambda text: {"response": text})
-
-
-def details(entry):
-    about = entry.about
-    return {
-        "parent_model": "",
-        "format": "twofile",
-        "family": about["architecture"],
-        "families": [about["architecture"]],
-        "parameter_size": f"{about['parameters'] / 1e6:.1f}M",
-        "quantization_level": about["type"],
-    }
-
-
-def listed(entry):
-    return {
-        "name": entry.name,
-        "model": entry.name,
-        "modified_at": now(entry.created),
-        "size": entry.size,
-        "digest": entry.about["model_id"],
-        "details": details(entry),
-    }
-
-
-async def tags(request):
-    """GET /api/tags"""
-    return answer({"models": [listed(e) for e in request.app.state.shelf.entries.values()]})
-
-
-async def running(request):
-    """GET /api/ps"""
-    found = [e for e in request.app.state.shelf.entries.values() if e.model]
-    return answer({"models": [listed(e) | {"size_vram": 0} for e in found]})
-
-
-async def version(request):
-    """GET /api/version"""
-    return answer({"version": RELEASE})
-
-
-async def show(request):
-    """POST /api/show"""
-    body = await asked(request, OLLAMA_SHOW)
-    entry = request.app.state.shelf.find(body.get("model") or body.get("name"))
-    about = entry.about
-    form = about["chat"] or {}
-    return answer(
-        {
-            "modelfile": f"FROM {entry.name}",
-            "parameters": "\n".join(f"{k} {v}" for k, v in (about["sampling"] or {}).items()),
-            "template": "".join(form.values()),
-            "details": details(entry),
-            "model_info": {
-                "general.architecture": about["architecture"],
-                "general.parameter_count": about["parameters"],
-                f"{about['architecture']}.context_length": about["max_ctx"],
-                f"{about['architecture']}.embedding_length": about["dim"],
-                f"{about['architecture']}.block_count": about["layers"],
-            },
-            "capabilities": ["completion", "embedding"],
-            "modified_at": now(entry.created),
-        }
-    )
-
-
-async def embed(request):
-    """POST /api/embed"""
-    body = await asked(request, OLLAMA_EMBED)
-    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    return await vectors(request, body, texts, "embeddings", True)
-
-
-async def embeddings(request):
-    """POST /api/embeddings"""
-    body = await asked(request, OLLAMA_EMBEDDINGS)
-    return await vectors(request, body, [body["prompt"]], "embedding", False)
-
-
-async def vectors(request, body, texts, name, several):
-    state, began = request.app.state, time.perf_counter()
-    async with Exchange(state, state.shelf.find(body["model"])) as exchange:
-
-        async def made():
-            ids = [exchange.model.prompt(text) for text in texts]
-            one = lambda i: asyncio.to_thread(exchange.model.embed, i, "mean", several)
-            return sum(map(len, ids)), [(await one(i)).tolist() for i in ids]
-
-        count, found = await unless_gone(request.receive, made())
-    if not several:
-        return answer({name: found[0]})
-    took = int((time.perf_counter() - began) * 10**9)
-    more = {"total_duration": took, "load_duration": 0, "prompt_eval_count": count}
-    return answer({"model": exchange.entry.name, name: found, **more})
+    return await run(request, body, exchange, begun, lambda text, calls: {"response": text})
 
 
 OLLAMA = (  # see app.py
-    ("GET", "/api/tags", tags, None, None),
-    ("GET", "/api/ps", running, None, None),
-    ("GET", "/api/version", version, None, None),
     ("POST", "/api/chat", chat, OLLAMA_CHAT, LINES),
     ("POST", "/api/generate", generate, OLLAMA_GENERATE, LINES),
-    ("POST", "/api/show", show, OLLAMA_SHOW, None),
-    ("POST", "/api/embed", embed, OLLAMA_EMBED, None),
-    ("POST", "/api/embeddings", embeddings, OLLAMA_EMBEDDINGS, None),
 )

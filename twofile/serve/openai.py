@@ -11,7 +11,8 @@ from .echoes import echoed
 from .exchange import Exchange, guarded
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
-from .talks import need_template, options, talk_ids
+from .talks import Talk, answered, begin, options, schema_of, spoken
+from .tools import tools_of
 
 DONE = event(b"[DONE]")
 
@@ -40,6 +41,8 @@ async def completions(request):
     try:
         await exchange.open()
         how = options(body, state.settings) | {"logprobs": 0 if top is None and best > n else top}
+        schema = schema_of(body.get("response_format"), "response_format")
+        how |= {} if schema is None else {"schema": schema}
         await exchange.write(prompts, best, body.get("seed"), **how)
         exchange.begin()
         if stream:
@@ -104,11 +107,9 @@ def flow(exchange, body, chunks):
 async def events(exchange, chunks, wants_usage):
     for value in chunks.first():
         yield event(value)
-    async for number, chunk in exchange.chunks():
-        w = exchange.writers[number]
-        if chunk.text or w.logprobs is not None or chunk.finish_reason:
-            for value in chunks.of(number, w, chunk):
-                yield event(value)
+    async for number, chunk, said in spoken(exchange):
+        for value in chunks.of(number, exchange.writers[number], chunk, said):
+            yield event(value)
     if wants_usage:
         value = exchange.writers[0].completion()
         more = {"timings": value["timings"]} if len(exchange.writers) == 1 else {}
@@ -135,7 +136,7 @@ class CompletionChunks:
             for j in range(self.n):
                 yield self.value(i * self.n + j, text)
 
-    def of(self, number, w, chunk):
+    def of(self, number, w, chunk, said):
         lists = None
         if w.logprobs is not None and chunk.token is not None:
             lists = {
@@ -153,9 +154,11 @@ class CompletionChunks:
             }
 
 
-def finish(reason):
-    """OpenAI's word for why a text ended."""
-    return "stop" if reason in ("eos", "stop") else "length"
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
 
 
 def head(exchange, kind, prefix):
@@ -172,19 +175,22 @@ async def chat_completions(request):
     """POST /v1/chat/completions"""
     state = request.app.state
     body = await asked(request, CHAT)
-    n, stream = body.get("n", 1), body.get("stream", False)
-    top = likeliest_asked(body.get("logprobs"), body.get("top_logprobs"))
+    stream, tools = body.get("stream", False), body.get("tools")
+    talk = Talk(
+        body["messages"],
+        options(body, state.settings),
+        tools_of(tools, body.get("tool_choice"), body.get("parallel_tool_calls", True)),
+        schema_of(body.get("response_format"), "response_format"),
+        body.get("n", 1),
+        body.get("seed"),
+        likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+    )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     try:
-        need_template(exchange.entry)
-        await exchange.open()
-        ids = await talk_ids(exchange, body["messages"])
-        how = options(body, state.settings) | {"logprobs": top}
-        await exchange.write([ids], n, body.get("seed"), **how)
-        exchange.begin()
+        await begin(exchange, talk)
         if stream:
-            return flow(exchange, body, ChatChunks(exchange, n))
-        return answer(await unless_gone(request.receive, chat_object(exchange, n)))
+            return flow(exchange, body, ChatChunks(exchange, talk.n))
+        return answer(await unless_gone(request.receive, chat_object(exchange, talk.n)))
     finally:
         if not stream or not exchange.flowing:
             exchange.close()
@@ -194,9 +200,22 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for choice in choices:
-        choice["message"] |= {"refusal": None}
+    for w, choice in zip(exchange.writers, choices):
+        text, calls = answered(exchange, w)
+        choice["message"] |= {"content": text, "refusal": None}
+        if calls:
+            choice["message"]["tool_calls"] = [call_object(call) for call in calls]
+            choice["finish_reason"] = finish(w.reason, calls)
     return whole_object(parts, choices, exchange, n)
+
+
+def call_object(call):
+    name, arguments, number = call
+    return {
+        "id": number,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
 
 
 class ChatChunks:
@@ -204,6 +223,7 @@ class ChatChunks:
 
     def __init__(self, exchange, n):
         self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
+        self.calls = [0] * n
 
     def value(self, number, delta, logprobs=None, finish=None):
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -213,45 +233,23 @@ class ChatChunks:
         for number in range(self.n):
             yield self.value(number, {"role": "assistant", "content": ""})
 
-    def of(self, number, w, chunk):
+    def of(self, number, w, chunk, said):
         told = None
         if w.logprobs is not None and chunk.token is not None:
             told = {"content": [chat_logprob(w.tokenizer, chunk)], "refusal": None}
-        if chunk.text or told:
-            yield self.value(number, {"content": chunk.text}, told)
+        text = "".join(part for part in said if isinstance(part, str))
+        if text or told:
+            yield self.value(number, {"content": text}, told)
+        for call in (part for part in said if not isinstance(part, str)):
+            delta = {"index": self.calls[number], **call_object(call)}
+            self.calls[number] += 1
+            yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
-            yield self.value(number, {}, None, finish(chunk.finish_reason))
-
-
-async def models(request):
-    """GET /v1/models"""
-    found = [model_object(entry) for entry in request.app.state.shelf.entries.values()]
-    return answer({"object": "list", "data": found})
-
-
-async def one_model(request):
-    """GET /v1/models/{model}"""
-    return answer(model_object(request.app.state.shelf.find(request.path_params["model"])))
-
-
-def model_object(entry):
-    about = entry.about
-    return {
-        "id": entry.name,
-        "object": "model",
-        "created": entry.created,
-        "owned_by": "twofile",
-        "chat": entry.chats,
-        "tools": False,
-        "context": entry.context(),
-        "loaded": entry.model is not None,
-        "meta": {name: about[name] for name in ("architecture", "parameters", "type", "bytes")},
-    }
+            why = finish(chunk.finish_reason, self.calls[number])
+            yield self.value(number, {}, None, why)
 
 
 OPENAI = (  # see app.py
-    ("GET", "/v1/models", models, None, None),
-    ("GET", "/v1/models/{model}", one_model, None, None),
     ("POST", "/v1/completions", completions, COMPLETION, EVENTS),
     ("POST", "/v1/chat/completions", chat_completions, CHAT, EVENTS),
 )

@@ -19,15 +19,20 @@ class Entry:
     def __init__(self, name, path, settings):
         self.name, self.path, self.settings = name, path, settings
         file = open_model(path)
-        self.tokenizer = find_tokenizer(file, settings.get("tokenizer"))
-        self.about = about(file, file.config.max_ctx, 0, self.tokenizer)
+        self.about = about(file, file.config.max_ctx, 0, find_tokenizer(file))
         self.created, self.size = int(os.stat(path).st_mtime), file.size
-        self.model, self.users, self.used, self.lock = None, 0, 0.0, asyncio.Lock()
+        self.model, self.users, self.lock = None, 0, asyncio.Lock()
+        self.used = time.monotonic()
 
     @property
     def chats(self):
         """Whether it has a chat template."""
-        return bool(self.tokenizer and self.tokenizer.chat)
+        return self.about["chat"] is not None
+
+    @property
+    def tells(self):
+        """Whether that has a system message."""
+        return self.chats and "system" in self.about["chat"]
 
     def context(self):
         """Most tokens of a text."""

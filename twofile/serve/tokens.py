@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import time
 
 from ..logprobs import label
 from .answers import answer, unless_gone
 from .asked import asked
 from .exchange import Exchange
-from .fields import DETOKENIZE, EMBEDDINGS, TOKENIZE
+from .fields import DETOKENIZE, EMBEDDINGS, OLLAMA_EMBED, OLLAMA_EMBEDDINGS, TOKENIZE
 from .openai import several
 from .refusals import Refused
 
@@ -82,9 +83,41 @@ async def embeddings(request):
     )
 
 
+async def embed(request):
+    """POST /api/embed"""
+    body = await asked(request, OLLAMA_EMBED)
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    return await vectors(request, body, texts, "embeddings", True)
+
+
+async def old_embed(request):
+    """POST /api/embeddings"""
+    body = await asked(request, OLLAMA_EMBEDDINGS)
+    return await vectors(request, body, [body["prompt"]], "embedding", False)
+
+
+async def vectors(request, body, texts, name, several):
+    state, began = request.app.state, time.perf_counter()
+    async with Exchange(state, state.shelf.find(body["model"])) as exchange:
+
+        async def made():
+            ids = [exchange.model.prompt(text) for text in texts]
+            one = lambda i: asyncio.to_thread(exchange.model.embed, i, "mean", several)
+            return sum(map(len, ids)), [(await one(i)).tolist() for i in ids]
+
+        count, found = await unless_gone(request.receive, made())
+    if not several:
+        return answer({name: found[0]})
+    took = int((time.perf_counter() - began) * 10**9)
+    more = {"total_duration": took, "load_duration": 0, "prompt_eval_count": count}
+    return answer({"model": exchange.entry.name, name: found, **more})
+
+
 TOKENS = (  # see app.py
     ("POST", "/v1/embeddings", embeddings, EMBEDDINGS, None),
     ("POST", "/tokenize", tokenize, TOKENIZE, None),
     ("POST", "/detokenize", detokenize, DETOKENIZE, None),
+    ("POST", "/api/embed", embed, OLLAMA_EMBED, None),
+    ("POST", "/api/embeddings", old_embed, OLLAMA_EMBEDDINGS, None),
     ("GET", "/tokenizer_info", tokenizer_info, None, None),
 )

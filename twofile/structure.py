@@ -1,0 +1,209 @@
+"""Texts of a form: which tokens may come next, by a schema or a grammar."""
+
+import numpy as np
+
+from .errors import ModelError, printable
+from .options import shown
+from .tokenizer.file import SPM
+
+KEPT = 64  # forms that stay compiled
+ANY_OBJECT = {"type": "object"}
+STYLE = {  # JSON as Python's json.dumps writes it: most of what is between values is certain
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "coerce_one_of": False,
+    "lenient": False,
+}
+
+
+def form_asked(schema=None, regex=None, grammar=None, response_format=None):
+    """The form that a text is to have -> (the option that says so, its text), or None. Raises
+    ModelError."""
+    asked = {"schema": schema, "regex": regex, "grammar": grammar}
+    asked["response_format"] = response_schema(response_format)
+    given = [(name, value) for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        names = " and ".join(name for name, _ in given)
+        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+    for name, value in given:
+        if name not in ("regex", "grammar"):
+            value = schema_text(name, value)
+        elif not isinstance(value, str) or not value.strip():
+            wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
+            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+        return name, value
+    return None
+
+
+def response_schema(value):
+    """The schema that OpenAI's response_format asks for, or None."""
+    if value is None:
+        return None
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "json_object":
+        return value.get("schema") or ANY_OBJECT  # llama.cpp's servers have one there
+    inside = value.get("json_schema") if kind == "json_schema" else None
+    if isinstance(inside, dict) and inside.get("schema") is not None:
+        return inside["schema"]
+    if kind == "text":
+        return None
+    wants = "type text, json_object, or json_schema with a schema in json_schema"
+    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+
+
+def schema_text(name, value):
+    """A JSON schema, as an object or as JSON, or true or {} for any object -> JSON. Raises
+    ModelError, by name."""
+    import json
+
+    wants = "a JSON schema: an object, its JSON, or true for any object"
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        found = ANY_OBJECT if found is True or found == {} else found
+        text = json.dumps(found)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+    return text
+
+
+class Vocabulary:
+    """A Tokenizer's tokens, as llguidance asks for them: only those that are text can match one;
+    the end is a token of its own, behind the last."""
+
+    is_tokenizer_wrapper, bos_token_id = True, None
+
+    def __init__(self, tokenizer):
+        n = self.eos_token_id = tokenizer.n_vocab
+        self.tokenizer, pieces = tokenizer, [tokenizer.piece(i) for i in range(n)]
+        odd = {*tokenizer.stops, *[tokenizer.unk] * (tokenizer.kind == SPM)}
+        # no text has a byte of 255, which there marks what is special
+        self.text = [bool(p) and p[0] != 255 and i not in odd for i, p in enumerate(pieces)]
+        self.special_token_ids = [i for i, text in enumerate(self.text) if not text] + [n]
+        self.tokens = [*pieces, b""]
+        for i in self.special_token_ids:
+            self.tokens[i] = b"%d" % i
+
+    def __call__(self, text):
+        """The ids of a text, those that encode would give it inside of another; none where they
+        would not be that text."""
+        t, ids = self.tokenizer, []
+        for word in t.words(text):
+            ids += t.merger.ids_of(word)
+        same = b"".join(self.tokens[i] for i in ids) == text.encode()
+        return ids if same and all(self.text[i] for i in ids) else []
+
+
+class Forms:
+    """The forms that texts may be asked to have, compiled once each for a Tokenizer, or None."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.compiled, self.vocabulary, self.known = tokenizer, {}, None, None
+
+    def structure(self, asked, banned=()):
+        """The Structure of what form_asked() says, without the ids of banned. Raises ModelError if
+        it is no form, or one that no text has."""
+        if asked is None:
+            return None
+        if asked not in self.compiled:
+            matcher = self.compile(*asked)
+            if len(self.compiled) >= KEPT:
+                self.compiled.clear()
+            self.compiled[asked] = matcher
+        text = np.array([*self.vocabulary.text, False])
+        text[[*banned]] = False
+        return Structure(asked[0], self.compiled[asked].deep_copy(), text)
+
+    def compile(self, name, text):
+        """A form as llguidance's LLMatcher. Raises ModelError."""
+        if self.tokenizer is None:
+            found = f"{name}: this model was exported without a tokenizer"
+            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+        try:
+            import llguidance
+        except ImportError:
+            raise ModelError(
+                f"{name}: the package llguidance is not there, expected it for texts of a form; "
+                'pip install "twofile[structure]"'
+            ) from None
+        if self.known is None:
+            self.vocabulary = Vocabulary(self.tokenizer)
+            self.known = llguidance.LLTokenizer(self.vocabulary)
+        make = llguidance.LLMatcher
+        try:
+            if name == "regex":
+                form = make.grammar_from_regex(text)
+            elif name == "grammar":
+                form = llguidance.grammar_from("grammar", text)
+            else:
+                form = make.grammar_from_json_schema(text, overrides=STYLE)
+            limits = llguidance.LLParserLimits(verbose_errors=False)
+            matcher = make(self.known, form, log_level=0, limits=limits)
+            found = matcher.get_error()
+        except Exception as e:
+            found = str(e) or type(e).__name__
+        if found:
+            raise refused(name, found)
+        return matcher
+
+
+def refused(name, found):
+    """The ModelError for a form, by what llguidance found in it."""
+    found = printable(" ".join(found.split("<state>")[0].split())[:200])
+    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+
+
+class Structure:
+    """What may come next in a text of a form, by an LLMatcher. text: which ids may be written at
+    all, bool [n_vocab + 1].
+
+    Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
+    """
+
+    def __init__(self, name, matcher, text):
+        self.name, self.matcher = name, matcher
+        self.n, words = len(text) - 1, -(-len(text) // 32)
+        self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
+        packed = np.packbits(text, bitorder="little")
+        self.text[: len(packed)] = packed
+        self.look()
+
+    def look(self):
+        """What is certain to come next."""
+        self.complete = self.matcher.is_stopped()
+        self.forced = [] if self.complete else self.matcher.compute_ff_tokens()
+        for at, i in enumerate(self.forced):
+            if not self.text[i >> 3] >> (i & 7) & 1:
+                del self.forced[at:]
+                break
+        self.check()
+
+    def check(self):
+        if self.matcher.is_error():
+            raise refused(self.name, self.matcher.get_error())
+
+    def allowed(self, ends):
+        """The ids that may come next, in their order, with those of ends if the text may end here;
+        none if it has to. Raises ModelError if nothing goes on."""
+        if self.forced or self.complete:
+            return np.array(self.forced[:1], np.int64)
+        self.matcher.unsafe_compute_mask_ptr(self.bits.ctypes.data, self.bits.nbytes)
+        self.check()
+        may_end = self.bits[self.n >> 3] >> (self.n & 7) & 1
+        mask = np.unpackbits(self.bits & self.text, count=self.n, bitorder="little")
+        if may_end:
+            mask[[*ends]] = 1
+        ids = np.flatnonzero(mask)
+        if not len(ids) and not may_end:
+            raise refused(self.name, "no token goes on here, or those that do are banned")
+        return ids
+
+    def commit(self, token):
+        """A token was written."""
+        if not self.matcher.consume_token(token):
+            self.check()
+        del self.forced[:1]
+        if not self.forced:
+            self.look()
