@@ -7,6 +7,7 @@ from ..options import likeliest_asked
 from ..streams import best_first
 from .answers import EVENTS, Flow, answer, event, unless_gone
 from .asked import asked
+from .echoes import echoed
 from .exchange import Exchange, guarded
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
@@ -67,7 +68,7 @@ async def completion_object(exchange, prompts, n, best, echo, top):
         own = writers[i * best : (i + 1) * best]
         for w in best_first(own, None)[:n] if best > n else own:
             w.logprobs = top
-            make = lambda w=w, p=prompt: exchange.model.echoed(w, p) if echo else w.completion()
+            make = lambda w=w, p=prompt: echoed(exchange.model, w, p) if echo else w.completion()
             parts.append(await exchange.ask(make, 1 << 30 if echo else 0))
             choices.append(parts[-1]["choices"][0] | {"index": len(choices)})
             chosen.append(w)
