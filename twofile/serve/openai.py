@@ -124,7 +124,8 @@ class CompletionChunks:
     def __init__(self, exchange, echo, n):
         self.exchange, self.echo, self.n = exchange, echo, n
         self.head = head(exchange, "text_completion", "cmpl")
-        self.at = [w.tokenizer and len(w.tokenizer.decode(w.ids)) for w in exchange.writers]
+        tells = [w for w in exchange.writers if w.logprobs is not None]
+        self.at = [len(w.tokenizer.decode(w.ids)) if w.tokenizer else 0 for w in tells]
 
     def value(self, number, text, logprobs=None, finish=None):
         choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}
