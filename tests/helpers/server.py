@@ -1,5 +1,6 @@
 """The server as a process, and plain requests to it."""
 
+import collections
 import contextlib
 import http.client
 import json
@@ -55,9 +56,11 @@ def ask(server, path, body=None, **headers):
 
 
 def gauges(server):
-    """What /metrics says of the first model now: {name: number}."""
-    found = re.findall(r'^twofile_(\w+)\{model="\w+"\} (\S+)$', ask(server, "/metrics")[2], re.M)
-    return {name: float(value) for name, value in found}
+    """What /metrics says of all models now: {name: number}."""
+    found = collections.Counter()
+    for name, value in re.findall(r'^twofile_(\w+)\{model="\w+"\} (\S+)$', ask(server, "/metrics")[2], re.M):
+        found[name] += float(value)
+    return found
 
 
 def until(ready, within=30):

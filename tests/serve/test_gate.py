@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -158,7 +159,7 @@ def test_models_come_and_go(tmp_path):
         other.unlink()
         time.sleep(1)
         status, _, value = asks("second")
-        assert status in (400, 500) and "error" in value and asks("model")[0] == 200
+        assert status == 503 and "second.bin" in value["error"]["message"] and asks("model")[0] == 200
 
 
 @pytest.mark.parametrize("grace, whole", [(20, True), (0.05, False)])
@@ -178,3 +179,16 @@ def test_texts_are_finished_at_the_end(grace, whole):
     ends = [c["finish_reason"] for c in chunks if c["finish_reason"]]
     assert rest.rstrip().endswith("[DONE]") and ends == ["length"] * 16
     assert (sum("content" in c["delta"] for c in chunks) > 16 * 250) == whole
+
+
+def test_documents_tell_of_every_flag_and_address():
+    told = (ROOT / "docs" / "serve.md").read_text()
+    shown = subprocess.run(
+        [sys.executable, "-m", "twofile", "serve", "--help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    flags = re.findall(r"^  (?:-\w(?: [A-Z]+)?, )?(--?[a-z-]+)", shown, re.M)
+    assert len(flags) > 15 and [flag for flag in flags if f"`{flag}" not in told and flag != "--help"] == []
+    from twofile.serve.app import ADDRESSES
+
+    paths = {path.replace("/{model}", "") for _, path, *_ in ADDRESSES} - {"/favicon.ico"}
+    assert [path for path in paths if f"`{path}`" not in told] == []

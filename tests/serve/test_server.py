@@ -1,8 +1,10 @@
 """The server's answers: what the model alone would write, in the objects of each API; errors that name the field."""
 
 import base64
+import copy
 import http.client
 import json
+import random
 import socket
 import threading
 import time
@@ -244,10 +246,12 @@ def test_bodies_that_are_none(server):
     assert status == 400 and value["error"]["code"] == "context_length_exceeded"
 
 
-def opened(server, body, path="/v1/chat/completions"):
-    """A socket that has sent a request and reads nothing yet."""
-    raw = json.dumps(body).encode()
-    s = socket.create_connection(("127.0.0.1", server.port))
+def opened(server, body, path="/v1/chat/completions", room=None):
+    """A socket that has sent a request and reads nothing yet. room: bytes that wait to be read."""
+    raw, s = json.dumps(body).encode(), socket.socket()
+    if room:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    s.connect(("127.0.0.1", server.port))
     s.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
     return s
 
@@ -264,11 +268,13 @@ def test_who_goes_away_frees_the_place(server):
 
 
 def test_slow_readers_hold_up_nobody(server, text):
-    slow = [opened(server, {"messages": [STORY], "ignore_eos": True, "stream": True, "seed": n}) for n in range(20)]
-    time.sleep(0.3)
-    began = time.monotonic()
+    """Twenty who read nothing, in sixteen places: each is written ahead as far as its socket takes, then others are."""
+    long = {"messages": [STORY], "ignore_eos": True, "stream": True, "logprobs": True, "top_logprobs": 40}
+    slow = [opened(server, {**long, "seed": n}, room=2048) for n in range(20)]
+    time.sleep(0.5)
     assert ask(server, "/v1/chat/completions", CHAT)[2]["choices"][0]["message"]["content"] == text
-    assert time.monotonic() - began < 5
+    now = gauges(server)
+    assert now["texts_active"] + now["texts_waiting"] >= 16  # they are not at their ends
     for s in slow:
         s.close()
     idle(server)
@@ -297,6 +303,7 @@ def test_a_deadline(server):
 
 
 def test_metrics(server):
+    assert ask(server, "/v1/completions", {"prompt": "x", "max_tokens": 2})[0] == 200
     text = ask(server, "/metrics")[2]
     for name in (
         "requests_total",
@@ -321,3 +328,59 @@ def test_nothing_of_a_request_is_in_the_log(server):
     until(lambda: "mine-1" in server.log())
     log = server.log()
     assert secret not in log and "POST /v1/chat/completions 200" in log and log.count("mine-1") == 1
+
+
+BODIES = {
+    "/v1/chat/completions": {
+        **CHAT,
+        "temperature": 1,
+        "n": 1,
+        "stop": ["x"],
+        "logit_bias": {"5": 1},
+        "tools": [],
+        "logprobs": True,
+    },
+    "/v1/completions": {"prompt": ["x", "y"], "max_tokens": 2, "best_of": 1, "echo": True, "logprobs": 1, "stream_options": {}},
+    "/v1/responses": {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}], "max_output_tokens": 2},
+    "/v1/messages": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}],
+        "max_tokens": 2,
+        "tool_choice": {},
+    },
+    "/v1/messages/count_tokens": {"messages": [STORY], "system": None},
+    "/v1/embeddings": {"input": ["x"], "encoding_format": "float"},
+    "/api/chat": {"model": "model", "messages": [STORY], "options": {"num_predict": 2}, "stream": False, "format": ""},
+    "/api/generate": {"model": "model", "prompt": "x", "options": {"num_predict": 2, "seed": 1}, "raw": True},
+    "/api/show": {"model": "model"},
+    "/api/embed": {"model": "model", "input": ["x"]},
+    "/tokenize": {"content": "x", "with_pieces": True},
+    "/detokenize": {"tokens": [5, 6]},
+}
+ODD = [None, True, 0, -1, 1.5, 10**30, "", "x", "\ud800", [], {}, [None], [[]], [{}], ["x"], {"type": "text"}, {"x": 1}]
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bodies_with_something_odd_in_them(server, path):
+    """Anything at any place of a good body: an answer, or what is wrong in words; never a failure."""
+    rng = random.Random(path)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for _ in range(120):
+        body = copy.deepcopy(BODIES[path])
+        for _ in range(rng.randrange(1, 3)):
+            places, left = [], [body]
+            while left:
+                inside = left.pop()
+                keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+                places += [(inside, key) for key in keys]
+                left += [inside[key] for key in keys if isinstance(inside[key], (dict, list))]
+            if places:
+                inside, key = rng.choice(places)
+                inside[key] = copy.deepcopy(rng.choice(ODD))
+        connection.request("POST", path, json.dumps(body))
+        response = connection.getresponse()
+        text = response.read().decode()
+        assert response.status in (200, 400, 404), (body, text)
+        if response.status != 200:
+            error = json.loads(text)["error"]
+            message = error if isinstance(error, str) else error["message"]
+            assert "expected" in message or ";" in message, (body, message)

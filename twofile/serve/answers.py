@@ -16,6 +16,9 @@ def answer(value, status=200, headers=None):
     return Response(as_json(value), status, headers, "application/json")
 
 
+PATIENCE = 60  # seconds that a client may take to read what is there, beside those of a text
+
+
 class Gone(Exception):
     """The client has gone away."""
 
@@ -26,11 +29,12 @@ async def left(receive):
         pass
 
 
-async def unless_gone(receive, work):
-    """What a coroutine gives, which is cancelled if the client goes away: then raises Gone."""
+async def unless_gone(receive, work, seconds=None):
+    """What a coroutine gives, which is cancelled if the client goes away, or after so many seconds:
+    then raises Gone."""
     task, away = asyncio.ensure_future(work), asyncio.ensure_future(left(receive))
     try:
-        await asyncio.wait({task, away}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, away}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise Gone
@@ -61,7 +65,8 @@ class Flow(Response):
         try:
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
-            await unless_gone(receive, all_of_them())
+            most = self.exchange.state.settings.timeout
+            await unless_gone(receive, all_of_them(), most + PATIENCE if most else None)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self.pieces.aclose()

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,7 @@ def application(shelf, settings):
     @contextlib.asynccontextmanager
     async def life(app):
         watch = asyncio.ensure_future(shelf.watch())
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
         try:
             yield
         finally:

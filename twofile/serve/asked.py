@@ -1,11 +1,13 @@
 """A request's body: read, checked by its schema, made ready."""
 
+import asyncio
 import json
 
 from jsonschema import Draft202012Validator
 
 from ..errors import ModelError, printable
 from ..options import changes_nothing, shown
+from .answers import PATIENCE
 from .refusals import Refused
 
 # what a field is called in other programs' requests, which here is another's
@@ -87,7 +89,12 @@ def complain(validator, schema, name, given):
 
 async def asked(request, schema):
     """The body of a request, checked -> dict."""
-    body = parsed(await read_body(request, request.app.state.settings.max_body))
+    reading = read_body(request, request.app.state.settings.max_body)
+    try:
+        body = parsed(await asyncio.wait_for(reading, PATIENCE))
+    except asyncio.TimeoutError:
+        found = f"body: not there after {PATIENCE} seconds"
+        raise Refused(408, f"{found}, expected all of it; send it again") from None
     check(body, schema)
     return body
 

@@ -7,8 +7,9 @@ import time
 from ..options import line_seed, run_seed
 from ..program.operands import WANTED_MAX
 from ..writer import Writer
-from .refusals import refusal
+from .refusals import Refused, refusal
 
+MOST = 4096  # texts of a request
 LONG = 4000  # characters, ids: what is prepared by a thread, so that others' tokens go on
 
 
@@ -37,13 +38,25 @@ class Exchange:
 
     async def write(self, prompts, n=1, seed=None, **options):
         """Make Writers: n of each of prompts (str or ids), one after the other."""
-        seed, several = run_seed(seed), n * len(prompts) > 1
-        for i, prompt in enumerate(prompts):
-            for j in range(n):
-                number = i * n + j
-                own = line_seed(seed, number) if several and number else seed
-                make = lambda p=prompt, s=own: Writer(self.model, p, seed=s, **options)
-                self.writers.append(await self.ask(make, len(prompt)))
+        seed, count = run_seed(seed), n * len(prompts)
+        if count > MOST:
+            raise Refused(400, f"{count} texts, expected at most {MOST}; ask for fewer", "n")
+
+        def make():
+            for number in range(count):
+                own = line_seed(seed, number) if number else seed
+                w = Writer(self.model, prompts[number // n], seed=own, **options)
+                self.check(w.n_prompt)
+                self.writers.append(w)
+
+        await self.ask(make, n * sum(len(prompt) + 100 for prompt in prompts))
+
+    def check(self, n):
+        """Raises Refused for a prompt of more tokens than a request may have."""
+        most = self.state.settings.max_prompt
+        if most and n > most:
+            found = f"prompt: {n} tokens, expected at most {most}"
+            raise Refused(400, f"{found}; shorten it", code="context_length_exceeded")
 
     def begin(self):
         """All that may be written at once wait for their places. Raises Busy."""

@@ -100,9 +100,15 @@ COMPLETION = thing(
 )
 PART = thing("a part of type text", {"type": text(), "text": text()})
 CONTENT = either("a text, or a list of parts", text(), items("a list of parts", PART))
+NOTHING = {"type": "null"}
+SAID = {
+    "role": text(),
+    "content": either("a text, or a list of parts", text(), items("parts", thing()), NOTHING),
+    "tool_calls": either("a list of calls", items("calls", thing()), NOTHING),
+}
 MESSAGES = items(
     "a list of messages: an optional system, then user and assistant in turn, the user last",
-    thing("an object with role and content", {"role": text()}, ["role"]),
+    thing("an object with role and content", SAID, ["role"]),
     1,
 )
 CHAT = thing(

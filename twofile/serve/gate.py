@@ -92,7 +92,8 @@ class Gate:
         finally:
             seconds, status = time.perf_counter() - began, (sent or [500])[0]
             self.state.log.request(scope, status, seconds, number)
-            known = getattr(scope.get("endpoint"), "__name__", "none")
+            known = scope["path"] if scope.get("endpoint") else "none"
+            known = "/v1/models/{model}" if scope.get("path_params") else known
             self.state.metrics.answered(known, status, seconds)
 
     def number(self, headers):

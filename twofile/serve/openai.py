@@ -7,6 +7,7 @@ from ..options import likeliest_asked
 from ..streams import best_first
 from .answers import EVENTS, Flow, answer, event, unless_gone
 from .asked import asked
+from .echoes import echoed
 from .exchange import Exchange, guarded
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
@@ -67,7 +68,7 @@ async def completion_object(exchange, prompts, n, best, echo, top):
         own = writers[i * best : (i + 1) * best]
         for w in best_first(own, None)[:n] if best > n else own:
             w.logprobs = top
-            make = lambda w=w, p=prompt: exchange.model.echoed(w, p) if echo else w.completion()
+            make = lambda w=w, p=prompt: echoed(exchange.model, w, p) if echo else w.completion()
             parts.append(await exchange.ask(make, 1 << 30 if echo else 0))
             choices.append(parts[-1]["choices"][0] | {"index": len(choices)})
             chosen.append(w)
@@ -123,7 +124,8 @@ class CompletionChunks:
     def __init__(self, exchange, echo, n):
         self.exchange, self.echo, self.n = exchange, echo, n
         self.head = head(exchange, "text_completion", "cmpl")
-        self.at = [w.tokenizer and len(w.tokenizer.decode(w.ids)) for w in exchange.writers]
+        tells = [w for w in exchange.writers if w.logprobs is not None]
+        self.at = [len(w.tokenizer.decode(w.ids)) if w.tokenizer else 0 for w in tells]
 
     def value(self, number, text, logprobs=None, finish=None):
         choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}

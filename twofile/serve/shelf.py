@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 
-from ..errors import printable
+from ..errors import ModelError, printable
 from ..model import Model
 from ..modelfile import about, open_model
 from ..tokenizer.tokenizer import find_tokenizer
@@ -75,7 +75,10 @@ class Shelf:
     async def open(self, entry):
         async with entry.lock:
             if entry.model is None:
-                entry.model = await asyncio.to_thread(opened, entry)
+                try:
+                    entry.model = await asyncio.to_thread(opened, entry)
+                except ModelError as e:
+                    raise Refused(503, str(e), code="model_unavailable", retry=60) from None
         return entry.model
 
     async def close(self, entry):

@@ -63,6 +63,7 @@ async def embeddings(request):
             found, total = [], 0
             for text in several(body["input"]):
                 ids = await exchange.ask(lambda text=text: exchange.model.prompt(text), len(text))
+                exchange.check(len(ids))
                 total += len(ids)
                 found.append(await asyncio.to_thread(exchange.model.embed, ids, *how))
             return found, total
@@ -102,6 +103,7 @@ async def vectors(request, body, texts, name, several):
 
         async def made():
             ids = [exchange.model.prompt(text) for text in texts]
+            exchange.check(max(map(len, ids), default=0))
             one = lambda i: asyncio.to_thread(exchange.model.embed, i, "mean", several)
             return sum(map(len, ids)), [(await one(i)).tolist() for i in ids]
 

@@ -1,7 +1,7 @@
 """lm-evaluation-harness measures a server.        python with_lm_eval.py URL FOLDER
 
-FOLDER has foxes.jsonl of {"question", "answer"}. Prints as JSON what it made of it: {"loglikelihood": [[sum, greedy] ...],
-"texts": [...], "bits": number, "version": ...}.
+FOLDER has foxes.jsonl of {"question", "answer"}. Prints as JSON what it made of it: {"alone": [[sum, greedy] ...], "at once",
+"together": the same, asked in other ways, "texts": [...], "version"}.
 """
 
 import importlib.metadata
