@@ -167,6 +167,7 @@ from typing import NamedTuple
 import os
 import sys
 
+RELEASE = "0.1.0"  # of this program
 CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
 STARTED = (  # run as a program, not imported by one
     __name__ == "__main__"
@@ -200,6 +201,10 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 class ModelError(Exception):
     """The file or the request is not one this program can serve; the message says why and what
     to do."""
+
+
+class Busy(ModelError):
+    """Too many wait for a place; later there may be one."""
 
 
 def printable(text):
@@ -6979,6 +6984,13 @@ class Forward:
         """See Cache.state."""
         return self.cache.state(slot)
 
+    @property
+    def stream(self):
+        """What the last layer made of the tokens of the last pass: float32 [CHUNK, dim], before the
+        norm of the output; a view that the next pass overwrites."""
+        dim = self.config.dim
+        return self.program.x.room.view(np.float32, CHUNK, padded(dim, GROUP))[:, :dim]
+
     def __call__(self, tokens, positions, slots, wanted):
         """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
@@ -7008,8 +7020,7 @@ class Forward:
         if all are finite. Plays it again, record by record: with the same tokens at the same
         places every pass leaves the same keys and values."""
         words, rows, first = self.player.words, self.player.program, 0
-        n, dim = int(words[N_TOKENS // 8]), self.config.dim
-        stream = self.program.x.room.view(np.float32, CHUNK, padded(dim, GROUP))[:n, :dim]
+        stream = self.stream[: int(words[N_TOKENS // 8])]
         for last in range(len(rows)):
             if rows[last, WAIT // 8]:
                 self.player.run(rows[first : last + 1])
@@ -8471,17 +8482,21 @@ def put_prompt_first(lists, ids, logits, n_top, tokenizer):
 
 def chat_logprobs(w):
     """What OpenAI's chat completion objects tell of the tokens that a Writer wrote."""
-    t = w.tokenizer
+    content = [chat_logprob(w.tokenizer, c) for c in w.chunks if c.token is not None]
+    return {"content": content, "refusal": None}
+
+
+def chat_logprob(tokenizer, chunk):
+    """What they tell of the token of a Chunk."""
 
     def told(token, logprob):
-        raw = list(token_bytes(t, token)) if t else None
-        return {"token": label(t, token), "logprob": logprob, "bytes": raw}
+        raw = list(token_bytes(tokenizer, token)) if tokenizer else None
+        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
 
-    said = [c for c in w.chunks if c.token is not None]
-    content = [
-        {**told(c.token, c.logprob), "top_logprobs": [told(*pair) for pair in c.top]} for c in said
-    ]
-    return {"content": content, "refusal": None}
+    return {
+        **told(chunk.token, chunk.logprob),
+        "top_logprobs": [told(*pair) for pair in chunk.top],
+    }
 
 
 # -----------------------------------------------------------------------------
@@ -8782,8 +8797,9 @@ class Writer:
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
-    token and the last), due (when it is to end), ends (ids that end it), structure (or None), worth
-    (None until weigh()). Raises ModelError for a prompt that does not fit.
+    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
+    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
+    that does not fit.
     """
 
     def __init__(
@@ -8819,7 +8835,7 @@ class Writer:
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
-        self.error = self.cached = None
+        self.error = self.cached = self.stopped = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
@@ -8890,7 +8906,8 @@ class Writer:
         if self.structure:
             self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
-        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        found = ((self.held.find(s), s) for s in self.stops if s in self.held)
+        end, self.stopped = min(found, default=(-1, None))
         if end >= 0:
             self.reason = "stop"
             return self._keep(Chunk(self.held[:end], None, "stop"))
@@ -8989,6 +9006,7 @@ class Job:
 
     due = None
     streams = False  # whether somebody takes it piece by piece
+    inside = False  # whether it takes the stream behind the last layer instead of logits
 
     def __init__(self, ids):
         self.ids, self.text, self.slot, self.tabled, self.turn = ids, None, None, 0, 0
@@ -9110,6 +9128,19 @@ class Reading(Job):
 
     def late(self):
         return False
+
+
+class Embedding(Reading):
+    """take(at, rows) is given float32 [n, dim], what the last layer makes of ids[at : at + n], from
+    the first-th on."""
+
+    inside = True
+
+    def part(self, tokens, rows, stop):
+        return self.cut(tokens, tokens, stop)[0], 0
+
+    def took(self, part, rows):
+        return super().took(part, rows[max(0, self.first - self.text.n) :])
 
 
 # -----------------------------------------------------------------------------
@@ -9609,6 +9640,11 @@ class Engine:
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
             raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
 
+    def vector(self, name):
+        """A tensor of one dimension as float32; 0 if there is none."""
+        tensor = self.file.tensors.get(name)
+        return 0 if tensor is None else tensor.data.view("<f4")
+
     def spill_of(self, cache):
         """Where pages of a Cache go that there is no room for, or None."""
         return Spill(self, cache) if self.cache_dir else None
@@ -9818,13 +9854,16 @@ class Passes:
                     self.settle(plan, sure)
 
     def give(self, plan, logits, sure):
-        """Everyone takes his logits; how many of his ids are certain is appended to sure."""
+        """Everyone takes his logits, or his part of the stream; how many of his ids are certain is
+        appended to sure."""
         if self.recurrent:
             logits = logits.copy()  # a pass is played again to see where a NaN began
-        at = 0
+        at = begin = 0
         for job, part, wanted in plan:
-            sure.append(job.took(part, logits[at : at + wanted]))
-            at += wanted
+            end = begin + len(part)
+            rows = self.forward.stream[begin:end] if job.inside else logits[at : at + wanted]
+            sure.append(job.took(part, rows))
+            at, begin = at + wanted, end
 
     def settle(self, plan, sure):
         """So many ids of each have been read; of all, unless the pass was cut short."""
@@ -9942,14 +9981,14 @@ class Scheduler(Passes):
                 self.spoil(job)
 
     def join(self, job):
-        """A Job waits for its place. Raises ModelError if too many do."""
+        """A Job waits for its place. Raises Busy if too many do."""
         with self.mutex:
             self.check()
             self.sweep()
             most, free = self.engine.queue, WANTED_MAX - len(self.active)
             if len(self.waiting) - free >= most:
                 found = f"{len(self.waiting) - free} texts wait for a place"
-                raise ModelError(f"{found}, expected {most} at most; ask again later")
+                raise Busy(f"{found}, expected {most} at most; ask again later")
             job.turn = next(self.turns)
             self.waiting.append(job)
 
@@ -9964,6 +10003,15 @@ class Scheduler(Passes):
                 self.gone.append((job, reason))
                 return
             self.end(job, reason)
+            self.wake()
+
+    def end_all(self, reason):
+        """End all that is being written or read, as it is."""
+        with self.mutex:
+            for job in [*self.active.values(), *self.waiting, *self.parked]:
+                self.gone.append((job, reason))
+            if self.driver is None:
+                self.sweep()
             self.wake()
 
     def in_turn(self):
@@ -10146,6 +10194,10 @@ class Stream(Consumer):
             self.joined = True
             self.scheduler.join(self.job)
 
+    def whole(self):
+        """No chunk is waited for, but the end."""
+        self.job.told = math.inf
+
     def take(self):
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
@@ -10208,10 +10260,10 @@ class Call(Consumer):
         return self.job.over
 
 
-def read(scheduler, ids, first, take):
+def read(scheduler, ids, first, take, inside=False):
     """Read ids: take(at, rows) is given the logits after each, from the first-th on; see Reading.
-    Raises what take raises."""
-    job = Reading(ids, first, take)
+    inside: what the last layer makes of each instead; see Embedding. Raises what take raises."""
+    job = (Embedding if inside else Reading)(ids, first, take)
     scheduler.join(job)
     try:
         scheduler.until(Call(job))
@@ -10385,6 +10437,20 @@ class AsyncStream:
         if chunk is None:
             raise StopAsyncIteration
         return chunk
+
+    def begin(self):
+        """Ask for a place now, not when the first is awaited. Raises Busy."""
+        self.stream.begin()
+
+    async def end(self):
+        """Wait until all is written; then it is in the Writer's chunks."""
+        self.stream.whole()
+        try:
+            self.begin()
+            await self.wait()
+        except BaseException:
+            self.stream.close()
+            raise
 
     async def wait(self):
         scheduler = self.scheduler
@@ -10657,6 +10723,9 @@ def read_cache_file(engine, path):
 # twofile/scores.py
 # What a model says of given texts.
 
+POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
+
+
 class Scores:
     """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
     Prompts.
@@ -10724,6 +10793,28 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
+    def embed(self, text, pooling="mean", normalise=True):
+        """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
+        the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
+        if pooling not in POOLINGS:
+            found = f"pooling is {shown(pooling)}"
+            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        ids, c = self.prompts.prompt(text), self.engine.file.config
+        total = np.zeros(c.dim)
+        weight, bias = (self.engine.vector(f"out_norm.{end}") for end in "wb")
+
+        def take(at, rows):
+            if not np.isfinite(rows).all():
+                raise self.engine.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
+            for row in rows.astype(np.float64):  # one by one: the sum has one order in any chunks
+                row -= row.mean() if c.norms.centred else 0
+                total[:] += row / np.sqrt((row**2).mean() + c.norms.eps) * weight + bias
+
+        read(self.scheduler, ids, 0 if pooling == "mean" else len(ids) - 1, take, inside=True)
+        total /= len(ids) if pooling == "mean" else 1
+        length = np.sqrt((total**2).sum())
+        return (total / length if normalise and length else total).astype(np.float32)
+
     def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
@@ -10789,25 +10880,15 @@ class Model(Scores):
         cache_dir=None,
         queue=QUEUE,
     ):
-        self.settings = {
-            "path": path,
-            "tokenizer": tokenizer,
-            "n_ctx": n_ctx,
-            "n_threads": n_threads,
-            "kv": kv,
-            "verbose": verbose,
-            "id": id,
-            "cache_size": cache_size,
-            "cache_dir": cache_dir,
-            "queue": queue,
-        }
+        settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
+        more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
+        self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
         self.file, self.name = open_model(path), printable(str(path))
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
         self.notice = say if verbose else lambda text: None
-        more = cache_size, cache_dir, queue
-        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, *more)
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
         prompts, self.forms = Prompts(self.engine, self.tokenizer), Forms(self.tokenizer)
@@ -10916,9 +10997,13 @@ class Model(Scores):
         may be read by any threads: those that are being written share each pass."""
         return self.write(Writer(self, prompt, max_tokens, **options), lookup)
 
+    def awrite(self, w, lookup=True):
+        """As write(), for `async for`: an AsyncStream."""
+        return AsyncStream(self.scheduler, w, lookup)
+
     def astream(self, prompt, max_tokens=None, lookup=True, **options):
         """As stream(), for `async for`: an AsyncStream."""
-        return AsyncStream(self.scheduler, Writer(self, prompt, max_tokens, **options), lookup)
+        return self.awrite(Writer(self, prompt, max_tokens, **options), lookup)
 
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
@@ -10929,9 +11014,12 @@ class Model(Scores):
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
         list(self.write(w))
-        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
-        value = w.completion(text)
-        if echo and w.logprobs is not None:
+        return self.echoed(w, prompt) if echo else w.completion()
+
+    def echoed(self, w, prompt):
+        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
+        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
+        if w.logprobs is not None:
             ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
             put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
         return value
@@ -11986,6 +12074,7 @@ FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
 CHAT_IS = "a conversation is --chat"
 COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
 LLAMA_CPP = told(
     "llama.cpp",
     {
@@ -12016,9 +12105,11 @@ LLAMA_CPP = told(
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
         **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
         "--grammar-file": "a grammar in a file is --grammar FILE",
+        **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
-HABITS = LLAMA_CPP | told(
+HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS |= told(
     "llama2.c",
     {
         "-i": "the prompt is -p TEXT",

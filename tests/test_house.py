@@ -19,7 +19,7 @@ HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
 ROOMS = {p.relative_to(HOUSE).with_suffix("").as_posix(): p for p in sorted(HOUSE.rglob("*.py")) if p.name[:2] != "__"}
 TREES = {name: ast.parse(path.read_text()) for name, path in ROOMS.items()}
-BOUND = [name for name in ROOMS if not name.startswith("export/")]
+BOUND = [name for name in ROOMS if not name.startswith(("export/", "serve/"))]
 MOST_LINES, MOST_OF_A_FUNCTION, MOST_COLUMNS = 260, 60, 100  # of a room, and of what stands in it
 
 
@@ -69,8 +69,9 @@ def test_no_circles():
     assert left == {}
 
 
-def test_the_house_does_not_know_the_exporter():
-    assert [(name, room) for name in BOUND for room, _, _ in arrows(name) if room.startswith("export")] == []
+def test_the_house_does_not_know_the_exporter_nor_the_server():
+    beside = ("export", "serve")
+    assert [(name, room) for name in BOUND for room, _, _ in arrows(name) if room.startswith(beside)] == []
 
 
 def test_rooms_import_names_and_no_others_secrets():
@@ -125,11 +126,12 @@ def test_numba_is_known_to_the_compiler_only():
 
 
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
-    """Nor what a user may ask for, which the binder lets into functions only."""
+    """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
     assert bind.ASKED_FOR == {"structure": {"llguidance"}}
+    extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():
-        asked = bind.ASKED_FOR.get(name, set())
-        assert outside(tree) - asked <= ({"numpy", "numba", "llvmlite"} if name in BOUND else {"numpy"}), name
+        asked = outside(tree) - bind.ASKED_FOR.get(name, set())
+        assert asked <= extra.get(name.partition("/")[0], {"numpy", "numba", "llvmlite"}), name
     assert outside(ast.parse((ROOT / "export.py").read_text())) <= {"numpy", "twofile"}
 
 

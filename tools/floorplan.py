@@ -18,7 +18,7 @@ def first_line(path):
     return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
 
 
-def aside(folder="export", package=PACKAGE):
+def aside(folder, package=PACKAGE):
     """[(room, first line)] of a part of the package that is not bound."""
     rooms = [p for p in sorted(package.glob(f"{folder}/**/*.py")) if p.name[:2] != "__"]
     return [(p.relative_to(package).with_suffix("").as_posix(), first_line(p)) for p in rooms]
@@ -30,7 +30,8 @@ def drawn(package=PACKAGE, plan=FLOORS):
         (f"{n}. {what[0].upper()}{what[1:]}", [(r.name, r.about.split("\n")[0]) for r in rooms])
         for n, (what, rooms) in enumerate(floors(package, plan), 1)
     ]
-    parts.append(("Beside the house: the exporter, which is not bound", aside(package=package)))
+    for folder, what in (("export", "the exporter"), ("serve", "the server")):
+        parts.append((f"Beside the house: {what}, which is not bound", aside(folder, package)))
     text = ""
     for what, rooms in parts:
         wide = max((len(name) for name, _ in rooms), default=0) + 2

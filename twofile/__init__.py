@@ -1,13 +1,13 @@
 """A language model is two files: parameters, and a program that runs them."""
 
-from .errors import ModelError
+from .errors import RELEASE, ModelError
 from .model import Model
 from .modelfile import open_model, verify
 from .sampler import Sampling
 from .tokenizer.tokenizer import Tokenizer
 from .writer import Chunk, Writer
 
-__version__ = "0.1.0"
+__version__ = RELEASE
 __all__ = [
     "Chunk",
     "Model",

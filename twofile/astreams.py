@@ -108,6 +108,20 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
+    def begin(self):
+        """Ask for a place now, not when the first is awaited. Raises Busy."""
+        self.stream.begin()
+
+    async def end(self):
+        """Wait until all is written; then it is in the Writer's chunks."""
+        self.stream.whole()
+        try:
+            self.begin()
+            await self.wait()
+        except BaseException:
+            self.stream.close()
+            raise
+
     async def wait(self):
         scheduler = self.scheduler
         with scheduler.mutex:

@@ -115,6 +115,11 @@ class Engine:
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
             raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
 
+    def vector(self, name):
+        """A tensor of one dimension as float32; 0 if there is none."""
+        tensor = self.file.tensors.get(name)
+        return 0 if tensor is None else tensor.data.view("<f4")
+
     def spill_of(self, cache):
         """Where pages of a Cache go that there is no room for, or None."""
         return Spill(self, cache) if self.cache_dir else None

@@ -3,6 +3,7 @@
 import os
 import sys
 
+RELEASE = "0.1.0"  # of this program
 CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
 STARTED = (  # run as a program, not imported by one
     __name__ == "__main__"
@@ -36,6 +37,10 @@ if sys.version_info < (3, 10) or int(np.__version__.split(".")[0]) < 2:
 class ModelError(Exception):
     """The file or the request is not one this program can serve; the message says why and what
     to do."""
+
+
+class Busy(ModelError):
+    """Too many wait for a place; later there may be one."""
 
 
 def printable(text):

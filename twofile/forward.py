@@ -88,6 +88,13 @@ class Forward:
         """See Cache.state."""
         return self.cache.state(slot)
 
+    @property
+    def stream(self):
+        """What the last layer made of the tokens of the last pass: float32 [CHUNK, dim], before the
+        norm of the output; a view that the next pass overwrites."""
+        dim = self.config.dim
+        return self.program.x.room.view(np.float32, CHUNK, padded(dim, GROUP))[:, :dim]
+
     def __call__(self, tokens, positions, slots, wanted):
         """One pass over at most CHUNK tokens. tokens, positions, slots: ints [n]; wanted: indices
         into them, at most WANTED_MAX. -> logits float32 [len(wanted), vocab_size], a view that the
@@ -117,8 +124,7 @@ class Forward:
         if all are finite. Plays it again, record by record: with the same tokens at the same
         places every pass leaves the same keys and values."""
         words, rows, first = self.player.words, self.player.program, 0
-        n, dim = int(words[N_TOKENS // 8]), self.config.dim
-        stream = self.program.x.room.view(np.float32, CHUNK, padded(dim, GROUP))[:n, :dim]
+        stream = self.stream[: int(words[N_TOKENS // 8])]
         for last in range(len(rows)):
             if rows[last, WAIT // 8]:
                 self.player.run(rows[first : last + 1])

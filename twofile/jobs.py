@@ -25,6 +25,7 @@ class Job:
 
     due = None
     streams = False  # whether somebody takes it piece by piece
+    inside = False  # whether it takes the stream behind the last layer instead of logits
 
     def __init__(self, ids):
         self.ids, self.text, self.slot, self.tabled, self.turn = ids, None, None, 0, 0
@@ -146,3 +147,16 @@ class Reading(Job):
 
     def late(self):
         return False
+
+
+class Embedding(Reading):
+    """take(at, rows) is given float32 [n, dim], what the last layer makes of ids[at : at + n], from
+    the first-th on."""
+
+    inside = True
+
+    def part(self, tokens, rows, stop):
+        return self.cut(tokens, tokens, stop)[0], 0
+
+    def took(self, part, rows):
+        return super().took(part, rows[max(0, self.first - self.text.n) :])

@@ -67,14 +67,18 @@ def put_prompt_first(lists, ids, logits, n_top, tokenizer):
 
 def chat_logprobs(w):
     """What OpenAI's chat completion objects tell of the tokens that a Writer wrote."""
-    t = w.tokenizer
+    content = [chat_logprob(w.tokenizer, c) for c in w.chunks if c.token is not None]
+    return {"content": content, "refusal": None}
+
+
+def chat_logprob(tokenizer, chunk):
+    """What they tell of the token of a Chunk."""
 
     def told(token, logprob):
-        raw = list(token_bytes(t, token)) if t else None
-        return {"token": label(t, token), "logprob": logprob, "bytes": raw}
+        raw = list(token_bytes(tokenizer, token)) if tokenizer else None
+        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
 
-    said = [c for c in w.chunks if c.token is not None]
-    content = [
-        {**told(c.token, c.logprob), "top_logprobs": [told(*pair) for pair in c.top]} for c in said
-    ]
-    return {"content": content, "refusal": None}
+    return {
+        **told(chunk.token, chunk.logprob),
+        "top_logprobs": [told(*pair) for pair in chunk.top],
+    }

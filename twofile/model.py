@@ -49,25 +49,15 @@ class Model(Scores):
         cache_dir=None,
         queue=QUEUE,
     ):
-        self.settings = {
-            "path": path,
-            "tokenizer": tokenizer,
-            "n_ctx": n_ctx,
-            "n_threads": n_threads,
-            "kv": kv,
-            "verbose": verbose,
-            "id": id,
-            "cache_size": cache_size,
-            "cache_dir": cache_dir,
-            "queue": queue,
-        }
+        settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
+        more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
+        self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
         self.file, self.name = open_model(path), printable(str(path))
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
         self.notice = say if verbose else lambda text: None
-        more = cache_size, cache_dir, queue
-        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, *more)
+        self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
         prompts, self.forms = Prompts(self.engine, self.tokenizer), Forms(self.tokenizer)
@@ -176,9 +166,13 @@ class Model(Scores):
         may be read by any threads: those that are being written share each pass."""
         return self.write(Writer(self, prompt, max_tokens, **options), lookup)
 
+    def awrite(self, w, lookup=True):
+        """As write(), for `async for`: an AsyncStream."""
+        return AsyncStream(self.scheduler, w, lookup)
+
     def astream(self, prompt, max_tokens=None, lookup=True, **options):
         """As stream(), for `async for`: an AsyncStream."""
-        return AsyncStream(self.scheduler, Writer(self, prompt, max_tokens, **options), lookup)
+        return self.awrite(Writer(self, prompt, max_tokens, **options), lookup)
 
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
@@ -189,9 +183,12 @@ class Model(Scores):
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
         list(self.write(w))
-        text = (prompt if isinstance(prompt, str) else self.detokenize(prompt)) if echo else ""
-        value = w.completion(text)
-        if echo and w.logprobs is not None:
+        return self.echoed(w, prompt) if echo else w.completion()
+
+    def echoed(self, w, prompt):
+        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
+        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
+        if w.logprobs is not None:
             ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
             put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
         return value

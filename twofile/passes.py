@@ -198,13 +198,16 @@ class Passes:
                     self.settle(plan, sure)
 
     def give(self, plan, logits, sure):
-        """Everyone takes his logits; how many of his ids are certain is appended to sure."""
+        """Everyone takes his logits, or his part of the stream; how many of his ids are certain is
+        appended to sure."""
         if self.recurrent:
             logits = logits.copy()  # a pass is played again to see where a NaN began
-        at = 0
+        at = begin = 0
         for job, part, wanted in plan:
-            sure.append(job.took(part, logits[at : at + wanted]))
-            at += wanted
+            end = begin + len(part)
+            rows = self.forward.stream[begin:end] if job.inside else logits[at : at + wanted]
+            sure.append(job.took(part, rows))
+            at, begin = at + wanted, end
 
     def settle(self, plan, sure):
         """So many ids of each have been read; of all, unless the pass was cut short."""

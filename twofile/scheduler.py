@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 
-from .errors import ModelError
+from .errors import Busy, ModelError
 from .forks import RENEWED
 from .passes import Passes
 from .program.operands import WANTED_MAX
@@ -48,14 +48,14 @@ class Scheduler(Passes):
                 self.spoil(job)
 
     def join(self, job):
-        """A Job waits for its place. Raises ModelError if too many do."""
+        """A Job waits for its place. Raises Busy if too many do."""
         with self.mutex:
             self.check()
             self.sweep()
             most, free = self.engine.queue, WANTED_MAX - len(self.active)
             if len(self.waiting) - free >= most:
                 found = f"{len(self.waiting) - free} texts wait for a place"
-                raise ModelError(f"{found}, expected {most} at most; ask again later")
+                raise Busy(f"{found}, expected {most} at most; ask again later")
             job.turn = next(self.turns)
             self.waiting.append(job)
 
@@ -70,6 +70,15 @@ class Scheduler(Passes):
                 self.gone.append((job, reason))
                 return
             self.end(job, reason)
+            self.wake()
+
+    def end_all(self, reason):
+        """End all that is being written or read, as it is."""
+        with self.mutex:
+            for job in [*self.active.values(), *self.waiting, *self.parked]:
+                self.gone.append((job, reason))
+            if self.driver is None:
+                self.sweep()
             self.wake()
 
     def in_turn(self):

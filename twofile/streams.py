@@ -1,8 +1,9 @@
 """Who takes what is written: one text, many, or what is read of one."""
 
+import math
 import time
 
-from .jobs import Reading, Writing
+from .jobs import Embedding, Reading, Writing
 
 
 class Consumer:
@@ -29,6 +30,10 @@ class Stream(Consumer):
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job)
+
+    def whole(self):
+        """No chunk is waited for, but the end."""
+        self.job.told = math.inf
 
     def take(self):
         """The next Chunk that is there already, or None. Raises what ended the text."""
@@ -92,10 +97,10 @@ class Call(Consumer):
         return self.job.over
 
 
-def read(scheduler, ids, first, take):
+def read(scheduler, ids, first, take, inside=False):
     """Read ids: take(at, rows) is given the logits after each, from the first-th on; see Reading.
-    Raises what take raises."""
-    job = Reading(ids, first, take)
+    inside: what the last layer makes of each instead; see Embedding. Raises what take raises."""
+    job = (Embedding if inside else Reading)(ids, first, take)
     scheduler.join(job)
     try:
         scheduler.until(Call(job))

@@ -105,8 +105,9 @@ class Writer:
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
-    token and the last), due (when it is to end), ends (ids that end it), structure (or None), worth
-    (None until weigh()). Raises ModelError for a prompt that does not fit.
+    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
+    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
+    that does not fit.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Writer:
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
-        self.error = self.cached = None
+        self.error = self.cached = self.stopped = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
@@ -213,7 +214,8 @@ class Writer:
         if self.structure:
             self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
-        end = min((self.held.find(s) for s in self.stops if s in self.held), default=-1)
+        found = ((self.held.find(s), s) for s in self.stops if s in self.held)
+        end, self.stopped = min(found, default=(-1, None))
         if end >= 0:
             self.reason = "stop"
             return self._keep(Chunk(self.held[:end], None, "stop"))

@@ -16,6 +16,7 @@ FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
 CHAT_IS = "a conversation is --chat"
 COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
 LLAMA_CPP = told(
     "llama.cpp",
     {
@@ -46,9 +47,11 @@ LLAMA_CPP = told(
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
         **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
         "--grammar-file": "a grammar in a file is --grammar FILE",
+        **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
-HABITS = LLAMA_CPP | told(
+HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS |= told(
     "llama2.c",
     {
         "-i": "the prompt is -p TEXT",

@@ -1,0 +1,155 @@
+"""Anthropic's messages."""
+
+import json
+
+from ..options import shown
+from .answers import EVENTS, Flow, answer, event, unless_gone
+from .asked import asked
+from .exchange import Exchange, guarded
+from .fields import COUNT, MESSAGE
+from .refusals import Refused, told
+from .talks import Talk, answered, begin, options, spoken, talk_ids
+from .tools import text_of, tools_of
+
+WHY = {"eos": "end_turn", "stop": "stop_sequence"}  # else max_tokens
+CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def messages_of(body):
+    """The conversation of a body in OpenAI's form; messages of one role that follow each other are
+    one."""
+    found = [{"role": "system", "content": body["system"]}] if "system" in body else []
+    for m in body["messages"]:
+        blocks = m.get("content")
+        blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks or []
+        texts = [b for b in blocks if b.get("type") not in ("tool_use", "tool_result")]
+        calls = [
+            {"function": {"name": b.get("name"), "arguments": b.get("input")}}
+            for b in blocks
+            if b.get("type") == "tool_use"
+        ]
+        for b in blocks:
+            if b.get("type") == "tool_result":
+                found.append({"role": "tool", "content": b.get("content")})
+        if not texts and not calls and found and found[-1]["role"] == "tool":
+            continue
+        new = {"role": m["role"], "content": text_of(texts), "tool_calls": calls}
+        last = found[-1] if found else {}
+        if last.get("role") == m["role"]:
+            last["content"] = f"{last['content']}\n\n{new['content']}"
+            last["tool_calls"] += calls
+        else:
+            found.append(new)
+    return found
+
+
+def choice_of(given):
+    """A tool_choice as OpenAI's, and whether several calls are allowed. Raises Refused."""
+    if given is None:
+        return None, True
+    kind, several = given.get("type"), not given.get("disable_parallel_tool_use")
+    if kind == "tool":
+        return {"name": given.get("name")}, several
+    if kind not in CHOICES:
+        wants = "type auto, any, tool or none"
+        found = f"tool_choice is {shown(given)}"
+        raise Refused(400, f"{found}, expected {wants}; change it", "tool_choice")
+    return CHOICES[kind], several
+
+
+def talk_of(body, settings):
+    """The Talk that a body asks for."""
+    how = options(body, settings, ("max_tokens",)) if "max_tokens" in body else {}
+    if "stop_sequences" in body:
+        how["stop"] = body["stop_sequences"]
+    tools = tools_of(body.get("tools"), *choice_of(body.get("tool_choice")))
+    return Talk(messages_of(body), how, tools, seed=body.get("seed"))
+
+
+async def messages(request):
+    """POST /v1/messages"""
+    state = request.app.state
+    body = await asked(request, MESSAGE)
+    stream, talk = body.get("stream", False), talk_of(body, state.settings)
+    exchange = Exchange(state, state.shelf.find(body.get("model")))
+    try:
+        await begin(exchange, talk)
+        if stream:
+            exchange.flowing = True
+            failed = lambda refused: event(told(refused, "/v1/messages"), "error")
+            return Flow(guarded(events(exchange), exchange, failed), EVENTS, exchange)
+        await unless_gone(request.receive, exchange.whole())
+        text, calls = answered(exchange, exchange.writers[0])
+        blocks = [{"type": "text", "text": text}] if text or not calls else []
+        return answer(message(exchange, blocks + [block(call) for call in calls], calls))
+    finally:
+        if not stream or not exchange.flowing:
+            exchange.close()
+
+
+def block(call):
+    """A call as a block of content."""
+    name, arguments, number = call
+    number = number.replace("call_", "toolu_")
+    return {"type": "tool_use", "id": number, "name": name, "input": json.loads(arguments)}
+
+
+def message(exchange, content, calls=False):
+    """A message; while it is being written, without its end."""
+    (w,) = exchange.writers
+    why = WHY.get(w.reason, "max_tokens")
+    why = "tool_use" if calls and why == "end_turn" else why
+    return {
+        "id": f"msg_{exchange.number}",
+        "type": "message",
+        "role": "assistant",
+        "model": exchange.entry.name,
+        "content": content,
+        "stop_reason": why if w.reason else None,
+        "stop_sequence": w.stopped,
+        "usage": {"input_tokens": w.n_prompt, "output_tokens": w.count},
+    }
+
+
+async def events(exchange):
+    def sent(name, **more):
+        return event({"type": name, **more}, name)
+
+    def begins(content):
+        return sent("content_block_start", index=index, content_block=content)
+
+    index = calls = 0
+    yield sent("message_start", message=message(exchange, []) | {"stop_reason": None})
+    yield begins({"type": "text", "text": ""})
+    yield sent("ping")
+    async for _, _, said in spoken(exchange):
+        for part in said:
+            if isinstance(part, str):
+                delta = {"type": "text_delta", "text": part}
+                yield sent("content_block_delta", index=index, delta=delta)
+                continue
+            yield sent("content_block_stop", index=index)
+            index, calls, whole = index + 1, calls + 1, block(part)
+            yield begins({**whole, "input": {}})
+            delta = {"type": "input_json_delta", "partial_json": part[1]}
+            yield sent("content_block_delta", index=index, delta=delta)
+    yield sent("content_block_stop", index=index)
+    whole = message(exchange, [], calls)
+    delta = {name: whole[name] for name in ("stop_reason", "stop_sequence")}
+    yield sent("message_delta", delta=delta, usage=whole["usage"])
+    yield sent("message_stop")
+
+
+async def count_tokens(request):
+    """POST /v1/messages/count_tokens"""
+    state = request.app.state
+    body = await asked(request, COUNT)
+    entry, talk = state.shelf.find(body.get("model")), talk_of(body, state.settings)
+    async with Exchange(state, entry) as exchange:
+        return answer({"input_tokens": len(await talk_ids(exchange, talk))})
+
+
+ANTHROPIC = (  # see app.py
+    ("POST", "/v1/messages", messages, MESSAGE, EVENTS),
+    ("POST", "/v1/messages/count_tokens", count_tokens, COUNT, None),
+)

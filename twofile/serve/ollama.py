@@ -1,0 +1,159 @@
+"""ollama's chat, generate, tags, show, embed."""
+
+import json
+import time
+
+from .answers import LINES, Flow, answer, line, unless_gone
+from .asked import asked, check
+from .exchange import Exchange, guarded
+from .fields import (
+    OLLAMA_CHAT,
+    OLLAMA_GENERATE,
+    OPTIONS,
+)
+from .listing import now
+from .refusals import Refused, told
+from .talks import Talk, answered, begin, options, spoken
+from .tools import tools_of
+
+IDLE = frozenset(  # options that change no text, whatever they are
+    "num_keep num_batch num_gpu main_gpu num_thread numa low_vram f16_kv use_mmap use_mlock "
+    "vocab_only logits_all penalize_newline".split()
+)
+
+
+def how_of(body, entry, settings):
+    """The options of a Writer."""
+    given = {k: v for k, v in body.get("options", {}).items() if v is not None and k not in IDLE}
+    check(given, OPTIONS, "options.")
+    if given.get("num_ctx", 0) > entry.context():
+        found = f"options.num_ctx is {given['num_ctx']}"
+        raise Refused(
+            400, f"{found}, expected at most {entry.context()}; ask for less", "options.num_ctx"
+        )
+    if body.get("think"):
+        raise Refused(400, "think is true, expected false; leave it out", "think")
+    how = options(given, settings, ("num_predict",))
+    return {"seed": given.get("seed"), **how}
+
+
+def schema_of_format(body):
+    """What the answer must be, or None."""
+    given = body.get("format")
+    return {"type": "object"} if given == "json" else given or None
+
+
+async def run(request, body, exchange, begun, wrap):
+    """Answer by what wrap(texts, calls) makes of them. begun(how): a coroutine that begins to
+    write; it gives False if the model is only to be opened, or closed."""
+    state, entry = request.app.state, exchange.entry
+    stream = body.get("stream", True)
+    try:
+        how = how_of(body, entry, state.settings)
+        if await begun(how) is False:
+            await exchange.open()
+            exchange.close()
+            if body.get("keep_alive") in (0, "0", "0s"):
+                await state.shelf.close(entry)
+            reason = "load" if entry.model else "unload"
+            return answer({**said(exchange, wrap("", [])), "done": True, "done_reason": reason})
+        if stream:
+            exchange.flowing = True
+            failed = lambda refused: line(told(refused, "/api/"))
+            return Flow(guarded(lines(exchange, wrap), exchange, failed), LINES, exchange)
+        await unless_gone(request.receive, exchange.whole())
+        text, calls = answered(exchange, exchange.writers[0])
+        return answer(last(exchange, wrap(text or "", calls)))
+    finally:
+        if not stream or not exchange.flowing:
+            exchange.close()
+
+
+def said(exchange, part):
+    return {"model": exchange.entry.name, "created_at": now(), **part, "done": False}
+
+
+async def lines(exchange, wrap):
+    async for _, _, parts in spoken(exchange):
+        for part in parts:
+            pair = (part, []) if isinstance(part, str) else ("", [part])
+            yield line(said(exchange, wrap(*pair)))
+    yield line(last(exchange, wrap("", [])))
+
+
+def last(exchange, part):
+    """The last object, with what the text took, in nanoseconds."""
+    (w,), nano = exchange.writers, 10**9
+    began, first, end = w.clock
+    return {
+        **said(exchange, part),
+        "done": True,
+        "done_reason": "stop" if w.reason in ("eos", "stop") else "length",
+        "total_duration": int((time.perf_counter() - exchange.began) * nano),
+        "load_duration": int((began - exchange.began) * nano),
+        "prompt_eval_count": w.n_prompt,
+        "prompt_eval_duration": int((first - began) * nano),
+        "eval_count": w.count,
+        "eval_duration": int((end - first) * nano),
+    }
+
+
+async def chat(request):
+    """POST /api/chat"""
+    body = await asked(request, OLLAMA_CHAT)
+    exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
+
+    async def begun(how):
+        if not body.get("messages"):
+            return False
+        messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
+        tools = tools_of(body.get("tools"), None)
+        await begin(exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed))
+
+    def wrap(text, calls):
+        message = {"role": "assistant", "content": text}
+        if calls:
+            message["tool_calls"] = [called(call) for call in calls]
+        return {"message": message}
+
+    return await run(request, body, exchange, begun, wrap)
+
+
+def called(call):
+    """A call as ollama tells it."""
+    return {"function": {"name": call[0], "arguments": json.loads(call[1])}}
+
+
+def as_ours(message):
+    """A message without what ollama's clients leave empty."""
+    if message.get("images"):
+        raise Refused(400, "messages: images, expected text alone; leave them out", "messages")
+    return {name: message[name] for name in message if name not in ("images", "thinking")}
+
+
+async def generate(request):
+    """POST /api/generate"""
+    body = await asked(request, OLLAMA_GENERATE)
+    exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
+
+    async def begun(how):
+        text, system, seed = body.get("prompt", ""), body.get("system"), how.pop("seed")
+        schema = schema_of_format(body)
+        if not text:
+            return False
+        if not body.get("raw") and (exchange.entry.chats or system):
+            told = [{"role": "system", "content": system}] if system else []
+            told.append({"role": "user", "content": text})
+            return await begin(exchange, Talk(told, how, schema=schema, seed=seed))
+        await exchange.open()
+        how |= {} if schema is None else {"schema": schema}
+        await exchange.write([text], 1, seed, **how)
+        exchange.begin()
+
+    return await run(request, body, exchange, begun, lambda text, calls: {"response": text})
+
+
+OLLAMA = (  # see app.py
+    ("POST", "/api/chat", chat, OLLAMA_CHAT, LINES),
+    ("POST", "/api/generate", generate, OLLAMA_GENERATE, LINES),
+)

@@ -1,0 +1,256 @@
+"""OpenAI's completions and chat completions."""
+
+import time
+
+from ..logprobs import by_label, chat_logprob, label
+from ..options import likeliest_asked
+from ..streams import best_first
+from .answers import EVENTS, Flow, answer, event, unless_gone
+from .asked import asked
+from .echoes import echoed
+from .exchange import Exchange, guarded
+from .fields import CHAT, COMPLETION
+from .refusals import Refused, told
+from .talks import Talk, answered, begin, options, schema_of, spoken
+from .tools import tools_of
+
+DONE = event(b"[DONE]")
+
+
+def several(prompt):
+    """A prompt, or a list of prompts -> list of them (str or ids)."""
+    one = isinstance(prompt, str) or type(prompt[0]) is int
+    return [prompt] if one else prompt
+
+
+async def completions(request):
+    """POST /v1/completions"""
+    state = request.app.state
+    body = await asked(request, COMPLETION)
+    n, best, stream = body.get("n", 1), body.get("best_of"), body.get("stream", False)
+    best = n if best is None else best
+    top, echo = completion_logprobs(body), body.get("echo", False)
+    if best < n:
+        raise Refused(400, f"best_of is {best}, expected n, {n}, or more; change it", "best_of")
+    if stream and best > n:
+        raise Refused(400, f"best_of is {best} in a stream, expected n; leave one out", "best_of")
+    if stream and echo and top is not None:
+        raise Refused(400, "echo with logprobs in a stream; leave one of them out", "echo")
+    prompts = several(body["prompt"])
+    exchange = Exchange(state, state.shelf.find(body.get("model")))
+    try:
+        await exchange.open()
+        how = options(body, state.settings) | {"logprobs": 0 if top is None and best > n else top}
+        schema = schema_of(body.get("response_format"), "response_format")
+        how |= {} if schema is None else {"schema": schema}
+        await exchange.write(prompts, best, body.get("seed"), **how)
+        exchange.begin()
+        if stream:
+            return flow(exchange, body, CompletionChunks(exchange, prompts if echo else None, n))
+        work = completion_object(exchange, prompts, n, best, echo, top)
+        return answer(await unless_gone(request.receive, work))
+    finally:
+        if not stream or not exchange.flowing:
+            exchange.close()
+
+
+def completion_logprobs(body):
+    """How many of the likeliest tokens are told, or None."""
+    if body.get("logprobs") is True:
+        raise Refused(400, "logprobs is true, expected a number with a prompt; give it", "logprobs")
+    return likeliest_asked(body.get("logprobs"))
+
+
+async def completion_object(exchange, prompts, n, best, echo, top):
+    await exchange.whole()
+    writers, choices, parts, chosen = exchange.writers, [], [], []
+    for i, prompt in enumerate(prompts):
+        own = writers[i * best : (i + 1) * best]
+        for w in best_first(own, None)[:n] if best > n else own:
+            w.logprobs = top
+            make = lambda w=w, p=prompt: echoed(exchange.model, w, p) if echo else w.completion()
+            parts.append(await exchange.ask(make, 1 << 30 if echo else 0))
+            choices.append(parts[-1]["choices"][0] | {"index": len(choices)})
+            chosen.append(w)
+    return whole_object(parts, choices, exchange, best)
+
+
+def whole_object(parts, choices, exchange, n):
+    """The object of all choices, from those of each."""
+    value = {**parts[0], "model": exchange.entry.name, "choices": choices}
+    value["usage"] = usage(exchange.writers, n)
+    if len(parts) > 1:
+        del value["timings"]
+    return value
+
+
+def usage(writers, n):
+    """Tokens of a request; those of a prompt count once, for its n texts."""
+    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
+    cached = sum(w.cached or 0 for w in writers[::n])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def flow(exchange, body, chunks):
+    """The Response that streams what Chunks of an Exchange become."""
+    exchange.flowing = True
+    wants = (body.get("stream_options") or {}).get("include_usage", False)
+    failed = lambda refused: event(told(refused, "/v1/"))
+    return Flow(guarded(events(exchange, chunks, wants), exchange, failed), EVENTS, exchange)
+
+
+async def events(exchange, chunks, wants_usage):
+    for value in chunks.first():
+        yield event(value)
+    async for number, chunk, said in spoken(exchange):
+        for value in chunks.of(number, exchange.writers[number], chunk, said):
+            yield event(value)
+    if wants_usage:
+        value = exchange.writers[0].completion()
+        more = {"timings": value["timings"]} if len(exchange.writers) == 1 else {}
+        value = chunks.head | {"choices": [], "usage": usage(exchange.writers, chunks.n)}
+        yield event(value | more)
+    yield DONE
+
+
+class CompletionChunks:
+    """Chunks as OpenAI's completion chunks. echo: the prompts, if they are told first."""
+
+    def __init__(self, exchange, echo, n):
+        self.exchange, self.echo, self.n = exchange, echo, n
+        self.head = head(exchange, "text_completion", "cmpl")
+        tells = [w for w in exchange.writers if w.logprobs is not None]
+        self.at = [len(w.tokenizer.decode(w.ids)) if w.tokenizer else 0 for w in tells]
+
+    def value(self, number, text, logprobs=None, finish=None):
+        choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        for i, prompt in enumerate(self.echo or ()):
+            text = prompt if isinstance(prompt, str) else self.exchange.model.detokenize(prompt)
+            for j in range(self.n):
+                yield self.value(i * self.n + j, text)
+
+    def of(self, number, w, chunk, said):
+        lists = None
+        if w.logprobs is not None and chunk.token is not None:
+            lists = {
+                "tokens": [label(w.tokenizer, chunk.token)],
+                "token_logprobs": [chunk.logprob],
+                "top_logprobs": [by_label(w.tokenizer, chunk.top, chunk.token, chunk.logprob)],
+                "text_offset": [self.at[number]],
+            }
+            self.at[number] += len(chunk.text)
+        if chunk.text or lists:
+            yield self.value(number, chunk.text, lists)
+        if chunk.finish_reason:
+            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
+                "stop_reason": chunk.finish_reason
+            }
+
+
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
+
+
+def head(exchange, kind, prefix):
+    """What all chunks of an answer have."""
+    return {
+        "id": f"{prefix}-{exchange.number}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": exchange.entry.name,
+    }
+
+
+async def chat_completions(request):
+    """POST /v1/chat/completions"""
+    state = request.app.state
+    body = await asked(request, CHAT)
+    stream, tools = body.get("stream", False), body.get("tools")
+    talk = Talk(
+        body["messages"],
+        options(body, state.settings),
+        tools_of(tools, body.get("tool_choice"), body.get("parallel_tool_calls", True)),
+        schema_of(body.get("response_format"), "response_format"),
+        body.get("n", 1),
+        body.get("seed"),
+        likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+    )
+    exchange = Exchange(state, state.shelf.find(body.get("model")))
+    try:
+        await begin(exchange, talk)
+        if stream:
+            return flow(exchange, body, ChatChunks(exchange, talk.n))
+        return answer(await unless_gone(request.receive, chat_object(exchange, talk.n)))
+    finally:
+        if not stream or not exchange.flowing:
+            exchange.close()
+
+
+async def chat_object(exchange, n):
+    await exchange.whole()
+    parts = [w.chat_completion() for w in exchange.writers]
+    choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
+    for w, choice in zip(exchange.writers, choices):
+        text, calls = answered(exchange, w)
+        choice["message"] |= {"content": text, "refusal": None}
+        if calls:
+            choice["message"]["tool_calls"] = [call_object(call) for call in calls]
+            choice["finish_reason"] = finish(w.reason, calls)
+    return whole_object(parts, choices, exchange, n)
+
+
+def call_object(call):
+    name, arguments, number = call
+    return {
+        "id": number,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+class ChatChunks:
+    """Chunks as OpenAI's chat completion chunks."""
+
+    def __init__(self, exchange, n):
+        self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
+        self.calls = [0] * n
+
+    def value(self, number, delta, logprobs=None, finish=None):
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        for number in range(self.n):
+            yield self.value(number, {"role": "assistant", "content": ""})
+
+    def of(self, number, w, chunk, said):
+        told = None
+        if w.logprobs is not None and chunk.token is not None:
+            told = {"content": [chat_logprob(w.tokenizer, chunk)], "refusal": None}
+        text = "".join(part for part in said if isinstance(part, str))
+        if text or told:
+            yield self.value(number, {"content": text}, told)
+        for call in (part for part in said if not isinstance(part, str)):
+            delta = {"index": self.calls[number], **call_object(call)}
+            self.calls[number] += 1
+            yield self.value(number, {"tool_calls": [delta]})
+        if chunk.finish_reason:
+            why = finish(chunk.finish_reason, self.calls[number])
+            yield self.value(number, {}, None, why)
+
+
+OPENAI = (  # see app.py
+    ("POST", "/v1/completions", completions, COMPLETION, EVENTS),
+    ("POST", "/v1/chat/completions", chat_completions, CHAT, EVENTS),
+)

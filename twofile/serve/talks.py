@@ -1,0 +1,96 @@
+"""What requests ask for, in one form, whichever API they came by."""
+
+from dataclasses import dataclass, field
+
+from ..sampler import RULES
+from .asked import deadline, limit
+from .exchange import LONG
+from .refusals import Refused
+from .tools import Reader, Tools, split, told
+
+HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "grammar")
+
+
+@dataclass
+class Talk:
+    """A conversation that an answer is asked to. messages: in OpenAI's form. tools: Tools, or None.
+    schema: what the answer must be, or None. how: options of Writers."""
+
+    messages: list
+    how: dict
+    tools: Tools | None = None
+    schema: object = None
+    n: int = 1
+    seed: int | None = None
+    logprobs: int | None = field(default=None)
+
+
+def options(body, settings, limits=None):
+    """The options of Writers that a body asks for; limits: the names of the limit of tokens."""
+    how = {name: body[name] for name in HOW if name in body}
+    tokens = limit(body, settings, *([limits] if limits else []))
+    how |= {"max_tokens": tokens, "deadline": deadline(body, settings)}
+    return how | ({"stop": body["stop"]} if "stop" in body else {})
+
+
+def schema_of(form, name):
+    """The schema that OpenAI's response_format, or what is like it, asks for; None for text. name:
+    of the field. Raises Refused."""
+    kind = (form or {}).get("type", "text")
+    if kind == "json_object":
+        return form.get("schema") or {"type": "object"}
+    if kind == "json_schema":
+        inside = form.get("json_schema", form)
+        if isinstance(inside, dict) and isinstance(inside.get("schema"), dict):
+            return inside["schema"]
+        raise Refused(400, f"{name}: json_schema without a schema, expected one; give it", name)
+    if kind != "text":
+        wants = "text, json_object or json_schema"
+        raise Refused(400, f"{name}.type is {kind!r:.40}, expected {wants}; change it", name)
+    return None
+
+
+async def talk_ids(exchange, talk):
+    """Open the model -> the ids of a Talk, up to where the answer begins. Raises Refused,
+    ModelError."""
+    need_template(exchange.entry)
+    await exchange.open()
+    messages = told(talk.messages, talk.tools, exchange.entry.tells)
+    size = sum(len(str(m.get("content"))) for m in messages)
+    encode = exchange.model.encode_chat
+    return await exchange.ask(lambda: encode(messages), max(size, LONG * (len(messages) > 50)))
+
+
+async def begin(exchange, talk):
+    """Open the model, and ask for places for the texts of a Talk. Raises Refused, ModelError."""
+    ids = await talk_ids(exchange, talk)
+    how, exchange.tools = talk.how | {"logprobs": talk.logprobs}, talk.tools
+    if talk.tools:
+        how["grammar"] = talk.tools.grammar(talk.schema)
+    elif talk.schema is not None:
+        how["schema"] = talk.schema
+    await exchange.write([ids], talk.n, talk.seed, **how)
+    exchange.begin()
+
+
+async def spoken(exchange):
+    """Yield (number, Chunk, [what it says: texts, calls]) as they come."""
+    names = [tool["name"] for tool in exchange.tools.tools] if exchange.tools else ()
+    readers = [Reader(names) for _ in exchange.writers]
+    async for number, chunk in exchange.chunks():
+        said = [chunk.text] if chunk.text else []
+        if exchange.tools:
+            said = readers[number].push(chunk.text, chunk.finish_reason is not None)
+        yield number, chunk, said
+
+
+def answered(exchange, w):
+    """What a finished Writer says -> (its text, None if there is none; its calls)."""
+    return split(w.written, exchange.tools) if exchange.tools else (w.written, [])
+
+
+def need_template(entry):
+    """Raises Refused for a model that only goes on with texts."""
+    if not entry.chats:
+        found = f"model {entry.name}: exported without a chat template"
+        raise Refused(400, f"{found}, expected one to chat; ask /v1/completions", "model")
