@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("uvicorn", reason="the server's packages are not installed: pip install -r requirements-serve.txt")
-
-from helpers.places import ROOT  # noqa: E402
-from helpers.server import ask, gauges, idle, serving, until  # noqa: E402
-from twofile.model import Model  # noqa: E402
+from helpers.places import ROOT
+from helpers.server import ask, gauges, idle, serving, until
+from twofile.model import Model
 
 TALES = ["Once upon a time", "The fox and the hen", "Tom had a red ball", "It was dark in the wood"]
 LIMITS = {"/v1/responses": "max_output_tokens", "/api/chat": "num_predict", "/api/generate": "num_predict"}

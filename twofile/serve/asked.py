@@ -8,6 +8,7 @@ from jsonschema import Draft202012Validator
 from ..errors import ModelError, printable
 from ..options import changes_nothing, shown
 from .answers import PATIENCE
+from .fields import published
 from .refusals import Refused
 
 # what a field is called in other programs' requests, which here is another's
@@ -48,7 +49,8 @@ def check(body, schema, where=""):
     known = schema["properties"]
     for name, given in body.items():
         if name in known:
-            complain(Draft202012Validator(known[name]), known[name], where + name, given)
+            told = published(known[name])  # a null inside is what is left out, too
+            complain(Draft202012Validator(told), told, where + name, given)
             continue
         try:
             idle = changes_nothing(name, given)

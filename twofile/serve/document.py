@@ -21,7 +21,7 @@ def document(addresses):
     for method, path, answers, schema, streams in addresses:
         about = {
             "operationId": f"{answers.__module__.rpartition('.')[2]}_{answers.__name__}",
-            "responses": {"200": good(path, streams)} | failing(path, schema),
+            "responses": good(path, streams) | failing(path, schema),
         }
         if schema:
             content = {"application/json": {"schema": published(schema)}}
@@ -43,9 +43,10 @@ def good(path, streams):
     """What the document says of an answer."""
     kinds = {"/": "text/html", "/metrics": "text/plain"}
     if path == "/favicon.ico":
-        return {"description": "nothing"}
+        return {"204": {"description": "nothing"}}
     content = {kinds.get(path, "application/json"): ANY}
-    return {"description": "the answer", "content": content | ({streams: ANY} if streams else {})}
+    content |= {streams: ANY} if streams else {}
+    return {"200": {"description": "the answer", "content": content}}
 
 
 def failing(path, schema):

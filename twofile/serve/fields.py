@@ -240,6 +240,7 @@ def published(schema):
     if not given:
         return schema
     needs = schema.get("required", ())
-    open_to_null = lambda s: {"anyOf": [published(s), {"type": "null"}]}
+    words = lambda s: {"description": s["description"]} if "description" in s else {}
+    open_to_null = lambda s: words(s) | {"anyOf": [published(s), {"type": "null"}]}
     told = {name: published(s) if name in needs else open_to_null(s) for name, s in given.items()}
     return {**schema, "properties": told}

@@ -1,6 +1,7 @@
 """What users of the openai package do.        python with_openai.py URL LOCKED SMALL"""
 
 import asyncio
+import json
 import sys
 
 import openai
@@ -46,8 +47,12 @@ def completions():
     assert len([c for c in chunks if c.choices and c.choices[0].text]) > 5
     stopped = make(**how | {"max_tokens": 100, "stop": [".", "!"]}).choices[0]
     assert stopped.finish_reason == "stop" and not {".", "!"} & set(stopped.text)
-    penalised = make(**how, frequency_penalty=0, presence_penalty=0, extra_body={"repeat_penalty": 1.5, "top_k": 5})
-    assert penalised.choices[0].text != make(**how, extra_body={"top_k": 5}).choices[0].text
+    best = make(**how | {"temperature": 0, "max_tokens": 60}).choices[0].text
+    for penalty in ({"frequency_penalty": 2}, {"presence_penalty": 2}, {"extra_body": {"repeat_penalty": 1.5}}):
+        assert make(**how | {"temperature": 0, "max_tokens": 60} | penalty).choices[0].text != best, penalty
+    assert make(**how | {"temperature": 0, "max_tokens": 60}, frequency_penalty=0, presence_penalty=0).choices[0].text == best
+    (token,) = {c.logprobs.tokens[0]: c for c in make(**how | {"max_tokens": 1}, logit_bias={"500": 100}, logprobs=0).choices}
+    assert make(**how | {"max_tokens": 9}, logit_bias={"500": 100}, logprobs=0).choices[0].logprobs.tokens == [token] * 9
 
 
 def chats():
@@ -86,6 +91,22 @@ def roles(url, model):
     assert said[0].choices[0].message.content == said[1].choices[0].message.content
 
 
+def forms():
+    """An answer of a form, and calls of tools, which the model is held to."""
+    make, how = client.chat.completions.create, dict(model="model", messages=TALK, seed=3, max_tokens=200)
+    schema = {
+        "type": "object",
+        "properties": {"fox": {"enum": ["red", "grey"]}},
+        "required": ["fox"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "fox", "schema": schema, "strict": True}}
+    assert json.loads(make(**how, response_format=form).choices[0].message.content)["fox"] in ("red", "grey")
+    tool = {"type": "function", "function": {"name": "see", "parameters": schema}}
+    (call,) = make(**how, tools=[tool], tool_choice="required", parallel_tool_calls=False).choices[0].message.tool_calls
+    assert call.function.name == "see" and json.loads(call.function.arguments)["fox"] in ("red", "grey")
+
+
 def responses():
     make = client.responses.create
     how = dict(model="model", input="Tell me a story about a fox.", max_output_tokens=16, extra_body={"seed": 3})
@@ -121,7 +142,7 @@ def errors():
     chat = client.chat.completions.create
     e = fails(openai.BadRequestError, chat, model="model", messages=TALK, temperature=-1)
     assert e.param == "temperature" and e.type == "invalid_request_error" and e.status_code == 400 and e.request_id
-    assert fails(openai.BadRequestError, chat, model="model", messages=TALK, frequency_penalty=0.5).param == "frequency_penalty"
+    assert fails(openai.BadRequestError, chat, model="model", messages=TALK, frequency_penalty=500).param == "frequency_penalty"
     assert fails(openai.BadRequestError, chat, model="model", messages=[]).param == "messages"
     e = fails(openai.BadRequestError, client.completions.create, model="model", prompt="fox " * 900)
     assert e.code == "context_length_exceeded"
@@ -156,8 +177,11 @@ assert [m.id for m in client.models.list()] == ["model", "talker"] and client.mo
 completions()
 chats()
 roles(URL, "talker")
+forms()
 responses()
 embeddings()
 errors()
 busy = asyncio.run(at_once())
-print(f"openai {openai.__version__}: models, completions, chats, responses, embeddings, errors; {busy} of 40 told to wait")
+print(
+    f"openai {openai.__version__}: models, completions, chats, forms, responses, embeddings, errors; {busy} of 40 told to wait"
+)
