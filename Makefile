@@ -27,8 +27,8 @@ assistant:
 
 # all tests, in two parts at once; a quarter of an hour the first time: every kernel is compiled, for every instruction set
 test:
-	@python -m pytest -q tests/machines tests/writing & part=$$!; \
-	python -m pytest -q tests --ignore=tests/machines --ignore=tests/writing; rest=$$?; \
+	@python -m pytest -q tests/machines tests/writing tests/serve & part=$$!; \
+	python -m pytest -q tests --ignore=tests/machines --ignore=tests/writing --ignore=tests/serve; rest=$$?; \
 	wait $$part && exit $$rest
 
 # tokens per second of the bundled model, beside what the machine could do
