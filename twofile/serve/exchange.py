@@ -49,7 +49,9 @@ class Exchange:
                 self.check(w.n_prompt)
                 self.writers.append(w)
 
-        await self.ask(make, n * sum(len(prompt) + 100 for prompt in prompts))
+        forms = {"schema", "regex", "grammar"} & options.keys()  # compiled, perhaps for seconds
+        size = n * sum(len(prompt) + 100 for prompt in prompts)
+        await self.ask(make, LONG + 1 if forms else size)
 
     def check(self, n):
         """Raises Refused for a prompt of more tokens than a request may have."""
