@@ -22,6 +22,15 @@ def slow_logits(config, tensors, ids, int8=False, kv="f32"):
     int8: round the inputs of every matrix to int8 by groups of 32, as the kernels do for q8_0 and q4_0.
     kv: the type of the cache whose roundings are made."""
     c, t = SimpleNamespace(**config.numbers()), tensors
+    x = slow_stream(config, tensors, ids, int8, kv)
+    head = {"head": t.get("head", t["embed"]), **({"head.b": t["head.b"]} if "head.b" in t else {})}
+    x = linear(head, "head", x, int8) * (c.logit_scale or 1)
+    return c.final_cap * np.tanh(x / c.final_cap) if c.final_cap else x
+
+
+def slow_stream(config, tensors, ids, int8=False, kv="f32"):
+    """float64 [len(ids), dim], normed: what the head is given."""
+    c, t = SimpleNamespace(**config.numbers()), tensors
     x = t["embed"][ids] * (c.embed_scale or 1)
     if "positions" in t:
         x = x + t["positions"][: len(ids)]
@@ -48,7 +57,4 @@ def slow_logits(config, tensors, ids, int8=False, kv="f32"):
             h = linear(t, f"l{i}.ple_up", act(linear(t, f"l{i}.ple_gate", x, int8)) * parts[:, i], int8)
             x = x + norm(c, t, f"l{i}.pn", h)
         x = x * t.get(f"l{i}.scale", 1)
-    x = norm(c, t, "out_norm", x)
-    head = {"head": t.get("head", t["embed"]), **({"head.b": t["head.b"]} if "head.b" in t else {})}
-    x = linear(head, "head", x, int8) * (c.logit_scale or 1)
-    return c.final_cap * np.tanh(x / c.final_cap) if c.final_cap else x
+    return norm(c, t, "out_norm", x)
