@@ -58,7 +58,7 @@ class Room:
     def call(self, command, code=0):
         home = {"HOME": str(self.folder), "HF_HOME": str(self.folder), "LLM_USER_PATH": str(self.folder)}
         env = {**os.environ, **QUIET, **home}
-        done = subprocess.run(list(map(str, command)), env=env, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(list(map(str, command)), env=env, cwd=self.folder, capture_output=True, text=True, timeout=550)
         assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
         print(done.stdout)
         return done.stdout

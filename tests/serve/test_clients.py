@@ -75,9 +75,11 @@ def test_lm_eval(room, servers):
     room.client("lm_eval")
     m = Model(ROOT / "model.bin", verbose=False)
     ids = lambda text: m.tokenize(text, add_bos=False)
-    story = "The fox" + m.generate(ids("The fox"), temperature=0)
+    story = "The hen" + m.generate(ids("The hen"), temperature=0)
+    but_one, last = story.rsplit(" ", 1)
+    assert m(ids(story), max_tokens=1, temperature=0)["stop_reason"] == "eos"
     docs = [("Once upon a time", " there was a little fox"), ("The fox", " saw a hen."), ("Tom had a red ball.", " He")]
-    docs += [("One day", "!"), (story[:-20].rpartition(" ")[0], " " + story[len(story[:-20].rpartition(" ")[0]) + 1 :])]
+    docs += [("One day", "!"), (but_one, " " + last)]
     lines = (json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in docs)
     (room.folder / "foxes.jsonl").write_text("".join(lines))
     made = json.loads(room.run("lm_eval", servers[0].url, room.folder).splitlines()[-1])
@@ -85,7 +87,7 @@ def test_lm_eval(room, servers):
     for way in ("alone", "at once", "together"):
         assert [greedy for _, greedy in made[way]] == [greedy for _, greedy in want] and want[2][1] and want[4][1]
         assert [nats for nats, _ in made[way]] == pytest.approx([nats for nats, _ in want], abs=1e-5), way
-    assert made["texts"] == [m.generate(a, max_tokens=20, temperature=0, stop=["."]) for a, _ in docs]
+    assert made["texts"] == [m.generate(ids(a), max_tokens=20, temperature=0, stop=["."]) for a, _ in docs]
 
 
 def test_locust(room, servers):
