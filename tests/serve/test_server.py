@@ -317,6 +317,8 @@ def test_metrics(server):
     ):
         assert f"\ntwofile_{name}" in text
     assert gauges(server)["pages"] >= gauges(server)["pages_free"] > 0
+    idle(server)
+    assert gauges(server)["pages_held"] == 0
 
 
 def test_nothing_of_a_request_is_in_the_log(server):

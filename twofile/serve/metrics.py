@@ -60,7 +60,8 @@ class Metrics:
             "texts_active": "Texts that have places",
             "texts_waiting": "Texts that wait for places",
             "pages": "Pages of the cache",
-            "pages_free": "Of those, free",
+            "pages_free": "Of those, never used or given back; others are kept for who begins alike",
+            "pages_held": "Of those, what texts that have places stand on",
         }
         gauges = {
             name: GaugeMetricFamily(f"twofile_{name}", about, labels=["model"])
@@ -73,11 +74,16 @@ class Metrics:
             if model is None:
                 continue
             scheduler, pages = model.scheduler, model.scheduler.pages
+            with scheduler.mutex:
+                active = list(scheduler.active.values())
+                held = {node for job in active if job.text for node in job.text.nodes}
+                waiting = len(scheduler.waiting) + len(scheduler.parked)
             found = {
-                "texts_active": len(scheduler.active),
-                "texts_waiting": len(scheduler.waiting) + len(scheduler.parked),
+                "texts_active": len(active),
+                "texts_waiting": waiting,
                 "pages": pages.count if pages else 0,
                 "pages_free": len(pages.free) if pages else 0,
+                "pages_held": len(held),
             }
             for name, value in found.items():
                 gauges[name].add_metric([entry.name], value)
