@@ -103,6 +103,7 @@ writing
     astreams             What is written, for asyncio.
     prompts              Texts, ids and conversations that a model is given.
     promptcache          What was read of a text, in one file.
+    vectors              Texts as vectors: what the last layer makes of their tokens.
     scores               What a model says of given texts.
     model                What a program imports: text in, text out.
 
@@ -8085,7 +8086,12 @@ SAME_AS_NONE = {
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "suffix": ("",),
+    **dict.fromkeys(("suffix", "template", "system"), ("",)),
+    **dict.fromkeys(("images", "context", "include"), ([],)),
+    "truncation": ("disabled",),
+    "background": (False,),
+    "reasoning": ({},),
+    "thinking": ({"type": "disabled"},),
     "modalities": (["text"],),
     "verbosity": ("medium",),
 }
@@ -8463,20 +8469,30 @@ def logprob_lists(w):
     }
 
 
-def put_prompt_first(lists, ids, logits, n_top, tokenizer):
-    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
-    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
-    chances = log_softmax(logits[:, : tokenizer.n_vocab])[:-1]
-    own, best = chances_of(chances, ids[1:]).tolist(), likeliest(chances, n_top).tolist()
-    stream = TextStream(tokenizer, start=True)
+class Likelihoods:
+    """The log-probability of each of ids behind those before it, and which n_top were likeliest in
+    its place, as a take() of read(); the first has nothing before it. n: tokens that there are."""
+
+    def __init__(self, ids, n_top, n):
+        self.ids, self.n_top, self.n = ids, n_top, n
+        self.own, self.top = [None], [None]
+
+    def __call__(self, at, rows):
+        part = self.ids[at + 1 : at + 1 + len(rows)]
+        chances = log_softmax(rows[: len(part), : self.n])
+        self.own += chances_of(chances, part).tolist()
+        for row, order in zip(chances, likeliest(chances, self.n_top).tolist()):
+            self.top.append([(i, float(row[i])) for i in order])
+
+
+def put_prompt_first(lists, said, tokenizer):
+    """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
+    stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = [
-        by_label(tokenizer, [(i, float(row[i])) for i in order], token, chance)
-        for row, order, token, chance in zip(chances, best, ids[1:], own)
-    ]
+    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
-    lists["token_logprobs"][:0] = [None, *own]
-    lists["top_logprobs"][:0] = [None, *rows]
+    lists["token_logprobs"][:0] = said.own
+    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
     lists["text_offset"][:0] = starts
 
 
@@ -9662,6 +9678,7 @@ class Engine:
 # twofile/passes.py
 # What is read and written in the next pass of a model.
 
+BESIDE = 64  # ids of a pass in which somebody writes: between two tokens of his, not more are read
 GUESSES = 3  # of so many or fewer for each, none are worth reading
 LOOK = 64  # those who wait of whom one is taken out of turn, if a beginning of the others' is read
 
@@ -9789,7 +9806,8 @@ class Passes:
         jobs = [job for job in self.active.values() if not job.stalled()]
         jobs.sort(key=lambda job: (not job.alone(), job.turn))
         many = sum(job.alone() for job in jobs)
-        tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
+        tokens, rows = BESIDE if many else CHUNK, WANTED_MAX
+        spare = (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
         for i, job in enumerate(jobs):
             if job.text is None:
@@ -9965,6 +9983,7 @@ class Scheduler(Passes):
         self.active, self.waiting, self.parked = {}, collections.deque(), set()
         self.gone, self.sleepers, self.closed = collections.deque(), [], False
         self.pump, self.exiting, self.turning, self.closing = None, False, False, False
+        self.ending = None
         self.mutex, self.turns = threading.RLock(), itertools.count()
         RENEWED.add(self)
 
@@ -9980,13 +9999,16 @@ class Scheduler(Passes):
             elif cut:
                 self.spoil(job)
 
-    def join(self, job):
-        """A Job waits for its place. Raises Busy if too many do."""
+    def join(self, job, admitted=False):
+        """A Job waits for its place. Raises Busy if too many do, unless it was admitted before,
+        as a part of something larger."""
         with self.mutex:
             self.check()
             self.sweep()
+            if self.ending:
+                return job.end(self.ending)
             most, free = self.engine.queue, WANTED_MAX - len(self.active)
-            if len(self.waiting) - free >= most:
+            if len(self.waiting) - free >= most and not admitted:
                 found = f"{len(self.waiting) - free} texts wait for a place"
                 raise Busy(f"{found}, expected {most} at most; ask again later")
             job.turn = next(self.turns)
@@ -10006,8 +10028,9 @@ class Scheduler(Passes):
             self.wake()
 
     def end_all(self, reason):
-        """End all that is being written or read, as it is."""
+        """End all that is being written or read, as it is, and whatever comes from now on."""
         with self.mutex:
+            self.ending = reason
             for job in [*self.active.values(), *self.waiting, *self.parked]:
                 self.gone.append((job, reason))
             if self.driver is None:
@@ -10188,11 +10211,11 @@ class Stream(Consumer):
     def ready(self):
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self):
-        """Ask for a place, if that was not done."""
+    def begin(self, admitted=False):
+        """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
-            self.scheduler.join(self.job)
+            self.scheduler.join(self.job, admitted)
 
     def whole(self):
         """No chunk is waited for, but the end."""
@@ -10259,19 +10282,23 @@ class Call(Consumer):
     def ready(self):
         return self.job.over
 
+    def check(self):
+        """Raises what ended it before its end."""
+        if self.job.error:
+            raise self.job.error
+
 
 def read(scheduler, ids, first, take, inside=False):
     """Read ids: take(at, rows) is given the logits after each, from the first-th on; see Reading.
     inside: what the last layer makes of each instead; see Embedding. Raises what take raises."""
-    job = (Embedding if inside else Reading)(ids, first, take)
-    scheduler.join(job)
+    call = Call((Embedding if inside else Reading)(ids, first, take))
+    scheduler.join(call.job)
     try:
-        scheduler.until(Call(job))
+        scheduler.until(call)
     except BaseException:
-        scheduler.leave(job)
+        scheduler.leave(call.job)
         raise
-    if job.error:
-        raise job.error
+    call.check()
 
 
 class Several(Consumer):
@@ -10385,12 +10412,12 @@ class Own(Consumer):
 
 
 class Awaited(Consumer):
-    """A Stream that a task awaits a chunk of."""
+    """A Consumer that a task awaits."""
 
-    def __init__(self, stream, pump):
+    def __init__(self, consumer, pump):
         import asyncio
 
-        self.ready, self.jobs, self.pump = stream.ready, stream.jobs, pump
+        self.ready, self.jobs, self.pump = consumer.ready, consumer.jobs, pump
         self.loop = asyncio.get_running_loop()
         self.future, self.woken = self.loop.create_future(), False
 
@@ -10413,6 +10440,38 @@ class Awaited(Consumer):
             pass  # the loop was closed
 
 
+async def until_ready(scheduler, consumer):
+    """As Scheduler.until, for `await`: a Pump plays."""
+    with scheduler.mutex:
+        scheduler.pump = scheduler.pump or Pump(scheduler)
+        waits = Awaited(consumer, scheduler.pump)
+        if waits.ready():
+            return
+        for job in consumer.jobs:
+            scheduler.resume(job)
+        scheduler.sleepers.append(waits)
+        if scheduler.driver is None:
+            waits.lead()
+    try:
+        await waits.future
+    finally:
+        with scheduler.mutex:
+            if waits in scheduler.sleepers:
+                scheduler.sleepers.remove(waits)
+
+
+async def aread(scheduler, ids, first, take, inside=False):
+    """As read(), for `await`; a task that is cancelled gives its place back."""
+    call = Call((Embedding if inside else Reading)(ids, first, take))
+    scheduler.join(call.job)
+    try:
+        await until_ready(scheduler, call)
+    except BaseException:
+        scheduler.leave(call.job)
+        raise
+    call.check()
+
+
 class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
@@ -10429,7 +10488,7 @@ class AsyncStream:
         if chunk is None and not over:
             try:
                 stream.begin()
-                await self.wait()
+                await until_ready(self.scheduler, stream)
             except BaseException:
                 stream.close()
                 raise
@@ -10438,37 +10497,19 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self):
-        """Ask for a place now, not when the first is awaited. Raises Busy."""
-        self.stream.begin()
+    def begin(self, admitted=False):
+        """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
+        self.stream.begin(admitted)
 
     async def end(self):
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
             self.begin()
-            await self.wait()
+            await until_ready(self.scheduler, self.stream)
         except BaseException:
             self.stream.close()
             raise
-
-    async def wait(self):
-        scheduler = self.scheduler
-        with scheduler.mutex:
-            scheduler.pump = scheduler.pump or Pump(scheduler)
-            waits = Awaited(self.stream, scheduler.pump)
-            if waits.ready():
-                return
-            scheduler.resume(self.stream.job)
-            scheduler.sleepers.append(waits)
-            if scheduler.driver is None:
-                waits.lead()
-        try:
-            await waits.future
-        finally:
-            with scheduler.mutex:
-                if waits in scheduler.sleepers:
-                    scheduler.sleepers.remove(waits)
 
     def cancel(self):
         """As Stream.cancel."""
@@ -10720,11 +10761,43 @@ def read_cache_file(engine, path):
 
 
 # -----------------------------------------------------------------------------
-# twofile/scores.py
-# What a model says of given texts.
+# twofile/vectors.py
+# Texts as vectors: what the last layer makes of their tokens.
 
 POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
 
+
+class Summed:
+    """The vector of a text of n tokens, as a take() of read(): the normed stream behind the last
+    layer, of all tokens or of the last. Raises ModelError for another pooling."""
+
+    def __init__(self, engine, n, pooling, normalise):
+        if pooling not in POOLINGS:
+            found = f"pooling is {shown(pooling)}"
+            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        self.engine, self.normalise = engine, normalise
+        self.first = 0 if pooling == "mean" else n - 1
+        self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
+        self.weight, self.bias = (engine.vector(f"out_norm.{end}") for end in "wb")
+
+    def __call__(self, at, rows):
+        if not np.isfinite(rows).all():
+            raise self.engine.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
+        norms = self.engine.file.config.norms
+        for row in rows.astype(np.float64):  # one by one: the sum has one order in any chunks
+            row -= row.mean() if norms.centred else 0
+            self.total += row / np.sqrt((row**2).mean() + norms.eps) * self.weight + self.bias
+
+    def vector(self):
+        """float32 [dim]; of length 1 if normalise."""
+        mean = self.total / self.count
+        length = np.sqrt((mean**2).sum())
+        return (mean / length if self.normalise and length else mean).astype(np.float32)
+
+
+# -----------------------------------------------------------------------------
+# twofile/scores.py
+# What a model says of given texts.
 
 class Scores:
     """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
@@ -10796,24 +10869,17 @@ class Scores:
     def embed(self, text, pooling="mean", normalise=True):
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
-        if pooling not in POOLINGS:
-            found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        ids, c = self.prompts.prompt(text), self.engine.file.config
-        total = np.zeros(c.dim)
-        weight, bias = (self.engine.vector(f"out_norm.{end}") for end in "wb")
+        ids = self.prompts.prompt(text)
+        summed = Summed(self.engine, len(ids), pooling, normalise)
+        read(self.scheduler, ids, summed.first, summed, inside=True)
+        return summed.vector()
 
-        def take(at, rows):
-            if not np.isfinite(rows).all():
-                raise self.engine.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
-            for row in rows.astype(np.float64):  # one by one: the sum has one order in any chunks
-                row -= row.mean() if c.norms.centred else 0
-                total[:] += row / np.sqrt((row**2).mean() + c.norms.eps) * weight + bias
-
-        read(self.scheduler, ids, 0 if pooling == "mean" else len(ids) - 1, take, inside=True)
-        total /= len(ids) if pooling == "mean" else 1
-        length = np.sqrt((total**2).sum())
-        return (total / length if normalise and length else total).astype(np.float32)
+    async def aembed(self, text, pooling="mean", normalise=True):
+        """As embed(), for `await`."""
+        ids = self.prompts.prompt(text)
+        summed = Summed(self.engine, len(ids), pooling, normalise)
+        await aread(self.scheduler, ids, summed.first, summed, inside=True)
+        return summed.vector()
 
     def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
@@ -11020,8 +11086,10 @@ class Model(Scores):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
         value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
         if w.logprobs is not None:
-            ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
-            put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
+            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
+            if len(said.ids) > 1:
+                read(self.scheduler, said.ids[:-1], 0, said)
+            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
         return value
 
     def create_chat_completion(

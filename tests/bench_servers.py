@@ -25,17 +25,20 @@ NEW = 64  # tokens of an answer
 LENGTHS = 20, 50, 100, 200, 400, 800  # of prompts
 
 
-def prompts(seed, vocab):
-    """Endless prompts, as ids."""
+def prompts(seed):
+    """Endless prompts: pieces of this project's documents, of about so many tokens."""
+    text = " ".join(path.read_text() for path in sorted(ROOT.glob("**/*.md"))).split()
     rng = random.Random(seed)
     while True:
         for n in rng.sample(LENGTHS, len(LENGTHS)):
-            yield [rng.randrange(1000, vocab - 1000) for _ in range(n)]
+            size = max(1, int(n * 0.5))  # words of these have two tokens
+            begin = rng.randrange(len(text) - size)
+            yield " ".join(text[begin : begin + size])
 
 
-async def ask(port, ids):
+async def ask(port, prompt):
     """A request -> (seconds to the first token, [seconds between two], tokens)."""
-    body = {"prompt": ids, "max_tokens": NEW, "stream": True, "ignore_eos": True, "temperature": 0}
+    body = {"prompt": prompt, "max_tokens": NEW, "stream": True, "ignore_eos": True, "temperature": 0.8, "seed": 1}
     raw = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     head = (
@@ -53,12 +56,12 @@ async def ask(port, ids):
     return times[0] - began, [b - a for a, b in zip(times, times[1:])], NEW
 
 
-async def load(port, clients, seconds, seed, vocab):
+async def load(port, clients, seconds, seed):
     """-> (tokens a second, [times to the first], [times between]) of so many clients."""
     end, done = time.perf_counter() + seconds, []
 
     async def client(number):
-        given = prompts(seed * 1000 + number, vocab)
+        given = prompts(seed * 1000 + number)
         while time.perf_counter() < end:
             done.append(await ask(port, next(given)))
 
@@ -102,8 +105,8 @@ def main(a):
             for name, (command, port) in commands(a, mine, clients).items():
                 process = start([str(word) for word in command], port)
                 try:
-                    asyncio.run(load(port, clients, 1, 99, a.vocab))  # it is warm
-                    found.setdefault((clients, name), []).append(asyncio.run(load(port, clients, a.seconds, number, a.vocab)))
+                    asyncio.run(load(port, clients, 1, 99))  # it is warm
+                    found.setdefault((clients, name), []).append(asyncio.run(load(port, clients, a.seconds, number)))
                 finally:
                     process.terminate()
                     process.wait(60)
@@ -135,7 +138,6 @@ if __name__ == "__main__":
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--seconds", type=float, default=12)
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    ap.add_argument("--vocab", type=int, default=49152)
     ap.add_argument("--no-webui", action="store_true")
     ap.add_argument("more", nargs="*", help="more of llama-server's flags, behind --")
     main(ap.parse_args())

@@ -24,7 +24,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     (
         "writing",
         "options sampler logprobs structure writer guess jobs pages spill engine passes waiting "
-        "scheduler streams astreams prompts promptcache scores model",
+        "scheduler streams astreams prompts promptcache vectors scores model",
     ),
     ("the program", "front/"),
 )

@@ -3,7 +3,8 @@
 import collections
 import threading
 
-from .streams import Consumer, Stream
+from .jobs import Embedding, Reading
+from .streams import Call, Consumer, Stream
 
 LINGER = 1.0  # seconds without work after which a Pump's thread ends
 
@@ -55,12 +56,12 @@ class Own(Consumer):
 
 
 class Awaited(Consumer):
-    """A Stream that a task awaits a chunk of."""
+    """A Consumer that a task awaits."""
 
-    def __init__(self, stream, pump):
+    def __init__(self, consumer, pump):
         import asyncio
 
-        self.ready, self.jobs, self.pump = stream.ready, stream.jobs, pump
+        self.ready, self.jobs, self.pump = consumer.ready, consumer.jobs, pump
         self.loop = asyncio.get_running_loop()
         self.future, self.woken = self.loop.create_future(), False
 
@@ -83,6 +84,38 @@ class Awaited(Consumer):
             pass  # the loop was closed
 
 
+async def until_ready(scheduler, consumer):
+    """As Scheduler.until, for `await`: a Pump plays."""
+    with scheduler.mutex:
+        scheduler.pump = scheduler.pump or Pump(scheduler)
+        waits = Awaited(consumer, scheduler.pump)
+        if waits.ready():
+            return
+        for job in consumer.jobs:
+            scheduler.resume(job)
+        scheduler.sleepers.append(waits)
+        if scheduler.driver is None:
+            waits.lead()
+    try:
+        await waits.future
+    finally:
+        with scheduler.mutex:
+            if waits in scheduler.sleepers:
+                scheduler.sleepers.remove(waits)
+
+
+async def aread(scheduler, ids, first, take, inside=False):
+    """As read(), for `await`; a task that is cancelled gives its place back."""
+    call = Call((Embedding if inside else Reading)(ids, first, take))
+    scheduler.join(call.job)
+    try:
+        await until_ready(scheduler, call)
+    except BaseException:
+        scheduler.leave(call.job)
+        raise
+    call.check()
+
+
 class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
@@ -99,7 +132,7 @@ class AsyncStream:
         if chunk is None and not over:
             try:
                 stream.begin()
-                await self.wait()
+                await until_ready(self.scheduler, stream)
             except BaseException:
                 stream.close()
                 raise
@@ -108,37 +141,19 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self):
-        """Ask for a place now, not when the first is awaited. Raises Busy."""
-        self.stream.begin()
+    def begin(self, admitted=False):
+        """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
+        self.stream.begin(admitted)
 
     async def end(self):
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
             self.begin()
-            await self.wait()
+            await until_ready(self.scheduler, self.stream)
         except BaseException:
             self.stream.close()
             raise
-
-    async def wait(self):
-        scheduler = self.scheduler
-        with scheduler.mutex:
-            scheduler.pump = scheduler.pump or Pump(scheduler)
-            waits = Awaited(self.stream, scheduler.pump)
-            if waits.ready():
-                return
-            scheduler.resume(self.stream.job)
-            scheduler.sleepers.append(waits)
-            if scheduler.driver is None:
-                waits.lead()
-        try:
-            await waits.future
-        finally:
-            with scheduler.mutex:
-                if waits in scheduler.sleepers:
-                    scheduler.sleepers.remove(waits)
 
     def cancel(self):
         """As Stream.cancel."""

@@ -48,20 +48,30 @@ def logprob_lists(w):
     }
 
 
-def put_prompt_first(lists, ids, logits, n_top, tokenizer):
-    """Put the prompt's tokens before those of legacy lists. The first has nothing before it, so no
-    chance. logits: float32 [len(ids), vocab or more], after each of ids."""
-    chances = log_softmax(logits[:, : tokenizer.n_vocab])[:-1]
-    own, best = chances_of(chances, ids[1:]).tolist(), likeliest(chances, n_top).tolist()
-    stream = TextStream(tokenizer, start=True)
+class Likelihoods:
+    """The log-probability of each of ids behind those before it, and which n_top were likeliest in
+    its place, as a take() of read(); the first has nothing before it. n: tokens that there are."""
+
+    def __init__(self, ids, n_top, n):
+        self.ids, self.n_top, self.n = ids, n_top, n
+        self.own, self.top = [None], [None]
+
+    def __call__(self, at, rows):
+        part = self.ids[at + 1 : at + 1 + len(rows)]
+        chances = log_softmax(rows[: len(part), : self.n])
+        self.own += chances_of(chances, part).tolist()
+        for row, order in zip(chances, likeliest(chances, self.n_top).tolist()):
+            self.top.append([(i, float(row[i])) for i in order])
+
+
+def put_prompt_first(lists, said, tokenizer):
+    """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
+    stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = [
-        by_label(tokenizer, [(i, float(row[i])) for i in order], token, chance)
-        for row, order, token, chance in zip(chances, best, ids[1:], own)
-    ]
+    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
-    lists["token_logprobs"][:0] = [None, *own]
-    lists["top_logprobs"][:0] = [None, *rows]
+    lists["token_logprobs"][:0] = said.own
+    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
     lists["text_offset"][:0] = starts
 
 

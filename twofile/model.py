@@ -3,7 +3,7 @@
 from .astreams import AsyncStream
 from .engine import QUEUE, Engine
 from .errors import printable, say
-from .logprobs import put_prompt_first
+from .logprobs import Likelihoods, put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
 from .options import likeliest_asked, line_seed, places_asked, run_seed, texts_asked, whole_number
@@ -12,7 +12,7 @@ from .prompts import Prompts, whole_ids
 from .sampler import Sampler
 from .scheduler import Scheduler
 from .scores import Scores
-from .streams import Stream, best_first, write_together
+from .streams import Stream, best_first, read, write_together
 from .structure import Forms
 from .tokenizer.tokenizer import find_tokenizer
 from .writer import Writer
@@ -189,8 +189,10 @@ class Model(Scores):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
         value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
         if w.logprobs is not None:
-            ids, lists = w.ids[: w.n_prompt], value["choices"][0]["logprobs"]
-            put_prompt_first(lists, ids, self.logits(ids), w.logprobs, self.tokenizer)
+            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
+            if len(said.ids) > 1:
+                read(self.scheduler, said.ids[:-1], 0, said)
+            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
         return value
 
     def create_chat_completion(

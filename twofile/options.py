@@ -25,7 +25,12 @@ SAME_AS_NONE = {
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "suffix": ("",),
+    **dict.fromkeys(("suffix", "template", "system"), ("",)),
+    **dict.fromkeys(("images", "context", "include"), ([],)),
+    "truncation": ("disabled",),
+    "background": (False,),
+    "reasoning": ({},),
+    "thinking": ({"type": "disabled"},),
     "modalities": (["text"],),
     "verbosity": ("medium",),
 }

@@ -6,6 +6,7 @@ from .forks import BUILDING
 from .pages import NoPages, Pages, alike
 from .program.operands import CHUNK, KEYS, WANTED_MAX
 
+BESIDE = 64  # ids of a pass in which somebody writes: between two tokens of his, not more are read
 GUESSES = 3  # of so many or fewer for each, none are worth reading
 LOOK = 64  # those who wait of whom one is taken out of turn, if a beginning of the others' is read
 
@@ -133,7 +134,8 @@ class Passes:
         jobs = [job for job in self.active.values() if not job.stalled()]
         jobs.sort(key=lambda job: (not job.alone(), job.turn))
         many = sum(job.alone() for job in jobs)
-        tokens, rows, spare = CHUNK, WANTED_MAX, (WANTED_MAX - len(jobs)) // max(1, many)
+        tokens, rows = BESIDE if many else CHUNK, WANTED_MAX
+        spare = (WANTED_MAX - len(jobs)) // max(1, many)
         plan = []
         for i, job in enumerate(jobs):
             if job.text is None:

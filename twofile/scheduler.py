@@ -32,6 +32,7 @@ class Scheduler(Passes):
         self.active, self.waiting, self.parked = {}, collections.deque(), set()
         self.gone, self.sleepers, self.closed = collections.deque(), [], False
         self.pump, self.exiting, self.turning, self.closing = None, False, False, False
+        self.ending = None
         self.mutex, self.turns = threading.RLock(), itertools.count()
         RENEWED.add(self)
 
@@ -47,13 +48,16 @@ class Scheduler(Passes):
             elif cut:
                 self.spoil(job)
 
-    def join(self, job):
-        """A Job waits for its place. Raises Busy if too many do."""
+    def join(self, job, admitted=False):
+        """A Job waits for its place. Raises Busy if too many do, unless it was admitted before,
+        as a part of something larger."""
         with self.mutex:
             self.check()
             self.sweep()
+            if self.ending:
+                return job.end(self.ending)
             most, free = self.engine.queue, WANTED_MAX - len(self.active)
-            if len(self.waiting) - free >= most:
+            if len(self.waiting) - free >= most and not admitted:
                 found = f"{len(self.waiting) - free} texts wait for a place"
                 raise Busy(f"{found}, expected {most} at most; ask again later")
             job.turn = next(self.turns)
@@ -73,8 +77,9 @@ class Scheduler(Passes):
             self.wake()
 
     def end_all(self, reason):
-        """End all that is being written or read, as it is."""
+        """End all that is being written or read, as it is, and whatever comes from now on."""
         with self.mutex:
+            self.ending = reason
             for job in [*self.active.values(), *self.waiting, *self.parked]:
                 self.gone.append((job, reason))
             if self.driver is None:

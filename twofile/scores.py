@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
+from .astreams import aread
 from .errors import ModelError
-from .options import shown, whole_number
+from .options import whole_number
 from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
 from .streams import read
-
-POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
+from .vectors import Summed
 
 
 class Scores:
@@ -83,24 +83,17 @@ class Scores:
     def embed(self, text, pooling="mean", normalise=True):
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
-        if pooling not in POOLINGS:
-            found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        ids, c = self.prompts.prompt(text), self.engine.file.config
-        total = np.zeros(c.dim)
-        weight, bias = (self.engine.vector(f"out_norm.{end}") for end in "wb")
+        ids = self.prompts.prompt(text)
+        summed = Summed(self.engine, len(ids), pooling, normalise)
+        read(self.scheduler, ids, summed.first, summed, inside=True)
+        return summed.vector()
 
-        def take(at, rows):
-            if not np.isfinite(rows).all():
-                raise self.engine.not_finite(at + int(np.isfinite(rows).all(1).argmin()))
-            for row in rows.astype(np.float64):  # one by one: the sum has one order in any chunks
-                row -= row.mean() if c.norms.centred else 0
-                total[:] += row / np.sqrt((row**2).mean() + c.norms.eps) * weight + bias
-
-        read(self.scheduler, ids, 0 if pooling == "mean" else len(ids) - 1, take, inside=True)
-        total /= len(ids) if pooling == "mean" else 1
-        length = np.sqrt((total**2).sum())
-        return (total / length if normalise and length else total).astype(np.float32)
+    async def aembed(self, text, pooling="mean", normalise=True):
+        """As embed(), for `await`."""
+        ids = self.prompts.prompt(text)
+        summed = Summed(self.engine, len(ids), pooling, normalise)
+        await aread(self.scheduler, ids, summed.first, summed, inside=True)
+        return summed.vector()
 
     def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of

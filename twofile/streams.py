@@ -25,11 +25,11 @@ class Stream(Consumer):
     def ready(self):
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self):
-        """Ask for a place, if that was not done."""
+    def begin(self, admitted=False):
+        """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
-            self.scheduler.join(self.job)
+            self.scheduler.join(self.job, admitted)
 
     def whole(self):
         """No chunk is waited for, but the end."""
@@ -96,19 +96,23 @@ class Call(Consumer):
     def ready(self):
         return self.job.over
 
+    def check(self):
+        """Raises what ended it before its end."""
+        if self.job.error:
+            raise self.job.error
+
 
 def read(scheduler, ids, first, take, inside=False):
     """Read ids: take(at, rows) is given the logits after each, from the first-th on; see Reading.
     inside: what the last layer makes of each instead; see Embedding. Raises what take raises."""
-    job = (Embedding if inside else Reading)(ids, first, take)
-    scheduler.join(job)
+    call = Call((Embedding if inside else Reading)(ids, first, take))
+    scheduler.join(call.job)
     try:
-        scheduler.until(Call(job))
+        scheduler.until(call)
     except BaseException:
-        scheduler.leave(job)
+        scheduler.leave(call.job)
         raise
-    if job.error:
-        raise job.error
+    call.check()
 
 
 class Several(Consumer):

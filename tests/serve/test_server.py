@@ -160,6 +160,11 @@ WRONG = [  # path, what is wrong in a body that would be right, the field that i
     ("/v1/chat/completions", {"messages": None}, "messages"),
     ("/v1/chat/completions", {"frobnicate": 1}, "frobnicate"),
     ("/v1/chat/completions", {"n": 0}, "n"),
+    ("/v1/chat/completions", {"n": 2.0}, "n"),
+    ("/v1/completions", {"prompt": [1.0, 2.0]}, "prompt"),
+    ("/v1/completions", {"prompt": "x", "best_of": 2.0}, "best_of"),
+    ("/v1/completions", {"prompt": ["x"] * 2048, "n": 16}, "n"),
+    ("/v1/chat/completions", {"stop": ["x" * 1001]}, "stop"),
     ("/v1/chat/completions", {"n": 17}, "n"),
     ("/v1/chat/completions", {"stop": ["x"] * 65}, "stop"),
     ("/v1/chat/completions", {"top_logprobs": 2}, "top_logprobs"),
@@ -192,6 +197,50 @@ def test_what_cannot_be_done_names_the_field(server, path, wrong, field):
     assert status == 400 and error["type"] == "invalid_request_error", value
     assert error["param"] == field and field in error["message"] and ("expected" in error["message"] or ";" in error["message"])
     assert headers["x-request-id"].startswith("req_")
+
+
+def test_defaults_of_others_programs(server):
+    """What clients send though it says nothing."""
+    good = [
+        ("/api/show", {"model": "model", "system": "", "template": ""}),
+        (
+            "/api/generate",
+            {"model": "model", "prompt": "x", "template": "", "images": [], "context": [], "suffix": "", "stream": False}
+            | {"options": {"num_predict": 2}},
+        ),
+        ("/v1/responses", {"input": "x", "include": [], "truncation": "disabled", "background": False, "max_output_tokens": 2}),
+        ("/v1/messages", {"messages": [STORY], "max_tokens": 2, "thinking": {"type": "disabled"}}),
+    ]
+    assert [path for path, body in good if ask(server, path, body)[0] != 200] == []
+    value = ask(server, "/api/generate", {"model": "model", "prompt": "x", "stream": False, "options": {"num_predict": -2}})[2]
+    assert value["done_reason"] in ("stop", "length") and value["eval_count"] > 2
+    status, _, value = ask(server, "/v1/messages", {"messages": [{"role": "system", "content": "x"}, STORY], "max_tokens": 2})
+    assert status == 400 and "messages.0.role" in value["error"]["message"]
+    assert ask(server, "/v1/messages", {"messages": [{"role": "user"}], "max_tokens": 2})[0] == 400
+    odd = [{"role": "user", "content": "x", "results": True}, {"role": "tool", "content": "y"}]
+    assert ask(server, "/v1/chat/completions", {"messages": odd})[0] == 400
+    value = ask(server, "/v1/chat/completions", {**CHAT, "deadline": 0})[2]
+    assert value["stop_reason"] == "deadline"
+
+
+def test_a_long_list_holds_up_nobody(server):
+    """A body that takes long to look at is looked at beside the others."""
+    other, took = threading.Event(), []
+
+    def watch():
+        while not other.is_set():
+            began = time.monotonic()
+            assert ask(server, "/health")[0] == 200
+            took.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for last in (1, -1):
+        status, _, value = ask(server, "/v1/completions", {"prompt": [1] * 30000 + [last], "max_tokens": 1})
+        assert status == 400 and value["error"]["param"] == "prompt"
+    other.set()
+    thread.join()
+    assert max(took) < 1
 
 
 def test_errors_of_the_other_apis(server):
@@ -246,12 +295,9 @@ def test_bodies_that_are_none(server):
     assert status == 400 and value["error"]["code"] == "context_length_exceeded"
 
 
-def opened(server, body, path="/v1/chat/completions", room=None):
-    """A socket that has sent a request and reads nothing yet. room: bytes that wait to be read."""
-    raw, s = json.dumps(body).encode(), socket.socket()
-    if room:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-    s.connect(("127.0.0.1", server.port))
+def opened(server, body, path="/v1/chat/completions"):
+    """A socket that has sent a request and reads nothing yet."""
+    raw, s = json.dumps(body).encode(), socket.create_connection(("127.0.0.1", server.port))
     s.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
     return s
 
@@ -259,24 +305,13 @@ def opened(server, body, path="/v1/chat/completions", room=None):
 def test_who_goes_away_frees_the_place(server):
     """In a stream, before its first token, and while a whole answer is awaited."""
     long = {"messages": [STORY], "ignore_eos": True, "seed": 1}
+    for _ in range(3):
+        opened(server, {"input": ["fox " * 300] * 40}, "/v1/embeddings").close()
     for more in ({"stream": True}, {}, {"stream": True, "n": 5}):
         for wait in (0, 0.01, 0.05):
             s = opened(server, {**long, **more})
             time.sleep(wait)
             s.close()
-    idle(server)
-
-
-def test_slow_readers_hold_up_nobody(server, text):
-    """Twenty who read nothing, in sixteen places: each is written ahead as far as its socket takes, then others are."""
-    long = {"messages": [STORY], "ignore_eos": True, "stream": True, "logprobs": True, "top_logprobs": 40}
-    slow = [opened(server, {**long, "seed": n}, room=2048) for n in range(20)]
-    time.sleep(0.5)
-    assert ask(server, "/v1/chat/completions", CHAT)[2]["choices"][0]["message"]["content"] == text
-    now = gauges(server)
-    assert now["texts_active"] + now["texts_waiting"] >= 16  # they are not at their ends
-    for s in slow:
-        s.close()
     idle(server)
 
 

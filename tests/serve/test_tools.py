@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 
 import pytest
 
@@ -42,17 +41,19 @@ def good(name, arguments):
 # alone
 
 
-PARTS = ["One", "\n", "<", "<tool", '{"a": 1}', "two < three\n\n", "end"]
+PARTS = ["One", "\n", "<", "<tool", '{"a": 1}', "two < three\n\n", "end", "</tool_call>"]
+SAYS = ['{"a": 1}', '{"a": "</tool_call>"}', '{"a": 1.50}', "{}"]
 
 
 def test_pieces_say_what_the_whole_says(rooms):
-    """However a text is cut, texts and calls are the same; what is no call of a tool stays text."""
+    """However a text is cut, texts and calls are the same, arguments as they were written; a call that was cut is neither."""
     rng = random.Random(0)
-    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
-    odd = [call.replace("add", "other"), call.replace("}}", "}"), "<tool_call></tool_call>", "<tool_call>[1]</tool_call>"]
-    for _ in range(500):
-        text = "".join(rng.choice([*PARTS, call, call, *odd]) for _ in range(rng.randrange(6)))
-        text += rng.choice(["", call[:30], "<tool_c"])
+    for _ in range(800):
+        said = [rng.choice(SAYS) for _ in range(rng.randrange(4))]
+        calls = [f'<tool_call>\n{{"name": "add", "arguments": {given}}}\n</tool_call>' for given in said]
+        before = "".join(rng.choice(PARTS) for _ in range(rng.randrange(5)))
+        text = before + "\n".join(["", *calls] if rng.random() < 0.5 else calls)
+        text += rng.choice(["", '\n<tool_call>\n{"name": "add", "arg']) if calls else ""
         whole = rooms.Reader(["add"]).push(text, True)
         reader, found, at = rooms.Reader(["add"]), [], 0
         while at < len(text):
@@ -60,10 +61,24 @@ def test_pieces_say_what_the_whole_says(rooms):
             found += reader.push(text[at : at + n], at + n >= len(text))
             at += n
         texts = lambda parts: "".join(p for p in parts if isinstance(p, str))
-        calls = lambda parts: [p[:2] for p in parts if not isinstance(p, str)]
-        assert calls(found) == calls(whole) == [("add", '{"a": 1}')] * text.count(call)
-        assert texts(found) == texts(whole)
-        assert texts(found).split("\n") == re.sub(f"\n*{re.escape(call)}\n*", "", text).split("\n")
+        for parts in (found, whole):
+            assert [p[1] for p in parts if not isinstance(p, str)] == said
+            assert texts(parts) == (before.rstrip("\n") if calls else text)
+
+
+def test_what_is_no_number_anywhere_is_no_call(rooms):
+    for given in ('{"a": 1e999}', '{"a": ' + "1" * 5000 + "}", "[1]", "{"):
+        assert rooms.Reader(["add"]).push(f'<tool_call>\n{{"name": "add", "arguments": {given}}}\n</tool_call>', True) == []
+
+
+def test_schemas_may_refer_to_their_parts(server):
+    """As those that pydantic makes of nested classes."""
+    place = {"type": "object", "properties": {"x": {"enum": [7]}}, "required": ["x"], "additionalProperties": False}
+    schema = {"type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}, "required": ["p"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "go", "parameters": {**schema, "$defs": {"P": place}}}}
+    body = {"messages": ASKED, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    (call,) = ask(server, "/v1/chat/completions", body)[2]["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"p": {"x": 7}}
 
 
 def test_a_conversation_with_calls_is_texts(rooms):
@@ -97,6 +112,14 @@ WRONG = [
     ({"messages": [*ASKED, {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}, *ASKED]}, "messages"),
     ({"messages": [*ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, "messages"),
     ({"response_format": {"type": "xml"}}, "response_format"),
+    ({"response_format": {"type": "json_object", "schema": "abc"}, "tools": TOOLS}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "frog"}}}}, "response_format"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "frog"}}}]}, "tools"),
+    ({"tools": TOOLS, "grammar": "start: /x/"}, "grammar"),
+    (
+        {"messages": [*ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[" * 5000}}]}]},
+        "messages",
+    ),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
 ]
 
@@ -182,7 +205,7 @@ def test_answers_with_a_form(server):
     assert message.get("tool_calls") or good("add", message["content"])
     bad = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "frog"}}}
     status, _, value = ask(server, "/v1/chat/completions", {"messages": ASKED, "response_format": bad})
-    assert status == 400 and "schema" in value["error"]["message"]
+    assert status == 400 and value["error"]["message"].startswith("response_format: ")
     for wrong in ({"regex": "("}, {"grammar": "start: nothing"}):
         status, _, value = ask(server, "/v1/completions", {"prompt": "x", **wrong})
         assert status == 400 and value["error"]["param"] == next(iter(wrong))

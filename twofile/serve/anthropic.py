@@ -18,28 +18,36 @@ CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 def messages_of(body):
     """The conversation of a body in OpenAI's form; messages of one role that follow each other are
     one."""
-    found = [{"role": "system", "content": body["system"]}] if "system" in body else []
+    found, parts = [], []  # parts: of the last message's text
+
+    def close():
+        if found and parts:
+            found[-1]["content"] = "\n\n".join(parts)
+        parts.clear()
+
+    if "system" in body:
+        found.append({"role": "system", "content": text_of(body["system"])})
     for m in body["messages"]:
-        blocks = m.get("content")
-        blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks or []
+        blocks = m["content"]
+        blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
         texts = [b for b in blocks if b.get("type") not in ("tool_use", "tool_result")]
         calls = [
             {"function": {"name": b.get("name"), "arguments": b.get("input")}}
             for b in blocks
             if b.get("type") == "tool_use"
         ]
-        for b in blocks:
-            if b.get("type") == "tool_result":
-                found.append({"role": "tool", "content": b.get("content")})
-        if not texts and not calls and found and found[-1]["role"] == "tool":
+        results = [b.get("content") for b in blocks if b.get("type") == "tool_result"]
+        if results:
+            close()
+            found += [{"role": "tool", "content": content} for content in results]
+        if not texts and not calls and results:
             continue
-        new = {"role": m["role"], "content": text_of(texts), "tool_calls": calls}
-        last = found[-1] if found else {}
-        if last.get("role") == m["role"]:
-            last["content"] = f"{last['content']}\n\n{new['content']}"
-            last["tool_calls"] += calls
-        else:
-            found.append(new)
+        if not found or found[-1]["role"] != m["role"]:
+            close()
+            found.append({"role": m["role"], "content": "", "tool_calls": []})
+        found[-1]["tool_calls"] += calls
+        parts.append(text_of(texts))
+    close()
     return found
 
 

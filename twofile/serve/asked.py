@@ -4,13 +4,18 @@ import asyncio
 import json
 
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+from starlette.requests import ClientDisconnect
 
 from ..errors import ModelError, printable
 from ..options import changes_nothing, shown
-from .answers import PATIENCE
+from .answers import PATIENCE, Gone
 from .fields import published
 from .refusals import Refused
 
+LARGE = 1 << 16  # bytes of a body that is looked at beside the loop
+WHOLE = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, x: type(x) is int)
+Checker = extend(Draft202012Validator, type_checker=WHOLE)  # to which 2.0 is no whole number
 # what a field is called in other programs' requests, which here is another's
 LIMITS = "max_tokens", "max_completion_tokens", "n_predict"
 
@@ -49,8 +54,7 @@ def check(body, schema, where=""):
     known = schema["properties"]
     for name, given in body.items():
         if name in known:
-            told = published(known[name])  # a null inside is what is left out, too
-            complain(Draft202012Validator(told), told, where + name, given)
+            complain(known[name], where + name, given)
             continue
         try:
             idle = changes_nothing(name, given)
@@ -67,38 +71,83 @@ def check(body, schema, where=""):
             raise Refused(400, f"{found}, expected {wants}; give it", where + name)
 
 
-def complain(validator, schema, name, given):
+def complain(schema, name, given):
     """Refused for the first thing that is not as a field's schema says."""
-    for error in validator.iter_errors(given):
-        path, wants = [str(step) for step in error.absolute_path], schema
-        if path and "description" in error.schema:
-            wants = error.schema
-        where = ".".join([name, *path])
-        found = f"{where} is {shown(error.instance)}"
-        if error.validator in ("minItems", "maxItems"):
-            found = f"{where} has {len(error.instance)} items"
-            bound = {"minItems": "at least", "maxItems": "at most"}[error.validator]
-            raise Refused(
-                400, f"{found}, expected {bound} {error.validator_value}; change it", name
-            )
-        if error.validator == "required":
-            lacks = next(field for field in error.validator_value if field not in error.instance)
-            raise Refused(
-                400, f"{where}.{lacks}: missing, expected {wants['description']}; give it", name
-            )
-        raise Refused(400, f"{found}, expected {wants['description']}; change it", name)
+    if "anyOf" in schema:  # only the part that such a value can be: a list may be a million long
+        fits = [s for s in schema["anyOf"] if may_be(s, given)]
+        if len(fits) != 1:
+            found = f"{name} is {shown(given)}"
+            raise Refused(400, f"{found}, expected {schema['description']}; change it", name)
+        schema = {"description": schema["description"], **fits[0]}
+    if given and is_list_of_ids(schema):
+        return complain_of_ids(schema, name, given)
+    for error in Checker(published(schema)).iter_errors(given):
+        raise refused(error, schema, name)
+
+
+def may_be(schema, given):
+    """Whether the kind of a value, and of its first item, is a schema's."""
+    kind = schema.get("type") or "string" * ("enum" in schema)
+    if not Checker({"type": kind}).is_valid(given) if kind else True:
+        return False
+    return not (kind == "array" and given) or may_be(schema["items"], given[0])
+
+
+def is_list_of_ids(schema):
+    """Whether it is a list of ids, or of such lists, which are too many to be looked at slowly."""
+    inside = schema.get("items", {})
+    return inside.get("description") == "a token id" or is_list_of_ids(inside) if inside else False
+
+
+def complain_of_ids(schema, name, given):
+    several = "items" in schema["items"]
+    if not isinstance(given, list) or not schema["minItems"] <= len(given) <= schema["maxItems"]:
+        found = f"{name} is {shown(given)}" if not isinstance(given, list) else ""
+        found = found or f"{name} has {len(given)} items"
+        wants = f"{schema['minItems']} to {schema['maxItems']} in {schema['description']}"
+        raise Refused(400, f"{found}, expected {wants}; change it", name.split(".")[0])
+    for i, inside in enumerate(given):
+        if several:
+            complain_of_ids(schema["items"], f"{name}.{i}", inside)
+        elif type(inside) is not int or not 0 <= inside < 1 << 31:
+            found = f"{name}.{i} is {shown(inside)}"
+            raise Refused(400, f"{found}, expected a token id; change it", name.split(".")[0])
+
+
+def refused(error, schema, name):
+    """The Refused of a jsonschema.ValidationError about a field."""
+    path, wants = [str(step) for step in error.absolute_path], schema
+    if path and "description" in error.schema:
+        wants = error.schema
+    where, bound = ".".join([name, *path]), error.validator_value
+    found = f"{where} is {shown(error.instance)}"
+    wants = wants["description"]
+    if error.validator in ("minItems", "maxItems"):
+        found = f"{where} has {len(error.instance)} items"
+        wants = f"at {'least' if error.validator == 'minItems' else 'most'} {bound}"
+    if error.validator == "required":
+        lacks = next(field for field in bound if field not in error.instance)
+        return Refused(400, f"{where}.{lacks}: missing, expected {wants}; give it", name)
+    return Refused(400, f"{found}, expected {wants}; change it", name)
 
 
 async def asked(request, schema):
     """The body of a request, checked -> dict."""
     reading = read_body(request, request.app.state.settings.max_body)
     try:
-        body = parsed(await asyncio.wait_for(reading, PATIENCE))
+        raw = await asyncio.wait_for(reading, PATIENCE)
     except asyncio.TimeoutError:
         found = f"body: not there after {PATIENCE} seconds"
         raise Refused(408, f"{found}, expected all of it; send it again") from None
-    check(body, schema)
-    return body
+    except ClientDisconnect:
+        raise Gone from None
+
+    def checked():
+        body = parsed(raw)
+        check(body, schema)
+        return body
+
+    return await asyncio.to_thread(checked) if len(raw) > LARGE else checked()
 
 
 def limit(body, settings, names=LIMITS):
@@ -108,7 +157,7 @@ def limit(body, settings, names=LIMITS):
         found = ", ".join(f"{name} {value}" for name, value in given.items())
         raise Refused(400, f"{found}; expected one limit; leave the others out", next(iter(given)))
     asked = next(iter(given.values()), None)
-    asked, most = None if asked == -1 else asked, settings.max_tokens
+    asked, most = None if asked is not None and asked < 0 else asked, settings.max_tokens
     if most and asked is not None and asked > most:
         name = next(iter(given))
         raise Refused(400, f"{name} is {asked}, expected at most {most}; ask for fewer", name)
@@ -117,5 +166,5 @@ def limit(body, settings, names=LIMITS):
 
 def deadline(body, settings):
     """Seconds for a text, None = as many as it takes."""
-    both = [t for t in (body.get("deadline"), settings.timeout) if t]
-    return min(both, default=None)
+    own = [body["deadline"]] if "deadline" in body else []
+    return min([*own, *[settings.timeout] * (settings.timeout > 0)], default=None)

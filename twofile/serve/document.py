@@ -29,7 +29,7 @@ def document(addresses):
         if "{" in path:
             of = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
             about["parameters"] = [of]
-        paths.setdefault(path, {})[method.lower()] = about
+        paths.setdefault(path.replace(":path", ""), {})[method.lower()] = about
     return {
         "openapi": "3.1.0",
         "info": {"title": "twofile", "version": RELEASE},

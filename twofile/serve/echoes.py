@@ -1,22 +1,30 @@
 """What a text says together with its prompt, the token that ended it too."""
 
-from ..logprobs import by_label, label
+from ..astreams import aread
+from ..logprobs import Likelihoods, by_label, label, put_prompt_first
 from ..sampler import likeliest, log_softmax
 
 
-def echoed(model, w, prompt):
+async def echoed(model, w, prompt):
     """What a Writer wrote as OpenAI's completion object, behind its prompt. Of log-probabilities
     the last is that of the token that ended it: lm-evaluation-harness asks for one token more than
     it counts, and would leave out one of the prompt's."""
-    value = model.echoed(w, prompt)
+    value = w.completion(prompt if isinstance(prompt, str) else model.detokenize(prompt))
+    if w.logprobs is None:
+        return value
     choice, t = value["choices"][0], w.tokenizer
-    if w.logprobs is not None and w.reason == "eos":
-        chances = log_softmax(model.logits(w.ids)[-1:, : t.n_vocab])
-        (best,), (row,) = likeliest(chances, w.logprobs).tolist(), chances.tolist()
+    said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, t.n_vocab)
+    if len(said.ids) > 1:
+        await aread(model.scheduler, said.ids[:-1], 0, said)
+    put_prompt_first(choice["logprobs"], said, t)
+    if w.reason == "eos":
+        found = []
+        take = lambda at, rows: found.append(log_softmax(rows[-1:, : t.n_vocab]))
+        await aread(model.scheduler, w.ids, len(w.ids) - 1, take)
+        (best,), (row,) = likeliest(found[0], w.logprobs).tolist(), found[0].tolist()
         token, lists = max(model.ends, key=row.__getitem__), choice["logprobs"]
         lists["tokens"].append(label(t, token))
         lists["token_logprobs"].append(row[token])
-        top = by_label(t, [(i, row[i]) for i in best], token, row[token])
-        lists["top_logprobs"].append(top)
+        lists["top_logprobs"].append(by_label(t, [(i, row[i]) for i in best], token, row[token]))
         lists["text_offset"].append(len(choice["text"]))
     return value

@@ -9,7 +9,7 @@ from ..program.operands import WANTED_MAX
 from ..writer import Writer
 from .refusals import Refused, refusal
 
-MOST = 4096  # texts of a request
+MOST, WITH_FORM = 4096, 128  # texts of a request; of such as have a form, of which each has its own
 LONG = 4000  # characters, ids: what is prepared by a thread, so that others' tokens go on
 
 
@@ -39,8 +39,10 @@ class Exchange:
     async def write(self, prompts, n=1, seed=None, **options):
         """Make Writers: n of each of prompts (str or ids), one after the other."""
         seed, count = run_seed(seed), n * len(prompts)
-        if count > MOST:
-            raise Refused(400, f"{count} texts, expected at most {MOST}; ask for fewer", "n")
+        forms = {"schema", "regex", "grammar"} & options.keys()  # compiled, perhaps for seconds
+        most = WITH_FORM if forms else MOST
+        if count > most:
+            raise Refused(400, f"n: {count} texts, expected at most {most}; ask for fewer", "n")
 
         def make():
             for number in range(count):
@@ -49,8 +51,8 @@ class Exchange:
                 self.check(w.n_prompt)
                 self.writers.append(w)
 
-        forms = {"schema", "regex", "grammar"} & options.keys()  # compiled, perhaps for seconds
         size = n * sum(len(prompt) + 100 for prompt in prompts)
+        size += count * len(options.get("logit_bias", ()))
         await self.ask(make, LONG + 1 if forms else size)
 
     def check(self, n):
@@ -58,7 +60,7 @@ class Exchange:
         most = self.state.settings.max_prompt
         if most and n > most:
             found = f"prompt: {n} tokens, expected at most {most}"
-            raise Refused(400, f"{found}; shorten it", code="context_length_exceeded")
+            raise Refused(400, f"{found}; shorten it", "prompt", "context_length_exceeded")
 
     def begin(self):
         """All that may be written at once wait for their places. Raises Busy."""
@@ -74,6 +76,7 @@ class Exchange:
 
         async def write(stream):
             async with places:
+                stream.begin(admitted=True)
                 await stream.end()
 
         await together(*map(write, self.streams))
@@ -94,6 +97,7 @@ class Exchange:
         async def feed(number, stream):
             try:
                 async with places:
+                    stream.begin(admitted=True)
                     async for chunk in stream:
                         await queue.put((number, chunk, None))
                 await queue.put((number, None, None))
@@ -122,12 +126,17 @@ class Exchange:
         self.closed = True
         for stream in self.streams:
             stream.stream.close()
-        self.entry.users -= 1
-        self.entry.used = time.monotonic()
+        self.entry.left()
+        if self.entry.idle == 0 and not self.entry.users:
+            asyncio.ensure_future(self.state.shelf.close(self.entry))
         self.state.metrics.wrote(self.writers)
 
     async def __aenter__(self):
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(self, *error):

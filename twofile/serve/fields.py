@@ -48,15 +48,15 @@ def rule_field(rule):
 
 LIMIT = whole("a whole number of new tokens, or -1 for until the end", -1, 1 << 31)
 IDS = items("a list of token ids", whole("a token id", 0, (1 << 31) - 1), 1, 1 << 20)
-STOP = either(
-    "a text, or a list of up to 64 texts", text(), items("up to 64 texts", text(), most=64)
-)
+STOPS = items("up to 64 texts of up to 1,000 characters", text() | {"maxLength": 1000}, most=64)
+STOP = either("a text, or a list of up to 64 of up to 1,000 characters", STOPS["items"], STOPS)
 SEED = whole("a whole number, or -1 for a random one", -(1 << 63), (1 << 64) - 1)
 MODEL = text("the name of a model, as GET /v1/models lists them; without it, the first")
 SAMPLING = {rule.name: rule_field(rule) for rule in RULES}
 SAMPLING |= {"seed": SEED, "stop": STOP, "ignore_eos": flag()}
 SAMPLING["deadline"] = number("seconds after which the text ends as it is", 0, 1e9)
-BIAS = field("an object of token ids, each with a number from -100 to 100", "object")
+BIAS = field("up to 4,096 token ids, each with a number from -100 to 100", "object")
+BIAS["maxProperties"] = 4096
 TOOLS = {
     "tools": items("a list of up to 128 functions", thing(), most=128),
     "tool_choice": either(
@@ -101,14 +101,22 @@ COMPLETION = thing(
 PART = thing("a part of type text", {"type": text(), "text": text()})
 CONTENT = either("a text, or a list of parts", text(), items("a list of parts", PART))
 NOTHING = {"type": "null"}
+PARTS = items("a list of parts", thing())
 SAID = {
     "role": text(),
-    "content": either("a text, or a list of parts", text(), items("parts", thing()), NOTHING),
+    "content": either("a text, or a list of parts", text(), PARTS, NOTHING),
     "tool_calls": either("a list of calls", items("calls", thing()), NOTHING),
 }
 MESSAGES = items(
-    "a list of messages: an optional system, then user and assistant in turn, the user last",
+    "a list of messages: perhaps a system, then user and assistant in turn, the user last",
     thing("an object with role and content", SAID, ["role"]),
+    1,
+)
+WHO = field("user or assistant; the field system is the system's", enum=["user", "assistant"])
+TALKED = {"role": WHO, "content": either("a text, or a list of parts", text(), PARTS)}
+THEIRS = items(
+    "a list of messages, the last a user's",
+    thing("an object with role and content", TALKED, ["role", "content"]),
     1,
 )
 CHAT = thing(
@@ -124,6 +132,7 @@ CHAT = thing(
     },
     ["messages"],
 )
+TEXT = thing("an object with a format", {"format": FORMAT})
 RESPONSES = thing(
     "an object with an input",
     {
@@ -132,7 +141,7 @@ RESPONSES = thing(
         "instructions": text(),
         "max_output_tokens": whole("a whole number of new tokens", 1, 1 << 31),
         "stream": flag(),
-        "text": thing("an object with a format"),
+        "text": TEXT,
         **SAMPLING,
         "top_logprobs": whole("a whole number from 0 to 100", 0, 100),
         **TOOLS,
@@ -143,10 +152,10 @@ MESSAGE = thing(
     "an object with messages and max_tokens",
     {
         "model": MODEL,
-        "messages": MESSAGES,
+        "messages": THEIRS,
         "max_tokens": whole("a whole number of new tokens, 1 or more", 1, 1 << 31),
         "system": CONTENT,
-        "stop_sequences": items("up to 64 texts", text(), most=64),
+        "stop_sequences": STOPS,
         "stream": flag(),
         "tools": TOOLS["tools"],
         "tool_choice": thing("an object with a type"),
@@ -156,7 +165,7 @@ MESSAGE = thing(
 )
 COUNT = thing(
     "an object with messages",
-    {"model": MODEL, "messages": MESSAGES, "system": CONTENT}
+    {"model": MODEL, "messages": THEIRS, "system": CONTENT}
     | {"tools": TOOLS["tools"], "tool_choice": thing("an object with a type")},
     ["messages"],
 )
@@ -196,7 +205,9 @@ DETOKENIZE = thing(
     ["tokens"],
 )
 # ollama's
-OPTIONS = thing("an object of options", {**SAMPLING, "num_predict": LIMIT, "num_ctx": LIMIT})
+OPTIONS = thing(
+    "an object of options", {**SAMPLING, "num_predict": LIMIT | {"minimum": -2}, "num_ctx": LIMIT}
+)
 OLLAMA = {
     "model": text("the name of a model"),
     "stream": flag(),

@@ -10,7 +10,9 @@ import time
 import traceback
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
+from ..errors import printable
 from .answers import Gone, answer
 from .refusals import Refused, refusal, told
 
@@ -23,8 +25,7 @@ class Log:
     """One line for a request, without anything of what it says."""
 
     def request(self, scope, status, seconds, number):
-        client = (scope.get("client") or ("?",))[0]
-        path = scope["path"] if scope.get("endpoint") else "an unknown path"
+        client, path = (scope.get("client") or ("?",))[0], known_path(scope) or "an unknown path"
         LOG.info("%s %s %s %s %.3f s %s", client, scope["method"], path, status, seconds, number)
 
     def failed(self, error):
@@ -32,6 +33,13 @@ class Log:
         if not isinstance(error, HTTPException) and refusal(error).status == 500:
             where = "".join(traceback.format_tb(error.__traceback__))
             LOG.error("%s at\n%s", type(error).__name__, where.rstrip())
+
+
+def known_path(scope):
+    """The address of a request as the table of addresses has it; None if it is not there."""
+    if not scope.get("endpoint"):
+        return None
+    return "/v1/models/{model}" if scope.get("path_params") else scope["path"]
 
 
 def name_of(host):
@@ -79,7 +87,7 @@ class Gate:
         try:
             self.check(scope, headers)
             if scope["method"] == "OPTIONS" and headers.get(b"origin"):
-                await answer(None, 204)(scope, receive, sending)
+                await Response(status_code=204)(scope, receive, sending)
             else:
                 await self.app(scope, receive, sending)
         except Gone:
@@ -92,9 +100,7 @@ class Gate:
         finally:
             seconds, status = time.perf_counter() - began, (sent or [500])[0]
             self.state.log.request(scope, status, seconds, number)
-            known = scope["path"] if scope.get("endpoint") else "none"
-            known = "/v1/models/{model}" if scope.get("path_params") else known
-            self.state.metrics.answered(known, status, seconds)
+            self.state.metrics.answered(known_path(scope) or "none", status, seconds)
 
     def number(self, headers):
         """A request's id: its own, if that is one, or else a new one."""
@@ -107,11 +113,12 @@ class Gate:
         more = [(b"x-content-type-options", b"nosniff"), *((i, number.encode()) for i in ids)]
         origin = headers.get(b"origin")
         if origin in self.origins:
+            wants = headers.get(b"access-control-request-headers", "authorization, content-type")
             more += [
                 (b"access-control-allow-origin", origin.encode("latin-1")),
                 (b"vary", b"Origin"),
                 (b"access-control-allow-methods", b"GET, POST"),
-                (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+                (b"access-control-allow-headers", wants.encode("latin-1")),
                 (b"access-control-expose-headers", b"x-request-id, retry-after"),
                 (b"access-control-max-age", b"600"),
             ]
@@ -148,9 +155,10 @@ class Gate:
         allowed = None
         if isinstance(error, HTTPException):
             found = {404: "no such address", 405: f"method {scope['method']}"}
-            what = f"{scope['path'][:80]}: {found.get(error.status_code, error.detail)}"
+            what = f"{printable(scope['path'][:80])}: {found.get(error.status_code, error.detail)}"
             allowed = error.headers
-            error = Refused(error.status_code, f"{what}; GET /openapi.json lists what there is")
+            wants = "expected one of those that GET /openapi.json lists; ask one"
+            error = Refused(error.status_code, f"{what}, {wants}")
         refused = refusal(error, self.state.fields)
         headers = dict(allowed or {}) | (
             {"retry-after": str(refused.retry)} if refused.retry else {}

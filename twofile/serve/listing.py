@@ -105,7 +105,7 @@ async def show(request):
 
 LISTING = (  # see app.py
     ("GET", "/v1/models", models, None, None),
-    ("GET", "/v1/models/{model}", one_model, None, None),
+    ("GET", "/v1/models/{model:path}", one_model, None, None),
     ("GET", "/api/tags", tags, None, None),
     ("GET", "/api/ps", running, None, None),
     ("GET", "/api/version", version, None, None),

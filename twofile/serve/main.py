@@ -103,7 +103,7 @@ def read_keys(path):
     """Keys, as bytes: the lines of a file, or of the environment."""
     raw = os.environb.get(KEY.encode(), b"") if hasattr(os, "environb") else b""
     raw = raw or os.environ.get(KEY, "").encode()
-    where = KEY
+    where, given = KEY, path is not None or KEY in os.environ
     if path is not None:
         where = f"--api-key {printable(path)}"
         try:
@@ -113,7 +113,7 @@ def read_keys(path):
             raise ModelError(f"{found}; expected a file of keys, one a line; name one") from None
     keys = [key.strip() for key in raw.splitlines() if key.strip()]
     short = [key for key in keys if len(key) < 8]
-    if short or path is not None and not keys:
+    if short or given and not keys:
         found = "a key of fewer than 8 characters" if short else "no key in it"
         raise ModelError(f"{where}: {found}, expected 8 or more, one a line; make a longer one")
     return keys

@@ -44,8 +44,10 @@ class Metrics:
     def wrote(self, writers):
         """Writers that are at their ends, or left."""
         for w in writers:
+            if w.cached is None:
+                continue  # it never began
             self.prompt.inc(w.n_prompt)
-            self.cached.inc(w.cached or 0)
+            self.cached.inc(w.cached)
             self.new.inc(w.count)
             began, first, last = w.clock
             if w.count:
@@ -60,7 +62,7 @@ class Metrics:
             "texts_active": "Texts that have places",
             "texts_waiting": "Texts that wait for places",
             "pages": "Pages of the cache",
-            "pages_free": "Of those, never used or given back; others are kept for who begins alike",
+            "pages_free": "Of those, free; others are kept for who begins alike",
             "pages_held": "Of those, what texts that have places stand on",
         }
         gauges = {

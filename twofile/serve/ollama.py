@@ -1,8 +1,11 @@
 """ollama's chat, generate, tags, show, embed."""
 
 import json
+import math
+import re
 import time
 
+from ..options import shown
 from .answers import LINES, Flow, answer, line, unless_gone
 from .asked import asked, check
 from .exchange import Exchange, guarded
@@ -32,9 +35,29 @@ def how_of(body, entry, settings):
             400, f"{found}, expected at most {entry.context()}; ask for less", "options.num_ctx"
         )
     if body.get("think"):
-        raise Refused(400, "think is true, expected false; leave it out", "think")
+        found = f"think is {shown(body['think'])}"
+        raise Refused(400, f"{found}, expected false; leave it out", "think")
+    if "keep_alive" in body:
+        entry.idle = seconds_of(body["keep_alive"])
     how = options(given, settings, ("num_predict",))
     return {"seed": given.get("seed"), **how}
+
+
+def seconds_of(keep):
+    """How long a model stays open, as ollama says it: 300, "5m", "1h30m", -1 for ever. Raises
+    Refused."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    found = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(keep))
+    if str(keep).startswith("-"):
+        return math.inf
+    if not isinstance(keep, str) or keep.isdecimal():
+        return float(keep)
+    if "".join(map("".join, found)) != keep or not keep:
+        wants = "seconds, or a text such as 5m, or -1 for ever"
+        raise Refused(
+            400, f"keep_alive is {shown(keep)}, expected {wants}; change it", "keep_alive"
+        )
+    return sum(float(number) * units[unit] for number, unit in found)
 
 
 def schema_of_format(body):
@@ -53,7 +76,7 @@ async def run(request, body, exchange, begun, wrap):
         if await begun(how) is False:
             await exchange.open()
             exchange.close()
-            if body.get("keep_alive") in (0, "0", "0s"):
+            if entry.idle == 0:
                 await state.shelf.close(entry)
             reason = "load" if entry.model else "unload"
             return answer({**said(exchange, wrap("", [])), "done": True, "done_reason": reason})
@@ -108,7 +131,9 @@ async def chat(request):
             return False
         messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
         tools = tools_of(body.get("tools"), None)
-        await begin(exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed))
+        await begin(
+            exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed, field="format")
+        )
 
     def wrap(text, calls):
         message = {"role": "assistant", "content": text}
@@ -144,7 +169,7 @@ async def generate(request):
         if not body.get("raw") and (exchange.entry.chats or system):
             told = [{"role": "system", "content": system}] if system else []
             told.append({"role": "user", "content": text})
-            return await begin(exchange, Talk(told, how, schema=schema, seed=seed))
+            return await begin(exchange, Talk(told, how, schema=schema, seed=seed, field="format"))
         await exchange.open()
         how |= {} if schema is None else {"schema": schema}
         await exchange.write([text], 1, seed, **how)

@@ -35,7 +35,8 @@ async def completions(request):
     if stream and best > n:
         raise Refused(400, f"best_of is {best} in a stream, expected n; leave one out", "best_of")
     if stream and echo and top is not None:
-        raise Refused(400, "echo with logprobs in a stream; leave one of them out", "echo")
+        found = "echo with logprobs in a stream"
+        raise Refused(400, f"{found}, expected two of the three; leave one out", "echo")
     prompts = several(body["prompt"])
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     try:
@@ -63,15 +64,13 @@ def completion_logprobs(body):
 
 async def completion_object(exchange, prompts, n, best, echo, top):
     await exchange.whole()
-    writers, choices, parts, chosen = exchange.writers, [], [], []
+    writers, choices, parts = exchange.writers, [], []
     for i, prompt in enumerate(prompts):
         own = writers[i * best : (i + 1) * best]
         for w in best_first(own, None)[:n] if best > n else own:
             w.logprobs = top
-            make = lambda w=w, p=prompt: echoed(exchange.model, w, p) if echo else w.completion()
-            parts.append(await exchange.ask(make, 1 << 30 if echo else 0))
+            parts.append(await echoed(exchange.model, w, prompt) if echo else w.completion())
             choices.append(parts[-1]["choices"][0] | {"index": len(choices)})
-            chosen.append(w)
     return whole_object(parts, choices, exchange, best)
 
 
@@ -125,7 +124,8 @@ class CompletionChunks:
         self.exchange, self.echo, self.n = exchange, echo, n
         self.head = head(exchange, "text_completion", "cmpl")
         tells = [w for w in exchange.writers if w.logprobs is not None]
-        self.at = [len(w.tokenizer.decode(w.ids)) if w.tokenizer else 0 for w in tells]
+        prompts = [w.tokenizer and w.tokenizer.decode(w.ids[: w.n_prompt]) for w in tells]
+        self.at = [len(prompt or "") for prompt in prompts]
 
     def value(self, number, text, logprobs=None, finish=None):
         choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}

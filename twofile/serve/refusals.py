@@ -16,7 +16,7 @@ KINDS = {  # status: OpenAI's type, Anthropic's
     500: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
 }
-LONG = re.compile(r"leave no room in a context|tokens( or more)?, expected 1 to")
+LONG = re.compile(r"leave no room in a context|[1-9][\d,]* tokens( or more)?, expected 1 to")
 NAMED = re.compile(r"(?:field )?([a-z_]+)(?:: | is |\[)")
 
 
@@ -39,7 +39,7 @@ def refusal(error, fields=()):
         return Refused(429, message, code="queue_full", retry=1)
     if not isinstance(error, ModelError):
         return Refused(500, "the server failed; expected an answer; its log says why")
-    if "the model was closed" in message:
+    if "the model was closed" in message or "reading was ended" in message:
         return Refused(503, "the server is ending; expected a running one; ask again", retry=5)
     if "NaN or infinity" in message:
         return Refused(500, message, code="not_finite")

@@ -4,9 +4,9 @@ import time
 
 from ..logprobs import chat_logprob
 from .answers import EVENTS, Flow, answer, event, unless_gone
-from .asked import asked
+from .asked import asked, check
 from .exchange import Exchange, guarded
-from .fields import RESPONSES
+from .fields import RESPONSES, TEXT
 from .openai import usage
 from .refusals import Refused
 from .talks import Talk, answered, begin, options, schema_of, spoken
@@ -56,7 +56,8 @@ async def responses(request):
     """POST /v1/responses"""
     state = request.app.state
     body = await asked(request, RESPONSES)
-    several, form = body.get("parallel_tool_calls", True), (body.get("text") or {}).get("format")
+    several, form = body.get("parallel_tool_calls", True), body.get("text", {}).get("format")
+    check(body.get("text", {}), TEXT, "text.")
     talk = Talk(
         messages_of(body),
         options(body, state.settings, ("max_output_tokens",)),
@@ -64,6 +65,7 @@ async def responses(request):
         schema_of(form, "text.format"),
         seed=body.get("seed"),
         logprobs=body.get("top_logprobs"),
+        field="text.format",
     )
     stream = body.get("stream", False)
     exchange = Exchange(state, state.shelf.find(body.get("model")))

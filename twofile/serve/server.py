@@ -15,12 +15,20 @@ class Server(uvicorn.Server):
 
     def __init__(self, config, shelf, grace, where):
         super().__init__(config)
-        self.shelf, self.grace, self.where = shelf, grace, where
+        self.shelf, self.grace, self.where, self.signals = shelf, grace, where, 0
 
     async def startup(self, sockets=None):
         await super().startup(sockets)
         if not self.should_exit:
             say(self.where)
+
+    def handle_exit(self, sig, frame):
+        """A signal: no new requests. A second: texts end as they are. A third: everything does."""
+        self.signals += 1
+        self.should_exit = True
+        if self.signals == 2:
+            self.shelf.cancel_all()
+        self.force_exit = self.signals > 2
 
     async def shutdown(self, sockets=None):
         async def cut():
@@ -45,6 +53,8 @@ def run(shelf, settings, sock):
         server_header=False,
         lifespan="on",
         ws="none",
+        proxy_headers=False,
+        limit_concurrency=2000,
         timeout_graceful_shutdown=int(settings.grace) + 5,
     )
     server = Server(config, shelf, settings.grace, where)

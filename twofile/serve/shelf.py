@@ -1,7 +1,8 @@
 """The models that are served: opened when asked for, closed when not."""
 
 import asyncio
-import contextlib
+import logging
+import math
 import os
 import time
 
@@ -10,6 +11,8 @@ from ..model import Model
 from ..modelfile import about, open_model
 from ..tokenizer.tokenizer import find_tokenizer
 from .refusals import Refused
+
+LOG = logging.getLogger("twofile.serve")
 
 
 class Entry:
@@ -21,6 +24,7 @@ class Entry:
         file = open_model(path)
         self.about = about(file, file.config.max_ctx, 0, find_tokenizer(file))
         self.created, self.size = int(os.stat(path).st_mtime), file.size
+        self.idle = None  # seconds after which it is closed, if a client has said so
         self.model, self.users, self.lock = None, 0, asyncio.Lock()
         self.used = time.monotonic()
 
@@ -33,6 +37,11 @@ class Entry:
     def tells(self):
         """Whether that has a system message."""
         return self.chats and "system" in self.about["chat"]
+
+    def left(self):
+        """A request ends."""
+        self.users -= 1
+        self.used = time.monotonic()
 
     def context(self):
         """Most tokens of a text."""
@@ -62,23 +71,16 @@ class Shelf:
             )
         return entry
 
-    @contextlib.asynccontextmanager
-    async def using(self, entry):
-        """The open Model of an Entry, which stays open meanwhile."""
-        entry.users += 1
-        try:
-            yield await self.open(entry)
-        finally:
-            entry.users -= 1
-            entry.used = time.monotonic()
-
     async def open(self, entry):
         async with entry.lock:
             if entry.model is None:
                 try:
                     entry.model = await asyncio.to_thread(opened, entry)
                 except ModelError as e:
-                    raise Refused(503, str(e), code="model_unavailable", retry=60) from None
+                    LOG.error("%s", e)  # it names a path, which is nobody's to know
+                    found = f"model {entry.name}: it cannot be opened now"
+                    wants = "expected its file; ask again later, or another"
+                    raise Refused(503, f"{found}, {wants}", "model", "model_unavailable", 60) from e
         return entry.model
 
     async def close(self, entry):
@@ -97,14 +99,15 @@ class Shelf:
 
     async def watch(self):
         """Close what nobody used for a while; for ever."""
-        while self.idle:
-            await asyncio.sleep(min(self.idle / 4, 10))
+        while True:
+            await asyncio.sleep(min(max(self.idle / 4, 0.1), 2) if self.idle else 2)
             for entry in self.entries.values():
-                if entry.model and time.monotonic() - entry.used > self.idle:
+                most = self.idle or math.inf if entry.idle is None else entry.idle
+                if entry.model and time.monotonic() - entry.used > most:
                     await self.close(entry)
 
     def cancel_all(self):
-        """End every text that is being written, as it is."""
+        """End every text that is being written, as it is, and those to come."""
         for entry in self.entries.values():
             if entry.model:
                 entry.model.scheduler.end_all("closed")
@@ -114,4 +117,5 @@ def opened(entry):
     """The Model of an Entry, ready to run."""
     model = Model(entry.path, **entry.settings)
     model.ready()
+    entry.about = model.info  # the file may be another than at the start
     return model

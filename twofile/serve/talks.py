@@ -1,7 +1,9 @@
 """What requests ask for, in one form, whichever API they came by."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 
+from ..errors import ModelError
 from ..sampler import RULES
 from .asked import deadline, limit
 from .exchange import LONG
@@ -14,7 +16,7 @@ HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "gra
 @dataclass
 class Talk:
     """A conversation that an answer is asked to. messages: in OpenAI's form. tools: Tools, or None.
-    schema: what the answer must be, or None. how: options of Writers."""
+    schema: what the answer must be, or None; field: which says so. how: options of Writers."""
 
     messages: list
     how: dict
@@ -22,7 +24,8 @@ class Talk:
     schema: object = None
     n: int = 1
     seed: int | None = None
-    logprobs: int | None = field(default=None)
+    logprobs: int | None = None
+    field: str = "response_format"
 
 
 def options(body, settings, limits=None):
@@ -38,7 +41,9 @@ def schema_of(form, name):
     of the field. Raises Refused."""
     kind = (form or {}).get("type", "text")
     if kind == "json_object":
-        return form.get("schema") or {"type": "object"}
+        if isinstance(schema := form.get("schema") or {"type": "object"}, dict):
+            return schema
+        raise Refused(400, f"{name}: its schema is no object, expected one; change it", name)
     if kind == "json_schema":
         inside = form.get("json_schema", form)
         if isinstance(inside, dict) and isinstance(inside.get("schema"), dict):
@@ -65,11 +70,23 @@ async def begin(exchange, talk):
     """Open the model, and ask for places for the texts of a Talk. Raises Refused, ModelError."""
     ids = await talk_ids(exchange, talk)
     how, exchange.tools = talk.how | {"logprobs": talk.logprobs}, talk.tools
+    own = next((name for name in ("regex", "grammar") if name in how), None)
+    if own and (talk.tools or talk.schema is not None):
+        found = f"{own} beside {'tools' if talk.tools else 'a schema'}"
+        raise Refused(400, f"{found}, expected one form of the text; leave one out", own)
     if talk.tools:
         how["grammar"] = talk.tools.grammar(talk.schema)
     elif talk.schema is not None:
         how["schema"] = talk.schema
-    await exchange.write([ids], talk.n, talk.seed, **how)
+    try:
+        await exchange.write([ids], talk.n, talk.seed, **how)
+    except ModelError as e:
+        what, _, why = str(e).partition(": ")
+        if own is None and what in ("grammar", "schema"):
+            name = "tools" if talk.tools else talk.field
+            why = re.sub(r" \d+ \| .*(?=; expected)", "", why)  # of our own grammar
+            raise Refused(400, f"{name}: {why}", name) from None
+        raise
     exchange.begin()
 
 

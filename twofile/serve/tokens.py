@@ -7,10 +7,12 @@ import time
 from ..logprobs import label
 from .answers import answer, unless_gone
 from .asked import asked
-from .exchange import Exchange
+from .exchange import Exchange, together
 from .fields import DETOKENIZE, EMBEDDINGS, OLLAMA_EMBED, OLLAMA_EMBEDDINGS, TOKENIZE
 from .openai import several
 from .refusals import Refused
+
+AT_ONCE = 4  # texts of a request that are read together
 
 
 async def tokenize(request):
@@ -23,11 +25,14 @@ async def tokenize(request):
     begin = body.get("add_special", body.get("add_special_tokens", "prompt" in body))
     async with Exchange(state, state.shelf.find(body.get("model"))) as exchange:
         model, (content,) = exchange.model, given
-        ids = await exchange.ask(lambda: model.tokenize(content, begin), len(content))
-        if body.get("with_pieces"):
-            t = model.tokenizer
-            return answer({"tokens": [{"id": i, "piece": label(t, i)} for i in ids]})
-    return answer({"tokens": ids})
+
+        def made():
+            ids, t = model.tokenize(content, begin), model.tokenizer
+            pieces = body.get("with_pieces")
+            told = [{"id": i, "piece": label(t, i)} for i in ids] if pieces else ids
+            return answer({"tokens": told})
+
+        return await exchange.ask(made, len(content))
 
 
 async def detokenize(request):
@@ -58,17 +63,9 @@ async def embeddings(request):
         raise Refused(400, f"{found}; leave it out", "dimensions")
     how = body.get("pooling", "mean"), body.get("normalize", True)
     async with Exchange(state, entry) as exchange:
-
-        async def made():
-            found, total = [], 0
-            for text in several(body["input"]):
-                ids = await exchange.ask(lambda text=text: exchange.model.prompt(text), len(text))
-                exchange.check(len(ids))
-                total += len(ids)
-                found.append(await asyncio.to_thread(exchange.model.embed, ids, *how))
-            return found, total
-
-        found, total = await unless_gone(request.receive, made())
+        found, total = await unless_gone(
+            request.receive, embedded(exchange, several(body["input"]), *how)
+        )
     as64 = body.get("encoding_format") == "base64"
     shown = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if as64 else v.tolist()
     return answer(
@@ -82,6 +79,29 @@ async def embeddings(request):
             "usage": {"prompt_tokens": total, "total_tokens": total},
         }
     )
+
+
+async def embedded(exchange, texts, *how):
+    """The vectors of texts (str or ids), and how many tokens they have. They wait for places as
+    texts that are written do."""
+    model, ids = exchange.model, []
+
+    def made():
+        for text in texts:
+            ids.append(model.prompt(text))
+            exchange.check(len(ids[-1]))
+
+    await exchange.ask(made, sum(map(len, texts)))
+    found, places = [None] * len(ids), asyncio.Semaphore(AT_ONCE)
+
+    async def one(i):
+        async with places:
+            found[i] = await model.aembed(ids[i], *how)
+
+    await together(*map(one, range(len(ids))))
+    total = sum(map(len, ids))
+    exchange.state.metrics.prompt.inc(total)
+    return found, total
 
 
 async def embed(request):
@@ -100,14 +120,9 @@ async def old_embed(request):
 async def vectors(request, body, texts, name, several):
     state, began = request.app.state, time.perf_counter()
     async with Exchange(state, state.shelf.find(body["model"])) as exchange:
-
-        async def made():
-            ids = [exchange.model.prompt(text) for text in texts]
-            exchange.check(max(map(len, ids), default=0))
-            one = lambda i: asyncio.to_thread(exchange.model.embed, i, "mean", several)
-            return sum(map(len, ids)), [(await one(i)).tolist() for i in ids]
-
-        count, found = await unless_gone(request.receive, made())
+        work = embedded(exchange, texts, "mean", several)
+        found, count = await unless_gone(request.receive, work)
+    found = [vector.tolist() for vector in found]
     if not several:
         return answer({name: found[0]})
     took = int((time.perf_counter() - began) * 10**9)

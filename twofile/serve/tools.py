@@ -6,6 +6,7 @@ it is text of messages, so that nothing of a tool can become a control token.
 """
 
 import json
+import math
 import random
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from ..structure import STYLE
 from .refusals import Refused
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+END = f"}}\n{CLOSE}"
+GUIDE = "x-guidance"  # llguidance's own word in a schema
 RESULT, RESULT_END = "<tool_response>", "</tool_response>"
 MOST = 128  # tools of a request
 
@@ -28,11 +31,6 @@ class Tools:
     must: bool = False
     only: str | None = None
     several: bool = True
-
-    @property
-    def strict(self):
-        """Whether one of them wants its schema understood to the last word."""
-        return any(tool["strict"] for tool in self.tools)
 
     def telling(self):
         """What the model is told of them."""
@@ -49,30 +47,21 @@ class Tools:
     def grammar(self, schema=None):
         """What may be written, in llguidance's Lark: text (or JSON, as schema says), or text and
         then calls, each as its tool's schema says."""
-        kinds = []
-        for tool in self.tools:
-            if self.only in (None, tool["name"]):
-                kinds.append(call_schema({"const": tool["name"]}, tool["parameters"]))
-        style = STYLE | {"lenient": not self.strict}
-        one = json.dumps({"x-guidance": style, "anyOf": kinds})
+        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
         calls = "call" + ' ("\\n" call)*' * self.several
-        lines = [f'call: "{OPEN}\\n" body "\\n{CLOSE}"', f"body: %json {one}"]
+        lines = ["call: " + " | ".join(f"call_{i}" for i in range(len(some)))]
+        for i, tool in enumerate(some):  # a schema stands alone: it may refer to its own parts
+            begin = f'{OPEN}\n{{"name": {json.dumps(tool["name"])}, "arguments": '
+            lines.append(f"call_{i}: {json.dumps(begin)} of_{i} {json.dumps(END)}")
+            style = STYLE | {"lenient": not tool["strict"]}
+            lines.append(f"of_{i}: %json {json.dumps({**tool['parameters'], GUIDE: style})}")
         if self.must:
             return "\n".join([f"start: {calls}", *lines])
         if schema is None:
             lines.append(f"TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/")
             return "\n".join([f"start: TEXT ({calls})?", *lines])
-        whole = {"x-guidance": STYLE, **schema}
-        return "\n".join([f"start: json | {calls}", *lines, f"json: %json {json.dumps(whole)}"])
-
-
-def call_schema(name, parameters):
-    return {
-        "type": "object",
-        "properties": {"name": name, "arguments": parameters},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+        lines.append(f"json: %json {json.dumps({**schema, GUIDE: STYLE})}")
+        return "\n".join([f"start: json | {calls}", *lines])
 
 
 def tools_of(given, choice, several=True):
@@ -122,26 +111,28 @@ def told(messages, tools, system):
     """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
     of Tools tells the system's message, or, where there can be none (system), the first. Raises
     Refused."""
-    plain = []
+    plain, results = [], []
+
+    def add(*message):
+        """Results are the beginning of a user's message, or one of their own."""
+        if results:
+            more = [text_of(m.get("content")) for m in message if m.get("role") == "user"]
+            plain.append({"role": "user", "content": "\n".join([*results, *more])})
+            results.clear()
+            message = () if more else message
+        plain.extend(message)
+
     for m in messages:
         role, content = m.get("role"), m.get("content")
-        if role == "assistant" and m.get("tool_calls"):
-            parts = [content] if content else []
+        if role in ("tool", "function"):
+            results.append(f"{RESULT}\n{text_of(content)}\n{RESULT_END}")
+        elif role == "assistant" and m.get("tool_calls"):
+            parts = [text_of(content)] if content else []
             parts += [said_call(call) for call in m["tool_calls"]]
-            plain.append({"role": role, "content": "\n".join(map(text_of, parts))})
-        elif role in ("tool", "function"):
-            result = f"{RESULT}\n{text_of(content)}\n{RESULT_END}"
-            before = plain[-1] if plain and plain[-1].get("results") else None
-            if before:
-                before["content"] += "\n" + result
-            else:
-                plain.append({"role": "user", "content": result, "results": True})
-        elif role == "user" and plain and plain[-1].get("results"):
-            plain[-1]["content"] += "\n" + text_of(content)
-            del plain[-1]["results"]
+            add({"role": role, "content": "\n".join(parts)})
         else:
-            plain.append(m)
-    plain = [{name: m[name] for name in m if name != "results"} for m in plain]
+            add(m)
+    add()
     if not tools:
         return plain
     first, telling = plain[0], tools.telling()
@@ -167,20 +158,22 @@ def said_call(call):
         arguments = inside["arguments"]
         arguments = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
         value = {"name": inside["name"], "arguments": arguments}
-    except (TypeError, KeyError, ValueError):
+        said = json.dumps(value, ensure_ascii=False)
+    except (TypeError, KeyError, ValueError, RecursionError):
         found = f"messages: tool_calls has {shown(call)}"
         raise Refused(
             400, f"{found}, expected a function's name and arguments; mend it", "messages"
         ) from None
-    return f"{OPEN}\n{json.dumps(value, ensure_ascii=False)}\n{CLOSE}"
+    return f"{OPEN}\n{said}\n{CLOSE}"
 
 
 class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
-    text. names: of tools that there are."""
+    text; nor is a call that was cut. names: of tools that there are."""
 
     def __init__(self, names):
         self.names, self.held, self.behind = names, "", False  # behind: a call came last
+        self.looked = 0  # where the next end of a call may be
 
     def push(self, text, end=False):
         """-> [str or (name, arguments as JSON, id)] that are certain by now."""
@@ -192,40 +185,51 @@ class Reader:
                 self.say(found, len(self.held) - (0 if end else begun(self.held)))
                 break
             self.say(found, len(self.held[:at].rstrip("\n")))
-            at, close = self.held.find(OPEN), self.held.find(CLOSE)
-            if close < 0:
-                self.say(found, len(self.held) * end)
-                break
-            call = self.read(self.held[at + len(OPEN) : close])
-            if call:
-                found.append(call)
-                self.held, self.behind = self.held[close + len(CLOSE) :], True
-            else:
-                self.say(found, close + len(CLOSE))
+            call = self.next_call()
+            if not call:
+                break  # more of it comes, or it was cut
+            found.append(call)
         return found
+
+    def next_call(self):
+        """A call that is held whole, taken out; None if there is none yet. Its arguments may say
+        what ends a call."""
+        at = self.held.find(OPEN)
+        while (close := self.held.find(CLOSE, max(at, self.looked))) >= 0:
+            call = self.read(self.held[at + len(OPEN) : close])
+            self.looked = close + len(CLOSE)
+            if call:
+                self.held, self.looked, self.behind = self.held[self.looked :], 0, True
+                return call
+        return None
 
     def say(self, found, n):
         """The first n characters of what is held are text."""
         text, self.held = self.held[:n], self.held[n:]
+        self.looked = max(0, self.looked - n)
         text = text.lstrip("\n") if self.behind else text
         if text:
             found.append(text)
             self.behind = False
 
     def read(self, inside):
-        """A call, if it is one of a tool that there is."""
+        """A call, if it is one of a tool that there is: its arguments as they are written."""
         try:
-            value = json.loads(inside)
+            value = json.loads(inside, parse_float=finite)
             name, arguments = value["name"], value["arguments"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if name not in self.names or not isinstance(arguments, dict):
             return None
-        return (
-            name,
-            json.dumps(arguments, ensure_ascii=False),
-            f"call_{random.getrandbits(96):024x}",
-        )
+        written = inside[inside.index('"arguments": ') + len('"arguments": ') :].rstrip()[:-1]
+        return name, written, f"call_{random.getrandbits(96):024x}"
+
+
+def finite(text):
+    """A number that JSON may have in any program."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def begun(text):
