@@ -31,7 +31,7 @@ def prompts(seed):
     rng = random.Random(seed)
     while True:
         for n in rng.sample(LENGTHS, len(LENGTHS)):
-            size = max(1, int(n * 0.5))  # words of these have two tokens
+            size = int(n * 0.5)  # words of these have two tokens
             begin = rng.randrange(len(text) - size)
             yield " ".join(text[begin : begin + size])
 
@@ -90,8 +90,8 @@ def percent(values, share):
 
 def commands(a, mine, most):
     """{name: (command, port)}; slots of a rival's server have room for what is asked."""
-    ours = [sys.executable, "-m", "twofile", "serve", mine, "--port", "8761", "-t", str(a.threads), "-c", "1024", "-q"]
-    theirs = [a.llama_server, "-m", a.gguf, "--port", "8762", "-t", str(a.threads), "-c", str(1024 * most), "-np", str(most)]
+    ours = [sys.executable, "-m", "twofile", "serve", mine, "--port", "8761", "-t", str(a.threads), "-c", "2048", "-q"]
+    theirs = [a.llama_server, "-m", a.gguf, "--port", "8762", "-t", str(a.threads), "-c", str(2048 * most), "-np", str(most)]
     return {"ours": (ours, 8761), "theirs": (theirs + ["--no-webui"] * a.no_webui + a.more, 8762)}
 
 
