@@ -25,10 +25,12 @@ story: run.py
 assistant:
 	python tools/assistant.py
 
+PART = tests/machines tests/writing tests/serve tests/tokenizer tests/kernels
+
 # all tests, in two parts at once; a quarter of an hour the first time: every kernel is compiled, for every instruction set
 test:
-	@python -m pytest -q tests/machines tests/writing tests/serve & part=$$!; \
-	python -m pytest -q tests --ignore=tests/machines --ignore=tests/writing --ignore=tests/serve; rest=$$?; \
+	@python -m pytest -q $(PART) & part=$$!; \
+	python -m pytest -q tests $(addprefix --ignore=,$(PART)); rest=$$?; \
 	wait $$part && exit $$rest
 
 # tokens per second of the bundled model, beside what the machine could do
