@@ -5,6 +5,7 @@ import copy
 import http.client
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -305,6 +306,9 @@ def opened(server, body, path="/v1/chat/completions"):
 def test_who_goes_away_frees_the_place(server):
     """In a stream, before its first token, and while a whole answer is awaited."""
     long = {"messages": [STORY], "ignore_eos": True, "seed": 1}
+    count = lambda: float(re.search(r"^twofile_generated_tokens_total (\S+)$", ask(server, "/metrics")[2], re.M)[1])
+    idle(server)
+    before = count()
     for _ in range(3):
         opened(server, {"input": ["fox " * 300] * 40}, "/v1/embeddings").close()
     for more in ({"stream": True}, {}, {"stream": True, "n": 5}):
@@ -313,6 +317,7 @@ def test_who_goes_away_frees_the_place(server):
             time.sleep(wait)
             s.close()
     idle(server)
+    assert count() - before < 3 * (1 + 1 + 5) * 480 / 2  # of those that there would have been
 
 
 def test_many_at_once(server, alone):

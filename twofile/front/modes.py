@@ -55,6 +55,8 @@ examples:
   python run.py model.bin --perplexity -f book.txt
   python run.py model.bin -p "A story, please" --json | jq .usage
 
+a server, for programs and for the browser: python -m twofile serve model.bin
+
 exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """

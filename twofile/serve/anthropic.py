@@ -3,15 +3,16 @@
 import json
 
 from ..options import shown
-from .answers import EVENTS, Flow, answer, event, unless_gone
+from .answers import EVENTS, answer, event
 from .asked import asked
-from .exchange import Exchange, guarded
+from .exchange import Exchange, reply
 from .fields import COUNT, MESSAGE
 from .refusals import Refused, told
 from .talks import Talk, answered, begin, options, spoken, talk_ids
 from .tools import text_of, tools_of
 
 WHY = {"eos": "end_turn", "stop": "stop_sequence"}  # else max_tokens
+UNENDED = {"stop_reason": None, "stop_sequence": None}
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -46,7 +47,8 @@ def messages_of(body):
             close()
             found.append({"role": m["role"], "content": "", "tool_calls": []})
         found[-1]["tool_calls"] += calls
-        parts.append(text_of(texts))
+        if texts:
+            parts.append(text_of(texts))
     close()
     return found
 
@@ -78,21 +80,21 @@ async def messages(request):
     """POST /v1/messages"""
     state = request.app.state
     body = await asked(request, MESSAGE)
-    stream, talk = body.get("stream", False), talk_of(body, state.settings)
     exchange = Exchange(state, state.shelf.find(body.get("model")))
-    try:
-        await begin(exchange, talk)
-        if stream:
-            exchange.flowing = True
-            failed = lambda refused: event(told(refused, "/v1/messages"), "error")
-            return Flow(guarded(events(exchange), exchange, failed), EVENTS, exchange)
-        await unless_gone(request.receive, exchange.whole())
+    failed = lambda refused: event(told(refused, "/v1/messages"), "error")
+
+    async def whole():
+        await exchange.whole()
         text, calls = answered(exchange, exchange.writers[0])
         blocks = [{"type": "text", "text": text}] if text or not calls else []
-        return answer(message(exchange, blocks + [block(call) for call in calls], calls))
-    finally:
-        if not stream or not exchange.flowing:
-            exchange.close()
+        return message(exchange, blocks + [block(call) for call in calls], calls)
+
+    streams = (lambda: (events(exchange), failed, EVENTS)) if body.get("stream") else None
+    return await reply(request, exchange, begun(exchange, body), whole, streams)
+
+
+async def begun(exchange, body):
+    await begin(exchange, talk_of(body, exchange.state.settings))
 
 
 def block(call):
@@ -127,7 +129,7 @@ async def events(exchange):
         return sent("content_block_start", index=index, content_block=content)
 
     index = calls = 0
-    yield sent("message_start", message=message(exchange, []) | {"stop_reason": None})
+    yield sent("message_start", message=message(exchange, []) | UNENDED)
     yield begins({"type": "text", "text": ""})
     yield sent("ping")
     async for _, _, said in spoken(exchange):

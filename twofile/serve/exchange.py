@@ -7,6 +7,7 @@ import time
 from ..options import line_seed, run_seed
 from ..program.operands import WANTED_MAX
 from ..writer import Writer
+from .answers import Flow, answer, unless_gone
 from .refusals import Refused, refusal
 
 MOST, WITH_FORM = 4096, 128  # texts of a request; of such as have a form, of which each has its own
@@ -17,14 +18,13 @@ class Exchange:
     """The use of a model by one request; close() ends it, whatever became of it.
 
     state: of the application. entry: the model's Entry. Attributes: model, writers (Writers, by
-    number), began, tools (Tools, or None), flowing (whether a Flow closes it), number (of the
-    answer, hex digits).
+    number), began, tools (Tools, or None), number (of the answer, hex digits).
     """
 
     def __init__(self, state, entry):
         self.state, self.entry, self.began = state, entry, time.perf_counter()
         self.model, self.writers, self.streams, self.closed = None, [], [], False
-        self.tools, self.flowing, self.number = None, False, f"{random.getrandbits(96):024x}"
+        self.tools, self.number = None, f"{random.getrandbits(96):024x}"
         entry.users += 1
 
     async def open(self):
@@ -152,6 +152,23 @@ async def together(*work):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def reply(request, exchange, begun, whole, flow=None):
+    """The Response to what begun, a coroutine, begins to write: what whole, a coroutine function,
+    makes of it; or if flow is given, (pieces, failed, media type) of flow(), as they come. The
+    exchange is closed, whatever becomes of it."""
+    mine = True  # until a Flow has it
+    try:
+        await begun
+        if flow:
+            pieces, failed, kind = flow()
+            mine = False
+            return Flow(guarded(pieces, exchange, failed), kind, exchange)
+        return answer(await unless_gone(request.receive, whole()))
+    finally:
+        if mine:
+            exchange.close()
 
 
 async def guarded(pieces, exchange, failed):

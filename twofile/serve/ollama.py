@@ -1,4 +1,4 @@
-"""ollama's chat, generate, tags, show, embed."""
+"""ollama's chat, ollama's generate."""
 
 import json
 import math
@@ -6,14 +6,11 @@ import re
 import time
 
 from ..options import shown
-from .answers import LINES, Flow, answer, line, unless_gone
+from ..structure import ANY_OBJECT
+from .answers import LINES, line
 from .asked import asked, check
-from .exchange import Exchange, guarded
-from .fields import (
-    OLLAMA_CHAT,
-    OLLAMA_GENERATE,
-    OPTIONS,
-)
+from .exchange import Exchange, reply
+from .fields import OLLAMA_CHAT, OLLAMA_GENERATE, OPTIONS
 from .listing import now
 from .refusals import Refused, told
 from .talks import Talk, answered, begin, options, spoken
@@ -63,33 +60,33 @@ def seconds_of(keep):
 def schema_of_format(body):
     """What the answer must be, or None."""
     given = body.get("format")
-    return {"type": "object"} if given == "json" else given or None
+    return ANY_OBJECT if given == "json" else given or None
 
 
 async def run(request, body, exchange, begun, wrap):
     """Answer by what wrap(texts, calls) makes of them. begun(how): a coroutine that begins to
-    write; it gives False if the model is only to be opened, or closed."""
+    write. Without a prompt the model is only opened, or closed."""
     state, entry = request.app.state, exchange.entry
-    stream = body.get("stream", True)
-    try:
+    failed = lambda refused: line(told(refused, "/api/"))
+    writes = bool(body.get("messages") or body.get("prompt"))
+
+    async def begins():
         how = how_of(body, entry, state.settings)
-        if await begun(how) is False:
-            await exchange.open()
+        await (begun(how) if writes else exchange.open())
+
+    async def whole():
+        if not writes:
             exchange.close()
             if entry.idle == 0:
                 await state.shelf.close(entry)
             reason = "load" if entry.model else "unload"
-            return answer({**said(exchange, wrap("", [])), "done": True, "done_reason": reason})
-        if stream:
-            exchange.flowing = True
-            failed = lambda refused: line(told(refused, "/api/"))
-            return Flow(guarded(lines(exchange, wrap), exchange, failed), LINES, exchange)
-        await unless_gone(request.receive, exchange.whole())
+            return {**said(exchange, wrap("", [])), "done": True, "done_reason": reason}
+        await exchange.whole()
         text, calls = answered(exchange, exchange.writers[0])
-        return answer(last(exchange, wrap(text or "", calls)))
-    finally:
-        if not stream or not exchange.flowing:
-            exchange.close()
+        return last(exchange, wrap(text or "", calls))
+
+    streams = (lambda: (lines(exchange, wrap), failed, LINES)) if body.get("stream", True) else None
+    return await reply(request, exchange, begins(), whole, streams if writes else None)
 
 
 def said(exchange, part):
@@ -127,8 +124,6 @@ async def chat(request):
     exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
 
     async def begun(how):
-        if not body.get("messages"):
-            return False
         messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
         tools = tools_of(body.get("tools"), None)
         await begin(
@@ -162,10 +157,8 @@ async def generate(request):
     exchange = Exchange(request.app.state, request.app.state.shelf.find(body["model"]))
 
     async def begun(how):
-        text, system, seed = body.get("prompt", ""), body.get("system"), how.pop("seed")
+        text, system, seed = body["prompt"], body.get("system"), how.pop("seed")
         schema = schema_of_format(body)
-        if not text:
-            return False
         if not body.get("raw") and (exchange.entry.chats or system):
             told = [{"role": "system", "content": system}] if system else []
             told.append({"role": "user", "content": text})

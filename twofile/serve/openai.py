@@ -5,10 +5,10 @@ import time
 from ..logprobs import by_label, chat_logprob, label
 from ..options import likeliest_asked
 from ..streams import best_first
-from .answers import EVENTS, Flow, answer, event, unless_gone
+from .answers import EVENTS, event
 from .asked import asked
 from .echoes import echoed
-from .exchange import Exchange, guarded
+from .exchange import Exchange, reply
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
 from .talks import Talk, answered, begin, options, schema_of, spoken
@@ -39,20 +39,19 @@ async def completions(request):
         raise Refused(400, f"{found}, expected two of the three; leave one out", "echo")
     prompts = several(body["prompt"])
     exchange = Exchange(state, state.shelf.find(body.get("model")))
-    try:
+    how = options(body, state.settings) | {"logprobs": 0 if top is None and best > n else top}
+    schema = schema_of(body.get("response_format"), "response_format")
+    how |= {} if schema is None else {"schema": schema}
+
+    async def begun():
         await exchange.open()
-        how = options(body, state.settings) | {"logprobs": 0 if top is None and best > n else top}
-        schema = schema_of(body.get("response_format"), "response_format")
-        how |= {} if schema is None else {"schema": schema}
         await exchange.write(prompts, best, body.get("seed"), **how)
         exchange.begin()
-        if stream:
-            return flow(exchange, body, CompletionChunks(exchange, prompts if echo else None, n))
-        work = completion_object(exchange, prompts, n, best, echo, top)
-        return answer(await unless_gone(request.receive, work))
-    finally:
-        if not stream or not exchange.flowing:
-            exchange.close()
+
+    whole = lambda: completion_object(exchange, prompts, n, best, echo, top)
+    chunks = lambda: CompletionChunks(exchange, prompts if echo else None, n)
+    streams = (lambda: flow(exchange, body, chunks())) if stream else None
+    return await reply(request, exchange, begun(), whole, streams)
 
 
 def completion_logprobs(body):
@@ -96,11 +95,10 @@ def usage(writers, n):
 
 
 def flow(exchange, body, chunks):
-    """The Response that streams what Chunks of an Exchange become."""
-    exchange.flowing = True
+    """What reply() streams of the chunks of an Exchange."""
     wants = (body.get("stream_options") or {}).get("include_usage", False)
     failed = lambda refused: event(told(refused, "/v1/"))
-    return Flow(guarded(events(exchange, chunks, wants), exchange, failed), EVENTS, exchange)
+    return events(exchange, chunks, wants), failed, EVENTS
 
 
 async def events(exchange, chunks, wants_usage):
@@ -187,14 +185,9 @@ async def chat_completions(request):
         likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
-    try:
-        await begin(exchange, talk)
-        if stream:
-            return flow(exchange, body, ChatChunks(exchange, talk.n))
-        return answer(await unless_gone(request.receive, chat_object(exchange, talk.n)))
-    finally:
-        if not stream or not exchange.flowing:
-            exchange.close()
+    whole = lambda: chat_object(exchange, talk.n)
+    streams = (lambda: flow(exchange, body, ChatChunks(exchange, talk.n))) if stream else None
+    return await reply(request, exchange, begin(exchange, talk), whole, streams)
 
 
 async def chat_object(exchange, n):

@@ -3,9 +3,9 @@
 import time
 
 from ..logprobs import chat_logprob
-from .answers import EVENTS, Flow, answer, event, unless_gone
+from .answers import EVENTS, event
 from .asked import asked, check
-from .exchange import Exchange, guarded
+from .exchange import Exchange, reply
 from .fields import RESPONSES, TEXT
 from .openai import usage
 from .refusals import Refused
@@ -31,8 +31,8 @@ def messages_of(body):
             output = item.get("output")
             found.append({"role": "tool", "content": plain_parts(output, where)})
         elif kind != "message":
-            found = f"{where}: an item of type {str(kind)[:40]!r}"
-            raise Refused(400, f"{found}, expected messages or calls; leave it out", "input")
+            what = f"{where}: an item of type {str(kind)[:40]!r}"
+            raise Refused(400, f"{what}, expected messages or calls; leave it out", "input")
         elif "role" not in item or item.get("content") is None:
             raise Refused(400, f"{where}: expected role and content; give both", "input")
         else:
@@ -67,22 +67,21 @@ async def responses(request):
         logprobs=body.get("top_logprobs"),
         field="text.format",
     )
-    stream = body.get("stream", False)
     exchange = Exchange(state, state.shelf.find(body.get("model")))
-    try:
-        await begin(exchange, talk)
+
+    async def whole():
+        await exchange.whole()
         answering = Answering(exchange, body)
-        if stream:
-            exchange.flowing = True
-            pieces = guarded(answering.events(), exchange, answering.failed)
-            return Flow(pieces, EVENTS, exchange)
-        await unless_gone(request.receive, exchange.whole())
         text, calls = answered(exchange, exchange.writers[0])
         items = [answering.message(text)] if text or not calls else []
-        return answer(answering.whole(items + [call_item(call) for call in calls]))
-    finally:
-        if not stream or not exchange.flowing:
-            exchange.close()
+        return answering.whole(items + [call_item(call) for call in calls])
+
+    def flow():
+        answering = Answering(exchange, body)
+        return answering.events(), answering.failed, EVENTS
+
+    streams = flow if body.get("stream") else None
+    return await reply(request, exchange, begin(exchange, talk), whole, streams)
 
 
 def call_item(call, status="completed"):

@@ -104,7 +104,10 @@ class Shelf:
             for entry in self.entries.values():
                 most = self.idle or math.inf if entry.idle is None else entry.idle
                 if entry.model and time.monotonic() - entry.used > most:
-                    await self.close(entry)
+                    try:
+                        await self.close(entry)
+                    except Exception as e:  # others are still to be closed
+                        LOG.error("model %s: %s while it was closed", entry.name, type(e).__name__)
 
     def cancel_all(self):
         """End every text that is being written, as it is, and those to come."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ..errors import ModelError
 from ..sampler import RULES
-from .asked import deadline, limit
+from ..structure import response_schema
+from .asked import LIMITS, deadline, limit
 from .exchange import LONG
 from .refusals import Refused
 from .tools import Reader, Tools, split, told
@@ -28,10 +29,10 @@ class Talk:
     field: str = "response_format"
 
 
-def options(body, settings, limits=None):
+def options(body, settings, limits=LIMITS):
     """The options of Writers that a body asks for; limits: the names of the limit of tokens."""
     how = {name: body[name] for name in HOW if name in body}
-    tokens = limit(body, settings, *([limits] if limits else []))
+    tokens = limit(body, settings, limits)
     how |= {"max_tokens": tokens, "deadline": deadline(body, settings)}
     return how | ({"stop": body["stop"]} if "stop" in body else {})
 
@@ -39,20 +40,15 @@ def options(body, settings, limits=None):
 def schema_of(form, name):
     """The schema that OpenAI's response_format, or what is like it, asks for; None for text. name:
     of the field. Raises Refused."""
-    kind = (form or {}).get("type", "text")
-    if kind == "json_object":
-        if isinstance(schema := form.get("schema") or {"type": "object"}, dict):
-            return schema
+    if form and form.get("type") == "json_schema" and "json_schema" not in form:
+        form = {"type": "json_schema", "json_schema": form}  # as in responses
+    try:
+        schema = response_schema(form)
+    except ModelError as e:
+        raise Refused(400, str(e).replace("response_format", name, 1), name) from None
+    if schema is not None and not isinstance(schema, dict):
         raise Refused(400, f"{name}: its schema is no object, expected one; change it", name)
-    if kind == "json_schema":
-        inside = form.get("json_schema", form)
-        if isinstance(inside, dict) and isinstance(inside.get("schema"), dict):
-            return inside["schema"]
-        raise Refused(400, f"{name}: json_schema without a schema, expected one; give it", name)
-    if kind != "text":
-        wants = "text, json_object or json_schema"
-        raise Refused(400, f"{name}.type is {kind!r:.40}, expected {wants}; change it", name)
-    return None
+    return schema
 
 
 async def talk_ids(exchange, talk):

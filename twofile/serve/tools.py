@@ -19,7 +19,6 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 END = f"}}\n{CLOSE}"
 GUIDE = "x-guidance"  # llguidance's own word in a schema
 RESULT, RESULT_END = "<tool_response>", "</tool_response>"
-MOST = 128  # tools of a request
 
 
 @dataclass
