@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from helpers.tooltalks import CONTROLS, FORMS, SPECIAL, TAGS, fields_with, tokenizer_of
+from helpers.tooltalks import CONTROLS, FORMS, SPECIAL, STYLES, TAGS, fields_with, tokenizer_of
 from twofile.callform import call_form
 from twofile.calls import Reader, tools_asked
 from twofile.errors import ModelError
@@ -43,15 +43,19 @@ def talk(name, rng, marks):
     return messages
 
 
-def as_given(name, messages):
-    """Messages as the template takes them: calls of one that has no place for them stand in contents."""
-    rows = []
+def as_given(name, messages, tools):
+    """A conversation as the template takes it: calls of one that has no place for them stand in contents."""
+    rows, told = [], [{"type": "function", "function": tool} for tool in tools] or None
     for m in messages:
-        if name == "prose" and m.get("tool_calls"):
-            functions = ", ".join(json.dumps(c["function"], ensure_ascii=False) for c in m["tool_calls"])
-            m = {"role": "assistant", "content": f"{m['content']}<|tool_call|>[{functions}]"}
+        if name in STYLES and m.get("tool_calls"):
+            before, between, behind = STYLES[name]
+            calls = between.join(json.dumps(c["function"], ensure_ascii=False) for c in m["tool_calls"])
+            m = {"role": "assistant", "content": m["content"] + before + calls + behind}
         rows.append(m)
-    return rows
+    if name == "system" and tools:
+        rows = rows if rows[0]["role"] == "system" else [{"role": "system", "content": ""}, *rows]
+        rows[0] = {**rows[0], "tools": json.dumps(tools, ensure_ascii=False)}
+    return rows, True, {"xml_tools" if name == "named" else "tools": told}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -64,8 +68,7 @@ def test_a_conversation_with_tools_reads_as_the_template_writes_it(name):
     for marks, tools in ((MARKS, TOOLS), (["x"] * len(MARKS), safe)):
         rng = random.Random(7)
         chats = [(talk(name, rng, marks), rng.choice([tools, tools[:1], []])) for _ in range(60)]
-        whole = lambda some: [{"type": "function", "function": tool} for tool in some] or None
-        given = [(as_given(name, m), True, {"tools": whole(some)}) for m, some in chats]
+        given = [as_given(name, m, some) for m, some in chats]
         rows.append((chats, render(FORMS[name], SPECIAL, given)))
     (chats, wants), (_, plain) = rows
     for (messages, tools), want, marked in zip(chats, wants, plain):

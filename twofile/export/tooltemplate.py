@@ -4,6 +4,7 @@ from ..errors import ModelError, printable
 from ..tokenizer.toolform import (
     AS_PYTHON,
     BY_FIELDS,
+    OWN_WAYS,
     WRAPPED,
     Seat,
     ToolForm,
@@ -69,7 +70,7 @@ def plain_form(needed, results):
     """How a template writes the values of tools, calls, results: a ToolForm without pieces."""
     (*_, two), (messages, _, called) = needed[1:3]
     shows = lambda how: all(text in two for tool in TOOLS for _, text in tool_slots(tool, how))
-    told = next(filter(shows, [*HOW_TOOLS, BY_FIELDS]), None)
+    told = next(filter(shows, [*HOW_TOOLS, *OWN_WAYS, BY_FIELDS]), None)
     if told is None:
         raise ModelError("it tells what tools there are in a form of its own, or not at all")
     arguments = CALLS[0]["function"]["arguments"]
@@ -123,6 +124,8 @@ def difference(form, talks, chat):
     """What is special in the first of conversations that a template writes otherwise, or None."""
     pieces, strips, thoughts = chat
     for messages, tools, tags, want in talks:
+        if not tools and isinstance(want, Refused):
+            continue  # one beside another, for conversations with tools alone
         if "several calls" in tags and not form.several:
             continue
         if "text beside calls" in tags and not form.beside:

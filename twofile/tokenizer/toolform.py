@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..errors import ModelError, printable
 from .file import chat_items
 from .talk import STRIPS, is_cut, without_thoughts
+from .tooltypes import python_tool, typescript_tool
 
 
 class Seat:
@@ -25,7 +26,8 @@ class Seat:
 WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is written; INDENTS << 2
 BY_FIELDS = 255  # tools are told by Seat.TOLD
 HOWS = (0, 4, 8)  # of arguments
-TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, BY_FIELDS}
+OWN_WAYS = {32: typescript_tool, 33: python_tool}  # of families
+TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS}
 SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
 
 
@@ -35,7 +37,7 @@ class ToolForm(NamedTuple):
     last at (last kind of a call, END)."""
 
     place: str  # before what tools are told: SYSTEM, ASKED (the first), LATE
-    told: int  # how a tool is written: WRAPPED and those beside it, or BY_FIELDS
+    told: int  # how a tool is written: WRAPPED and those beside it, OWN_WAYS, or BY_FIELDS
     written: int  # how arguments are
     quoted: bool  # whether a result is written as a JSON string
     strips: int  # what is cut off a result, see STRIPS
@@ -106,6 +108,8 @@ def tool_slots(tool, how):
     if how == BY_FIELDS:
         texts = tool["name"], tool["description"], json_text(tool["parameters"], 0)
         return list(zip(Seat.TOLD, texts))
+    if how in OWN_WAYS:
+        return [(Seat.TOOL, OWN_WAYS[how](tool))]
     value = {"type": "function", "function": tool} if how & WRAPPED else tool
     return [(Seat.TOOL, json_text(value, how))]
 
