@@ -7600,6 +7600,11 @@ class ToolForm(NamedTuple):
         """Whether a message may have more calls than one."""
         return (self.call[-1], self.call[0]) in self.between
 
+    @property
+    def resumes(self):
+        """Whether the user may speak behind a result."""
+        return (self.back[-1], Seat.ASKED) in self.between
+
 
 TOOL_HEAD = struct.Struct("<4sBBBBBB")
 
@@ -7765,17 +7770,18 @@ def between_slots(slots, form, pieces, told):
     return [part for row in rows for part in row][:-1]
 
 
-def check_turns(messages, form):
-    """Messages in the order that a template with tools can say, results as their calls are. Raises
-    ModelError. -> them, results in their calls' order"""
+def check_turns(messages, several=True, resumes=True):
+    """Messages in the order that a template with tools can say -> them, results in their calls'
+    order. several, resumes: as of ToolForm. Raises ModelError."""
     wants = "expected a system, then user and assistant in turn, a result for each call behind it"
     waits, before, out = [], None, []
     for i, m in enumerate(messages):
         role = m.get("role") if isinstance(m, dict) else None
+        role = role if isinstance(role, str) else None
         calls = role == "assistant" and m.get("tool_calls") or []
         fits = {
             "system": i == 0,
-            "user": before in (None, "system", "assistant"),
+            "user": before in (None, "system", "assistant", *["tool"] * resumes),
             "assistant": before in ("user", "tool"),
             "tool": bool(waits),
         }
@@ -7795,7 +7801,7 @@ def check_turns(messages, form):
             known = [call_of(call)[2] for call in calls]
             waits = [(len(out) + k, number) for k, number in enumerate(known)]
             out += [None] * len(calls)
-        if len(calls) > 1 and not form.several:
+        if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
             raise ModelError(f"{found}, expected one: this model's template has no place for more")
         before = role
@@ -7837,7 +7843,7 @@ class Conversations:
 
     def _with_tools(self, messages, tools):
         """As _rows(), with tools, calls of them, and what they gave."""
-        messages = check_turns(messages, self.tools)
+        messages = check_turns(messages, self.tools.several, self.tools.resumes)
         slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
         try:
             parts = between_slots(slots, self.tools, self.chat, bool(tools))
@@ -8486,7 +8492,7 @@ SAME_AS_NONE = {
     "dry_multiplier": (0,),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    **dict.fromkeys(("tools", "functions"), ([],)),
+    "functions": ([],),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     **dict.fromkeys(("suffix", "template", "system"), ("",)),
     **dict.fromkeys(("images", "context", "include"), ([],)),
@@ -9485,6 +9491,11 @@ def reader(form, tools):
     return Reader(form, [tool["name"] for tool in tools.tools])
 
 
+def answered(w):
+    """What a finished Writer says -> (its text, None if there is none; its calls)."""
+    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
+
+
 def split(text, form, tools):
     """A whole text -> (its text or None, [calls])."""
     parts = reader(form, tools).push(text, True)
@@ -9520,7 +9531,7 @@ def as_texts(messages, tools, system):
     """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
     of tools tells the system's message, or, where there can be none (system), the first. Raises
     ModelError."""
-    plain, results = [], []
+    messages, plain, results = check_turns(messages), [], []
 
     def add(*message):
         """Results are the beginning of a user's message, or one of their own."""
@@ -9603,12 +9614,11 @@ def chat_completion(w):
     value = completion(w, lists=chat_logprobs)
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
-    if w.tools:
-        message["content"], calls = split(w.written, w.calls, w.tools)
-        if calls:
-            message["tool_calls"] = [call_object(call) for call in calls]
-            if choice["finish_reason"] == "stop":
-                choice["finish_reason"] = "tool_calls"
+    message["content"], calls = answered(w)
+    if calls:
+        message["tool_calls"] = [call_object(call) for call in calls]
+        if choice["finish_reason"] == "stop":
+            choice["finish_reason"] = "tool_calls"
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
@@ -9651,10 +9661,10 @@ class Writer:
     deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
     its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
     regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. tools: Tools that it may call, held to their schemas; what is written is then
-    for a Reader. how: the fields of Sampling; what is left out or None is as the file says
-    (Model.sampling), or else as there; and what other programs' requests may have, where it changes
-    nothing.
+    ends by itself. tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held
+    to their schemas; what is written is for a Reader. how: the fields of Sampling; what is left out
+    or None is as the file says (Model.sampling), or else as there; and what other programs'
+    requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
@@ -9688,9 +9698,10 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools, self.calls, names = tools, model.calls if tools else None, {}
-        if tools:
-            form, names = tools.form(self.calls, form), self.calls.names
+        self.tools = tools if isinstance(tools, Tools) else tools_asked(tools)
+        self.calls, names = model.calls if self.tools else None, {}
+        if self.tools:
+            form, names = self.tools.form(self.calls, form), self.calls.names
         self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
@@ -12651,6 +12662,9 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "ignore_eos": bool,
         "logprobs": (int, bool),
         "logit_bias": (dict, list),
+        "tools": list,
+        "tool_choice": (str, dict),
+        "parallel_tool_calls": bool,
         **FORM_FIELDS,
     },
 }
@@ -12687,12 +12701,13 @@ class Request:
     def own_answer(self):
         if self.failed:
             return {"id": self.name, "error": str(self.found)}
-        whole = self.found.completion()
+        whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
+        said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
             "id": self.name,
-            "text": choice["text"],
+            "text": text or "",
             "finish_reason": choice["finish_reason"],
             **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
             **said,
@@ -12740,6 +12755,8 @@ def line_options(model, args, body, name, seed):
         raise ModelError(f"{found}; expected one limit; leave the others out")
     taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
     taken.add("logit_bias")
+    choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
+    tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
@@ -12747,7 +12764,8 @@ def line_options(model, args, body, name, seed):
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
-        "prompt": asked_ids(model, args, body),
+        "prompt": asked_ids(model, args, body, tools),
+        "tools": tools,
     }
 
 
@@ -12785,12 +12803,14 @@ def check_fields(body):
         raise ModelError("expected one of prompt and messages")
     if isinstance(body.get("prompt"), list) and not all(type(i) is int for i in body["prompt"]):
         raise ModelError("field prompt: expected text, or token ids")
+    if "prompt" in body and body.get("tools"):
+        raise ModelError("field tools: with a prompt, expected messages, which tell of them")
     if "prompt" in body and body.get("logprobs") is True:
         raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, body):
-    """The ids of a request's prompt or messages."""
+def asked_ids(model, args, body, tools):
+    """The ids of a request's prompt or messages, which are told of Tools."""
     if "prompt" in body:
         asked = body["prompt"]
         return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
@@ -12799,7 +12819,8 @@ def asked_ids(model, args, body):
         [
             {**m, "content": args.screen(m["content"])} if isinstance(m["content"], str) else m
             for m in messages
-        ]
+        ],
+        tools,
     )
 
 

@@ -39,6 +39,8 @@ def talk(name, rng, marks):
                 {"role": "assistant", "content": text() if form.beside and rng.random() < 0.4 else "", "tool_calls": calls}
             )
             messages += [{"role": "tool", "content": text(), "tool_call_id": i} for i in ids]
+        if form.resumes and messages[-1]["role"] == "tool" and rng.random() < 0.3:
+            messages.append({"role": "user", "content": f"{turn}b{text()}"})
         messages += [{"role": "assistant", "content": text()}] if turn < n - 1 else []
     return messages
 
@@ -71,6 +73,7 @@ def test_a_conversation_with_tools_reads_as_the_template_writes_it(name):
         given = [as_given(name, m, some) for m, some in chats]
         rows.append((chats, render(FORMS[name], SPECIAL, given)))
     (chats, wants), (_, plain) = rows
+    assert any(a["role"] == "tool" and b["role"] == "user" for m, _ in chats for a, b in zip(m, m[1:]))
     for (messages, tools), want, marked in zip(chats, wants, plain):
         ids = t.encode_chat(messages, tools)
         assert b"".join(t.pieces[i] for i in ids).decode() == want

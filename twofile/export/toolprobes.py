@@ -126,6 +126,24 @@ ONE, _ = probe("U C0 R0", 1)
 RESULTS = [([*ONE[:-1], {**ONE[-1], "content": text}], TOOLS[:1]) for text in PROBES]
 
 
+RESUMED = [probe("U C0 R0 U", 1), probe("U C0 R0 U A U", 2)]
+
+
+def random_schema(rng, text):
+    """A JSON schema of a parameter."""
+    schema, plain = lambda: random_schema(rng, text), lambda: {"description": text()}
+    kinds = [
+        lambda: {"type": "string", **plain()},
+        lambda: {"type": "string", **plain(), "enum": ["a", text()], "default": "a"},
+        lambda: {"type": "number", **plain(), "default": rng.choice([1.5, -3])},
+        lambda: {"type": rng.choice(["integer", "boolean"])},
+        lambda: {"type": "array", "items": schema()},
+        lambda: {"type": "object", "properties": {"a": schema(), "b": schema()}, "required": ["b"]},
+        lambda: {"type": ["string", "integer"]},
+    ]
+    return rng.choice(kinds)()
+
+
 def random_talks(chat):
     """Conversations [(messages, tools, what is special in it)], by which a form is judged."""
     pieces, _, thoughts = chat
@@ -137,17 +155,7 @@ def random_talks(chat):
     value = lambda: rng.choice(values)()
     name = lambda: "".join(rng.choices("abcXYZ_-09", k=rng.randint(1, 12)))
     number = lambda: "".join(rng.choices("abcXYZ09", k=9))
-    plain = lambda kind: {"type": kind, "description": text()}
-    kinds = [
-        lambda: plain("string"),
-        lambda: plain("string") | {"enum": ["a", text()], "default": "a"},
-        lambda: plain("number") | {"default": rng.choice([1.5, -3])},
-        lambda: {"type": rng.choice(["integer", "boolean"])},
-        lambda: {"type": "array", "items": schema()},
-        lambda: {"type": "object", "properties": {"a": schema(), "b": schema()}, "required": ["b"]},
-        lambda: {"type": ["string", "integer"]},
-    ]
-    schema = lambda: rng.choice(kinds)()
+    schema = lambda: random_schema(rng, text)
     start, end, *_ = thoughts or ("", "")
     start = start or end.replace("/", "")
     thought = lambda: f"{start}\n{text().strip()}\n{end}\n\n{text().strip()}"
@@ -183,6 +191,9 @@ def random_talks(chat):
                 for one in calls:
                     row = {"role": "tool", "content": text(), "tool_call_id": one["id"]}
                     messages.append(row)
+            if messages[-1]["role"] == "tool" and rng.random() < 0.2:
+                tags |= {"the user behind results"}
+                messages.append({"role": "user", "content": text()})
             if turn < turns - 1:
                 said = thought() if thoughts and rng.random() < 0.3 else text()
                 messages.append({"role": "assistant", "content": said})

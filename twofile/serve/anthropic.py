@@ -2,6 +2,7 @@
 
 import json
 
+from ..calls import answered
 from ..options import shown
 from ..prompts import part_text
 from .answers import EVENTS, answer, event
@@ -9,7 +10,7 @@ from .asked import asked
 from .exchange import Exchange, reply
 from .fields import COUNT, MESSAGE
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken, talk_ids, tools_of
+from .talks import Talk, begin, options, spoken, talk_ids, tools_of
 
 WHY = {"eos": "end_turn", "stop": "stop_sequence"}  # else max_tokens
 UNENDED = {"stop_reason": None, "stop_sequence": None}
@@ -91,7 +92,7 @@ async def messages(request):
 
     async def whole():
         await exchange.whole()
-        text, calls = answered(exchange, exchange.writers[0])
+        text, calls = answered(exchange.writers[0])
         blocks = [{"type": "text", "text": text}] if text or not calls else []
         return message(exchange, blocks + [block(call) for call in calls], calls)
 

@@ -5,6 +5,7 @@ import math
 import re
 import time
 
+from ..calls import answered
 from ..options import shown
 from ..structure import ANY_OBJECT
 from .answers import LINES, line
@@ -13,7 +14,7 @@ from .exchange import Exchange, reply
 from .fields import OLLAMA_CHAT, OLLAMA_GENERATE, OPTIONS
 from .listing import now
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken, tools_of
+from .talks import Talk, begin, options, spoken, tools_of
 
 IDLE = frozenset(  # options that change no text, whatever they are
     "num_keep num_batch num_gpu main_gpu num_thread numa low_vram f16_kv use_mmap use_mlock "
@@ -81,7 +82,7 @@ async def run(request, body, exchange, begun, wrap):
             reason = "load" if entry.model else "unload"
             return {**said(exchange, wrap("", [])), "done": True, "done_reason": reason}
         await exchange.whole()
-        text, calls = answered(exchange, exchange.writers[0])
+        text, calls = answered(exchange.writers[0])
         return last(exchange, wrap(text or "", calls))
 
     streams = (lambda: (lines(exchange, wrap), failed, LINES)) if body.get("stream", True) else None

@@ -2,6 +2,7 @@
 
 import time
 
+from ..calls import call_object
 from ..logprobs import by_label, chat_logprob, label
 from ..options import likeliest_asked
 from ..streams import best_first
@@ -11,7 +12,7 @@ from .echoes import echoed
 from .exchange import Exchange, reply
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, schema_of, spoken, tools_of
+from .talks import Talk, begin, options, schema_of, spoken, tools_of
 
 DONE = event(b"[DONE]")
 
@@ -193,22 +194,9 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for w, choice in zip(exchange.writers, choices):
-        text, calls = answered(exchange, w)
-        choice["message"] |= {"content": text, "refusal": None}
-        if calls:
-            choice["message"]["tool_calls"] = [call_object(call) for call in calls]
-            choice["finish_reason"] = finish(w.reason, calls)
+    for choice in choices:
+        choice["message"]["refusal"] = None
     return whole_object(parts, choices, exchange, n)
-
-
-def call_object(call):
-    name, arguments, number = call
-    return {
-        "id": number,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
 
 
 class ChatChunks:

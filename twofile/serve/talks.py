@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..calls import Tools, split, tools_asked
+from ..calls import Tools, tools_asked
 from ..errors import ModelError
 from ..sampler import RULES
 from ..structure import response_schema
@@ -90,11 +90,6 @@ async def spoken(exchange):
         if exchange.tools:
             said = readers[number].push(chunk.text, chunk.finish_reason is not None)
         yield number, chunk, said
-
-
-def answered(exchange, w):
-    """What a finished Writer says -> (its text, None if there is none; its calls)."""
-    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
 
 
 def tools_of(given, choice, several=True):

@@ -39,7 +39,7 @@ class Conversations:
 
     def _with_tools(self, messages, tools):
         """As _rows(), with tools, calls of them, and what they gave."""
-        messages = check_turns(messages, self.tools)
+        messages = check_turns(messages, self.tools.several, self.tools.resumes)
         slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
         try:
             parts = between_slots(slots, self.tools, self.chat, bool(tools))

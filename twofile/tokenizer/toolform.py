@@ -52,6 +52,11 @@ class ToolForm(NamedTuple):
         """Whether a message may have more calls than one."""
         return (self.call[-1], self.call[0]) in self.between
 
+    @property
+    def resumes(self):
+        """Whether the user may speak behind a result."""
+        return (self.back[-1], Seat.ASKED) in self.between
+
 
 TOOL_HEAD = struct.Struct("<4sBBBBBB")
 
@@ -217,17 +222,18 @@ def between_slots(slots, form, pieces, told):
     return [part for row in rows for part in row][:-1]
 
 
-def check_turns(messages, form):
-    """Messages in the order that a template with tools can say, results as their calls are. Raises
-    ModelError. -> them, results in their calls' order"""
+def check_turns(messages, several=True, resumes=True):
+    """Messages in the order that a template with tools can say -> them, results in their calls'
+    order. several, resumes: as of ToolForm. Raises ModelError."""
     wants = "expected a system, then user and assistant in turn, a result for each call behind it"
     waits, before, out = [], None, []
     for i, m in enumerate(messages):
         role = m.get("role") if isinstance(m, dict) else None
+        role = role if isinstance(role, str) else None
         calls = role == "assistant" and m.get("tool_calls") or []
         fits = {
             "system": i == 0,
-            "user": before in (None, "system", "assistant"),
+            "user": before in (None, "system", "assistant", *["tool"] * resumes),
             "assistant": before in ("user", "tool"),
             "tool": bool(waits),
         }
@@ -247,7 +253,7 @@ def check_turns(messages, form):
             known = [call_of(call)[2] for call in calls]
             waits = [(len(out) + k, number) for k, number in enumerate(known)]
             out += [None] * len(calls)
-        if len(calls) > 1 and not form.several:
+        if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
             raise ModelError(f"{found}, expected one: this model's template has no place for more")
         before = role
