@@ -13268,12 +13268,6 @@ def chosen(given, flags, error):
 # twofile/front/main.py
 # The program: a mode, signals, exit codes.
 
-LARGER = (
-    "this is the bundled model, which tells stories; a larger one is MODEL in "
-    f"{CALLED} chat MODEL, made by {EXPORTER} of a folder or GGUF: {CALLED} help models"
-)
-
-
 def main(argv=None, usual=None):
     """Run the command line; -> exit code. usual: the model that is run when none is named."""
     argv = sys.argv[1:] if argv is None else argv
@@ -13282,8 +13276,6 @@ def main(argv=None, usual=None):
             if mode.line and mode.name in argv:
                 return mode.line(argv, usual)
         args = parse_args(argv, usual)
-        if args.model == usual and args.mode.template and not args.quiet:
-            say(LARGER)
         args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,

@@ -10,6 +10,10 @@ from ..front.modes import all_flags
 from .bundled import bundled
 from .table import COMMANDS, SHELLS
 
+LARGER = (
+    "this is the bundled model, which tells stories; for a larger one: twofile export FOLDER "
+    "-o big.bin, then twofile chat big.bin; twofile help models tells more"
+)
 NAMES = [command.name for command in COMMANDS]
 
 
@@ -29,10 +33,10 @@ def command_line(argv):
 def act(argv):
     """What the words ask for -> exit code."""
     first, rest = argv[0] if argv else "", argv[1:]
-    if first in ("help", "-h", "--help") or not argv and sys.stdin and sys.stdin.isatty():
-        return show_help(rest)
     if rest[:1] in (["-h"], ["--help"]) and first in ("chat", "batch", "help", "completion"):
         return show_help([first] if first in ("chat", "batch") else [])
+    if first in ("help", "-h", "--help") or not argv and sys.stdin and sys.stdin.isatty():
+        return show_help(rest)
     if first == "--version":
         print(f"{CALLED} {RELEASE}, format {VERSION}, bundled model {bundled() or 'not here'}")
         return 0
@@ -40,7 +44,7 @@ def act(argv):
         return show_completion(rest)
     ways = {
         "run": lambda: rest,
-        "chat": lambda: ["--chat", *rest],
+        "chat": lambda: chatting(rest),
         "bench": lambda: ["--bench", *rest],
         "batch": lambda: batched(rest),
     }
@@ -66,11 +70,24 @@ def wrong(text):
     return 2
 
 
+def chatting(argv):
+    """[MODEL] and flags, as the program knows them; how to get a larger model if there is none."""
+    files, others = apart_from_flags(argv)
+    if not files and not is_named(others) and not {"-q", "--quiet"} & set(others):
+        say(LARGER)
+    return ["--chat", *argv]
+
+
+def is_named(flags):
+    """Whether -m names a model."""
+    return any(word.partition("=")[0] in ("-m", "--model") for word in flags)
+
+
 def batched(argv):
     """[MODEL] FILE and flags, in any order, as the program knows them; None if there is no such
     FILE."""
     files, others = apart_from_flags(argv)
-    named = any(word.partition("=")[0] in ("-m", "--model") for word in others)
+    named = is_named(others)
     if not 1 <= len(files) <= 2 - named:
         found = f"batch: {len(files)} files" + " beside -m" * named
         wrong(f"{found}, expected MODEL FILE, or FILE for the bundled model; give these")

@@ -18,7 +18,7 @@ COMMANDS = (
     Command("run", "[MODEL] -p TEXT", "write text; the word run may be left out"),
     Command("chat", "[MODEL]", "a conversation"),
     Command("serve", "[MODEL ...]", "a server, for programs and for the browser"),
-    Command("export", "SOURCE -o FILE", "make a model.bin of a folder, a GGUF, a checkpoint"),
+    Command("export", "SOURCE -o FILE", "make a model.bin of a folder or a GGUF"),
     Command("bench", "[MODEL ...]", "measure tokens per second"),
     Command("batch", "[MODEL] FILE", "many texts: JSON lines in, JSON lines out"),
     Command("help", "[TOPIC]", "all that this page leaves out"),

@@ -1,6 +1,7 @@
 """What help tells: one screen, and a topic for each thing that it leaves out."""
 
 import argparse
+import textwrap
 
 from ..front.bench import bench_parser
 from ..front.chat import CHAT_HELP
@@ -60,7 +61,7 @@ def parser_of(name):
     if name == "export":
         from ..export.main import parser
 
-        return parser()
+        return parser("twofile export")
     return make_parser() if name == "run" else bench_parser()
 
 
@@ -121,9 +122,8 @@ def screen():
     names = [f"{', '.join(f.names[:2])} {f.how.get('metavar', '')}".strip() for f in used]
     says = [flag.how["help"].partition(" (default")[0].split(";")[0] for flag in used]
     commands = rows((f"{c.name} {c.given}", c.help) for c in COMMANDS)
-    half = len(TOPICS) // 2 + 2
-    lists = [", ".join(list(TOPICS)[:half]) + ",", ", ".join(list(TOPICS)[half:])]
-    topics = f"Topics of help: {lists[0]}\n{' ' * 16}{lists[1]}"
+    listed = f"Topics of help: {', '.join(TOPICS)}"
+    topics = textwrap.fill(listed, 79, subsequent_indent=" " * 16, break_on_hyphens=False)
     return SCREEN.format(commands=commands, flags=rows(zip(names, says)), topics=topics)
 
 

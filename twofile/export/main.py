@@ -110,12 +110,13 @@ EXPORT_FLAGS = (
 )
 
 
-def parser():
+def parser(prog=None):
     """The command line."""
+    prog = prog or called()
     ap = Parser(
-        prog=called(),
+        prog=prog,
         description="Turn a trained model into model.bin, the one file that run.py runs.",
-        epilog=MORE if called() == "export.py" else MORE.replace("python export.py", called()),
+        epilog=MORE if prog == "export.py" else MORE.replace("python export.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -6,16 +6,11 @@ import signal
 import sys
 import threading
 
-from ..errors import CALLED, EXPORTER, ModelError, say
+from ..errors import ModelError, say
 from ..model import Model
 from .forms import read_form
 from .modes import MODES, parse_args
 from .text import read_system
-
-LARGER = (
-    "this is the bundled model, which tells stories; a larger one is MODEL in "
-    f"{CALLED} chat MODEL, made by {EXPORTER} of a folder or GGUF: {CALLED} help models"
-)
 
 
 def main(argv=None, usual=None):
@@ -26,8 +21,6 @@ def main(argv=None, usual=None):
             if mode.line and mode.name in argv:
                 return mode.line(argv, usual)
         args = parse_args(argv, usual)
-        if args.model == usual and args.mode.template and not args.quiet:
-            say(LARGER)
         args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,
