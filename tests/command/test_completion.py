@@ -97,7 +97,7 @@ def test_fish(folder):
         found = fish(folder, f"{line}-") + fish(folder, f"{line}--")
         assert set(flags) <= set(found)
     assert fish(folder, "twofile --kv ") == ["f16", "f32", "q8_0"] and fish(folder, "twofile -n story") == []
-    assert fish(folder, "twofile -m story") == fish(folder, "twofile story") == [r"story\ one.bin"]
+    assert fish(folder, "twofile -m story") == fish(folder, "twofile story") == ["story one.bin"]
     assert fish(folder, "twofile serve --cache-dir pag") == ["pages/"] and fish(folder, "twofile help exi") == ["exit-codes"]
     assert fish(folder, "twofile serve --ju") == [] and fish(folder, "twofile completion ") == sorted(SHELLS)
 

@@ -73,6 +73,8 @@ def tree(tmp_path_factory):
         shutil.copy(ROOT / name, folder)
     (folder / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "twofile.1", folder / "docs")
+    (folder / "build" / "lib" / "twofile").mkdir(parents=True)
+    (folder / "build" / "lib" / "twofile" / "left_over.py").write_text("")
     (folder / "tests").mkdir()
     (folder / "tests" / "test_x.py").write_text("")
     return folder

@@ -15,7 +15,7 @@ from ..tokenizer.tokenizer import Tokenizer
 from .calibration.asked import weighed
 from .damage import by_words, worded
 from .outputs import Outputs, check_room, refuse_inputs, same_file, unwritten
-from .say import called, advising, named, say
+from .say import advising, called, named, say
 from .sources.any import read_source
 from .sources.random import random_source
 from .tokenizers.any import find_tokenizer, lone_tokenizer
