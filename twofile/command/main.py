@@ -73,7 +73,8 @@ def wrong(text):
 def chatting(argv):
     """[MODEL] and flags, as the program knows them; how to get a larger model if there is none."""
     files, others = apart_from_flags(argv)
-    if not files and not is_named(others) and not {"-q", "--quiet"} & set(others):
+    quiet = {"-q", "--quiet"} & set(others)
+    if bundled() and not (files or is_named(others) or quiet):
         say(LARGER)
     return ["--chat", *argv]
 
