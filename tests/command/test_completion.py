@@ -75,6 +75,7 @@ def test_in_a_terminal(shell, folder):
         program.type("\x15twofile serve --cache-dir pag\t", r"--cache-dir pages/")
         program.type("\x15twofile story\t", r"twofile story\\ one\.bin ")
         program.type("\x15twofile run x --clea\t", "--clean ")
+        program.type("\x15twofile help exi\t", "help exit-codes ")
         shown = program.type("\x15twofile -n story\t; echo en''d\n", "\nend\n")
         assert "one.bin" not in shown
     finally:

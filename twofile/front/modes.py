@@ -72,7 +72,7 @@ def all_flags():
 def make_parser():
     ap = Parser(
         prog=CALLED,
-        usage=f"{CALLED} MODEL [options]",
+        usage=f"{CALLED} MODEL [options]" if CALLED == "run.py" else "twofile [MODEL] [options]",
         description="Write text with a language model.",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}".replace("python run.py", COMMAND),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
