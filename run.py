@@ -179,6 +179,7 @@ import sys
 
 RELEASE = "0.1.0"  # of this program
 CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
+EXPORTER = "export.py" if CALLED == "run.py" else "twofile export"  # what makes a model.bin
 STARTED = (  # run as a program, not imported by one
     __name__ == "__main__"
     or sys.argv[:1] == ["-m"]
@@ -12132,7 +12133,8 @@ class Mode:
     fits: of the common flags that go with some modes only, those that go with this one.
     check(settings) raises a ModelError for what it cannot begin with.
     template: it talks through the model's chat template, or not at all.
-    line: it has a command line of its own: line(argv) -> exit code, instead of run and check.
+    line: it has a command line of its own: line(argv, usual model) -> exit code, instead of run
+    and check.
     """
 
     def __init__(
@@ -12349,7 +12351,7 @@ def read_form(args):
 # twofile/front/common.py
 # Flags that belong to no mode, and what a command line says.
 
-MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL = Flag("model", nargs="?", help=f"a model.bin, written by {EXPORTER}")
 MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
 TOKENIZER = Flag(
     "-z",
@@ -12489,7 +12491,7 @@ PROMPT_CACHE = Flag(
 ONLY_ID = Flag(
     "--id",
     metavar="HEX",
-    help="refuse another model; 16 or more digits of what --info and export.py show",
+    help=f"refuse another model; 16 or more digits of what --info and {EXPORTER} show",
 )
 QUIET = Flag(
     "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
@@ -13054,9 +13056,11 @@ def told(whose, flags):
 PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
-NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
+NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
 CHAT_IS = "a conversation is --chat"
-COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+COMPILED_CHAT = (
+    f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
+)
 SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
 LLAMA_CPP = told(
     "llama.cpp",
@@ -13100,6 +13104,16 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
+COMMANDS = {  # first words of the installed program, and what they are where a model stands first
+    "run": "leave it out",
+    "chat": f"{CHAT_IS}, behind the model",
+    "serve": SERVER,
+    "export": f"a model is made by {EXPORTER} SOURCE",
+    "bench": "speed is measured by --bench MODEL",
+    "batch": "many texts are MODEL --batch FILE",
+    "help": "all flags are told by --help",
+    "completion": "it is of the package: pip install twofile",
+}
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
 
 
@@ -13142,6 +13156,13 @@ def unglued(word, names, error):
     if known == flag and flag and names[flag].how.get("action") is None:
         wants += f" and a space before its value {printable(value[:40])!r}"
     error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
+
+
+def commanded(argv, error):
+    """Refuse a command of the installed program where a model is expected, unless it is a file."""
+    word = argv[0] if argv else None
+    if word in COMMANDS and not os.path.exists(word):
+        error(f"{word} is a command of twofile; here a model.bin comes first; {COMMANDS[word]}")
 
 
 # -----------------------------------------------------------------------------
@@ -13318,9 +13339,10 @@ def cache_names(text):
 BENCH = Flag(
     "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
 )
+BENCH_CALLED = "run.py --bench" if CALLED == "run.py" else f"{CALLED} bench"
 BENCH_FLAGS = (  # of the command line behind --bench
     Flag("--bench", action="store_true", help=argparse.SUPPRESS),
-    Flag("models", nargs="+", metavar="MODEL", help="one or more model.bin"),
+    Flag("models", nargs="*", metavar="MODEL", help="one or more model.bin"),
     Flag(
         "-p",
         type=numbers,
@@ -13366,21 +13388,31 @@ BENCH_FLAGS = (  # of the command line behind --bench
 )
 
 
-def bench(argv):
-    """The command line behind --bench; -> exit code."""
+def bench_parser():
+    """The command line behind --bench."""
     ap = Parser(
-        prog=f"{CALLED} --bench",
+        prog=BENCH_CALLED,
         description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "
         "a warm-up before.",
         allow_abbrev=False,
     )
     for flag in BENCH_FLAGS:
         ap.add_argument(*flag.names, **flag.how)
+    return ap
+
+
+def bench(argv, usual=None):
+    """The command line behind --bench; -> exit code. usual: the model that is measured when none
+    is named."""
+    ap = bench_parser()
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
+    models = a.models or [usual]
+    if models == [None]:
+        ap.error(f"give one model file or more: {BENCH_CALLED} model.bin")
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o, a.kv)
-    for path, threads, kv in itertools.product(a.models, a.t, a.kv or [None]):
+    for path, threads, kv in itertools.product(models, a.t, a.kv or [None]):
         model = Model(path, n_threads=threads, kv=kv, id=a.id)
         bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()
@@ -14045,11 +14077,12 @@ examples:
   python run.py model.bin -p "A story, please" --json | jq .usage
 
 a server, for programs and for the browser: python -m twofile serve model.bin
-
+"""
+EXIT_CODES = """\
 exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """
-COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
+COMMAND = "python run.py" if CALLED == "run.py" else CALLED
 
 
 def all_flags():
@@ -14060,9 +14093,9 @@ def all_flags():
 def make_parser():
     ap = Parser(
         prog=CALLED,
-        usage=f"{CALLED} MODEL [options]",
+        usage=f"{CALLED} MODEL [options]" if CALLED == "run.py" else "twofile [MODEL] [options]",
         description="Write text with a language model.",
-        epilog=EXAMPLES.replace("python run.py", COMMAND),
+        epilog=f"{EXAMPLES}\n{EXIT_CODES}".replace("python run.py", COMMAND),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
         allow_abbrev=False,
     )
@@ -14073,14 +14106,18 @@ def make_parser():
     return ap
 
 
-def parse_args(argv):
-    """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
+def parse_args(argv, usual=None):
+    """The words of a command line -> Settings; wrong ones end the program with exit code 2. usual:
+    the model that is run when none is named."""
     ap, flags = make_parser(), all_flags()
+    commanded(argv, ap.error)
     given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
         )
+    if given.model is None and given.model_flag is None:
+        given.model = usual
     if (given.model is None) == (given.model_flag is None):
         ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
     check_habits(given, ap.error)
@@ -14146,14 +14183,14 @@ def chosen(given, flags, error):
 # twofile/front/main.py
 # The program: a mode, signals, exit codes.
 
-def main(argv=None):
-    """Run the command line; -> exit code."""
+def main(argv=None, usual=None):
+    """Run the command line; -> exit code. usual: the model that is run when none is named."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         for mode in MODES:
             if mode.line and mode.name in argv:
-                return mode.line(argv)
-        args = parse_args(argv)
+                return mode.line(argv, usual)
+        args = parse_args(argv, usual)
         args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,
@@ -14197,8 +14234,8 @@ def come_again(swallowed):
         come_again(swallowed)
 
 
-def launch():
-    """The program: streams, signals, then main(); never returns."""
+def launch(work=main):
+    """The program: streams, signals, then work(), which gives an exit code; never returns."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
@@ -14211,7 +14248,7 @@ def launch():
         if sys.stdout is None:
             raise OSError(9, "it is closed")
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        code = main()
+        code = work()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130

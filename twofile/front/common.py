@@ -3,7 +3,7 @@
 import re
 import sys
 
-from ..errors import CALLED, ModelError
+from ..errors import CALLED, EXPORTER, ModelError
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
 from ..options import seed_asked, shown, size_asked
@@ -12,7 +12,7 @@ from .forms import FORM_FLAGS
 from .mode import Flag, Group
 from .text import Screen
 
-MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL = Flag("model", nargs="?", help=f"a model.bin, written by {EXPORTER}")
 MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
 TOKENIZER = Flag(
     "-z",
@@ -152,7 +152,7 @@ PROMPT_CACHE = Flag(
 ONLY_ID = Flag(
     "--id",
     metavar="HEX",
-    help="refuse another model; 16 or more digits of what --info and export.py show",
+    help=f"refuse another model; 16 or more digits of what --info and {EXPORTER} show",
 )
 QUIET = Flag(
     "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
