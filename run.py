@@ -81,6 +81,7 @@ a model that runs, and text
     tokenizer/talk       A conversation in its pieces, as a chat template writes it.
     tokenizer/tooltypes  Tools as some families tell them: their parameters as types of a language.
     tokenizer/toolform   How a chat template writes tools, calls of them, and what these gave.
+    tokenizer/turns      The order of a conversation's messages, with calls of tools in it.
     tokenizer/chats      Conversations become ids, as a chat template has them.
     tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
@@ -7770,6 +7771,10 @@ def between_slots(slots, form, pieces, told):
     rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
     return [part for row in rows for part in row][:-1]
 
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/turns.py
+# The order of a conversation's messages, with calls of tools in it.
 
 def check_turns(messages, several=True, resumes=True):
     """Messages in the order that a template with tools can say -> them, results in their calls'

@@ -8,7 +8,8 @@ is text, so that nothing of a tool can become a control token.
 import json
 
 from .callform import TEXT_CLOSE, TEXT_OPEN
-from .tokenizer.toolform import call_of, check_turns
+from .tokenizer.toolform import call_of
+from .tokenizer.turns import check_turns
 
 GAVE, GAVE_END = "<tool_response>", "</tool_response>"
 

@@ -7,7 +7,8 @@ from ..errors import ModelError
 from .added import BLANKS, NOT_IN_TALKS
 from .file import ALONE, CHAT_DATE, CHAT_ID, CHAT_TEXT, LSTRIP, RSTRIP
 from .talk import at_marks, chat_parts
-from .toolform import Seat, between_slots, check_turns, has_calls, talk_slots
+from .toolform import Seat, between_slots, has_calls, talk_slots
+from .turns import check_turns
 
 
 class Conversations:
