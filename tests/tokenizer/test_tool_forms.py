@@ -217,6 +217,7 @@ def test_calls_are_read_however_the_text_is_cut(name):
 @pytest.mark.parametrize("size", [1, 5, 99])
 def test_a_call_alone_may_lack_its_mark(size):
     """At the beginning, and where the family has a mark: elsewhere it is text."""
+    assert call_form(tokenizer_of("list")).bare is None  # its calls have more behind
     form = call_form(tokenizer_of("tags"))
     for text, calls in (
         ('{"name": "add", "arguments": {"a": 1}}', 1),
