@@ -17,6 +17,8 @@ from twofile.compiler.kept import COMPILED
 
 HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 ROOMS = {p.relative_to(HOUSE).with_suffix("").as_posix(): p for p in sorted(HOUSE.rglob("*.py")) if p.name[:2] != "__"}
 TREES = {name: ast.parse(path.read_text()) for name, path in ROOMS.items()}
 BESIDE = ("export/", "serve/", "command/")
@@ -303,9 +305,16 @@ def test_the_map_is_the_folder():
 
 
 def test_documents_name_files_that_exist():
-    """Each path in back quotes, or linked, in the documents for contributors."""
-    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"):
-        text = (ROOT / name).read_text()
+    """Each path in back quotes, and what each link leads to, the heading too."""
+    for name in DOCUMENTS:
+        text = name.read_text()
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+            path, _, heading = link.partition("#")
+            there = name.parent / path if path else name
+            assert there.exists(), (name, link)
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", there.read_text(), re.M)
+                assert heading in [re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles], (name, link)
         for path in re.findall(
             r"`((?:twofile|tests|tools|docs|train|examples)/[\w/.-]+\.\w+|(?:twofile|tests)/[\w/-]+/)`", text
         ):
@@ -321,9 +330,9 @@ def test_rooms_name_rooms_that_exist():
 
 
 def test_what_the_readme_says_exists():
-    """Every path and every flag of a command in the README is there; so is every `make` target."""
-    commands = re.findall(r"^(?:\$ |    )?((?:python|make|pip) .*)$", README, re.M)
-    assert len(commands) >= 10
+    """Every path and every flag of a command in the documents is there; so is every `make` target."""
+    commands = [c for p in DOCUMENTS for c in re.findall(r"^(?:\$ |    )?((?:python|make|pip) .*)$", p.read_text(), re.M)]
+    assert len(commands) >= 30 and README.count("\n") <= 200
     for command in commands:
         words = command.split()
         if words[0] == "make":
@@ -335,15 +344,17 @@ def test_what_the_readme_says_exists():
                 assert words[1].startswith("train/") or re.search(rf"(?<![\w-]){flag}(?![\w-])", shown), (command, flag)
 
 
-def test_every_flag_is_in_the_readme():
-    for program in ("run.py", "export.py"):
+def test_every_flag_is_told():
+    for program, name in (("run.py", "usage.md"), ("export.py", "export.md")):
+        told = (ROOT / "docs" / name).read_text()
         shown = subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True).stdout
         for flag in set(re.findall(r"(?<=[\s,])--[a-z][a-z-]*", shown)) - {"--help"}:
-            assert f"`{flag}" in README or f" {flag}" in README or f"{flag}`" in README, (program, flag)
+            assert f"`{flag}" in told or f" {flag}" in told or f"{flag}`" in told, (program, flag)
 
 
-def test_every_mode_is_in_the_readme():
+def test_every_mode_is_told():
     from twofile.front.modes import MODES
 
+    told = (ROOT / "docs" / "usage.md").read_text()
     asks = [flag for mode in MODES for flag in mode.flags[:1]]
-    assert len(asks) >= 10 and [flag.long for flag in asks if flag.long not in README] == []
+    assert len(asks) >= 10 and [flag.long for flag in asks if flag.long not in told] == []
