@@ -26,6 +26,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
         "options sampler logprobs structure writer guess jobs pages spill engine passes waiting "
         "scheduler streams astreams prompts promptcache vectors scores model",
     ),
+    ("what stands beside a model: texts", "memory/"),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}

@@ -3,16 +3,15 @@
 from .astreams import AsyncStream
 from .engine import QUEUE, Engine
 from .errors import printable, say
-from .logprobs import Likelihoods, put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
 from .options import likeliest_asked, line_seed, places_asked, run_seed, texts_asked, whole_number
 from .promptcache import load_cache, save_cache
-from .prompts import Prompts, whole_ids
+from .prompts import Prompts, paged_in, whole_ids
 from .sampler import Sampler
 from .scheduler import Scheduler
 from .scores import Scores
-from .streams import Stream, best_first, read, write_together
+from .streams import Stream, best_first, write_together
 from .structure import Forms
 from .tokenizer.tokenizer import find_tokenizer
 from .writer import Writer
@@ -185,25 +184,17 @@ class Model(Scores):
         list(self.write(w))
         return self.echoed(w, prompt) if echo else w.completion()
 
-    def echoed(self, w, prompt):
-        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
-        if w.logprobs is not None:
-            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
-            if len(said.ids) > 1:
-                read(self.scheduler, said.ids[:-1], 0, said)
-            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
-        return value
-
     def create_chat_completion(
-        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, **options
+        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, memory=None, **options
     ):
         """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that."""
+        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
+        memory: a Memory, which gives the last message passages, and the object their "sources"."""
+        messages, beside = paged_in(memory, self, messages, max_tokens)
         ids, n = self.encode_chat(messages), likeliest_asked(logprobs, top_logprobs)
         w = Writer(self, ids, max_tokens, logprobs=n, **options)
         list(self.write(w))
-        return w.chat_completion()
+        return w.chat_completion() | beside
 
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written last, or of its first n ids, in a

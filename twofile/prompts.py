@@ -49,6 +49,19 @@ def part_text(part):
     return part["text"]
 
 
+def paged_in(memory, model, messages, answer):
+    """A conversation with what a Memory gives its last message -> (messages, {"sources": […]}), and
+    without one as it is, with {}. answer: tokens that are kept free for it, or None. Raises
+    ModelError."""
+    if memory is None:
+        return messages, {}
+    if not hasattr(memory, "page"):
+        found = f"memory is {shown(memory)}"
+        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+    paged = memory.page(model, messages, answer)
+    return paged.into(messages), {"sources": paged.sources}
+
+
 class Prompts:
     """Texts, ids and conversations for an Engine's model. tokenizer: None for ids alone.
 

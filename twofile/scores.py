@@ -6,6 +6,7 @@ import numpy as np
 
 from .astreams import aread
 from .errors import ModelError
+from .logprobs import Likelihoods, put_prompt_first
 from .options import whole_number
 from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
@@ -123,3 +124,15 @@ class Scores:
             "n_ctx": n,
             "bits_per_byte": sum(nats) / math.log(2) / n_bytes,
         }
+
+    def echoed(self, w, prompt):
+        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
+        t = self.prompts.need_tokenizer()
+        text = prompt if isinstance(prompt, str) else t.decode(whole_ids(prompt))
+        value = w.completion(text)
+        if w.logprobs is not None:
+            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, t.n_vocab)
+            if len(said.ids) > 1:
+                read(self.scheduler, said.ids[:-1], 0, said)
+            put_prompt_first(value["choices"][0]["logprobs"], said, t)
+        return value

@@ -11,6 +11,7 @@ from ..errors import ModelError, printable, say
 from ..files import read_small
 from ..front.mode import Parser
 from ..kernels.cache import CACHE_NAMES
+from ..memory.memory import Memory
 from ..options import size_asked
 
 PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
@@ -49,6 +50,7 @@ def make_parser():
     add("--kv", choices=CACHE_NAMES, help="type of the cache (default f16; f32 for f32 models)")
     add("--cache-size", metavar="BYTES", help="of the cache, as 4G (default a quarter of memory)")
     add("--cache-dir", metavar="FOLDER", help="where it goes on when there is no room")
+    add("--memory", metavar="FOLDER", help="answer from the texts below it, which are named")
     add("--queue", type=int, default=256, metavar="N", help="who may wait (default 256), else 429")
     add("--timeout", type=float, default=600, metavar="S", help="of a text (default 600), 0 = none")
     add("--max-tokens", type=int, default=0, metavar="N", help="most new tokens of a text")
@@ -174,6 +176,8 @@ def serve(argv):
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
     shelf = shelf_of(given)
+    if given.memory is not None:
+        given.memory = Memory(given.memory, logging.getLogger("twofile").info)
     sock = bound_socket(given.host, given.port)
     shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
     return run(shelf, given, sock)

@@ -183,6 +183,7 @@ async def chat_completions(request):
         body.get("n", 1),
         body.get("seed"),
         likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     whole = lambda: chat_object(exchange, talk.n)
@@ -200,7 +201,7 @@ async def chat_object(exchange, n):
         if calls:
             choice["message"]["tool_calls"] = [call_object(call) for call in calls]
             choice["finish_reason"] = finish(w.reason, calls)
-    return whole_object(parts, choices, exchange, n)
+    return whole_object(parts, choices, exchange, n) | exchange.beside
 
 
 def call_object(call):
@@ -217,6 +218,7 @@ class ChatChunks:
 
     def __init__(self, exchange, n):
         self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
+        self.beside = exchange.beside
         self.calls = [0] * n
 
     def value(self, number, delta, logprobs=None, finish=None):
@@ -240,7 +242,7 @@ class ChatChunks:
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why)
+            yield self.value(number, {}, None, why) | self.beside
 
 
 OPENAI = (  # see app.py

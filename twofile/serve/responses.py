@@ -66,6 +66,7 @@ async def responses(request):
         seed=body.get("seed"),
         logprobs=body.get("top_logprobs"),
         field="text.format",
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
 
@@ -129,6 +130,7 @@ class Answering:
             "metadata": self.body.get("metadata") or {},
             "usage": None,
             "seed": w.seed,
+            **self.exchange.beside,
             **more,
         }
 

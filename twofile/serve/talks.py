@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ModelError
+from ..front.text import INVISIBLE
 from ..sampler import RULES
 from ..structure import response_schema
 from .asked import LIMITS, deadline, limit
 from .exchange import LONG
 from .refusals import Refused
-from .tools import Reader, Tools, split, told
+from .tools import Reader, Tools, split, text_of, told
 
 HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "grammar")
 
@@ -17,7 +18,8 @@ HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "gra
 @dataclass
 class Talk:
     """A conversation that an answer is asked to. messages: in OpenAI's form. tools: Tools, or None.
-    schema: what the answer must be, or None; field: which says so. how: options of Writers."""
+    schema: what the answer must be, or None; field: which says so. how: options of Writers.
+    memory: whether it has the server's Memory, None = if there is one."""
 
     messages: list
     how: dict
@@ -27,6 +29,7 @@ class Talk:
     seed: int | None = None
     logprobs: int | None = None
     field: str = "response_format"
+    memory: bool | None = None
 
 
 def options(body, settings, limits=LIMITS):
@@ -57,9 +60,34 @@ async def talk_ids(exchange, talk):
     need_template(exchange.entry)
     await exchange.open()
     messages = told(talk.messages, talk.tools, exchange.entry.tells)
+    messages = await remembered(exchange, talk, messages)
     size = sum(len(str(m.get("content"))) for m in messages)
     encode = exchange.model.encode_chat
     return await exchange.ask(lambda: encode(messages), max(size, LONG * (len(messages) > 50)))
+
+
+async def remembered(exchange, talk, messages):
+    """Messages, the last with what the server's memory has for the user's last question; its
+    sources become the exchange's. Raises Refused, ModelError."""
+    memory = exchange.state.settings.memory
+    if talk.memory and memory is None:
+        found = "memory is true, and there is none"
+        raise Refused(400, f"{found}; expected a server with --memory; leave it out", "memory")
+    if memory is None or talk.memory is False:
+        return messages
+    asked = [m.get("content") for m in talk.messages if m.get("role") == "user"]
+    tools = talk.messages[-1].get("role") != "user"  # the last message is what they gave
+    about = text_of(asked[-1]) if tools and asked else None
+    page = lambda: memory.page(exchange.model, messages, talk.how.get("max_tokens"), about)
+    paged = await exchange.ask(page, LONG + 1)
+    exchange.beside = {"sources": list(map(counted, paged.sources))}
+    return paged.into(messages)
+
+
+def counted(source):
+    """A source, with how many invisible characters its text has, if any."""
+    unseen = sum(1 for _ in INVISIBLE.finditer(source["text"]))
+    return {**source, "invisible": unseen} if unseen else source
 
 
 async def begin(exchange, talk):
