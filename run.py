@@ -11347,7 +11347,9 @@ def passages(text):
                 yield Passage("\n\n".join(kept), line, under)
                 kept, size = [], 0
             if not kept:
-                line, under = row, heading
+                line = row
+            if size < LEAST // 4:  # of a heading alone, or little more
+                under = heading
             kept.append(piece)
             size, begins = size + own, False
     if kept:
@@ -11357,15 +11359,15 @@ def passages(text):
 def blocks(text):
     """Yield (paragraph, its first line from 1, heading that it stands under, whether that begins
     here); a heading is the first line of the paragraph behind it."""
-    above, rows, first, begins, fenced = [], [], 1, False, False
+    above, rows, first, begins, fenced, full = [], [], 1, False, False, False
     lines = re.split("\r\n|\r|\n", text)
     for n, line in enumerate(lines, 1):
         found = None if fenced else heading_of(lines, n - 1)
         if FENCE.match(line):
             fenced = not fenced
-        if (found or not line.strip()) and rows and any(map(is_text, rows)):
+        if (found or not line.strip()) and full:
             yield "\n".join(rows), first, title(above), begins
-            rows, begins = [], False
+            rows, begins, full = [], False, False
         if found:
             depth, name = found
             above = [pair for pair in above if pair[0] < depth] + [(depth, name)]
@@ -11373,6 +11375,7 @@ def blocks(text):
         if line.strip() or rows:
             first = first if rows else n
             rows.append(line.rstrip())
+            full = full or bool(line.strip()) and is_text(line)
     if rows:
         yield "\n".join(rows).rstrip(), first, title(above), begins
 
@@ -11412,11 +11415,14 @@ def pieces(paragraph, at):
         return
     kept, size = "", 0
     for part, newlines in shreds(paragraph):
-        own = weight(part)
-        if kept and size + own > MOST:
+        own = weight(part + newlines)
+        if kept.strip() and size + own > MOST:
             yield kept.strip("\n"), at
             at, kept, size = at + kept.count("\n"), "", 0
-        kept, size = kept + part + newlines, size + own
+        if kept.strip() or part.strip():
+            kept, size = kept + part + newlines, size + own
+        else:
+            at += len(newlines)  # nothing begins with an empty line
     if kept.strip():
         yield kept.strip("\n"), at
 
@@ -11424,7 +11430,7 @@ def pieces(paragraph, at):
 def shreds(paragraph):
     """Yield (a line, sentence or part of one, the white space behind it)."""
     for row in paragraph.split("\n"):
-        cuts = [0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)]
+        cuts = sorted({0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)})
         if weight(row) <= MOST:
             cuts = [0, len(row)]
         for start, end in zip(cuts, cuts[1:]):
@@ -11842,6 +11848,7 @@ def search(store, question, most):
 # Memory: a folder of texts, searched for what a question needs.
 
 SEARCHED = 24  # passages that are found for a question, of which as many as fit are paged in
+QUICK = 0.05  # seconds of a look at the folder, which is taken before each question then
 FEW_WORDS = 3  # words: a question of fewer goes on with the one before
 
 
@@ -11889,7 +11896,8 @@ class Memory:
             if changed and time.monotonic() - began > 1:
                 number = f"{self.store.count():,} passages in {time.monotonic() - began:.1f} s"
                 self.notice(f"memory: {printable(self.folder.given)}: {number}")
-            self.looked, self.took = time.monotonic(), time.monotonic() - began
+            self.looked = time.monotonic()
+            self.took = self.took if changed else self.looked - began
             self.say_once("it leaves out ", self.folder.told())
             why = self.store.why or ""
             self.say_once("its index is in memory and made again each time: ", why)
@@ -11920,7 +11928,7 @@ class Memory:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
         with self.mutex:
-            if time.monotonic() - self.looked > 20 * self.took:
+            if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
 
             def work():
@@ -11951,8 +11959,11 @@ class Memory:
         quarter = model.n_ctx // 4
         answer = quarter if answer is None or answer < 0 else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages)) + answer)
-        found = self.find(question) if room > 0 else []
+        found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
+        if found and not fit.passages:
+            wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
+            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))
 
 

@@ -702,7 +702,13 @@ def test_tools_are_shown_with_what_they_returned(tab):
 
 def test_sources_are_text_under_an_answer(tab):
     """What a memory paged in is a stranger's: names and passages stay text, after a reload too."""
-    source = {"number": 1, "file": "a<img src=x onerror='window.hit=9'>.md", "line": 7, "heading": "<b>Boats</b>", "text": HOSTILE}
+    source = {
+        "number": 1,
+        "file": "a<img src=x onerror='window.hit=9'>.md",
+        "line": 7,
+        "heading": "<b>Boats</b>",
+        "text": HOSTILE,
+    }
     last = chunk({"content": "At nine."}, finish="stop") | {"sources": [{**source, "invisible": 3}]}
     scripted(tab, chunk({"role": "assistant", "content": ""}), last)
     tab.talk("When does the boat leave?")

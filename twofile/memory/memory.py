@@ -15,6 +15,7 @@ from .query import search, terms
 from .store import Store, sweep_indexes
 
 SEARCHED = 24  # passages that are found for a question, of which as many as fit are paged in
+QUICK = 0.05  # seconds of a look at the folder, which is taken before each question then
 FEW_WORDS = 3  # words: a question of fewer goes on with the one before
 
 
@@ -62,7 +63,8 @@ class Memory:
             if changed and time.monotonic() - began > 1:
                 number = f"{self.store.count():,} passages in {time.monotonic() - began:.1f} s"
                 self.notice(f"memory: {printable(self.folder.given)}: {number}")
-            self.looked, self.took = time.monotonic(), time.monotonic() - began
+            self.looked = time.monotonic()
+            self.took = self.took if changed else self.looked - began
             self.say_once("it leaves out ", self.folder.told())
             why = self.store.why or ""
             self.say_once("its index is in memory and made again each time: ", why)
@@ -93,7 +95,7 @@ class Memory:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
         with self.mutex:
-            if time.monotonic() - self.looked > 20 * self.took:
+            if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
 
             def work():
@@ -124,6 +126,9 @@ class Memory:
         quarter = model.n_ctx // 4
         answer = quarter if answer is None or answer < 0 else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages)) + answer)
-        found = self.find(question) if room > 0 else []
+        found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
+        if found and not fit.passages:
+            wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
+            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))

@@ -43,7 +43,9 @@ def passages(text):
                 yield Passage("\n\n".join(kept), line, under)
                 kept, size = [], 0
             if not kept:
-                line, under = row, heading
+                line = row
+            if size < LEAST // 4:  # of a heading alone, or little more
+                under = heading
             kept.append(piece)
             size, begins = size + own, False
     if kept:
@@ -53,15 +55,15 @@ def passages(text):
 def blocks(text):
     """Yield (paragraph, its first line from 1, heading that it stands under, whether that begins
     here); a heading is the first line of the paragraph behind it."""
-    above, rows, first, begins, fenced = [], [], 1, False, False
+    above, rows, first, begins, fenced, full = [], [], 1, False, False, False
     lines = re.split("\r\n|\r|\n", text)
     for n, line in enumerate(lines, 1):
         found = None if fenced else heading_of(lines, n - 1)
         if FENCE.match(line):
             fenced = not fenced
-        if (found or not line.strip()) and rows and any(map(is_text, rows)):
+        if (found or not line.strip()) and full:
             yield "\n".join(rows), first, title(above), begins
-            rows, begins = [], False
+            rows, begins, full = [], False, False
         if found:
             depth, name = found
             above = [pair for pair in above if pair[0] < depth] + [(depth, name)]
@@ -69,6 +71,7 @@ def blocks(text):
         if line.strip() or rows:
             first = first if rows else n
             rows.append(line.rstrip())
+            full = full or bool(line.strip()) and is_text(line)
     if rows:
         yield "\n".join(rows).rstrip(), first, title(above), begins
 
@@ -108,11 +111,14 @@ def pieces(paragraph, at):
         return
     kept, size = "", 0
     for part, newlines in shreds(paragraph):
-        own = weight(part)
-        if kept and size + own > MOST:
+        own = weight(part + newlines)
+        if kept.strip() and size + own > MOST:
             yield kept.strip("\n"), at
             at, kept, size = at + kept.count("\n"), "", 0
-        kept, size = kept + part + newlines, size + own
+        if kept.strip() or part.strip():
+            kept, size = kept + part + newlines, size + own
+        else:
+            at += len(newlines)  # nothing begins with an empty line
     if kept.strip():
         yield kept.strip("\n"), at
 
@@ -120,7 +126,7 @@ def pieces(paragraph, at):
 def shreds(paragraph):
     """Yield (a line, sentence or part of one, the white space behind it)."""
     for row in paragraph.split("\n"):
-        cuts = [0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)]
+        cuts = sorted({0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)})
         if weight(row) <= MOST:
             cuts = [0, len(row)]
         for start, end in zip(cuts, cuts[1:]):
