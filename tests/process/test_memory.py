@@ -208,6 +208,7 @@ def test_read_only(talker, folder):
 
 def test_as_a_library_in_one_file(folder):
     """run.py alone has Memory too."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from run import Memory; print(Memory(sys.argv[2], None).find('ferry')[0].file)"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from run import Memory; "
+    code += "print(Memory(sys.argv[2], None).find('ferry')[0].file)"
     done = subprocess.run([sys.executable, "-c", code, ROOT, folder], capture_output=True, text=True)
     assert done.stdout == "boats.md\n", done.stderr
