@@ -11265,7 +11265,7 @@ class Folder:
     def read(self, name):
         """The bytes of a file, and its Stamp from before they were read; None if it cannot be read
         now, or is none of the folder's."""
-        path = os.path.join(self.path, name)
+        path = os.path.join(self.path, *name.split("/"))
         flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
         try:
             if os.path.realpath(path) != path:  # a folder on the way became a link
@@ -11789,6 +11789,7 @@ def sweep_indexes(place):
 # twofile/memory/query.py
 # A question becomes a search, whatever it holds; the search finds passages.
 
+LOOKED_AT = 10_000  # characters, of each end of a question
 MOST_WORDS = 48  # of a question that are searched for
 HITS_WEIGH = "1.0, 2.0, 1.0"  # of a word in a file's name, in a heading, in a text
 NAMES = re.compile(r"\w+(?:[-./_:]\w+)+")
@@ -11807,6 +11808,8 @@ def terms(question):
     """The words of a question that are worth a search, those that stand for much first and each
     once: words, and as phrases names that hold dots or hyphens, or neighbours of scripts without
     spaces. None of them holds a quotation mark, or nothing."""
+    if len(question) > 2 * LOOKED_AT:  # what a long text begins with, and ends with
+        question = f"{question[:LOOKED_AT]} {question[-LOOKED_AT:]}"
     text = question.casefold()
     found = [m[0].replace("_", " ") for m in NAMES.finditer(text)]
     words = re.findall(r"\w+", spaced(text))
@@ -11814,7 +11817,7 @@ def terms(question):
     for one, other in zip(plain, plain[1:]):
         if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
             found.append(f"{one} {other}")
-    if len(plain) > MOST_WORDS:  # what a long text begins with, and ends with
+    if len(plain) > MOST_WORDS:
         plain = plain[: MOST_WORDS // 2] + plain[-MOST_WORDS // 2 :]
         found = found[:4] + found[-4:]
     return list(dict.fromkeys([*found[:16], *plain]))

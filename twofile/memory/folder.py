@@ -83,7 +83,7 @@ class Folder:
     def read(self, name):
         """The bytes of a file, and its Stamp from before they were read; None if it cannot be read
         now, or is none of the folder's."""
-        path = os.path.join(self.path, name)
+        path = os.path.join(self.path, *name.split("/"))
         flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
         try:
             if os.path.realpath(path) != path:  # a folder on the way became a link

@@ -5,6 +5,7 @@ import re
 from .passages import Passage
 from .store import UNSPACED, spaced
 
+LOOKED_AT = 10_000  # characters, of each end of a question
 MOST_WORDS = 48  # of a question that are searched for
 HITS_WEIGH = "1.0, 2.0, 1.0"  # of a word in a file's name, in a heading, in a text
 NAMES = re.compile(r"\w+(?:[-./_:]\w+)+")
@@ -23,6 +24,8 @@ def terms(question):
     """The words of a question that are worth a search, those that stand for much first and each
     once: words, and as phrases names that hold dots or hyphens, or neighbours of scripts without
     spaces. None of them holds a quotation mark, or nothing."""
+    if len(question) > 2 * LOOKED_AT:  # what a long text begins with, and ends with
+        question = f"{question[:LOOKED_AT]} {question[-LOOKED_AT:]}"
     text = question.casefold()
     found = [m[0].replace("_", " ") for m in NAMES.finditer(text)]
     words = re.findall(r"\w+", spaced(text))
@@ -30,7 +33,7 @@ def terms(question):
     for one, other in zip(plain, plain[1:]):
         if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
             found.append(f"{one} {other}")
-    if len(plain) > MOST_WORDS:  # what a long text begins with, and ends with
+    if len(plain) > MOST_WORDS:
         plain = plain[: MOST_WORDS // 2] + plain[-MOST_WORDS // 2 :]
         found = found[:4] + found[-4:]
     return list(dict.fromkeys([*found[:16], *plain]))
