@@ -110,6 +110,11 @@ def test_no_text_ends_its_frame(text, name):
     assert said.count("\n[") == 1
 
 
+def test_the_best_stands_next_to_the_question():
+    said = framed([Passage("one", 1, "", "a"), Passage("two", 1, "", "b")], "Why?")
+    assert said.endswith(f'[2] "b", line 1\n> two\n\n[1] "a", line 1\n> one\n\n{BEHIND}\n\nWhy?')
+
+
 def test_what_fits():
     some = [Passage("x" * n, 1, "", "a") for n in (50, 500, 60)]
     whole = lambda paged: len(framed(paged.passages, ""))
