@@ -118,11 +118,18 @@ def test_the_best_stands_next_to_the_question():
 def test_what_fits():
     some = [Passage("x" * n, 1, "", "a") for n in (50, 500, 60)]
     whole = lambda paged: len(framed(paged.passages, ""))
-    for room in (0, 100, 350, 500, 10_000):
+    frame, (a, b, c) = len(framed((), "")), (len(quoted(p, 1)) + 2 for p in some)
+    for room, n in (
+        (-5, 0),
+        (0, 0),
+        (frame + a - 1, 0),
+        (frame + a + 2, 1),
+        (frame + a + c + 2, 2),
+        (frame + a + b + c + 2, 3),
+    ):
         paged = fitting(some, len, room)
-        assert (whole(paged) <= room or not paged.passages) and len(paged.passages) == {0: 0, 100: 0, 350: 1, 500: 2}.get(
-            room, 3
-        )
+        assert len(paged.passages) == n and (whole(paged) <= room or not n), room
+    assert fitting(some, len, frame + a + c + 2).passages == (some[0], some[2])  # a smaller one behind one that does not fit
     assert budget(8192) == 1024 and budget(2000) == 500 and budget(2000, 1900) == 100 and budget(100, 200) < 0
     assert Paged().into(ASKED) is ASKED
 
