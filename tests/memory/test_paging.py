@@ -18,6 +18,7 @@ ASKED = [{"role": "user", "content": "When does the ferry leave?"}]
 @pytest.fixture(scope="module")
 def model(talker):
     with Model(talker, verbose=False) as m:
+        m.ready()  # before a test has a cache folder of its own
         yield m
 
 
