@@ -13,6 +13,7 @@ import pytest
 
 from helpers.places import ROOT
 from twofile.memory import index, store
+from twofile.memory.folder import Stamp
 from twofile.memory.memory import Memory
 
 
@@ -59,6 +60,13 @@ def test_quiet_files_are_not_even_opened(folder, monkeypatch):
         monkeypatch.setattr(index, "RACY", -(10**12))
         monkeypatch.setattr(m.folder, "read", lambda name: pytest.fail("it was opened"))
         assert m.update() == 0 and files(m, "ferry") == {"a.md"}
+
+
+def test_a_time_too_near_to_the_reading_is_not_trusted():
+    """Within it the file may have changed again without another time."""
+    stamp, looked = Stamp(3, 10**18, 10**18), 10**18 + index.RACY
+    assert not index.is_same((*stamp, looked, b"", 0), stamp) and index.is_same((*stamp, looked + 1, b"", 0), stamp)
+    assert not index.is_same((*stamp, looked + 1, b"", 0), stamp._replace(size=4)) and not index.is_same(None, stamp)
 
 
 def test_a_damaged_index_is_made_again(folder, cache):
