@@ -148,7 +148,7 @@ def test_only_the_front_prints():
 
 
 def test_what_a_program_imports():
-    names = "Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
+    names = "Memory Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
     assert sorted(twofile.__all__) == sorted(names.split())
     assert all(hasattr(twofile, name) for name in twofile.__all__) and (HOUSE / "py.typed").exists()
 

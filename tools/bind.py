@@ -27,6 +27,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
         "pages spill engine passes waiting scheduler streams astreams prompts promptcache vectors "
         "scores completions model",
     ),
+    ("what stands beside a model: texts", "memory/"),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}

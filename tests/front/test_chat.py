@@ -11,7 +11,7 @@ class Silent:
     """Chat without a terminal: what it says in a list."""
 
     def __init__(self, path, **args):
-        self.said, defaults = [], dict(system=None, seed=3, n_predict=12, options=dict(ignore_eos=True))
+        self.said, defaults = [], dict(system=None, memory=None, seed=3, n_predict=12, options=dict(ignore_eos=True))
         self.model = Model(path, verbose=False)
         self.talk = Chat(self.model, SimpleNamespace(**{**defaults, **args}), self.said.append)
 

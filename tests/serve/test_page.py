@@ -700,6 +700,31 @@ def test_tools_are_shown_with_what_they_returned(tab):
     expect(tab.answers.first).to_contain_text("Calls weather")
 
 
+def test_sources_are_text_under_an_answer(tab):
+    """What a memory paged in is a stranger's: names and passages stay text, after a reload too."""
+    source = {
+        "number": 1,
+        "file": "a<img src=x onerror='window.hit=9'>.md",
+        "line": 7,
+        "heading": "<b>Boats</b>",
+        "text": HOSTILE,
+    }
+    last = chunk({"content": "At nine."}, finish="stop") | {"sources": [{**source, "invisible": 3}]}
+    scripted(tab, chunk({"role": "assistant", "content": ""}), last)
+    tab.talk("When does the boat leave?")
+    for _ in range(2):
+        shown = tab.answers.last.locator(".sources")
+        summary = "a<img src=x onerror='window.hit=9'>.md:7, <b>Boats</b>, 3 invisible characters"
+        expect(shown.locator("summary")).to_have_text(summary)
+        shown.locator("summary").click()
+        assert "<script>window.hit = 2</script>" in shown.locator("p").inner_text()
+        assert shown.locator("img, script, svg, b").count() == 0 and not tab.page.evaluate("window.hit")
+        tab.page.reload()
+    scripted(tab, chunk({"role": "assistant", "content": "x"}, finish="stop") | {"sources": [{"file": 3}]})
+    tab.talk("And then?")
+    assert tab.answers.last.locator(".sources").count() == 0
+
+
 # tokens
 
 

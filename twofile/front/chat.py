@@ -11,6 +11,7 @@ from ..writer import Writer
 from .common import TALK
 from .forms import FORM_FLAGS
 from .mode import Flag, Mode, prompted
+from .recall import MEMORY, Recall, check_recall
 from .text import as_text, report, tame
 from .write import write_text
 
@@ -29,6 +30,7 @@ CHAT_HELP = """\
 /save FILE     keep the conversation as JSON
 /load FILE     go on with a kept one
 /stats         tokens and speed so far
+/context       what --memory paged in for your last message
 /exit          leave (also Ctrl-D)
 A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
 """
@@ -41,6 +43,7 @@ class Chat:
         self.model, self.args, self.say = model, args, say
         self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
         self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.recall = Recall(model, args)
         self.begin(args.system)
 
     def begin(self, system):
@@ -57,7 +60,7 @@ class Chat:
         while True:
             ids = self.model.encode_chat(self.messages)
             oldest = self.messages[:1] and self.messages[0]["role"] == "system"
-            if len(ids) + room <= limit or len(self.messages) - oldest < 3:
+            if len(ids) + room + self.recall.room <= limit or len(self.messages) - oldest < 3:
                 break
             del self.messages[oldest : oldest + 2]
             dropped += 1
@@ -67,6 +70,10 @@ class Chat:
         if len(ids) >= limit:
             found = f"message: {len(ids)} tokens"
             raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+        messages = self.recall(self.messages, room)
+        if messages is not self.messages:
+            report(self.model, self.args, self.recall.text)
+            ids = self.model.encode_chat(messages)
         return ids
 
     def answer(self):
@@ -82,6 +89,8 @@ class Chat:
         except KeyboardInterrupt:
             self.say(" (stopped)")
         self.say("\n")
+        if w and w.written and self.recall.sources():
+            self.say(f"({tame(self.recall.sources())})\n")
         if w and w.written:
             self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
             self.messages.append({"role": "assistant", "content": w.written.strip()})
@@ -124,6 +133,8 @@ class Chat:
             self.save(rest)
         elif name == "load" and rest:
             self.load(rest)
+        elif name == "context":
+            self.say(self.recall.context())
         elif name == "stats":
             written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
             read = f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context"
@@ -207,8 +218,11 @@ def chat(model, args):
 
 def check_chat(args):
     """A conversation asks for what is said to it; one turn reads a prompt."""
+    check_recall(args)
     if not in_terminal(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), fits=FORM_FLAGS, check=check_chat, template=True)
+CHAT_MODE = Mode(
+    chat, TALK, flags=(CHAT_FLAG,), fits=(MEMORY, *FORM_FLAGS), check=check_chat, template=True
+)

@@ -139,13 +139,14 @@ def report(model, args, text):
     args.screen.report(model.notice, text, marks)
 
 
-def prompt_ids(model, args, prompt):
+def prompt_ids(model, args, prompt, recall=None):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is."""
+    as it is. recall(messages): what they become, if that is given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
+    if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
-    return model.encode_chat([*system, {"role": "user", "content": prompt}])
+    messages = [*system, {"role": "user", "content": prompt}]
+    return model.encode_chat(recall(messages) if recall else messages)

@@ -80,7 +80,8 @@ def talk_of(body, settings):
     if "stop_sequences" in body:
         how["stop"] = body["stop_sequences"]
     tools = tools_of(body.get("tools"), *choice_of(body.get("tool_choice")))
-    return Talk(messages_of(body), how, tools, seed=body.get("seed"))
+    memory = body.get("memory")
+    return Talk(messages_of(body), how, tools, seed=body.get("seed"), memory=memory)
 
 
 async def messages(request):
@@ -125,6 +126,7 @@ def message(exchange, content, calls=False):
         "stop_reason": why if w.reason else None,
         "stop_sequence": w.stopped,
         "usage": {"input_tokens": w.n_prompt, "output_tokens": w.count},
+        **(exchange.beside if w.reason else {}),
     }
 
 
@@ -153,7 +155,7 @@ async def events(exchange):
     yield sent("content_block_stop", index=index)
     whole = message(exchange, [], calls)
     delta = {name: whole[name] for name in ("stop_reason", "stop_sequence")}
-    yield sent("message_delta", delta=delta, usage=whole["usage"])
+    yield sent("message_delta", delta=delta, usage=whole["usage"], **exchange.beside)
     yield sent("message_stop")
 
 

@@ -12,6 +12,7 @@ from ..errors import ModelError, printable, say
 from ..files import read_small
 from ..front.mode import Flag, Parser
 from ..kernels.cache import CACHE_NAMES
+from ..memory.memory import Memory
 from ..options import size_asked
 
 PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
@@ -47,6 +48,7 @@ SERVE_FLAGS = (
     Flag("--kv", choices=CACHE_NAMES, help="type of the cache (default f16; f32 for f32 models)"),
     Flag("--cache-size", metavar="BYTES", help="of the cache, as 4G (default a quarter of memory)"),
     Flag("--cache-dir", metavar="FOLDER", help="where it goes on when there is no room"),
+    Flag("--memory", metavar="FOLDER", help="answer from the texts below it, which are named"),
     Flag(
         "--queue", type=int, default=256, metavar="N", help="who may wait (default 256), else 429"
     ),
@@ -197,6 +199,8 @@ def serve(argv):
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
     shelf = shelf_of(given)
+    if given.memory is not None:
+        given.memory = Memory(given.memory, logging.getLogger("twofile").info)
     sock = bound_socket(given.host, given.port)
     shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
     return run(shelf, given, sock)

@@ -115,6 +115,7 @@ def last(exchange, part):
         "prompt_eval_duration": int((first - began) * nano),
         "eval_count": w.count,
         "eval_duration": int((end - first) * nano),
+        **exchange.beside,
     }
 
 
@@ -126,9 +127,8 @@ async def chat(request):
     async def begun(how):
         messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
         tools = tools_of(body.get("tools"), None)
-        await begin(
-            exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed, field="format")
-        )
+        more = {"seed": seed, "field": "format", "memory": body.get("memory")}
+        await begin(exchange, Talk(messages, how, tools, schema_of_format(body), **more))
 
     def wrap(text, calls):
         message = {"role": "assistant", "content": text}
@@ -162,7 +162,8 @@ async def generate(request):
         if not body.get("raw") and (exchange.entry.chats or system):
             told = [{"role": "system", "content": system}] if system else []
             told.append({"role": "user", "content": text})
-            return await begin(exchange, Talk(told, how, schema=schema, seed=seed, field="format"))
+            more = {"seed": seed, "field": "format", "memory": body.get("memory")}
+            return await begin(exchange, Talk(told, how, schema=schema, **more))
         await exchange.open()
         how |= {} if schema is None else {"schema": schema}
         await exchange.write([text], 1, seed, **how)

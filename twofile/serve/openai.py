@@ -183,6 +183,7 @@ async def chat_completions(request):
         body.get("n", 1),
         body.get("seed"),
         likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     whole = lambda: chat_object(exchange, talk.n)
@@ -196,7 +197,7 @@ async def chat_object(exchange, n):
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
     for choice in choices:
         choice["message"]["refusal"] = None
-    return whole_object(parts, choices, exchange, n)
+    return whole_object(parts, choices, exchange, n) | exchange.beside
 
 
 class ChatChunks:
@@ -204,7 +205,7 @@ class ChatChunks:
 
     def __init__(self, exchange, n):
         self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
-        self.calls = [0] * n
+        self.calls, self.beside = [0] * n, exchange.beside
 
     def value(self, number, delta, logprobs=None, finish=None):
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -227,7 +228,7 @@ class ChatChunks:
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why)
+            yield self.value(number, {}, None, why) | self.beside
 
 
 OPENAI = (  # see app.py

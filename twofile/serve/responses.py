@@ -69,6 +69,7 @@ async def responses(request):
         seed=body.get("seed"),
         logprobs=body.get("top_logprobs"),
         field="text.format",
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
 
@@ -132,6 +133,7 @@ class Answering:
             "metadata": self.body.get("metadata") or {},
             "usage": None,
             "seed": w.seed,
+            **self.exchange.beside,
             **more,
         }
 
