@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "errors files forks machine pace"),
+    ("the ground", "errors files forks machine pace unseen"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),
@@ -26,6 +26,7 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
         "options sampler logprobs structure writer guess jobs pages spill engine passes waiting "
         "scheduler streams astreams prompts promptcache vectors scores model",
     ),
+    ("what stands beside a model", "tools/"),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
