@@ -30,7 +30,10 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
-ASKED_FOR = {"structure": {"llguidance"}}  # what a room's functions import where a user asks for it
+ASKED_FOR = {  # what a room's functions import where a user asks for it
+    "structure": {"llguidance"},
+    "tools/mcp": {"mcp"},
+}
 RULE = "# " + "-" * 77
 
 

@@ -4,13 +4,13 @@ import re
 from fractions import Fraction
 
 from ..errors import printable
-from .functions import CONSTANTS, CALCULATES, bounded, factorial, power
+from .functions import CALCULATES, CONSTANTS, bounded, factorial, power
 from .tool import Tool, ToolFailed, an_object
 
 LENGTH_MAX, DEPTH_MAX = 2000, 100  # characters of an expression, how deep it may be nested
 DIGITS = 15  # that are shown of what is not exact
-NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-WORD_OR_SIGN = re.compile(rf"\s*({NUMBER}|[A-Za-z_][A-Za-z_0-9]*|\*\*|//|[-+*/%^(),!])")
+A_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+WORD_OR_SIGN = re.compile(rf"\s*({A_NUMBER}|[A-Za-z_][A-Za-z_0-9]*|\*\*|//|[-+*/%^(),!])")
 SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})
 SAME = {"^": "**", "of": "*"}
 

@@ -2,6 +2,7 @@
 
 import calendar
 import datetime
+import re
 
 from .tool import Tool, ToolFailed, an_object, shown_value
 
@@ -14,7 +15,7 @@ def read_date(text):
     if text.lower() == "today":
         return datetime.date.today()
     try:
-        if len(text) == 10:  # no week dates, no dates without hyphens
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             return datetime.date.fromisoformat(text)
     except ValueError as e:
         raise ToolFailed(f"{shown_value(text)}: {e}; expected a date that exists") from None
