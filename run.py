@@ -109,18 +109,18 @@ writing
     model                What a program imports: text in, text out.
 
 what stands beside a model
-    tools/tool           A tool that a model may call: what it is told of it, how its result is told.
-    tools/functions      Functions that a calculator knows; exact where they can be, bounded in size.
+    tools/tool           A tool: what a model is told of it, how its result is told.
+    tools/functions      Functions that a calculator knows; exact where they can be, bounded.
     tools/calculator     A calculator: a parser of arithmetic, which evaluates nothing else.
-    tools/cell           The program that a child of the tool python begins with: it locks itself in.
+    tools/cell           What a child of the tool python begins with: it locks itself in.
     tools/child          A child process with a limit of time, of output; ended whole.
-    tools/dates          A calendar: weekdays, days between two dates, dates so many days or months later.
-    tools/folder         Files below one folder that a user named; never outside of it, by any path or link.
+    tools/dates          A calendar: weekdays, days between dates, dates so many days later.
+    tools/folder         Files below one folder; never outside, by any path or link.
     tools/mcp            Servers of the Model Context Protocol, whose tools a model may call.
-    tools/python         The tool that runs Python in a child: without network, files or other processes.
+    tools/python         The tool that runs Python in a child, which is locked in.
     tools/reading        The tool that lists folders, reads files by lines, below one folder.
     tools/searching      The tool that finds words in the texts below one folder.
-    tools/shell          The tool that runs commands of the shell, with all the rights of the user.
+    tools/shell          The tool that runs commands of the shell, with the rights of the user.
     tools/toolbox        The tools that a command line asks for, by name.
 
 the program
@@ -11211,7 +11211,7 @@ class Model(Scores):
 
 # -----------------------------------------------------------------------------
 # twofile/tools/tool.py
-# A tool that a model may call: what it is told of it, how its result is told.
+# A tool: what a model is told of it, how its result is told.
 
 RESULT_MAX = 6000  # characters of a result that a model is shown
 JSON_KINDS = {
@@ -11330,7 +11330,7 @@ def as_data(name, text, clean=False, most=RESULT_MAX):
 
 # -----------------------------------------------------------------------------
 # twofile/tools/functions.py
-# Functions that a calculator knows; exact where they can be, bounded in size.
+# Functions that a calculator knows; exact where they can be, bounded.
 
 BITS_MAX = 4096  # of a number, above and below the line: about 1,200 digits
 TOO_LARGE = "too large"
@@ -11679,7 +11679,7 @@ def calculator():
 
 # -----------------------------------------------------------------------------
 # twofile/tools/cell.py
-# The program that a child of the tool python begins with: it locks itself in.
+# What a child of the tool python begins with: it locks itself in.
 #
 # What it may ask of the system is listed, by number; all else fails (seccomp): there is no call in
 # the list that opens a socket, starts a process or a thread, writes or removes a file, sends a
@@ -11920,7 +11920,7 @@ def output_told(output, code, why):
 
 # -----------------------------------------------------------------------------
 # twofile/tools/dates.py
-# A calendar: weekdays, days between two dates, dates so many days or months later.
+# A calendar: weekdays, days between dates, dates so many days later.
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
@@ -11994,7 +11994,7 @@ def date_tool():
 
 # -----------------------------------------------------------------------------
 # twofile/tools/folder.py
-# Files below one folder that a user named; never outside of it, by any path or link.
+# Files below one folder; never outside, by any path or link.
 
 DEPTH_OF_FOLDERS = 32
 OPEN_HOW = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -12136,7 +12136,7 @@ class McpServer:
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             why = f"no answer within {START_SECONDS} seconds"
         else:
-            why = printable(str(error) or type(error).__name__)[:200]
+            why = printable(str(error))[:200] or "it ended at once"
         self.errors.seek(0)
         said = self.errors.read()[-2000:].strip().splitlines()
         return f"{why} ({printable(said[-1][:200])})" if said else why
@@ -12155,11 +12155,13 @@ class McpServer:
 
     async def begin(self, session):
         """Greet the server, and ask for its tools."""
+        from mcp.types import PaginatedRequestParams
+
         await session.initialize()
         cursor = None
         for _ in range(PAGES_MAX):
-            page = await session.list_tools(cursor) if cursor else await session.list_tools()
-            page = page.model_dump(by_alias=True)
+            asked = PaginatedRequestParams(cursor=cursor)
+            page = (await session.list_tools(params=asked)).model_dump(by_alias=True)
             self.listed += page["tools"]
             cursor = page.get("nextCursor")
             if not cursor or len(self.listed) > TOOLS_MAX:
@@ -12254,7 +12256,7 @@ def tools_of(server, taken):
 
 # -----------------------------------------------------------------------------
 # twofile/tools/python.py
-# The tool that runs Python in a child: without network, files or other processes.
+# The tool that runs Python in a child, which is locked in.
 
 CODE_MAX = 100_000  # characters
 
@@ -12509,7 +12511,7 @@ def search_tool(folder):
 
 # -----------------------------------------------------------------------------
 # twofile/tools/shell.py
-# The tool that runs commands of the shell, with all the rights of the user.
+# The tool that runs commands of the shell, with the rights of the user.
 
 SHELL, SHELL_SECONDS = "/bin/sh", 60
 

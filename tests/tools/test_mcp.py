@@ -98,7 +98,7 @@ def test_what_is_no_server_is_one_line(started, monkeypatch):
     monkeypatch.setattr(mcp, "START_SECONDS", 2)
     for wrong, says in (
         ("/no/such/program", "No such file"),
-        ("true", "Connection closed"),
+        ("true", "--mcp true: "),
         ("yes rubbish", "no answer within 2 seconds"),
         ("sleep 100", "no answer within 2 seconds"),
         (f"{sys.executable} -c \"raise SystemExit('boom \\x1b[31m')\"", "boom \\x1b[31m"),

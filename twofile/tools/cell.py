@@ -1,4 +1,4 @@
-"""The program that a child of the tool python begins with: it locks itself in.
+"""What a child of the tool python begins with: it locks itself in.
 
 What it may ask of the system is listed, by number; all else fails (seccomp): there is no call in
 the list that opens a socket, starts a process or a thread, writes or removes a file, sends a

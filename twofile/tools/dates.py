@@ -1,4 +1,4 @@
-"""A calendar: weekdays, days between two dates, dates so many days or months later."""
+"""A calendar: weekdays, days between dates, dates so many days later."""
 
 import calendar
 import datetime

@@ -1,4 +1,4 @@
-"""Files below one folder that a user named; never outside of it, by any path or link."""
+"""Files below one folder; never outside, by any path or link."""
 
 import contextlib
 import os

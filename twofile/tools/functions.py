@@ -1,4 +1,4 @@
-"""Functions that a calculator knows; exact where they can be, bounded in size."""
+"""Functions that a calculator knows; exact where they can be, bounded."""
 
 import math
 from fractions import Fraction

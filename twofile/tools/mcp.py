@@ -64,7 +64,7 @@ class McpServer:
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             why = f"no answer within {START_SECONDS} seconds"
         else:
-            why = printable(str(error) or type(error).__name__)[:200]
+            why = printable(str(error))[:200] or "it ended at once"
         self.errors.seek(0)
         said = self.errors.read()[-2000:].strip().splitlines()
         return f"{why} ({printable(said[-1][:200])})" if said else why
@@ -83,11 +83,13 @@ class McpServer:
 
     async def begin(self, session):
         """Greet the server, and ask for its tools."""
+        from mcp.types import PaginatedRequestParams
+
         await session.initialize()
         cursor = None
         for _ in range(PAGES_MAX):
-            page = await session.list_tools(cursor) if cursor else await session.list_tools()
-            page = page.model_dump(by_alias=True)
+            asked = PaginatedRequestParams(cursor=cursor)
+            page = (await session.list_tools(params=asked)).model_dump(by_alias=True)
             self.listed += page["tools"]
             cursor = page.get("nextCursor")
             if not cursor or len(self.listed) > TOOLS_MAX:

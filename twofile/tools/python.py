@@ -1,4 +1,4 @@
-"""The tool that runs Python in a child: without network, files or other processes."""
+"""The tool that runs Python in a child, which is locked in."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The tool that runs commands of the shell, with all the rights of the user."""
+"""The tool that runs commands of the shell, with the rights of the user."""
 
 import os
 

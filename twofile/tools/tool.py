@@ -1,4 +1,4 @@
-"""A tool that a model may call: what it is told of it, how its result is told."""
+"""A tool: what a model is told of it, how its result is told."""
 
 import json
 from collections.abc import Callable
