@@ -99,7 +99,7 @@ def test_what_is_no_server_is_one_line(started, monkeypatch):
     for wrong, says in (
         ("/no/such/program", "No such file"),
         ("true", "--mcp true: "),
-        ("yes rubbish", "no answer within 2 seconds"),
+        ("yes rubbish", "--mcp yes rubbish: "),
         ("sleep 100", "no answer within 2 seconds"),
         (f"{sys.executable} -c \"raise SystemExit('boom \\x1b[31m')\"", "boom \\x1b[31m"),
         ("'unclosed", "cannot be split into words"),

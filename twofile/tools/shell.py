@@ -23,4 +23,5 @@ def shell_tool():
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",
         an_object(command={"type": "string", "description": "the command"}),
         run_shell,
+        each_time=True,
     )

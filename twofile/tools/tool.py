@@ -26,13 +26,15 @@ class ToolFailed(Exception):
 class Tool:
     """A tool. parameters: the JSON schema of its arguments, an object. run(arguments) does it: a
     dict in, text out; raises ToolFailed. harmless: it changes nothing, and reaches nothing but
-    what was named for it; so it may run where nobody can be asked. close() ends what it holds."""
+    what was named for it; so it may run where nobody can be asked. each_time: it is asked for
+    each time. close() ends what it holds."""
 
     name: str
     description: str
     parameters: dict
     run: Callable[[dict], str]
     harmless: bool = False
+    each_time: bool = False
     strict: bool = True
     close: Callable[[], None] = lambda: None
 

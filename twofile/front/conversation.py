@@ -1,0 +1,133 @@
+"""A conversation: its messages, what of them fits, answers with the calls in them."""
+
+import random
+
+from ..errors import ModelError
+from ..options import line_seed
+from ..writer import Writer
+from .usage import CALLS_MAX
+
+
+class Conversation:
+    """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
+    the tools that may be called. Attributes: turns, texts that were begun; new, tokens of them in
+    seconds; last, the Writer of the last."""
+
+    def __init__(self, model, args, show, usage):
+        self.model, self.args, self.show, self.usage = model, args, show, usage
+        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.last = None
+        self.begin(args.system)
+
+    @property
+    def system(self):
+        """The system message's text, or None."""
+        first = self.messages[0] if self.messages else {}
+        return first["content"] if first.get("role") == "system" else None
+
+    def begin(self, system):
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def encoded(self, messages):
+        return self.model.encode_chat(messages, tools=self.usage.offered)
+
+    def ids(self):
+        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        dropped, limit = 0, self.model.n_ctx
+        room = (
+            min(limit // 4, 256)
+            if self.args.n_predict < 0
+            else min(self.args.n_predict, limit // 2)
+        )
+        while True:
+            ids = self.encoded(self.messages)
+            oldest = int(self.system is not None)
+            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+            if len(ids) + room <= limit or len(asked) < 2:
+                break
+            del self.messages[oldest : asked[1]]
+            dropped += 1
+        if dropped:
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.show(f"(the context is full: the oldest {turns} forgotten)\n")
+        if len(ids) >= limit:
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+        return ids
+
+    def written(self):
+        """Write on: a text, and calls, as a message, which is shown as it comes. Ctrl-C keeps what
+        is there of the text -> (its text, [calls])"""
+        args, offered = self.args, self.usage.offered
+        limit = None if args.n_predict < 0 else args.n_predict
+        seed = line_seed(self.seed, self.turns) if self.turns else self.seed
+        parts, stopped, w = [], False, None
+        reader = self.model.reader(offered) if offered else None
+        more = {"tools": offered} if offered else {}
+        try:
+            w = Writer(self.model, self.ids(), limit, seed=seed, **more, **args.options)
+            self.turns += 1
+            for chunk in self.model.write(w):
+                said = reader.push(chunk.text) if reader else [chunk.text]
+                parts += said
+                self.show("".join(part for part in said if isinstance(part, str)))
+        except KeyboardInterrupt:
+            self.show(" (stopped)")
+            stopped = True
+        self.last = w or self.last
+        rest = reader.push("", True) if reader and not stopped else []
+        self.show("".join(part for part in rest if isinstance(part, str)))
+        parts += rest
+        if w and w.count:
+            self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
+        text = "".join(part for part in parts if isinstance(part, str)).strip()
+        if text or stopped:
+            self.show("\n")
+        calls = [part for part in parts if not isinstance(part, str)]
+        return text, [] if stopped else calls
+
+    def answer(self):
+        """Write the answer to the last message, with what tools return for it. If nothing comes
+        of it, that message and all behind it are forgotten."""
+        text = ""
+        try:
+            text = self.with_calls()
+        except KeyboardInterrupt:
+            self.show("(stopped)\n")
+        finally:
+            if not text:
+                begun = max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+                del self.messages[begun:]
+        if text:
+            self.messages.append({"role": "assistant", "content": text})
+
+    def with_calls(self):
+        """Write, call, and write on, until there is a text without calls -> that text; "" if there
+        are too many calls, or only such as were made already."""
+        made, left = set(), CALLS_MAX
+        while True:
+            text, calls = self.written()
+            if not calls:
+                return text
+            if left <= 0 or made.issuperset(call[:2] for call in calls):
+                why = f"{CALLS_MAX} calls are made" if left <= 0 else "the same call again"
+                self.show(f"({why}; the answer ends here)\n")
+                return ""
+            made.update(call[:2] for call in calls)
+            ran, results = self.usage.called(calls, left)
+            said = {"role": "assistant", "content": text or None, "tool_calls": ran}
+            self.messages += [said, *results]
+            left -= len(calls)
+
+    def message(self, text):
+        self.messages.append({"role": "user", "content": text})
+        self.answer()
+
+    def again(self):
+        """Another answer to the last message. Raises ModelError if there is none yet."""
+        asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        if not asked:
+            raise ModelError("/regen: there is no answer yet; expected one; say something first")
+        del self.messages[asked[-1] + 1 :]
+        self.answer()
