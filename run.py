@@ -79,11 +79,13 @@ a model that runs, and text
     tokenizer/file       A tokenizer.bin, section by section.
     tokenizer/forms      Text in Unicode's form C, by the tables that a file brings.
     tokenizer/added      Tokens found in a text before it is cut: added, user-defined.
+    tokenizer/talk       A conversation in its pieces, as a chat template writes it.
+    tokenizer/toolform   How a chat template writes tools, calls of them, and what these gave.
+    tokenizer/chats      Conversations become ids, as a chat template has them.
     tokenizer/splits     How text is cut before merging: patterns over classes of characters.
     tokenizer/contents   What a tokenizer.bin says, checked.
     tokenizer/merges     Words become ids by merging neighbours.
     tokenizer/stream     Tokens become whole characters.
-    tokenizer/talk       A conversation in its pieces, as a chat template writes it.
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
@@ -91,6 +93,10 @@ writing
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
+    callform             How calls of tools are written: in a template's form, or as text.
+    calls                Tools that a model may call: told, held to their schemas, read back.
+    calltext             Tools, calls, results as texts of messages, where a template has no form.
+    objects              OpenAI's objects of what was written.
     writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes next in a text.
     jobs                 What wants passes of the model: a text to be written, one to be read.
@@ -106,6 +112,7 @@ writing
     promptcache          What was read of a text, in one file.
     vectors              Texts as vectors: what the last layer makes of their tokens.
     scores               What a model says of given texts.
+    completions          What a model answers, as OpenAI's objects.
     model                What a program imports: text in, text out.
 
 what stands beside a model
@@ -134,6 +141,9 @@ the program
     front/speeds         How a measurement of speed is told: a table, csv or JSON.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
+    front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
+    front/usage          Tools of a conversation: which there are, what calls of them give back.
+    front/conversation   A conversation: its messages, what of them fits, answers with the calls in them.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
     front/show           What is printed of a model, or of a given text.
@@ -7198,26 +7208,27 @@ def tokenizer_sections(raw):
 def tokenizer_chat(raw, types):
     """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
     CHAT: [(kind, value)] or None}, {role: strips}, thoughts as of chat_parts(), whether each run of
-    text gets the prefix; or None, {}, None, True if it is empty. Raises ModelError."""
+    text gets the prefix, where a form of tools begins; or None, {}, None, True, 0 if it is empty.
+    Raises ModelError."""
     if not raw:
-        return None, {}, None, True
+        return None, {}, None, True, 0
     pieces, at, thoughts = {}, 4, None
     try:
         for name in CHAT:
             pieces[name], at = chat_items(raw, at, types)
         if at < len(raw):
             cuts, how, (ends, at) = raw[at], raw[at + 1], chat_items(raw, at + 2, types)
-            (_, start), (_, end) = ends
-            thoughts = (start, end, cuts, how)
-            texts = isinstance(start, str) and isinstance(end, str) and end
+            (_, start), (_, end) = ends or [(CHAT_TEXT, "")] * 2
+            thoughts = (start, end, cuts, how) if ends else None
+            texts = isinstance(start, str) and isinstance(end, str) and (end or not ends)
             if cuts > 8 or how > 31 or how & SPANS and not start or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
-        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
+        if not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
     except (struct.error, ValueError, TypeError, IndexError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
-    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3], at
 
 
 def chat_items(raw, at, types):
@@ -7421,6 +7432,423 @@ class AddedTokens:
 
 
 # -----------------------------------------------------------------------------
+# twofile/tokenizer/talk.py
+# A conversation in its pieces, as a chat template writes it.
+
+# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
+STRIPS = ("", None, "\n")
+
+
+def chat_parts(messages, pieces, strips, thoughts=None):
+    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
+    contents in turn.
+
+    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
+    out of answers, (start, end, strips, how), see is_cut() and without_thoughts(); or None. Raises
+    ModelError for another order of roles.
+    """
+    roles = [
+        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
+        for m in messages
+    ]
+    system = roles[:1] == ["system"]
+    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
+    if roles[system:] != turns or roles[-1:] != ["user"]:
+        found = ", ".join(map(str, roles[:9])) or "none"
+        wants = "expected an optional system, then user and assistant in turn, the user last"
+        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+    if system and pieces.get("system") is None:
+        found = "messages: this model's template has no system message"
+        raise ModelError(f"{found}; expected none; put it into the user's")
+    out = [pieces["system" if system else "first"]]
+    for i, m in enumerate(messages):
+        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
+        text, cuts = m["content"], strips[m["role"]]
+        if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
+            text, cuts = without_thoughts(text, thoughts), thoughts[2]
+        right, left = divmod(cuts, 3)
+        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
+    return out
+
+
+def is_cut(text, thoughts, last):
+    """Whether thoughts are left out of an answer. BUT_LAST: not of the last one; BOTH: if there is
+    a start too; OPEN: if there is a start alone."""
+    start, end, _, how = thoughts
+    if last and how & BUT_LAST:
+        return False
+    begun = bool(start) and start in text
+    whole = end in text and (begun or not how & BOTH)
+    return whole or bool(how & OPEN) and begun
+
+
+def without_thoughts(text, thoughts):
+    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the
+    first; or (SPANS) without each part from a start to the next end."""
+    start, end, _, how = thoughts
+    if how & SPANS:
+        return "".join(part.partition(start)[0] for part in text.split(end))
+    cut = text.partition if how & FIRST_END else text.rpartition
+    return cut(end)[2]
+
+
+def thinking(file):
+    """{text: id} of the marks of a TokenizerFile between which a model thinks: in its own answers
+    they are what they were."""
+    marks = np.flatnonzero((file.types & 15) == MARK).tolist()
+    names = {file.pieces[i].decode("utf-8", "replace"): i for i in marks}
+    return {name: i for name, i in names.items() if "think" in name.lower()}
+
+
+def at_marks(text, marks):
+    """text -> [what is between, id of a mark, …]"""
+    parts = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+    return [marks.get(part, part) for part in parts if part]
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/toolform.py
+# How a chat template writes tools, calls of them, and what these gave.
+
+class Seat:
+    """Kinds of what stands in a conversation, a letter each: its start; the system's, the user's,
+    the assistant's text; a tool as JSON; a call's name, arguments, id; of a result the tool's name,
+    the call's id, and its text; where an answer begins; where the last call ends."""
+
+    START, SYSTEM, ASKED, SAID, TOOL, NAME, ARGUMENTS, ID, OF, BY, RETURNED, ANSWER, END = (
+        "^SUATNVIriRGE"
+    )
+    TOLD = "ndp"  # a tool's name, description, parameters
+    LATE = "L"  # for ASKED: the user's last message
+
+
+WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is written; INDENTS << 2
+BY_FIELDS = 255  # tools are told by Seat.TOLD
+HOWS = (0, 4, 8)  # of arguments
+TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, BY_FIELDS}
+SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
+
+
+class ToolForm(NamedTuple):
+    """A template's form for tools. between: {(kind, kind that follows): pieces, in whatever form};
+    what begins a call where an answer begins is at (ANSWER, first kind of a call), what ends the
+    last at (last kind of a call, END)."""
+
+    place: str  # before what tools are told: SYSTEM, ASKED (the first), LATE
+    told: int  # how a tool is written: WRAPPED and those beside it, or BY_FIELDS
+    written: int  # how arguments are
+    quoted: bool  # whether a result is written as a JSON string
+    strips: int  # what is cut off a result, see STRIPS
+    keeps: bool  # whether thoughts behind the user's last message stay
+    beside: bool  # whether text in front of a message's calls is written
+    call: str  # the kinds of a call in their order
+    back: str  # the kinds of a result
+    between: dict
+
+    @property
+    def several(self):
+        """Whether a message may have more calls than one."""
+        return (self.call[-1], self.call[0]) in self.between
+
+
+TOOL_HEAD = struct.Struct("<4sBBBBBB")
+
+
+def read_tools(raw, types):
+    """The end of the section "chat", bytes, as pack_tools() of export.py writes it -> ToolForm.
+    Raises ModelError."""
+    try:
+        name, place, told, written, flags, strips, count = TOOL_HEAD.unpack_from(raw)
+        ((_, orders),), at = chat_items(raw, TOOL_HEAD.size, types)
+        between = {}
+        for _ in range(count):
+            kinds = raw[at : at + 2].decode()
+            between[kinds[0], kinds[1]], at = chat_items(raw, at + 2, types)
+        call, back = orders.split()
+        good = set(call) <= set("NVI") and set(back) <= set("riR")
+        good = good and all((call + back).count(kind) == 1 for kind in {*call, *back, *"NVR"})
+        needs = [*zip(call, call[1:]), (call[-1], back[0]), (call[-1], Seat.END)]
+        needs += [(Seat.ASKED, Seat.ANSWER), (back[-1], Seat.ANSWER)]
+        good = good and None not in map(between.get, needs)
+        flags = [bool(flags >> i & 1) for i in range(3)]
+        form = ToolForm(
+            chr(place), told, written, flags[0], strips, *flags[1:], call, back, between
+        )
+        good = good and (form.beside or between.get((Seat.ANSWER, call[0])) is not None)
+        good = (
+            good
+            and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE)
+            and strips <= 8
+            and told in TOLD_HOWS
+        )
+        if name != b"tool" or at != len(raw) or not good or written not in HOWS:
+            raise ValueError
+    except (struct.error, ValueError, TypeError, IndexError):
+        raise ModelError(
+            "the form of tools is not what export.py writes; export it again"
+        ) from None
+    return form
+
+
+def json_text(value, how):
+    """JSON as templates write it: how is a number of INDENTS << 2, and IN_LIST inside of a list;
+    AS_PYTHON: as Python shows values."""
+    if how & AS_PYTHON:
+        return str(value)
+    indent = INDENTS[how >> 2 & 3]
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text.replace("\n", "\n" + " " * indent) if how & IN_LIST and indent else text
+
+
+def tool_slots(tool, how):
+    """A tool, {"name", "description", "parameters"} -> [(kind, text)]"""
+    tool = {name: tool[name] for name in ("name", "description", "parameters")}
+    if how == BY_FIELDS:
+        texts = tool["name"], tool["description"], json_text(tool["parameters"], 0)
+        return list(zip(Seat.TOLD, texts))
+    value = {"type": "function", "function": tool} if how & WRAPPED else tool
+    return [(Seat.TOOL, json_text(value, how))]
+
+
+def short_id(name):
+    """An id as templates can write it: nine letters; another one becomes such, the same for the
+    same."""
+    if SHORT_ID.fullmatch(name):
+        return name
+    import hashlib
+
+    return hashlib.sha256(name.encode()).hexdigest()[:9]
+
+
+def has_calls(message):
+    """Whether a message is a result, or has calls."""
+    if not isinstance(message, dict):
+        return False
+    return message.get("role") == "tool" or bool(message.get("tool_calls"))
+
+
+def call_slots(call, form):
+    """A call of an assistant's message, in OpenAI's form -> [(kind, text)]"""
+    name, arguments, number = call_of(call)
+    texts = {
+        Seat.NAME: name,
+        Seat.ARGUMENTS: json_text(arguments, form.written),
+        Seat.ID: short_id(number),
+    }
+    return [(kind, texts[kind]) for kind in form.call]
+
+
+def call_of(call):
+    """A call in OpenAI's form -> its name, arguments (an object), id. Raises ModelError."""
+    inside = call.get("function") if isinstance(call, dict) else None
+    try:
+        arguments = inside["arguments"]
+        arguments = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+        if isinstance(arguments, dict) and isinstance(inside["name"], str):
+            json.dumps(arguments)
+            return inside["name"], arguments, str(call.get("id") or "")
+    except (TypeError, KeyError, ValueError, RecursionError):
+        pass
+    found = f"messages: tool_calls has {printable(repr(call)[:80])}"
+    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+
+
+def result_slots(text, name, number, form):
+    """What a call gave -> [(kind, text)]"""
+    right, left = divmod(form.strips, 3)
+    text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+    texts = {
+        Seat.OF: name,
+        Seat.BY: short_id(number),
+        Seat.RETURNED: json_text(text, 0) if form.quoted else text,
+    }
+    return [(kind, texts[kind]) for kind in form.back]
+
+
+def talk_slots(messages, tools, form, strips, thoughts):
+    """A conversation with tools, [{"name", "description", "parameters"}], and calls -> [(kind,
+    text)] from START to ANSWER. messages: as check_turns() has them. strips, thoughts: as of
+    chat_parts()."""
+    told = [slot for tool in tools for slot in tool_slots(tool, form.told)]
+    users = [i for i, m in enumerate(messages) if m["role"] == "user"] or [0]
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+    at = {Seat.ASKED: users[0], Seat.LATE: users[-1], Seat.SYSTEM: 0}[form.place]
+    slots, waits = [(Seat.START, "")], []  # waits: calls whose results are to come
+    cut = lambda text, n: text.lstrip(STRIPS[n % 3]).rstrip(STRIPS[n // 3])
+    for i, m in enumerate(messages):
+        role, text, calls = m["role"], m["content"], m.get("tool_calls") or ()
+        slots += told if i == at else []
+        if role == "tool":
+            name, number = waits.pop(0)
+            slots += result_slots(text, name, number, form)
+        elif role == "assistant":
+            keeps = form.keeps and i > users[-1]
+            n = strips[role]
+            if thoughts and not keeps and is_cut(text, thoughts, i == last):
+                text, n = without_thoughts(text, thoughts), thoughts[2]
+            if not calls or text and form.beside:
+                slots.append((Seat.SAID, cut(text, n)))
+            for call in calls:
+                slots += call_slots(call, form)
+                waits.append((call_of(call)[0], call_of(call)[2]))
+        else:
+            kind = {"system": Seat.SYSTEM, "user": Seat.ASKED}[role]
+            slots.append((kind, cut(text, strips[role])))
+    return [*slots, (Seat.ANSWER, "")]
+
+
+def between_slots(slots, form, pieces, told):
+    """What talk_slots() makes, as a template writes it: pieces and contents in turn, the first and
+    the last are pieces. pieces: of chats without tools (see CHAT), which there are if not told.
+    Raises KeyError where the form has none."""
+    between = form.between
+    if not told:
+        plain = {
+            "first": (Seat.START, Seat.ASKED),
+            "system": (Seat.START, Seat.SYSTEM),
+            "after_system": (Seat.SYSTEM, Seat.ASKED),
+        }
+        between = between | {kinds: pieces.get(name) for name, kinds in plain.items()}
+    rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
+    return [part for row in rows for part in row][:-1]
+
+
+def check_turns(messages, form):
+    """Messages in the order that a template with tools can say, results as their calls are. Raises
+    ModelError. -> them, results in their calls' order"""
+    wants = "expected a system, then user and assistant in turn, a result for each call behind it"
+    waits, before, out = [], None, []
+    for i, m in enumerate(messages):
+        role = m.get("role") if isinstance(m, dict) else None
+        calls = role == "assistant" and m.get("tool_calls") or []
+        fits = {
+            "system": i == 0,
+            "user": before in (None, "system", "assistant"),
+            "assistant": before in ("user", "tool"),
+            "tool": bool(waits),
+        }
+        if not fits.get(role) or not isinstance(m.get("content"), str) or waits and role != "tool":
+            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+        if role == "tool":
+            names = [number for _, number in waits]
+            number = str(m.get("tool_call_id") or "")
+            if number not in names and number and all(names):
+                found = f"messages[{i}]: tool_call_id is {printable(number)[:60]}"
+                raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            number = number if number in names else names[0]
+            own = names.index(number)
+            out[waits.pop(own)[0]] = m
+        else:
+            out.append(m)
+            known = [call_of(call)[2] for call in calls]
+            waits = [(len(out) + k, number) for k, number in enumerate(known)]
+            out += [None] * len(calls)
+        if len(calls) > 1 and not form.several:
+            found = f"messages[{i}]: {len(calls)} calls"
+            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+        before = role
+    if waits or before not in ("user", "tool"):
+        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+    return out
+
+
+# -----------------------------------------------------------------------------
+# twofile/tokenizer/chats.py
+# Conversations become ids, as a chat template has them.
+
+class Conversations:
+    """What a Tokenizer knows of conversations."""
+
+    def encode_chat(self, messages, tools=()):
+        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
+        last a user's -> ids up to where the assistant begins. Contents go through encode: they
+        never become control tokens. tools: [{"name", "description", "parameters"}], if the
+        tokenizer has a form for them; then messages may have tool_calls, and there are those of
+        role tool. Raises ModelError."""
+        if self.chat is None:
+            found = "this model was exported without a chat template"
+            raise ModelError(f"{found}; expected one to chat; complete text instead")
+        if self.tools and (tools or any(has_calls(m) for m in messages)):
+            items, ids = self._joined(self._with_tools(messages, tools)), []
+        else:
+            items, ids = self._joined(self._rows(messages)), []
+        for i, item in enumerate(items):
+            if isinstance(item, int):
+                ids.append(item)
+                continue
+            if i and self.types[items[i - 1]] & RSTRIP:
+                item = item.lstrip(BLANKS)
+            if i + 1 < len(items) and self.types[items[i + 1]] & LSTRIP:
+                item = item.rstrip(BLANKS)
+            ids += self._run(item, self.prefix_runs or not ids, NOT_IN_TALKS)
+        return ids
+
+    def _with_tools(self, messages, tools):
+        """As _rows(), with tools, calls of them, and what they gave."""
+        messages = check_turns(messages, self.tools)
+        slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
+        try:
+            parts = between_slots(slots, self.tools, self.chat, bool(tools))
+            parts = [part if isinstance(part, str) else [*part] for part in parts]
+        except (KeyError, TypeError):
+            found = "messages: this model's template has no place for one of them there"
+            raise ModelError(f"{found}; expected another order; change it") from None
+        kinds = [kind for kind, _ in slots]
+        return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
+
+    def _rows(self, messages):
+        """A conversation as texts, and ids of its marks."""
+        parts = chat_parts(messages, self.chat, self.strips, self.thoughts)
+        return self._filled(parts, [m["role"] == "assistant" for m in messages])
+
+    def _filled(self, parts, own):
+        """Pieces and contents in turn -> texts and ids. own: which contents are of the model: in
+        those marks between which it thinks are what they were."""
+        rows = []
+        for n, part in enumerate(parts):
+            if not isinstance(part, str):
+                rows += [time.strftime(v) if kind == CHAT_DATE else v for kind, v in part]
+            else:
+                rows += at_marks(part, self.thinking) if own[n // 2] else [part]
+        return rows
+
+    def _joined(self, rows):
+        """Texts and ids, the text between two ids in one."""
+        alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
+        if any(alone):  # a mark that stays text where a word goes on beside it
+            texts = [self.name(r) if isinstance(r, int) else r for r in rows]
+            whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
+            spans = zip(alone, [0, *ends], ends)
+            stays = [one and self.added.words.within(whole, a, b) for one, a, b in spans]
+            rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
+        items = []
+        for row in rows:
+            if isinstance(row, str) and items and isinstance(items[-1], str):
+                items[-1] += row
+            else:
+                items.append(row)
+        return items
+
+    def chat_form(self):
+        """What the chat template writes around contents, as {name: text}; None without one."""
+        shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
+        chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
+        return {
+            name: "".join(shows[kind](value) for kind, value in items)
+            for name, items in chat.items()
+        } or None
+
+    def markers(self):
+        """The words that tell turns apart in this model's template and are no control tokens,
+        sorted: a user can write them too."""
+        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
+        items = [item for name in names for item in self.chat[name] or ()]
+        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
+        return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
+
+
+# -----------------------------------------------------------------------------
 # twofile/tokenizer/splits.py
 # How text is cut before merging: patterns over classes of characters.
 
@@ -7552,6 +7980,7 @@ class TokenizerFile(NamedTuple):
     chat: dict | None  # see tokenizer_chat()
     strips: dict
     thoughts: tuple | None
+    tools: ToolForm | None
     prefix_runs: bool
     tests: list  # [(text, ids)]
     begins: list  # ids that stand before a text, if it is not bos alone
@@ -7586,7 +8015,8 @@ def read_tokenizer(raw):
         found = "it normalises text and lacks the tables for it"
         raise ModelError(f"{found}, as older exports do; export it again")
     classes = read_classes(sections["classes"])
-    chat, strips, thoughts, prefix_runs = tokenizer_chat(sections["chat"], types)
+    chat, strips, thoughts, prefix_runs, at = tokenizer_chat(sections["chat"], types)
+    more = sections["chat"][at:]
     return TokenizerFile(
         hashlib.sha256(raw).digest(),
         kind,
@@ -7606,6 +8036,7 @@ def read_tokenizer(raw):
         chat,
         strips,
         thoughts,
+        read_tools(more, types) if more else None,
         prefix_runs,
         tokenizer_tests(sections["tests"]),
         begins,
@@ -7796,14 +8227,18 @@ def merge_neighbours(parts, rank):
 
 class TextStream:
     """Tokens in, whole characters out: a character may span several tokens. start: drop the space
-    that encode put first. tokenizer: None where nothing is ever pushed."""
+    that encode put first. tokenizer: None where nothing is ever pushed. names: {id: what it prints,
+    though it is a control token}."""
 
-    def __init__(self, tokenizer, start=False):
+    def __init__(self, tokenizer, start=False, names=None):
+        self.names = names or {}
         self.tokenizer, self.decoder = tokenizer, codecs.getincrementaldecoder("utf-8")("replace")
         self.strip = bool(start and tokenizer and tokenizer.flags & (PREFIX | PREFIX_UNLESS))
 
     def push(self, token):
         """The characters that are whole with this token, as str."""
+        if token in self.names:
+            return self.decoder.decode(b"", final=True) + self.names[token]
         raw = self.tokenizer.piece(token)
         if self.strip and raw:
             self.strip, raw = False, raw.removeprefix(b" ")
@@ -7815,92 +8250,17 @@ class TextStream:
 
 
 # -----------------------------------------------------------------------------
-# twofile/tokenizer/talk.py
-# A conversation in its pieces, as a chat template writes it.
-
-# what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
-STRIPS = ("", None, "\n")
-
-
-def chat_parts(messages, pieces, strips, thoughts=None):
-    """A conversation as a chat template writes it: pieces (by name of CHAT, in whatever form) and
-    contents in turn.
-
-    strips: by role, what the template cuts off a content, as in STRIPS. thoughts: what it leaves
-    out of answers, (start, end, strips, how), see is_cut() and without_thoughts(); or None. Raises
-    ModelError for another order of roles.
-    """
-    roles = [
-        m.get("role") if isinstance(m, dict) and isinstance(m.get("content"), str) else None
-        for m in messages
-    ]
-    system = roles[:1] == ["system"]
-    turns = [("user", "assistant")[i % 2] for i in range(len(roles) - system)]
-    if roles[system:] != turns or roles[-1:] != ["user"]:
-        found = ", ".join(map(str, roles[:9])) or "none"
-        wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
-    if system and pieces.get("system") is None:
-        found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
-    out = [pieces["system" if system else "first"]]
-    for i, m in enumerate(messages):
-        after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
-        text, cuts = m["content"], strips[m["role"]]
-        if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
-            text, cuts = without_thoughts(text, thoughts), thoughts[2]
-        right, left = divmod(cuts, 3)
-        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
-        out += [text, pieces["gen" if i == len(messages) - 1 else after]]
-    return out
-
-
-def is_cut(text, thoughts, last):
-    """Whether thoughts are left out of an answer. BUT_LAST: not of the last one; BOTH: if there is
-    a start too; OPEN: if there is a start alone."""
-    start, end, _, how = thoughts
-    if last and how & BUT_LAST:
-        return False
-    begun = bool(start) and start in text
-    whole = end in text and (begun or not how & BOTH)
-    return whole or bool(how & OPEN) and begun
-
-
-def without_thoughts(text, thoughts):
-    """An answer without what its writer thought: what is behind the last end, or (FIRST_END) the
-    first; or (SPANS) without each part from a start to the next end."""
-    start, end, _, how = thoughts
-    if how & SPANS:
-        return "".join(part.partition(start)[0] for part in text.split(end))
-    cut = text.partition if how & FIRST_END else text.rpartition
-    return cut(end)[2]
-
-
-def thinking(file):
-    """{text: id} of the marks of a TokenizerFile between which a model thinks: in its own answers
-    they are what they were."""
-    marks = np.flatnonzero((file.types & 15) == MARK).tolist()
-    names = {file.pieces[i].decode("utf-8", "replace"): i for i in marks}
-    return {name: i for name, i in names.items() if "think" in name.lower()}
-
-
-def at_marks(text, marks):
-    """text -> [what is between, id of a mark, …]"""
-    parts = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
-    return [marks.get(part, part) for part in parts if part]
-
-
-# -----------------------------------------------------------------------------
 # twofile/tokenizer/tokenizer.py
 # Text to ids and back; the tokenizer of a model.
 
-class Tokenizer:
+class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
     says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
     begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), longest (the most characters of one token; None without a limit).
+    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
+    token; None without a limit).
     """
 
     def __init__(self, source):
@@ -7921,6 +8281,7 @@ class Tokenizer:
         self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
         self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
         self.chat, self.strips, self.thoughts = file.chat, file.strips, file.thoughts
+        self.tools = file.tools
         self.prefix_runs, self.stops = file.prefix_runs, file.stops
         bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
         self.begins = file.begins or bos
@@ -7953,68 +8314,6 @@ class Tokenizer:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
-
-    def encode_chat(self, messages):
-        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
-        last a user's -> ids up to where the assistant begins. Contents go through encode: they
-        never become control tokens. Raises ModelError."""
-        if self.chat is None:
-            found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
-        items, ids = self._items(messages), []
-        for i, item in enumerate(items):
-            if isinstance(item, int):
-                ids.append(item)
-                continue
-            if i and self.types[items[i - 1]] & RSTRIP:
-                item = item.lstrip(BLANKS)
-            if i + 1 < len(items) and self.types[items[i + 1]] & LSTRIP:
-                item = item.rstrip(BLANKS)
-            ids += self._run(item, self.prefix_runs or not ids, NOT_IN_TALKS)
-        return ids
-
-    def _items(self, messages):
-        """A conversation as ids of its marks, and the text between two of them in one."""
-        rows = []
-        roles = [m["role"] if isinstance(m, dict) else "" for m in messages]
-        for n, part in enumerate(chat_parts(messages, self.chat, self.strips, self.thoughts)):
-            if not isinstance(part, str):
-                rows += [time.strftime(v) if kind == CHAT_DATE else v for kind, v in part]
-            elif roles[n // 2] == "assistant":
-                rows += at_marks(part, self.thinking)
-            else:
-                rows.append(part)
-        alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
-        if any(alone):  # a mark that stays text where a word goes on beside it
-            texts = [self.name(r) if isinstance(r, int) else r for r in rows]
-            whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
-            spans = zip(alone, [0, *ends], ends)
-            stays = [one and self.added.words.within(whole, a, b) for one, a, b in spans]
-            rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
-        items = []
-        for row in rows:
-            if isinstance(row, str) and items and isinstance(items[-1], str):
-                items[-1] += row
-            else:
-                items.append(row)
-        return items
-
-    def chat_form(self):
-        """What the chat template writes around contents, as {name: text}; None without one."""
-        shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
-        chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
-        return {
-            name: "".join(shows[kind](value) for kind, value in items)
-            for name, items in chat.items()
-        } or None
-
-    def markers(self):
-        """The words that tell turns apart in this model's template and are no control tokens,
-        sorted: a user can write them too."""
-        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
-        items = [item for name in names for item in self.chat[name] or ()]
-        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
-        return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, first, stays):
         """ids of a run of text between control tokens. first: whether it may get the space that
@@ -8668,9 +8967,10 @@ class Forms:
     def __init__(self, tokenizer):
         self.tokenizer, self.compiled, self.vocabulary, self.known = tokenizer, {}, None, None
 
-    def structure(self, asked, banned=()):
-        """The Structure of what form_asked() says, without the ids of banned. Raises ModelError if
-        it is no form, or one that no text has."""
+    def structure(self, asked, banned=(), named=()):
+        """The Structure of what form_asked() says, without the ids of banned. named: ids of control
+        tokens that the form itself names. Raises ModelError if it is no form, or one that no text
+        has."""
         if asked is None:
             return None
         matcher = self.compiled.get(asked)
@@ -8680,6 +8980,7 @@ class Forms:
                 self.compiled.clear()
             self.compiled[asked] = matcher
         text = self.vocabulary.text.copy()
+        text[[*named]] = True
         text[[*banned]] = False
         return Structure(asked[0], matcher.deep_copy(), text)
 
@@ -8702,7 +9003,7 @@ class Forms:
         try:
             if name == "regex":
                 form = make.grammar_from_regex(text)
-            elif name == "grammar":
+            elif name in ("grammar", "tools"):
                 form = llguidance.grammar_from("grammar", text)
             else:
                 form = make.grammar_from_json_schema(text, overrides=STYLE)
@@ -8718,6 +9019,8 @@ class Forms:
 
 def refused(name, found):
     """The ModelError for a form, by what llguidance found in it."""
+    if name == "tools":
+        found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
     return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
@@ -8778,8 +9081,436 @@ class Structure:
 
 
 # -----------------------------------------------------------------------------
-# twofile/writer.py
-# One text in the making, and the objects that tell of it.
+# twofile/callform.py
+# How calls of tools are written: in a template's form, or as text.
+
+TEXT_OPEN, TEXT_CLOSE = "<tool_call>", "</tool_call>"  # of plain text
+
+
+class CallForm(NamedTuple):
+    """A call in an answer. Pieces are lists of texts and ids. first: what begins one where an
+    answer begins, None if none can stand there; beside: behind text, None if none can; order: the
+    kinds of its parts, with between in between; more: what is between calls, None if there may be
+    but one; close: what ends the last. names: what ids print in a Reader's text."""
+
+    first: list | None
+    beside: list | None
+    order: str
+    between: list
+    more: list | None
+    close: list
+    names: dict
+
+    def text(self, piece):
+        """A piece as a Reader sees it."""
+        return "".join(self.names.get(part, part) for part in piece)
+
+    @property
+    def opens(self):
+        """What begins a call, as a Reader sees it, without line ends in front."""
+        return self.text(self.beside if self.first is None else self.first).lstrip("\n")
+
+    @property
+    def head(self):
+        """What no text may hold, where a call can follow it, or begin with, where none can; empty
+        if it is a control token, which none holds."""
+        begin = self.opens.split("\n")[0]
+        return "" if begin[:1] in CODES else re.split(f"[{CODES[0]}-{CODES[-1]}]", begin)[0]
+
+    @property
+    def bare(self):
+        """The form of a call alone in an answer, without the mark that stands before it, which
+        models leave out at times; None if there is no such mark."""
+        if not self.opens.endswith(BARE) or self.opens == BARE:
+            return None
+        return CallForm([BARE], None, self.order, self.between, None, ["}"], {})
+
+
+BARE = '{"name": "'
+CODES = "".join(map(chr, range(0xD800, 0xDC00)))  # no text that was decoded has these
+
+# as models of the family Hermes and many after them write calls, all of it plain text
+TEXT_CALLS = CallForm(
+    [f'{TEXT_OPEN}\n{{"name": "'],
+    [f'\n{TEXT_OPEN}\n{{"name": "'],
+    Seat.NAME + Seat.ARGUMENTS,
+    [['", "arguments": ']],
+    [f'}}\n{TEXT_CLOSE}\n{TEXT_OPEN}\n{{"name": "'],
+    [f"}}\n{TEXT_CLOSE}"],
+    {},
+)
+
+
+def call_form(tokenizer):
+    """The CallForm of a Tokenizer."""
+    form = tokenizer.tools
+    if form is None:
+        return TEXT_CALLS
+    order, rows = form.call, form.between
+    pieces = [
+        rows.get((Seat.ANSWER, order[0])),
+        rows.get((Seat.SAID, order[0])) if form.beside else None,
+    ]
+    inner = [rows[a, b] for a, b in zip(order, order[1:])]
+    pieces += [rows.get((order[-1], order[0])), rows[order[-1], Seat.END]]
+    ids = {v for piece in [*pieces, *inner] for kind, v in piece or () if kind == CHAT_ID}
+    control = sorted(i for i in ids if tokenizer.types[i] & 15 == CONTROL)
+    names = {i: tokenizer.name(i) for i in ids} | dict(zip(control, CODES))
+    plain = lambda piece: None if piece is None else [v for kind, v in piece if kind <= CHAT_ID]
+    first, beside, more, close = map(plain, pieces)
+    return CallForm(first, beside, order, [*map(plain, inner)], more, close, names)
+
+
+def grammar(form, tools, must=False, several=True, schema=None, style=None):
+    """What an answer may be, in llguidance's Lark: text (or JSON, as schema says), or text and then
+    calls of tools [{"name", "parameters", "strict"}], each as its schema says. must: there is a
+    call. style: how JSON is written."""
+    rows = ["call: " + " | ".join(f"call_{i}" for i in range(len(tools)))]
+    for i, tool in enumerate(tools):  # a schema stands alone: it may refer to its own parts
+        parts = {Seat.NAME: json.dumps(tool["name"]), Seat.ARGUMENTS: f"of_{i}", Seat.ID: "ID"}
+        pieces = [said(piece) for piece in form.between]
+        row = [parts[form.order[0]]]
+        for piece, kind in zip(pieces, form.order[1:]):
+            row += [piece, parts[kind]]
+        rows.append(f"call_{i}: {' '.join(row)}")
+        how = style | {"lenient": not tool["strict"]}
+        asked = {"type": "object", **tool["parameters"], GUIDE: how}
+        rows.append(f"of_{i}: %json {json.dumps(asked)}")
+    if Seat.ID in form.order:
+        rows.append("ID: /[0-9A-Za-z]{9}/")
+    more = f" ({said(form.more)} call)*" if several and form.more is not None else ""
+    rows.append(f"calls: call{more} {said(form.close)}")
+    first = [f"{said(form.first)} calls"] if form.first is not None else []
+    if form.bare:
+        first.append(f"{said(form.bare.first)} call {said(form.bare.close)}")
+    beside = [f"TEXT {said(form.beside)} calls"] if form.beside is not None else []
+    rows.append(f"TEXT: {free_text(form)}")
+    if must:
+        ways = first[:1] or beside
+    elif schema is not None:
+        ways = ["json", *(first[:1] or beside)]
+        rows.append(f"json: %json {json.dumps({**schema, GUIDE: style})}")
+    else:
+        ways = ["TEXT", *first, *beside]
+    return "\n".join([f"start: {' | '.join(ways)}", *rows])
+
+
+GUIDE = "x-guidance"  # llguidance's own word in a schema
+
+
+def free_text(form):
+    """The expression of text that is no call."""
+    starts = [form.head] if form.beside is None else []
+    starts += [BARE] if form.bare else []
+    rows = [f"{escaped(text)}(?s:.*)" for text in starts if text]
+    rows += [f"(?s:.*){escaped(form.head)}(?s:.*)"] if form.beside is not None and form.head else []
+    return " & ".join(["/(?s:.*)/", *(f"~/{row}/" for row in rows)])
+
+
+def escaped(text):
+    """A text in an expression of a grammar."""
+    return re.escape(text).replace("/", "\\/").replace("\n", "\\n")
+
+
+def said(piece):
+    """A piece in a grammar."""
+    return " ".join(f"<[{v}]>" if isinstance(v, int) else json.dumps(v) for v in piece)
+
+
+# -----------------------------------------------------------------------------
+# twofile/calls.py
+# Tools that a model may call: told, held to their schemas, read back.
+
+TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
+JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^"{}\[\]]+', re.DOTALL)
+
+
+class ToolCall(NamedTuple):
+    """A call that a model wrote. arguments: JSON, an object."""
+
+    name: str
+    arguments: str
+    id: str
+
+
+@dataclass
+class Tools:
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
+    asked for, of the tool named only, if one is. several: whether there may be more than one."""
+
+    tools: list
+    must: bool = False
+    only: str | None = None
+    several: bool = True
+
+    def grammar(self, form, schema=None):
+        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
+        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
+        return grammar(form, some, self.must, self.several, schema, STYLE)
+
+    def form(self, form, asked):
+        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
+        form of text that form_asked() says, or None. Raises ModelError."""
+        name, text = asked or ("schema", "null")
+        if name not in ("schema", "response_format"):
+            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+        return "tools", self.grammar(form, json.loads(text))
+
+
+def call_object(call):
+    """A ToolCall in OpenAI's form."""
+    inside = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": inside}
+
+
+def tools_asked(given, choice=None, several=True):
+    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
+    function's object. Raises ModelError."""
+    if given is not None and not isinstance(given, (list, tuple)):
+        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
+    names = [tool["name"] for tool in tools]
+    if len(set(names)) < len(names):
+        raise ModelError("tools: two of one name, expected one each; rename one")
+    if isinstance(choice, dict):
+        inside = choice.get("function", choice)
+        only = inside.get("name") if isinstance(inside, dict) else None
+        if only not in names:
+            found = f"tool_choice is {shown(choice)}"
+            raise ModelError(f"{found}, expected one of the tools; name one")
+        return Tools(tools, True, only, False)
+    if choice not in (None, "auto", "none", "required"):
+        found = f"tool_choice is {shown(choice)}"
+        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice == "required" and not tools:
+        raise ModelError("tool_choice is required, expected tools; give some")
+    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
+
+
+def checked_tool(tool, number):
+    """A tool's name, description and parameters."""
+    where = f"tools[{number}]"
+    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
+        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+    inside = tool.get("function", tool)
+    name = inside.get("name") if isinstance(inside, dict) else None
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+        found = f"{where}: its name is {shown(name)}"
+        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+    parameters = inside.get("parameters") or inside.get("input_schema") or {"type": "object"}
+    if not isinstance(parameters, dict):
+        found = f"{where}: parameters is {shown(parameters)}"
+        raise ModelError(f"{found}, expected a JSON schema; give one")
+    about = str(inside.get("description") or "")
+    strict = bool(inside.get("strict"))
+    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
+
+
+class Reader:
+    """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
+    text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
+
+    def __init__(self, form, names):
+        self.names, self.held, self.behind = names, "", False
+        self.begun, self.scanned = False, (0, 0)  # whether a call is read; how far JSON was
+        self.bare = form.bare  # until it is known whether the text begins so
+        self.use(form)
+
+    def use(self, form):
+        """Read calls of a CallForm."""
+        self.form, self.opens, self.close = form, form.opens, form.text(form.close)
+        self.more = None if form.more is None else form.text(form.more)
+        self.between = [form.text(piece) for piece in form.between]
+
+    def push(self, text, end=False):
+        """-> [str or ToolCall] that are certain by now."""
+        self.held += text
+        found = []
+        if self.bare and self.held:
+            if self.bare.opens.startswith(self.held) and not end:
+                return found
+            if self.held.startswith(self.bare.opens):
+                self.use(self.bare)
+            self.bare = None
+        while self.held:
+            if not self.begun:
+                at = self.held.find(self.opens)
+                if at < 0:
+                    self.say(found, len(self.held) - (0 if end else self.waits()))
+                    break
+                self.say(found, len(self.held[:at].rstrip("\n")))
+                self.held = self.held[self.held.index(self.opens) + len(self.opens) :]
+                self.begun, self.scanned = True, (0, 0)
+            size = self.next_call(found, end)
+            if size is None:
+                break  # more of it comes, or it was cut
+            self.held, self.scanned, self.behind = self.held[size:], (0, 0), True
+        return found
+
+    def next_call(self, found, end):
+        """Take the call that held begins with -> its size with what follows it; None if it is not
+        whole yet."""
+        at, parts = 0, {}
+        for kind, behind in zip(self.form.order, [*self.between, None]):
+            size = self.part(kind, at, behind)
+            if size is None:
+                return None
+            parts[kind] = self.held[at : at + size]
+            at += size + len(behind or "")
+        rest = self.held[at:]
+        # what is between two calls may begin as what ends the last
+        again = self.more is not None and not self.more.endswith(self.opens)
+        if again and self.more.startswith(rest) and rest != self.more and not end:
+            return None
+        goes_on = again and rest.startswith(self.more)
+        if not goes_on and not rest.startswith(self.close):
+            return None
+        self.begun = goes_on
+        call = self.read(parts)
+        found += [call] if call else []
+        return at + len(self.more if goes_on else self.close)
+
+    def part(self, kind, at, behind):
+        """The size of a call's part that begins at a place; behind: the text that ends it, None for
+        what ends a call. None if it is not whole yet."""
+        if kind == Seat.ARGUMENTS:
+            end = self.json_end(at)
+            return end - at if end >= 0 and self.held.startswith(behind or "", end) else None
+        ends = (behind,) if behind is not None else (self.close, self.more or self.close)
+        places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
+        return min(places) - at if places else None
+
+    def json_end(self, at):
+        """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
+        place, depth = self.scanned if self.scanned[0] >= at else (at, 0)
+        while m := JSON_PARTS.match(self.held, place):
+            depth += (m[0] in "{[") - (m[0] in "}]")
+            place = m.end()
+            if depth == 0:
+                self.scanned = (at, 0)
+                return place
+        self.scanned = (place, depth)
+        return -1
+
+    def say(self, found, n):
+        """The first n characters of what is held are text."""
+        text, self.held = self.held[:n], self.held[n:]
+        text = text.lstrip("\n") if self.behind else text
+        text = "".join(c for c in text if not 0xD800 <= ord(c) < 0xE000)
+        if text:
+            found.append(text)
+            self.behind = False
+
+    def waits(self):
+        """How many characters at the end of what is held may begin a call; line ends before one
+        too."""
+        sizes = range(min(len(self.opens) - 1, len(self.held)), 0, -1)
+        n = next((n for n in sizes if self.held.endswith(self.opens[:n])), 0)
+        rest = self.held[: len(self.held) - n]
+        return n + len(rest) - len(rest.rstrip("\n"))
+
+    def read(self, parts):
+        """A call, if it is one of a tool that there is: its arguments as they are written."""
+        try:
+            arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)
+        except (ValueError, RecursionError):
+            return None
+        if parts[Seat.NAME] not in self.names or not isinstance(arguments, dict):
+            return None
+        number = parts.get(Seat.ID) or f"call_{random.getrandbits(96):024x}"
+        return ToolCall(parts[Seat.NAME], parts[Seat.ARGUMENTS], number)
+
+
+def finite(text):
+    """A number that JSON may have in any program."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def reader(form, tools):
+    """A Reader of what is written with these Tools."""
+    return Reader(form, [tool["name"] for tool in tools.tools])
+
+
+def split(text, form, tools):
+    """A whole text -> (its text or None, [calls])."""
+    parts = reader(form, tools).push(text, True)
+    said = "".join(part for part in parts if isinstance(part, str))
+    return said or None, [part for part in parts if not isinstance(part, str)]
+
+
+# -----------------------------------------------------------------------------
+# twofile/calltext.py
+# Tools, calls, results as texts of messages, where a template has no form.
+#
+# Calls stand as Hermes models write them (NousResearch's Hermes-Function-Calling), and Qwen:
+# <tool_call>, an object of name and arguments, </tool_call>; results as <tool_response>. All of it
+# is text, so that nothing of a tool can become a control token.
+
+GAVE, GAVE_END = "<tool_response>", "</tool_response>"
+
+
+def telling(tools):
+    """What a model is told of tools [{"name", "description", "parameters"}]."""
+    told = [{name: tool[name] for name in tool if name != "strict"} for tool in tools]
+    lines = [json.dumps(tool, ensure_ascii=False) for tool in told]
+    return (
+        "# Tools\n\nThese functions can be called, one JSON object each:\n<tools>\n"
+        + "\n".join(lines)
+        + f"\n</tools>\n\nTo call one, write its name and arguments so:\n{TEXT_OPEN}\n"
+        + '{"name": "the function", "arguments": {"its": "arguments"}}\n'
+        + f"{TEXT_CLOSE}\nThe result comes back in {GAVE}. Call a function only if it helps."
+    )
+
+
+def as_texts(messages, tools, system):
+    """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
+    of tools tells the system's message, or, where there can be none (system), the first. Raises
+    ModelError."""
+    plain, results = [], []
+
+    def add(*message):
+        """Results are the beginning of a user's message, or one of their own."""
+        if results:
+            more = [m["content"] for m in message if m["role"] == "user"]
+            plain.append({"role": "user", "content": "\n".join([*results, *more])})
+            results.clear()
+            message = () if more else message
+        plain.extend(message)
+
+    for m in messages:
+        role, content = m["role"], m["content"]
+        if role == "tool":
+            results.append(f"{GAVE}\n{content}\n{GAVE_END}")
+        elif role == "assistant" and m.get("tool_calls"):
+            parts = [content] if content else []
+            parts += [call_text(call) for call in m["tool_calls"]]
+            add({"role": role, "content": "\n".join(parts)})
+        else:
+            add(m)
+    add()
+    if not tools or not plain:
+        return plain
+    first, told = plain[0], telling(tools)
+    if first["role"] == "system":
+        return [{**first, "content": f"{first['content']}\n\n{told}"}, *plain[1:]]
+    if system:
+        return [{"role": "system", "content": told}, *plain]
+    return [{**first, "content": f"{told}\n\n{first['content']}"}, *plain[1:]]
+
+
+def call_text(call):
+    """A call of a message as it stands in a text."""
+    name, arguments, _ = call_of(call)
+    said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"{TEXT_OPEN}\n{said}\n{TEXT_CLOSE}"
+
+
+# -----------------------------------------------------------------------------
+# twofile/objects.py
+# OpenAI's objects of what was written.
 
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
@@ -8821,9 +9552,19 @@ def chat_completion(w):
     value = completion(w, lists=chat_logprobs)
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
+    if w.tools:
+        message["content"], calls = split(w.written, w.calls, w.tools)
+        if calls:
+            message["tool_calls"] = [call_object(call) for call in calls]
+            if choice["finish_reason"] == "stop":
+                choice["finish_reason"] = "tool_calls"
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
+
+# -----------------------------------------------------------------------------
+# twofile/writer.py
+# One text in the making, and the objects that tell of it.
 
 @dataclass(frozen=True)
 class Chunk:
@@ -8859,15 +9600,16 @@ class Writer:
     deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
     its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
     regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. how: the fields of Sampling; what is left out or None is as the file says
+    ends by itself. tools: Tools that it may call, held to their schemas; what is written is then
+    for a Reader. how: the fields of Sampling; what is left out or None is as the file says
     (Model.sampling), or else as there; and what other programs' requests may have, where it changes
     nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
     token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
-    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
-    that does not fit.
+    that end it), structure (or None), tools, calls (the CallForm of those), worth (None until
+    weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -8886,6 +9628,7 @@ class Writer:
         regex=None,
         grammar=None,
         response_format=None,
+        tools=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
@@ -8894,7 +9637,10 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.structure = model.forms.structure(form, never)
+        self.tools, self.calls, names = tools, model.calls if tools else None, {}
+        if tools:
+            form, names = tools.form(self.calls, form), self.calls.names
+        self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -8915,7 +9661,7 @@ class Writer:
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
         start = blank and not self.structure  # of a form no space is dropped
-        self.text, self.held = TextStream(self.tokenizer, start), ""
+        self.text, self.held = TextStream(self.tokenizer, start, names), ""
         self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
         self.chunks = []
 
@@ -10593,25 +11339,37 @@ def whole_ids(ids):
 
 
 def plain_messages(messages):
-    """A conversation as OpenAI's requests may have it -> [{"role", "content"}]: a content that is a
-    list of parts becomes its texts, a line each; a developer is who a system was. Raises ModelError
-    for what no template could say."""
+    """A conversation as OpenAI's requests may have it -> [{"role", "content"}], with "tool_calls"
+    or "tool_call_id" where there are any: a content that is a list of parts becomes its texts, a
+    line each; a developer is who a system was, a function a tool. Raises ModelError for what no
+    template could say."""
     if not isinstance(messages, (list, tuple)):
         raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
             raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
-        for name in ("tool_calls", "function_call", "audio", "name"):
+        role, calls = m.get("role"), m.get("tool_calls")
+        role = NAMES.get(role, role) if isinstance(role, str) else role
+        for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
                 raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+        if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
+            found = f"messages: tool_calls is {shown(calls)}"
+            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
-        role = m.get("role")
-        plain.append({"role": "system" if role == "developer" else role, "content": content})
+        elif content is None and calls:
+            content = ""
+        row = {"role": role, "content": content}
+        row |= {"tool_calls": [*calls]} if calls else {}
+        plain.append(row | ({"tool_call_id": m.get("tool_call_id")} if role == "tool" else {}))
     return plain
+
+
+NAMES = {"developer": "system", "function": "tool"}  # roles by other names
 
 
 def part_text(part):
@@ -10636,6 +11394,7 @@ class Prompts:
         # ids that can be written: a model may have more rows than its tokenizer has tokens
         n_rows = engine.file.config.vocab_size
         self.n_vocab = tokenizer.n_vocab if tokenizer else n_rows
+        self.calls = call_form(tokenizer) if tokenizer else None
 
     def need_tokenizer(self):
         """The tokenizer, or a ModelError."""
@@ -10662,14 +11421,19 @@ class Prompts:
             raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
-    def conversation(self, messages):
+    def conversation(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages()."""
-        messages = plain_messages(messages)
+        plain_messages(). tools: Tools, or None."""
+        messages, t = plain_messages(messages), self.need_tokenizer()
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
-        return self.need_tokenizer().encode_chat(messages)
+        told = tools.tools if tools else ()
+        if t.chat is not None and t.tools is None and (told or any(map(has_calls, messages))):
+            whole = all(isinstance(m["content"], str) for m in messages)
+            messages = as_texts(messages, told, t.chat.get("system")) if whole else messages
+            told = ()
+        return t.encode_chat(messages, told)
 
     def prompt(self, given):
         """str or ids -> ids, at least one and no more than the context has room for."""
@@ -10964,10 +11728,55 @@ class Scores:
 
 
 # -----------------------------------------------------------------------------
+# twofile/completions.py
+# What a model answers, as OpenAI's objects.
+
+class Completions:
+    """What a Model has of OpenAI's programs."""
+
+    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
+        for the prompt's tokens too if echo."""
+        w = Writer(self, prompt, max_tokens, **options)
+        list(self.write(w))
+        return self.echoed(w, prompt) if echo else w.completion()
+
+    def echoed(self, w, prompt):
+        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
+        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
+        if w.logprobs is not None:
+            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
+            if len(said.ids) > 1:
+                read(self.scheduler, said.ids[:-1], 0, said)
+            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
+        return value
+
+    def create_chat_completion(
+        self,
+        messages,
+        max_tokens=None,
+        logprobs=None,
+        top_logprobs=None,
+        tools=None,
+        tool_choice=None,
+        parallel_tool_calls=True,
+        **options,
+    ):
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
+        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
+        tools, tool_choice, parallel_tool_calls: as in OpenAI's requests."""
+        tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
+        ids, n = self.encode_chat(messages, tools), likeliest_asked(logprobs, top_logprobs)
+        w = Writer(self, ids, max_tokens, logprobs=n, tools=tools, **options)
+        list(self.write(w))
+        return w.chat_completion()
+
+
+# -----------------------------------------------------------------------------
 # twofile/model.py
 # What a program imports: text in, text out.
 
-class Model(Scores):
+class Model(Completions, Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
@@ -11090,10 +11899,19 @@ class Model(Scores):
         """-> ids; with the begin token if the model has one and add_bos."""
         return self.prompts.tokenize(text, add_bos)
 
-    def encode_chat(self, messages):
+    @property
+    def calls(self):
+        """The CallForm in which it writes calls of tools."""
+        return self.prompts.calls
+
+    def encode_chat(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat."""
-        return self.prompts.conversation(messages)
+        Tokenizer.encode_chat. tools: Tools that are told, or None."""
+        return self.prompts.conversation(messages, tools)
+
+    def reader(self, tools):
+        """A Reader of what a Writer with these Tools writes: its push() tells texts from Calls."""
+        return reader(self.calls, tools)
 
     def prompt(self, given):
         """str or ids -> ids; ModelError if they do not fit."""
@@ -11126,33 +11944,6 @@ class Model(Scores):
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
         return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
-
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
-        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
-        for the prompt's tokens too if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
-        list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
-
-    def echoed(self, w, prompt):
-        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
-        if w.logprobs is not None:
-            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
-            if len(said.ids) > 1:
-                read(self.scheduler, said.ids[:-1], 0, said)
-            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
-        return value
-
-    def create_chat_completion(
-        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, **options
-    ):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that."""
-        ids, n = self.encode_chat(messages), likeliest_asked(logprobs, top_logprobs)
-        w = Writer(self, ids, max_tokens, logprobs=n, **options)
-        list(self.write(w))
-        return w.chat_completion()
 
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written last, or of its first n ids, in a
@@ -11232,13 +12023,15 @@ class ToolFailed(Exception):
 class Tool:
     """A tool. parameters: the JSON schema of its arguments, an object. run(arguments) does it: a
     dict in, text out; raises ToolFailed. harmless: it changes nothing, and reaches nothing but
-    what was named for it; so it may run where nobody can be asked. close() ends what it holds."""
+    what was named for it; so it may run where nobody can be asked. each_time: it is asked for
+    each time. close() ends what it holds."""
 
     name: str
     description: str
     parameters: dict
     run: Callable[[dict], str]
     harmless: bool = False
+    each_time: bool = False
     strict: bool = True
     close: Callable[[], None] = lambda: None
 
@@ -12530,6 +13323,7 @@ def shell_tool():
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",
         an_object(command={"type": "string", "description": "the command"}),
         run_shell,
+        each_time=True,
     )
 
 
@@ -13984,6 +14778,320 @@ BENCH_MODE = Mode(group=OTHER, flags=(BENCH,), line=bench)
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/consent.py
+# Whether a call may run: it is shown, asked for, and perhaps edited.
+
+ANSWERS = ("once", "always", "never", "edit")
+
+
+def call_shown(name, arguments):
+    """A call as a terminal shows it: each argument as it is, with nothing in it that could drive
+    the terminal, or hide."""
+    lines = [f"{name}:"]
+    for key, value in json.loads(arguments).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        first, *more = tame(text.replace("\t", "    ")).split("\n")
+        lines += [f"  {printable(key)} = {first}", *(f"  | {line}" for line in more)]
+    return "\n".join(lines) + "\n"
+
+
+class Consent:
+    """What a user allows tools to do, in one conversation. show(text) writes to the terminal;
+    read(prompt, text) reads a line there, text stands in it to be edited. free: all is allowed."""
+
+    def __init__(self, show, read, free=False):
+        self.show, self.read, self.free = show, read, free
+        self.always, self.never = set(), set()
+
+    def allowed(self, tool, arguments):
+        """The arguments with which a call may run, JSON text, edited or as they were; None if it
+        may not. Ctrl-C goes on."""
+        self.show(call_shown(tool.name, arguments))
+        while not (self.free or tool.name in self.always):
+            if tool.name in self.never:
+                return None
+            given = [word for word in ANSWERS if word != "always" or not tool.each_time]
+            offered = ", ".join(f"[{word[0]}]{word[1:]}" for word in given)
+            said = self.read(f"run it? {offered}: ", "").strip().lower()
+            word = next((word for word in given if said and word.startswith(said)), None)
+            if word == "once":
+                break
+            if word == "always":
+                self.always.add(tool.name)
+            elif word == "never":
+                self.never.add(tool.name)
+            elif word == "edit":
+                arguments = self.edited(tool, arguments)
+                self.show(call_shown(tool.name, arguments))
+        return arguments
+
+    def edited(self, tool, arguments):
+        """The arguments as the user changes them; as they were if that are none for the tool."""
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        try:
+            text = in_editor(editor, arguments) if editor else self.read("", arguments)
+            return json.dumps(read_arguments(tool, text), ensure_ascii=False)
+        except (ToolFailed, OSError, ValueError) as e:
+            self.show(f"({printable(str(e))}; nothing is changed)\n")
+            return arguments
+
+
+def in_editor(editor, arguments):
+    """Arguments as an editor leaves them. Raises OSError, ValueError."""
+    with tempfile.TemporaryDirectory(prefix="twofile-") as folder:
+        path = os.path.join(folder, "arguments.json")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(json.dumps(json.loads(arguments), ensure_ascii=False, indent=1))
+        subprocess.run([*shlex.split(editor), path], check=False)
+        with open(path, encoding="utf-8") as f:
+            return f.read()
+
+
+def read_line(prompt, text=""):
+    """A line of the terminal; text stands in it, where there is readline to edit it."""
+    with contextlib.suppress(ImportError):
+        import readline
+
+        readline.set_startup_hook(lambda: readline.insert_text(text))
+        try:
+            return input(prompt)
+        finally:
+            readline.set_startup_hook()
+    return input(prompt)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/usage.py
+# Tools of a conversation: which there are, what calls of them give back.
+
+TOOLS = Flag(
+    "--tools",
+    some=True,
+    action="append",
+    metavar="NAME,…",
+    help=f"what the model may call: {', '.join(BUILT_IN)}; files=FOLDER, search=FOLDER",
+)
+MCP = Flag(
+    "--mcp",
+    some=True,
+    action="append",
+    metavar="COMMAND",
+    help="start an MCP server, whose tools it may call too; repeatable",
+)
+YES = Flag(
+    "--yes",
+    some=True,
+    action="store_true",
+    needs=(TOOLS, MCP),
+    lacks="--yes lets tools run unasked; name some with --tools or --mcp",
+    help="let tools run without being asked for",
+)
+CALLS_MAX = 8  # of an answer
+SHOWN_LINES, SHOWN_CHARACTERS = 8, 600  # of a result, in the terminal
+
+
+def tools_of_line(args):
+    """The Tools that a command line asks for -> [Tool]. Raises ModelError."""
+    tools = built_in(args[TOOLS] or ())
+    return tools + mcp_tools(args[MCP] or (), {tool.name for tool in tools})
+
+
+def check_unasked(tools, args):
+    """All may run where nobody can be asked: in a pipe. Raises ModelError."""
+    names = [tool.name for tool in tools if not tool.harmless]
+    if names and not args[YES]:
+        found = f"{', '.join(names)}: in a pipe nobody can be asked whether it may run"
+        raise ModelError(f"{found}, expected a terminal, or --yes; add it if it may")
+
+
+class Usage:
+    """Tools in a conversation. tools: [Tool]. consent: a Consent. show(text) tells the user.
+    screen: a Screen, notice(text) tells what it found, marks: of the model's template.
+    n_ctx: tokens of the context, of which a result may have a part."""
+
+    def __init__(self, tools, consent, show, screen, notice, n_ctx, marks=()):
+        self.tools = {tool.name: tool for tool in tools}
+        self.consent, self.show, self.screen, self.notice = consent, show, screen, notice
+        self.marks, self.most = marks, min(RESULT_MAX, n_ctx)  # a third of it, or so
+        self.offered = Tools([tool.described() for tool in tools]) if tools else None
+
+    def called(self, calls, left):
+        """Run calls, of which only so many may be left -> the messages of them all: the
+        assistant's with calls as they ran, and the results. Ctrl-C stops a tool that runs; while
+        it is asked for, it goes on."""
+        ran, results = [], []
+        for number, call in enumerate(calls):
+            arguments, text = call.arguments, f"error: not called, at most {CALLS_MAX} an answer"
+            if number < left:
+                arguments, text = self.run(call)
+            ran.append(call_object(ToolCall(call.name, arguments, call.id)))
+            results.append({"role": "tool", "tool_call_id": call.id, "content": text})
+        return ran, results
+
+    def run(self, call):
+        """-> (the arguments that it ran with, what the model is told)"""
+        tool = self.tools[call.name]
+        arguments = self.consent.allowed(tool, call.arguments)
+        if arguments is None:
+            self.show("(never allowed)\n")
+            return call.arguments, "error: the user does not allow it"
+        try:
+            text = result_of(tool, arguments)
+        except KeyboardInterrupt:
+            text = "error: the user stopped it"
+        self.screen(text)
+        self.screen.report(self.notice, text, self.marks, f"what {tool.name} returned")
+        self.show(result_shown(text))
+        return arguments, as_data(tool.name, text, self.screen.clean, self.most)
+
+    def listed(self):
+        """What /tools shows."""
+        lines = []
+        for name, tool in self.tools.items():
+            state = "always" if name in self.consent.always or self.consent.free else "asked for"
+            state = "never" if name in self.consent.never else state
+            lines.append(f"{name} ({state}): {tool.description[:200]}\n")
+        return "".join(lines) or "no tools; --tools and --mcp name some\n"
+
+
+def result_shown(text):
+    """The beginning of a result, for the terminal."""
+    lines = tame(text[:SHOWN_CHARACTERS]).split("\n")
+    more = len(text) > SHOWN_CHARACTERS or len(lines) > SHOWN_LINES
+    shown = "".join(f"  = {line}\n" for line in lines[:SHOWN_LINES])
+    return shown + ("  …\n" if more else "")
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/conversation.py
+# A conversation: its messages, what of them fits, answers with the calls in them.
+
+class Conversation:
+    """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
+    the tools that may be called. Attributes: turns, texts that were begun; new, tokens of them in
+    seconds; last, the Writer of the last."""
+
+    def __init__(self, model, args, show, usage):
+        self.model, self.args, self.show, self.usage = model, args, show, usage
+        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.last = None
+        self.begin(args.system)
+
+    @property
+    def system(self):
+        """The system message's text, or None."""
+        first = self.messages[0] if self.messages else {}
+        return first["content"] if first.get("role") == "system" else None
+
+    def begin(self, system):
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def encoded(self, messages):
+        return self.model.encode_chat(messages, tools=self.usage.offered)
+
+    def ids(self):
+        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        dropped, limit = 0, self.model.n_ctx
+        room = (
+            min(limit // 4, 256)
+            if self.args.n_predict < 0
+            else min(self.args.n_predict, limit // 2)
+        )
+        while True:
+            ids = self.encoded(self.messages)
+            oldest = int(self.system is not None)
+            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+            if len(ids) + room <= limit or len(asked) < 2:
+                break
+            del self.messages[oldest : asked[1]]
+            dropped += 1
+        if dropped:
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.show(f"(the context is full: the oldest {turns} forgotten)\n")
+        if len(ids) >= limit:
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+        return ids
+
+    def written(self):
+        """Write on: a text, and calls, as a message, which is shown as it comes. Ctrl-C keeps what
+        is there of the text -> (its text, [calls])"""
+        args, offered = self.args, self.usage.offered
+        limit = None if args.n_predict < 0 else args.n_predict
+        seed = line_seed(self.seed, self.turns) if self.turns else self.seed
+        parts, stopped, w = [], False, None
+        reader = self.model.reader(offered) if offered else None
+        more = {"tools": offered} if offered else {}
+        try:
+            w = Writer(self.model, self.ids(), limit, seed=seed, **more, **args.options)
+            self.turns += 1
+            for chunk in self.model.write(w):
+                said = reader.push(chunk.text) if reader else [chunk.text]
+                parts += said
+                self.show("".join(part for part in said if isinstance(part, str)))
+        except KeyboardInterrupt:
+            self.show(" (stopped)")
+            stopped = True
+        self.last = w or self.last
+        rest = reader.push("", True) if reader and not stopped else []
+        self.show("".join(part for part in rest if isinstance(part, str)))
+        parts += rest
+        if w and w.count:
+            self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
+        text = "".join(part for part in parts if isinstance(part, str)).strip()
+        if text or stopped:
+            self.show("\n")
+        calls = [part for part in parts if not isinstance(part, str)]
+        return text, [] if stopped else calls
+
+    def answer(self):
+        """Write the answer to the last message, with what tools return for it. If nothing comes
+        of it, that message and all behind it are forgotten."""
+        text = ""
+        try:
+            text = self.with_calls()
+        except KeyboardInterrupt:
+            self.show("(stopped)\n")
+        finally:
+            if not text:
+                begun = max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+                del self.messages[begun:]
+        if text:
+            self.messages.append({"role": "assistant", "content": text})
+
+    def with_calls(self):
+        """Write, call, and write on, until there is a text without calls -> that text; "" if there
+        are too many calls, or only such as were made already."""
+        made, left = set(), CALLS_MAX
+        while True:
+            text, calls = self.written()
+            if not calls:
+                return text
+            if left <= 0 or made.issuperset(call[:2] for call in calls):
+                why = f"{CALLS_MAX} calls are made" if left <= 0 else "the same call again"
+                self.show(f"({why}; the answer ends here)\n")
+                return ""
+            made.update(call[:2] for call in calls)
+            ran, results = self.usage.called(calls, left)
+            said = {"role": "assistant", "content": text or None, "tool_calls": ran}
+            self.messages += [said, *results]
+            left -= len(calls)
+
+    def message(self, text):
+        self.messages.append({"role": "user", "content": text})
+        self.answer()
+
+    def again(self):
+        """Another answer to the last message. Raises ModelError if there is none yet."""
+        asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        if not asked:
+            raise ModelError("/regen: there is no answer yet; expected one; say something first")
+        del self.messages[asked[-1] + 1 :]
+        self.answer()
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/write.py
 # Writing one text to stdout, or the best of several.
 
@@ -14141,6 +15249,7 @@ CHAT_HELP = """\
 /regen         another answer to your last message
 /save FILE     keep the conversation as JSON
 /load FILE     go on with a kept one
+/tools         what the model may call, and what you said of it
 /stats         tokens and speed so far
 /exit          leave (also Ctrl-D)
 A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
@@ -14148,66 +15257,10 @@ A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
 
 
 class Chat:
-    """A conversation: messages, and the commands of CHAT_HELP. say() writes to the terminal."""
+    """The commands of CHAT_HELP, to a Conversation."""
 
-    def __init__(self, model, args, say):
-        self.model, self.args, self.say = model, args, say
-        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
-        self.seed = random.getrandbits(32) if args.seed is None else args.seed
-        self.begin(args.system)
-
-    def begin(self, system):
-        self.messages = [{"role": "system", "content": system}] if system else []
-
-    def ids(self):
-        """The conversation as ids, without its oldest turns if it has outgrown the context."""
-        dropped, limit = 0, self.model.n_ctx
-        room = (
-            min(limit // 4, 256)
-            if self.args.n_predict < 0
-            else min(self.args.n_predict, limit // 2)
-        )
-        while True:
-            ids = self.model.encode_chat(self.messages)
-            oldest = self.messages[:1] and self.messages[0]["role"] == "system"
-            if len(ids) + room <= limit or len(self.messages) - oldest < 3:
-                break
-            del self.messages[oldest : oldest + 2]
-            dropped += 1
-        if dropped:
-            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
-            self.say(f"(the context is full: the oldest {turns} forgotten)\n")
-        if len(ids) >= limit:
-            found = f"message: {len(ids)} tokens"
-            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
-        return ids
-
-    def answer(self):
-        """Write the answer to the last message. Ctrl-C keeps what is there."""
-        args, w = self.args, None
-        try:
-            limit = None if args.n_predict < 0 else args.n_predict
-            seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-            w = Writer(self.model, self.ids(), limit, seed=seed, **args.options)
-            self.turns += 1
-            for chunk in self.model.write(w):
-                self.say(chunk.text)
-        except KeyboardInterrupt:
-            self.say(" (stopped)")
-        self.say("\n")
-        if w and w.written:
-            self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
-            self.messages.append({"role": "assistant", "content": w.written.strip()})
-        else:
-            self.messages.pop()
-
-    def message(self, text):
-        self.messages.append({"role": "user", "content": text})
-        try:
-            self.answer()
-        except ModelError:
-            self.messages.pop()
-            raise
+    def __init__(self, talk, show):
+        self.talk, self.show = talk, show
 
     def command(self, line):
         """A line that begins with a slash; -> False to leave."""
@@ -14216,31 +15269,24 @@ class Chat:
         if name in ("exit", "quit", "bye"):
             return False
         if name == "help":
-            self.say(CHAT_HELP)
+            self.show(CHAT_HELP)
         elif name == "system":
-            self.begin(rest)
+            self.talk.begin(rest)
         elif name == "reset":
-            self.begin(
-                self.messages[0]["content"]
-                if self.messages[:1] and self.messages[0]["role"] == "system"
-                else None
-            )
+            self.talk.begin(self.talk.system)
         elif name == "regen":
-            if self.messages[-1:] and self.messages[-1]["role"] == "assistant":
-                self.messages.pop()
-                self.answer()
-            else:
-                raise ModelError(
-                    "/regen: there is no answer yet; expected one; say something first"
-                )
+            self.talk.again()
+        elif name == "tools":
+            self.show(self.talk.usage.listed())
         elif name == "save" and rest:
             self.save(rest)
         elif name == "load" and rest:
             self.load(rest)
         elif name == "stats":
-            written = f"{self.new} written at {self.new / max(self.seconds, 1e-9):.1f} t/s"
-            read = f"{len(self.model.fed)} of {self.model.n_ctx} tokens in the context"
-            self.say(f"{read}, {written}, seed {self.seed}\n")
+            talk = self.talk
+            written = f"{talk.new} written at {talk.new / max(talk.seconds, 1e-9):.1f} t/s"
+            read = f"{len(talk.model.fed)} of {talk.model.n_ctx} tokens in the context"
+            self.show(f"{read}, {written}, seed {talk.seed}\n")
         else:
             raise ModelError(
                 f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
@@ -14252,7 +15298,7 @@ class Chat:
 
         try:
             with replaced(path) as f:
-                f.write(json.dumps(self.messages, indent=1).encode())
+                f.write(json.dumps(self.talk.messages, indent=1).encode())
         except (OSError, ValueError) as e:
             found = f"{printable(path)}: cannot be written ({printable(str(e))})"
             raise ModelError(f"{found}; expected a file; choose another") from None
@@ -14263,27 +15309,28 @@ class Chat:
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
             # raises if it is none
-            self.model.encode_chat([*messages, {"role": "user", "content": ""}])
+            self.talk.encoded([*messages, {"role": "user", "content": ""}])
         except (ValueError, TypeError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
             ) from None
-        self.messages = messages
+        self.talk.messages = messages
 
 
-def converse(model, args):
+def converse(model, args, tools):
     """--chat in a terminal; -> exit code."""
     try:
         import readline  # input() then has history and editing
     except ImportError:
         readline = None
-    model.encode_chat([{"role": "user", "content": ""}])  # an error now if it cannot chat
     sys.stdin.reconfigure(errors="surrogateescape")
 
     def show(text):
         print(tame(text), end="", flush=True)
 
-    talk = Chat(model, args, show)
+    talk = Conversation(model, args, show, usage_of(model, args, tools, show))
+    talk.encoded([{"role": "user", "content": ""}])  # an error now if it cannot chat
+    chatting = Chat(talk, show)
     show(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
     going = True
     while going:
@@ -14294,7 +15341,7 @@ def converse(model, args):
             while line.endswith("\\"):
                 line = line[:-1] + "\n" + input(". ")
             if line.startswith("/"):
-                going = talk.command(line)
+                going = chatting.command(line)
             elif line.strip():
                 line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
@@ -14309,13 +15356,43 @@ def converse(model, args):
     return 0
 
 
+def usage_of(model, args, tools, show):
+    """The Usage of tools in a conversation with a model."""
+    consent = Consent(show, read_line, args[YES])
+    marks = model.tokenizer.markers() if model.tokenizer else ()
+    return Usage(tools, consent, show, args.screen, model.notice, model.n_ctx, marks)
+
+
+def one_turn(model, args, tools):
+    """--chat in a pipe, with tools: an answer to stdout, what is called for it to stderr."""
+    check_unasked(tools, args)
+
+    def show(text):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    usage = usage_of(model, args, tools, model.notice)
+    usage.consent.free = True  # those that are here may run
+    talk = Conversation(model, args, show, usage)
+    talk.message(read_prompt(model, args))
+    if not args.quiet:
+        print(stats(talk.last), file=sys.stderr)
+
+
 def in_terminal(args):
     return args.promptless and sys.stdout.isatty()
 
 
 def chat(model, args):
     """--chat: a conversation in a terminal, in a pipe one turn."""
-    return converse(model, args) if in_terminal(args) else write_text(model, args)
+    tools = tools_of_line(args)
+    try:
+        if in_terminal(args):
+            return converse(model, args, tools)
+        return one_turn(model, args, tools) if tools else write_text(model, args)
+    finally:
+        for tool in tools:
+            tool.close()
 
 
 def check_chat(args):
@@ -14324,7 +15401,9 @@ def check_chat(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), fits=FORM_FLAGS, check=check_chat, template=True)
+CHAT_MODE = Mode(
+    chat, TALK, flags=(CHAT_FLAG, TOOLS, MCP, YES), fits=FORM_FLAGS, check=check_chat, template=True
+)
 
 
 # -----------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from twofile.compiler.code import Code  # noqa: E402
 from twofile.errors import ModelError, printable  # noqa: E402
 from twofile.export.convert import export  # noqa: E402
 from twofile.export.main import parser  # noqa: E402
-from twofile.export.template import ROLES, pack_chat  # noqa: E402
+from twofile.export.packchat import ROLES, pack_chat  # noqa: E402
 from twofile.export.tokenizers.any import read_tokenizer  # noqa: E402
 from twofile.export.tokenizers.splits import byte_alphabet, class_runs  # noqa: E402
 from twofile.export.tokenizers.tiktoken import TIKTOKEN  # noqa: E402

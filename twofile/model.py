@@ -1,24 +1,25 @@
 """What a program imports: text in, text out."""
 
 from .astreams import AsyncStream
+from .calls import reader
+from .completions import Completions
 from .engine import QUEUE, Engine
 from .errors import printable, say
-from .logprobs import Likelihoods, put_prompt_first
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
-from .options import likeliest_asked, line_seed, places_asked, run_seed, texts_asked, whole_number
+from .options import line_seed, places_asked, run_seed, texts_asked, whole_number
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler
 from .scheduler import Scheduler
 from .scores import Scores
-from .streams import Stream, best_first, read, write_together
+from .streams import Stream, best_first, write_together
 from .structure import Forms
 from .tokenizer.tokenizer import find_tokenizer
 from .writer import Writer
 
 
-class Model(Scores):
+class Model(Completions, Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
@@ -141,10 +142,19 @@ class Model(Scores):
         """-> ids; with the begin token if the model has one and add_bos."""
         return self.prompts.tokenize(text, add_bos)
 
-    def encode_chat(self, messages):
+    @property
+    def calls(self):
+        """The CallForm in which it writes calls of tools."""
+        return self.prompts.calls
+
+    def encode_chat(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat."""
-        return self.prompts.conversation(messages)
+        Tokenizer.encode_chat. tools: Tools that are told, or None."""
+        return self.prompts.conversation(messages, tools)
+
+    def reader(self, tools):
+        """A Reader of what a Writer with these Tools writes: its push() tells texts from Calls."""
+        return reader(self.calls, tools)
 
     def prompt(self, given):
         """str or ids -> ids; ModelError if they do not fit."""
@@ -177,33 +187,6 @@ class Model(Scores):
     def generate(self, prompt, max_tokens=None, **options):
         """The text that follows prompt, as one str; options as in Writer."""
         return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
-
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
-        """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
-        for the prompt's tokens too if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
-        list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
-
-    def echoed(self, w, prompt):
-        """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
-        if w.logprobs is not None:
-            said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
-            if len(said.ids) > 1:
-                read(self.scheduler, said.ids[:-1], 0, said)
-            put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
-        return value
-
-    def create_chat_completion(
-        self, messages, max_tokens=None, logprobs=None, top_logprobs=None, **options
-    ):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that."""
-        ids, n = self.encode_chat(messages), likeliest_asked(logprobs, top_logprobs)
-        w = Writer(self, ids, max_tokens, logprobs=n, **options)
-        list(self.write(w))
-        return w.chat_completion()
 
     def save_cache(self, path, n=None):
         """Keep what layers know of what was read and written last, or of its first n ids, in a

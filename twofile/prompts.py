@@ -2,8 +2,11 @@
 
 import operator
 
+from .callform import call_form
+from .calltext import as_texts
 from .errors import ModelError
 from .options import shown
+from .tokenizer.toolform import has_calls
 
 
 def whole_ids(ids):
@@ -17,25 +20,37 @@ def whole_ids(ids):
 
 
 def plain_messages(messages):
-    """A conversation as OpenAI's requests may have it -> [{"role", "content"}]: a content that is a
-    list of parts becomes its texts, a line each; a developer is who a system was. Raises ModelError
-    for what no template could say."""
+    """A conversation as OpenAI's requests may have it -> [{"role", "content"}], with "tool_calls"
+    or "tool_call_id" where there are any: a content that is a list of parts becomes its texts, a
+    line each; a developer is who a system was, a function a tool. Raises ModelError for what no
+    template could say."""
     if not isinstance(messages, (list, tuple)):
         raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
             raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
-        for name in ("tool_calls", "function_call", "audio", "name"):
+        role, calls = m.get("role"), m.get("tool_calls")
+        role = NAMES.get(role, role) if isinstance(role, str) else role
+        for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
                 raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+        if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
+            found = f"messages: tool_calls is {shown(calls)}"
+            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
-        role = m.get("role")
-        plain.append({"role": "system" if role == "developer" else role, "content": content})
+        elif content is None and calls:
+            content = ""
+        row = {"role": role, "content": content}
+        row |= {"tool_calls": [*calls]} if calls else {}
+        plain.append(row | ({"tool_call_id": m.get("tool_call_id")} if role == "tool" else {}))
     return plain
+
+
+NAMES = {"developer": "system", "function": "tool"}  # roles by other names
 
 
 def part_text(part):
@@ -60,6 +75,7 @@ class Prompts:
         # ids that can be written: a model may have more rows than its tokenizer has tokens
         n_rows = engine.file.config.vocab_size
         self.n_vocab = tokenizer.n_vocab if tokenizer else n_rows
+        self.calls = call_form(tokenizer) if tokenizer else None
 
     def need_tokenizer(self):
         """The tokenizer, or a ModelError."""
@@ -86,14 +102,19 @@ class Prompts:
             raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
-    def conversation(self, messages):
+    def conversation(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages()."""
-        messages = plain_messages(messages)
+        plain_messages(). tools: Tools, or None."""
+        messages, t = plain_messages(messages), self.need_tokenizer()
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
-        return self.need_tokenizer().encode_chat(messages)
+        told = tools.tools if tools else ()
+        if t.chat is not None and t.tools is None and (told or any(map(has_calls, messages))):
+            whole = all(isinstance(m["content"], str) for m in messages)
+            messages = as_texts(messages, told, t.chat.get("system")) if whole else messages
+            told = ()
+        return t.encode_chat(messages, told)
 
     def prompt(self, given):
         """str or ids -> ids, at least one and no more than the context has room for."""

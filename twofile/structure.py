@@ -1,5 +1,7 @@
 """Texts of a form: which tokens may come next, by a schema or a grammar."""
 
+import re
+
 import numpy as np
 
 from .errors import ModelError, printable
@@ -103,9 +105,10 @@ class Forms:
     def __init__(self, tokenizer):
         self.tokenizer, self.compiled, self.vocabulary, self.known = tokenizer, {}, None, None
 
-    def structure(self, asked, banned=()):
-        """The Structure of what form_asked() says, without the ids of banned. Raises ModelError if
-        it is no form, or one that no text has."""
+    def structure(self, asked, banned=(), named=()):
+        """The Structure of what form_asked() says, without the ids of banned. named: ids of control
+        tokens that the form itself names. Raises ModelError if it is no form, or one that no text
+        has."""
         if asked is None:
             return None
         matcher = self.compiled.get(asked)
@@ -115,6 +118,7 @@ class Forms:
                 self.compiled.clear()
             self.compiled[asked] = matcher
         text = self.vocabulary.text.copy()
+        text[[*named]] = True
         text[[*banned]] = False
         return Structure(asked[0], matcher.deep_copy(), text)
 
@@ -137,7 +141,7 @@ class Forms:
         try:
             if name == "regex":
                 form = make.grammar_from_regex(text)
-            elif name == "grammar":
+            elif name in ("grammar", "tools"):
                 form = llguidance.grammar_from("grammar", text)
             else:
                 form = make.grammar_from_json_schema(text, overrides=STYLE)
@@ -153,6 +157,8 @@ class Forms:
 
 def refused(name, found):
     """The ModelError for a form, by what llguidance found in it."""
+    if name == "tools":
+        found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
     return ModelError(f"{name}: {found}; expected a form that a text can have; change it")

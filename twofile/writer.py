@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from .errors import ModelError
-from .logprobs import chat_logprobs, logprob_lists
+from .objects import chat_completion, completion
 from .options import (
     bias_asked,
     deadline_asked,
@@ -19,50 +19,6 @@ from .options import (
 from .sampler import likeliest, log_softmax, sampling_asked
 from .structure import form_asked
 from .tokenizer.stream import TextStream
-
-
-def completion(w, echo="", lists=logprob_lists):
-    """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
-    text to put before it. lists(w) tells its log-probabilities."""
-    began, first, last = w.clock
-    reading, writing = first - began, last - first
-    choice = {"text": echo + w.written, "index": 0, "logprobs": None}
-    if w.logprobs is not None:
-        choice["logprobs"] = lists(w)
-    return {
-        "id": f"cmpl-{random.getrandbits(64):016x}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": w.model_name,
-        "choices": [
-            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
-        ],
-        "usage": {
-            "prompt_tokens": w.n_prompt,
-            "completion_tokens": w.count,
-            "total_tokens": w.n_prompt + w.count,
-        },
-        "timings": {
-            "cache_n": w.cached or 0,
-            "prompt_n": w.n_prompt,
-            "prompt_ms": 1000 * reading,
-            "prompt_per_second": w.n_prompt / max(reading, 1e-9),
-            "predicted_n": w.count,
-            "predicted_ms": 1000 * writing,
-            "predicted_per_second": w.count / max(writing, 1e-9),
-        },
-        "seed": w.seed,
-        "stop_reason": w.reason,
-    }
-
-
-def chat_completion(w):
-    """What a Writer wrote as OpenAI's chat completion object, a dict."""
-    value = completion(w, lists=chat_logprobs)
-    (choice,) = value["choices"]
-    message = {"role": "assistant", "content": choice.pop("text")}
-    value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
-    return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
 
 @dataclass(frozen=True)
@@ -99,15 +55,16 @@ class Writer:
     deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
     its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
     regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. how: the fields of Sampling; what is left out or None is as the file says
+    ends by itself. tools: Tools that it may call, held to their schemas; what is written is then
+    for a Reader. how: the fields of Sampling; what is left out or None is as the file says
     (Model.sampling), or else as there; and what other programs' requests may have, where it changes
     nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
     token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
-    that end it), structure (or None), worth (None until weigh()). Raises ModelError for a prompt
-    that does not fit.
+    that end it), structure (or None), tools, calls (the CallForm of those), worth (None until
+    weigh()). Raises ModelError for a prompt that does not fit.
     """
 
     def __init__(
@@ -126,6 +83,7 @@ class Writer:
         regex=None,
         grammar=None,
         response_format=None,
+        tools=None,
         **how,
     ):
         self.how = sampling_asked(model.sampling, how)
@@ -134,7 +92,10 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.structure = model.forms.structure(form, never)
+        self.tools, self.calls, names = tools, model.calls if tools else None, {}
+        if tools:
+            form, names = tools.form(self.calls, form), self.calls.names
+        self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
@@ -155,7 +116,7 @@ class Writer:
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
         start = blank and not self.structure  # of a form no space is dropped
-        self.text, self.held = TextStream(self.tokenizer, start), ""
+        self.text, self.held = TextStream(self.tokenizer, start, names), ""
         self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
         self.chunks = []
 

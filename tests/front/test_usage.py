@@ -150,8 +150,7 @@ def test_what_is_shown_is_what_runs_and_drives_nothing():
     arguments = json.dumps({"code": "a = 1\n\tb\x1b[2J\r\u202e\u200b", "n": [1, {"x": "\x07"}], "\x1b": True})
     shown = call_shown("python", arguments)
     assert shown == (
-        "python:\n  code = a = 1\n  |     b\\x1b[2J\\r\\u202e\\u200b\n"
-        '  n = [1, {"x": "\\u0007"}]\n  \\x1b = true\n'
+        'python:\n  code = a = 1\n  |     b\\x1b[2J\\r\\u202e\\u200b\n  n = [1, {"x": "\\u0007"}]\n  \\x1b = true\n'
     )
 
 

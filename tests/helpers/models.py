@@ -7,9 +7,9 @@ import numpy as np
 
 from helpers.vocabularies import byte_bpe
 from twofile.export.arrays import Rows
+from twofile.export.packchat import ROLES, pack_chat
 from twofile.export.rope import rope_table
 from twofile.export.source import Source
-from twofile.export.template import ROLES, pack_chat
 from twofile.export.write import write_model
 from twofile.format.config import Config
 from twofile.format.types import MATRIX_TYPES, type_of

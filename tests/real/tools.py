@@ -4,8 +4,8 @@
 temperature 0, by the terminal's own loop, with the tools calculator, date, files, search, all allowed; and without any. A third
 of them (every third) was held back while descriptions of tools were written. What is counted:
 
-right: the answer, a number or a word, stands in the text. called: the first call is of a tool that can help. arguments: a call gave
-back what the answer needs. told: of those with such a result, the text that was then written is right.
+right: the answer, a number or a word, stands in the text. called: the first call is of a tool that can help. arguments: a call
+gave back what the answer needs. told: of those with such a result, the text that was then written is right.
 """
 
 import argparse

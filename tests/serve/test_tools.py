@@ -1,7 +1,6 @@
 """Tools: told to the model, calls held to their schemas, read back, in the objects of each API; answers that have a form."""
 
 import json
-import random
 
 import pytest
 
@@ -26,49 +25,9 @@ def server():
         yield server
 
 
-@pytest.fixture
-def rooms():
-    from twofile.serve import tools
-
-    return tools
-
-
 def good(name, arguments):
     jsonschema.validate(json.loads(arguments) if isinstance(arguments, str) else arguments, SCHEMAS[name])
     return True
-
-
-# alone
-
-
-PARTS = ["One", "\n", "<", "<tool", '{"a": 1}', "two < three\n\n", "end", "</tool_call>"]
-SAYS = ['{"a": 1}', '{"a": "</tool_call>"}', '{"a": 1.50}', "{}"]
-
-
-def test_pieces_say_what_the_whole_says(rooms):
-    """However a text is cut, texts and calls are the same, arguments as they were written; a call that was cut is neither."""
-    rng = random.Random(0)
-    for _ in range(800):
-        said = [rng.choice(SAYS) for _ in range(rng.randrange(4))]
-        calls = [f'<tool_call>\n{{"name": "add", "arguments": {given}}}\n</tool_call>' for given in said]
-        before = "".join(rng.choice(PARTS) for _ in range(rng.randrange(5)))
-        text = before + "\n".join(["", *calls] if rng.random() < 0.5 else calls)
-        text += rng.choice(["", '\n<tool_call>\n{"name": "add", "arg']) if calls else ""
-        whole = rooms.Reader(["add"]).push(text, True)
-        reader, found, at = rooms.Reader(["add"]), [], 0
-        while at < len(text):
-            n = rng.randrange(1, 9)
-            found += reader.push(text[at : at + n], at + n >= len(text))
-            at += n
-        texts = lambda parts: "".join(p for p in parts if isinstance(p, str))
-        for parts in (found, whole):
-            assert [p[1] for p in parts if not isinstance(p, str)] == said
-            assert texts(parts) == (before.rstrip("\n") if calls else text)
-
-
-def test_what_is_no_number_anywhere_is_no_call(rooms):
-    for given in ('{"a": 1e999}', '{"a": ' + "1" * 5000 + "}", "[1]", "{"):
-        assert rooms.Reader(["add"]).push(f'<tool_call>\n{{"name": "add", "arguments": {given}}}\n</tool_call>', True) == []
 
 
 def test_schemas_may_refer_to_their_parts(server):
@@ -79,26 +38,6 @@ def test_schemas_may_refer_to_their_parts(server):
     body = {"messages": ASKED, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
     (call,) = ask(server, "/v1/chat/completions", body)[2]["choices"][0]["message"]["tool_calls"]
     assert json.loads(call["function"]["arguments"]) == {"p": {"x": 7}}
-
-
-def test_a_conversation_with_calls_is_texts(rooms):
-    messages = [
-        *ASKED,
-        {"role": "assistant", "content": None, "tool_calls": [CALLED, CALLED]},
-        {"role": "tool", "tool_call_id": "c1", "content": "2"},
-        {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "3"}]},
-        {"role": "user", "content": "and?"},
-    ]
-    tools = rooms.tools_of(TOOLS, "auto")
-    system, user, answer, results = rooms.told(messages, tools, True)
-    assert system["role"] == "system" and '"name": "say"' in system["content"] and user == ASKED[0]
-    assert answer["content"].count("<tool_call>") == 2 and '{"name": "add", "arguments": {"a": 1}}' in answer["content"]
-    said = "<tool_response>\n2\n</tool_response>\n<tool_response>\n3\n</tool_response>\nand?"
-    assert results == {"role": "user", "content": said}
-    (first, *_) = rooms.told(messages, tools, False)
-    assert first["role"] == "user" and first["content"].endswith("\n\nAdd 1") and "<tools>" in first["content"]
-    told = rooms.told([{"role": "system", "content": "Be kind"}, *ASKED], tools, True)
-    assert told[0]["content"].startswith("Be kind\n\n") and len(told) == 2
 
 
 WRONG = [

@@ -7,8 +7,8 @@ import pytest
 from helpers.talks import CHATML, INST, MARKS, TALK, TEMPLATES, rendered, show, tokenizer_with
 from helpers.vocabularies import byte_bpe, u32
 from twofile.errors import ModelError
+from twofile.export.packchat import pack_chat
 from twofile.export.sandbox import DATE
-from twofile.export.template import pack_chat
 from twofile.export.tokenizers.pack import pack_tokenizer
 from twofile.format.fields import NONE
 from twofile.tokenizer.file import BYTE_BPE, CHAT_DATE, CONTROL

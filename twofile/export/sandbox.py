@@ -68,7 +68,10 @@ def refuse(message):
     raise TemplateError(message)
 loops = ["jinja2.ext.loopcontrols"]
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=loops)
-env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    how = dict(indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(x, ensure_ascii=ensure_ascii, default=list, **how)
+env.filters["tojson"] = tojson
 written = lambda form: job["date"] + form + job["date"]
 today = lambda form: time.strftime(form, tuple(job["day"])) if job["day"] else written(form)
 env.globals.update(raise_exception=refuse, strftime_now=today, **job["special"])
@@ -76,9 +79,10 @@ more = {"tools": None, "documents": None}  # as transformers says that there are
 try:  # a block of generation marks what training looks at
     text = re.sub(r"(\{%-?\s*)generation(\s*-?%\})", r"\1if true\2", job["template"])
     template = env.from_string(re.sub(r"(\{%-?\s*)endgeneration(\s*-?%\})", r"\1endif\2", text))
-    for messages, generate in job["chats"]:
+    for messages, generate, *given in job["chats"]:
         try:
-            text = template.render(messages=messages, add_generation_prompt=generate, **more)
+            given = {**more, **(given[0] if given else {}), "add_generation_prompt": generate}
+            text = template.render(messages=messages, **given)
             out.append([text, None])
         except Exception as e:
             out.append([None, str(e) or type(e).__name__])
@@ -96,10 +100,10 @@ class Refused(str):
 
 
 def render(template, special, chats, day=None):
-    """Texts of chats [(messages, with generation prompt)]; a Refused where the template refuses
-    one. In a process of its own with a limit on time and memory, in jinja2's immutable
-    sandbox: a template is a program of strangers. day: today, as of time.strftime; by default
-    today's date is its format, between two DATE."""
+    """Texts of chats [(messages, with generation prompt, and what more is given, if anything)]; a
+    Refused where the template refuses one. In a process of its own with a limit on time and memory,
+    in jinja2's immutable sandbox: a template is a program of strangers. day: today, as of
+    time.strftime; by default today's date is its format, between two DATE."""
     need("jinja2")
     job = {"template": template, "special": special, "chats": chats, "date": DATE, "day": day}
     rows = bounded(RENDER, job, 1 << 30, 5)

@@ -2,28 +2,23 @@
 
 import os
 import random
-import re
-import struct
 import time
 
 from ..errors import ModelError, printable
-from ..format.fields import NONE
 from ..tokenizer.file import (
-    CHAT,
     CHAT_DATE,
-    CHAT_ID,
-    CHAT_TEXT,
     CONTROL,
-    DATE_FORM,
     MARK,
     USER,
     WOVEN,
 )
 from ..tokenizer.talk import chat_parts
-from .damage import reading
+from ..tokenizer.toolform import Seat
+from .packchat import date_items, marks_in, marks_of, pack_chat, pack_items, pack_tools
 from .sandbox import DATE, Refused, render
 from .say import say
 from .thoughts import FORMS, ROLES, conversation, find_thoughts, strip_probes, strips_of
+from .tooltemplate import compile_tools
 
 SYSTEM_MARK, USER_MARK, ASSISTANT_MARK = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
 
@@ -133,20 +128,10 @@ def dated(form, day):
     return "".join(time.strftime(v, day) if kind == CHAT_DATE else v for kind, v in rows)
 
 
-def date_items(form):
-    """A format of today's date as items of a piece."""
-    items, known = [], "[%A-Za-z ,./-]"
-    for part in re.findall(f"{known}+|(?:(?!{known}).)+", form, re.DOTALL):
-        kind = CHAT_DATE if "%" in part else CHAT_TEXT
-        if kind == CHAT_DATE and (part.endswith("%") or not DATE_FORM.fullmatch(part)):
-            raise ModelError(f"it writes the date as {printable(form)[:40]}")
-        items.append((kind, part))
-    return items
-
-
-def add_chat(fields, template, special, prefix_first, named=None):
+def add_chat(fields, template, special, prefix_first, named=None, tool_template=None):
     """The fields of a tokenizer with its section "chat". Where there is none, or the template
-    cannot be compiled, that is said. named: which of several templates it is."""
+    cannot be compiled, that is said. named: which of several templates it is; tool_template: the
+    one of those that is for tools, if there is one."""
     if not template:
         say("no chat: the source has no chat template; the model completes text")
         return fields
@@ -163,10 +148,41 @@ def add_chat(fields, template, special, prefix_first, named=None):
         say(f"chat: the template {printable(named)[:40]}")
     if "system" not in pieces:
         say("chat: the template has no place for a system message")
-    fields = {**fields, "types": with_marks(fields, template + "".join(pieces.values()))}
+    fields = {
+        **fields,
+        "types": with_marks(fields, template + "".join(pieces.values()) + (tool_template or "")),
+    }
+    stops = {*fields.get("stops", ()), *end_marks(fields, last, pieces["a2u"])}
     chat = pack_chat(pieces, strips, fields, prefix_first, thoughts)
-    ends = end_marks(fields, last, pieces["a2u"])
-    return {**fields, "chat": chat, "stops": sorted({*fields.get("stops", ()), *ends})}
+    form = tool_form(fields, tool_template or template, special, (pieces, strips, thoughts))
+    if form:
+        ended, stop = with_end(fields, form, stops)
+        stops |= {stop} - {None}
+        chat += (b"" if thoughts else bytes(2) + pack_items(None)) + pack_tools(ended, fields)
+    return {**fields, "chat": chat, "stops": sorted(stops)}
+
+
+def tool_form(fields, template, special, chat):
+    """The ToolForm of a template, or None, which is said."""
+    try:
+        return compile_tools(template, special, chat, marks_of(fields))
+    except ModelError as e:
+        found = f"chat: its form for tools cannot be compiled: {printable(str(e))}"
+        say(f"{found}; tools are told as text")
+        return None
+
+
+def with_end(fields, form, stops):
+    """A ToolForm with what ends a message's last call, and the id of the mark that is behind it."""
+    last = form.call[-1]
+    text = form.between[last, form.back[0]]
+    marks = [(text.index(name), i) for name, i in marks_of(fields).items() if name in text]
+    control = [row for row in marks if fields["types"][row[1]] & 15 == CONTROL]
+    ends = [row for row in marks if row[1] in stops] or control or marks
+    if not ends:
+        return form._replace(between=form.between | {(last, Seat.END): text}), None
+    at, stop = min(ends)
+    return form._replace(between=form.between | {(last, Seat.END): text[:at]}), stop
 
 
 def end_marks(fields, last, between):
@@ -188,55 +204,3 @@ def with_marks(fields, text):
             if word in text and set(word) & set("<>[]{}|\uff5c") and word.strip():
                 types[i] = MARK | kind & 0xF0
     return types
-
-
-def marks_of(fields):
-    """{text: id} of the tokens that may stand between contents."""
-    rows = enumerate(zip(fields["pieces"], fields["types"]))
-    with reading():  # a file's tokens may be no UTF-8
-        found = {i: piece.decode() for i, (piece, kind) in rows if kind & 15 in (CONTROL, MARK)}
-    return {text: i for i, text in found.items() if text}
-
-
-def marks_in(fields, text):
-    """The ids of the marks in a text."""
-    ids = marks_of(fields)
-    forms = [re.escape(name) for name in sorted(ids, key=len, reverse=True)]
-    return [ids[name] for name in re.findall("|".join(forms), text)] if forms else []
-
-
-def pack_chat(pieces, strips, fields, prefix_first, thoughts=None):
-    """-> the section "chat" of tokenizer.bin: strips; then each piece as a count and items, a
-    control token's id, or text; then what is left out of answers, if anything is."""
-    ids = marks_of(fields)
-    with reading():  # a file's texts may be no UTF-8
-        for text in pieces.values():
-            (text or "").encode()
-    forms = [re.escape(text) for text in sorted(ids, key=len, reverse=True)]
-    pattern = re.compile("|".join(forms + [f"{DATE}[^{DATE}]*{DATE}"]))
-    body = bytes(strips[role] for role in ROLES) + bytes([prefix_first])
-    for name in CHAT:
-        items, at, text = [], 0, pieces.get(name)
-        for m in pattern.finditer(text or ""):
-            items += [(CHAT_TEXT, text[at : m.start()].encode())] if at < m.start() else []
-            if m[0].startswith(DATE):
-                items += [(kind, part.encode()) for kind, part in date_items(m[0].strip(DATE))]
-            else:
-                items.append((CHAT_ID, ids[m[0]]))
-            at = m.end()
-        items += [(CHAT_TEXT, text[at:].encode())] if at < len(text or "") else []
-        body += pack_items(None if text is None else items)
-    if thoughts:
-        start, end, strip, how = thoughts
-        body += bytes([strip, how])
-        body += pack_items([(CHAT_TEXT, start.encode()), (CHAT_TEXT, end.encode())])
-    return body
-
-
-def pack_items(items):
-    """A piece of the section "chat"; None = there is none."""
-    body = struct.pack("<I", NONE if items is None else len(items))
-    for kind, value in items or ():
-        raw = struct.pack("<I", value) if kind == CHAT_ID else value
-        body += struct.pack("<II", kind, len(raw)) + raw
-    return body

@@ -180,4 +180,6 @@ def check_chat(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG, TOOLS, MCP, YES), fits=FORM_FLAGS, check=check_chat, template=True)
+CHAT_MODE = Mode(
+    chat, TALK, flags=(CHAT_FLAG, TOOLS, MCP, YES), fits=FORM_FLAGS, check=check_chat, template=True
+)

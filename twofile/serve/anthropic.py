@@ -3,17 +3,22 @@
 import json
 
 from ..options import shown
+from ..prompts import part_text
 from .answers import EVENTS, answer, event
 from .asked import asked
 from .exchange import Exchange, reply
 from .fields import COUNT, MESSAGE
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken, talk_ids
-from .tools import text_of, tools_of
+from .talks import Talk, answered, begin, options, spoken, talk_ids, tools_of
 
 WHY = {"eos": "end_turn", "stop": "stop_sequence"}  # else max_tokens
 UNENDED = {"stop_reason": None, "stop_sequence": None}
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def text_of(content):
+    """A content, a text or a list of parts, as one text."""
+    return content if isinstance(content, str) else "\n".join(map(part_text, content))
 
 
 def messages_of(body):
@@ -33,14 +38,15 @@ def messages_of(body):
         blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
         texts = [b for b in blocks if b.get("type") not in ("tool_use", "tool_result")]
         calls = [
-            {"function": {"name": b.get("name"), "arguments": b.get("input")}}
+            {"id": b.get("id"), "function": {"name": b.get("name"), "arguments": b.get("input")}}
             for b in blocks
             if b.get("type") == "tool_use"
         ]
-        results = [b.get("content") for b in blocks if b.get("type") == "tool_result"]
+        results = [b for b in blocks if b.get("type") == "tool_result"]
         if results:
             close()
-            found += [{"role": "tool", "content": content} for content in results]
+            rows = [(b.get("tool_use_id"), b.get("content") or "") for b in results]
+            found += [{"role": "tool", "tool_call_id": i, "content": c} for i, c in rows]
         if not texts and not calls and results:
             continue
         if not found or found[-1]["role"] != m["role"]:

@@ -13,8 +13,7 @@ from .exchange import Exchange, reply
 from .fields import OLLAMA_CHAT, OLLAMA_GENERATE, OPTIONS
 from .listing import now
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken
-from .tools import tools_of
+from .talks import Talk, answered, begin, options, spoken, tools_of
 
 IDLE = frozenset(  # options that change no text, whatever they are
     "num_keep num_batch num_gpu main_gpu num_thread numa low_vram f16_kv use_mmap use_mlock "

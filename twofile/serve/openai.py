@@ -11,8 +11,7 @@ from .echoes import echoed
 from .exchange import Exchange, reply
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, schema_of, spoken
-from .tools import tools_of
+from .talks import Talk, answered, begin, options, schema_of, spoken, tools_of
 
 DONE = event(b"[DONE]")
 

@@ -9,8 +9,7 @@ from .exchange import Exchange, reply
 from .fields import RESPONSES, TEXT
 from .openai import usage
 from .refusals import Refused
-from .talks import Talk, answered, begin, options, schema_of, spoken
-from .tools import tools_of
+from .talks import Talk, answered, begin, options, schema_of, spoken, tools_of
 
 TEXTS = "input_text", "output_text", "text"  # types of parts
 
@@ -26,10 +25,13 @@ def messages_of(body):
         if kind == "function_call":
             if not found or found[-1]["role"] != "assistant":
                 found.append({"role": "assistant", "content": None})
-            found[-1].setdefault("tool_calls", []).append({"function": item})
+            found[-1].setdefault("tool_calls", []).append(
+                {"id": item.get("call_id"), "function": item}
+            )
         elif kind == "function_call_output":
             output = item.get("output")
-            found.append({"role": "tool", "content": plain_parts(output, where)})
+            row = {"role": "tool", "content": plain_parts(output, where)}
+            found.append(row | {"tool_call_id": item.get("call_id")})
         elif kind != "message":
             what = f"{where}: an item of type {str(kind)[:40]!r}"
             raise Refused(400, f"{what}, expected messages or calls; leave it out", "input")

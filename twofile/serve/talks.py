@@ -1,15 +1,14 @@
 """What requests ask for, in one form, whichever API they came by."""
 
-import re
 from dataclasses import dataclass
 
+from ..calls import Tools, split, tools_asked
 from ..errors import ModelError
 from ..sampler import RULES
 from ..structure import response_schema
 from .asked import LIMITS, deadline, limit
 from .exchange import LONG
 from .refusals import Refused
-from .tools import Reader, Tools, split, told
 
 HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "grammar")
 
@@ -56,40 +55,36 @@ async def talk_ids(exchange, talk):
     ModelError."""
     need_template(exchange.entry)
     await exchange.open()
-    messages = told(talk.messages, talk.tools, exchange.entry.tells)
-    size = sum(len(str(m.get("content"))) for m in messages)
-    encode = exchange.model.encode_chat
-    return await exchange.ask(lambda: encode(messages), max(size, LONG * (len(messages) > 50)))
+    messages, encode = talk.messages, exchange.model.encode_chat
+    size = sum(len(str(m.get("content"))) for m in messages if isinstance(m, dict))
+    size = max(size, LONG * (len(messages) > 50))
+    return await exchange.ask(lambda: encode(messages, talk.tools), size)
 
 
 async def begin(exchange, talk):
     """Open the model, and ask for places for the texts of a Talk. Raises Refused, ModelError."""
     ids = await talk_ids(exchange, talk)
     how, exchange.tools = talk.how | {"logprobs": talk.logprobs}, talk.tools
-    own = next((name for name in ("regex", "grammar") if name in how), None)
-    if own and (talk.tools or talk.schema is not None):
-        found = f"{own} beside {'tools' if talk.tools else 'a schema'}"
-        raise Refused(400, f"{found}, expected one form of the text; leave one out", own)
-    if talk.tools:
-        how["grammar"] = talk.tools.grammar(talk.schema)
-    elif talk.schema is not None:
+    how["tools"] = talk.tools
+    if talk.schema is not None:
+        own = next((name for name in ("regex", "grammar") if name in how), None)
+        if own:
+            found = f"{own} beside a schema"
+            raise Refused(400, f"{found}, expected one form of the text; leave one out", own)
         how["schema"] = talk.schema
     try:
         await exchange.write([ids], talk.n, talk.seed, **how)
     except ModelError as e:
-        what, _, why = str(e).partition(": ")
-        if own is None and what in ("grammar", "schema"):
-            name = "tools" if talk.tools else talk.field
-            why = re.sub(r" \d+ \| .*(?=; expected)", "", why)  # of our own grammar
-            raise Refused(400, f"{name}: {why}", name) from None
+        if str(e).startswith("schema: "):
+            message = str(e).replace("schema", talk.field, 1)
+            raise Refused(400, message, talk.field) from None
         raise
     exchange.begin()
 
 
 async def spoken(exchange):
     """Yield (number, Chunk, [what it says: texts, calls]) as they come."""
-    names = [tool["name"] for tool in exchange.tools.tools] if exchange.tools else ()
-    readers = [Reader(names) for _ in exchange.writers]
+    readers = [exchange.model.reader(exchange.tools) for _ in exchange.writers if exchange.tools]
     async for number, chunk in exchange.chunks():
         said = [chunk.text] if chunk.text else []
         if exchange.tools:
@@ -99,7 +94,16 @@ async def spoken(exchange):
 
 def answered(exchange, w):
     """What a finished Writer says -> (its text, None if there is none; its calls)."""
-    return split(w.written, exchange.tools) if exchange.tools else (w.written, [])
+    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
+
+
+def tools_of(given, choice, several=True):
+    """The Tools of a request in OpenAI's form, or None. Raises Refused."""
+    try:
+        return tools_asked(given, choice, several)
+    except ModelError as e:
+        name = "tool_choice" if str(e).startswith("tool_choice") else "tools"
+        raise Refused(400, str(e), name) from None
 
 
 def need_template(entry):

@@ -22,6 +22,7 @@ from .file import (
 )
 from .forms import OF_WORDS
 from .splits import SPLITS
+from .toolform import ToolForm, read_tools
 
 
 class TokenizerFile(NamedTuple):
@@ -45,6 +46,7 @@ class TokenizerFile(NamedTuple):
     chat: dict | None  # see tokenizer_chat()
     strips: dict
     thoughts: tuple | None
+    tools: ToolForm | None
     prefix_runs: bool
     tests: list  # [(text, ids)]
     begins: list  # ids that stand before a text, if it is not bos alone
@@ -79,7 +81,8 @@ def read_tokenizer(raw):
         found = "it normalises text and lacks the tables for it"
         raise ModelError(f"{found}, as older exports do; export it again")
     classes = read_classes(sections["classes"])
-    chat, strips, thoughts, prefix_runs = tokenizer_chat(sections["chat"], types)
+    chat, strips, thoughts, prefix_runs, at = tokenizer_chat(sections["chat"], types)
+    more = sections["chat"][at:]
     return TokenizerFile(
         hashlib.sha256(raw).digest(),
         kind,
@@ -99,6 +102,7 @@ def read_tokenizer(raw):
         chat,
         strips,
         thoughts,
+        read_tools(more, types) if more else None,
         prefix_runs,
         tokenizer_tests(sections["tests"]),
         begins,

@@ -109,26 +109,27 @@ def tokenizer_sections(raw):
 def tokenizer_chat(raw, types):
     """The section "chat", bytes, of a file whose tokens have these types [n_vocab] -> {name of
     CHAT: [(kind, value)] or None}, {role: strips}, thoughts as of chat_parts(), whether each run of
-    text gets the prefix; or None, {}, None, True if it is empty. Raises ModelError."""
+    text gets the prefix, where a form of tools begins; or None, {}, None, True, 0 if it is empty.
+    Raises ModelError."""
     if not raw:
-        return None, {}, None, True
+        return None, {}, None, True, 0
     pieces, at, thoughts = {}, 4, None
     try:
         for name in CHAT:
             pieces[name], at = chat_items(raw, at, types)
         if at < len(raw):
             cuts, how, (ends, at) = raw[at], raw[at + 1], chat_items(raw, at + 2, types)
-            (_, start), (_, end) = ends
-            thoughts = (start, end, cuts, how)
-            texts = isinstance(start, str) and isinstance(end, str) and end
+            (_, start), (_, end) = ends or [(CHAT_TEXT, "")] * 2
+            thoughts = (start, end, cuts, how) if ends else None
+            texts = isinstance(start, str) and isinstance(end, str) and (end or not ends)
             if cuts > 8 or how > 31 or how & SPANS and not start or not texts:
                 raise ValueError
         whole = None not in map(pieces.get, ("first", "u2a", "a2u", "gen"))
-        if at != len(raw) or not whole or max(raw[:3]) > 8 or raw[3] > 1:
+        if not whole or max(raw[:3]) > 8 or raw[3] > 1:
             raise ValueError
     except (struct.error, ValueError, TypeError, IndexError):
         raise ModelError("the chat section is not what export.py writes; export it again") from None
-    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3]
+    return pieces, dict(zip(("system", "user", "assistant"), raw)), thoughts, not raw[3], at
 
 
 def chat_items(raw, at, types):

@@ -1,21 +1,16 @@
 """Text to ids and back; the tokenizer of a model."""
 
-import itertools
 import os
-import time
 from pathlib import Path
 
 from ..errors import ModelError, printable
 from ..files import open_regular
-from .added import BLANKS, NOT_IN_TALKS, NOT_IN_TEXTS, AddedTokens
+from .added import NOT_IN_TEXTS, AddedTokens
+from .chats import Conversations
 from .contents import read_tokenizer
 from .file import (
     ADD_BOS,
-    ALONE,
     BYTE_BPE,
-    CHAT_DATE,
-    CHAT_ID,
-    CHAT_TEXT,
     CONTROL,
     LSTRIP,
     MARK,
@@ -34,16 +29,17 @@ from .forms import FormC
 from .merges import LONG, Merger
 from .splits import SPLITS, Cutter
 from .stream import TextStream
-from .talk import at_marks, chat_parts, thinking
+from .talk import thinking
 
 
-class Tokenizer:
+class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
     says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
     begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), longest (the most characters of one token; None without a limit).
+    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
+    token; None without a limit).
     """
 
     def __init__(self, source):
@@ -64,6 +60,7 @@ class Tokenizer:
         self.bos, self.eos, self.unk, self.pad = file.bos, file.eos, file.unk, file.pad
         self.pretok, self.classes, self.tests = file.pretok, file.classes, file.tests
         self.chat, self.strips, self.thoughts = file.chat, file.strips, file.thoughts
+        self.tools = file.tools
         self.prefix_runs, self.stops = file.prefix_runs, file.stops
         bos = [self.bos] if self.flags & ADD_BOS and self.bos is not None else []
         self.begins = file.begins or bos
@@ -96,68 +93,6 @@ class Tokenizer:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
-
-    def encode_chat(self, messages):
-        """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
-        last a user's -> ids up to where the assistant begins. Contents go through encode: they
-        never become control tokens. Raises ModelError."""
-        if self.chat is None:
-            found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
-        items, ids = self._items(messages), []
-        for i, item in enumerate(items):
-            if isinstance(item, int):
-                ids.append(item)
-                continue
-            if i and self.types[items[i - 1]] & RSTRIP:
-                item = item.lstrip(BLANKS)
-            if i + 1 < len(items) and self.types[items[i + 1]] & LSTRIP:
-                item = item.rstrip(BLANKS)
-            ids += self._run(item, self.prefix_runs or not ids, NOT_IN_TALKS)
-        return ids
-
-    def _items(self, messages):
-        """A conversation as ids of its marks, and the text between two of them in one."""
-        rows = []
-        roles = [m["role"] if isinstance(m, dict) else "" for m in messages]
-        for n, part in enumerate(chat_parts(messages, self.chat, self.strips, self.thoughts)):
-            if not isinstance(part, str):
-                rows += [time.strftime(v) if kind == CHAT_DATE else v for kind, v in part]
-            elif roles[n // 2] == "assistant":
-                rows += at_marks(part, self.thinking)
-            else:
-                rows.append(part)
-        alone = [isinstance(r, int) and bool(self.types[r] & ALONE) for r in rows]
-        if any(alone):  # a mark that stays text where a word goes on beside it
-            texts = [self.name(r) if isinstance(r, int) else r for r in rows]
-            whole, ends = "".join(texts), list(itertools.accumulate(map(len, texts)))
-            spans = zip(alone, [0, *ends], ends)
-            stays = [one and self.added.words.within(whole, a, b) for one, a, b in spans]
-            rows = [text if stay else r for r, text, stay in zip(rows, texts, stays)]
-        items = []
-        for row in rows:
-            if isinstance(row, str) and items and isinstance(items[-1], str):
-                items[-1] += row
-            else:
-                items.append(row)
-        return items
-
-    def chat_form(self):
-        """What the chat template writes around contents, as {name: text}; None without one."""
-        shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
-        chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
-        return {
-            name: "".join(shows[kind](value) for kind, value in items)
-            for name, items in chat.items()
-        } or None
-
-    def markers(self):
-        """The words that tell turns apart in this model's template and are no control tokens,
-        sorted: a user can write them too."""
-        names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
-        items = [item for name in names for item in self.chat[name] or ()]
-        words = {word for kind, value in items if kind == CHAT_TEXT for word in value.split()}
-        return sorted(w for w in words if len(w) > 2 and (set(w) & set("<>[]{}|#") or w[-1] == ":"))
 
     def _run(self, text, first, stays):
         """ids of a run of text between control tokens. first: whether it may get the space that

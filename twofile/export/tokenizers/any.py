@@ -51,7 +51,8 @@ def read_tokenizer(source, hints, inside="tokenizer in the checkpoint"):
             fields, engine = recognised(raw, hints)
             once, special = bool(hints.get("prefix_first")), hints.get("special") or {}
             fields = fitted(fields, hints.get("n_vocab"))
-            fields = add_chat(fields, hints.get("template"), special, once, hints.get("named"))
+            names = hints.get("named"), hints.get("tools")
+            fields = add_chat(fields, hints.get("template"), special, once, *names)
             return finish_tokenizer(fields, engine)
     except ModelError as e:
         raise ModelError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
@@ -140,7 +141,7 @@ def source_hints(source, template):
         hints["template"] = source.chat_template
         hints["special"] = {"bos_token": OURS, "eos_token": OURS}
     if template:
-        hints |= {"template": template, "special": hints.get("special") or {}}
+        hints |= {"template": template, "special": hints.get("special") or {}, "tools": None}
     return hints
 
 

@@ -31,7 +31,7 @@ def folder_hints(folder):
     settings, special = read_json_if(folder / SETTINGS), special_texts(folder)
     hints = dict(stops=stops, special=special, settings=settings)
     hints["added"] = added_tokens(folder, settings, special)
-    return hints | dict(zip(("template", "named"), find_template(folder, settings)))
+    return hints | dict(zip(("template", "named", "tools"), find_template(folder, settings)))
 
 
 def content(value):
@@ -78,32 +78,34 @@ def named_by(rows):
 
 
 def find_template(folder, settings):
-    """-> (template or None, its name among several or None): chat_template.jinja, else
-    tokenizer_config.json's, else chat_template.json's."""
+    """-> (template or None, its name among several or None, the one of them for tools or None):
+    chat_template.jinja, else tokenizer_config.json's, else chat_template.json's."""
     if (folder / "chat_template.jinja").exists():
-        return read_text(folder / "chat_template.jinja", "a template"), None
+        return read_text(folder / "chat_template.jinja", "a template"), None, None
     beside = folder / "chat_template.json"
     for path, rows in ((folder / SETTINGS, settings), (beside, read_json_if(beside))):
         with told(path):
-            found, name = one_template(rows.get("chat_template"))
+            found, *names = one_template(rows.get("chat_template"))
         if found:
-            return found, name
+            return found, *names
     more = sorted(folder.glob("*.jinja"))
-    return (read_text(more[0], "a template"), more[0].name) if len(more) == 1 else (None, None)
+    one = (read_text(more[0], "a template"), more[0].name) if len(more) == 1 else (None, None)
+    return *one, None
 
 
 def one_template(value):
     """A template, or the one to chat with of several: a table of names, or a list of them -> it or
-    None, its name or None."""
+    None, its name or None, the one for tools or None."""
     if isinstance(value, str):
-        return value or None, None
+        return value or None, None, None
     if isinstance(value, list):
         value = {t["name"]: t["template"] for t in value}
     plain = [name for name in value or {} if name not in ("tool_use", "rag")]
     for name in ("default", "chat", *plain, *(value or {})):
         if isinstance((value or {}).get(name), str):
-            return value[name], name
-    return None, None
+            tools = value.get("tool_use")
+            return value[name], name, tools if isinstance(tools, str) else None
+    return None, None, None
 
 
 def merge_rows(raw):

@@ -71,6 +71,7 @@ ENDS = (  # control tokens that end an answer, whatever else is said
     "<|eom_id|>",
 )
 # gpt-oss's and Solar's: an answer is over, a tool is asked
+TOOL_TEMPLATE = "tokenizer.chat_template.tool_use"  # beside the other, where there are two
 HARMONY = (("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>"))
 # those that take the white space behind them in Phi-3, of which a GGUF says nothing
 NO_RSTRIP = ("<unk>", "<s>", "<|endoftext|>")
@@ -202,10 +203,10 @@ def read_gguf_tokenizer(fields, n_vocab=None):
     """The tokenizer of a GGUF, with its chat template, for a model of n_vocab tokens -> the bytes
     of tokenizer.bin."""
     packed, engine = gguf_tokenizer(fields)
-    template = fields.get("tokenizer.chat_template")
+    template, tools = map(fields.get, ("tokenizer.chat_template", TOOL_TEMPLATE))
     with reading():
         ids = {k: fields.get(f"tokenizer.ggml.{k}_token_id") for k in ("bos", "eos")}
         name = lambda i: packed["pieces"][i].decode("utf-8", "replace")
         special = {f"{k}_token": name(i) for k, i in ids.items() if i is not None}
-    packed = add_chat(fitted(packed, n_vocab), template, special, False)
+    packed = add_chat(fitted(packed, n_vocab), template, special, False, None, tools)
     return finish_tokenizer(packed, engine)

@@ -1,0 +1,233 @@
+"""Tools that a model may call: told, held to their schemas, read back."""
+
+import json
+import math
+import random
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .callform import grammar
+from .errors import ModelError
+from .options import shown
+from .structure import STYLE
+from .tokenizer.toolform import Seat
+
+TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
+JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^"{}\[\]]+', re.DOTALL)
+
+
+class ToolCall(NamedTuple):
+    """A call that a model wrote. arguments: JSON, an object."""
+
+    name: str
+    arguments: str
+    id: str
+
+
+@dataclass
+class Tools:
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
+    asked for, of the tool named only, if one is. several: whether there may be more than one."""
+
+    tools: list
+    must: bool = False
+    only: str | None = None
+    several: bool = True
+
+    def grammar(self, form, schema=None):
+        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
+        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
+        return grammar(form, some, self.must, self.several, schema, STYLE)
+
+    def form(self, form, asked):
+        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
+        form of text that form_asked() says, or None. Raises ModelError."""
+        name, text = asked or ("schema", "null")
+        if name not in ("schema", "response_format"):
+            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+        return "tools", self.grammar(form, json.loads(text))
+
+
+def call_object(call):
+    """A ToolCall in OpenAI's form."""
+    inside = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": inside}
+
+
+def tools_asked(given, choice=None, several=True):
+    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
+    function's object. Raises ModelError."""
+    if given is not None and not isinstance(given, (list, tuple)):
+        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
+    names = [tool["name"] for tool in tools]
+    if len(set(names)) < len(names):
+        raise ModelError("tools: two of one name, expected one each; rename one")
+    if isinstance(choice, dict):
+        inside = choice.get("function", choice)
+        only = inside.get("name") if isinstance(inside, dict) else None
+        if only not in names:
+            found = f"tool_choice is {shown(choice)}"
+            raise ModelError(f"{found}, expected one of the tools; name one")
+        return Tools(tools, True, only, False)
+    if choice not in (None, "auto", "none", "required"):
+        found = f"tool_choice is {shown(choice)}"
+        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice == "required" and not tools:
+        raise ModelError("tool_choice is required, expected tools; give some")
+    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
+
+
+def checked_tool(tool, number):
+    """A tool's name, description and parameters."""
+    where = f"tools[{number}]"
+    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
+        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+    inside = tool.get("function", tool)
+    name = inside.get("name") if isinstance(inside, dict) else None
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+        found = f"{where}: its name is {shown(name)}"
+        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+    parameters = inside.get("parameters") or inside.get("input_schema") or {"type": "object"}
+    if not isinstance(parameters, dict):
+        found = f"{where}: parameters is {shown(parameters)}"
+        raise ModelError(f"{found}, expected a JSON schema; give one")
+    about = str(inside.get("description") or "")
+    strict = bool(inside.get("strict"))
+    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
+
+
+class Reader:
+    """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
+    text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
+
+    def __init__(self, form, names):
+        self.names, self.held, self.behind = names, "", False
+        self.begun, self.scanned = False, (0, 0)  # whether a call is read; how far JSON was
+        self.bare = form.bare  # until it is known whether the text begins so
+        self.use(form)
+
+    def use(self, form):
+        """Read calls of a CallForm."""
+        self.form, self.opens, self.close = form, form.opens, form.text(form.close)
+        self.more = None if form.more is None else form.text(form.more)
+        self.between = [form.text(piece) for piece in form.between]
+
+    def push(self, text, end=False):
+        """-> [str or ToolCall] that are certain by now."""
+        self.held += text
+        found = []
+        if self.bare and self.held:
+            if self.bare.opens.startswith(self.held) and not end:
+                return found
+            if self.held.startswith(self.bare.opens):
+                self.use(self.bare)
+            self.bare = None
+        while self.held:
+            if not self.begun:
+                at = self.held.find(self.opens)
+                if at < 0:
+                    self.say(found, len(self.held) - (0 if end else self.waits()))
+                    break
+                self.say(found, len(self.held[:at].rstrip("\n")))
+                self.held = self.held[self.held.index(self.opens) + len(self.opens) :]
+                self.begun, self.scanned = True, (0, 0)
+            size = self.next_call(found, end)
+            if size is None:
+                break  # more of it comes, or it was cut
+            self.held, self.scanned, self.behind = self.held[size:], (0, 0), True
+        return found
+
+    def next_call(self, found, end):
+        """Take the call that held begins with -> its size with what follows it; None if it is not
+        whole yet."""
+        at, parts = 0, {}
+        for kind, behind in zip(self.form.order, [*self.between, None]):
+            size = self.part(kind, at, behind)
+            if size is None:
+                return None
+            parts[kind] = self.held[at : at + size]
+            at += size + len(behind or "")
+        rest = self.held[at:]
+        # what is between two calls may begin as what ends the last
+        again = self.more is not None and not self.more.endswith(self.opens)
+        if again and self.more.startswith(rest) and rest != self.more and not end:
+            return None
+        goes_on = again and rest.startswith(self.more)
+        if not goes_on and not rest.startswith(self.close):
+            return None
+        self.begun = goes_on
+        call = self.read(parts)
+        found += [call] if call else []
+        return at + len(self.more if goes_on else self.close)
+
+    def part(self, kind, at, behind):
+        """The size of a call's part that begins at a place; behind: the text that ends it, None for
+        what ends a call. None if it is not whole yet."""
+        if kind == Seat.ARGUMENTS:
+            end = self.json_end(at)
+            return end - at if end >= 0 and self.held.startswith(behind or "", end) else None
+        ends = (behind,) if behind is not None else (self.close, self.more or self.close)
+        places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
+        return min(places) - at if places else None
+
+    def json_end(self, at):
+        """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
+        place, depth = self.scanned if self.scanned[0] >= at else (at, 0)
+        while m := JSON_PARTS.match(self.held, place):
+            depth += (m[0] in "{[") - (m[0] in "}]")
+            place = m.end()
+            if depth == 0:
+                self.scanned = (at, 0)
+                return place
+        self.scanned = (place, depth)
+        return -1
+
+    def say(self, found, n):
+        """The first n characters of what is held are text."""
+        text, self.held = self.held[:n], self.held[n:]
+        text = text.lstrip("\n") if self.behind else text
+        text = "".join(c for c in text if not 0xD800 <= ord(c) < 0xE000)
+        if text:
+            found.append(text)
+            self.behind = False
+
+    def waits(self):
+        """How many characters at the end of what is held may begin a call; line ends before one
+        too."""
+        sizes = range(min(len(self.opens) - 1, len(self.held)), 0, -1)
+        n = next((n for n in sizes if self.held.endswith(self.opens[:n])), 0)
+        rest = self.held[: len(self.held) - n]
+        return n + len(rest) - len(rest.rstrip("\n"))
+
+    def read(self, parts):
+        """A call, if it is one of a tool that there is: its arguments as they are written."""
+        try:
+            arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)
+        except (ValueError, RecursionError):
+            return None
+        if parts[Seat.NAME] not in self.names or not isinstance(arguments, dict):
+            return None
+        number = parts.get(Seat.ID) or f"call_{random.getrandbits(96):024x}"
+        return ToolCall(parts[Seat.NAME], parts[Seat.ARGUMENTS], number)
+
+
+def finite(text):
+    """A number that JSON may have in any program."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def reader(form, tools):
+    """A Reader of what is written with these Tools."""
+    return Reader(form, [tool["name"] for tool in tools.tools])
+
+
+def split(text, form, tools):
+    """A whole text -> (its text or None, [calls])."""
+    parts = reader(form, tools).push(text, True)
+    said = "".join(part for part in parts if isinstance(part, str))
+    return said or None, [part for part in parts if not isinstance(part, str)]

@@ -1,0 +1,57 @@
+"""OpenAI's objects of what was written."""
+
+import random
+import time
+
+from .calls import call_object, split
+from .logprobs import chat_logprobs, logprob_lists
+
+
+def completion(w, echo="", lists=logprob_lists):
+    """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
+    text to put before it. lists(w) tells its log-probabilities."""
+    began, first, last = w.clock
+    reading, writing = first - began, last - first
+    choice = {"text": echo + w.written, "index": 0, "logprobs": None}
+    if w.logprobs is not None:
+        choice["logprobs"] = lists(w)
+    return {
+        "id": f"cmpl-{random.getrandbits(64):016x}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": w.model_name,
+        "choices": [
+            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
+        ],
+        "usage": {
+            "prompt_tokens": w.n_prompt,
+            "completion_tokens": w.count,
+            "total_tokens": w.n_prompt + w.count,
+        },
+        "timings": {
+            "cache_n": w.cached or 0,
+            "prompt_n": w.n_prompt,
+            "prompt_ms": 1000 * reading,
+            "prompt_per_second": w.n_prompt / max(reading, 1e-9),
+            "predicted_n": w.count,
+            "predicted_ms": 1000 * writing,
+            "predicted_per_second": w.count / max(writing, 1e-9),
+        },
+        "seed": w.seed,
+        "stop_reason": w.reason,
+    }
+
+
+def chat_completion(w):
+    """What a Writer wrote as OpenAI's chat completion object, a dict."""
+    value = completion(w, lists=chat_logprobs)
+    (choice,) = value["choices"]
+    message = {"role": "assistant", "content": choice.pop("text")}
+    if w.tools:
+        message["content"], calls = split(w.written, w.calls, w.tools)
+        if calls:
+            message["tool_calls"] = [call_object(call) for call in calls]
+            if choice["finish_reason"] == "stop":
+                choice["finish_reason"] = "tool_calls"
+    value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
+    return value | {"id": f"chat{value['id']}", "object": "chat.completion"}

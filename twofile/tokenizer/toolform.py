@@ -1,0 +1,252 @@
+"""How a chat template writes tools, calls of them, and what these gave."""
+
+import json
+import re
+import struct
+from typing import NamedTuple
+
+from ..errors import ModelError, printable
+from .file import chat_items
+from .talk import STRIPS, is_cut, without_thoughts
+
+
+class Seat:
+    """Kinds of what stands in a conversation, a letter each: its start; the system's, the user's,
+    the assistant's text; a tool as JSON; a call's name, arguments, id; of a result the tool's name,
+    the call's id, and its text; where an answer begins; where the last call ends."""
+
+    START, SYSTEM, ASKED, SAID, TOOL, NAME, ARGUMENTS, ID, OF, BY, RETURNED, ANSWER, END = (
+        "^SUATNVIriRGE"
+    )
+    TOLD = "ndp"  # a tool's name, description, parameters
+    LATE = "L"  # for ASKED: the user's last message
+
+
+WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is written; INDENTS << 2
+BY_FIELDS = 255  # tools are told by Seat.TOLD
+HOWS = (0, 4, 8)  # of arguments
+TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, BY_FIELDS}
+SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
+
+
+class ToolForm(NamedTuple):
+    """A template's form for tools. between: {(kind, kind that follows): pieces, in whatever form};
+    what begins a call where an answer begins is at (ANSWER, first kind of a call), what ends the
+    last at (last kind of a call, END)."""
+
+    place: str  # before what tools are told: SYSTEM, ASKED (the first), LATE
+    told: int  # how a tool is written: WRAPPED and those beside it, or BY_FIELDS
+    written: int  # how arguments are
+    quoted: bool  # whether a result is written as a JSON string
+    strips: int  # what is cut off a result, see STRIPS
+    keeps: bool  # whether thoughts behind the user's last message stay
+    beside: bool  # whether text in front of a message's calls is written
+    call: str  # the kinds of a call in their order
+    back: str  # the kinds of a result
+    between: dict
+
+    @property
+    def several(self):
+        """Whether a message may have more calls than one."""
+        return (self.call[-1], self.call[0]) in self.between
+
+
+TOOL_HEAD = struct.Struct("<4sBBBBBB")
+
+
+def read_tools(raw, types):
+    """The end of the section "chat", bytes, as pack_tools() of export.py writes it -> ToolForm.
+    Raises ModelError."""
+    try:
+        name, place, told, written, flags, strips, count = TOOL_HEAD.unpack_from(raw)
+        ((_, orders),), at = chat_items(raw, TOOL_HEAD.size, types)
+        between = {}
+        for _ in range(count):
+            kinds = raw[at : at + 2].decode()
+            between[kinds[0], kinds[1]], at = chat_items(raw, at + 2, types)
+        call, back = orders.split()
+        good = set(call) <= set("NVI") and set(back) <= set("riR")
+        good = good and all((call + back).count(kind) == 1 for kind in {*call, *back, *"NVR"})
+        needs = [*zip(call, call[1:]), (call[-1], back[0]), (call[-1], Seat.END)]
+        needs += [(Seat.ASKED, Seat.ANSWER), (back[-1], Seat.ANSWER)]
+        good = good and None not in map(between.get, needs)
+        flags = [bool(flags >> i & 1) for i in range(3)]
+        form = ToolForm(
+            chr(place), told, written, flags[0], strips, *flags[1:], call, back, between
+        )
+        good = good and (form.beside or between.get((Seat.ANSWER, call[0])) is not None)
+        good = (
+            good
+            and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE)
+            and strips <= 8
+            and told in TOLD_HOWS
+        )
+        if name != b"tool" or at != len(raw) or not good or written not in HOWS:
+            raise ValueError
+    except (struct.error, ValueError, TypeError, IndexError):
+        raise ModelError(
+            "the form of tools is not what export.py writes; export it again"
+        ) from None
+    return form
+
+
+def json_text(value, how):
+    """JSON as templates write it: how is a number of INDENTS << 2, and IN_LIST inside of a list;
+    AS_PYTHON: as Python shows values."""
+    if how & AS_PYTHON:
+        return str(value)
+    indent = INDENTS[how >> 2 & 3]
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text.replace("\n", "\n" + " " * indent) if how & IN_LIST and indent else text
+
+
+def tool_slots(tool, how):
+    """A tool, {"name", "description", "parameters"} -> [(kind, text)]"""
+    tool = {name: tool[name] for name in ("name", "description", "parameters")}
+    if how == BY_FIELDS:
+        texts = tool["name"], tool["description"], json_text(tool["parameters"], 0)
+        return list(zip(Seat.TOLD, texts))
+    value = {"type": "function", "function": tool} if how & WRAPPED else tool
+    return [(Seat.TOOL, json_text(value, how))]
+
+
+def short_id(name):
+    """An id as templates can write it: nine letters; another one becomes such, the same for the
+    same."""
+    if SHORT_ID.fullmatch(name):
+        return name
+    import hashlib
+
+    return hashlib.sha256(name.encode()).hexdigest()[:9]
+
+
+def has_calls(message):
+    """Whether a message is a result, or has calls."""
+    if not isinstance(message, dict):
+        return False
+    return message.get("role") == "tool" or bool(message.get("tool_calls"))
+
+
+def call_slots(call, form):
+    """A call of an assistant's message, in OpenAI's form -> [(kind, text)]"""
+    name, arguments, number = call_of(call)
+    texts = {
+        Seat.NAME: name,
+        Seat.ARGUMENTS: json_text(arguments, form.written),
+        Seat.ID: short_id(number),
+    }
+    return [(kind, texts[kind]) for kind in form.call]
+
+
+def call_of(call):
+    """A call in OpenAI's form -> its name, arguments (an object), id. Raises ModelError."""
+    inside = call.get("function") if isinstance(call, dict) else None
+    try:
+        arguments = inside["arguments"]
+        arguments = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+        if isinstance(arguments, dict) and isinstance(inside["name"], str):
+            json.dumps(arguments)
+            return inside["name"], arguments, str(call.get("id") or "")
+    except (TypeError, KeyError, ValueError, RecursionError):
+        pass
+    found = f"messages: tool_calls has {printable(repr(call)[:80])}"
+    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+
+
+def result_slots(text, name, number, form):
+    """What a call gave -> [(kind, text)]"""
+    right, left = divmod(form.strips, 3)
+    text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+    texts = {
+        Seat.OF: name,
+        Seat.BY: short_id(number),
+        Seat.RETURNED: json_text(text, 0) if form.quoted else text,
+    }
+    return [(kind, texts[kind]) for kind in form.back]
+
+
+def talk_slots(messages, tools, form, strips, thoughts):
+    """A conversation with tools, [{"name", "description", "parameters"}], and calls -> [(kind,
+    text)] from START to ANSWER. messages: as check_turns() has them. strips, thoughts: as of
+    chat_parts()."""
+    told = [slot for tool in tools for slot in tool_slots(tool, form.told)]
+    users = [i for i, m in enumerate(messages) if m["role"] == "user"] or [0]
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+    at = {Seat.ASKED: users[0], Seat.LATE: users[-1], Seat.SYSTEM: 0}[form.place]
+    slots, waits = [(Seat.START, "")], []  # waits: calls whose results are to come
+    cut = lambda text, n: text.lstrip(STRIPS[n % 3]).rstrip(STRIPS[n // 3])
+    for i, m in enumerate(messages):
+        role, text, calls = m["role"], m["content"], m.get("tool_calls") or ()
+        slots += told if i == at else []
+        if role == "tool":
+            name, number = waits.pop(0)
+            slots += result_slots(text, name, number, form)
+        elif role == "assistant":
+            keeps = form.keeps and i > users[-1]
+            n = strips[role]
+            if thoughts and not keeps and is_cut(text, thoughts, i == last):
+                text, n = without_thoughts(text, thoughts), thoughts[2]
+            if not calls or text and form.beside:
+                slots.append((Seat.SAID, cut(text, n)))
+            for call in calls:
+                slots += call_slots(call, form)
+                waits.append((call_of(call)[0], call_of(call)[2]))
+        else:
+            kind = {"system": Seat.SYSTEM, "user": Seat.ASKED}[role]
+            slots.append((kind, cut(text, strips[role])))
+    return [*slots, (Seat.ANSWER, "")]
+
+
+def between_slots(slots, form, pieces, told):
+    """What talk_slots() makes, as a template writes it: pieces and contents in turn, the first and
+    the last are pieces. pieces: of chats without tools (see CHAT), which there are if not told.
+    Raises KeyError where the form has none."""
+    between = form.between
+    if not told:
+        plain = {
+            "first": (Seat.START, Seat.ASKED),
+            "system": (Seat.START, Seat.SYSTEM),
+            "after_system": (Seat.SYSTEM, Seat.ASKED),
+        }
+        between = between | {kinds: pieces.get(name) for name, kinds in plain.items()}
+    rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
+    return [part for row in rows for part in row][:-1]
+
+
+def check_turns(messages, form):
+    """Messages in the order that a template with tools can say, results as their calls are. Raises
+    ModelError. -> them, results in their calls' order"""
+    wants = "expected a system, then user and assistant in turn, a result for each call behind it"
+    waits, before, out = [], None, []
+    for i, m in enumerate(messages):
+        role = m.get("role") if isinstance(m, dict) else None
+        calls = role == "assistant" and m.get("tool_calls") or []
+        fits = {
+            "system": i == 0,
+            "user": before in (None, "system", "assistant"),
+            "assistant": before in ("user", "tool"),
+            "tool": bool(waits),
+        }
+        if not fits.get(role) or not isinstance(m.get("content"), str) or waits and role != "tool":
+            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+        if role == "tool":
+            names = [number for _, number in waits]
+            number = str(m.get("tool_call_id") or "")
+            if number not in names and number and all(names):
+                found = f"messages[{i}]: tool_call_id is {printable(number)[:60]}"
+                raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            number = number if number in names else names[0]
+            own = names.index(number)
+            out[waits.pop(own)[0]] = m
+        else:
+            out.append(m)
+            known = [call_of(call)[2] for call in calls]
+            waits = [(len(out) + k, number) for k, number in enumerate(known)]
+            out += [None] * len(calls)
+        if len(calls) > 1 and not form.several:
+            found = f"messages[{i}]: {len(calls)} calls"
+            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+        before = role
+    if waits or before not in ("user", "tool"):
+        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+    return out
