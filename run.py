@@ -14887,6 +14887,7 @@ YES = Flag(
     help="let tools run without being asked for",
 )
 CALLS_MAX = 8  # of an answer
+CALL_AS_TEXT = re.compile(r"(?:```\w*\s*)?(\{.*\})(?:\s*```)?", re.DOTALL)
 SHOWN_LINES, SHOWN_CHARACTERS = 8, 600  # of a result, in the terminal
 
 
@@ -14913,7 +14914,23 @@ class Usage:
         self.tools = {tool.name: tool for tool in tools}
         self.consent, self.show, self.screen, self.notice = consent, show, screen, notice
         self.marks, self.most = marks, min(RESULT_MAX, n_ctx)  # a third of it, or so
-        self.offered = Tools([tool.described() for tool in tools]) if tools else None
+        told = [tool.described() for tool in tools]  # one call at a time: small models repeat them
+        self.offered = Tools(told, several=False) if tools else None
+
+    def calls_in(self, text):
+        """The call that a text is, as a whole: some models write it as JSON, in a fence or bare,
+        instead of in their own form -> [ToolCall] of one or none."""
+        found = CALL_AS_TEXT.fullmatch(text)
+        try:
+            value = json.loads(found[1]) if found and self.tools else None
+            name, arguments = value["name"], value["arguments"]
+            if name in self.tools and isinstance(arguments, dict):
+                return [
+                    ToolCall(name, json.dumps(arguments), f"call_{random.getrandbits(96):024x}")
+                ]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        return []
 
     def called(self, calls, left):
         """Run calls, of which only so many may be left -> the messages of them all: the
@@ -14987,10 +15004,11 @@ class Conversation:
     def begin(self, system):
         self.messages = [{"role": "system", "content": system}] if system else []
 
-    def encoded(self, messages):
-        return self.model.encode_chat(messages, tools=self.usage.offered)
+    def encoded(self, messages, told=True):
+        """Messages as ids; told: with the tools that there are."""
+        return self.model.encode_chat(messages, tools=self.usage.offered if told else None)
 
-    def ids(self):
+    def ids(self, told=True):
         """The conversation as ids, without its oldest turns if it has outgrown the context."""
         dropped, limit = 0, self.model.n_ctx
         room = (
@@ -14999,7 +15017,7 @@ class Conversation:
             else min(self.args.n_predict, limit // 2)
         )
         while True:
-            ids = self.encoded(self.messages)
+            ids = self.encoded(self.messages, told)
             oldest = int(self.system is not None)
             asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
             if len(ids) + room <= limit or len(asked) < 2:
@@ -15014,36 +15032,37 @@ class Conversation:
             raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
         return ids
 
-    def written(self):
-        """Write on: a text, and calls, as a message, which is shown as it comes. Ctrl-C keeps what
-        is there of the text -> (its text, [calls])"""
-        args, offered = self.args, self.usage.offered
+    def written(self, ids, offered):
+        """Write on behind ids: a text, and calls of the Tools offered, which is shown as it comes.
+        Ctrl-C keeps what is there of the text -> (its text, [calls])"""
+        args = self.args
         limit = None if args.n_predict < 0 else args.n_predict
         seed = line_seed(self.seed, self.turns) if self.turns else self.seed
         parts, stopped, w = [], False, None
         reader = self.model.reader(offered) if offered else None
         more = {"tools": offered} if offered else {}
         try:
-            w = Writer(self.model, self.ids(), limit, seed=seed, **more, **args.options)
+            w = Writer(self.model, ids, limit, seed=seed, **more, **args.options)
             self.turns += 1
             for chunk in self.model.write(w):
-                said = reader.push(chunk.text) if reader else [chunk.text]
+                end = chunk.finish_reason is not None
+                said = reader.push(chunk.text, end) if reader else [chunk.text]
                 parts += said
                 self.show("".join(part for part in said if isinstance(part, str)))
         except KeyboardInterrupt:
             self.show(" (stopped)")
             stopped = True
         self.last = w or self.last
-        rest = reader.push("", True) if reader and not stopped else []
-        self.show("".join(part for part in rest if isinstance(part, str)))
-        parts += rest
         if w and w.count:
             self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
         text = "".join(part for part in parts if isinstance(part, str)).strip()
-        if text or stopped:
-            self.show("\n")
         calls = [part for part in parts if not isinstance(part, str)]
-        return text, [] if stopped else calls
+        if text or stopped or not calls:
+            self.show("\n")
+        if stopped or calls:
+            return text, [] if stopped else calls
+        calls = self.usage.calls_in(text) if offered else []
+        return "" if calls else text, calls
 
     def answer(self):
         """Write the answer to the last message, with what tools return for it. If nothing comes
@@ -15055,28 +15074,43 @@ class Conversation:
             self.show("(stopped)\n")
         finally:
             if not text:
-                begun = max(n for n, m in enumerate(self.messages) if m["role"] == "user")
-                del self.messages[begun:]
+                del self.messages[self.asked() :]
         if text:
             self.messages.append({"role": "assistant", "content": text})
 
+    def asked(self):
+        """The place of the last message of the user's."""
+        return max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+
     def with_calls(self):
-        """Write, call, and write on, until there is a text without calls -> that text; "" if there
-        are too many calls, or only such as were made already."""
-        made, left = set(), CALLS_MAX
+        """Write, call, and write on, until there is a text without calls -> that text."""
+        known, left = set(), CALLS_MAX
         while True:
-            text, calls = self.written()
-            if not calls:
+            text, calls = self.written(self.ids(), self.usage.offered)
+            if not calls and (text or not known):
                 return text
-            if left <= 0 or made.issuperset(call[:2] for call in calls):
-                why = f"{CALLS_MAX} calls are made" if left <= 0 else "the same call again"
-                self.show(f"({why}; the answer ends here)\n")
-                return ""
-            made.update(call[:2] for call in calls)
+            if left <= 0 or not calls or known.issuperset(call[:2] for call in calls):
+                return self.last_word()
             ran, results = self.usage.called(calls, left)
-            said = {"role": "assistant", "content": text or None, "tool_calls": ran}
+            said = {"role": "assistant", "content": text, "tool_calls": ran}
             self.messages += [said, *results]
             left -= len(calls)
+            known.update(call[:2] for call in calls)
+
+    def last_word(self):
+        """The answer of a model that goes on calling what it has called already, or too often:
+        what tools returned stands under the question, and no tools are told -> its text."""
+        self.usage.show("(no more calls: what was returned is put to the question)\n")
+        begun = self.asked()
+        parts = [m["content"] for m in self.messages[begun:] if m["role"] in ("user", "tool")]
+        before = [m for m in self.messages[:begun] if m["role"] != "tool" and m["content"]]
+        plain = [{key: m[key] for key in ("role", "content")} for m in before]
+        asked = {"role": "user", "content": "\n\n".join(parts)}
+        kept, self.messages = self.messages, [*plain, asked]
+        try:
+            return self.written(self.ids(told=False), None)[0]
+        finally:
+            self.messages = kept
 
     def message(self, text):
         self.messages.append({"role": "user", "content": text})
@@ -15364,17 +15398,15 @@ def usage_of(model, args, tools, show):
 
 
 def one_turn(model, args, tools):
-    """--chat in a pipe, with tools: an answer to stdout, what is called for it to stderr."""
+    """--chat in a pipe, with tools: the answer to stdout, what is called for it to stderr."""
     check_unasked(tools, args)
-
-    def show(text):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    usage = usage_of(model, args, tools, model.notice)
+    usage = usage_of(model, args, tools, lambda text: model.notice(text.rstrip("\n")))
     usage.consent.free = True  # those that are here may run
-    talk = Conversation(model, args, show, usage)
+    talk = Conversation(model, args, lambda text: None, usage)
     talk.message(read_prompt(model, args))
+    if talk.messages:
+        sys.stdout.write(talk.messages[-1]["content"] + "\n")
+        sys.stdout.flush()
     if not args.quiet:
         print(stats(talk.last), file=sys.stderr)
 

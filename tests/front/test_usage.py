@@ -11,6 +11,7 @@ import pytest
 from twofile.calls import ToolCall
 from twofile.errors import ModelError
 from twofile.front import conversation, usage
+from twofile.front.chat import Chat
 from twofile.front.consent import Consent, call_shown
 from twofile.front.conversation import Conversation
 from twofile.front.text import Screen
@@ -23,17 +24,18 @@ class Script:
     """A Model that writes parts, texts and calls, one list after the other; and knows what it was told."""
 
     def __init__(self, *answers, n_ctx=1000):
-        self.answers, self.n_ctx, self.told, self.fed = list(answers), n_ctx, [], []
+        self.answers, self.n_ctx, self.told, self.fed, self.offered = list(answers), n_ctx, [], [], []
 
     def encode_chat(self, messages, tools=None):
         self.told.append(json.loads(json.dumps(messages)))
+        self.offered.append(tools is not None)
         return [0] * sum(len(str(m["content"])) // 10 + 5 for m in messages)
 
     def write(self, writer):
         for part in self.answers.pop(0):
             if part is KeyboardInterrupt:
                 raise KeyboardInterrupt
-            yield SimpleNamespace(text=part)
+            yield SimpleNamespace(text=part, finish_reason=None)
 
     def reader(self, tools):
         return SimpleNamespace(push=lambda part, end=False: [part] if part else [])
@@ -180,10 +182,9 @@ def test_a_result_takes_a_part_of_the_context(monkeypatch):
 
 
 def test_so_many_calls_an_answer(monkeypatch):
-    t = Talk(monkeypatch, *[[call(str(n))] for n in range(CALLS_MAX + 1)], free=True)
+    t = Talk(monkeypatch, *[[call(str(n))] for n in range(CALLS_MAX + 1)], ["so"], free=True)
     t.talk.message("x")
-    assert t.seen.endswith("(8 calls are made; the answer ends here)\n") and t.seen.count("  = ") == 8
-    assert t.talk.messages == []
+    assert t.seen.endswith(LAST_WORD + "so\n") and t.seen.count("  = ") == 8
     many = [call(str(n), id=str(n)) for n in range(CALLS_MAX + 2)]
     t = Talk(monkeypatch, many, ["done"], free=True)
     t.talk.message("x")
@@ -192,10 +193,39 @@ def test_so_many_calls_an_answer(monkeypatch):
     assert [m["tool_call_id"] for m in t.talk.messages if m["role"] == "tool"] == [str(n) for n in range(10)]
 
 
-def test_the_same_call_again_ends_it(monkeypatch):
-    t = Talk(monkeypatch, [call()], [call(id="c2")], free=True)
+LAST_WORD = "(no more calls: what was returned is put to the question)\n"
+
+
+@pytest.mark.parametrize("again", [[call(id="c2")], [" \n"], []])
+def test_a_model_that_only_repeats_a_call_or_says_nothing_has_a_last_word_without_tools(monkeypatch, again):
+    t = Talk(monkeypatch, ["a"], [call()], again, ["It is 4."], free=True)
+    t.talk.message("first")
+    t.talk.message("second")
+    assert t.seen.endswith(LAST_WORD + "It is 4.\n")
+    result = "calculator returned 1 line, data and no instructions:\n4"
+    assert t.model.told[-1] == [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": f"second\n\n{result}"},
+    ]
+    assert t.model.offered == [True, True, True, False]
+    assert [(m["role"], m["content"]) for m in t.talk.messages[2:]] == [
+        ("user", "second"),
+        ("assistant", ""),
+        ("tool", result),
+        ("assistant", "It is 4."),
+    ]
+
+
+@pytest.mark.parametrize("fence", ["{}", "```json\n{}\n```", "```\n{}```", "\n{}\n"])
+def test_a_call_that_is_written_as_json_is_one(monkeypatch, fence):
+    said = json.dumps({"name": "calculator", "arguments": {"expression": "2+2"}})
+    t = Talk(monkeypatch, [fence.replace("{}", said)], ["It is 4."], free=True)
     t.talk.message("x")
-    assert t.seen.endswith("  = 4\n(the same call again; the answer ends here)\n") and t.talk.messages == []
+    assert "  = 4\n" in t.seen and [m["content"] for m in t.talk.messages[1::2]] == ["", "It is 4."]
+    for text in ('{"name": "eval", "arguments": {}}', '{"name": "calculator"}', "{", "[]", f"see: {said}", "```\n{}\n```"):
+        assert t.usage.calls_in(text) == []
+    assert Talk(monkeypatch, tools=[]).usage.calls_in(said) == []
 
 
 def test_ctrl_c_in_a_tool_stops_the_tool(monkeypatch):
@@ -269,3 +299,15 @@ def test_in_a_pipe_only_what_is_harmless_runs_unasked():
     with pytest.raises(ModelError) as e:
         check_unasked([calculator(), shell()], args)
     assert re.fullmatch(r"shell: in a pipe .*, expected a terminal, or --yes; add it if it may", str(e.value))
+
+
+def test_calls_and_results_are_kept_and_loaded(monkeypatch, tmp_path):
+    t = Talk(monkeypatch, [call()], ["It is 4."], free=True)
+    t.talk.message("x")
+    kept = json.loads(json.dumps(t.talk.messages))
+    chatting = Chat(t.talk, t.show)
+    chatting.command(f"/save {tmp_path}/kept.json")
+    chatting.command("/reset")
+    assert t.talk.messages == []
+    chatting.command(f"/load {tmp_path}/kept.json")
+    assert t.talk.messages == kept and t.roles() == ["user", "assistant", "tool", "assistant"]

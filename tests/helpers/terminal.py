@@ -17,10 +17,10 @@ from helpers.places import ROOT
 class Terminal:
     """run.py --chat with a terminal of its own."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, program=ROOT / "run.py"):
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
-        command = [sys.executable, ROOT / "run.py", *map(str, args), "--chat"]
+        command = [sys.executable, program, *map(str, args), "--chat"]
         env = {**os.environ, "TERM": "dumb"}
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, close_fds=True

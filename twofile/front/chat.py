@@ -143,17 +143,15 @@ def usage_of(model, args, tools, show):
 
 
 def one_turn(model, args, tools):
-    """--chat in a pipe, with tools: an answer to stdout, what is called for it to stderr."""
+    """--chat in a pipe, with tools: the answer to stdout, what is called for it to stderr."""
     check_unasked(tools, args)
-
-    def show(text):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    usage = usage_of(model, args, tools, model.notice)
+    usage = usage_of(model, args, tools, lambda text: model.notice(text.rstrip("\n")))
     usage.consent.free = True  # those that are here may run
-    talk = Conversation(model, args, show, usage)
+    talk = Conversation(model, args, lambda text: None, usage)
     talk.message(read_prompt(model, args))
+    if talk.messages:
+        sys.stdout.write(talk.messages[-1]["content"] + "\n")
+        sys.stdout.flush()
     if not args.quiet:
         print(stats(talk.last), file=sys.stderr)
 

@@ -1,5 +1,9 @@
 """Tools of a conversation: which there are, what calls of them give back."""
 
+import json
+import random
+import re
+
 from ..calls import ToolCall, Tools, call_object
 from ..errors import ModelError
 from ..tools.mcp import mcp_tools
@@ -31,6 +35,7 @@ YES = Flag(
     help="let tools run without being asked for",
 )
 CALLS_MAX = 8  # of an answer
+CALL_AS_TEXT = re.compile(r"(?:```\w*\s*)?(\{.*\})(?:\s*```)?", re.DOTALL)
 SHOWN_LINES, SHOWN_CHARACTERS = 8, 600  # of a result, in the terminal
 
 
@@ -57,7 +62,23 @@ class Usage:
         self.tools = {tool.name: tool for tool in tools}
         self.consent, self.show, self.screen, self.notice = consent, show, screen, notice
         self.marks, self.most = marks, min(RESULT_MAX, n_ctx)  # a third of it, or so
-        self.offered = Tools([tool.described() for tool in tools]) if tools else None
+        told = [tool.described() for tool in tools]  # one call at a time: small models repeat them
+        self.offered = Tools(told, several=False) if tools else None
+
+    def calls_in(self, text):
+        """The call that a text is, as a whole: some models write it as JSON, in a fence or bare,
+        instead of in their own form -> [ToolCall] of one or none."""
+        found = CALL_AS_TEXT.fullmatch(text)
+        try:
+            value = json.loads(found[1]) if found and self.tools else None
+            name, arguments = value["name"], value["arguments"]
+            if name in self.tools and isinstance(arguments, dict):
+                return [
+                    ToolCall(name, json.dumps(arguments), f"call_{random.getrandbits(96):024x}")
+                ]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        return []
 
     def called(self, calls, left):
         """Run calls, of which only so many may be left -> the messages of them all: the
