@@ -12,6 +12,8 @@ from ..files import read_small
 from ..front.mode import Parser
 from ..kernels.cache import CACHE_NAMES
 from ..options import size_asked
+from ..tools.mcp import mcp_tools
+from ..tools.toolbox import built_in
 
 PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
 KEY = "TWOFILE_API_KEY"  # of the environment
@@ -56,6 +58,8 @@ def make_parser():
     add("--max-body", default="16M", metavar="BYTES", help="of a request (default 16M)")
     add("--idle", type=float, default=600, metavar="S", help="close a model after, 0 = never (600)")
     add("--grace", type=float, default=30, metavar="S", help="to finish texts at the end (30)")
+    add("--tools", action="append", default=[], metavar="NAME,…", help="that the page may call")
+    add("--mcp", action="append", default=[], metavar="COMMAND", help="... of this MCP server too")
     add("-q", "--quiet", action="store_true", help="no line for each request")
     return ap
 
@@ -173,6 +177,8 @@ def serve(argv):
 
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
+    given.tools = built_in(given.tools)
+    given.tools += mcp_tools(given.mcp, {tool.name for tool in given.tools})
     shelf = shelf_of(given)
     sock = bound_socket(given.host, given.port)
     shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
