@@ -143,7 +143,7 @@ the program
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
     front/usage          Tools of a conversation: which there are, what calls of them give back.
-    front/conversation   A conversation: its messages, what of them fits, answers with the calls in them.
+    front/conversation   A conversation: its messages, what fits of them, answers with calls.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
     front/show           What is printed of a model, or of a given text.
@@ -14852,11 +14852,14 @@ def read_line(prompt, text=""):
     with contextlib.suppress(ImportError):
         import readline
 
+        n = readline.get_current_history_length()
         readline.set_startup_hook(lambda: readline.insert_text(text))
         try:
             return input(prompt)
         finally:
             readline.set_startup_hook()
+            for _ in range(readline.get_current_history_length() - n):
+                readline.remove_history_item(n)  # it was no message
     return input(prompt)
 
 
@@ -14895,6 +14898,23 @@ def tools_of_line(args):
     """The Tools that a command line asks for -> [Tool]. Raises ModelError."""
     tools = built_in(args[TOOLS] or ())
     return tools + mcp_tools(args[MCP] or (), {tool.name for tool in tools})
+
+
+def held(model, tools):
+    """Those of [Tool] whose schemas a model's calls can be held to; of servers' tools, others are
+    said. Raises ModelError."""
+    model.need_tokenizer()
+    kept = []
+    for tool in tools:
+        try:
+            form = Tools([tool.described()]).form(model.calls, None)
+            model.forms.structure(form, (), model.calls.names)
+            kept.append(tool)
+        except ModelError as e:
+            if tool.strict:
+                raise
+            say(f"{tool.name}: no call can be held to its schema, it is left out ({e})")
+    return kept
 
 
 def check_unasked(tools, args):
@@ -14981,7 +15001,7 @@ def result_shown(text):
 
 # -----------------------------------------------------------------------------
 # twofile/front/conversation.py
-# A conversation: its messages, what of them fits, answers with the calls in them.
+# A conversation: its messages, what fits of them, answers with calls.
 
 class Conversation:
     """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
@@ -15103,7 +15123,8 @@ class Conversation:
         self.usage.show("(no more calls: what was returned is put to the question)\n")
         begun = self.asked()
         parts = [m["content"] for m in self.messages[begun:] if m["role"] in ("user", "tool")]
-        before = [m for m in self.messages[:begun] if m["role"] != "tool" and m["content"]]
+        texts = [m for m in self.messages[:begun] if not m.get("tool_calls")]
+        before = [m for m in texts if m["role"] != "tool"]
         plain = [{key: m[key] for key in ("role", "content")} for m in before]
         asked = {"role": "user", "content": "\n\n".join(parts)}
         kept, self.messages = self.messages, [*plain, asked]
@@ -15402,6 +15423,7 @@ def one_turn(model, args, tools):
     check_unasked(tools, args)
     usage = usage_of(model, args, tools, lambda text: model.notice(text.rstrip("\n")))
     usage.consent.free = True  # those that are here may run
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # there is nobody to go on for
     talk = Conversation(model, args, lambda text: None, usage)
     talk.message(read_prompt(model, args))
     if talk.messages:
@@ -15419,9 +15441,10 @@ def chat(model, args):
     """--chat: a conversation in a terminal, in a pipe one turn."""
     tools = tools_of_line(args)
     try:
+        fit = held(model, tools)
         if in_terminal(args):
-            return converse(model, args, tools)
-        return one_turn(model, args, tools) if tools else write_text(model, args)
+            return converse(model, args, fit)
+        return one_turn(model, args, fit) if fit else write_text(model, args)
     finally:
         for tool in tools:
             tool.close()

@@ -15,7 +15,8 @@ from twofile.front.chat import Chat
 from twofile.front.consent import Consent, call_shown
 from twofile.front.conversation import Conversation
 from twofile.front.text import Screen
-from twofile.front.usage import CALLS_MAX, Usage, check_unasked
+from twofile.front.usage import CALLS_MAX, Usage, check_unasked, held
+from twofile.model import Model
 from twofile.tools.calculator import calculator
 from twofile.tools.tool import Tool, ToolFailed, an_object
 
@@ -311,3 +312,15 @@ def test_calls_and_results_are_kept_and_loaded(monkeypatch, tmp_path):
     assert t.talk.messages == []
     chatting.command(f"/load {tmp_path}/kept.json")
     assert t.talk.messages == kept and t.roles() == ["user", "assistant", "tool", "assistant"]
+
+
+def test_tools_that_no_call_can_be_held_to_are_left_out(talker, capsys):
+    """Of servers; one of ours would be an error."""
+    pytest.importorskip("llguidance")
+    odd = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}
+    a_tool = lambda strict: Tool("odd", "", odd, None, strict=strict)
+    model = Model(talker, verbose=False)
+    assert [tool.name for tool in held(model, [calculator(), a_tool(False)])] == ["calculator"]
+    assert "odd: no call can be held to its schema, it is left out (tools: " in capsys.readouterr().err
+    with pytest.raises(ModelError, match="expected a form that a text can have"):
+        held(model, [a_tool(True)])

@@ -102,12 +102,17 @@ def test_arguments_are_edited_in_the_line_editor(terminal, notes):
     assert "  = apples\n" in say(t, "o", r"\n> $")
 
 
-def test_ctrl_c_in_a_tool_stops_the_tool_and_not_the_program(terminal, tmp_path):
-    pytest.importorskip("mcp", reason="the package mcp is not installed")
-    server = tmp_path / "server.py"
+def hanging(folder):
+    """The command of an MCP server whose tool never ends."""
+    server = folder / "server.py"
     server.write_text((ROOT / "tests" / "tools" / "test_mcp.py").read_text().split('SERVER = """')[1].split('"""')[0])
     listed = '[{"name": "hang", "inputSchema": {"type": "object", "properties": {}, "additionalProperties": false}}]'
-    t = terminal("--mcp", f"env 'LISTED={listed}' {sys.executable} {server}")
+    return f"env 'LISTED={listed}' {sys.executable} {server}"
+
+
+def test_ctrl_c_in_a_tool_stops_the_tool_and_not_the_program(terminal, tmp_path):
+    pytest.importorskip("mcp", reason="the package mcp is not installed")
+    t = terminal("--mcp", hanging(tmp_path))
     say(t, "go", ASKS)
     os.write(t.fd, b"o\n")
     time.sleep(1.5)
@@ -115,6 +120,20 @@ def test_ctrl_c_in_a_tool_stops_the_tool_and_not_the_program(terminal, tmp_path)
     assert "= error: the user stopped it" in t.until(r"\n> $")
     os.write(t.fd, b"/exit\n")
     assert t.leave() == 0
+
+
+def test_ctrl_c_in_a_pipe_ends_it(caller, tmp_path):
+    pytest.importorskip("mcp", reason="the package mcp is not installed")
+    flags = ["--chat", "-p", "x", "--yes", "--mcp", hanging(tmp_path)]
+    command = [sys.executable, caller[0], *map(str, caller[1]), *flags]
+    program = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    for line in program.stderr:
+        if b"hang:" in line:
+            break
+    time.sleep(0.5)
+    program.send_signal(signal.SIGINT)
+    assert program.wait(20) == 130
+    program.stderr.close(), program.stdout.close()
 
 
 def run(caller, *args, rc=0):

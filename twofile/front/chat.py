@@ -1,6 +1,7 @@
 """A conversation in a terminal."""
 
 import os
+import signal
 import sys
 
 from ..errors import ModelError, printable, say
@@ -11,7 +12,7 @@ from .conversation import Conversation
 from .forms import FORM_FLAGS
 from .mode import Flag, Mode, prompted
 from .text import as_text, read_prompt, report, tame
-from .usage import MCP, TOOLS, YES, Usage, check_unasked, tools_of_line
+from .usage import MCP, TOOLS, YES, Usage, check_unasked, held, tools_of_line
 from .write import stats, write_text
 
 CHAT_FLAG = Flag(
@@ -147,6 +148,7 @@ def one_turn(model, args, tools):
     check_unasked(tools, args)
     usage = usage_of(model, args, tools, lambda text: model.notice(text.rstrip("\n")))
     usage.consent.free = True  # those that are here may run
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # there is nobody to go on for
     talk = Conversation(model, args, lambda text: None, usage)
     talk.message(read_prompt(model, args))
     if talk.messages:
@@ -164,9 +166,10 @@ def chat(model, args):
     """--chat: a conversation in a terminal, in a pipe one turn."""
     tools = tools_of_line(args)
     try:
+        fit = held(model, tools)
         if in_terminal(args):
-            return converse(model, args, tools)
-        return one_turn(model, args, tools) if tools else write_text(model, args)
+            return converse(model, args, fit)
+        return one_turn(model, args, fit) if fit else write_text(model, args)
     finally:
         for tool in tools:
             tool.close()

@@ -82,9 +82,12 @@ def read_line(prompt, text=""):
     with contextlib.suppress(ImportError):
         import readline
 
+        n = readline.get_current_history_length()
         readline.set_startup_hook(lambda: readline.insert_text(text))
         try:
             return input(prompt)
         finally:
             readline.set_startup_hook()
+            for _ in range(readline.get_current_history_length() - n):
+                readline.remove_history_item(n)  # it was no message
     return input(prompt)

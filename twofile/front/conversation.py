@@ -1,4 +1,4 @@
-"""A conversation: its messages, what of them fits, answers with the calls in them."""
+"""A conversation: its messages, what fits of them, answers with calls."""
 
 import random
 
@@ -128,7 +128,8 @@ class Conversation:
         self.usage.show("(no more calls: what was returned is put to the question)\n")
         begun = self.asked()
         parts = [m["content"] for m in self.messages[begun:] if m["role"] in ("user", "tool")]
-        before = [m for m in self.messages[:begun] if m["role"] != "tool" and m["content"]]
+        texts = [m for m in self.messages[:begun] if not m.get("tool_calls")]
+        before = [m for m in texts if m["role"] != "tool"]
         plain = [{key: m[key] for key in ("role", "content")} for m in before]
         asked = {"role": "user", "content": "\n\n".join(parts)}
         kept, self.messages = self.messages, [*plain, asked]

@@ -5,7 +5,7 @@ import random
 import re
 
 from ..calls import ToolCall, Tools, call_object
-from ..errors import ModelError
+from ..errors import ModelError, say
 from ..tools.mcp import mcp_tools
 from ..tools.tool import RESULT_MAX, as_data, result_of
 from ..tools.toolbox import BUILT_IN, built_in
@@ -43,6 +43,23 @@ def tools_of_line(args):
     """The Tools that a command line asks for -> [Tool]. Raises ModelError."""
     tools = built_in(args[TOOLS] or ())
     return tools + mcp_tools(args[MCP] or (), {tool.name for tool in tools})
+
+
+def held(model, tools):
+    """Those of [Tool] whose schemas a model's calls can be held to; of servers' tools, others are
+    said. Raises ModelError."""
+    model.need_tokenizer()
+    kept = []
+    for tool in tools:
+        try:
+            form = Tools([tool.described()]).form(model.calls, None)
+            model.forms.structure(form, (), model.calls.names)
+            kept.append(tool)
+        except ModelError as e:
+            if tool.strict:
+                raise
+            say(f"{tool.name}: no call can be held to its schema, it is left out ({e})")
+    return kept
 
 
 def check_unasked(tools, args):
