@@ -134,10 +134,10 @@ def ask(model, question, tools, tokens):
     return last, calls
 
 
-def measured(model, tools, tokens, verbose):
+def measured(model, tools, tokens, verbose, only):
     """Ask all -> {(kind, held back): Counter-like dict}"""
     rows = {}
-    for kind, questions, helping in KINDS:
+    for kind, questions, helping in KINDS if only is None else [row for row in KINDS if row[0] == only]:
         for number, (question, answer, *needs) in enumerate(questions):
             row = rows.setdefault((kind, number % 3 == 2), dict.fromkeys("n alone right called arguments told".split(), 0))
             alone, _ = ask(model, question, [], tokens)
@@ -161,6 +161,7 @@ def main():
     ap.add_argument("model", type=Path)
     ap.add_argument("--tokens", type=int, default=200)
     ap.add_argument("-v", "--verbose", action="store_true", help="print each question, call and answer")
+    ap.add_argument("--only", choices=[kind for kind, *_ in KINDS], help="of one kind")
     args = ap.parse_args()
     model = Model(args.model, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +169,7 @@ def main():
             path = Path(folder) / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")
-        rows = measured(model, built_in([f"calculator,date,files={folder},search"]), args.tokens, args.verbose)
+        rows = measured(model, built_in([f"calculator,date,files={folder},search"]), args.tokens, args.verbose, args.only)
     print("| | questions | right without | right with | called | arguments | told |\n|---|---:|---:|---:|---:|---:|---:|")
     sums = {"all": {}, "of these, held back": {}}
     for (kind, held), row in rows.items():
@@ -176,7 +177,7 @@ def main():
             into = sums.setdefault(name, {})
             for key, n in row.items():
                 into[key] = into.get(key, 0) + n
-    for name in [*(kind for kind, *_ in KINDS), "all", "of these, held back"]:
+    for name in [*(kind for kind, *_ in KINDS if kind in sums), "all", "of these, held back"]:
         row = sums[name]
         told = f"{row['told']} of {row['arguments']}"
         print(f"| {name} | {row['n']} | {row['alone']} | {row['right']} | {row['called']} | {row['arguments']} | {told} |")

@@ -129,6 +129,7 @@ NOT_ARITHMETIC = [
     ("2 pi", "not understood"),
     ("1.2.3", "not understood"),
     ("0x10", "not understood"),
+    ("2001-09-11", "09: numbers do not begin with 0"),
     ("\u0663 + 1", "not understood"),
     ("", "the end"),
     ("3 +", "the end"),

@@ -127,6 +127,9 @@ class Arithmetic:
         if word in CALCULATES and self.takes("("):
             return self.call(word)
         if word[:1].isdigit() or word[:1] == ".":
+            if re.match("0[0-9]", word):
+                found = f"{printable(word[:40])}: numbers do not begin with 0"
+                raise ToolFailed(f"{found}; expected arithmetic; dates are for another tool")
             number, _, exponent = word.lower().partition("e")
             if len(exponent) > 5:
                 raise ToolFailed("too large")
