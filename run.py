@@ -152,13 +152,11 @@ the program
 """
 
 import argparse
-import asyncio
 import atexit
 import bisect
 import calendar
 import codecs
 import collections
-import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
@@ -170,7 +168,6 @@ import importlib
 import inspect
 import itertools
 import json
-import logging
 import math
 import operator
 import os
@@ -12892,6 +12889,8 @@ class McpServer:
     Attribute listed: its tools, dicts as the protocol has them. Raises ModelError."""
 
     def __init__(self, command):
+        import asyncio
+
         self.shown = f"--mcp {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
@@ -12914,6 +12913,8 @@ class McpServer:
 
     def live(self):
         """The thread: the server's life, in a loop of its own."""
+        import logging
+
         logging.getLogger("mcp").setLevel(logging.CRITICAL)  # of lines that are no messages
         try:
             self.loop.run_until_complete(self.talk())
@@ -12927,6 +12928,8 @@ class McpServer:
 
     def reason(self, error):
         """Why it ended, in a line: what the server said last, or else the error."""
+        import asyncio
+
         while getattr(error, "exceptions", None):  # a group
             error = error.exceptions[0]
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
@@ -12938,6 +12941,8 @@ class McpServer:
         return f"{why} ({printable(said[-1][:200])})" if said else why
 
     async def talk(self):
+        import asyncio
+
         from mcp import ClientSession, StdioServerParameters
         from mcp.client.stdio import stdio_client
 
@@ -12967,6 +12972,9 @@ class McpServer:
 
     def call(self, name, arguments):
         """Call a tool of it -> text. Raises ToolFailed."""
+        import asyncio
+        import concurrent.futures
+
         session = self.session
         if session is None:
             raise ToolFailed("the server has ended")

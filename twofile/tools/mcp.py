@@ -1,9 +1,6 @@
 """Servers of the Model Context Protocol, whose tools a model may call."""
 
-import asyncio
-import concurrent.futures
 import contextlib
-import logging
 import os
 import re
 import shlex
@@ -24,6 +21,8 @@ class McpServer:
     Attribute listed: its tools, dicts as the protocol has them. Raises ModelError."""
 
     def __init__(self, command):
+        import asyncio
+
         self.shown = f"--mcp {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
@@ -46,6 +45,8 @@ class McpServer:
 
     def live(self):
         """The thread: the server's life, in a loop of its own."""
+        import logging
+
         logging.getLogger("mcp").setLevel(logging.CRITICAL)  # of lines that are no messages
         try:
             self.loop.run_until_complete(self.talk())
@@ -59,6 +60,8 @@ class McpServer:
 
     def reason(self, error):
         """Why it ended, in a line: what the server said last, or else the error."""
+        import asyncio
+
         while getattr(error, "exceptions", None):  # a group
             error = error.exceptions[0]
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
@@ -70,6 +73,8 @@ class McpServer:
         return f"{why} ({printable(said[-1][:200])})" if said else why
 
     async def talk(self):
+        import asyncio
+
         from mcp import ClientSession, StdioServerParameters
         from mcp.client.stdio import stdio_client
 
@@ -99,6 +104,9 @@ class McpServer:
 
     def call(self, name, arguments):
         """Call a tool of it -> text. Raises ToolFailed."""
+        import asyncio
+        import concurrent.futures
+
         session = self.session
         if session is None:
             raise ToolFailed("the server has ended")
