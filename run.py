@@ -12789,7 +12789,7 @@ def date_tool():
 # twofile/tools/folder.py
 # Files below one folder; never outside, by any path or link.
 
-DEPTH_OF_FOLDERS = 32
+DEPTH_OF_FOLDERS, SIBLINGS = 32, 20  # how many names are told where one is not found
 OPEN_HOW = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -12850,7 +12850,11 @@ class Folder:
 def opened_in(fd, name, must_be_folder, path):
     """What stands by that name in a folder, opened. Raises ToolFailed."""
     with reasoned(path):
-        kind = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        try:
+            kind = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            there = ", ".join(map(printable, sorted(os.listdir(fd))[:SIBLINGS])) or "nothing"
+            raise ToolFailed(f"{printable(path[:200])!r} is not there; there is {there}") from None
         if stat.S_ISLNK(kind):
             raise ToolFailed(f"{printable(path)!r} is a link, and links are not followed")
         if must_be_folder and not stat.S_ISDIR(kind):

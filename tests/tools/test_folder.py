@@ -50,6 +50,8 @@ def test_it_lists_and_reads(ask):
     assert ask(path="sub/arn.md") == "sub/arn.md, all 2 lines:\nThe lighthouse of Arn\nopened in 1874"
     assert ask(path="sub/arn.md", first_line=2) == "sub/arn.md, 2 to 2 of 2 lines:\nopened in 1874"
     assert "has 2 lines" in ask(path="sub/arn.md", first_line=3)
+    assert ask(path="arn.md") == "error: 'arn.md' is not there; there is fruit.txt, sub"
+    assert ask(path="sub/x/y") == "error: 'sub/x' is not there; there is arn.md"
 
 
 def test_long_files_are_read_in_parts(ask, place):
@@ -290,7 +292,7 @@ def test_a_folder_that_goes_away(ask, place):
     import shutil
 
     shutil.rmtree(place)
-    assert ask() == "(an empty folder)" and "No such file" in ask(path="fruit.txt")
+    assert ask() == "(an empty folder)" and "is not there; there is nothing" in ask(path="fruit.txt")
 
 
 def test_descriptors_are_given_back(ask, find):
