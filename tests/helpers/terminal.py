@@ -17,8 +17,8 @@ from helpers.places import ROOT
 class Terminal:
     """run.py --chat with a terminal of its own."""
 
-    def __init__(self, *args):
-        self.begin([sys.executable, ROOT / "run.py", *map(str, args), "--chat"])
+    def __init__(self, *args, program=ROOT / "run.py"):
+        self.begin([sys.executable, program, *map(str, args), "--chat"])
 
     def begin(self, command, cwd=None):
         ours, theirs = pty.openpty()

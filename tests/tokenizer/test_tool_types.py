@@ -2,7 +2,7 @@
 
 import pytest
 
-from twofile.tokenizer.tooltypes import python_tool, python_type, typescript_tool, typescript_type
+from twofile.tokenizer.tooltypes import python_type, python_typed, typescript_type, typescript_typed
 
 TEXT = {"type": "string"}
 
@@ -43,12 +43,12 @@ def test_tools():
     }
     tool = {"name": "f", "description": "Does it", "parameters": {"type": "object", "properties": inside, "required": ["a"]}}
     want = "// Does it\ntype f = (_: {\n// What\na: string,\nn?: number, // default: 3,\n"
-    assert typescript_tool(tool) == want + 'e?: "x", // default: x,\n}) => any;\n\n'
-    said = python_tool(tool)
+    assert typescript_typed(tool) == want + 'e?: "x", // default: x,\n}) => any;\n\n'
+    said = python_typed(tool)
     begin = (
         '{"name": "f", "description": "f(a: str, n: int, e: str) - Does it\n\n    Args:\n        a(str): What        n(int): '
     )
     assert said.startswith(begin) and said.endswith('"required": ["a"]}}')
     bare = {"name": "f", "description": "x", "parameters": {"type": "object"}}
-    assert typescript_tool(bare) == "// x\ntype f = () => any;\n\n"
-    assert python_tool(bare) == '{"name": "f", "description": "f() - x\n\n", "parameters": {}}'
+    assert typescript_typed(bare) == "// x\ntype f = () => any;\n\n"
+    assert python_typed(bare) == '{"name": "f", "description": "f() - x\n\n", "parameters": {}}'

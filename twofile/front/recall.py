@@ -23,11 +23,11 @@ class Recall:
         given = args.memory
         self.memory = None if given is None else Memory(given, model.notice, args.screen)
 
-    def __call__(self, messages, answer):
-        """The messages with the passages that their last one needs, as far as there is room beside
-        an answer of so many tokens (None: a quarter of the context)."""
+    def __call__(self, messages, answer, tools=None):
+        """The messages with the passages that the user's last needs, as far as there is room beside
+        an answer of so many tokens (None: a quarter of the context), and what is told of Tools."""
         if self.memory:
-            self.paged = self.memory.page(self.model, messages, answer)
+            self.paged = self.memory.page(self.model, messages, answer, tools)
         return self.paged.into(messages)
 
     @property

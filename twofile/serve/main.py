@@ -14,6 +14,8 @@ from ..front.mode import Flag, Parser
 from ..kernels.cache import CACHE_NAMES
 from ..memory.memory import Memory
 from ..options import size_asked
+from ..tools.mcp import mcp_tools
+from ..tools.toolbox import built_in
 
 PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
 KEY = "TWOFILE_API_KEY"  # of the environment
@@ -62,6 +64,8 @@ SERVE_FLAGS = (
         "--idle", type=float, default=600, metavar="S", help="close a model after, 0 = never (600)"
     ),
     Flag("--grace", type=float, default=30, metavar="S", help="to finish texts at the end (30)"),
+    Flag("--tools", action="append", default=[], metavar="NAME,…", help="that the page may call"),
+    Flag("--mcp", action="append", default=[], metavar="COMMAND", help="... of an MCP server"),
     Flag("-q", "--quiet", action="store_true", help="no line for each request"),
 )
 
@@ -198,6 +202,8 @@ def serve(argv):
 
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
+    given.tools = built_in(given.tools)
+    given.tools += mcp_tools(given.mcp, {tool.name for tool in given.tools})
     shelf = shelf_of(given)
     if given.memory is not None:
         given.memory = Memory(given.memory, logging.getLogger("twofile").info)

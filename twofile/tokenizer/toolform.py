@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..errors import ModelError, printable
 from .file import chat_items
 from .talk import STRIPS, is_cut, without_thoughts
-from .tooltypes import python_tool, typescript_tool
+from .tooltypes import python_typed, typescript_typed
 
 
 class Seat:
@@ -26,7 +26,7 @@ class Seat:
 WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is written; INDENTS << 2
 BY_FIELDS = 255  # tools are told by Seat.TOLD
 HOWS = (0, 4, 8)  # of arguments
-OWN_WAYS = {32: typescript_tool, 33: python_tool}  # of families
+OWN_WAYS = {32: typescript_typed, 33: python_typed}  # of families
 TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS}
 SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
 

@@ -22,7 +22,7 @@ def python_type(spec):
     return f"Union[{','.join(python_type({'type': one}) for one in kinds)}]"
 
 
-def python_tool(tool):
+def python_typed(tool):
     """A tool as Hermes models are told it: JSON, with Python's signature in its description."""
     name, parameters = tool["name"], tool["parameters"]
     inside = parameters.get("properties") or {}
@@ -81,7 +81,7 @@ def either(variants, needs):
     return " | \n".join(rows)
 
 
-def typescript_tool(tool):
+def typescript_typed(tool):
     """A tool as gpt-oss is told it: a type of TypeScript."""
     inside = tool["parameters"].get("properties") or {}
     needs = tool["parameters"].get("required") or ()
