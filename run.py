@@ -9411,6 +9411,11 @@ def tools_asked(given, choice=None, several=True):
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
+def tools_given(tools):
+    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
+    return tools if isinstance(tools, Tools) else tools_asked(tools)
+
+
 def checked_tool(tool, number):
     """A tool's name, description and parameters."""
     where = f"tools[{number}]"
@@ -9554,8 +9559,8 @@ def finite(text):
 
 
 def reader(form, tools):
-    """A Reader of what is written with these Tools."""
-    return Reader(form, [tool["name"] for tool in tools.tools])
+    """A Reader of what is written with these Tools, or list of them."""
+    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
 
 
 def answered(w):
@@ -9765,7 +9770,7 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools = tools if isinstance(tools, Tools) else tools_asked(tools)
+        self.tools = tools_given(tools)
         self.calls, names = model.calls if self.tools else None, {}
         if self.tools:
             form, names = self.tools.form(self.calls, form), self.calls.names
@@ -11565,8 +11570,8 @@ class Prompts:
 
     def conversation(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages(). tools: Tools, or None."""
-        messages, t = plain_messages(messages), self.need_tokenizer()
+        plain_messages(). tools: Tools, or a list of them, or None."""
+        messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
@@ -12051,11 +12056,11 @@ class Model(Completions, Scores):
 
     def encode_chat(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat. tools: Tools that are told, or None."""
+        Tokenizer.encode_chat. tools: those that are told, as OpenAI has them, or Tools."""
         return self.prompts.conversation(messages, tools)
 
     def reader(self, tools):
-        """A Reader of what a Writer with these Tools writes: its push() tells texts from Calls."""
+        """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
         return reader(self.calls, tools)
 
     def prompt(self, given):

@@ -79,6 +79,11 @@ def tools_asked(given, choice=None, several=True):
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
+def tools_given(tools):
+    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
+    return tools if isinstance(tools, Tools) else tools_asked(tools)
+
+
 def checked_tool(tool, number):
     """A tool's name, description and parameters."""
     where = f"tools[{number}]"
@@ -222,8 +227,8 @@ def finite(text):
 
 
 def reader(form, tools):
-    """A Reader of what is written with these Tools."""
-    return Reader(form, [tool["name"] for tool in tools.tools])
+    """A Reader of what is written with these Tools, or list of them."""
+    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
 
 
 def answered(w):

@@ -149,11 +149,11 @@ class Model(Completions, Scores):
 
     def encode_chat(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat. tools: Tools that are told, or None."""
+        Tokenizer.encode_chat. tools: those that are told, as OpenAI has them, or Tools."""
         return self.prompts.conversation(messages, tools)
 
     def reader(self, tools):
-        """A Reader of what a Writer with these Tools writes: its push() tells texts from Calls."""
+        """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
         return reader(self.calls, tools)
 
     def prompt(self, given):

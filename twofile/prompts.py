@@ -3,6 +3,7 @@
 import operator
 
 from .callform import call_form
+from .calls import tools_given
 from .calltext import as_texts
 from .errors import ModelError
 from .options import shown
@@ -117,8 +118,8 @@ class Prompts:
 
     def conversation(self, messages, tools=None):
         """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages(). tools: Tools, or None."""
-        messages, t = plain_messages(messages), self.need_tokenizer()
+        plain_messages(). tools: Tools, or a list of them, or None."""
+        messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])

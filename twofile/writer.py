@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from .calls import Tools, tools_asked
+from .calls import tools_given
 from .errors import ModelError
 from .objects import chat_completion, completion
 from .options import (
@@ -93,7 +93,7 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools = tools if isinstance(tools, Tools) else tools_asked(tools)
+        self.tools = tools_given(tools)
         self.calls, names = model.calls if self.tools else None, {}
         if self.tools:
             form, names = self.tools.form(self.calls, form), self.calls.names

@@ -70,6 +70,7 @@ def test_calls_are_written_in_the_form_of_the_template(model):
         jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMAS[call["function"]["name"]])
         assert choice["finish_reason"] == "tool_calls"
         tools = tools_asked(TOOLS, "required", False)
+        assert model.encode_chat(ASKED, TOOLS) == model.encode_chat(ASKED, tools)
         w = Writer(model, model.encode_chat(ASKED, tools), seed=seed, tools=tools)
         reader, found = model.reader(tools), []
         for chunk in model.write(w):
