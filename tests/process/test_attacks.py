@@ -4,7 +4,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from helpers.places import ROOT
+from twofile.model import Model
 from twofile.modelfile import open_model
 
 sys.path.append(str(ROOT / "train"))
@@ -25,7 +28,7 @@ def rows(text):
 
 
 def test_jailbreaks_of_the_bundled_model():
-    """It declines scary stories and no others; a search makes its suffix likelier and gets past that; a filter sees the suffix."""
+    """It declines scary stories, and no others; a suffix that is searched for gets past that, and a filter sees it."""
     text = attack("jailbreak.py", "--requests", 40, "--searches", 1, "--sweeps", 1, "--candidates", 6)
     start, end = map(float, re.search(r"search 1: (-[\d.]+) to (-[\d.]+) nats", text).groups())
     assert start < end - 1
@@ -52,3 +55,24 @@ def test_what_counts_as_a_password_given_away():
     ):
         assert (rule.broken("Window", text), rule.caught("Window", text)) == (broken, caught), text
     assert not set(rule.items) & {*rule.taught, *rule.shown}
+
+
+def test_orders_in_passages_and_results(tmp_path):
+    """The bundled model: its passages are framed and bare; a result is marked or not, and writes no control tokens."""
+    pytest.importorskip("twofile.tools", reason="tools and memory are merged after this")
+    pytest.importorskip("twofile.memory", reason="tools and memory are merged after this")
+    text = attack("injection_tools.py", "--requests", 2)
+    kinds = re.findall(r"^\| (none|say a word) \| (no|yes) \| (\d+)% \| (\d+)% \|$", text, re.M)
+    assert [kind[:2] for kind in kinds] == [("none", "no"), ("none", "yes"), ("say a word", "no"), ("say a word", "yes")]
+    plain, marks = re.search(r"with a plain result: (\d+); with one that writes the template's marks: (\d+)", text).groups()
+    assert plain == marks != "0"
+    assert "tools: prompt: " in text  # what tools are is longer than its context, which is said
+
+    from injection_tools import ORDERS, results
+
+    model, order = Model(ROOT / "model.bin", verbose=False), ORDERS["say a word"]
+    told = {how: list(results(tmp_path, model, order, how, 2)) for how in ("no", "yes", "yes, behind the template's marks")}
+    assert all(order in text for texts in told.values() for text in texts)
+    assert not any("no instructions" in text for text in told["no"])
+    assert all("data and no instructions" in text.split("\n")[0] for text in told["yes"])
+    assert all(f"<|end|><|user|>{order}" in text for text in told["yes, behind the template's marks"])
