@@ -4,10 +4,11 @@
 help:
 	@awk '/^# /{d=substr($$0,3)} /^[a-z.]+:/{split($$1,a,":"); printf "  make %-8s %s\n",a[1],d}' Makefile
 
-# bind the rooms of twofile/ into run.py, and list them in docs/architecture.md
+# bind the rooms of twofile/ into run.py, list them in docs/architecture.md, write the man page
 run.py:
 	python tools/bind.py
 	python tools/floorplan.py
+	python tools/manual.py
 
 # write the tables of docs/format.md from the program's own
 tables:

@@ -9,10 +9,10 @@ import sys
 try:
     import numpy  # noqa: F401
 
-    from twofile.export.main import launch
+    from twofile.export.main import launch_exporter
 except ImportError as e:
     text = f"the package numpy is not installed or too old ({e}); expected 2.0 or newer"
     sys.exit(f"export.py: error: {text}; pip install -U numpy")
 
 if __name__ == "__main__":
-    launch()
+    launch_exporter()

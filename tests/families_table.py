@@ -1,4 +1,4 @@
-"""The README's table of architectures: python tests/families_table.py"""
+"""The table of architectures in docs/families.md: python tests/families_table.py"""
 
 import contextlib
 import io

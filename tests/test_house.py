@@ -17,9 +17,12 @@ from twofile.compiler.kept import COMPILED
 
 HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 ROOMS = {p.relative_to(HOUSE).with_suffix("").as_posix(): p for p in sorted(HOUSE.rglob("*.py")) if p.name[:2] != "__"}
 TREES = {name: ast.parse(path.read_text()) for name, path in ROOMS.items()}
-BOUND = [name for name in ROOMS if not name.startswith(("export/", "serve/"))]
+BESIDE = ("export/", "serve/", "command/")
+BOUND = [name for name in ROOMS if not name.startswith(BESIDE)]
 MOST_LINES, MOST_OF_A_FUNCTION, MOST_COLUMNS = 260, 60, 100  # of a room, and of what stands in it
 
 
@@ -69,9 +72,8 @@ def test_no_circles():
     assert left == {}
 
 
-def test_the_house_does_not_know_the_exporter_nor_the_server():
-    beside = ("export", "serve")
-    assert [(name, room) for name in BOUND for room, _, _ in arrows(name) if room.startswith(beside)] == []
+def test_the_house_does_not_know_what_stands_beside_it():
+    assert [(name, room) for name in BOUND for room, _, _ in arrows(name) if room.startswith(BESIDE)] == []
 
 
 def test_rooms_import_names_and_no_others_secrets():
@@ -127,7 +129,7 @@ def test_numba_is_known_to_the_compiler_only():
 
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
     """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
-    assert bind.ASKED_FOR == {"structure": {"llguidance"}}
+    assert bind.ASKED_FOR == {"structure": {"llguidance"}, "tools/mcp": {"mcp"}}
     extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():
         asked = outside(tree) - bind.ASKED_FOR.get(name, set())
@@ -146,7 +148,7 @@ def test_only_the_front_prints():
 
 
 def test_what_a_program_imports():
-    names = "Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
+    names = "Memory Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
     assert sorted(twofile.__all__) == sorted(names.split())
     assert all(hasattr(twofile, name) for name in twofile.__all__) and (HOUSE / "py.typed").exists()
 
@@ -303,9 +305,16 @@ def test_the_map_is_the_folder():
 
 
 def test_documents_name_files_that_exist():
-    """Each path in back quotes, or linked, in the documents for contributors."""
-    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"):
-        text = (ROOT / name).read_text()
+    """Each path in back quotes, and what each link leads to, the heading too."""
+    for name in DOCUMENTS:
+        text = name.read_text()
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+            path, _, heading = link.partition("#")
+            there = name.parent / path if path else name
+            assert there.exists(), (name, link)
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", there.read_text(), re.M)
+                assert heading in [re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles], (name, link)
         for path in re.findall(
             r"`((?:twofile|tests|tools|docs|train|examples)/[\w/.-]+\.\w+|(?:twofile|tests)/[\w/-]+/)`", text
         ):
@@ -321,9 +330,9 @@ def test_rooms_name_rooms_that_exist():
 
 
 def test_what_the_readme_says_exists():
-    """Every path and every flag of a command in the README is there; so is every `make` target."""
-    commands = re.findall(r"^(?:\$ |    )?((?:python|make|pip) .*)$", README, re.M)
-    assert len(commands) >= 10
+    """Every path and every flag of a command in the documents is there; so is every `make` target."""
+    commands = [c for p in DOCUMENTS for c in re.findall(r"^(?:\$ |    )?((?:python|make|pip) .*)$", p.read_text(), re.M)]
+    assert len(commands) >= 30 and README.count("\n") <= 200
     for command in commands:
         words = command.split()
         if words[0] == "make":
@@ -335,15 +344,17 @@ def test_what_the_readme_says_exists():
                 assert words[1].startswith("train/") or re.search(rf"(?<![\w-]){flag}(?![\w-])", shown), (command, flag)
 
 
-def test_every_flag_is_in_the_readme():
-    for program in ("run.py", "export.py"):
+def test_every_flag_is_told():
+    for program, name in (("run.py", "usage.md"), ("export.py", "export.md")):
+        told = (ROOT / "docs" / name).read_text()
         shown = subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True).stdout
         for flag in set(re.findall(r"(?<=[\s,])--[a-z][a-z-]*", shown)) - {"--help"}:
-            assert f"`{flag}" in README or f" {flag}" in README or f"{flag}`" in README, (program, flag)
+            assert f"`{flag}" in told or f" {flag}" in told or f"{flag}`" in told, (program, flag)
 
 
-def test_every_mode_is_in_the_readme():
+def test_every_mode_is_told():
     from twofile.front.modes import MODES
 
+    told = (ROOT / "docs" / "usage.md").read_text()
     asks = [flag for mode in MODES for flag in mode.flags[:1]]
-    assert len(asks) >= 10 and [flag.long for flag in asks if flag.long not in README] == []
+    assert len(asks) >= 10 and [flag.long for flag in asks if flag.long not in told] == []

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "errors files forks machine pace"),
+    ("the ground", "errors files forks machine pace unseen"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),
@@ -27,10 +27,14 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
         "pages spill engine passes waiting scheduler streams astreams prompts promptcache vectors "
         "scores completions model",
     ),
+    ("what stands beside a model", "memory/ tools/"),
     ("the program", "front/"),
 )
 OUTSIDE = {"numpy", "numba", "llvmlite"}
-ASKED_FOR = {"structure": {"llguidance"}}  # what a room's functions import where a user asks for it
+ASKED_FOR = {  # what a room's functions import where a user asks for it
+    "structure": {"llguidance"},
+    "tools/mcp": {"mcp"},
+}
 RULE = "# " + "-" * 77
 
 

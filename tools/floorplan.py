@@ -10,6 +10,7 @@ import sys
 from bind import FLOORS, PACKAGE, ROOT, floors
 
 DOCUMENT = ROOT / "docs" / "architecture.md"
+BESIDE = (("export", "the exporter"), ("serve", "the server"), ("command", "the command"))
 BEGIN, END = "<!-- the map: written by `make run.py` -->\n", "<!-- the end of the map -->\n"
 
 
@@ -30,7 +31,7 @@ def drawn(package=PACKAGE, plan=FLOORS):
         (f"{n}. {what[0].upper()}{what[1:]}", [(r.name, r.about.split("\n")[0]) for r in rooms])
         for n, (what, rooms) in enumerate(floors(package, plan), 1)
     ]
-    for folder, what in (("export", "the exporter"), ("serve", "the server")):
+    for folder, what in BESIDE:
         parts.append((f"Beside the house: {what}, which is not bound", aside(folder, package)))
     text = ""
     for what, rooms in parts:

@@ -1,6 +1,7 @@
 """A language model is two files: parameters, and a program that runs them."""
 
 from .errors import RELEASE, ModelError
+from .memory.memory import Memory
 from .model import Model
 from .modelfile import open_model, verify
 from .sampler import Sampling
@@ -10,6 +11,7 @@ from .writer import Chunk, Writer
 __version__ = RELEASE
 __all__ = [
     "Chunk",
+    "Memory",
     "Model",
     "ModelError",
     "Sampling",

@@ -1,17 +1,13 @@
-"""python -m twofile model.bin -p "Once upon a time"; python -m twofile serve model.bin."""
+"""The command twofile, also as python -m twofile: twofile -p "Once upon a time"."""
 
 import sys
 
-from .front.main import launch
+from .command.main import command_line
 
 
 def main():
-    """The command twofile, whose first word may be serve."""
-    if sys.argv[1:2] == ["serve"]:
-        from .serve.main import launch_server
-
-        launch_server(sys.argv[2:])
-    launch()
+    """The command; never returns."""
+    command_line(sys.argv[1:])
 
 
 if __name__ == "__main__":

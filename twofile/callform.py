@@ -44,7 +44,8 @@ class CallForm(NamedTuple):
     def bare(self):
         """The form of a call alone in an answer, without the mark that stands before it, which
         models leave out at times; None if there is no such mark."""
-        if not self.opens.endswith(BARE) or self.opens == BARE:
+        whole = self.order == Seat.NAME + Seat.ARGUMENTS and self.text(self.close)[:1] == "}"
+        if not whole or not self.opens.endswith(BARE) or self.opens == BARE:
             return None
         return CallForm([BARE], None, self.order, self.between, None, ["}"], {})
 

@@ -226,6 +226,11 @@ def reader(form, tools):
     return Reader(form, [tool["name"] for tool in tools.tools])
 
 
+def answered(w):
+    """What a finished Writer says -> (its text, None if there is none; its calls)."""
+    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
+
+
 def split(text, form, tools):
     """A whole text -> (its text or None, [calls])."""
     parts = reader(form, tools).push(text, True)

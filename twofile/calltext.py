@@ -9,6 +9,7 @@ import json
 
 from .callform import TEXT_CLOSE, TEXT_OPEN
 from .tokenizer.toolform import call_of
+from .tokenizer.turns import check_turns
 
 GAVE, GAVE_END = "<tool_response>", "</tool_response>"
 
@@ -30,7 +31,7 @@ def as_texts(messages, tools, system):
     """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
     of tools tells the system's message, or, where there can be none (system), the first. Raises
     ModelError."""
-    plain, results = [], []
+    messages, plain, results = check_turns(messages), [], []
 
     def add(*message):
         """Results are the beginning of a user's message, or one of their own."""

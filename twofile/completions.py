@@ -3,6 +3,7 @@
 from .calls import tools_asked
 from .logprobs import Likelihoods, put_prompt_first
 from .options import likeliest_asked
+from .prompts import paged_in
 from .streams import read
 from .writer import Writer
 
@@ -36,13 +37,16 @@ class Completions:
         tools=None,
         tool_choice=None,
         parallel_tool_calls=True,
+        memory=None,
         **options,
     ):
         """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
         Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
-        tools, tool_choice, parallel_tool_calls: as in OpenAI's requests."""
+        tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
+        gives the user's last message passages, and the object their "sources"."""
         tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
+        messages, beside = paged_in(memory, self, messages, max_tokens, tools)
         ids, n = self.encode_chat(messages, tools), likeliest_asked(logprobs, top_logprobs)
         w = Writer(self, ids, max_tokens, logprobs=n, tools=tools, **options)
         list(self.write(w))
-        return w.chat_completion()
+        return w.chat_completion() | beside

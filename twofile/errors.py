@@ -5,6 +5,7 @@ import sys
 
 RELEASE = "0.1.0"  # of this program
 CALLED = "twofile" if __name__.startswith("twofile.") else "run.py"  # what it is called in messages
+EXPORTER = "export.py" if CALLED == "run.py" else "twofile export"  # what makes a model.bin
 STARTED = (  # run as a program, not imported by one
     __name__ == "__main__"
     or sys.argv[:1] == ["-m"]

@@ -3,7 +3,7 @@
 import random
 import time
 
-from .calls import call_object, split
+from .calls import answered, call_object
 from .logprobs import chat_logprobs, logprob_lists
 
 
@@ -47,11 +47,10 @@ def chat_completion(w):
     value = completion(w, lists=chat_logprobs)
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
-    if w.tools:
-        message["content"], calls = split(w.written, w.calls, w.tools)
-        if calls:
-            message["tool_calls"] = [call_object(call) for call in calls]
-            if choice["finish_reason"] == "stop":
-                choice["finish_reason"] = "tool_calls"
+    message["content"], calls = answered(w)
+    if calls:
+        message["tool_calls"] = [call_object(call) for call in calls]
+        if choice["finish_reason"] == "stop":
+            choice["finish_reason"] = "tool_calls"
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}

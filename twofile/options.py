@@ -23,7 +23,7 @@ SAME_AS_NONE = {
     "dry_multiplier": (0,),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    **dict.fromkeys(("tools", "functions"), ([],)),
+    "functions": ([],),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     **dict.fromkeys(("suffix", "template", "system"), ("",)),
     **dict.fromkeys(("images", "context", "include"), ([],)),

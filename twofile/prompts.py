@@ -31,7 +31,7 @@ def plain_messages(messages):
         if not isinstance(m, dict):
             raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
-        role = NAMES.get(role, role) if isinstance(role, str) else role
+        role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
         for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
@@ -50,7 +50,7 @@ def plain_messages(messages):
     return plain
 
 
-NAMES = {"developer": "system", "function": "tool"}  # roles by other names
+OLD_ROLES = {"developer": "system", "function": "tool"}  # roles by other names
 
 
 def part_text(part):
@@ -62,6 +62,19 @@ def part_text(part):
         found = f"messages: content has a part of type {shown(kind)}"
         raise ModelError(f"{found}, expected text alone; leave it out")
     return part["text"]
+
+
+def paged_in(memory, model, messages, answer, tools):
+    """A conversation with what a Memory gives the user's last message -> (messages, {"sources":
+    […]}), and without one as it is, with {}. answer: tokens that are kept free for it, or None.
+    tools: Tools that it is told of, or None. Raises ModelError."""
+    if memory is None:
+        return messages, {}
+    if not hasattr(memory, "page"):
+        found = f"memory is {shown(memory)}"
+        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+    paged = memory.page(model, messages, answer, tools)
+    return paged.into(messages), {"sources": paged.sources}
 
 
 class Prompts:

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from .calls import Tools, tools_asked
 from .errors import ModelError
 from .objects import chat_completion, completion
 from .options import (
@@ -55,10 +56,10 @@ class Writer:
     deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
     its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
     regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. tools: Tools that it may call, held to their schemas; what is written is then
-    for a Reader. how: the fields of Sampling; what is left out or None is as the file says
-    (Model.sampling), or else as there; and what other programs' requests may have, where it changes
-    nothing.
+    ends by itself. tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held
+    to their schemas; what is written is for a Reader. how: the fields of Sampling; what is left out
+    or None is as the file says (Model.sampling), or else as there; and what other programs'
+    requests may have, where it changes nothing.
     Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
     until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
     were not read again; None before it begins), chunks, clock (seconds at the start, the first
@@ -92,9 +93,10 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools, self.calls, names = tools, model.calls if tools else None, {}
-        if tools:
-            form, names = tools.form(self.calls, form), self.calls.names
+        self.tools = tools if isinstance(tools, Tools) else tools_asked(tools)
+        self.calls, names = model.calls if self.tools else None, {}
+        if self.tools:
+            form, names = self.tools.form(self.calls, form), self.calls.names
         self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)
         room = model.n_ctx - len(ids)

@@ -41,7 +41,7 @@ def test_stories260k_greedy_text(tmp_path, name):
 
 
 def test_stories260k_quantised(tmp_path, record_property):
-    """How far q8_0 and q4_0 are from f32 on the model's own text; the figures are in the README."""
+    """How far q8_0 and q4_0 are from f32 on the model's own text; and how many tokens agree."""
     text = shared("checkpoints/stories260K/expected_greedy_200.txt").read_text().rstrip("\n")
     full = Model(exported(tmp_path, shared(REAL), "--type", "f32"), verbose=False)
     ids = full.tokenize(text)

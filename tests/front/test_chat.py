@@ -2,18 +2,19 @@
 
 from types import SimpleNamespace
 
-from twofile.front.chat import Chat
+from twofile.front.conversation import Conversation
 from twofile.front.text import tame
 from twofile.model import Model
 
 
 class Silent:
-    """Chat without a terminal: what it says in a list."""
+    """A Conversation without a terminal: what it says in a list."""
 
     def __init__(self, path, **args):
-        self.said, defaults = [], dict(system=None, seed=3, n_predict=12, options=dict(ignore_eos=True))
+        self.said, defaults = [], dict(system=None, memory=None, seed=3, n_predict=12, options=dict(ignore_eos=True))
         self.model = Model(path, verbose=False)
-        self.talk = Chat(self.model, SimpleNamespace(**{**defaults, **args}), self.said.append)
+        args, usage = SimpleNamespace(**{**defaults, **args}), SimpleNamespace(offered=None, calls_in=lambda text: [])
+        self.talk = Conversation(self.model, args, self.said.append, usage)
 
 
 def test_only_what_is_new_is_computed(talker):

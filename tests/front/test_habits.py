@@ -30,7 +30,7 @@ def words(*argv):
         ("-st", "-p TEXT without --chat is one turn"),
         ("-co", "there are no colours"),
         ("--color=auto", "--color is llama.cpp's"),
-        ("-hf x", "export.py SOURCE"),
+        ("-hf x", "twofile export SOURCE"),
         ("-e", "backslashes are text"),
         ("-ctk q8_0", "is --kv"),
         ("-tb 4", "-t is for both"),
@@ -93,6 +93,6 @@ def test_no_habit_is_a_flag_of_ours():
 def test_on_the_command_line(tiny):
     """Exit code 2, nothing on stdout; also behind --bench."""
     refused(call(tiny, "-p", "hi", "-n", "2", "-ngl", "0"), "error: -ngl is llama.cpp's", code=2)
-    refused(call(tiny, "-p", "hi", "-hf", "x"), "error: -hf is llama.cpp's", code=2)
+    refused(call(tiny, "-p", "hi", "-hf", "x"), "error: -hf is llama.cpp's", "with export.py SOURCE", code=2)
     refused(call("--bench", tiny, "-ngl", "0"), "--bench: error: -ngl is llama.cpp's", code=2)
     refused(call("--bench", tiny, "-fa", "1"), "--bench: error: -fa is llama.cpp's", code=2)

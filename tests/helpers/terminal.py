@@ -1,4 +1,4 @@
-"""run.py in a terminal."""
+"""run.py in a terminal, and shells."""
 
 import fcntl
 import os
@@ -17,14 +17,15 @@ from helpers.places import ROOT
 class Terminal:
     """run.py --chat with a terminal of its own."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, program=ROOT / "run.py"):
+        self.begin([sys.executable, program, *map(str, args), "--chat"])
+
+    def begin(self, command, cwd=None):
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
-        command = [sys.executable, ROOT / "run.py", *map(str, args), "--chat"]
-        env = {**os.environ, "TERM": "dumb"}
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, close_fds=True
-        )
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "close_fds": True}
+        env = {**os.environ, "TERM": "dumb", "PS1": "$ "}
+        self.process = subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **streams)
         os.close(theirs)
         self.fd, self.seen = ours, ""
 
@@ -52,3 +53,20 @@ class Terminal:
         code = self.process.wait(30)
         os.close(self.fd)
         return code
+
+
+class Shell(Terminal):
+    """A shell of a user who has told it of the completions in a script."""
+
+    def __init__(self, command, begin, folder):
+        self.begin(command, folder)
+        self.type(begin + "; echo rea''dy\n", "ready")
+
+    def type(self, keys, pattern):
+        """Press keys, and wait for what they should lead to -> what was shown."""
+        os.write(self.fd, keys.encode())
+        return self.until(pattern)
+
+    def close(self):
+        self.process.kill()
+        self.leave()

@@ -77,19 +77,46 @@ THINKS = TAGS.replace(  # thoughts leave answers, but those behind the user's la
     "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "{% set m = dict(role=m.role, content=c, tool_calls=m.tool_calls) %}",
 )
-FORMS = {"tags": TAGS, "bare": BARE, "ids": IDS, "list": LIST, "prose": PROSE, "thinks": THINKS}
+SYSTEM = (  # tools are JSON of the system's message, results have a role of their own
+    "{% for m in messages %}{% if m.role == 'system' and 'tools' in m and m['tools'] %}"
+    "{{ '<|start|>system\n' + m.content + '[TOOLS]' + m['tools'] + '[/TOOLS]<|end|>\n' }}{% else %}" + TURN + ""
+    "{% endif %}{% endfor %}" + GEN
+)
+NAMED = (  # tools have another name, and are shown as Python shows them
+    "<|start|>system\n{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}Be kind.{% endif %}"
+    "{% if xml_tools %}{{ '\n<tool_call></tool_call> calls these:\n' }}"
+    "{% for t in xml_tools %}{{ t | string }}{{ '\n' }}{% endfor %}{% endif %}"
+    "<|end|>\n{% for m in messages %}{% if m.role == 'tool' %}{{ '<|start|>user\n' + m.content + '<|end|>\n' }}"
+    "{% elif m.role != 'system' %}" + TURN + "{% endif %}{% endfor %}" + GEN
+)
+# how calls stand in contents, where a template has no place for them: before, between, behind
+STYLES = {
+    "prose": ("<|tool_call|>[", ", ", "]"),
+    "system": ("<|tool_call|>[", ", ", "]<|/tool_call|>"),
+    "named": ("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+}
+FORMS = {
+    "tags": TAGS,
+    "bare": BARE,
+    "ids": IDS,
+    "list": LIST,
+    "prose": PROSE,
+    "thinks": THINKS,
+    "system": SYSTEM,
+    "named": NAMED,
+}
 
 
 @functools.lru_cache
 def fields_with(template, tool_template=None):
     """The fields of a byte-level tokenizer with these control tokens and words, and that template compiled into it."""
     plain = Tokenizer(byte_bpe())
-    more = [*CONTROLS, *WORDS]
+    more = [*CONTROLS, *WORDS, *["<|/tool_call|>"] * (template == SYSTEM)]
     fields = dict(
         kind=BYTE_BPE, pieces=[*plain.pieces, *(m.encode() for m in more)], prio=[-float(plain.n_vocab)] * plain.n_vocab
     )
     fields["prio"] += [-float(plain.n_vocab)] * len(more)
-    fields["types"] = [*plain.types.tolist(), *[CONTROL] * len(CONTROLS), *[USER] * len(WORDS)]
+    fields["types"] = [*plain.types.tolist(), *[CONTROL] * len(CONTROLS), *[USER] * (len(more) - len(CONTROLS))]
     fields |= dict(pretok=1, eos=261, stops=(261,), classes=plain.classes)
     return add_chat(fields, template, SPECIAL, False, None, tool_template)
 

@@ -1,4 +1,5 @@
-"""examples/ and the README's recipes, run as they stand. What needs a package that is not here is skipped."""
+"""examples/, the README's lines, the recipes of docs/usage.md, run as they stand; without a package that one needs it is
+skipped."""
 
 import json
 import os
@@ -160,14 +161,36 @@ except llm.ModelError as e:
     assert llm.__name__ == "llm"
 
 
-def recipes():
+def lines():
+    """The commands of the README's pipe."""
     block = re.search(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    return [line.split("  #")[0].rstrip() for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", lines())
+def test_lines_of_the_readme(line, folder):
+    if "json-schema" in line:
+        pytest.importorskip("llguidance")
+    for tool in ("git", "jq"):
+        if re.search(rf"\b{tool} ", line) and not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    (folder / "story.txt").write_text("the fox and the hen\n" * 3)
+    (folder / "requests.jsonl").write_text('"the fox"\n{"prompt": "the hen", "max_tokens": 4}\n')
+    if "git" in line:
+        subprocess.run("git init -q && git add story.txt && echo more >> story.txt", shell=True, cwd=folder, check=True)
+    done = shell(folder, "bash", "-euo", "pipefail", "-c", line)
+    assert done.returncode == 0 and (done.stdout.strip() or "-o answers.jsonl" in line), done.stderr
+    assert "-o answers.jsonl" not in line or len((folder / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def recipes():
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / "usage.md").read_text(), re.S).group(1)
     return {text.split("\n")[0][2:]: text for text in re.split(r"\n\n(?=# )", block)}
 
 
 @pytest.mark.parametrize("name", recipes())
 def test_recipes(name, folder):
-    """Each recipe of the README, on a folder with a model, notes and names, and a repository in which something changed."""
+    """Each recipe of docs/usage.md, on a folder with a model, notes and names, and a repository in which something changed."""
     text = recipes()[name]
     for tool in ("git", "jq", "parallel"):
         if re.search(rf"\b{tool} ", text) and not shutil.which(tool):

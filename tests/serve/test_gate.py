@@ -15,6 +15,7 @@ import pytest
 
 from helpers.places import ROOT
 from helpers.server import ask, serving, until
+from twofile.serve.main import parsed_args
 
 KEY = "a-key-of-the-tests"
 
@@ -114,10 +115,18 @@ def test_wrong_files(tmp_path):
         ([tmp_path / "none.bin"], "none.bin"),
         (["model.bin", "model.bin"], "two models by the name of model"),
         (["model.bin", "--api-key", tmp_path / "keys"], "a key of fewer than 8 characters"),
-        ([], "MODEL"),
     ):
         done = started(*args)
         assert done.returncode in (1, 2) and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_a_model_there_is_the_bundled_one(monkeypatch, capsys):
+    """Or, if it is gone, wrong usage."""
+    assert parsed_args(["--port", "0"]).models == [str(ROOT / "model.bin")]
+    monkeypatch.setattr("twofile.serve.main.bundled", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        parsed_args([])
+    assert caught.value.code == 2 and "give one model file or more: twofile serve model.bin" in capsys.readouterr().err
 
 
 def test_an_address_that_is_taken():

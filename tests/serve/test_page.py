@@ -700,6 +700,130 @@ def test_tools_are_shown_with_what_they_returned(tab):
     expect(tab.answers.first).to_contain_text("Calls weather")
 
 
+def test_sources_are_text_under_an_answer(tab):
+    """What a memory paged in is a stranger's: names and passages stay text, after a reload too."""
+    source = {
+        "number": 1,
+        "file": "a<img src=x onerror='window.hit=9'>.md",
+        "line": 7,
+        "heading": "<b>Boats</b>",
+        "text": HOSTILE,
+    }
+    last = chunk({"content": "At nine."}, finish="stop") | {"sources": [{**source, "invisible": 3}]}
+    scripted(tab, chunk({"role": "assistant", "content": ""}), last)
+    tab.talk("When does the boat leave?")
+    for _ in range(2):
+        shown = tab.answers.last.locator(".sources")
+        summary = "a<img src=x onerror='window.hit=9'>.md:7, <b>Boats</b>, 3 invisible characters"
+        expect(shown.locator("summary")).to_have_text(summary)
+        shown.locator("summary").click()
+        assert "<script>window.hit = 2</script>" in shown.locator("p").inner_text()
+        assert shown.locator("img, script, svg, b").count() == 0 and not tab.page.evaluate("window.hit")
+        tab.page.reload()
+    scripted(tab, chunk({"role": "assistant", "content": "x"}, finish="stop") | {"sources": [{"file": 3}]})
+    tab.talk("And then?")
+    assert tab.answers.last.locator(".sources").count() == 0
+
+
+def with_tools(tab, *answers):
+    """The server has two tools, and answers so, each list once -> (what was called, what the model was asked)."""
+    function = lambda name: {"name": name, "description": "", "parameters": {"type": "object", "properties": {}}}
+    listed = [{"type": "function", "function": function(n), "each_time": n == "shell"} for n in ("calculator", "shell")]
+    ran, asked, left = [], [], list(answers)
+
+    def answer(route):
+        asked.append(route.request.post_data_json)
+        lines = "".join(f"data: {json.dumps(c)}\n\n" for c in left.pop(0)) + "data: [DONE]\n\n"
+        route.fulfill(content_type="text/event-stream", body=lines)
+
+    def run(route):
+        ran.append(route.request.post_data_json)
+        route.fulfill(json={"name": "x", "content": f"result {len(ran)}", "result": "r"})
+
+    tab.page.route("**/tools", lambda route: route.fulfill(json={"tools": listed}))
+    tab.page.route("**/tools/call", run)
+    tab.page.route("**/v1/chat/completions", answer)
+    tab.page.reload()
+    return ran, asked
+
+
+def calling(id, name="calculator", arguments='{"expression": "1+1"}'):
+    call = {"index": 0, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return [chunk({"role": "assistant", "content": None, "tool_calls": [call]}, finish="tool_calls")]
+
+
+def saying(text):
+    return [chunk({"role": "assistant", "content": text}, finish="stop")]
+
+
+def test_a_call_is_asked_for_and_the_answer_goes_on(tab):
+    ran, asked = with_tools(tab, calling("c1"), calling("c2"), calling("c3"), saying("It is 2."))
+    tab.send("1+1?")
+    expect(tab.button("Once")).to_be_visible()
+    assert ran == [] and [tool["function"]["name"] for tool in asked[0]["tools"]] == ["calculator", "shell"]
+    tab.page.reload()  # it waits
+    tab.say.fill("another")
+    tab.say.press("Enter")
+    expect(tab.page.get_by_role("alert")).to_contain_text("A call waits for your answer")
+    tab.button("Once").click()
+    expect(tab.page.locator("article.tool")).to_have_count(1)
+    tab.button("Always").click()  # of the second; the third is not asked for
+    expect(tab.answers.last.locator(".body")).to_have_text("It is 2.")
+    assert ran == [{"name": "calculator", "arguments": '{"expression": "1+1"}'}] * 3
+    told = [m for m in asked[-1]["messages"] if m["role"] == "tool"]
+    assert [(m["tool_call_id"], m["content"]) for m in told] == [("c1", "result 1"), ("c2", "result 2"), ("c3", "result 3")]
+    expect(tab.button("Once")).to_have_count(0)
+
+
+def test_never_and_each_time(tab):
+    ran, asked = with_tools(tab, calling("c1", "shell", "{}"), calling("c2"), calling("c3"), saying("Well."))
+    tab.send("Go")
+    expect(tab.button("Once")).to_be_visible()
+    expect(tab.button("Always")).to_have_count(0)  # not for the shell
+    tab.button("Once").click()
+    expect(tab.button("Always")).to_be_visible()
+    tab.button("Never").click()
+    expect(tab.answers.last.locator(".body")).to_have_text("Well.")
+    assert len(ran) == 1
+    assert [m["content"] for m in asked[-1]["messages"] if m["role"] == "tool"][1:] == ["error: the user does not allow it"] * 2
+
+
+def test_a_call_is_edited(tab):
+    hidden = '{"expression": "1+1\u202e\u200b"}'
+    ran, asked = with_tools(tab, calling("c1", arguments=hidden), saying("Done."))
+    tab.send("Go")
+    expect(tab.answers.first.locator("pre")).to_contain_text("1+1\\u202e\\u200b")  # nothing hides
+    tab.button("Edit").last.click()
+    area = tab.page.get_by_label("Arguments")
+    expect(area).to_have_value('{\n  "expression": "1+1\\u202e\\u200b"\n}')
+    area.fill("no JSON")
+    tab.button("Run this").click()
+    expect(area).to_have_attribute("aria-invalid", "true")
+    area.fill('{"expression": "6*7"}')
+    tab.button("Run this").click()
+    expect(tab.answers.last.locator(".body")).to_have_text("Done.")
+    assert ran == [{"name": "calculator", "arguments": '{"expression":"6*7"}'}]
+    assert asked[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"expression":"6*7"}'
+
+
+def test_so_many_calls_and_no_more(tab):
+    ran, asked = with_tools(tab, *[calling(f"c{n}") for n in range(8)], saying("Enough."))
+    tab.send("Go")
+    tab.button("Always").click()
+    expect(tab.answers.last.locator(".body")).to_have_text("Enough.")
+    assert len(ran) == 8 and "tools" in asked[7] and "tools" not in asked[8]
+
+
+def test_a_tool_of_a_server_that_is_gone(tab):
+    ran, asked = with_tools(tab, calling("c1"), saying("Done."))
+    tab.page.route("**/tools/call", lambda route: route.abort(), times=1)
+    tab.send("Go")
+    tab.button("Once").click()
+    expect(tab.page.get_by_role("alert")).to_contain_text("The server does not answer")
+    tab.button("Try again").click()
+    expect(tab.answers.last.locator(".body")).to_have_text("Done.")
+
+
 # tokens
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from helpers.tooltalks import CONTROLS, FORMS, SPECIAL, TAGS, fields_with, tokenizer_of
+from helpers.tooltalks import CONTROLS, FORMS, SPECIAL, STYLES, TAGS, fields_with, tokenizer_of
 from twofile.callform import call_form
 from twofile.calls import Reader, tools_asked
 from twofile.errors import ModelError
@@ -39,19 +39,25 @@ def talk(name, rng, marks):
                 {"role": "assistant", "content": text() if form.beside and rng.random() < 0.4 else "", "tool_calls": calls}
             )
             messages += [{"role": "tool", "content": text(), "tool_call_id": i} for i in ids]
+        if form.resumes and messages[-1]["role"] == "tool" and rng.random() < 0.3:
+            messages.append({"role": "user", "content": f"{turn}b{text()}"})
         messages += [{"role": "assistant", "content": text()}] if turn < n - 1 else []
     return messages
 
 
-def as_given(name, messages):
-    """Messages as the template takes them: calls of one that has no place for them stand in contents."""
-    rows = []
+def as_given(name, messages, tools):
+    """A conversation as the template takes it: calls of one that has no place for them stand in contents."""
+    rows, told = [], [{"type": "function", "function": tool} for tool in tools] or None
     for m in messages:
-        if name == "prose" and m.get("tool_calls"):
-            functions = ", ".join(json.dumps(c["function"], ensure_ascii=False) for c in m["tool_calls"])
-            m = {"role": "assistant", "content": f"{m['content']}<|tool_call|>[{functions}]"}
+        if name in STYLES and m.get("tool_calls"):
+            before, between, behind = STYLES[name]
+            calls = between.join(json.dumps(c["function"], ensure_ascii=False) for c in m["tool_calls"])
+            m = {"role": "assistant", "content": m["content"] + before + calls + behind}
         rows.append(m)
-    return rows
+    if name == "system" and tools:
+        rows = rows if rows[0]["role"] == "system" else [{"role": "system", "content": ""}, *rows]
+        rows[0] = {**rows[0], "tools": json.dumps(tools, ensure_ascii=False)}
+    return rows, True, {"xml_tools" if name == "named" else "tools": told}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -64,10 +70,10 @@ def test_a_conversation_with_tools_reads_as_the_template_writes_it(name):
     for marks, tools in ((MARKS, TOOLS), (["x"] * len(MARKS), safe)):
         rng = random.Random(7)
         chats = [(talk(name, rng, marks), rng.choice([tools, tools[:1], []])) for _ in range(60)]
-        whole = lambda some: [{"type": "function", "function": tool} for tool in some] or None
-        given = [(as_given(name, m), True, {"tools": whole(some)}) for m, some in chats]
+        given = [as_given(name, m, some) for m, some in chats]
         rows.append((chats, render(FORMS[name], SPECIAL, given)))
     (chats, wants), (_, plain) = rows
+    assert any(a["role"] == "tool" and b["role"] == "user" for m, _ in chats for a, b in zip(m, m[1:]))
     for (messages, tools), want, marked in zip(chats, wants, plain):
         ids = t.encode_chat(messages, tools)
         assert b"".join(t.pieces[i] for i in ids).decode() == want
@@ -211,6 +217,7 @@ def test_calls_are_read_however_the_text_is_cut(name):
 @pytest.mark.parametrize("size", [1, 5, 99])
 def test_a_call_alone_may_lack_its_mark(size):
     """At the beginning, and where the family has a mark: elsewhere it is text."""
+    assert call_form(tokenizer_of("list")).bare is None  # its calls have more behind
     form = call_form(tokenizer_of("tags"))
     for text, calls in (
         ('{"name": "add", "arguments": {"a": 1}}', 1),

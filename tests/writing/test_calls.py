@@ -33,7 +33,7 @@ def test_what_is_no_number_anywhere_is_no_call():
 def test_a_conversation_with_calls_is_texts():
     messages = [
         *ASKED,
-        {"role": "assistant", "content": None, "tool_calls": [CALLED, CALLED]},
+        {"role": "assistant", "content": None, "tool_calls": [CALLED, {**CALLED, "id": "c2"}]},
         {"role": "tool", "tool_call_id": "c1", "content": "2"},
         {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "3"}]},
         {"role": "user", "content": "and?"},

@@ -209,12 +209,12 @@ def test_contents_in_parts_and_developers(model):
         ([{"role": "user"}], "roles None"),
         ([{"role": "user", "content": None}], "roles None"),
         ([{"role": "user", "content": 5}], "roles None"),
-        ([{"role": "tool", "content": "x"}], "roles tool"),
+        ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
         (texts({"type": "text"}), "a part of type 'text'"),
         (texts(5), "a part of type 'int'"),
         ([{**ASK[0], "name": "Ann"}], "name is 'Ann', which cannot be said here"),
-        ([*ASK, {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}, *ASK], "tool_calls is .*, which cannot be"),
+        ([*ASK, {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}, *ASK], "tool_calls has .*, expected a"),
     ],
 )
 def test_conversations_that_cannot_be_said(messages, says, model):

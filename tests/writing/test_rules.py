@@ -1,4 +1,4 @@
-"""The rules of sampling: what a row of RULES says is so in Sampling, in the flags, in a --batch line, and in the README."""
+"""The rules of sampling: what a row of RULES says is so in Sampling, in the flags, in a --batch line, and in docs/usage.md."""
 
 import inspect
 import json
@@ -18,7 +18,7 @@ from twofile.model import Model
 from twofile.sampler import RULES, Sampler, Sampling
 from twofile.writer import Writer
 
-README = (ROOT / "README.md").read_text()
+USAGE = (ROOT / "docs" / "usage.md").read_text()
 CODE = Code([pick], lambda text: None)
 EACH = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
@@ -117,13 +117,13 @@ def test_the_option_of_a_writer(rule, tiny):
 
 
 @EACH
-def test_the_readme_tells_it(rule):
+def test_the_usage_tells_it(rule):
     """Its flag with its default in the table of flags, its name among the fields of a line."""
-    (row,) = (row for row in README.splitlines() if row.startswith("|") and f"`{rule.flag} {rule.metavar}`" in row)
+    (row,) = (row for row in USAGE.splitlines() if row.startswith("|") and f"`{rule.flag} {rule.metavar}`" in row)
     flags, defaults = row.split("|")[1:3]
     place = re.findall(r"`(--[a-z-]+) \w`", flags).index(rule.flag)
     assert rule.kind(defaults.split(",")[place]) == rule.default
-    (told,) = re.findall(r"^A line of input is .*?body`\)", README, re.M | re.S)
+    (told,) = re.findall(r"^A line of input is .*?body`\)", USAGE, re.M | re.S)
     assert f"`{rule.name}`" in told
 
 

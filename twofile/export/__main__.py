@@ -1,5 +1,5 @@
 """python -m twofile.export SOURCE -o model.bin."""
 
-from .main import launch
+from .main import launch_exporter
 
-launch()
+launch_exporter()

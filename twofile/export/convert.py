@@ -15,7 +15,7 @@ from ..tokenizer.tokenizer import Tokenizer
 from .calibration.asked import weighed
 from .damage import by_words, worded
 from .outputs import Outputs, check_room, refuse_inputs, same_file, unwritten
-from .say import advising, named, say
+from .say import advising, called, named, say
 from .sources.any import read_source
 from .sources.random import random_source
 from .tokenizers.any import find_tokenizer, lone_tokenizer
@@ -171,7 +171,8 @@ def report(args, output, errors, tokenizer):
     hint = ' -p "Once upon a time"' if tokenizer else " --info"
     if tokenizer and known_tokenizer(tokenizer).chat:
         hint = " --chat"
-    say(f"next: python run.py {quoted(str(output))}{apart}{hint}")
+    run = "python run.py" if called() == "export.py" else "twofile"
+    say(f"next: {run} {quoted(str(output))}{apart}{hint}")
 
 
 def quoted(name):

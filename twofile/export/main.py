@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import ModelError, printable
 from ..format.types import MATRIX_TYPES
 from ..front.main import come_again
-from ..front.mode import Parser
+from ..front.mode import Flag, Parser
 from .calibration.asked import wrong_together
 from .convert import export, export_tokenizer
+from .say import called
 from .sources.random import SHAPES
 
 MORE = """\
@@ -49,46 +50,78 @@ examples:
   python export.py --random 1.1B -o random.bin
 """
 
+EXPORT_FLAGS = (
+    Flag("source", nargs="?", help="a file or folder, as listed below"),
+    Flag(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="default model.bin; with --tokenizer-only tokenizer.bin",
+    ),
+    Flag(
+        "--type",
+        choices=[t.name for t in MATRIX_TYPES],
+        metavar="TYPE",
+        help="of the matrices, listed below (default q8_0; of a GGUF, what it holds)",
+    ),
+    Flag(
+        "--calibrate",
+        metavar="TEXT",
+        help="choose the rounding by what the matrices are given while the model reads "
+        "this; NAME.jsonl: texts and conversations",
+    ),
+    Flag("--imatrix", metavar="FILE", help="choose it by a file of llama.cpp's llama-imatrix"),
+    Flag(
+        "--mix",
+        action="store_true",
+        help="with --calibrate: more bits where the model feels it most, a third of a bit a weight",
+    ),
+    Flag("--tokenizer", metavar="FILE", help="or none; default: what lies in or beside the source"),
+    Flag(
+        "--tokenizer-out",
+        metavar="FILE",
+        help="write the tokenizer there, and not into the model file",
+    ),
+    Flag(
+        "--tokenizer-only",
+        action="store_true",
+        help="write just the tokenizer, of any source or tokenizer's file",
+    ),
+    Flag("--chat-template", metavar="FILE", help="Jinja; default: the source's"),
+    # what is done anyway; once it was not
+    Flag("--embed-tokenizer", action="store_true", help=argparse.SUPPRESS),
+    Flag(
+        "--allow-pickle",
+        action="store_true",
+        help="read pytorch_model.bin and .pth (without running their code)",
+    ),
+    Flag(
+        "--overwrite",
+        action="store_true",
+        help="replace the files that -o and --tokenizer-out name",
+    ),
+    Flag(
+        "--random",
+        choices=SHAPES,
+        help="random weights of a Llama shape instead of a source, to measure speed",
+    ),
+    Flag("--seed", type=int, default=0, help="of --random (default 0)"),
+    Flag("-v", "--verbose", action="store_true", help="list the tensors"),
+)
 
-def parser():
-    """The flags."""
+
+def parser(prog=None):
+    """The command line."""
+    prog = prog or called()
     ap = Parser(
-        prog="export.py",
+        prog=prog,
         description="Turn a trained model into model.bin, the one file that run.py runs.",
-        epilog=MORE,
+        epilog=MORE if prog == "export.py" else MORE.replace("python export.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = ap.add_argument
-    add("source", nargs="?", help="a file or folder, as listed below")
-    what = "default model.bin; with --tokenizer-only tokenizer.bin"
-    add("-o", "--output", metavar="FILE", help=what)
-    types = [t.name for t in MATRIX_TYPES]
-    what = "of the matrices, listed below (default q8_0; of a GGUF, what it holds)"
-    add("--type", choices=types, metavar="TYPE", help=what)
-    what = "choose the rounding by what the matrices are given while the model reads this"
-    add("--calibrate", metavar="TEXT", help=what + "; NAME.jsonl: texts and conversations")
-    what = "choose it by a file of llama.cpp's llama-imatrix"
-    add("--imatrix", metavar="FILE", help=what)
-    what = "with --calibrate: more bits where the model feels it most, a third of a bit a weight"
-    add("--mix", action="store_true", help=what)
-    what = "or none; default: what lies in or beside the source"
-    add("--tokenizer", metavar="FILE", help=what)
-    what = "write the tokenizer there, and not into the model file"
-    add("--tokenizer-out", metavar="FILE", help=what)
-    what = "write just the tokenizer, of any source or tokenizer's file"
-    add("--tokenizer-only", action="store_true", help=what)
-    add("--chat-template", metavar="FILE", help="Jinja; default: the source's")
-    # what is done anyway; once it was not
-    add("--embed-tokenizer", action="store_true", help=argparse.SUPPRESS)
-    what = "read pytorch_model.bin and .pth (without running their code)"
-    add("--allow-pickle", action="store_true", help=what)
-    what = "replace the files that -o and --tokenizer-out name"
-    add("--overwrite", action="store_true", help=what)
-    what = "random weights of a Llama shape instead of a source, to measure speed"
-    add("--random", choices=SHAPES, help=what)
-    add("--seed", type=int, default=0, help="of --random (default 0)")
-    add("-v", "--verbose", action="store_true", help="list the tensors")
+    for flag in EXPORT_FLAGS:
+        ap.add_argument(*flag.names, **flag.how)
     return ap
 
 
@@ -142,7 +175,7 @@ def main(argv=None):
 
 
 def failed(text):
-    print(f"export.py: {text}", file=sys.stderr)
+    print(f"{called()}: {text}", file=sys.stderr)
     return 1
 
 
@@ -154,9 +187,9 @@ def place(e):
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}"
 
 
-def launch():
+def launch_exporter(argv=None):
     """The program: signals, then main(); never returns."""
     gc.set_threshold(100_000, 50, 100)  # of vocabularies there is much, and nothing to collect
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
-    sys.exit(main())
+    sys.exit(main(argv))

@@ -1,5 +1,6 @@
 """What the exporter says, and what it asks for."""
 
+import os
 import re
 import sys
 import time
@@ -9,8 +10,14 @@ from ..errors import ModelError, printable
 from .damage import Tripped
 
 
+def called():
+    """What the exporter is called: by its file, or as a command of the installed program."""
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:2]]
+    return "twofile export" if words[0] != "export.py" and words[1:] == ["export"] else "export.py"
+
+
 def say(text):
-    print(f"export.py: {text}", file=sys.stderr, flush=True)
+    print(f"{called()}: {text}", file=sys.stderr, flush=True)
 
 
 def need(package):

@@ -20,6 +20,7 @@ from .say import say
 from .thoughts import FORMS, ROLES, conversation, find_thoughts, strip_probes, strips_of
 from .tooltemplate import compile_tools
 
+WORDS = {CONTROL, MARK, USER, WOVEN}  # kinds of tokens that a template may write as such
 SYSTEM_MARK, USER_MARK, ASSISTANT_MARK = "Ssystem7q", "Uuser%d7q", "Aassistant%d7q"
 
 
@@ -156,6 +157,7 @@ def add_chat(fields, template, special, prefix_first, named=None, tool_template=
     chat = pack_chat(pieces, strips, fields, prefix_first, thoughts)
     form = tool_form(fields, tool_template or template, special, (pieces, strips, thoughts))
     if form:
+        fields["types"] = with_marks(fields, "".join(form.between.values()))
         ended, stop = with_end(fields, form, stops)
         stops |= {stop} - {None}
         chat += (b"" if thoughts else bytes(2) + pack_items(None)) + pack_tools(ended, fields)
@@ -165,7 +167,9 @@ def add_chat(fields, template, special, prefix_first, named=None, tool_template=
 def tool_form(fields, template, special, chat):
     """The ToolForm of a template, or None, which is said."""
     try:
-        return compile_tools(template, special, chat, marks_of(fields))
+        words = zip(fields["pieces"], fields["types"])
+        words = {piece.decode("utf-8", "replace") for piece, kind in words if kind & 15 in WORDS}
+        return compile_tools(template, special, chat, words)
     except ModelError as e:
         found = f"chat: its form for tools cannot be compiled: {printable(str(e))}"
         say(f"{found}; tools are told as text")

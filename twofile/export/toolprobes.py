@@ -4,6 +4,7 @@ import json
 import random
 import re
 
+from ..errors import ModelError
 from ..tokenizer.toolform import Seat
 from .thoughts import PROBES
 
@@ -13,6 +14,7 @@ AS_TEXT = (
     ("<|tool_call|>[", ", ", "]"),
     ("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
 )
+KEYWORDS = ("xml_tools", "tools")  # names of what tools there are
 MARKED = re.compile(r"<\S+?>")
 
 
@@ -47,15 +49,21 @@ class Feed:
 
 
 def feeds(template, marks):
-    """The ways in which a template may take tools, the plainest first."""
-    names = [name for name in ("tools", "xml_tools") if re.search(rf"\b{name}\b", template)]
-    known = lambda style: all(m in template or m in marks for m in MARKED.findall("".join(style)))
-    styles = [None] if "tool_calls" in template else list(filter(known, AS_TEXT))
-    inside = re.search(r"(\[|\.get\()?['\"]tools['\"]\]? ?(in|\])?", template) and not re.search(
-        r"\bif tools\b|\bin tools\b|\btools is\b", template
-    )
-    keywords = [None] if inside else names[::-1]
-    return [Feed(keyword, style) for keyword in keywords for style in styles]
+    """The ways in which a template may take tools, the likeliest first. Raises ModelError for one
+    that knows tools and tells nothing of them."""
+    if "tool" not in template:
+        return []
+    bare = [rf"(?<!['\"\w.]){name}\b(?!['\"\w])" for name in KEYWORDS]
+    names = [name for name, form in zip(KEYWORDS, bare) if re.search(form, template)]
+    of = lambda style: MARKED.findall("".join(style))
+    told = [style for style in AS_TEXT if all(mark in template for mark in of(style))]
+    known = [style for style in AS_TEXT if all(m in template or m in marks for m in of(style))]
+    styles = [None] if "tool_calls" in template else told or known
+    if not names and not re.search("""['"]tools['"]""", template):
+        raise ModelError("it does not tell what tools there are")
+    if not styles:
+        raise ModelError("it tells what tools there are, and has no place for calls")
+    return [Feed(name, style) for name in names or [None] for style in styles]
 
 
 def call(name, arguments, number):
@@ -118,6 +126,24 @@ ONE, _ = probe("U C0 R0", 1)
 RESULTS = [([*ONE[:-1], {**ONE[-1], "content": text}], TOOLS[:1]) for text in PROBES]
 
 
+RESUMED = [probe("U C0 R0 U", 1), probe("U C0 R0 U A U", 2)]
+
+
+def random_schema(rng, text):
+    """A JSON schema of a parameter."""
+    schema, plain = lambda: random_schema(rng, text), lambda: {"description": text()}
+    kinds = [
+        lambda: {"type": "string", **plain()},
+        lambda: {"type": "string", **plain(), "enum": ["a", text()], "default": "a"},
+        lambda: {"type": "number", **plain(), "default": rng.choice([1.5, -3])},
+        lambda: {"type": rng.choice(["integer", "boolean"])},
+        lambda: {"type": "array", "items": schema()},
+        lambda: {"type": "object", "properties": {"a": schema(), "b": schema()}, "required": ["b"]},
+        lambda: {"type": ["string", "integer"]},
+    ]
+    return rng.choice(kinds)()
+
+
 def random_talks(chat):
     """Conversations [(messages, tools, what is special in it)], by which a form is judged."""
     pieces, _, thoughts = chat
@@ -129,7 +155,7 @@ def random_talks(chat):
     value = lambda: rng.choice(values)()
     name = lambda: "".join(rng.choices("abcXYZ_-09", k=rng.randint(1, 12)))
     number = lambda: "".join(rng.choices("abcXYZ09", k=9))
-    schema = lambda: {"type": rng.choice(["string", "number"]), "description": text()}
+    schema = lambda: random_schema(rng, text)
     start, end, *_ = thoughts or ("", "")
     start = start or end.replace("/", "")
     thought = lambda: f"{start}\n{text().strip()}\n{end}\n\n{text().strip()}"
@@ -139,7 +165,11 @@ def random_talks(chat):
             {
                 "name": name(),
                 "description": text(),
-                "parameters": {"type": "object", "properties": {name(): schema() for _ in "ab"}},
+                "parameters": {
+                    "type": "object",
+                    "properties": {f"{name()}{i}": schema() for i in range(3)},
+                    "required": [],
+                },
             }
             for _ in range(rng.randint(1, 3) if n % 6 else 0)
         ]
@@ -161,6 +191,9 @@ def random_talks(chat):
                 for one in calls:
                     row = {"role": "tool", "content": text(), "tool_call_id": one["id"]}
                     messages.append(row)
+            if messages[-1]["role"] == "tool" and rng.random() < 0.2:
+                tags |= {"the user behind results"}
+                messages.append({"role": "user", "content": text()})
             if turn < turns - 1:
                 said = thought() if thoughts and rng.random() < 0.3 else text()
                 messages.append({"role": "assistant", "content": said})

@@ -4,6 +4,7 @@ from ..errors import ModelError, printable
 from ..tokenizer.toolform import (
     AS_PYTHON,
     BY_FIELDS,
+    OWN_WAYS,
     WRAPPED,
     Seat,
     ToolForm,
@@ -14,7 +15,18 @@ from ..tokenizer.toolform import (
 )
 from .sandbox import Refused, render
 from .thoughts import strips_of
-from .toolprobes import BESIDE, CALLS, LED, NEEDED, PARALLEL, RESULTS, TOOLS, feeds, random_talks
+from .toolprobes import (
+    BESIDE,
+    CALLS,
+    LED,
+    NEEDED,
+    PARALLEL,
+    RESULTS,
+    RESUMED,
+    TOOLS,
+    feeds,
+    random_talks,
+)
 
 # orders in which a call's and a result's parts may stand, see toolform.py
 ORDERS = ("NV", "NVI", "NIV", "INV", "IVN", "VN", "VNI", "VIN")
@@ -39,10 +51,11 @@ def compile_tools(template, special, chat, marks=()):
 def compile_fed(template, special, chat, feed):
     """As compile_tools(), of a template that is given tools in one way."""
     led = LED if "system" in chat[0] else []
-    groups = NEEDED + led, PARALLEL, BESIDE, RESULTS, random_talks(chat)
+    groups = NEEDED + led, PARALLEL, BESIDE, RESUMED, RESULTS, random_talks(chat)
     asked = [one for group in groups for one in group]
     texts = iter(render(template, special, [feed(*one[:2]) for one in asked]))
-    needed, parallel, beside, results, tried = [[(*one, next(texts)) for one in g] for g in groups]
+    rows = [[(*one, next(texts)) for one in group] for group in groups]
+    needed, parallel, beside, resumed, results, tried = rows
     for *_, text in needed:
         if isinstance(text, Refused):
             raise ModelError(f"it refuses calls ({printable(text)[:80]})")
@@ -53,7 +66,7 @@ def compile_fed(template, special, chat, feed):
                 form = plain._replace(place=place, call=order, back=back, between={})
                 if not learnt(form, needed, chat):
                     continue
-                form = with_more(form, parallel, chat)
+                form = with_more(with_more(form, parallel, chat), resumed, chat)
                 whole = with_more(form._replace(beside=True), beside, chat)
                 tries = [(f, keeps) for f in (whole, form) for keeps in (False, True)]
                 for form, keeps in tries:
@@ -69,7 +82,7 @@ def plain_form(needed, results):
     """How a template writes the values of tools, calls, results: a ToolForm without pieces."""
     (*_, two), (messages, _, called) = needed[1:3]
     shows = lambda how: all(text in two for tool in TOOLS for _, text in tool_slots(tool, how))
-    told = next(filter(shows, [*HOW_TOOLS, BY_FIELDS]), None)
+    told = next(filter(shows, [*HOW_TOOLS, *OWN_WAYS, BY_FIELDS]), None)
     if told is None:
         raise ModelError("it tells what tools there are in a form of its own, or not at all")
     arguments = CALLS[0]["function"]["arguments"]
@@ -123,9 +136,13 @@ def difference(form, talks, chat):
     """What is special in the first of conversations that a template writes otherwise, or None."""
     pieces, strips, thoughts = chat
     for messages, tools, tags, want in talks:
+        if not tools and isinstance(want, Refused):
+            continue  # one beside another, for conversations with tools alone
         if "several calls" in tags and not form.several:
             continue
         if "text beside calls" in tags and not form.beside:
+            continue
+        if "the user behind results" in tags and not form.resumes:
             continue
         slots = talk_slots(messages, tools, form, strips, thoughts)
         try:

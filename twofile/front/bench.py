@@ -46,9 +46,10 @@ def cache_names(text):
 BENCH = Flag(
     "--bench", action="store_true", help="measure tokens per second; --bench -h tells more"
 )
+BENCH_CALLED = "run.py --bench" if CALLED == "run.py" else f"{CALLED} bench"
 BENCH_FLAGS = (  # of the command line behind --bench
     Flag("--bench", action="store_true", help=argparse.SUPPRESS),
-    Flag("models", nargs="+", metavar="MODEL", help="one or more model.bin"),
+    Flag("models", nargs="*", metavar="MODEL", help="one or more model.bin"),
     Flag(
         "-p",
         type=numbers,
@@ -94,21 +95,31 @@ BENCH_FLAGS = (  # of the command line behind --bench
 )
 
 
-def bench(argv):
-    """The command line behind --bench; -> exit code."""
+def bench_parser():
+    """The command line behind --bench."""
     ap = Parser(
-        prog=f"{CALLED} --bench",
+        prog=BENCH_CALLED,
         description="Tokens per second, as llama-bench measures them: random tokens, no sampling, "
         "a warm-up before.",
         allow_abbrev=False,
     )
     for flag in BENCH_FLAGS:
         ap.add_argument(*flag.names, **flag.how)
+    return ap
+
+
+def bench(argv, usual=None):
+    """The command line behind --bench; -> exit code. usual: the model that is measured when none
+    is named."""
+    ap = bench_parser()
     a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
+    models = a.models or [usual]
+    if models == [None]:
+        ap.error(f"give one model file or more: {BENCH_CALLED} model.bin")
     if a.r < 1:
         ap.error(f"-r is {a.r}, expected 1 or more")
     table = Table(a.o, a.kv)
-    for path, threads, kv in itertools.product(a.models, a.t, a.kv or [None]):
+    for path, threads, kv in itertools.product(models, a.t, a.kv or [None]):
         model = Model(path, n_threads=threads, kv=kv, id=a.id)
         bench_model(model, tests_of(model.config, a), a.r, table.show)
     table.end()

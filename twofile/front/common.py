@@ -3,16 +3,17 @@
 import re
 import sys
 
-from ..errors import CALLED, ModelError
+from ..errors import CALLED, EXPORTER, ModelError
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
 from ..options import seed_asked, shown, size_asked
 from ..sampler import RULES
 from .forms import FORM_FLAGS
 from .mode import Flag, Group
+from .recall import MEMORY
 from .text import Screen
 
-MODEL = Flag("model", nargs="?", help="a model.bin, written by export.py")
+MODEL = Flag("model", nargs="?", help=f"a model.bin, written by {EXPORTER}")
 MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
 TOKENIZER = Flag(
     "-z",
@@ -152,7 +153,7 @@ PROMPT_CACHE = Flag(
 ONLY_ID = Flag(
     "--id",
     metavar="HEX",
-    help="refuse another model; 16 or more digits of what --info and export.py show",
+    help=f"refuse another model; 16 or more digits of what --info and {EXPORTER} show",
 )
 QUIET = Flag(
     "-q", "--quiet", action="store_true", help="nothing on stderr unless something is wrong"
@@ -167,7 +168,10 @@ ABOUT_TEXT = Group(
     *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
-TALK = Group("conversation (of a model with a chat template)", ..., RAW, SYSTEM, SYSTEM_FILE)
+TALK = Group(
+    "conversation (of a model with a chat template)",
+    *(..., RAW, SYSTEM, SYSTEM_FILE, MEMORY),
+)
 HOW = Group(
     "sampling",
     *(Flag(r.flag, dest=r.name, type=r.kind, metavar=r.metavar, help=r.help) for r in RULES),
@@ -218,6 +222,7 @@ class Settings:
         self.raw: bool = given.raw
         self.system: str | None = given.system  # the message; main() reads it from system_file
         self.system_file: str | None = given.system_file
+        self.memory: str | None = given.memory
         self.seed: int | None = seed_asked(given.seed)
         self.logit_bias: list = []  # [(id, number)]; parse_args() reads them
         self.form: dict = {}  # an option of a Writer; main() reads it

@@ -1,8 +1,9 @@
 """Habits of other programs' users: flags of theirs, values glued to flags."""
 
+import os
 import re
 
-from ..errors import printable
+from ..errors import EXPORTER, printable
 
 
 def told(whose, flags):
@@ -13,9 +14,11 @@ def told(whose, flags):
 PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
-NO_HUB = "no model is fetched; make one of a file or folder with export.py SOURCE"
+NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
 CHAT_IS = "a conversation is --chat"
-COMPILED_CHAT = "a template is compiled when a model is made: export.py SOURCE --chat-template FILE"
+COMPILED_CHAT = (
+    f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
+)
 SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
 LLAMA_CPP = told(
     "llama.cpp",
@@ -59,6 +62,16 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
+COMMANDS = {  # first words of the installed program, and what they are where a model stands first
+    "run": "leave it out",
+    "chat": f"{CHAT_IS}, behind the model",
+    "serve": SERVER,
+    "export": f"a model is made by {EXPORTER} SOURCE",
+    "bench": "speed is measured by --bench MODEL",
+    "batch": "many texts are MODEL --batch FILE",
+    "help": "all flags are told by --help",
+    "completion": "it is of the package: pip install twofile",
+}
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
 
 
@@ -101,3 +114,10 @@ def unglued(word, names, error):
     if known == flag and flag and names[flag].how.get("action") is None:
         wants += f" and a space before its value {printable(value[:40])!r}"
     error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
+
+
+def commanded(argv, error):
+    """Refuse a command of the installed program where a model is expected, unless it is a file."""
+    word = argv[0] if argv else None
+    if word in COMMANDS and not os.path.exists(word):
+        error(f"{word} is a command of twofile; here a model.bin comes first; {COMMANDS[word]}")

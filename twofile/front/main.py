@@ -13,14 +13,14 @@ from .modes import MODES, parse_args
 from .text import read_system
 
 
-def main(argv=None):
-    """Run the command line; -> exit code."""
+def main(argv=None, usual=None):
+    """Run the command line; -> exit code. usual: the model that is run when none is named."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         for mode in MODES:
             if mode.line and mode.name in argv:
-                return mode.line(argv)
-        args = parse_args(argv)
+                return mode.line(argv, usual)
+        args = parse_args(argv, usual)
         args.system, args.form = read_system(args), read_form(args)
         model = Model(
             args.model,
@@ -64,8 +64,8 @@ def come_again(swallowed):
         come_again(swallowed)
 
 
-def launch():
-    """The program: streams, signals, then main(); never returns."""
+def launch(work=main):
+    """The program: streams, signals, then work(), which gives an exit code; never returns."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):
@@ -78,7 +78,7 @@ def launch():
         if sys.stdout is None:
             raise OSError(9, "it is closed")
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        code = main()
+        code = work()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130

@@ -72,7 +72,8 @@ class Mode:
     fits: of the common flags that go with some modes only, those that go with this one.
     check(settings) raises a ModelError for what it cannot begin with.
     template: it talks through the model's chat template, or not at all.
-    line: it has a command line of its own: line(argv) -> exit code, instead of run and check.
+    line: it has a command line of its own: line(argv, usual model) -> exit code, instead of run
+    and check.
     """
 
     def __init__(

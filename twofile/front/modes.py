@@ -15,7 +15,7 @@ from .bench import BENCH_MODE
 from .chat import CHAT_MODE
 from .common import GROUPS, Settings, bias_pair
 from .forms import check_form
-from .habits import HABITS, apart
+from .habits import HABITS, apart, commanded
 from .mode import Parser
 from .show import (
     CHOICES_MODE,
@@ -56,11 +56,12 @@ examples:
   python run.py model.bin -p "A story, please" --json | jq .usage
 
 a server, for programs and for the browser: python -m twofile serve model.bin
-
+"""
+EXIT_CODES = """\
 exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of
 the pipe has gone. stdout carries the text and nothing else.
 """
-COMMAND = "python run.py" if CALLED == "run.py" else f"python -m {CALLED}"
+COMMAND = "python run.py" if CALLED == "run.py" else CALLED
 
 
 def all_flags():
@@ -71,9 +72,9 @@ def all_flags():
 def make_parser():
     ap = Parser(
         prog=CALLED,
-        usage=f"{CALLED} MODEL [options]",
+        usage=f"{CALLED} MODEL [options]" if CALLED == "run.py" else "twofile [MODEL] [options]",
         description="Write text with a language model.",
-        epilog=EXAMPLES.replace("python run.py", COMMAND),
+        epilog=f"{EXAMPLES}\n{EXIT_CODES}".replace("python run.py", COMMAND),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
         allow_abbrev=False,
     )
@@ -84,14 +85,18 @@ def make_parser():
     return ap
 
 
-def parse_args(argv):
-    """The words of a command line -> Settings; wrong ones end the program with exit code 2."""
+def parse_args(argv, usual=None):
+    """The words of a command line -> Settings; wrong ones end the program with exit code 2. usual:
+    the model that is run when none is named."""
     ap, flags = make_parser(), all_flags()
+    commanded(argv, ap.error)
     given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
         )
+    if given.model is None and given.model_flag is None:
+        given.model = usual
     if (given.model is None) == (given.model_flag is None):
         ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
     check_habits(given, ap.error)

@@ -3,6 +3,7 @@
 import os
 import re
 
+from ..calls import answered, call_object, tools_asked
 from ..errors import ModelError, printable
 from ..files import Unmarked
 from ..options import changes_nothing, likeliest_asked, line_seed, shown, token_limit
@@ -85,6 +86,9 @@ LINE_FIELDS = {  # of a request, and of the body of one in OpenAI's form: what i
         "ignore_eos": bool,
         "logprobs": (int, bool),
         "logit_bias": (dict, list),
+        "tools": list,
+        "tool_choice": (str, dict),
+        "parallel_tool_calls": bool,
         **FORM_FIELDS,
     },
 }
@@ -121,12 +125,13 @@ class Request:
     def own_answer(self):
         if self.failed:
             return {"id": self.name, "error": str(self.found)}
-        whole = self.found.completion()
+        whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
+        said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
             "id": self.name,
-            "text": choice["text"],
+            "text": text or "",
             "finish_reason": choice["finish_reason"],
             **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
             **said,
@@ -174,6 +179,8 @@ def line_options(model, args, body, name, seed):
         raise ModelError(f"{found}; expected one limit; leave the others out")
     taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
     taken.add("logit_bias")
+    choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
+    tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
@@ -181,7 +188,8 @@ def line_options(model, args, body, name, seed):
         **{key: body[key] for key in taken & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
-        "prompt": asked_ids(model, args, body),
+        "prompt": asked_ids(model, args, body, tools),
+        "tools": tools,
     }
 
 
@@ -219,12 +227,14 @@ def check_fields(body):
         raise ModelError("expected one of prompt and messages")
     if isinstance(body.get("prompt"), list) and not all(type(i) is int for i in body["prompt"]):
         raise ModelError("field prompt: expected text, or token ids")
+    if "prompt" in body and body.get("tools"):
+        raise ModelError("field tools: with a prompt, expected messages, which tell of them")
     if "prompt" in body and body.get("logprobs") is True:
         raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, body):
-    """The ids of a request's prompt or messages."""
+def asked_ids(model, args, body, tools):
+    """The ids of a request's prompt or messages, which are told of Tools."""
     if "prompt" in body:
         asked = body["prompt"]
         return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
@@ -233,5 +243,6 @@ def asked_ids(model, args, body):
         [
             {**m, "content": args.screen(m["content"])} if isinstance(m["content"], str) else m
             for m in messages
-        ]
+        ],
+        tools,
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from ..errors import ModelError, printable, say
 from ..files import Unmarked, open_regular
 from ..format.foreign import SOUND, refuse_foreign
+from ..unseen import INVISIBLE, counted, unseen_in
 
 UNSEEN = re.compile(
     "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
@@ -24,12 +25,6 @@ def dump(value):
 
 
 TEXT_MAX = 1 << 27  # bytes of a prompt
-INVISIBLE = (
-    re.compile(  # tags and hidden variation selectors, zero-width characters, controls of direction
-        "([\U000e0000-\U000e007f\U000e0100-\U000e01ef]|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f])"
-        "|([\u200b-\u200d\u2060-\u2064\ufeff])|([\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
-    )
-)
 
 
 def read_text(path):
@@ -76,22 +71,20 @@ class Screen:
         """text, with clean without its invisible characters."""
         if text.isascii():
             return text
-        self.unseen.update(
-            ("tag", "zero-width", "direction")[m.lastindex - 1] for m in INVISIBLE.finditer(text)
-        )
+        self.unseen.update(unseen_in(text))
         return INVISIBLE.sub("", text) if self.clean else text
 
-    def report(self, notice, text="", marks=()):
-        """Say what was found since the last time, and once each which marks stand in text."""
+    def report(self, notice, text="", marks=(), where="the prompt"):
+        """Say what was found since the last time, and once each which marks stand in text; where
+        that is, is for messages."""
         if self.unseen:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.unseen.items()))
             done = "taken out" if self.clean else "the model reads them; --clean takes them out"
-            notice(f"{self.unseen.total()} invisible characters in the prompt ({kinds}): {done}")
+            notice(f"{counted(self.unseen, where)}: {done}")
             self.unseen.clear()
         for mark in (m for m in marks if m in text and m not in self.told):
             self.told.add(mark)
             notice(
-                f"the prompt has {printable(mark)!r}, plain text in this model's template too: "
+                f"{where} has {printable(mark)!r}, plain text in this model's template too: "
                 "it may pass for a turn"
             )
 
@@ -139,13 +132,14 @@ def report(model, args, text):
     args.screen.report(model.notice, text, marks)
 
 
-def prompt_ids(model, args, prompt):
+def prompt_ids(model, args, prompt, recall=None):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is."""
+    as it is. recall(messages): what they become, if that is given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system):
+    if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt))
     system = [{"role": "system", "content": args.system}] if args.system else []
-    return model.encode_chat([*system, {"role": "user", "content": prompt}])
+    messages = [*system, {"role": "user", "content": prompt}]
+    return model.encode_chat(recall(messages) if recall else messages)

@@ -9,8 +9,9 @@ from ..program.operands import KEYS
 from ..writer import Writer
 from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
 from .forms import FORM_FLAGS
-from .mode import Flag, Mode
-from .text import dump, prompt_ids, read_prompt, tame
+from .mode import Flag, Mode, prompted
+from .recall import MEMORY, Recall, check_recall
+from .text import dump, prompt_ids, read_prompt, report, tame
 
 BEST_OF = Flag(
     "--best-of",
@@ -38,23 +39,26 @@ def stats(w):
     return f"{line} | stop: {w.reason} | seed {w.seed}"
 
 
-def asked_for(model, args):
+def asked_for(model, args, recall=None):
     """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
     prompt = read_prompt(model, args)
-    ids = prompt_ids(model, args, prompt)
+    limit = None if args.n_predict < 0 else args.n_predict
+    remember = (lambda messages: recall(messages, limit)) if recall and recall.memory else None
+    ids = prompt_ids(model, args, prompt, remember)
     if not ids:
         raise ModelError(
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    limit = None if args.n_predict < 0 else args.n_predict
     return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
 
 
 def write_text(model, args):
     """Generate to stdout, each character as soon as it is whole; then the stats line on stderr."""
     out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    prompt, ids, limit, options = asked_for(model, args)
+    recall = Recall(model, args)
+    prompt, ids, limit, options = asked_for(model, args, recall)
+    report(model, args, recall.text)
 
     def write(text):
         out.write((tame(text) if terminal else text).encode())
@@ -83,7 +87,7 @@ def write_text(model, args):
     if text and terminal:
         write("\n")
     elif not text:
-        out.write(dump(w.completion(prompt if args.echo else "")))
+        out.write(dump(w.completion(prompt if args.echo else "") | recall.told()))
     pace = forward.player.pace
     if args.verbose and pace and pace.given_up:
         times = f"given up {pace.given_up} times, taken back {pace.taken_back} times"
@@ -91,7 +95,7 @@ def write_text(model, args):
     if args.prompt_cache and cached < w.n_prompt - 1:
         model.save_cache(args.prompt_cache, w.n_prompt)
     if not args.quiet:
-        print(stats(w), file=sys.stderr)
+        print(*filter(None, (recall.sources(), stats(w))), sep="\n", file=sys.stderr)
 
 
 def token_row(model, chunk):
@@ -143,6 +147,16 @@ BEST_OF_MODE = Mode(
     flags=(BEST_OF, JUDGE),
     fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
 )
+
+
+def check_text(args):
+    """It reads a prompt, and may remember texts."""
+    prompted(args)
+    check_recall(args)
+
+
 TEXT_MODE = Mode(  # what is done when no flag asks for another
-    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, *FORM_FLAGS)
+    write_text,
+    fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, MEMORY, *FORM_FLAGS),
+    check=check_text,
 )

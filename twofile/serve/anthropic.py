@@ -2,6 +2,7 @@
 
 import json
 
+from ..calls import answered
 from ..options import shown
 from ..prompts import part_text
 from .answers import EVENTS, answer, event
@@ -9,7 +10,7 @@ from .asked import asked
 from .exchange import Exchange, reply
 from .fields import COUNT, MESSAGE
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken, talk_ids, tools_of
+from .talks import Talk, begin, options, spoken, talk_ids, tools_of
 
 WHY = {"eos": "end_turn", "stop": "stop_sequence"}  # else max_tokens
 UNENDED = {"stop_reason": None, "stop_sequence": None}
@@ -79,7 +80,8 @@ def talk_of(body, settings):
     if "stop_sequences" in body:
         how["stop"] = body["stop_sequences"]
     tools = tools_of(body.get("tools"), *choice_of(body.get("tool_choice")))
-    return Talk(messages_of(body), how, tools, seed=body.get("seed"))
+    memory = body.get("memory")
+    return Talk(messages_of(body), how, tools, seed=body.get("seed"), memory=memory)
 
 
 async def messages(request):
@@ -91,7 +93,7 @@ async def messages(request):
 
     async def whole():
         await exchange.whole()
-        text, calls = answered(exchange, exchange.writers[0])
+        text, calls = answered(exchange.writers[0])
         blocks = [{"type": "text", "text": text}] if text or not calls else []
         return message(exchange, blocks + [block(call) for call in calls], calls)
 
@@ -124,6 +126,7 @@ def message(exchange, content, calls=False):
         "stop_reason": why if w.reason else None,
         "stop_sequence": w.stopped,
         "usage": {"input_tokens": w.n_prompt, "output_tokens": w.count},
+        **(exchange.beside if w.reason else {}),
     }
 
 
@@ -152,7 +155,7 @@ async def events(exchange):
     yield sent("content_block_stop", index=index)
     whole = message(exchange, [], calls)
     delta = {name: whole[name] for name in ("stop_reason", "stop_sequence")}
-    yield sent("message_delta", delta=delta, usage=whole["usage"])
+    yield sent("message_delta", delta=delta, usage=whole["usage"], **exchange.beside)
     yield sent("message_stop")
 
 

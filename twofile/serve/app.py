@@ -22,6 +22,7 @@ from .ollama import OLLAMA
 from .openai import OPENAI
 from .responses import RESPONDING
 from .tokens import TOKENS
+from .toolbox import TOOLBOX
 
 PAGE = Path(__file__).parent / "page.html"
 
@@ -73,6 +74,7 @@ ADDRESSES = (  # method, address, what answers it, the schema of its body, how i
     *ANTHROPIC,
     *OLLAMA,
     *TOKENS,
+    *TOOLBOX,
     ("GET", "/health", health, None, None),
     ("GET", "/metrics", metrics, None, None),
     ("GET", "/openapi.json", openapi, None, None),
@@ -83,7 +85,7 @@ ADDRESSES = (  # method, address, what answers it, the schema of its body, how i
 
 def application(shelf, settings):
     """The application (ASGI) of a Shelf. settings: max_body, max_tokens, max_prompt, timeout,
-    hosts, keys, origins."""
+    hosts, keys, origins, tools."""
 
     @contextlib.asynccontextmanager
     async def life(app):

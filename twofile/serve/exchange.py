@@ -18,13 +18,15 @@ class Exchange:
     """The use of a model by one request; close() ends it, whatever became of it.
 
     state: of the application. entry: the model's Entry. Attributes: model, writers (Writers, by
-    number), began, tools (Tools, or None), number (of the answer, hex digits).
+    number), began, tools (Tools, or None), number (of the answer, hex digits), beside (what
+    stands beside an answer: the sources of a memory).
     """
 
     def __init__(self, state, entry):
         self.state, self.entry, self.began = state, entry, time.perf_counter()
         self.model, self.writers, self.streams, self.closed = None, [], [], False
         self.tools, self.number = None, f"{random.getrandbits(96):024x}"
+        self.beside = {}
         entry.users += 1
 
     async def open(self):

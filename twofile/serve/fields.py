@@ -52,6 +52,8 @@ STOPS = items("up to 64 texts of up to 1,000 characters", text() | {"maxLength":
 STOP = either("a text, or a list of up to 64 of up to 1,000 characters", STOPS["items"], STOPS)
 SEED = whole("a whole number, or -1 for a random one", -(1 << 63), (1 << 64) - 1)
 MODEL = text("the name of a model, as GET /v1/models lists them; without it, the first")
+MEMORY = flag("whether the answer has the server's --memory, which is usual where there is one")
+TALKING = {"model": MODEL, "memory": MEMORY}
 SAMPLING = {rule.name: rule_field(rule) for rule in RULES}
 SAMPLING |= {"seed": SEED, "stop": STOP, "ignore_eos": flag()}
 SAMPLING["deadline"] = number("seconds after which the text ends as it is", 0, 1e9)
@@ -123,6 +125,7 @@ CHAT = thing(
     "an object with messages",
     {
         **COMMON,
+        **TALKING,
         "messages": MESSAGES,
         "max_completion_tokens": LIMIT,
         "n_predict": LIMIT,
@@ -136,7 +139,7 @@ TEXT = thing("an object with a format", {"format": FORMAT})
 RESPONSES = thing(
     "an object with an input",
     {
-        "model": MODEL,
+        **TALKING,
         "input": either("a text, or a list of items", text(), items("items", thing(), 1)),
         "instructions": text(),
         "max_output_tokens": whole("a whole number of new tokens", 1, 1 << 31),
@@ -151,7 +154,7 @@ RESPONSES = thing(
 MESSAGE = thing(
     "an object with messages and max_tokens",
     {
-        "model": MODEL,
+        **TALKING,
         "messages": THEIRS,
         "max_tokens": whole("a whole number of new tokens, 1 or more", 1, 1 << 31),
         "system": CONTENT,
@@ -165,7 +168,7 @@ MESSAGE = thing(
 )
 COUNT = thing(
     "an object with messages",
-    {"model": MODEL, "messages": THEIRS, "system": CONTENT}
+    {**TALKING, "messages": THEIRS, "system": CONTENT}
     | {"tools": TOOLS["tools"], "tool_choice": thing("an object with a type")},
     ["messages"],
 )
@@ -209,7 +212,7 @@ OPTIONS = thing(
     "an object of options", {**SAMPLING, "num_predict": LIMIT | {"minimum": -2}, "num_ctx": LIMIT}
 )
 OLLAMA = {
-    "model": text("the name of a model"),
+    **TALKING,
     "stream": flag(),
     "options": OPTIONS,
     "keep_alive": field("seconds, or a text such as 5m", type=["number", "string"]),

@@ -7,63 +7,92 @@ import os
 import socket
 import sys
 
+from ..command.bundled import bundled
 from ..errors import ModelError, printable, say
 from ..files import read_small
-from ..front.mode import Parser
+from ..front.mode import Flag, Parser
 from ..kernels.cache import CACHE_NAMES
+from ..memory.memory import Memory
 from ..options import size_asked
+from ..tools.mcp import mcp_tools
+from ..tools.toolbox import built_in
 
 PACKAGES = "starlette", "uvicorn", "jsonschema", "prometheus_client", "llguidance"
 KEY = "TWOFILE_API_KEY"  # of the environment
 EXAMPLES = """\
 examples:
-  python -m twofile serve model.bin
-  python -m twofile serve model.bin assistant.bin --port 8000 --idle 300
-  TWOFILE_API_KEY=... python -m twofile serve model.bin --host 0.0.0.0
+  twofile serve model.bin
+  twofile serve model.bin assistant.bin --port 8000 --idle 300
+  TWOFILE_API_KEY=... twofile serve model.bin --host 0.0.0.0
 
 Speaks OpenAI's API at /v1, Anthropic's at /v1/messages, ollama's at /api;
 / is a page to talk on, /metrics for Prometheus, /openapi.json lists it all.
 """
 
+SERVE_FLAGS = (
+    Flag(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="a model.bin, or NAME=FILE; the first is usual (default: bundled)",
+    ),
+    Flag("--host", default="127.0.0.1", metavar="ADDRESS", help="default 127.0.0.1, this machine"),
+    Flag("--port", type=int, default=8080, metavar="N", help="default 8080; 0 = any that is free"),
+    Flag("--api-key", metavar="FILE", help=f"keys, one a line, of those who may ask; or {KEY}"),
+    Flag("--allow-host", action="append", default=[], metavar="NAME", help="a name of this server"),
+    Flag("--cors", action="append", default=[], metavar="ORIGIN", help="a page that may ask"),
+    Flag(
+        "-c", "--ctx-size", type=int, default=0, metavar="N", help="context (default the model's)"
+    ),
+    Flag(
+        "-t", "--threads", metavar="N", help="default auto: the cores, fewer while others use them"
+    ),
+    Flag("--kv", choices=CACHE_NAMES, help="type of the cache (default f16; f32 for f32 models)"),
+    Flag("--cache-size", metavar="BYTES", help="of the cache, as 4G (default a quarter of memory)"),
+    Flag("--cache-dir", metavar="FOLDER", help="where it goes on when there is no room"),
+    Flag("--memory", metavar="FOLDER", help="answer from the texts below it, which are named"),
+    Flag(
+        "--queue", type=int, default=256, metavar="N", help="who may wait (default 256), else 429"
+    ),
+    Flag(
+        "--timeout", type=float, default=600, metavar="S", help="of a text (default 600), 0 = none"
+    ),
+    Flag("--max-tokens", type=int, default=0, metavar="N", help="most new tokens of a text"),
+    Flag("--max-prompt", type=int, default=0, metavar="N", help="most tokens of a prompt"),
+    Flag("--max-body", default="16M", metavar="BYTES", help="of a request (default 16M)"),
+    Flag(
+        "--idle", type=float, default=600, metavar="S", help="close a model after, 0 = never (600)"
+    ),
+    Flag("--grace", type=float, default=30, metavar="S", help="to finish texts at the end (30)"),
+    Flag("--tools", action="append", default=[], metavar="NAME,…", help="that the page may call"),
+    Flag("--mcp", action="append", default=[], metavar="COMMAND", help="... of an MCP server"),
+    Flag("-q", "--quiet", action="store_true", help="no line for each request"),
+)
 
-def make_parser():
+
+def serve_parser():
     import argparse
 
     ap = Parser(
         prog="twofile serve",
-        usage="twofile serve MODEL [MODEL ...] [options]",
+        usage="twofile serve [MODEL ...] [options]",
         description="Serve models to programs that know OpenAI's, Anthropic's or ollama's API.",
         epilog=EXAMPLES,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
         allow_abbrev=False,
     )
-    add = ap.add_argument
-    add("models", nargs="+", metavar="MODEL", help="a model.bin, or NAME=FILE; the first is usual")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="default 127.0.0.1, this machine")
-    add("--port", type=int, default=8080, metavar="N", help="default 8080; 0 = any that is free")
-    add("--api-key", metavar="FILE", help=f"keys, one a line, of those who may ask; or {KEY}")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name of this server")
-    add("--cors", action="append", default=[], metavar="ORIGIN", help="a page that may ask")
-    add("-c", "--ctx-size", type=int, default=0, metavar="N", help="context (default the model's)")
-    add("-t", "--threads", metavar="N", help="default auto: the cores, fewer while others use them")
-    add("--kv", choices=CACHE_NAMES, help="type of the cache (default f16; f32 for f32 models)")
-    add("--cache-size", metavar="BYTES", help="of the cache, as 4G (default a quarter of memory)")
-    add("--cache-dir", metavar="FOLDER", help="where it goes on when there is no room")
-    add("--queue", type=int, default=256, metavar="N", help="who may wait (default 256), else 429")
-    add("--timeout", type=float, default=600, metavar="S", help="of a text (default 600), 0 = none")
-    add("--max-tokens", type=int, default=0, metavar="N", help="most new tokens of a text")
-    add("--max-prompt", type=int, default=0, metavar="N", help="most tokens of a prompt")
-    add("--max-body", default="16M", metavar="BYTES", help="of a request (default 16M)")
-    add("--idle", type=float, default=600, metavar="S", help="close a model after, 0 = never (600)")
-    add("--grace", type=float, default=30, metavar="S", help="to finish texts at the end (30)")
-    add("-q", "--quiet", action="store_true", help="no line for each request")
+    for flag in SERVE_FLAGS:
+        ap.add_argument(*flag.names, **flag.how)
     return ap
 
 
 def parsed_args(argv):
     """The command line, checked, as a namespace of what the server needs."""
-    ap = make_parser()
+    ap = serve_parser()
     given = ap.parse_args(argv)
+    if not given.models and bundled() is None:
+        ap.error("give one model file or more: twofile serve model.bin")
+    given.models = given.models or [bundled()]
     try:
         given.max_body = size_asked(given.max_body, "--max-body")
         given.cache_size = size_asked(given.cache_size, "--cache-size")
@@ -173,7 +202,11 @@ def serve(argv):
 
     logging.basicConfig(format="twofile: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("twofile").setLevel(logging.WARNING if given.quiet else logging.INFO)
+    given.tools = built_in(given.tools)
+    given.tools += mcp_tools(given.mcp, {tool.name for tool in given.tools})
     shelf = shelf_of(given)
+    if given.memory is not None:
+        given.memory = Memory(given.memory, logging.getLogger("twofile").info)
     sock = bound_socket(given.host, given.port)
     shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
     return run(shelf, given, sock)

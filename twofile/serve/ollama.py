@@ -5,6 +5,7 @@ import math
 import re
 import time
 
+from ..calls import answered
 from ..options import shown
 from ..structure import ANY_OBJECT
 from .answers import LINES, line
@@ -13,7 +14,7 @@ from .exchange import Exchange, reply
 from .fields import OLLAMA_CHAT, OLLAMA_GENERATE, OPTIONS
 from .listing import now
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, spoken, tools_of
+from .talks import Talk, begin, options, spoken, tools_of
 
 IDLE = frozenset(  # options that change no text, whatever they are
     "num_keep num_batch num_gpu main_gpu num_thread numa low_vram f16_kv use_mmap use_mlock "
@@ -81,7 +82,7 @@ async def run(request, body, exchange, begun, wrap):
             reason = "load" if entry.model else "unload"
             return {**said(exchange, wrap("", [])), "done": True, "done_reason": reason}
         await exchange.whole()
-        text, calls = answered(exchange, exchange.writers[0])
+        text, calls = answered(exchange.writers[0])
         return last(exchange, wrap(text or "", calls))
 
     streams = (lambda: (lines(exchange, wrap), failed, LINES)) if body.get("stream", True) else None
@@ -114,6 +115,7 @@ def last(exchange, part):
         "prompt_eval_duration": int((first - began) * nano),
         "eval_count": w.count,
         "eval_duration": int((end - first) * nano),
+        **exchange.beside,
     }
 
 
@@ -125,9 +127,8 @@ async def chat(request):
     async def begun(how):
         messages, seed = [as_ours(m) for m in body["messages"]], how.pop("seed")
         tools = tools_of(body.get("tools"), None)
-        await begin(
-            exchange, Talk(messages, how, tools, schema_of_format(body), seed=seed, field="format")
-        )
+        more = {"seed": seed, "field": "format", "memory": body.get("memory")}
+        await begin(exchange, Talk(messages, how, tools, schema_of_format(body), **more))
 
     def wrap(text, calls):
         message = {"role": "assistant", "content": text}
@@ -161,7 +162,8 @@ async def generate(request):
         if not body.get("raw") and (exchange.entry.chats or system):
             told = [{"role": "system", "content": system}] if system else []
             told.append({"role": "user", "content": text})
-            return await begin(exchange, Talk(told, how, schema=schema, seed=seed, field="format"))
+            more = {"seed": seed, "field": "format", "memory": body.get("memory")}
+            return await begin(exchange, Talk(told, how, schema=schema, **more))
         await exchange.open()
         how |= {} if schema is None else {"schema": schema}
         await exchange.write([text], 1, seed, **how)

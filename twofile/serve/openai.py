@@ -2,6 +2,7 @@
 
 import time
 
+from ..calls import call_object
 from ..logprobs import by_label, chat_logprob, label
 from ..options import likeliest_asked
 from ..streams import best_first
@@ -11,7 +12,7 @@ from .echoes import echoed
 from .exchange import Exchange, reply
 from .fields import CHAT, COMPLETION
 from .refusals import Refused, told
-from .talks import Talk, answered, begin, options, schema_of, spoken, tools_of
+from .talks import Talk, begin, options, schema_of, spoken, tools_of
 
 DONE = event(b"[DONE]")
 
@@ -182,6 +183,7 @@ async def chat_completions(request):
         body.get("n", 1),
         body.get("seed"),
         likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     whole = lambda: chat_object(exchange, talk.n)
@@ -193,22 +195,9 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for w, choice in zip(exchange.writers, choices):
-        text, calls = answered(exchange, w)
-        choice["message"] |= {"content": text, "refusal": None}
-        if calls:
-            choice["message"]["tool_calls"] = [call_object(call) for call in calls]
-            choice["finish_reason"] = finish(w.reason, calls)
-    return whole_object(parts, choices, exchange, n)
-
-
-def call_object(call):
-    name, arguments, number = call
-    return {
-        "id": number,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
+    for choice in choices:
+        choice["message"]["refusal"] = None
+    return whole_object(parts, choices, exchange, n) | exchange.beside
 
 
 class ChatChunks:
@@ -216,7 +205,7 @@ class ChatChunks:
 
     def __init__(self, exchange, n):
         self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
-        self.calls = [0] * n
+        self.calls, self.beside = [0] * n, exchange.beside
 
     def value(self, number, delta, logprobs=None, finish=None):
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -239,7 +228,7 @@ class ChatChunks:
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why)
+            yield self.value(number, {}, None, why) | self.beside
 
 
 OPENAI = (  # see app.py

@@ -2,6 +2,7 @@
 
 import time
 
+from ..calls import answered
 from ..logprobs import chat_logprob
 from .answers import EVENTS, event
 from .asked import asked, check
@@ -9,7 +10,7 @@ from .exchange import Exchange, reply
 from .fields import RESPONSES, TEXT
 from .openai import usage
 from .refusals import Refused
-from .talks import Talk, answered, begin, options, schema_of, spoken, tools_of
+from .talks import Talk, begin, options, schema_of, spoken, tools_of
 
 TEXTS = "input_text", "output_text", "text"  # types of parts
 
@@ -68,13 +69,14 @@ async def responses(request):
         seed=body.get("seed"),
         logprobs=body.get("top_logprobs"),
         field="text.format",
+        memory=body.get("memory"),
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
 
     async def whole():
         await exchange.whole()
         answering = Answering(exchange, body)
-        text, calls = answered(exchange, exchange.writers[0])
+        text, calls = answered(exchange.writers[0])
         items = [answering.message(text)] if text or not calls else []
         return answering.whole(items + [call_item(call) for call in calls])
 
@@ -131,6 +133,7 @@ class Answering:
             "metadata": self.body.get("metadata") or {},
             "usage": None,
             "seed": w.seed,
+            **self.exchange.beside,
             **more,
         }
 

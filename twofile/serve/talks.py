@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..calls import Tools, split, tools_asked
+from ..calls import Tools, tools_asked
 from ..errors import ModelError
+from ..front.text import INVISIBLE
 from ..sampler import RULES
 from ..structure import response_schema
 from .asked import LIMITS, deadline, limit
@@ -16,7 +17,8 @@ HOW = (*(rule.name for rule in RULES), "ignore_eos", "logit_bias", "regex", "gra
 @dataclass
 class Talk:
     """A conversation that an answer is asked to. messages: in OpenAI's form. tools: Tools, or None.
-    schema: what the answer must be, or None; field: which says so. how: options of Writers."""
+    schema: what the answer must be, or None; field: which says so. how: options of Writers.
+    memory: whether it has the server's Memory, None = if there is one."""
 
     messages: list
     how: dict
@@ -26,6 +28,7 @@ class Talk:
     seed: int | None = None
     logprobs: int | None = None
     field: str = "response_format"
+    memory: bool | None = None
 
 
 def options(body, settings, limits=LIMITS):
@@ -55,10 +58,32 @@ async def talk_ids(exchange, talk):
     ModelError."""
     need_template(exchange.entry)
     await exchange.open()
-    messages, encode = talk.messages, exchange.model.encode_chat
+    messages, encode = await remembered(exchange, talk), exchange.model.encode_chat
     size = sum(len(str(m.get("content"))) for m in messages if isinstance(m, dict))
     size = max(size, LONG * (len(messages) > 50))
     return await exchange.ask(lambda: encode(messages, talk.tools), size)
+
+
+async def remembered(exchange, talk):
+    """The messages of a Talk, the user's last with what the server's memory has for it; its sources
+    become the exchange's. Raises Refused, ModelError."""
+    memory, messages = exchange.state.settings.memory, talk.messages
+    if talk.memory and memory is None:
+        found = "memory is true, and there is none"
+        raise Refused(400, f"{found}; expected a server with --memory; leave it out", "memory")
+    if memory is None or talk.memory is False:
+        return messages
+    most = talk.how.get("max_tokens")
+    page = lambda: memory.page(exchange.model, messages, most, talk.tools)
+    paged = await exchange.ask(page, LONG + 1)
+    exchange.beside = {"sources": list(map(counted, paged.sources))}
+    return paged.into(messages)
+
+
+def counted(source):
+    """A source, with how many invisible characters its text has, if any."""
+    unseen = sum(1 for _ in INVISIBLE.finditer(source["text"]))
+    return {**source, "invisible": unseen} if unseen else source
 
 
 async def begin(exchange, talk):
@@ -90,11 +115,6 @@ async def spoken(exchange):
         if exchange.tools:
             said = readers[number].push(chunk.text, chunk.finish_reason is not None)
         yield number, chunk, said
-
-
-def answered(exchange, w):
-    """What a finished Writer says -> (its text, None if there is none; its calls)."""
-    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
 
 
 def tools_of(given, choice, several=True):

@@ -7,7 +7,8 @@ from ..errors import ModelError
 from .added import BLANKS, NOT_IN_TALKS
 from .file import ALONE, CHAT_DATE, CHAT_ID, CHAT_TEXT, LSTRIP, RSTRIP
 from .talk import at_marks, chat_parts
-from .toolform import Seat, between_slots, check_turns, has_calls, talk_slots
+from .toolform import Seat, between_slots, has_calls, talk_slots
+from .turns import check_turns
 
 
 class Conversations:
@@ -39,7 +40,7 @@ class Conversations:
 
     def _with_tools(self, messages, tools):
         """As _rows(), with tools, calls of them, and what they gave."""
-        messages = check_turns(messages, self.tools)
+        messages = check_turns(messages, self.tools.several, self.tools.resumes)
         slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
         try:
             parts = between_slots(slots, self.tools, self.chat, bool(tools))

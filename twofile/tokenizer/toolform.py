@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..errors import ModelError, printable
 from .file import chat_items
 from .talk import STRIPS, is_cut, without_thoughts
+from .tooltypes import python_typed, typescript_typed
 
 
 class Seat:
@@ -25,7 +26,8 @@ class Seat:
 WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is written; INDENTS << 2
 BY_FIELDS = 255  # tools are told by Seat.TOLD
 HOWS = (0, 4, 8)  # of arguments
-TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, BY_FIELDS}
+OWN_WAYS = {32: typescript_typed, 33: python_typed}  # of families
+TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS}
 SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
 
 
@@ -35,7 +37,7 @@ class ToolForm(NamedTuple):
     last at (last kind of a call, END)."""
 
     place: str  # before what tools are told: SYSTEM, ASKED (the first), LATE
-    told: int  # how a tool is written: WRAPPED and those beside it, or BY_FIELDS
+    told: int  # how a tool is written: WRAPPED and those beside it, OWN_WAYS, or BY_FIELDS
     written: int  # how arguments are
     quoted: bool  # whether a result is written as a JSON string
     strips: int  # what is cut off a result, see STRIPS
@@ -49,6 +51,11 @@ class ToolForm(NamedTuple):
     def several(self):
         """Whether a message may have more calls than one."""
         return (self.call[-1], self.call[0]) in self.between
+
+    @property
+    def resumes(self):
+        """Whether the user may speak behind a result."""
+        return (self.back[-1], Seat.ASKED) in self.between
 
 
 TOOL_HEAD = struct.Struct("<4sBBBBBB")
@@ -106,6 +113,8 @@ def tool_slots(tool, how):
     if how == BY_FIELDS:
         texts = tool["name"], tool["description"], json_text(tool["parameters"], 0)
         return list(zip(Seat.TOLD, texts))
+    if how in OWN_WAYS:
+        return [(Seat.TOOL, OWN_WAYS[how](tool))]
     value = {"type": "function", "function": tool} if how & WRAPPED else tool
     return [(Seat.TOOL, json_text(value, how))]
 
@@ -211,42 +220,3 @@ def between_slots(slots, form, pieces, told):
         between = between | {kinds: pieces.get(name) for name, kinds in plain.items()}
     rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
     return [part for row in rows for part in row][:-1]
-
-
-def check_turns(messages, form):
-    """Messages in the order that a template with tools can say, results as their calls are. Raises
-    ModelError. -> them, results in their calls' order"""
-    wants = "expected a system, then user and assistant in turn, a result for each call behind it"
-    waits, before, out = [], None, []
-    for i, m in enumerate(messages):
-        role = m.get("role") if isinstance(m, dict) else None
-        calls = role == "assistant" and m.get("tool_calls") or []
-        fits = {
-            "system": i == 0,
-            "user": before in (None, "system", "assistant"),
-            "assistant": before in ("user", "tool"),
-            "tool": bool(waits),
-        }
-        if not fits.get(role) or not isinstance(m.get("content"), str) or waits and role != "tool":
-            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
-        if role == "tool":
-            names = [number for _, number in waits]
-            number = str(m.get("tool_call_id") or "")
-            if number not in names and number and all(names):
-                found = f"messages[{i}]: tool_call_id is {printable(number)[:60]}"
-                raise ModelError(f"{found}, expected one of the calls before it; mend it")
-            number = number if number in names else names[0]
-            own = names.index(number)
-            out[waits.pop(own)[0]] = m
-        else:
-            out.append(m)
-            known = [call_of(call)[2] for call in calls]
-            waits = [(len(out) + k, number) for k, number in enumerate(known)]
-            out += [None] * len(calls)
-        if len(calls) > 1 and not form.several:
-            found = f"messages[{i}]: {len(calls)} calls"
-            raise ModelError(f"{found}, expected one: this model's template has no place for more")
-        before = role
-    if waits or before not in ("user", "tool"):
-        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
-    return out

@@ -1,0 +1,103 @@
+"""Help: one screen, and topics that leave nothing out; of the same flags as the command lines."""
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+
+from helpers.places import ROOT
+from twofile.command.main import act, apart_from_flags, is_bare
+from twofile.command.table import COMMANDS, flags_of, kind, told
+from twofile.command.topics import PARSERS, SCREEN_TOPICS, TOPICS, shown
+from twofile.front.modes import all_flags
+
+
+def test_one_screen():
+    """Of 40 lines and 80 columns at most, with every command and every topic; of the flags those that are there."""
+    lines = shown(SCREEN_TOPICS).splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) < 80 and not any(line.endswith(" ") for line in lines)
+    text = "\n".join(lines)
+    for command in COMMANDS:
+        assert re.search(rf"^  {command.name} {re.escape(command.given)} +{re.escape(command.help)}$", text, re.M)
+    topics = text.partition("Topics of help: ")[2]
+    assert re.split(r",\s+", topics) == list(TOPICS)
+    names = {name for flag in all_flags() for name in flag.names}
+    found = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)
+    assert len(set(found) - {"-o"}) > 12 and set(found) <= names
+
+
+def test_topics_leave_no_flag_out():
+    """Each flag is told in a topic beside all and run, and in all, with its help."""
+    flat = lambda text: " ".join(text.split())
+    small = flat(" ".join(shown(topic) for topic in TOPICS if topic not in ("all", "run")))
+    whole = flat(shown("all"))
+    for name in PARSERS:
+        for flag in flags_of(name):
+            if told(flag) and flag.long != "--version":
+                for where in (small, whole):
+                    names = [name for name in flag.names if name.startswith("-")]
+                    assert [name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", where)] == []
+                    assert told(flag).replace(" ", "") in where.replace(" ", ""), flag.long
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic(topic, capsys):
+    """Text that fits a terminal; `run`, `serve`, ... of their own parsers."""
+    assert act(["help", topic]) == 0
+    text = capsys.readouterr().out
+    assert text == shown(topic) and len(text) > 100 and max(map(len, text.splitlines())) <= 82 and text[-2] != "\n"
+    if topic in PARSERS:
+        assert text.startswith("usage: twofile")
+
+
+@pytest.mark.parametrize("words", ["help", "-h", "--help", "help --help", "completion -h"])
+def test_ways_to_ask_for_the_screen(words, capsys):
+    assert act(words.split()) == 0 and capsys.readouterr().out == shown(SCREEN_TOPICS)
+
+
+@pytest.mark.parametrize("words, topic", [("chat --help", "chat"), ("batch -h", "batch")])
+def test_ways_to_ask_for_a_topic(words, topic, capsys):
+    assert act(words.split()) == 0 and capsys.readouterr().out == shown(topic)
+
+
+def test_nothing_at_all_is_help_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert act([]) == 0 and capsys.readouterr().out == shown(SCREEN_TOPICS)
+
+
+def test_a_reader_that_leaves_early():
+    command = f"'{sys.executable}' -m twofile help all | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.splitlines()[1] in ("0", "141")
+
+
+@pytest.mark.parametrize(
+    "words, files, others",
+    [
+        ("a b -q", "a b", "-q"),
+        ("-o x a -np 3 b", "a b", "-o x -np 3"),
+        ("-p -p a", "a", "-p -p"),
+        ("-n20 --seed=1 - a", "- a", "-n20 --seed=1"),
+        ("-r x --resume a --stop", "a", "-r x --resume --stop"),
+        ("", "", ""),
+    ],
+)
+def test_files_among_flags(words, files, others):
+    assert apart_from_flags(words.split()) == (files.split(), others.split())
+
+
+def test_what_looks_like_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").write_text("")
+    assert [word for word in ("serv", "model", "a.bin", "./x", "-p", "", "Once upon") if is_bare(word)] == ["serv", "Once upon"]
+
+
+def test_what_a_shell_may_complete():
+    """Each flag that takes a value is of one kind; files and folders are named so in help."""
+    kinds = {(name, flag.long): kind(flag) for name in PARSERS for flag in flags_of(name) if told(flag)}
+    assert kinds["run", "--model"] == kinds["export", "--imatrix"] == kinds["serve", "--api-key"] == "files"
+    assert kinds["run", "--cache-dir"] == kinds["serve", "--cache-dir"] == "folders"
+    assert kinds["run", "--kv"] == ["f16", "f32", "q8_0"] and kinds["run", "--quiet"] == "" and kinds["run", "--seed"] is None

@@ -1,0 +1,1 @@
+"""The command twofile, around the program: commands, help, completions; not bound into run.py."""

@@ -1,0 +1,133 @@
+"""What help tells: one screen, and a topic for each thing that it leaves out."""
+
+import argparse
+import textwrap
+
+from ..front.bench import bench_parser
+from ..front.chat import CHAT_HELP
+from ..front.common import ABOUT_TEXT, FIRST, GIVEN, HOW, MACHINE, MANY, OTHER, TALK
+from ..front.mode import Parser
+from ..front.modes import EXIT_CODES, MODES, all_flags, make_parser
+from .table import COMMANDS
+
+SCREEN_TOPICS = ""  # the topic of help without one
+ON_SCREEN = "--prompt --file --n-predict --temp --seed --system-prompt --json --ctx-size --quiet"
+SCREEN = """\
+usage: twofile [COMMAND] [MODEL] [options]; without MODEL: the bundled one
+
+{commands}
+Flags that are used most:
+{flags}
+  twofile -p "Once upon a time"
+  twofile model.bin -f notes.txt -p "In short:" -n 60 > summary.txt
+  twofile export FOLDER -o model.bin; twofile chat model.bin
+
+{topics}
+"""
+MODELS = """\
+The bundled model has four million parameters and tells stories. A model that
+answers is made of a folder of Hugging Face's or of a GGUF, by
+
+  pip install "twofile[export]"
+  twofile export FOLDER -o model.bin
+  twofile chat model.bin
+
+Its speed goes by its size: a token reads every weight once. -c and --kv say
+how much memory a text takes, --info what a model is. A file that is named as
+a command is, in this folder, is given with its path: twofile run ./run
+"""
+CACHE = """\
+All texts of a process share one cache of keys and values, in pages; what two
+texts begin with is kept once. Beyond --cache-size pages go to --cache-dir, and
+later runs find them there. --prompt-cache keeps one prompt, in one file.
+Compiled kernels are in NUMBA_CACHE_DIR, or else the user's cache folder.
+"""
+BATCH = """\
+twofile batch [MODEL] FILE: a line is {"prompt": "..."}, {"messages": [...]} or
+a request of OpenAI's batch API, with fields as max_tokens, seed, stop; a line
+that fails has an error in its answer, and the exit code is then 1.
+"""
+
+
+PARSERS = ("run", "serve", "export", "bench")  # all others have that of run
+
+
+def parser_of(name):
+    """The command line of one of PARSERS."""
+    if name == "serve":
+        from ..serve.main import serve_parser
+
+        return serve_parser()
+    if name == "export":
+        from ..export.main import parser
+
+        return parser("twofile export")
+    return make_parser() if name == "run" else bench_parser()
+
+
+def part(*groups, text="", flags=None):
+    """Groups of flags as --help lists them, or these flags only, and a text behind -> () -> str"""
+
+    def shown():
+        ap = Parser(add_help=False, usage=argparse.SUPPRESS, formatter_class=narrow)
+        for group in groups:
+            place = ap.add_argument_group(group.title or "model")
+            for flag in group.members(MODES):
+                if flags is None or flag.long in flags:
+                    place.add_argument(*flag.names, **flag.how)
+        return "\n\n".join(filter(None, [ap.format_help().strip(), text.strip()])) + "\n"
+
+    return shown
+
+
+def narrow(prog):
+    """argparse's way to write help, on a page of 80 columns."""
+    return argparse.HelpFormatter(prog, width=79)
+
+
+CACHE_FLAGS = ("--kv", "--ctx-size", "--cache-size", "--cache-dir", "--prompt-cache")
+TOPICS = {
+    "run": lambda: parser_of("run").format_help(),
+    "models": part(FIRST, OTHER, text=MODELS, flags=("model", "--model", "--tokenizer", "--id")),
+    "text": part(ABOUT_TEXT),
+    "chat": part(TALK, text=f"In a conversation:\n{CHAT_HELP}"),
+    "sampling": part(HOW),
+    "judging": part(GIVEN),
+    "batch": part(MANY, text=BATCH),
+    "machine": part(MACHINE),
+    "cache": part(MACHINE, text=CACHE, flags=CACHE_FLAGS),
+    "other": part(OTHER),
+    "serve": lambda: parser_of("serve").format_help(),
+    "export": lambda: parser_of("export").format_help(),
+    "formats": lambda: parser_of("export").epilog,
+    "bench": lambda: parser_of("bench").format_help(),
+    "exit-codes": lambda: EXIT_CODES,
+    "all": lambda: "\n".join(parser_of(name).format_help() for name in PARSERS),
+}
+
+
+def topic_names():
+    """Every TOPIC of help."""
+    return list(TOPICS)
+
+
+def rows(pairs):
+    """Two columns, the second wherever there is room."""
+    return "".join(f"  {left:28}{right}\n" for left, right in pairs)
+
+
+def screen():
+    """The one page."""
+    used = [flag for flag in all_flags() if flag.long in ON_SCREEN.split()]
+    names = [f"{', '.join(f.names[:2])} {f.how.get('metavar', '')}".strip() for f in used]
+    says = [flag.how["help"].partition(" (default")[0].split(";")[0] for flag in used]
+    commands = rows((f"{c.name} {c.given}", c.help) for c in COMMANDS)
+    listed = f"Topics of help: {', '.join(TOPICS)}"
+    topics = textwrap.fill(listed, 79, subsequent_indent=" " * 16, break_on_hyphens=False)
+    return SCREEN.format(commands=commands, flags=rows(zip(names, says)), topics=topics)
+
+
+def shown(topic):
+    """A topic of help, or the one page for SCREEN_TOPICS -> str, which ends with a line end."""
+    text = TOPICS[topic]() if topic else screen()
+    return text.strip("\n") + "\n"

@@ -1,0 +1,160 @@
+"""A conversation: its messages, what fits of them, answers with calls."""
+
+import random
+
+from ..errors import ModelError
+from ..options import line_seed
+from ..writer import Writer
+from .recall import Recall
+from .text import report
+from .usage import CALLS_MAX
+
+
+class Conversation:
+    """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
+    the tools that may be called. Attributes: turns, texts that were begun; new, tokens of them in
+    seconds; last, the Writer of the last; recall, what a memory pages in."""
+
+    def __init__(self, model, args, show, usage):
+        self.model, self.args, self.show, self.usage = model, args, show, usage
+        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.seed = random.getrandbits(32) if args.seed is None else args.seed
+        self.last, self.recall = None, Recall(model, args)
+        self.begin(args.system)
+
+    @property
+    def system(self):
+        """The system message's text, or None."""
+        first = self.messages[0] if self.messages else {}
+        return first["content"] if first.get("role") == "system" else None
+
+    def begin(self, system):
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def encoded(self, messages, told=True):
+        """Messages as ids; told: with the tools that there are."""
+        return self.model.encode_chat(messages, tools=self.usage.offered if told else None)
+
+    def ids(self, told=True):
+        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        dropped, limit = 0, self.model.n_ctx
+        room = (
+            min(limit // 4, 256)
+            if self.args.n_predict < 0
+            else min(self.args.n_predict, limit // 2)
+        )
+        while True:
+            ids = self.encoded(self.messages, told)
+            oldest = int(self.system is not None)
+            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+            if len(ids) + room + self.recall.room <= limit or len(asked) < 2:
+                break
+            del self.messages[oldest : asked[1]]
+            dropped += 1
+        if dropped:
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            self.show(f"(the context is full: the oldest {turns} forgotten)\n")
+        if len(ids) >= limit:
+            found = f"message: {len(ids)} tokens"
+            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+        messages = self.recall(self.messages, room, self.usage.offered if told else None)
+        if messages is self.messages:
+            return ids
+        if self.messages[-1]["role"] == "user":
+            report(self.model, self.args, self.recall.text)
+        return self.encoded(messages, told)
+
+    def written(self, ids, offered):
+        """Write on behind ids: a text, and calls of the Tools offered, which is shown as it comes.
+        Ctrl-C keeps what is there of the text -> (its text, [calls])"""
+        args = self.args
+        limit = None if args.n_predict < 0 else args.n_predict
+        seed = line_seed(self.seed, self.turns) if self.turns else self.seed
+        parts, stopped, w = [], False, None
+        reader = self.model.reader(offered) if offered else None
+        more = {"tools": offered} if offered else {}
+        try:
+            w = Writer(self.model, ids, limit, seed=seed, **more, **args.options)
+            self.turns += 1
+            for chunk in self.model.write(w):
+                end = chunk.finish_reason is not None
+                said = reader.push(chunk.text, end) if reader else [chunk.text]
+                parts += said
+                self.show("".join(part for part in said if isinstance(part, str)))
+        except KeyboardInterrupt:
+            self.show(" (stopped)")
+            stopped = True
+        self.last = w or self.last
+        if w and w.count:
+            self.new, self.seconds = self.new + w.count, self.seconds + w.clock[2] - w.clock[1]
+        text = "".join(part for part in parts if isinstance(part, str)).strip()
+        calls = [part for part in parts if not isinstance(part, str)]
+        if text or stopped or not calls:
+            self.show("\n")
+        if stopped or calls:
+            return text, [] if stopped else calls
+        calls = self.usage.calls_in(text) if offered else []
+        return "" if calls else text, calls
+
+    def answer(self):
+        """Write the answer to the last message, with what tools return for it. If nothing comes
+        of it, that message and all behind it are forgotten."""
+        text = ""
+        try:
+            text = self.with_calls()
+        except KeyboardInterrupt:
+            self.show("(stopped)\n")
+        finally:
+            if not text:
+                del self.messages[self.asked() :]
+        if text and self.recall.sources():
+            self.show(f"({self.recall.sources()})\n")
+        if text:
+            self.messages.append({"role": "assistant", "content": text})
+
+    def asked(self):
+        """The place of the last message of the user's."""
+        return max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+
+    def with_calls(self):
+        """Write, call, and write on, until there is a text without calls -> that text."""
+        known, left = set(), CALLS_MAX
+        while True:
+            text, calls = self.written(self.ids(), self.usage.offered)
+            if not calls and (text or not known):
+                return text
+            if left <= 0 or not calls or known.issuperset(call[:2] for call in calls):
+                return self.last_word()
+            ran, results = self.usage.called(calls, left)
+            said = {"role": "assistant", "content": text, "tool_calls": ran}
+            self.messages += [said, *results]
+            left -= len(calls)
+            known.update(call[:2] for call in calls)
+
+    def last_word(self):
+        """The answer of a model that goes on calling what it has called already, or too often:
+        what tools returned stands under the question, and no tools are told -> its text."""
+        self.usage.show("(no more calls: what was returned is put to the question)\n")
+        begun = self.asked()
+        parts = [m["content"] for m in self.messages[begun:] if m["role"] in ("user", "tool")]
+        texts = [m for m in self.messages[:begun] if not m.get("tool_calls")]
+        before = [m for m in texts if m["role"] != "tool"]
+        plain = [{key: m[key] for key in ("role", "content")} for m in before]
+        asked = {"role": "user", "content": "\n\n".join(parts)}
+        kept, self.messages = self.messages, [*plain, asked]
+        try:
+            return self.written(self.ids(told=False), None)[0]
+        finally:
+            self.messages = kept
+
+    def message(self, text):
+        self.messages.append({"role": "user", "content": text})
+        self.answer()
+
+    def again(self):
+        """Another answer to the last message. Raises ModelError if there is none yet."""
+        asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        if not asked:
+            raise ModelError("/regen: there is no answer yet; expected one; say something first")
+        del self.messages[asked[-1] + 1 :]
+        self.answer()

@@ -1,0 +1,1 @@
+"""Texts of a folder that are at hand when a question is asked."""

@@ -1,0 +1,45 @@
+"""The tools that the server was started with: listed, called by who may ask."""
+
+import asyncio
+import json
+
+from ..tools.tool import as_data, result_of
+from .answers import answer
+from .asked import asked
+from .fields import either, text, thing
+from .refusals import Refused
+
+CALL = thing(
+    "an object with a tool's name and arguments",
+    {"name": text("of a tool"), "arguments": either("an object, or its JSON", text(), thing())},
+    ["name"],
+)
+
+
+async def tools(request):
+    """GET /tools"""
+    return answer({"tools": [listed(tool) for tool in request.app.state.settings.tools]})
+
+
+def listed(tool):
+    """A tool as requests have it, and how a page is to ask for it."""
+    function = {name: value for name, value in tool.described().items() if name != "strict"}
+    return {"type": "function", "function": function, "each_time": tool.each_time}
+
+
+async def call(request):
+    """POST /tools/call: run a tool -> what a model is told, marked as data. What went wrong in it
+    is told so too."""
+    body = await asked(request, CALL)
+    known = {tool.name: tool for tool in request.app.state.settings.tools}
+    tool = known.get(body["name"])
+    if tool is None:
+        wants = f"expected one of {', '.join(known)}" if known else "start the server with --tools"
+        raise Refused(400, f"name is {body['name'][:80]!r}; {wants}; change it", "name")
+    given = body.get("arguments") or {}
+    arguments = given if isinstance(given, str) else json.dumps(given)
+    found = await asyncio.to_thread(result_of, tool, arguments)
+    return answer({"name": tool.name, "content": as_data(tool.name, found), "result": found})
+
+
+TOOLBOX = (("GET", "/tools", tools, None, None), ("POST", "/tools/call", call, CALL, None))
