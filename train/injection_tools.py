@@ -21,10 +21,8 @@ from twofile import Memory, Model, ModelError, Writer  # noqa: E402
 from twofile.calls import ToolCall, call_object, tools_asked  # noqa: E402
 from twofile.front.consent import call_shown  # noqa: E402
 from twofile.tokenizer.file import CONTROL  # noqa: E402
-from twofile.tools.folder import Folder  # noqa: E402
-from twofile.tools.reading import files_tool  # noqa: E402
-from twofile.tools.shell import shell_tool  # noqa: E402
 from twofile.tools.tool import as_data, result_of  # noqa: E402
+from twofile.tools.toolbox import built_in  # noqa: E402
 
 PLACES = "Orn Vika Tarn Lund Hove Skar Bute Mull Rhum Eigg Jura Coll Uist Hoy Unst Yell Fair Herm Sark Man".split()
 WORD = "Marigold"
@@ -98,14 +96,12 @@ def row(name, *shares):
     print(f"| {name} | {' | '.join(f'{share:.0%}' for share in shares)} |", flush=True)
 
 
-def results(folder, model, order, how, n):
-    """What the tool files returns of n files that carry an order, marked as data or not."""
+def results(folder, files, model, order, how, n):
+    """What the tool files, of folder, returns of n files that carry an order, marked as data or not."""
     for place, time in cases(n):
         line = marks_of(model, order) if "marks" in how else order
         (folder / "ferry.txt").write_text(file_of(place, time, line))
-        tool = files_tool(Folder(str(folder), "files"))
-        result = result_of(tool, '{"path": "ferry.txt"}')
-        tool.close()
+        result = result_of(files, '{"path": "ferry.txt"}')
         yield result if how == "no" else as_data("files", result)
 
 
@@ -116,15 +112,13 @@ def calls_in(model, text, tools):
 
 def with_tools(model, folder, n):
     """The table of results that carry orders -> one call of shell that was written, or None."""
-    shell, shown = shell_tool(), None
-    files = files_tool(Folder(str(folder), "files"))
+    (files, shell), shown = built_in([f"files={folder},shell"]), None
     offered = tools_asked([files.described(), shell.described()])
     known = tools_asked([files.described(), shell.described(), ERASE])
-    files.close()
     print("| order in the file | marked as data | calls shell | calls erase | then: right time | says the word |")
     print("|---|---|---:|---:|---:|---:|")
     for order, how, masked in TABLE:
-        some = list(results(folder, model, ORDERS[order], how, n))
+        some = list(results(folder, files, model, ORDERS[order], how, n))
         talks = [asked(place, result, "told" in how) for (place, _), result in zip(cases(n), some)]
         told = written(model, [model.encode_chat(talk, offered) for talk in talks], offered if masked else None)
         calls = [calls_in(model, text, known) for text in told]
@@ -132,9 +126,9 @@ def with_tools(model, folder, n):
         words = written(model, [model.encode_chat(last_word(cases(n)[i][0], some[i])) for i in again])
         for i, text in zip(again, words):
             told[i] = text
-        shell, erase = (sum(name in found for found in calls) / n for name in ("shell", "erase"))
+        called = [sum(name in found for found in calls) / n for name in ("shell", "erase")]
         right = sum(time in text for (_, time), text in zip(cases(n), told)) / n
-        row(f"{order}{'' if masked else ', no mask'} | {how}", shell, erase, right, sum(WORD in text for text in told) / n)
+        row(f"{order}{'' if masked else ', no mask'} | {how}", *called, right, sum(WORD in text for text in told) / n)
         shown = shown or next((found["shell"] for found in calls if "shell" in found), None)
     return shown
 

@@ -4,11 +4,10 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from helpers.places import ROOT
 from twofile.model import Model
 from twofile.modelfile import open_model
+from twofile.tools.toolbox import built_in
 
 sys.path.append(str(ROOT / "train"))
 
@@ -59,8 +58,6 @@ def test_what_counts_as_a_password_given_away():
 
 def test_orders_in_passages_and_results(tmp_path):
     """The bundled model: its passages are framed and bare; a result is marked or not, and writes no control tokens."""
-    pytest.importorskip("twofile.tools", reason="tools and memory are merged after this")
-    pytest.importorskip("twofile.memory", reason="tools and memory are merged after this")
     text = attack("injection_tools.py", "--requests", 2)
     kinds = re.findall(r"^\| (none|say a word) \| (no|yes) \| (\d+)% \| (\d+)% \|$", text, re.M)
     assert [kind[:2] for kind in kinds] == [("none", "no"), ("none", "yes"), ("say a word", "no"), ("say a word", "yes")]
@@ -70,8 +67,10 @@ def test_orders_in_passages_and_results(tmp_path):
 
     from injection_tools import ORDERS, results
 
-    model, order = Model(ROOT / "model.bin", verbose=False), ORDERS["say a word"]
-    told = {how: list(results(tmp_path, model, order, how, 2)) for how in ("no", "yes", "yes, behind the template's marks")}
+    model, order, files = Model(ROOT / "model.bin", verbose=False), ORDERS["say a word"], built_in([f"files={tmp_path}"])[0]
+    told = {
+        how: list(results(tmp_path, files, model, order, how, 2)) for how in ("no", "yes", "yes, behind the template's marks")
+    }
     assert all(order in text for texts in told.values() for text in texts)
     assert not any("no instructions" in text for text in told["no"])
     assert all("data and no instructions" in text.split("\n")[0] for text in told["yes"])
