@@ -7524,9 +7524,20 @@ PYTHON = {"string": "str", "number": "float", "integer": "int", "boolean": "bool
 TYPESCRIPT = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
 
 
+def as_object(value):
+    """A value where an object is expected: what is none has nothing in it."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value):
+    """A value where a list is expected."""
+    return value if isinstance(value, (list, tuple)) else ()
+
+
 def python_type(spec):
     """A JSON schema as Python's types, as Hermes models are told it."""
-    kind = spec.get("type") if isinstance(spec, dict) else None
+    spec = as_object(spec)
+    kind = spec.get("type")
     if isinstance(kind, str) and kind in PYTHON:
         return PYTHON[kind]
     if kind == "array":
@@ -7536,16 +7547,16 @@ def python_type(spec):
         return "dict" if more is None else f"dict[str, {python_type(more)}]"
     if isinstance(kind, str):
         return "Any"
-    kinds = list(kind or ())
+    kinds = as_list(kind)
     return f"Union[{','.join(python_type({'type': one}) for one in kinds)}]"
 
 
 def python_typed(tool):
     """A tool as Hermes models are told it: JSON, with Python's signature in its description."""
     name, parameters = tool["name"], tool["parameters"]
-    inside = parameters.get("properties") or {}
+    inside = as_object(parameters.get("properties"))
     takes = ", ".join(f"{key}: {python_type(spec)}" for key, spec in inside.items())
-    says = lambda spec: str(spec.get("description") or "").strip() if isinstance(spec, dict) else ""
+    says = lambda spec: str(as_object(spec).get("description") or "").strip()
     rows = [f"        {key}({python_type(spec)}): {says(spec)}" for key, spec in inside.items()]
     about = f"{name}({takes}) - {tool['description']}\n\n" + "    Args:\n" * bool(rows)
     schema = json.dumps(parameters, ensure_ascii=False) if inside else "{}"
@@ -7556,7 +7567,7 @@ def python_typed(tool):
 def typescript_type(spec, needs=()):
     """A JSON schema as a type of TypeScript, as gpt-oss is told it. needs: names of properties that
     are required around it."""
-    spec = spec if isinstance(spec, dict) else {}
+    spec = as_object(spec)
     kind, null = spec.get("type"), " | null" * bool(spec.get("nullable"))
     if kind == "array":
         items = spec.get("items")
@@ -7569,12 +7580,12 @@ def typescript_type(spec, needs=()):
         return f"{inner}[]{null}"
     if isinstance(kind, list) and kind:
         return " | ".join(map(str, kind))
-    if spec.get("oneOf"):
-        return either(spec["oneOf"], needs)
-    if kind == "string" and spec.get("enum"):
+    if as_list(spec.get("oneOf")):
+        return either([as_object(one) for one in spec["oneOf"]], needs)
+    if kind == "string" and as_list(spec.get("enum")):
         return '"' + '" | "'.join(map(str, spec["enum"])) + '"'
-    if kind == "object" and spec.get("properties"):
-        own = spec.get("required") or ()
+    if kind == "object" and as_object(spec.get("properties")):
+        own = as_list(spec.get("required"))
         rows = [
             f"{key}{'?' * (key not in own)}: \n                {typescript_type(value, own)}"
             for key, value in spec["properties"].items()
@@ -7601,11 +7612,11 @@ def either(variants, needs):
 
 def typescript_typed(tool):
     """A tool as gpt-oss is told it: a type of TypeScript."""
-    inside = tool["parameters"].get("properties") or {}
-    needs = tool["parameters"].get("required") or ()
+    inside = as_object(tool["parameters"].get("properties"))
+    needs = as_list(tool["parameters"].get("required"))
     rows = []
     for key, spec in inside.items():
-        spec = spec if isinstance(spec, dict) else {}
+        spec = as_object(spec)
         row = f"// {spec['description']}\n" if spec.get("description") else ""
         row += f"{key}{'?' * (key not in needs)}: {typescript_type(spec, needs)}"
         if "default" in spec and (spec.get("enum") or spec.get("oneOf")):
@@ -7637,7 +7648,7 @@ WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is wri
 BY_FIELDS = 255  # tools are told by Seat.TOLD
 HOWS = (0, 4, 8)  # of arguments
 OWN_WAYS = {32: typescript_typed, 33: python_typed}  # of families
-TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS}
+TOLD_HOWS = (*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS)
 SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
 
 
@@ -7691,20 +7702,25 @@ def read_tools(raw, types):
         form = ToolForm(
             chr(place), told, written, flags[0], strips, *flags[1:], call, back, between
         )
-        good = good and (form.beside or between.get((Seat.ANSWER, call[0])) is not None)
-        good = (
-            good
-            and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE)
-            and strips <= 8
-            and told in TOLD_HOWS
-        )
-        if name != b"tool" or at != len(raw) or not good or written not in HOWS:
+        opens = [between.get((kind, call[0])) for kind in (Seat.ANSWER, *[Seat.SAID] * form.beside)]
+        good = good and callable_by([piece for piece in opens if piece is not None], form)
+        good = good and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE) and strips <= 8
+        if name != b"tool" or at != len(raw) or not good or told not in TOLD_HOWS:
             raise ValueError
-    except (struct.error, ValueError, TypeError, IndexError):
-        raise ModelError(
-            "the form of tools is not what export.py writes; export it again"
-        ) from None
+    except (struct.error, ValueError, TypeError, IndexError, AttributeError):
+        found = "the form of tools is not what export.py writes"
+        raise ModelError(f"{found}; export it again") from None
     return form
+
+
+def callable_by(opens, form):
+    """Whether calls can be told from text: each begins with something, and ends with something if
+    its last part is no JSON. opens: what begins one, pieces of items, or of text."""
+    whole = lambda piece: any(isinstance(v, int) or v.strip() for _, v in piece)
+    if form.beside and (Seat.SAID, form.call[0]) not in form.between or form.written not in HOWS:
+        return False
+    ends = form.call[-1] == Seat.ARGUMENTS or form.between[form.call[-1], Seat.END]
+    return bool(opens) and all(map(whole, opens)) and bool(ends)
 
 
 def json_text(value, how):
@@ -7736,7 +7752,7 @@ def short_id(name):
         return name
     import hashlib
 
-    return hashlib.sha256(name.encode()).hexdigest()[:9]
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:9]
 
 
 def has_calls(message):
@@ -7764,11 +7780,11 @@ def call_of(call):
         arguments = inside["arguments"]
         arguments = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
         if isinstance(arguments, dict) and isinstance(inside["name"], str):
-            json.dumps(arguments)
+            json.dumps(arguments, allow_nan=False)
             return inside["name"], arguments, str(call.get("id") or "")
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
-    found = f"messages: tool_calls has {printable(repr(call)[:80])}"
+    found = "messages: tool_calls has one that is none"
     raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
 
 
@@ -7851,29 +7867,43 @@ def check_turns(messages, several=True, resumes=True):
             "assistant": before in ("user", "tool"),
             "tool": bool(waits),
         }
-        if not fits.get(role) or not isinstance(m.get("content"), str) or waits and role != "tool":
+        if waits and role != "tool":
+            found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
+            raise ModelError(f"{found}; expected one for each call behind it; add it")
+        if not fits.get(role):
             raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+        if not isinstance(m.get("content"), str):
+            found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
+            raise ModelError(f"{found}, expected a text; give one")
         if role == "tool":
-            names = [number for _, number in waits]
-            number = str(m.get("tool_call_id") or "")
-            if number not in names and number and all(names):
-                found = f"messages[{i}]: tool_call_id is {printable(number)[:60]}"
-                raise ModelError(f"{found}, expected one of the calls before it; mend it")
-            number = number if number in names else names[0]
-            own = names.index(number)
-            out[waits.pop(own)[0]] = m
+            out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
             out.append(m)
-            known = [call_of(call)[2] for call in calls]
-            waits = [(len(out) + k, number) for k, number in enumerate(known)]
+            waits = [(len(out) + k, call_of(call)) for k, call in enumerate(calls)]
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
             raise ModelError(f"{found}, expected one: this model's template has no place for more")
         before = role
-    if waits or before not in ("user", "tool"):
+    if waits:
+        found = "messages: a call has no result"
+        raise ModelError(f"{found}; expected one for each call behind it; add it")
+    if before not in ("user", "tool"):
         raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
+
+
+def result_of_call(m, waits, i):
+    """Which of the calls that wait, [(place, (name, arguments, id))], a result is of: by its id, or
+    else its tool's name, or else the first -> its number. Raises ModelError."""
+    for key, at in (("tool_call_id", 2), ("name", 0)):
+        given, there = str(m.get(key) or ""), [call[at] for _, call in waits]
+        if given and given in there:
+            return there.index(given)
+        if given and all(there):
+            found = f"messages[{i}]: {key} is {printable(given)[:60]}"
+            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+    return 0
 
 
 # -----------------------------------------------------------------------------
@@ -9214,7 +9244,8 @@ class CallForm(NamedTuple):
     """A call in an answer. Pieces are lists of texts and ids. first: what begins one where an
     answer begins, None if none can stand there; beside: behind text, None if none can; order: the
     kinds of its parts, with between in between; more: what is between calls, None if there may be
-    but one; close: what ends the last. names: what ids print in a Reader's text."""
+    but one; close: what ends the last. names: what ids print in a Reader's text. lone: whether a
+    call without its mark is one, see bare."""
 
     first: list | None
     beside: list | None
@@ -9223,6 +9254,7 @@ class CallForm(NamedTuple):
     more: list | None
     close: list
     names: dict
+    lone: bool = True
 
     def text(self, piece):
         """A piece as a Reader sees it."""
@@ -9234,18 +9266,28 @@ class CallForm(NamedTuple):
         return self.text(self.beside if self.first is None else self.first).lstrip("\n")
 
     @property
+    def mark(self):
+        """The beginning of what begins a call, as a Reader sees it: its first token, if that is a
+        mark, or its first line."""
+        piece = self.beside if self.first is None else self.first
+        first = next(part for part in piece if isinstance(part, int) or part.strip("\n"))
+        if isinstance(first, int):
+            return self.names[first]
+        return first.lstrip("\n").split("\n")[0]
+
+    @property
     def head(self):
         """What no text may hold, where a call can follow it, or begin with, where none can; empty
         if it is a control token, which none holds."""
-        begin = self.opens.split("\n")[0]
-        return "" if begin[:1] in CODES else re.split(f"[{CODES[0]}-{CODES[-1]}]", begin)[0]
+        return "" if self.mark in CODES else self.mark
 
     @property
     def bare(self):
         """The form of a call alone in an answer, without the mark that stands before it, which
         models leave out at times; None if there is no such mark."""
         whole = self.order == Seat.NAME + Seat.ARGUMENTS and self.text(self.close)[:1] == "}"
-        if not whole or not self.opens.endswith(BARE) or self.opens == BARE:
+        marked = self.opens.endswith(BARE) and self.opens != BARE
+        if not (self.lone and whole and marked):
             return None
         return CallForm([BARE], None, self.order, self.between, None, ["}"], {})
 
@@ -9346,7 +9388,12 @@ def said(piece):
 # Tools that a model may call: told, held to their schemas, read back.
 
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
-JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^"{}\[\]]+', re.DOTALL)
+OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
+INSIDE_STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
+LINE_ENDS = 16  # that are held back, since a call may follow
+
+
+NOT_YET = (0, 0, False)  # of JSON: where it was looked at, how deep, whether inside of a string
 
 
 class ToolCall(NamedTuple):
@@ -9427,10 +9474,16 @@ def checked_tool(tool, number):
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
         raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
-    parameters = inside.get("parameters") or inside.get("input_schema") or {"type": "object"}
-    if not isinstance(parameters, dict):
-        found = f"{where}: parameters is {shown(parameters)}"
-        raise ModelError(f"{found}, expected a JSON schema; give one")
+    parameters = inside.get("parameters", inside.get("input_schema"))
+    parameters = {"type": "object"} if parameters is None else parameters
+    try:
+        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        good = False
+    kind = parameters.get("type", "object") if good else None
+    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
+        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -9442,8 +9495,9 @@ class Reader:
 
     def __init__(self, form, names):
         self.names, self.held, self.behind = names, "", False
-        self.begun, self.scanned = False, (0, 0)  # whether a call is read; how far JSON was
+        self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
+        self.fresh = True  # whether nothing was told yet
         self.use(form)
 
     def use(self, form):
@@ -9464,17 +9518,17 @@ class Reader:
             self.bare = None
         while self.held:
             if not self.begun:
-                at = self.held.find(self.opens)
+                at = self.place(self.opens)
                 if at < 0:
-                    self.say(found, len(self.held) - (0 if end else self.waits()))
+                    self.say(found, self.certain(end))
                     break
                 self.say(found, len(self.held[:at].rstrip("\n")))
                 self.held = self.held[self.held.index(self.opens) + len(self.opens) :]
-                self.begun, self.scanned = True, (0, 0)
+                self.begun, self.scanned = True, NOT_YET
             size = self.next_call(found, end)
             if size is None:
                 break  # more of it comes, or it was cut
-            self.held, self.scanned, self.behind = self.held[size:], (0, 0), True
+            self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
     def next_call(self, found, end):
@@ -9510,17 +9564,27 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
+    def place(self, begin):
+        """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
+        one it is at the beginning or nowhere."""
+        if self.form.beside is not None:
+            return self.held.find(begin)
+        return 0 if self.fresh and self.held.startswith(begin) else -1
+
     def json_end(self, at):
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
-        place, depth = self.scanned if self.scanned[0] >= at else (at, 0)
-        while m := JSON_PARTS.match(self.held, place):
-            depth += (m[0] in "{[") - (m[0] in "}]")
-            place = m.end()
-            if depth == 0:
-                self.scanned = (at, 0)
+        place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
+        while True:
+            place = (INSIDE_STRING if inside else OUTSIDE_STRINGS).match(self.held, place).end()
+            if place >= len(self.held) or inside and self.held[place] != '"':
+                self.scanned = (place, depth, inside)
+                return -1
+            c, place = self.held[place], place + 1
+            inside ^= c == '"'
+            depth += (c in "{[") - (c in "}]")
+            if depth <= 0 and not inside and c != '"':
+                self.scanned = NOT_YET
                 return place
-        self.scanned = (place, depth)
-        return -1
 
     def say(self, found, n):
         """The first n characters of what is held are text."""
@@ -9529,15 +9593,21 @@ class Reader:
         text = "".join(c for c in text if not 0xD800 <= ord(c) < 0xE000)
         if text:
             found.append(text)
-            self.behind = False
+            self.behind = self.fresh = False
 
-    def waits(self):
-        """How many characters at the end of what is held may begin a call; line ends before one
-        too."""
+    def certain(self, end):
+        """How much of what is held is text: not what may begin a call, nor line ends before it. At
+        the end, not what began one and was cut."""
+        if end:
+            at = self.place(self.form.mark)
+            return len(self.held if at < 0 else self.held[:at].rstrip("\n"))
+        if self.form.beside is None and not self.fresh:
+            return len(self.held)
         sizes = range(min(len(self.opens) - 1, len(self.held)), 0, -1)
         n = next((n for n in sizes if self.held.endswith(self.opens[:n])), 0)
         rest = self.held[: len(self.held) - n]
-        return n + len(rest) - len(rest.rstrip("\n"))
+        ends = len(rest) - len(rest.rstrip("\n"))
+        return len(rest) - min(ends, LINE_ENDS)
 
     def read(self, parts):
         """A call, if it is one of a tool that there is: its arguments as they are written."""
@@ -9771,8 +9841,10 @@ class Writer:
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
         self.tools = tools_given(tools)
-        self.calls, names = model.calls if self.tools else None, {}
+        self.calls, names = None, {}
         if self.tools:
+            model.need_tokenizer()
+            self.calls = model.calls._replace(lone=form is None)
             form, names = self.tools.form(self.calls, form), self.calls.names
         self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)
@@ -11499,7 +11571,8 @@ def plain_messages(messages):
             content = ""
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
-        plain.append(row | ({"tool_call_id": m.get("tool_call_id")} if role == "tool" else {}))
+        about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
+        plain.append(row | about)
     return plain
 
 
@@ -11576,6 +11649,8 @@ class Prompts:
             if isinstance(m["content"], str):
                 self.short(m["content"])
         told = tools.tools if tools else ()
+        for tool in told:
+            self.short(f"{tool['description']}{tool['parameters']}")
         if t.chat is not None and t.tools is None and (told or any(map(has_calls, messages))):
             whole = all(isinstance(m["content"], str) for m in messages)
             messages = as_texts(messages, told, t.chat.get("system")) if whole else messages
@@ -15028,12 +15103,13 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        reason = choice["finish_reason"]
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
             "id": self.name,
             "text": text or "",
-            "finish_reason": choice["finish_reason"],
+            "finish_reason": "tool_calls" if calls and reason == "stop" else reason,
             **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
             **said,
         }
@@ -15041,13 +15117,11 @@ class Request:
 
 def read_request(model, args, line, number, seed):
     """A line of JSON, or None for one that was too long -> Request"""
-    import json
-
     name, openai, chat = number, False, False
     try:
         if line is None:
             raise ModelError(f"expected at most {LINE_MAX:,} bytes; make the request shorter")
-        value = json.loads(line)
+        value = json_of(line)
         value = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(value, dict):
             raise ModelError("expected a string or an object; write one a line")
@@ -15063,12 +15137,23 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
-    except (ValueError, RecursionError):
-        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
-        error = ModelError(f"{found}, expected a string or an object")
+    except (ValueError, RecursionError) as e:
+        found = f"cannot be read ({printable(str(e))[:80]})"
+        error = ModelError(f"{found}; expected a request; change it")
     except ModelError as e:
         error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
+
+
+def json_of(line):
+    """What a line of JSON, bytes, says. Raises ModelError."""
+    import json
+
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
+        raise ModelError(f"{found}, expected a string or an object") from None
 
 
 def line_options(model, args, body, name, seed):

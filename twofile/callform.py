@@ -14,7 +14,8 @@ class CallForm(NamedTuple):
     """A call in an answer. Pieces are lists of texts and ids. first: what begins one where an
     answer begins, None if none can stand there; beside: behind text, None if none can; order: the
     kinds of its parts, with between in between; more: what is between calls, None if there may be
-    but one; close: what ends the last. names: what ids print in a Reader's text."""
+    but one; close: what ends the last. names: what ids print in a Reader's text. lone: whether a
+    call without its mark is one, see bare."""
 
     first: list | None
     beside: list | None
@@ -23,6 +24,7 @@ class CallForm(NamedTuple):
     more: list | None
     close: list
     names: dict
+    lone: bool = True
 
     def text(self, piece):
         """A piece as a Reader sees it."""
@@ -34,18 +36,28 @@ class CallForm(NamedTuple):
         return self.text(self.beside if self.first is None else self.first).lstrip("\n")
 
     @property
+    def mark(self):
+        """The beginning of what begins a call, as a Reader sees it: its first token, if that is a
+        mark, or its first line."""
+        piece = self.beside if self.first is None else self.first
+        first = next(part for part in piece if isinstance(part, int) or part.strip("\n"))
+        if isinstance(first, int):
+            return self.names[first]
+        return first.lstrip("\n").split("\n")[0]
+
+    @property
     def head(self):
         """What no text may hold, where a call can follow it, or begin with, where none can; empty
         if it is a control token, which none holds."""
-        begin = self.opens.split("\n")[0]
-        return "" if begin[:1] in CODES else re.split(f"[{CODES[0]}-{CODES[-1]}]", begin)[0]
+        return "" if self.mark in CODES else self.mark
 
     @property
     def bare(self):
         """The form of a call alone in an answer, without the mark that stands before it, which
         models leave out at times; None if there is no such mark."""
         whole = self.order == Seat.NAME + Seat.ARGUMENTS and self.text(self.close)[:1] == "}"
-        if not whole or not self.opens.endswith(BARE) or self.opens == BARE:
+        marked = self.opens.endswith(BARE) and self.opens != BARE
+        if not (self.lone and whole and marked):
             return None
         return CallForm([BARE], None, self.order, self.between, None, ["}"], {})
 

@@ -14,7 +14,12 @@ from .structure import STYLE
 from .tokenizer.toolform import Seat
 
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
-JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^"{}\[\]]+', re.DOTALL)
+OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
+INSIDE_STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
+LINE_ENDS = 16  # that are held back, since a call may follow
+
+
+NOT_YET = (0, 0, False)  # of JSON: where it was looked at, how deep, whether inside of a string
 
 
 class ToolCall(NamedTuple):
@@ -95,10 +100,16 @@ def checked_tool(tool, number):
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
         raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
-    parameters = inside.get("parameters") or inside.get("input_schema") or {"type": "object"}
-    if not isinstance(parameters, dict):
-        found = f"{where}: parameters is {shown(parameters)}"
-        raise ModelError(f"{found}, expected a JSON schema; give one")
+    parameters = inside.get("parameters", inside.get("input_schema"))
+    parameters = {"type": "object"} if parameters is None else parameters
+    try:
+        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        good = False
+    kind = parameters.get("type", "object") if good else None
+    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
+        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -110,8 +121,9 @@ class Reader:
 
     def __init__(self, form, names):
         self.names, self.held, self.behind = names, "", False
-        self.begun, self.scanned = False, (0, 0)  # whether a call is read; how far JSON was
+        self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
+        self.fresh = True  # whether nothing was told yet
         self.use(form)
 
     def use(self, form):
@@ -132,17 +144,17 @@ class Reader:
             self.bare = None
         while self.held:
             if not self.begun:
-                at = self.held.find(self.opens)
+                at = self.place(self.opens)
                 if at < 0:
-                    self.say(found, len(self.held) - (0 if end else self.waits()))
+                    self.say(found, self.certain(end))
                     break
                 self.say(found, len(self.held[:at].rstrip("\n")))
                 self.held = self.held[self.held.index(self.opens) + len(self.opens) :]
-                self.begun, self.scanned = True, (0, 0)
+                self.begun, self.scanned = True, NOT_YET
             size = self.next_call(found, end)
             if size is None:
                 break  # more of it comes, or it was cut
-            self.held, self.scanned, self.behind = self.held[size:], (0, 0), True
+            self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
     def next_call(self, found, end):
@@ -178,17 +190,27 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
+    def place(self, begin):
+        """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
+        one it is at the beginning or nowhere."""
+        if self.form.beside is not None:
+            return self.held.find(begin)
+        return 0 if self.fresh and self.held.startswith(begin) else -1
+
     def json_end(self, at):
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
-        place, depth = self.scanned if self.scanned[0] >= at else (at, 0)
-        while m := JSON_PARTS.match(self.held, place):
-            depth += (m[0] in "{[") - (m[0] in "}]")
-            place = m.end()
-            if depth == 0:
-                self.scanned = (at, 0)
+        place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
+        while True:
+            place = (INSIDE_STRING if inside else OUTSIDE_STRINGS).match(self.held, place).end()
+            if place >= len(self.held) or inside and self.held[place] != '"':
+                self.scanned = (place, depth, inside)
+                return -1
+            c, place = self.held[place], place + 1
+            inside ^= c == '"'
+            depth += (c in "{[") - (c in "}]")
+            if depth <= 0 and not inside and c != '"':
+                self.scanned = NOT_YET
                 return place
-        self.scanned = (place, depth)
-        return -1
 
     def say(self, found, n):
         """The first n characters of what is held are text."""
@@ -197,15 +219,21 @@ class Reader:
         text = "".join(c for c in text if not 0xD800 <= ord(c) < 0xE000)
         if text:
             found.append(text)
-            self.behind = False
+            self.behind = self.fresh = False
 
-    def waits(self):
-        """How many characters at the end of what is held may begin a call; line ends before one
-        too."""
+    def certain(self, end):
+        """How much of what is held is text: not what may begin a call, nor line ends before it. At
+        the end, not what began one and was cut."""
+        if end:
+            at = self.place(self.form.mark)
+            return len(self.held if at < 0 else self.held[:at].rstrip("\n"))
+        if self.form.beside is None and not self.fresh:
+            return len(self.held)
         sizes = range(min(len(self.opens) - 1, len(self.held)), 0, -1)
         n = next((n for n in sizes if self.held.endswith(self.opens[:n])), 0)
         rest = self.held[: len(self.held) - n]
-        return n + len(rest) - len(rest.rstrip("\n"))
+        ends = len(rest) - len(rest.rstrip("\n"))
+        return len(rest) - min(ends, LINE_ENDS)
 
     def read(self, parts):
         """A call, if it is one of a tool that there is: its arguments as they are written."""

@@ -47,7 +47,8 @@ def plain_messages(messages):
             content = ""
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
-        plain.append(row | ({"tool_call_id": m.get("tool_call_id")} if role == "tool" else {}))
+        about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
+        plain.append(row | about)
     return plain
 
 
@@ -124,6 +125,8 @@ class Prompts:
             if isinstance(m["content"], str):
                 self.short(m["content"])
         told = tools.tools if tools else ()
+        for tool in told:
+            self.short(f"{tool['description']}{tool['parameters']}")
         if t.chat is not None and t.tools is None and (told or any(map(has_calls, messages))):
             whole = all(isinstance(m["content"], str) for m in messages)
             messages = as_texts(messages, told, t.chat.get("system")) if whole else messages

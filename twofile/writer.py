@@ -94,8 +94,10 @@ class Writer:
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
         self.tools = tools_given(tools)
-        self.calls, names = model.calls if self.tools else None, {}
+        self.calls, names = None, {}
         if self.tools:
+            model.need_tokenizer()
+            self.calls = model.calls._replace(lone=form is None)
             form, names = self.tools.form(self.calls, form), self.calls.names
         self.structure = model.forms.structure(form, never, names)
         ids = self.ids = model.prompt(prompt)

@@ -101,8 +101,8 @@ CALL = {"id": "abcXYZ098", "function": {"name": "f", "arguments": {}}}
 USER, SAID = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}
 RESULT = {"role": "tool", "content": "x", "tool_call_id": "abcXYZ098"}
 WRONG = {
-    "no result": ([USER, SAID], "the user last"),
-    "a user in between": ([USER, SAID, USER], "a result for each call"),
+    "no result": ([USER, SAID], "a call has no result"),
+    "a user in between": ([USER, SAID, USER], "where a call has no result"),
     "no call": ([USER, RESULT], "a result for each call"),
     "another call's": ([USER, SAID, {**RESULT, "tool_call_id": "b"}], "one of the calls before it"),
     "one too many": ([USER, SAID, RESULT, RESULT], "a result for each call"),
@@ -113,7 +113,7 @@ WRONG = {
         [USER, {**SAID, "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}, RESULT],
         "arguments, an object",
     ),
-    "no text": ([USER, SAID, {"role": "tool"}], "a result for each call"),
+    "no text": ([USER, SAID, {"role": "tool"}], "expected a text"),
     "system late": ([USER, {"role": "system", "content": "x"}], "expected a system"),
 }
 

@@ -13,7 +13,7 @@ from ..tokenizer.file import (
     WOVEN,
 )
 from ..tokenizer.talk import chat_parts
-from ..tokenizer.toolform import Seat
+from ..tokenizer.toolform import Seat, read_tools
 from .packchat import date_items, marks_in, marks_of, pack_chat, pack_items, pack_tools
 from .sandbox import DATE, Refused, render
 from .say import say
@@ -155,21 +155,30 @@ def add_chat(fields, template, special, prefix_first, named=None, tool_template=
     }
     stops = {*fields.get("stops", ()), *end_marks(fields, last, pieces["a2u"])}
     chat = pack_chat(pieces, strips, fields, prefix_first, thoughts)
-    form = tool_form(fields, tool_template or template, special, (pieces, strips, thoughts))
-    if form:
-        fields["types"] = with_marks(fields, "".join(form.between.values()))
-        ended, stop = with_end(fields, form, stops)
-        stops |= {stop} - {None}
-        chat += (b"" if thoughts else bytes(2) + pack_items(None)) + pack_tools(ended, fields)
+    found = tool_form(fields, tool_template or template, special, (pieces, strips, thoughts), stops)
+    if found:
+        fields["types"], stops, packed = found
+        chat += (b"" if thoughts else bytes(2) + pack_items(None)) + packed
     return {**fields, "chat": chat, "stops": sorted(stops)}
 
 
-def tool_form(fields, template, special, chat):
-    """The ToolForm of a template, or None, which is said."""
+def tool_form(fields, template, special, chat, stops):
+    """A template's form for tools -> (types, in which its words are marks; the ids that end a text;
+    the form as the end of the section "chat"), or None, where there is none, which is said."""
+    words = zip(fields["pieces"], fields["types"])
+    words = {piece.decode("utf-8", "replace") for piece, kind in words if kind & 15 in WORDS}
     try:
-        words = zip(fields["pieces"], fields["types"])
-        words = {piece.decode("utf-8", "replace") for piece, kind in words if kind & 15 in WORDS}
-        return compile_tools(template, special, chat, words)
+        form = compile_tools(template, special, chat, words)
+        if form is None:
+            return None
+        types = with_marks(fields, "".join(form.between.values()))
+        form, stop = with_end({**fields, "types": types}, form, stops)
+        packed = pack_tools(form, {**fields, "types": types})
+        try:
+            read_tools(packed, types)
+        except ModelError:
+            raise ModelError("its calls cannot be told from text") from None
+        return types, stops | {stop} - {None}, packed
     except ModelError as e:
         found = f"chat: its form for tools cannot be compiled: {printable(str(e))}"
         say(f"{found}; tools are told as text")

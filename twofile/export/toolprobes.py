@@ -198,4 +198,18 @@ def random_talks(chat):
                 said = thought() if thoughts and rng.random() < 0.3 else text()
                 messages.append({"role": "assistant", "content": said})
         talks.append((messages, tools, tags))
+    return talks + odd_talks()
+
+
+def odd_talks():
+    """Conversations of what random ones never hold: nothing where something is usual, and more."""
+    tool = lambda i: {"name": f"t{i}", "description": "", "parameters": {"type": "object"}}
+    user = {"role": "user", "content": "x"}
+    talks = []
+    for count, tools, gave in ((1, 1, ""), (1, 5, '{"a": 1}'), (1, 2, "y" * 2000), (3, 2, "[1]")):
+        calls = [call(f"t{i}", {}, f"abcdefgh{i}") for i in range(count)]
+        said = {"role": "assistant", "content": "", "tool_calls": calls}
+        back = [{"role": "tool", "content": gave, "tool_call_id": c["id"]} for c in calls]
+        tags = {"several calls"} if count > 1 else set()
+        talks.append(([user, said, *back], [tool(i) for i in range(tools)], tags))
     return talks

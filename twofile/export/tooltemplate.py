@@ -2,10 +2,8 @@
 
 from ..errors import ModelError, printable
 from ..tokenizer.toolform import (
-    AS_PYTHON,
-    BY_FIELDS,
-    OWN_WAYS,
-    WRAPPED,
+    HOWS,
+    TOLD_HOWS,
     Seat,
     ToolForm,
     between_slots,
@@ -31,7 +29,6 @@ from .toolprobes import (
 # orders in which a call's and a result's parts may stand, see toolform.py
 ORDERS = ("NV", "NVI", "NIV", "INV", "IVN", "VN", "VNI", "VIN")
 BACKS = ("R", "rR", "iR", "riR", "irR", "Rr", "Ri", "rRi", "iRr", "Rri", "Rir")
-HOW_TOOLS = [*range(12), AS_PYTHON, AS_PYTHON | WRAPPED]  # ways to write JSON
 
 
 def compile_tools(template, special, chat, marks=()):
@@ -82,11 +79,11 @@ def plain_form(needed, results):
     """How a template writes the values of tools, calls, results: a ToolForm without pieces."""
     (*_, two), (messages, _, called) = needed[1:3]
     shows = lambda how: all(text in two for tool in TOOLS for _, text in tool_slots(tool, how))
-    told = next(filter(shows, [*HOW_TOOLS, *OWN_WAYS, BY_FIELDS]), None)
+    told = next(filter(shows, TOLD_HOWS), None)
     if told is None:
         raise ModelError("it tells what tools there are in a form of its own, or not at all")
     arguments = CALLS[0]["function"]["arguments"]
-    written = next((how for how in (0, 4, 8) if json_text(arguments, how) in called), None)
+    written = next((how for how in HOWS if json_text(arguments, how) in called), None)
     if written is None:
         raise ModelError("it writes arguments in a form of its own, or leaves calls out")
     quoted = messages[-1]["content"] not in called

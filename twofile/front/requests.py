@@ -127,12 +127,13 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        reason = choice["finish_reason"]
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
             "id": self.name,
             "text": text or "",
-            "finish_reason": choice["finish_reason"],
+            "finish_reason": "tool_calls" if calls and reason == "stop" else reason,
             **{key: whole[key] for key in ("stop_reason", "seed", "usage")},
             **said,
         }
@@ -140,13 +141,11 @@ class Request:
 
 def read_request(model, args, line, number, seed):
     """A line of JSON, or None for one that was too long -> Request"""
-    import json
-
     name, openai, chat = number, False, False
     try:
         if line is None:
             raise ModelError(f"expected at most {LINE_MAX:,} bytes; make the request shorter")
-        value = json.loads(line)
+        value = json_of(line)
         value = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(value, dict):
             raise ModelError("expected a string or an object; write one a line")
@@ -162,12 +161,23 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
-    except (ValueError, RecursionError):
-        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
-        error = ModelError(f"{found}, expected a string or an object")
+    except (ValueError, RecursionError) as e:
+        found = f"cannot be read ({printable(str(e))[:80]})"
+        error = ModelError(f"{found}; expected a request; change it")
     except ModelError as e:
         error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
+
+
+def json_of(line):
+    """What a line of JSON, bytes, says. Raises ModelError."""
+    import json
+
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
+        raise ModelError(f"{found}, expected a string or an object") from None
 
 
 def line_options(model, args, body, name, seed):

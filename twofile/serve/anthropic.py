@@ -22,6 +22,11 @@ def text_of(content):
     return content if isinstance(content, str) else "\n".join(map(part_text, content))
 
 
+def gave(block):
+    """What a tool gave, as a model is told it."""
+    return "error: " * bool(block.get("is_error")) + text_of(block.get("content") or "")
+
+
 def messages_of(body):
     """The conversation of a body in OpenAI's form; messages of one role that follow each other are
     one."""
@@ -46,7 +51,7 @@ def messages_of(body):
         results = [b for b in blocks if b.get("type") == "tool_result"]
         if results:
             close()
-            rows = [(b.get("tool_use_id"), b.get("content") or "") for b in results]
+            rows = [(b.get("tool_use_id"), gave(b)) for b in results]
             found += [{"role": "tool", "tool_call_id": i, "content": c} for i, c in rows]
         if not texts and not calls and results:
             continue

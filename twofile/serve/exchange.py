@@ -42,6 +42,7 @@ class Exchange:
         """Make Writers: n of each of prompts (str or ids), one after the other."""
         seed, count = run_seed(seed), n * len(prompts)
         forms = {"schema", "regex", "grammar"} & options.keys()  # compiled, perhaps for seconds
+        forms = forms or options.get("tools")
         most = WITH_FORM if forms else MOST
         if count > most:
             raise Refused(400, f"n: {count} texts, expected at most {most}; ask for fewer", "n")

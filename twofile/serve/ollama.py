@@ -148,7 +148,8 @@ def as_ours(message):
     """A message without what ollama's clients leave empty."""
     if message.get("images"):
         raise Refused(400, "messages: images, expected text alone; leave them out", "messages")
-    return {name: message[name] for name in message if name not in ("images", "thinking")}
+    ours = {name: message[name] for name in message if name not in ("images", "thinking")}
+    return ours | ({"name": ours.pop("tool_name")} if "tool_name" in ours else {})
 
 
 async def generate(request):

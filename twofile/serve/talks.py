@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..calls import Tools, tools_asked
+from ..calls import Tools, reader, tools_asked
 from ..errors import ModelError
 from ..front.text import INVISIBLE
 from ..sampler import RULES
@@ -60,6 +60,7 @@ async def talk_ids(exchange, talk):
     await exchange.open()
     messages, encode = await remembered(exchange, talk), exchange.model.encode_chat
     size = sum(len(str(m.get("content"))) for m in messages if isinstance(m, dict))
+    size += sum(len(str(tool)) for tool in talk.tools.tools) if talk.tools else 0
     size = max(size, LONG * (len(messages) > 50))
     return await exchange.ask(lambda: encode(messages, talk.tools), size)
 
@@ -109,7 +110,7 @@ async def begin(exchange, talk):
 
 async def spoken(exchange):
     """Yield (number, Chunk, [what it says: texts, calls]) as they come."""
-    readers = [exchange.model.reader(exchange.tools) for _ in exchange.writers if exchange.tools]
+    readers = [reader(w.calls, w.tools) for w in exchange.writers if w.tools]
     async for number, chunk in exchange.chunks():
         said = [chunk.text] if chunk.text else []
         if exchange.tools:

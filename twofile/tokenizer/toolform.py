@@ -5,7 +5,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from ..errors import ModelError, printable
+from ..errors import ModelError
 from .file import chat_items
 from .talk import STRIPS, is_cut, without_thoughts
 from .tooltypes import python_typed, typescript_typed
@@ -27,7 +27,7 @@ WRAPPED, IN_LIST, AS_PYTHON, INDENTS = 1, 2, 16, (None, 2, 4)  # how JSON is wri
 BY_FIELDS = 255  # tools are told by Seat.TOLD
 HOWS = (0, 4, 8)  # of arguments
 OWN_WAYS = {32: typescript_typed, 33: python_typed}  # of families
-TOLD_HOWS = {*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS}
+TOLD_HOWS = (*range(12), AS_PYTHON, AS_PYTHON | WRAPPED, *OWN_WAYS, BY_FIELDS)
 SHORT_ID = re.compile("[0-9A-Za-z]{9}")  # what some templates ask of an id
 
 
@@ -81,20 +81,25 @@ def read_tools(raw, types):
         form = ToolForm(
             chr(place), told, written, flags[0], strips, *flags[1:], call, back, between
         )
-        good = good and (form.beside or between.get((Seat.ANSWER, call[0])) is not None)
-        good = (
-            good
-            and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE)
-            and strips <= 8
-            and told in TOLD_HOWS
-        )
-        if name != b"tool" or at != len(raw) or not good or written not in HOWS:
+        opens = [between.get((kind, call[0])) for kind in (Seat.ANSWER, *[Seat.SAID] * form.beside)]
+        good = good and callable_by([piece for piece in opens if piece is not None], form)
+        good = good and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE) and strips <= 8
+        if name != b"tool" or at != len(raw) or not good or told not in TOLD_HOWS:
             raise ValueError
-    except (struct.error, ValueError, TypeError, IndexError):
-        raise ModelError(
-            "the form of tools is not what export.py writes; export it again"
-        ) from None
+    except (struct.error, ValueError, TypeError, IndexError, AttributeError):
+        found = "the form of tools is not what export.py writes"
+        raise ModelError(f"{found}; export it again") from None
     return form
+
+
+def callable_by(opens, form):
+    """Whether calls can be told from text: each begins with something, and ends with something if
+    its last part is no JSON. opens: what begins one, pieces of items, or of text."""
+    whole = lambda piece: any(isinstance(v, int) or v.strip() for _, v in piece)
+    if form.beside and (Seat.SAID, form.call[0]) not in form.between or form.written not in HOWS:
+        return False
+    ends = form.call[-1] == Seat.ARGUMENTS or form.between[form.call[-1], Seat.END]
+    return bool(opens) and all(map(whole, opens)) and bool(ends)
 
 
 def json_text(value, how):
@@ -126,7 +131,7 @@ def short_id(name):
         return name
     import hashlib
 
-    return hashlib.sha256(name.encode()).hexdigest()[:9]
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:9]
 
 
 def has_calls(message):
@@ -154,11 +159,11 @@ def call_of(call):
         arguments = inside["arguments"]
         arguments = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
         if isinstance(arguments, dict) and isinstance(inside["name"], str):
-            json.dumps(arguments)
+            json.dumps(arguments, allow_nan=False)
             return inside["name"], arguments, str(call.get("id") or "")
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
-    found = f"messages: tool_calls has {printable(repr(call)[:80])}"
+    found = "messages: tool_calls has one that is none"
     raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
 
 

@@ -6,9 +6,20 @@ PYTHON = {"string": "str", "number": "float", "integer": "int", "boolean": "bool
 TYPESCRIPT = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
 
 
+def as_object(value):
+    """A value where an object is expected: what is none has nothing in it."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value):
+    """A value where a list is expected."""
+    return value if isinstance(value, (list, tuple)) else ()
+
+
 def python_type(spec):
     """A JSON schema as Python's types, as Hermes models are told it."""
-    kind = spec.get("type") if isinstance(spec, dict) else None
+    spec = as_object(spec)
+    kind = spec.get("type")
     if isinstance(kind, str) and kind in PYTHON:
         return PYTHON[kind]
     if kind == "array":
@@ -18,16 +29,16 @@ def python_type(spec):
         return "dict" if more is None else f"dict[str, {python_type(more)}]"
     if isinstance(kind, str):
         return "Any"
-    kinds = list(kind or ())
+    kinds = as_list(kind)
     return f"Union[{','.join(python_type({'type': one}) for one in kinds)}]"
 
 
 def python_typed(tool):
     """A tool as Hermes models are told it: JSON, with Python's signature in its description."""
     name, parameters = tool["name"], tool["parameters"]
-    inside = parameters.get("properties") or {}
+    inside = as_object(parameters.get("properties"))
     takes = ", ".join(f"{key}: {python_type(spec)}" for key, spec in inside.items())
-    says = lambda spec: str(spec.get("description") or "").strip() if isinstance(spec, dict) else ""
+    says = lambda spec: str(as_object(spec).get("description") or "").strip()
     rows = [f"        {key}({python_type(spec)}): {says(spec)}" for key, spec in inside.items()]
     about = f"{name}({takes}) - {tool['description']}\n\n" + "    Args:\n" * bool(rows)
     schema = json.dumps(parameters, ensure_ascii=False) if inside else "{}"
@@ -38,7 +49,7 @@ def python_typed(tool):
 def typescript_type(spec, needs=()):
     """A JSON schema as a type of TypeScript, as gpt-oss is told it. needs: names of properties that
     are required around it."""
-    spec = spec if isinstance(spec, dict) else {}
+    spec = as_object(spec)
     kind, null = spec.get("type"), " | null" * bool(spec.get("nullable"))
     if kind == "array":
         items = spec.get("items")
@@ -51,12 +62,12 @@ def typescript_type(spec, needs=()):
         return f"{inner}[]{null}"
     if isinstance(kind, list) and kind:
         return " | ".join(map(str, kind))
-    if spec.get("oneOf"):
-        return either(spec["oneOf"], needs)
-    if kind == "string" and spec.get("enum"):
+    if as_list(spec.get("oneOf")):
+        return either([as_object(one) for one in spec["oneOf"]], needs)
+    if kind == "string" and as_list(spec.get("enum")):
         return '"' + '" | "'.join(map(str, spec["enum"])) + '"'
-    if kind == "object" and spec.get("properties"):
-        own = spec.get("required") or ()
+    if kind == "object" and as_object(spec.get("properties")):
+        own = as_list(spec.get("required"))
         rows = [
             f"{key}{'?' * (key not in own)}: \n                {typescript_type(value, own)}"
             for key, value in spec["properties"].items()
@@ -83,11 +94,11 @@ def either(variants, needs):
 
 def typescript_typed(tool):
     """A tool as gpt-oss is told it: a type of TypeScript."""
-    inside = tool["parameters"].get("properties") or {}
-    needs = tool["parameters"].get("required") or ()
+    inside = as_object(tool["parameters"].get("properties"))
+    needs = as_list(tool["parameters"].get("required"))
     rows = []
     for key, spec in inside.items():
-        spec = spec if isinstance(spec, dict) else {}
+        spec = as_object(spec)
         row = f"// {spec['description']}\n" if spec.get("description") else ""
         row += f"{key}{'?' * (key not in needs)}: {typescript_type(spec, needs)}"
         if "default" in spec and (spec.get("enum") or spec.get("oneOf")):

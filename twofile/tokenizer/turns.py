@@ -19,26 +19,40 @@ def check_turns(messages, several=True, resumes=True):
             "assistant": before in ("user", "tool"),
             "tool": bool(waits),
         }
-        if not fits.get(role) or not isinstance(m.get("content"), str) or waits and role != "tool":
+        if waits and role != "tool":
+            found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
+            raise ModelError(f"{found}; expected one for each call behind it; add it")
+        if not fits.get(role):
             raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+        if not isinstance(m.get("content"), str):
+            found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
+            raise ModelError(f"{found}, expected a text; give one")
         if role == "tool":
-            names = [number for _, number in waits]
-            number = str(m.get("tool_call_id") or "")
-            if number not in names and number and all(names):
-                found = f"messages[{i}]: tool_call_id is {printable(number)[:60]}"
-                raise ModelError(f"{found}, expected one of the calls before it; mend it")
-            number = number if number in names else names[0]
-            own = names.index(number)
-            out[waits.pop(own)[0]] = m
+            out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
             out.append(m)
-            known = [call_of(call)[2] for call in calls]
-            waits = [(len(out) + k, number) for k, number in enumerate(known)]
+            waits = [(len(out) + k, call_of(call)) for k, call in enumerate(calls)]
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
             raise ModelError(f"{found}, expected one: this model's template has no place for more")
         before = role
-    if waits or before not in ("user", "tool"):
+    if waits:
+        found = "messages: a call has no result"
+        raise ModelError(f"{found}; expected one for each call behind it; add it")
+    if before not in ("user", "tool"):
         raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
+
+
+def result_of_call(m, waits, i):
+    """Which of the calls that wait, [(place, (name, arguments, id))], a result is of: by its id, or
+    else its tool's name, or else the first -> its number. Raises ModelError."""
+    for key, at in (("tool_call_id", 2), ("name", 0)):
+        given, there = str(m.get(key) or ""), [call[at] for _, call in waits]
+        if given and given in there:
+            return there.index(given)
+        if given and all(there):
+            found = f"messages[{i}]: {key} is {printable(given)[:60]}"
+            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+    return 0
