@@ -34,6 +34,11 @@ A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
 """
 
 
+SINGLE_TURN = Flag(
+    "-st", "--single-turn", action="store_true", help="in a terminal too one turn, then the end"
+)
+
+
 class Chat:
     """A conversation: messages, and the commands of CHAT_HELP. say() writes to the terminal."""
 
@@ -186,6 +191,7 @@ def converse(model, args):
                 line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
+                going = not args[SINGLE_TURN]
         except KeyboardInterrupt:
             show("\n")
         except EOFError:
@@ -211,4 +217,6 @@ def check_chat(args):
         prompted(args)
 
 
-CHAT_MODE = Mode(chat, TALK, flags=(CHAT_FLAG,), fits=FORM_FLAGS, check=check_chat, template=True)
+CHAT_MODE = Mode(
+    chat, TALK, flags=(CHAT_FLAG, SINGLE_TURN), fits=FORM_FLAGS, check=check_chat, template=True
+)

@@ -7,10 +7,10 @@ from ..logprobs import label
 from ..machines.host import host
 from ..program.operands import KEYS
 from ..writer import Writer
-from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
+from .common import AS_JSON, AS_JSONL, BEGUN, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
 from .forms import FORM_FLAGS
 from .mode import Flag, Mode
-from .text import dump, prompt_ids, read_prompt, tame
+from .text import dump, ended, prompt_ids, read_prompt, tame
 
 BEST_OF = Flag(
     "--best-of",
@@ -39,7 +39,8 @@ def stats(w):
 
 
 def asked_for(model, args):
-    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
+    """-> (the prompt with a begun answer, its ids, how many new tokens at most or None, other
+    options of a Writer)"""
     prompt = read_prompt(model, args)
     ids = prompt_ids(model, args, prompt)
     if not ids:
@@ -48,7 +49,12 @@ def asked_for(model, args):
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
     limit = None if args.n_predict < 0 else args.n_predict
-    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
+    return (
+        prompt + args.begun,
+        ids,
+        limit,
+        {**args.options, "seed": args.seed, "logprobs": logprobs},
+    )
 
 
 def write_text(model, args):
@@ -80,9 +86,9 @@ def write_text(model, args):
         elif args.jsonl and chunk.token is not None:
             out.write(dump(token_row(model, chunk)))
             out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
+    if text:
+        write(ended((prompt if args.echo else "") + w.written))
+    else:
         out.write(dump(w.completion(prompt if args.echo else "")))
     pace = forward.player.pace
     if args.verbose and pace and pace.given_up:
@@ -117,7 +123,8 @@ def write_best(model, args):
         sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
     else:
         text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+        text += ended(text)
+        sys.stdout.buffer.write((tame(text) if sys.stdout.isatty() else text).encode())
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
@@ -141,8 +148,8 @@ BEST_OF_MODE = Mode(
     write_best,
     HOW,
     flags=(BEST_OF, JUDGE),
-    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, BEGUN, *FORM_FLAGS),
 )
 TEXT_MODE = Mode(  # what is done when no flag asks for another
-    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, *FORM_FLAGS)
+    write_text, fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, BEGUN, *FORM_FLAGS)
 )
