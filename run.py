@@ -14404,6 +14404,8 @@ def parse_args(argv, usual=None):
 
 def placed(plain, given, error):
     """Words that are no flags -> the model and the prompt, which may stand behind it."""
+    if given.model_flag is not None and plain and not os.path.exists(plain[0]):
+        plain = [None, *plain]
     model = plain[0] if plain else None
     if not plain[1:]:
         return model, given.prompt

@@ -5,6 +5,7 @@ stand so in --help; the last one has no flag and is what is done without any.
 """
 
 import argparse
+import os
 import re
 
 from ..errors import CALLED, ModelError, printable
@@ -128,6 +129,8 @@ def parse_args(argv, usual=None):
 
 def placed(plain, given, error):
     """Words that are no flags -> the model and the prompt, which may stand behind it."""
+    if given.model_flag is not None and plain and not os.path.exists(plain[0]):
+        plain = [None, *plain]
     model = plain[0] if plain else None
     if not plain[1:]:
         return model, given.prompt
