@@ -91,7 +91,7 @@ a model that runs, and text
 
 writing
     options              What is asked for beside a prompt; what others ask and changes nothing.
-    narrowing            Rules of sampling that few ask for: which of the likeliest are left to choose from.
+    narrowing            Rules of sampling that few ask for: which of the likeliest are left.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
@@ -126,7 +126,7 @@ the program
     front/batch          JSON lines in, JSON lines out, many texts written together.
     front/habits         Habits of other programs' users: flags and commands of theirs.
     front/speeds         How a measurement of speed is told: a table, csv or JSON.
-    front/spelling       The words of a command line, each told for what it is before argparse reads them.
+    front/spelling       The words of a command line, told for what they are.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/write          Writing one text to stdout, or the best of several.
@@ -8684,7 +8684,7 @@ def seed_asked(value):
 
 # -----------------------------------------------------------------------------
 # twofile/narrowing.py
-# Rules of sampling that few ask for: which of the likeliest are left to choose from.
+# Rules of sampling that few ask for: which of the likeliest are left.
 
 OFF = {"top_n_sigma": -1, "typical_p": 1, "xtc_probability": 0, "mirostat": 0}  # they do nothing
 ZIPF = 100  # tokens from whose chances the first Mirostat estimates how fast chances fall
@@ -13423,7 +13423,7 @@ def background(row):
 
 # -----------------------------------------------------------------------------
 # twofile/front/spelling.py
-# The words of a command line, each told for what it is before argparse reads them.
+# The words of a command line, told for what they are.
 
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
 LIKE_A_FLAG = re.compile(r"-[^.\d]")

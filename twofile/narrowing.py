@@ -1,4 +1,4 @@
-"""Rules of sampling that few ask for: which of the likeliest are left to choose from."""
+"""Rules of sampling that few ask for: which of the likeliest are left."""
 
 import math
 

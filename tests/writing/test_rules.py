@@ -68,6 +68,7 @@ def test_the_rule_acts(rule):
     rng, n = np.random.default_rng(0), 50
     logits, recent = rng.standard_normal(n).astype(np.float32), list(range(0, n, 2)) * 2
     free = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 5.0, "repeat_last_n": -1}
+    free |= {"xtc_threshold": 0.01} if rule.name == "xtc_probability" else {}
     free |= {"xtc_probability": 0.9} if rule.name == "xtc_threshold" else {}
     free |= {"mirostat": 2} if rule.name in ("mirostat_tau", "mirostat_eta") else {}
 

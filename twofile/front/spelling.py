@@ -1,4 +1,4 @@
-"""The words of a command line, each told for what it is before argparse reads them."""
+"""The words of a command line, told for what they are."""
 
 import difflib
 import re
