@@ -20,7 +20,7 @@ def test_json_is_one_object_in_openais_form(tiny):
     value = json.loads(done.stdout)
     assert done.stdout.count(b"\n") == 1 and value["object"] == "text_completion" and value["seed"] == 3
     (choice,) = value["choices"]
-    assert choice["text"].encode() == plain.stdout and choice["finish_reason"] == "length" and choice["logprobs"] is None
+    assert choice["text"].encode() + b"\n" == plain.stdout and choice["finish_reason"] == "length" and choice["logprobs"] is None
     n = len(Model(tiny, verbose=False).tokenize("the fox"))
     assert value["usage"] == {"prompt_tokens": n, "completion_tokens": 9, "total_tokens": n + 9}
     assert value["timings"]["predicted_n"] == 9 and value["timings"]["prompt_n"] == n and value["stop_reason"] == "length"
