@@ -92,10 +92,12 @@ a model that runs, and text
 
 writing
     options              What is asked for beside a prompt; what others ask and changes nothing.
+    narrowing            Rules of sampling that few ask for: which of the likeliest are left.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
+    callreader           Calls of tools, read in what is written.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
     objects              OpenAI's objects of what was written.
@@ -147,8 +149,9 @@ the program
     front/common         Flags that belong to no mode, and what a command line says.
     front/requests       A line of JSON: a request, and its answer.
     front/batch          JSON lines in, JSON lines out, many texts written together.
-    front/habits         Habits of other programs' users: flags of theirs, values glued to flags.
+    front/habits         Habits of other programs' users: flags and commands of theirs.
     front/speeds         How a measurement of speed is told: a table, csv or JSON.
+    front/spelling       The words of a command line, told for what they are.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
@@ -171,6 +174,7 @@ import contextlib
 import contextvars
 import ctypes
 import datetime
+import difflib
 import functools
 import hashlib
 import heapq
@@ -7913,19 +7917,20 @@ def result_of_call(m, waits, i):
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=()):
+    def encode_chat(self, messages, tools=(), begun=""):
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
         tokenizer has a form for them; then messages may have tool_calls, and there are those of
-        role tool. Raises ModelError."""
+        role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
             raise ModelError(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
-            items, ids = self._joined(self._with_tools(messages, tools)), []
+            rows = self._with_tools(messages, tools)
         else:
-            items, ids = self._joined(self._rows(messages)), []
+            rows = self._rows(messages)
+        items, ids = self._joined([*rows, *at_marks(begun, self.thinking)]), []
         for i, item in enumerate(items):
             if isinstance(item, int):
                 ids.append(item)
@@ -8578,14 +8583,13 @@ def find_tokenizer(file, path=None):
 # Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
 WITHOUT_EFFECT = frozenset(
     "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt mirostat_tau mirostat_eta".split()
+    "prompt_cache_retention stream_options cache_prompt".split()
 )
 # ... and those that change none at these values, which are their defaults there
 SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
+    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
-    "dry_multiplier": (0,),
+    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     "functions": ([],),
@@ -8717,6 +8721,15 @@ def bias_asked(value, n):
     return bias
 
 
+def bias_pair(text, name):
+    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
+    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
+    if not found:
+        wants = "expected ID+NUMBER or ID-NUMBER"
+        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+    return int(found[1]), float(found[2].replace("false", "inf"))
+
+
 def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
@@ -8761,6 +8774,119 @@ def seed_asked(value):
 
 
 # -----------------------------------------------------------------------------
+# twofile/narrowing.py
+# Rules of sampling that few ask for: which of the likeliest are left.
+
+OFF = {"top_n_sigma": -1, "typical_p": 1, "xtc_probability": 0, "mirostat": 0}  # they do nothing
+ZIPF = 100  # tokens from whose chances the first Mirostat estimates how fast chances fall
+
+
+def exp_alike(x):
+    """e^x of float64 <= 0, of + and * alone: the same on every machine, which np.exp is not."""
+    x = np.maximum(x, -700.0)
+    n = np.floor(x * 1.4426950408889634 + 0.5)
+    r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10
+    y = np.zeros_like(x)
+    for c in EXP:
+        y = y * r + c
+    return np.ldexp(y, n.astype(np.int64))
+
+
+def summed(x):
+    """The sum, one after the other: the same on every machine, which np.sum is not."""
+    return float(np.cumsum(x)[-1])
+
+
+def chances_in(x):
+    """Logits in falling order -> their chances."""
+    weights = exp_alike(x - x[0])
+    return weights / summed(weights)
+
+
+class Narrowing:
+    """What the rules of how in OFF leave of the likeliest; Mirostat remembers how surprising its
+    text was. With finish, top-p and min-p stand in here too, since a rule comes behind them or,
+    with Mirostat, they are not used."""
+
+    def __init__(self, how):
+        self.how, self.wanted = how, 2 * how.mirostat_tau
+        self.finish = bool(how.mirostat or how.xtc_probability)
+        self.left = None  # float64 logits of the last choice, over the temperature
+
+    def __call__(self, logits, order, coin):
+        """float32 logits [n], ids in falling order, a number in [0, 1) -> (those ids that are left,
+        a number in [0, 1) that is still free)."""
+        how, x = self.how, logits[order].astype(np.float64)
+        if how.mirostat:
+            self.left = x / how.temperature
+            n = (self.at_zipf if how.mirostat == 1 else self.at_surprise)(len(logits))
+            self.left = self.left[:n]
+            return order[:n], coin
+        for stays in (self.within_sigmas, self.typical, self.by_share):
+            kept = stays(x, logits)
+            order, x = order[kept], x[kept]
+        if how.xtc_probability:
+            acts = coin < how.xtc_probability
+            likely = int((chances_in(x) >= how.xtc_threshold).sum())
+            order = order[max(likely - 1, 0) if acts else 0 :]
+            low, wide = (0, how.xtc_probability) if acts else (how.xtc_probability, 1)
+            coin = (coin - low) / (wide - low)
+        return order, coin
+
+    def within_sigmas(self, x, logits):
+        """--top-n-sigma: at most so many standard deviations of all logits below the largest."""
+        if self.how.top_n_sigma <= 0:
+            return slice(None)
+        every = logits.astype(np.float64)
+        away = every - summed(every) / len(every)
+        return x >= x[0] - self.how.top_n_sigma * math.sqrt(summed(away * away) / len(every))
+
+    def typical(self, x, _):
+        """--typical: those whose surprise is nearest to the mean, with this share."""
+        if self.how.typical_p >= 1:
+            return slice(None)
+        chances = chances_in(x)
+        nearest = np.argsort(np.abs(summed(chances * x) - x), kind="stable")
+        sums = np.cumsum(chances[nearest])
+        return np.sort(nearest[: 1 + np.searchsorted(sums[:-1], self.how.typical_p, "right")])
+
+    def by_share(self, x, _):
+        """Top-p, then min-p."""
+        if not self.finish:
+            return slice(None)
+        weights, n = exp_alike(x - x[0]), len(x)
+        if self.how.top_p < 1:
+            sums = np.cumsum(weights)
+            n = 1 + int(np.searchsorted(sums[:-1], self.how.top_p * sums[-1]))
+        return slice(min(n, int((weights >= self.how.min_p).sum())))
+
+    def at_zipf(self, n):
+        """--mirostat 1 -> how many are left: as many as, of chances that fall like Zipf's, surprise
+        as is wanted. n: how many tokens there are."""
+        few = self.left[:ZIPF].tolist()
+        steps = [math.log((i + 2) / (i + 1)) for i in range(len(few) - 1)]
+        steep = sum(t * (a - b) for t, a, b in zip(steps, few, few[1:]))
+        if steep <= 0:
+            return n  # all are alike
+        steep /= sum(t * t for t in steps)
+        beyond = steep - 1
+        spread = beyond / (1 - n**-beyond) if beyond else 1 / math.log(n)
+        bits = (self.wanted + math.log2(spread)) / steep
+        return max(1, int(2**bits)) if bits < math.log2(n) else n
+
+    def at_surprise(self, _):
+        """--mirostat 2 -> how many are left: those that surprise no more than is wanted."""
+        least = 2.0 ** -max(self.wanted, 0.0)
+        return max(1, int((chances_in(self.left) >= least).sum()))
+
+    def chosen(self, at):
+        """Learn which of those that were left was chosen."""
+        if self.how.mirostat:
+            surprise = -math.log2(chances_in(self.left)[at])
+            self.wanted -= self.how.mirostat_eta * (surprise - self.how.mirostat_tau)
+
+
+# -----------------------------------------------------------------------------
 # twofile/sampler.py
 # Logits and one number in [0, 1) become the next id.
 
@@ -8800,7 +8926,7 @@ class Rule(NamedTuple):
 
 
 # In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
-# change logits by what came before, or in kernels/pick.py, for those that choose.
+# change logits by what came before, in kernels/pick.py, for those that choose, or in narrowing.
 # fmt: off
 RULES = (
     Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
@@ -8819,6 +8945,20 @@ RULES = (
          "off the logit of each recent token, 0 = off (default)"),
     Rule("frequency_penalty", "--frequency-penalty", float, 0.0, -100, 100, "X",
          "the same, for each time that it was there"),
+    Rule("top_n_sigma", "--top-n-sigma", float, -1.0, -1, 100, "X",
+         "at most X standard deviations below the best, -1 = off (default)"),
+    Rule("typical_p", "--typical", float, 1.0, 1e-9, 1, "X",
+         "of the most typical with this share, 1 = off (default)"),
+    Rule("xtc_probability", "--xtc-probability", float, 0.0, 0, 1, "X",
+         "how often all likely ones but the last are left out (default 0)"),
+    Rule("xtc_threshold", "--xtc-threshold", float, 0.1, 0, 1, "X",
+         "... which have at least this chance (default 0.1)"),
+    Rule("mirostat", "--mirostat", int, 0, 0, 2, "N",
+         "Mirostat 1 or 2 instead of top-k to min-p, 0 = off (default)"),
+    Rule("mirostat_tau", "--mirostat-ent", float, 5.0, 0, 100, "X",
+         "... surprise that it aims at, in bits (default 5)"),
+    Rule("mirostat_eta", "--mirostat-lr", float, 0.1, 0, 10, "X",
+         "... how fast it learns (default 0.1)"),
 )
 # fmt: on
 # rules on recent tokens: at which number each does nothing
@@ -8838,8 +8978,8 @@ class InRange:
                 raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
-# How the next token is chosen: biases, penalties, then top-k, top-p, min-p, then the temperature;
-# 0 = the most likely.
+# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
+# then the temperature; 0 = the most likely.
 Sampling = make_dataclass(
     "Sampling",
     [(rule.name, rule.kind, rule.default) for rule in RULES],
@@ -8875,11 +9015,15 @@ class Sampler:
         self.free = None  # the ids that can be chosen, if not all can
         if len(finite) < len(bias or ()):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
-        self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
+        self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
+        narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())
+        self.narrowing = Narrowing(how) if narrow else None
         self.block = Buffer(PICK.best + 16 * self.k)
         self.settings = self.block.view(np.float64, PICK.best // 8)
         for name in ACTING:
             self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        if narrow and self.narrowing.finish:
+            self.settings[[PICK.top_p // 8, PICK.min_p // 8]] = 1, 0
         self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin, allowed=None):
@@ -8895,15 +9039,21 @@ class Sampler:
     def chosen(self, logits, coin):
         """Which of float32 logits is chosen, or -1 if one is not finite."""
         self.settings[PICK.coin // 8] = coin
-        if self.k <= 1024:
+        if self.k <= 1024 and not self.narrowing:
             return self.pick(logits.ctypes.data, len(logits), self.block.address, 0)
+        if not np.isfinite(logits).all():
+            return -1
         # so many are faster sorted than inserted
         order = np.argsort(-logits, kind="stable")[: self.k]
+        if self.narrowing:
+            order, self.settings[PICK.coin // 8] = self.narrowing(logits, order, coin)
         words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: len(order)] = logits[order]
         words[self.k :].view(np.int32)[: len(order)] = order
-        found = np.isfinite(logits).all()
-        return self.pick(0, len(order), self.block.address, 1) if found else -1
+        token = self.pick(0, len(order), self.block.address, 1)
+        if self.narrowing:
+            self.narrowing.chosen(order.tolist().index(token))
+        return token
 
     def penalised(self, logits, recent):
         """The logits after biases and penalties: the same array if there are none, or else a
@@ -9384,10 +9534,9 @@ def said(piece):
 
 
 # -----------------------------------------------------------------------------
-# twofile/calls.py
-# Tools that a model may call: told, held to their schemas, read back.
+# twofile/callreader.py
+# Calls of tools, read in what is written.
 
-TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
 INSIDE_STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
 LINE_ENDS = 16  # that are held back, since a call may follow
@@ -9402,91 +9551,6 @@ class ToolCall(NamedTuple):
     name: str
     arguments: str
     id: str
-
-
-@dataclass
-class Tools:
-    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
-    asked for, of the tool named only, if one is. several: whether there may be more than one."""
-
-    tools: list
-    must: bool = False
-    only: str | None = None
-    several: bool = True
-
-    def grammar(self, form, schema=None):
-        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
-        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
-        return grammar(form, some, self.must, self.several, schema, STYLE)
-
-    def form(self, form, asked):
-        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
-        form of text that form_asked() says, or None. Raises ModelError."""
-        name, text = asked or ("schema", "null")
-        if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
-        return "tools", self.grammar(form, json.loads(text))
-
-
-def call_object(call):
-    """A ToolCall in OpenAI's form."""
-    inside = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": inside}
-
-
-def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
-    function's object. Raises ModelError."""
-    if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
-    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
-    if isinstance(choice, dict):
-        inside = choice.get("function", choice)
-        only = inside.get("name") if isinstance(inside, dict) else None
-        if only not in names:
-            found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
-        return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
-    if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
-    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
-
-
-def tools_given(tools):
-    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
-    return tools if isinstance(tools, Tools) else tools_asked(tools)
-
-
-def checked_tool(tool, number):
-    """A tool's name, description and parameters."""
-    where = f"tools[{number}]"
-    kind = tool.get("type", "function") if isinstance(tool, dict) else None
-    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
-    inside = tool.get("function", tool)
-    name = inside.get("name") if isinstance(inside, dict) else None
-    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
-    parameters = inside.get("parameters", inside.get("input_schema"))
-    parameters = {"type": "object"} if parameters is None else parameters
-    try:
-        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        good = False
-    kind = parameters.get("type", "object") if good else None
-    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
-    about = str(inside.get("description") or "")
-    strict = bool(inside.get("strict"))
-    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
 
 
 class Reader:
@@ -9626,6 +9690,98 @@ def finite(text):
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is too large")
     return value
+
+
+# -----------------------------------------------------------------------------
+# twofile/calls.py
+# Tools that a model may call: told, held to their schemas, read back.
+
+TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
+
+
+@dataclass
+class Tools:
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
+    asked for, of the tool named only, if one is. several: whether there may be more than one."""
+
+    tools: list
+    must: bool = False
+    only: str | None = None
+    several: bool = True
+
+    def grammar(self, form, schema=None):
+        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
+        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
+        return grammar(form, some, self.must, self.several, schema, STYLE)
+
+    def form(self, form, asked):
+        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
+        form of text that form_asked() says, or None. Raises ModelError."""
+        name, text = asked or ("schema", "null")
+        if name not in ("schema", "response_format"):
+            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+        return "tools", self.grammar(form, json.loads(text))
+
+
+def call_object(call):
+    """A ToolCall in OpenAI's form."""
+    inside = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": inside}
+
+
+def tools_asked(given, choice=None, several=True):
+    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
+    function's object. Raises ModelError."""
+    if given is not None and not isinstance(given, (list, tuple)):
+        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
+    names = [tool["name"] for tool in tools]
+    if len(set(names)) < len(names):
+        raise ModelError("tools: two of one name, expected one each; rename one")
+    if isinstance(choice, dict):
+        inside = choice.get("function", choice)
+        only = inside.get("name") if isinstance(inside, dict) else None
+        if only not in names:
+            found = f"tool_choice is {shown(choice)}"
+            raise ModelError(f"{found}, expected one of the tools; name one")
+        return Tools(tools, True, only, False)
+    if choice not in (None, "auto", "none", "required"):
+        found = f"tool_choice is {shown(choice)}"
+        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice == "required" and not tools:
+        raise ModelError("tool_choice is required, expected tools; give some")
+    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
+
+
+def tools_given(tools):
+    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
+    return tools if isinstance(tools, Tools) else tools_asked(tools)
+
+
+def checked_tool(tool, number):
+    """A tool's name, description and parameters."""
+    where = f"tools[{number}]"
+    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
+        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+    inside = tool.get("function", tool)
+    name = inside.get("name") if isinstance(inside, dict) else None
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+        found = f"{where}: its name is {shown(name)}"
+        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+    parameters = inside.get("parameters", inside.get("input_schema"))
+    parameters = {"type": "object"} if parameters is None else parameters
+    try:
+        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        good = False
+    kind = parameters.get("type", "object") if good else None
+    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
+        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+    about = str(inside.get("description") or "")
+    strict = bool(inside.get("strict"))
+    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
 
 
 def reader(form, tools):
@@ -11641,9 +11797,9 @@ class Prompts:
             raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
-    def conversation(self, messages, tools=None):
-        """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages(). tools: Tools, or a list of them, or None."""
+    def conversation(self, messages, tools=None, begun=""):
+        """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
+        has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
         for m in messages:
             if isinstance(m["content"], str):
@@ -11655,7 +11811,7 @@ class Prompts:
             whole = all(isinstance(m["content"], str) for m in messages)
             messages = as_texts(messages, told, t.chat.get("system")) if whole else messages
             told = ()
-        return t.encode_chat(messages, told)
+        return t.encode_chat(messages, told, begun)
 
     def prompt(self, given):
         """str or ids -> ids, at least one and no more than the context has room for."""
@@ -12129,10 +12285,11 @@ class Model(Completions, Scores):
         """The CallForm in which it writes calls of tools."""
         return self.prompts.calls
 
-    def encode_chat(self, messages, tools=None):
-        """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat. tools: those that are told, as OpenAI has them, or Tools."""
-        return self.prompts.conversation(messages, tools)
+    def encode_chat(self, messages, tools=None, begun=""):
+        """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
+        has begun with; see Tokenizer.encode_chat. tools: those that are told, as OpenAI has them,
+        or Tools."""
+        return self.prompts.conversation(messages, tools, begun)
 
     def reader(self, tools):
         """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
@@ -14437,7 +14594,22 @@ class Flag:
         self.needs, self.lacks = needs, lacks
         self.long = next((name for name in names if name.startswith("--")), names[0])
         self.numeric = numeric or "type" in how
+        self.takes = how.get("action") in (None, "append")  # a value
+        self.several = how.get("nargs") == "+"
         self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
+
+    def lacking(self, text):
+        """What is expected where text is no value of it, or None."""
+        choices, kind = self.how.get("choices"), self.how.get("type", str)
+        if choices and text not in choices:
+            return f"one of {', '.join(choices)}"
+        try:
+            kind(text)
+        except argparse.ArgumentTypeError as e:
+            return str(e)
+        except ValueError:
+            return {int: "a whole number", float: "a number"}[kind]
+        return None
 
     def value(self, given):
         """What argparse found for it."""
@@ -14520,6 +14692,26 @@ def dump(value):
 TEXT_MAX = 1 << 27  # bytes of a prompt
 
 
+class Textless(ModelError):
+    """A prompt was to be read, and there is none: wrong usage."""
+
+
+ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([nrt\\'\"]))")
+MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def unescaped(text):
+    """A word of a command line with what llama.cpp's -e knows, as \\n or \\x41, put in its place;
+    other backslashes stay."""
+    means = lambda m: bytes.fromhex(m[1].decode()) if m[1] else MEANING.get(m[2], m[2])
+    return os.fsdecode(ESCAPED.sub(means, os.fsencode(text)))
+
+
+def ended(text):
+    """What is still to be written so that a text which is there ends with a newline."""
+    return "\n" if text and text[-1] != "\n" else ""
+
+
 def read_text(path):
     """The bytes of a file, - = stdin, as UTF-8, without a newline at the end and a byte order mark
     at the beginning."""
@@ -14593,16 +14785,15 @@ def tame(text):
 
 
 def read_prompt(model, args):
-    """The prompt as text: a file's or a pipe's, with -p behind it."""
-    raw = (
-        read_text(args.file)
-        if args.file is not None
-        else read_text("-")
-        if args.prompt is None
-        else None
-    )
+    """The prompt as text: a file's or a pipe's, with -p behind it. Raises Textless for an empty
+    one: what was to fill it has failed."""
+    path = "-" if args.prompt is None and args.file is None else args.file
+    raw = b"" if path is None else read_text(path)
+    if path is not None and not raw:
+        name = "standard input" if path == "-" else printable(path)
+        raise Textless(f"{name} is empty, expected a prompt; give text, or -p TEXT alone")
     if args.prompt is not None:
-        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+        raw += b"\n" * (path is not None) + os.fsencode(args.prompt)
     text = args.screen(as_text(raw, "the prompt"))
     report(model, args, text)
     return text
@@ -14627,15 +14818,16 @@ def report(model, args, text):
 
 def prompt_ids(model, args, prompt, recall=None):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is. recall(messages): what they become, if that is given."""
+    as it is; behind it what its answer begins with. recall(messages): what they become, if that is
+    given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
-        return tokenizer.encode(model.short(prompt))
+        return tokenizer.encode(model.short(prompt + args.begun))
     system = [{"role": "system", "content": args.system}] if args.system else []
     messages = [*system, {"role": "user", "content": prompt}]
-    return model.encode_chat(recall(messages) if recall else messages)
+    return model.encode_chat(recall(messages) if recall else messages, begun=args.begun)
 
 
 # -----------------------------------------------------------------------------
@@ -14768,6 +14960,20 @@ PROMPT_FILE = Flag(
     metavar="FILE",
     help="read the prompt from a file, - = stdin; before -p if both",
 )
+ESCAPES = Flag(
+    "-e",
+    "--escape",
+    action="store_true",
+    help="of -p, -sys, -r, --continue: \\n is a newline, as \\t, \\r, \\xHH",
+)
+BEGUN = Flag(
+    "--continue",
+    some=True,
+    dashed=True,
+    dest="begun",
+    metavar="TEXT",
+    help="what the answer begins with: write on behind it",
+)
 N_PREDICT = Flag(
     "-n",
     "--n-predict",
@@ -14896,7 +15102,7 @@ VERBOSE = Flag("-v", "--verbose", action="store_true", help="say more on stderr"
 FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
 ABOUT_TEXT = Group(
     "text",
-    *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *(PROMPT, PROMPT_FILE, ESCAPES, BEGUN, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
     *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
@@ -14916,15 +15122,6 @@ OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
 
 
-def bias_pair(text):
-    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
-    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
-    if not found:
-        found = f"{LOGIT_BIAS.long} is {shown(text)}"
-        raise ModelError(f"{found}, expected ID+NUMBER or ID-NUMBER; give such, as 15043+1.5")
-    return int(found[1]), float(found[2].replace("false", "inf"))
-
-
 class Settings:
     """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
 
@@ -14942,17 +15139,20 @@ class Settings:
         self.tokenizer: str | None = given.tokenizer
         self.id: str | None = given.id
 
-        self.prompt: str | None = given.prompt
+        typed = unescaped if given.escape else str
+        self.prompt: str | None = given.prompt and typed(given.prompt)
+        self.begun: str = as_text(os.fsencode(typed(given.begun or "")), BEGUN.long)
         self.file: str | None = given.file
         self.n_predict: int = given.n_predict  # -1 = until the end
-        self.stop: list = given.stop
+        self.stop: list = [typed(text) for text in given.stop]
         self.ignore_eos: bool = given.ignore_eos
         self.echo: bool = given.echo
         self.json: bool = given.json
         self.jsonl: bool = given.jsonl
         self.logprobs: int | None = given.logprobs
         self.raw: bool = given.raw
-        self.system: str | None = given.system  # the message; main() reads it from system_file
+        # the message; main() reads it from system_file
+        self.system: str | None = given.system and typed(given.system)
         self.system_file: str | None = given.system_file
         self.memory: str | None = given.memory
         self.seed: int | None = seed_asked(given.seed)
@@ -15454,7 +15654,7 @@ BATCH_MODE = Mode(
 
 # -----------------------------------------------------------------------------
 # twofile/front/habits.py
-# Habits of other programs' users: flags of theirs, values glued to flags.
+# Habits of other programs' users: flags and commands of theirs.
 
 def told(whose, flags):
     """{flag: whose it is, and what to do here}"""
@@ -15465,6 +15665,7 @@ PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
+NO_DRY = "repetition is held down by --repeat-penalty and --frequency-penalty"
 CHAT_IS = "a conversation is --chat"
 COMPILED_CHAT = (
     f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
@@ -15481,25 +15682,20 @@ LLAMA_CPP = told(
         **dict.fromkeys(("-tb", "--threads-batch"), "-t is for both; leave it out"),
         **dict.fromkeys(("--no-mmap", "--mlock"), "the file is mapped, always; leave it out"),
         **dict.fromkeys(
-            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), "the type of the cache is --kv"
+            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"),
+            "keys and values are of one type, which is --kv TYPE",
         ),
         **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
         **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
-        **dict.fromkeys(
-            ("-st", "--single-turn"), "-p TEXT without --chat is one turn; leave it out"
-        ),
         **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
         **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
-        **dict.fromkeys(
-            ("-e", "--escape"), "backslashes are text; write line ends in the shell, or in -f FILE"
-        ),
-        **dict.fromkeys(("--reverse-prompt",), "what ends a text is -r or --stop STR"),
+        **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
+        **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
+        **dict.fromkeys(("--samplers", "--sampling-seq", "--sampler-seq"), "their order is fixed"),
         **dict.fromkeys(
             ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
         ),
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
-        **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
-        "--grammar-file": "a grammar in a file is --grammar FILE",
         **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
@@ -15512,6 +15708,17 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
+MEANT = {  # names of llama.cpp's for flags that are here, and do the same
+    "--temperature": "--temp",
+    "--predict": "--n-predict",
+    "--reverse-prompt": "--stop",
+    "--typical-p": "--typical",
+    "--top-nsigma": "--top-n-sigma",
+    "-j": "--json-schema",
+    "-jf": "--json-schema",
+    "--json-schema-file": "--json-schema",
+    "--grammar-file": "--grammar",
+}
 COMMANDS = {  # first words of the installed program, and what they are where a model stands first
     "run": "leave it out",
     "chat": f"{CHAT_IS}, behind the model",
@@ -15522,48 +15729,6 @@ COMMANDS = {  # first words of the installed program, and what they are where a 
     "help": "all flags are told by --help",
     "completion": "it is of the package: pip install twofile",
 }
-PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
-
-
-def apart(argv, flags, error, others):
-    """The words of a command line for argparse, which takes a value that begins with a dash only
-    behind an =, and -ngl 0 for -n gl. A number may be glued to its flag, as in -n20; whatever else
-    is glued is refused by error(text), as a flag of others, {flag: what to do}, is.
-
-    flags: those that are known, [Flag].
-    """
-    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
-    names = {name: flag for flag in flags for name in flag.names if name[0] == "-"}
-    words, rest = [], list(argv)
-    while rest:
-        word = rest.pop(0)
-        name = word.partition("=")[0]
-        if words and words[-1] in dashed:
-            words[-1] = f"{dashed[words[-1]]}={word}"
-        elif word == "--":
-            return [*words, word, *rest]
-        elif name in names or name in ("-h", "--help"):
-            words.append(word)
-        elif name in others:
-            error(f"{name} is {others[name]}")
-        elif re.match(r"-[^-.\d]", word):
-            words += unglued(word, names, error)
-        else:
-            words.append(word)
-    return words
-
-
-def unglued(word, names, error):
-    """The words that a short flag with something glued to it stands for: flag and number."""
-    flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
-    value = word[len(flag or "") :]
-    if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
-        return [flag, value]
-    known = f"-{word}" if f"-{word}" in (*names, "--help") else flag
-    wants = f"expected {known}" if known else "expected one of --help"
-    if known == flag and flag and names[flag].how.get("action") is None:
-        wants += f" and a space before its value {printable(value[:40])!r}"
-    error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
 
 
 def commanded(argv, error):
@@ -15667,6 +15832,86 @@ def background(row):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/spelling.py
+# The words of a command line, told for what they are.
+
+PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
+LIKE_A_FLAG = re.compile(r"-[^.\d]")
+
+
+def apart(argv, flags, error, others):
+    """-> (the words of a command line that are flags, with their values, as argparse takes them;
+    the others). A number may be glued to its flag, as in -n20; whatever else is glued is refused by
+    error(text), as what is no flag, and a flag of others, {flag: what to do}.
+
+    flags: those that are known, [Flag].
+    """
+    names = {name: flag for flag in flags for name in flag.names if name[0] == "-"}
+    words, plain, rest = [], [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        said, equals, value = word.partition("=")
+        name = MEANT.get(said, said)
+        flag = names.get(name)
+        if word == "--":
+            return words, plain + rest
+        if word in ("-h", "--help"):
+            words.append(word)
+        elif flag and equals:
+            words.append(f"{name}={checked(flag, said, value, error)}")
+        elif flag:
+            words += [name] if not flag.takes else with_value(flag, said, name, rest, error)
+        elif said in others:
+            error(f"{said} is {others[said]}")
+        elif word.startswith("--"):
+            near = [n for n in names if n.startswith(said)]
+            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
+            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
+        elif LIKE_A_FLAG.match(word):
+            rest = unglued(word, names, error) + rest
+        else:
+            plain.append(word)
+    return words, plain
+
+
+def with_value(flag, said, name, rest, error):
+    """A flag and its values, off the rest of a command line -> words for argparse."""
+    found = []
+    while rest and (flag.dashed or not LIKE_A_FLAG.match(rest[0])):
+        found.append(checked(flag, said, rest.pop(0), error))
+        if not flag.several:
+            break
+    if not found:
+        wants = flag.how.get("metavar") or "one of " + ", ".join(flag.how["choices"])
+        error(f"{said} has no value, expected {wants} behind it; give one")
+    return [name, *found] if flag.several else [f"{name}={found[0]}"]
+
+
+def checked(flag, said, value, error):
+    """A value of a flag, if it is one."""
+    if not flag.takes:
+        error(f"{said} is {shown(value)}, expected no value; write {said} alone")
+    wants = flag.lacking(value)
+    if wants:
+        error(f"{said} is {shown(value)}, expected {wants}; change it")
+    return value
+
+
+def unglued(word, names, error):
+    """The words that a short flag with something glued to it stands for: flag and number."""
+    flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
+    value = word[len(flag or "") :]
+    if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
+        return [flag, value]
+    known = f"-{word}" if f"-{word}" in (*names, *MEANT, "--help") else flag
+    wants = f"expected {known}" if known else "expected one of --help"
+    if known == flag and flag and names[flag].takes:
+        wants += f" and a space before its value {printable(value[:40])!r}"
+    error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/ceilings.py
 # What this machine could do: bytes read and operations, a second.
 
@@ -15724,9 +15969,7 @@ def token_work(forward):
 def numbers(text):
     """ "128,512" -> [128, 512]"""
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(
-            f"{printable(text)!r}, expected whole numbers, separated by commas"
-        )
+        raise argparse.ArgumentTypeError("whole numbers, separated by commas")
     return [int(n) for n in text.split(",")]
 
 
@@ -15739,8 +15982,8 @@ def cache_names(text):
     """ "f16,q8_0" -> ["f16", "q8_0"]"""
     names = text.split(",")
     if not set(names) <= set(CACHE_NAMES):
-        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
-        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+        wants = f"some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(wants)
     return names
 
 
@@ -15813,8 +16056,9 @@ def bench(argv, usual=None):
     """The command line behind --bench; -> exit code. usual: the model that is measured when none
     is named."""
     ap = bench_parser()
-    a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
-    models = a.models or [usual]
+    words, files = apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP)
+    a = ap.parse_args(words)
+    models = files or [usual]
     if models == [None]:
         ap.error(f"give one model file or more: {BENCH_CALLED} model.bin")
     if a.r < 1:
@@ -16332,7 +16576,8 @@ def stats(w):
 
 
 def asked_for(model, args, recall=None):
-    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
+    """-> (the prompt with a begun answer, its ids, how many new tokens at most or None, other
+    options of a Writer)"""
     prompt = read_prompt(model, args)
     limit = None if args.n_predict < 0 else args.n_predict
     remember = (lambda messages: recall(messages, limit)) if recall and recall.memory else None
@@ -16342,7 +16587,8 @@ def asked_for(model, args, recall=None):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
+    more = {"seed": args.seed, "logprobs": logprobs}
+    return prompt + args.begun, ids, limit, {**args.options, **more}
 
 
 def write_text(model, args):
@@ -16376,9 +16622,9 @@ def write_text(model, args):
         elif args.jsonl and chunk.token is not None:
             out.write(dump(token_row(model, chunk)))
             out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
+    if text:
+        write(ended((prompt if args.echo else "") + w.written))
+    else:
         out.write(dump(w.completion(prompt if args.echo else "") | recall.told()))
     pace = forward.player.pace
     if args.verbose and pace and pace.given_up:
@@ -16413,7 +16659,8 @@ def write_best(model, args):
         sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
     else:
         text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+        text += ended(text)
+        sys.stdout.buffer.write((tame(text) if sys.stdout.isatty() else text).encode())
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
@@ -16437,7 +16684,7 @@ BEST_OF_MODE = Mode(
     write_best,
     HOW,
     flags=(BEST_OF, JUDGE),
-    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, BEGUN, *FORM_FLAGS),
 )
 
 
@@ -16449,7 +16696,7 @@ def check_text(args):
 
 TEXT_MODE = Mode(  # what is done when no flag asks for another
     write_text,
-    fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, MEMORY, *FORM_FLAGS),
+    fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, BEGUN, MEMORY, *FORM_FLAGS),
     check=check_text,
 )
 
@@ -16478,6 +16725,11 @@ CHAT_HELP = """\
 /exit          leave (also Ctrl-D)
 A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
 """
+
+
+SINGLE_TURN = Flag(
+    "-st", "--single-turn", action="store_true", help="in a terminal too one turn, then the end"
+)
 
 
 class Chat:
@@ -16572,6 +16824,7 @@ def converse(model, args, tools):
                 line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
+                going = not args[SINGLE_TURN]
         except KeyboardInterrupt:
             show("\n")
         except EOFError:
@@ -16631,7 +16884,7 @@ def check_chat(args):
 CHAT_MODE = Mode(
     chat,
     TALK,
-    flags=(CHAT_FLAG, TOOLS, MCP, YES),
+    flags=(CHAT_FLAG, SINGLE_TURN, TOOLS, MCP, YES),
     fits=(MEMORY, *FORM_FLAGS),
     check=check_chat,
     template=True,
@@ -16870,7 +17123,9 @@ def all_flags():
 def make_parser():
     ap = Parser(
         prog=CALLED,
-        usage=f"{CALLED} MODEL [options]" if CALLED == "run.py" else "twofile [MODEL] [options]",
+        usage="run.py MODEL [TEXT] [options]"
+        if CALLED == "run.py"
+        else "twofile [MODEL [TEXT]] [options]",
         description="Write text with a language model.",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}".replace("python run.py", COMMAND),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
@@ -16888,7 +17143,9 @@ def parse_args(argv, usual=None):
     the model that is run when none is named."""
     ap, flags = make_parser(), all_flags()
     commanded(argv, ap.error)
-    given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
+    words, plain = apart(argv, flags, ap.error, HABITS)
+    given = ap.parse_args(words)
+    given.model, given.prompt = placed(plain, given, ap.error)
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
@@ -16912,10 +17169,25 @@ def parse_args(argv, usual=None):
         mode.check(settings)
         check_form(settings)
         Sampling(**how)  # raises for a value out of range
-        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
+        settings.logit_bias = [bias_pair(text, LOGIT_BIAS.long) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings
+
+
+def placed(plain, given, error):
+    """Words that are no flags -> the model and the prompt, which may stand behind it."""
+    if given.model_flag is not None and plain and not os.path.exists(plain[0]):
+        plain = [None, *plain]
+    model = plain[0] if plain else None
+    if not plain[1:]:
+        return model, given.prompt
+    said = printable(plain[-1][:40])
+    if plain[2:]:
+        error(f"{said!r} is one word too many, expected MODEL and TEXT; put the text in quotes")
+    if given.prompt is not None:
+        error(f"{said!r} beside -p, expected one prompt; leave one out")
+    return plain
 
 
 def check_habits(given, error):
@@ -16986,7 +17258,7 @@ def main(argv=None, usual=None):
     except ModelError as e:
         sys.stdout.flush()
         say(f"error: {e}")
-        return 1
+        return 2 if isinstance(e, Textless) else 1
     except MemoryError:
         say(
             "error: -c, -n or -f: what they ask for takes more memory than there is; "
@@ -16994,6 +17266,25 @@ def main(argv=None, usual=None):
         )
         return 1
     return code or 0
+
+
+class Unheard:
+    """A stream for notices: one that it cannot write is no error of what they tell of."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError):
+            self.stream.flush()
 
 
 def come_again(swallowed):
@@ -17020,7 +17311,7 @@ def launch(work=main):
         while os.open(os.devnull, os.O_RDWR) < 3:
             pass
     # closed by 2>&-; print would take stdout instead
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    sys.stderr = Unheard(sys.stderr or open(os.devnull, "w"))
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")

@@ -147,10 +147,11 @@ class Model(Completions, Scores):
         """The CallForm in which it writes calls of tools."""
         return self.prompts.calls
 
-    def encode_chat(self, messages, tools=None):
-        """[{"role", "content"}] -> ids up to where the assistant begins; see
-        Tokenizer.encode_chat. tools: those that are told, as OpenAI has them, or Tools."""
-        return self.prompts.conversation(messages, tools)
+    def encode_chat(self, messages, tools=None, begun=""):
+        """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
+        has begun with; see Tokenizer.encode_chat. tools: those that are told, as OpenAI has them,
+        or Tools."""
+        return self.prompts.conversation(messages, tools, begun)
 
     def reader(self, tools):
         """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""

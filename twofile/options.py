@@ -13,14 +13,13 @@ from .errors import ModelError, printable
 # Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
 WITHOUT_EFFECT = frozenset(
     "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt mirostat_tau mirostat_eta".split()
+    "prompt_cache_retention stream_options cache_prompt".split()
 )
 # ... and those that change none at these values, which are their defaults there
 SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "typical_p", "tfs_z"), (1,)),
+    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat", "mirostat_mode", "min_tokens", "xtc_probability"), (0,)),
-    "dry_multiplier": (0,),
+    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
     **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
     "functions": ([],),
@@ -150,6 +149,15 @@ def bias_asked(value, n):
     if sum(by == -math.inf for by in bias.values()) == n:
         raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
+
+
+def bias_pair(text, name):
+    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
+    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
+    if not found:
+        wants = "expected ID+NUMBER or ID-NUMBER"
+        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+    return int(found[1]), float(found[2].replace("false", "inf"))
 
 
 def deadline_asked(value, now):

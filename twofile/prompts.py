@@ -117,9 +117,9 @@ class Prompts:
             raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
-    def conversation(self, messages, tools=None):
-        """[{"role", "content"}] -> ids up to where the assistant begins; as OpenAI's, see
-        plain_messages(). tools: Tools, or a list of them, or None."""
+    def conversation(self, messages, tools=None, begun=""):
+        """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
+        has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
         for m in messages:
             if isinstance(m["content"], str):
@@ -131,7 +131,7 @@ class Prompts:
             whole = all(isinstance(m["content"], str) for m in messages)
             messages = as_texts(messages, told, t.chat.get("system")) if whole else messages
             told = ()
-        return t.encode_chat(messages, told)
+        return t.encode_chat(messages, told, begun)
 
     def prompt(self, given):
         """str or ids -> ids, at least one and no more than the context has room for."""

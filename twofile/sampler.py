@@ -7,6 +7,7 @@ import numpy as np
 
 from .errors import ModelError, printable
 from .kernels.pick import ACTING, PICK
+from .narrowing import OFF, Narrowing
 from .options import changes_nothing, shown
 from .program.buffers import Buffer
 
@@ -47,7 +48,7 @@ class Rule(NamedTuple):
 
 
 # In the order of Sampling's fields. What a rule does stands in Sampler.penalised(), for those that
-# change logits by what came before, or in kernels/pick.py, for those that choose.
+# change logits by what came before, in kernels/pick.py, for those that choose, or in narrowing.
 # fmt: off
 RULES = (
     Rule("temperature", "--temp", float, 0.8, 0, 100, "X",
@@ -66,6 +67,20 @@ RULES = (
          "off the logit of each recent token, 0 = off (default)"),
     Rule("frequency_penalty", "--frequency-penalty", float, 0.0, -100, 100, "X",
          "the same, for each time that it was there"),
+    Rule("top_n_sigma", "--top-n-sigma", float, -1.0, -1, 100, "X",
+         "at most X standard deviations below the best, -1 = off (default)"),
+    Rule("typical_p", "--typical", float, 1.0, 1e-9, 1, "X",
+         "of the most typical with this share, 1 = off (default)"),
+    Rule("xtc_probability", "--xtc-probability", float, 0.0, 0, 1, "X",
+         "how often all likely ones but the last are left out (default 0)"),
+    Rule("xtc_threshold", "--xtc-threshold", float, 0.1, 0, 1, "X",
+         "... which have at least this chance (default 0.1)"),
+    Rule("mirostat", "--mirostat", int, 0, 0, 2, "N",
+         "Mirostat 1 or 2 instead of top-k to min-p, 0 = off (default)"),
+    Rule("mirostat_tau", "--mirostat-ent", float, 5.0, 0, 100, "X",
+         "... surprise that it aims at, in bits (default 5)"),
+    Rule("mirostat_eta", "--mirostat-lr", float, 0.1, 0, 10, "X",
+         "... how fast it learns (default 0.1)"),
 )
 # fmt: on
 # rules on recent tokens: at which number each does nothing
@@ -85,8 +100,8 @@ class InRange:
                 raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
 
 
-# How the next token is chosen: biases, penalties, then top-k, top-p, min-p, then the temperature;
-# 0 = the most likely.
+# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
+# then the temperature; 0 = the most likely.
 Sampling = make_dataclass(
     "Sampling",
     [(rule.name, rule.kind, rule.default) for rule in RULES],
@@ -122,11 +137,15 @@ class Sampler:
         self.free = None  # the ids that can be chosen, if not all can
         if len(finite) < len(bias or ()):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
-        self.k = 1 if how.temperature == 0 else min(how.top_k or n, n)
+        self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
+        narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())
+        self.narrowing = Narrowing(how) if narrow else None
         self.block = Buffer(PICK.best + 16 * self.k)
         self.settings = self.block.view(np.float64, PICK.best // 8)
         for name in ACTING:
             self.settings[getattr(PICK, name) // 8] = getattr(how, name)
+        if narrow and self.narrowing.finish:
+            self.settings[[PICK.top_p // 8, PICK.min_p // 8]] = 1, 0
         self.settings.view(np.int64)[PICK.k // 8] = self.k
 
     def __call__(self, logits, recent, coin, allowed=None):
@@ -142,15 +161,21 @@ class Sampler:
     def chosen(self, logits, coin):
         """Which of float32 logits is chosen, or -1 if one is not finite."""
         self.settings[PICK.coin // 8] = coin
-        if self.k <= 1024:
+        if self.k <= 1024 and not self.narrowing:
             return self.pick(logits.ctypes.data, len(logits), self.block.address, 0)
+        if not np.isfinite(logits).all():
+            return -1
         # so many are faster sorted than inserted
         order = np.argsort(-logits, kind="stable")[: self.k]
+        if self.narrowing:
+            order, self.settings[PICK.coin // 8] = self.narrowing(logits, order, coin)
         words = self.block.view(np.float32, PICK.best // 4 + 2 * self.k)[PICK.best // 4 :]
         words[: len(order)] = logits[order]
         words[self.k :].view(np.int32)[: len(order)] = order
-        found = np.isfinite(logits).all()
-        return self.pick(0, len(order), self.block.address, 1) if found else -1
+        token = self.pick(0, len(order), self.block.address, 1)
+        if self.narrowing:
+            self.narrowing.chosen(order.tolist().index(token))
+        return token
 
     def penalised(self, logits, recent):
         """The logits after biases and penalties: the same array if there are none, or else a

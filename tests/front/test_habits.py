@@ -4,8 +4,9 @@ import pytest
 
 from helpers.process import call, refused
 from twofile.front.bench import BENCH_FLAGS
-from twofile.front.habits import HABITS, LLAMA_CPP, apart
+from twofile.front.habits import HABITS, LLAMA_CPP, MEANT
 from twofile.front.modes import all_flags, parse_args
+from twofile.front.spelling import apart
 
 
 class Refused(Exception):
@@ -27,12 +28,13 @@ def words(*argv):
         ("-ngl=99", "-ngl is llama.cpp's"),
         ("-fa", "-fa is llama.cpp's"),
         ("-fa on", "-fa is llama.cpp's"),
-        ("-st", "-p TEXT without --chat is one turn"),
         ("-co", "there are no colours"),
         ("--color=auto", "--color is llama.cpp's"),
         ("-hf x", "twofile export SOURCE"),
-        ("-e", "backslashes are text"),
-        ("-ctk q8_0", "is --kv"),
+        ("--mlock", "--mlock is llama.cpp's; the file is mapped, always"),
+        ("--no-mmap", "--no-mmap is llama.cpp's; the file is mapped, always"),
+        ("--dry-multiplier 0.8", "repetition is held down by --repeat-penalty"),
+        ("-ctk q8_0", "keys and values are of one type, which is --kv TYPE"),
         ("-tb 4", "-t is for both"),
         ("-i story", "llama2.c's; the prompt is -p TEXT"),
         ("-b 1", "llama2.c's"),
@@ -48,6 +50,15 @@ def words(*argv):
         ("-qv", "-qv is no flag, expected -q; write it so"),
         ("-hv", "-hv is no flag"),
         ("-xyz", "-xyz is no flag, expected one of --help"),
+        ("--tmp 1", "--tmp is no flag, expected one of --help; did you mean --temp?"),
+        ("--repeat 1", "did you mean --repeat-penalty?"),
+        ("--wholly-other", "--wholly-other is no flag, expected one of --help; leave it out"),
+        ("-n gl", "-n is 'gl', expected a whole number; change it"),
+        ("--temp=warm", "--temp is 'warm', expected a number; change it"),
+        ("-f -q", "-f has no value, expected FILE behind it; give one"),
+        ("--kv", "--kv has no value, expected one of f16, f32, q8_0 behind it"),
+        ("--kv f8", "--kv is 'f8', expected one of f16, f32, q8_0; change it"),
+        ("-q=1", "-q is '1', expected no value; write -q alone"),
         ("-f\x1b[31m", r"-f\x1b[31m is no flag"),
     ],
 )
@@ -60,23 +71,57 @@ def test_refused_by_the_name_that_was_typed(argv, says):
 @pytest.mark.parametrize(
     "argv, want",
     [
-        ("-n20", "-n 20"),
-        ("-n-1", "-n -1"),
-        ("-t4 -c512 -s42 -np8", "-t 4 -c 512 -s 42 -np 8"),
+        ("-n20", "-n=20"),
+        ("-n-1", "-n=-1"),
+        ("-t4 -c512 -s42 -np8", "-t=4 -c=512 -s=42 -np=8"),
         ("-n=20", "-n=20"),
-        ("-s -5 --temp -.5", "-s -5 --temp -.5"),
-        ("-p -ngl", "--prompt=-ngl"),
-        ("-p -e -n 3", "--prompt=-e -n 3"),
-        ("-r -fa", "--stop=-fa"),
-        ("-f - --batch -", "-f - --batch -"),
+        ("-s -5 --temp -.5", "-s=-5 --temp=-.5"),
+        ("--temperature 1 --predict 3", "--temp=1 --n-predict=3"),
+        ("-p -ngl", "-p=-ngl"),
+        ("-p -e -n 3", "-p=-e -n=3"),
+        ("-r -fa", "-r=-fa"),
+        ("-f - --batch -", "-f=- --batch=-"),
+        ("--choices a -5 b -q", "--choices a -5 b -q"),
         ("-h", "-h"),
-        ("-no-cnv -cnv -sysf f", "-no-cnv -cnv -sysf f"),
-        ("-- -ngl", "-- -ngl"),
-        ("--no-such", "--no-such"),
+        ("-no-cnv -cnv -sysf f", "-no-cnv -cnv -sysf=f"),
     ],
 )
 def test_what_is_meant_is_taken(argv, want):
-    assert words("model.bin", *argv.split()) == ["model.bin", *want.split()]
+    assert words("model.bin", *argv.split()) == (want.split(), ["model.bin"])
+
+
+def test_words_that_are_no_flags():
+    assert words("m", "-q", "a text", "-n", "3") == (["-q", "-n=3"], ["m", "a text"])
+    assert words("m", "-q", "--", "-ngl", "-p") == (["-q"], ["m", "-ngl", "-p"])
+
+
+def prompt_of(*argv):
+    settings = parse_args(argv)
+    return settings.model, settings.prompt
+
+
+def test_a_text_behind_the_model_is_the_prompt(capsys):
+    assert prompt_of("model.bin", "a text", "-n", "3") == prompt_of("model.bin", "-n", "3", "a text") == ("model.bin", "a text")
+    assert prompt_of("-m", "model.bin", "a text") == prompt_of("model.bin", "--", "a text") == ("model.bin", "a text")
+    for argv, says in (
+        (["model.bin", "two", "words"], "'words' is one word too many, expected MODEL and TEXT; put the text in quotes"),
+        (["model.bin", "a", "-p", "b"], "'a' beside -p, expected one prompt"),
+        (["-m", "model.bin", __file__], "give one model file"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            parse_args(argv)
+        assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_escapes():
+    """-e: as llama.cpp has them, in what is typed; a byte at a time, so that two make an é. Without it backslashes stay."""
+    typed = r"a\nb\t\x41\\n\q\xc3\xa9\x4"
+    given = ["model.bin", typed, "-r", r"\n", "-sys", r"x\r", "--continue", r"\'y\""]
+    settings = parse_args([*given, "-e"])
+    assert settings.prompt == "a\nb\tA\\n\\qé\\x4" and settings.stop == ["\n"]
+    assert (settings.system, settings.begun) == ("x\r", "'y\"")
+    plain = parse_args(given)
+    assert (plain.prompt, plain.stop, plain.system, plain.begun) == (typed, [r"\n"], r"x\r", r"\'y\"")
 
 
 def test_glued_numbers_arrive():
@@ -86,6 +131,7 @@ def test_glued_numbers_arrive():
 
 def test_no_habit_is_a_flag_of_ours():
     ours = {name for flag in all_flags() for name in flag.names}
+    assert set(MEANT.values()) <= ours and not MEANT.keys() & (ours | HABITS.keys())
     assert not ours & HABITS.keys() and len(HABITS) > 40
     assert not {name for flag in BENCH_FLAGS for name in flag.names} & LLAMA_CPP.keys()
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twofile.calls import ToolCall
+from twofile.callreader import ToolCall
 from twofile.errors import ModelError
 from twofile.front import conversation, usage
 from twofile.front.chat import Chat

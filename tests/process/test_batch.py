@@ -79,7 +79,7 @@ def test_a_line_alone_gives_the_same_text(tiny, tmp_path):
     )
     assert others == [one, one]
     for prompt, row in list(zip([p for p in PROMPTS if p], map(json.loads, one.splitlines())))[:3]:
-        assert call(tiny, "-p", prompt, "-n", "12", "-s", row["seed"], "-q").stdout.decode() == row["text"]
+        assert call(tiny, "-p", prompt, "-n", "12", "-s", row["seed"], "-q").stdout.decode().removesuffix("\n") == row["text"]
 
 
 def test_messages(talker):

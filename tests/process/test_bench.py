@@ -72,7 +72,7 @@ def test_a_short_context_is_labelled_by_its_length(model):
     [
         (["-p", "x"], "expected whole numbers", 2),
         (["-r", "0"], "-r is 0, expected 1 or more", 2),
-        (["--kv", "f16,f8"], "--kv: 'f16,f8', expected some of f16, f32, q8_0", 2),
+        (["--kv", "f16,f8"], "--kv is 'f16,f8', expected some of f16, f32, q8_0", 2),
         (["-d", "200"], "-d: a depth of 200 leaves no room in a context of 200", 1),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_file_that_lies(tiny, tmp_path):
     refused(call(tiny, stdin=b"\xff\xfeabc"), "standard input: ", *says)
     refused(call(tiny, "--batch", tmp_path / "p"), "--batch: ", *says)
     (tmp_path / "p").write_bytes(codecs.BOM_UTF8)
-    refused(call(tiny, "-f", tmp_path / "p"), "the prompt is empty")
+    refused(call(tiny, "-f", tmp_path / "p"), "p is empty, expected a prompt", code=2)
 
 
 def test_a_kept_conversation(talker, tmp_path):

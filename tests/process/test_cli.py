@@ -1,5 +1,6 @@
 """The command line as a user meets it: bytes on stdout, words on stderr, exit codes; and what can go wrong around it."""
 
+import json
 import os
 import re
 import signal
@@ -11,17 +12,19 @@ import pytest
 
 from helpers.models import make_model
 from helpers.places import ROOT
-from helpers.process import call, start
+from helpers.process import call, refused, start
 from helpers.vocabularies import byte_bpe
 from twofile.model import Model
 from twofile.modelfile import open_model
+
+BUNDLED = ROOT / "model.bin"
 
 
 def test_stdout_is_the_text_and_nothing_else(tiny):
     m = Model(tiny, verbose=False)
     want = m.generate("the fox", max_tokens=30, seed=7, ignore_eos=True)
     done = call(tiny, "-p", "the fox", "-n", "30", "-s", "7", "--ignore-eos")
-    assert done.returncode == 0 and done.stdout.decode() == want
+    assert done.returncode == 0 and done.stdout.decode() == want + "\n"
     assert re.search(
         r"prompt \d+ tok [\d.]+ t/s \| gen 30 tok [\d.]+ t/s \| ttft [\d.]+ s \| stop: length \| seed 7\n$",
         done.stderr.decode(),
@@ -55,6 +58,60 @@ def test_where_a_prompt_comes_from(tiny, tmp_path):
     assert same("-p", "--help").startswith(b"--help")
 
 
+def test_a_text_ends_with_one_newline(tiny):
+    """In a pipe too; one that ends with one gets no other. In JSON it is as it is."""
+    how = ("-n", "6", "-s", "3", "-q")
+    text = json.loads(call(tiny, "the", *how, "--json").stdout)["choices"][0]["text"]
+    assert not text.endswith("\n")
+    assert call(tiny, "the", *how).stdout.decode() == call(tiny, "the", *how, "--best-of", "1").stdout.decode() == text + "\n"
+    newline = ("--logit-bias", "10+100", "-n", "2", "--temp", "0", "-q")
+    assert call(tiny, "the", *newline).stdout == call(tiny, "the", *newline, "--best-of", "1").stdout == b"\n\n"
+    assert call(tiny, "the", "-n", "0", "--echo", "-q").stdout == b"the\n"
+
+
+def test_nothing_to_read_is_wrong_usage(tiny, tmp_path):
+    """What was to fill a pipe or file has failed: nothing is invented, also where -p stands behind it."""
+    empty = tmp_path / "empty"
+    for content in (b"", b"\n", b"\xef\xbb\xbf\n"):
+        empty.write_bytes(content)
+        refused(call(tiny, stdin=content), "standard input is empty, expected a prompt; give text", code=2)
+        for more in ([], ["-p", "x"], ["--tokenize"], ["--score"]):
+            refused(call(tiny, "-f", empty, *more), f"{empty} is empty, expected a prompt", code=2)
+        refused(call(tiny, "-f", "-", "-p", "x", stdin=content), "standard input is empty", code=2)
+    assert call(tiny, "-p", "x", "-n", "1", stdin=b"").returncode == 0  # nobody asked to read it
+
+
+def test_an_answer_that_was_begun(tiny):
+    """--continue: the rest of an answer; without a template, of the text. --echo repeats what was begun."""
+    how = ("-n", "9", "-s", "4", "-q", "--temp", "0")
+    assert call(tiny, "the f", "--continue", "ox", *how).stdout == call(tiny, "the fox", *how).stdout
+    assert call(tiny, "the f", "--continue", "ox", *how, "--echo").stdout.startswith(b"the fox")
+    m = Model(BUNDLED, verbose=False)
+    ids = m.encode_chat([{"role": "user", "content": "Who are you?"}])
+    whole = m.generate(ids, 12, temperature=0.0)
+    for at in (5, 9):  # after a word, and in one
+        ids = m.encode_chat([{"role": "user", "content": "Who are you?"}], begun=whole[:at])
+        said = call(BUNDLED, "Who are you?", "--continue", whole[:at], *how).stdout.decode()
+        assert said.removesuffix("\n") == m.generate(ids, 9, temperature=0.0)
+        assert m.detokenize(ids).endswith(whole[:at])
+    done = call(BUNDLED, "x", "--chat", "--continue", "y")
+    refused(done, "--continue does nothing with --chat", code=2)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_notices_that_cannot_be_written(tiny):
+    """Are no error of the text, nor of a refusal."""
+    want = call(tiny, "the", "-n", "5", "-s", "1", "-q").stdout
+    for args, code, text in (
+        (["the", "-n", "5", "-s", "1", "-v"], 0, want),
+        (["-n", "x"], 2, b""),
+        (["-f", "/no/such"], 1, b""),
+    ):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([sys.executable, ROOT / "run.py", tiny, *args], stdout=subprocess.PIPE, stderr=full)
+        assert (done.returncode, done.stdout) == (code, text)
+
+
 def test_zero_tokens_prints_nothing(tiny):
     done = call(tiny, "-p", "the", "-n", "0")
     assert done.returncode == 0 and done.stdout == b"" and b"stop: length" in done.stderr
@@ -75,8 +132,8 @@ def test_stop_text_is_not_printed(tiny, stop):
     "args, says",
     [
         (["-n", "-2"], "-n is -2"),
-        (["-n", "x"], "invalid int"),
-        (["--temp", "abc"], "invalid float"),
+        (["-n", "x"], "-n is 'x', expected a whole number; change it"),
+        (["--temp", "abc"], "--temp is 'abc', expected a number; change it"),
         (["--temp", "nan"], "temperature is nan"),
         (["--temp", "-1"], "temperature is -1"),
         (["--top-p", "0"], "top_p is 0"),
@@ -86,8 +143,8 @@ def test_stop_text_is_not_printed(tiny, stop):
         (["--repeat-penalty", "0"], "repeat_penalty is 0"),
         (["-t", "0.8"], "the temperature is --temp"),
         (["-c", "-1"], "-c is -1"),
-        (["--no-such-flag"], "unrecognized arguments"),
-        (["-p"], "expected one argument"),
+        (["--no-such-flag"], "--no-such-flag is no flag"),
+        (["-p"], "-p has no value, expected TEXT behind it; give one"),
         (["-m", "x"], "give one model file"),
     ],
 )

@@ -20,7 +20,8 @@ def test_json_is_one_object_in_openais_form(tiny):
     value = json.loads(done.stdout)
     assert done.stdout.count(b"\n") == 1 and value["object"] == "text_completion" and value["seed"] == 3
     (choice,) = value["choices"]
-    assert choice["text"].encode() == plain.stdout and choice["finish_reason"] == "length" and choice["logprobs"] is None
+    assert choice["text"].encode() + b"\n" == plain.stdout
+    assert choice["finish_reason"] == "length" and choice["logprobs"] is None
     n = len(Model(tiny, verbose=False).tokenize("the fox"))
     assert value["usage"] == {"prompt_tokens": n, "completion_tokens": 9, "total_tokens": n + 9}
     assert value["timings"]["predicted_n"] == 9 and value["timings"]["prompt_n"] == n and value["stop_reason"] == "length"
@@ -77,7 +78,7 @@ def test_logprobs_are_those_of_the_logits(tiny):
         (["--batch", "f", "-np", "0"], "-np is 0"),
         (["--batch", "f", "-np", "17"], "expected 1 to 16"),
         (["-p", "x", "--raw", "--chat"], "--raw continues text"),
-        (["-p", "x", "--choices"], "expected at least one argument"),
+        (["-p", "x", "--choices"], "--choices has no value, expected TEXT behind it"),
     ],
 )
 def test_habits_and_contradictions_are_told(tiny, args, says):
@@ -91,7 +92,8 @@ def test_a_template_is_used_unless_raw(talker):
     m = Model(talker, verbose=False)
     how = dict(max_tokens=12, seed=4, ignore_eos=True)
     ask = [{"role": "user", "content": "the fox"}]
-    same = lambda *args, **k: call(talker, *args, "-n", "12", "-s", "4", "-q", "--ignore-eos", **k).stdout.decode()
+    how_called = ("-n", "12", "-s", "4", "-q", "--ignore-eos")
+    same = lambda *args, **k: call(talker, *args, *how_called, **k).stdout.decode().removesuffix("\n")
     want = m.generate(m.encode_chat(ask), **how)
     assert same("-p", "the fox") == same("-p", "the fox", "--chat") == same("--chat", stdin=b"the fox\n") == want
     assert same("-p", "the fox", "--raw") == m.generate("the fox", **how) != want
@@ -180,7 +182,7 @@ def test_best_of(tiny):
         assert sum(again["logprobs"]["token_logprobs"]) / 25 == pytest.approx(row["worth"])
     done = call(tiny, "-p", "the", "--best-of", "5", "-s", "9", *how, "--judge", "wc -c")
     lengths = {len(row["text"].encode()): row["text"] for row in value["best_of"]}
-    assert done.stdout.decode() == lengths[max(lengths)] and re.search(rb"best of 5: [\d., ]+\n$", done.stderr)
+    assert done.stdout.decode() == lengths[max(lengths)] + "\n" and re.search(rb"best of 5: [\d., ]+\n$", done.stderr)
     done = call(tiny, "-p", "the", "--best-of", "2", "--judge", "echo good")
     assert done.returncode == 1 and b"printed 'good" in done.stderr
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from helpers.models import make_talker
+from helpers.process import call
 from helpers.terminal import Terminal
 from twofile.front.text import tame
 from twofile.model import Model
@@ -96,3 +97,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path):
     assert re.match(r"\d+ of 100000 tokens", t.say("/stats"))
     os.write(t.fd, b"/exit\n")
     assert t.leave() == 0
+
+
+def test_a_single_turn(terminal, talker):
+    """-st: the answer, then the end; elsewhere one turn is all there is."""
+    t = terminal("-st")
+    os.write(t.fd, b"the fox\n")
+    t.until(re.escape(tame(answers(talker, talk("the fox")).splitlines()[0])))
+    assert t.leave() == 0
+    assert call(talker, "the fox", "-st", "-n", "3", "-q", "-s", "7").returncode == 0

@@ -255,7 +255,7 @@ def test_errors_of_the_other_apis(server):
     assert status == 404 and value["type"] == "error" and value["error"]["type"] == "not_found_error"
     status, _, value = ask(server, "/api/chat", {"model": "x", "messages": [STORY]})
     assert status == 404 and list(value) == ["error"] and "expected one of: model, other" in value["error"]
-    for options in ({"num_ctx": 10**6}, {"mirostat": 2}, {"top_p": 7}, {"frobnicate": 1}):
+    for options in ({"num_ctx": 10**6}, {"mirostat": 3}, {"top_p": 7}, {"frobnicate": 1}):
         for path, given in (("chat", {"messages": [STORY]}), ("generate", {"prompt": "x"})):
             status, _, value = ask(server, f"/api/{path}", {"model": "model", "options": options, **given})
             assert status == 400 and f"{list(options)[0]}" in value["error"]

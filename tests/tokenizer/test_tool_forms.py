@@ -7,7 +7,8 @@ import pytest
 
 from helpers.tooltalks import CONTROLS, FORMS, SPECIAL, STYLES, TAGS, fields_with, tokenizer_of
 from twofile.callform import call_form
-from twofile.calls import Reader, tools_asked
+from twofile.callreader import Reader
+from twofile.calls import tools_asked
 from twofile.errors import ModelError
 from twofile.export.sandbox import render
 from twofile.export.tokenizers.pack import pack_tokenizer

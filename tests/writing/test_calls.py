@@ -7,7 +7,8 @@ import pytest
 from helpers.models import make_model
 from helpers.tooltalks import FORMS, fields_with
 from twofile.callform import TEXT_CALLS
-from twofile.calls import Reader, tools_asked
+from twofile.callreader import Reader
+from twofile.calls import tools_asked
 from twofile.calltext import as_texts
 from twofile.errors import ModelError
 from twofile.export.tokenizers.pack import pack_tokenizer

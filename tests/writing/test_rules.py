@@ -68,7 +68,14 @@ def test_the_rule_acts(rule):
     rng, n = np.random.default_rng(0), 50
     logits, recent = rng.standard_normal(n).astype(np.float32), list(range(0, n, 2)) * 2
     free = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 5.0, "repeat_last_n": -1}
-    chosen = lambda how: [Sampler(how, n, CODE)(logits, recent, coin) for coin in np.linspace(0.01, 0.99, 40)]
+    free |= {"xtc_threshold": 0.01} if rule.name == "xtc_probability" else {}
+    free |= {"xtc_probability": 0.9} if rule.name == "xtc_threshold" else {}
+    free |= {"mirostat": 2} if rule.name in ("mirostat_tau", "mirostat_eta") else {}
+
+    def chosen(how):
+        sampler = Sampler(how, n, CODE)
+        return [sampler(logits, recent, coin) for coin in np.linspace(0.01, 0.99, 40)]
+
     usual = chosen(Sampling(**free))
     others = [rule.kind(value) for value in {rule.least, min(rule.most, 1000), 1}]
     assert any(chosen(Sampling(**{**free, rule.name: value})) != usual for value in others)
@@ -87,7 +94,9 @@ def test_the_flag(rule, capsys):
         with pytest.raises(SystemExit) as caught:
             parse_args(["model.bin", "-p", "x", f"{rule.flag}={wrong}"])
         said = capsys.readouterr().err
-        assert caught.value.code == 2 and (f"{rule.name} is {wrong}, expected" in said or f"argument {rule.flag}" in said)
+        assert caught.value.code == 2 and (
+            f"{rule.name} is {wrong}, expected" in said or f"{rule.flag} is '{wrong}', expected a" in said
+        )
 
 
 @EACH

@@ -15,17 +15,16 @@ from ..machines.host import host
 from ..model import Model
 from ..program.operands import CHUNK
 from .common import OTHER
-from .habits import LLAMA_CPP, apart
+from .habits import LLAMA_CPP
 from .mode import Flag, Mode, Parser
 from .speeds import Table
+from .spelling import apart
 
 
 def numbers(text):
     """ "128,512" -> [128, 512]"""
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(
-            f"{printable(text)!r}, expected whole numbers, separated by commas"
-        )
+        raise argparse.ArgumentTypeError("whole numbers, separated by commas")
     return [int(n) for n in text.split(",")]
 
 
@@ -38,8 +37,8 @@ def cache_names(text):
     """ "f16,q8_0" -> ["f16", "q8_0"]"""
     names = text.split(",")
     if not set(names) <= set(CACHE_NAMES):
-        wants = f"expected some of {', '.join(CACHE_NAMES)}, separated by commas"
-        raise argparse.ArgumentTypeError(f"{printable(text)!r}, {wants}")
+        wants = f"some of {', '.join(CACHE_NAMES)}, separated by commas"
+        raise argparse.ArgumentTypeError(wants)
     return names
 
 
@@ -112,8 +111,9 @@ def bench(argv, usual=None):
     """The command line behind --bench; -> exit code. usual: the model that is measured when none
     is named."""
     ap = bench_parser()
-    a = ap.parse_args(apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP))
-    models = a.models or [usual]
+    words, files = apart(argv, BENCH_FLAGS, ap.error, LLAMA_CPP)
+    a = ap.parse_args(words)
+    models = files or [usual]
     if models == [None]:
         ap.error(f"give one model file or more: {BENCH_CALLED} model.bin")
     if a.r < 1:

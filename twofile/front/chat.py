@@ -38,6 +38,11 @@ A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
 """
 
 
+SINGLE_TURN = Flag(
+    "-st", "--single-turn", action="store_true", help="in a terminal too one turn, then the end"
+)
+
+
 class Chat:
     """The commands of CHAT_HELP, to a Conversation."""
 
@@ -130,6 +135,7 @@ def converse(model, args, tools):
                 line = args.screen(as_text(os.fsencode(line), "the message"))
                 report(model, args, line)
                 talk.message(line)
+                going = not args[SINGLE_TURN]
         except KeyboardInterrupt:
             show("\n")
         except EOFError:
@@ -189,7 +195,7 @@ def check_chat(args):
 CHAT_MODE = Mode(
     chat,
     TALK,
-    flags=(CHAT_FLAG, TOOLS, MCP, YES),
+    flags=(CHAT_FLAG, SINGLE_TURN, TOOLS, MCP, YES),
     fits=(MEMORY, *FORM_FLAGS),
     check=check_chat,
     template=True,

@@ -1,17 +1,17 @@
 """Flags that belong to no mode, and what a command line says."""
 
-import re
+import os
 import sys
 
-from ..errors import CALLED, EXPORTER, ModelError
+from ..errors import CALLED, EXPORTER
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
-from ..options import seed_asked, shown, size_asked
+from ..options import seed_asked, size_asked
 from ..sampler import RULES
 from .forms import FORM_FLAGS
 from .mode import Flag, Group
 from .recall import MEMORY
-from .text import Screen
+from .text import Screen, as_text, unescaped
 
 MODEL = Flag("model", nargs="?", help=f"a model.bin, written by {EXPORTER}")
 MODEL_FLAG = Flag("-m", "--model", dest="model_flag", metavar="FILE", help="the same, as a flag")
@@ -35,6 +35,20 @@ PROMPT_FILE = Flag(
     "--file",
     metavar="FILE",
     help="read the prompt from a file, - = stdin; before -p if both",
+)
+ESCAPES = Flag(
+    "-e",
+    "--escape",
+    action="store_true",
+    help="of -p, -sys, -r, --continue: \\n is a newline, as \\t, \\r, \\xHH",
+)
+BEGUN = Flag(
+    "--continue",
+    some=True,
+    dashed=True,
+    dest="begun",
+    metavar="TEXT",
+    help="what the answer begins with: write on behind it",
 )
 N_PREDICT = Flag(
     "-n",
@@ -164,7 +178,7 @@ VERBOSE = Flag("-v", "--verbose", action="store_true", help="say more on stderr"
 FIRST = Group(None, MODEL, MODEL_FLAG, TOKENIZER, SHOW_VERSION)
 ABOUT_TEXT = Group(
     "text",
-    *(PROMPT, PROMPT_FILE, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
+    *(PROMPT, PROMPT_FILE, ESCAPES, BEGUN, N_PREDICT, STOP, IGNORE_EOS, WITH_PROMPT, CLEAN),
     *FORM_FLAGS,
     *(AS_JSON, AS_JSONL, LOGPROBS),
 )
@@ -184,15 +198,6 @@ OTHER = Group("other", ..., QUIET, VERBOSE)
 GROUPS = (FIRST, ABOUT_TEXT, TALK, HOW, GIVEN, MANY, MACHINE, OTHER)  # as --help lists them
 
 
-def bias_pair(text):
-    """ "15043-1.5" -> (15043, -1.5), for a number also inf, or false for never"""
-    found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
-    if not found:
-        found = f"{LOGIT_BIAS.long} is {shown(text)}"
-        raise ModelError(f"{found}, expected ID+NUMBER or ID-NUMBER; give such, as 15043+1.5")
-    return int(found[1]), float(found[2].replace("false", "inf"))
-
-
 class Settings:
     """A field for what any mode may read; settings[FLAG] for a flag of a mode's own.
 
@@ -210,17 +215,20 @@ class Settings:
         self.tokenizer: str | None = given.tokenizer
         self.id: str | None = given.id
 
-        self.prompt: str | None = given.prompt
+        typed = unescaped if given.escape else str
+        self.prompt: str | None = given.prompt and typed(given.prompt)
+        self.begun: str = as_text(os.fsencode(typed(given.begun or "")), BEGUN.long)
         self.file: str | None = given.file
         self.n_predict: int = given.n_predict  # -1 = until the end
-        self.stop: list = given.stop
+        self.stop: list = [typed(text) for text in given.stop]
         self.ignore_eos: bool = given.ignore_eos
         self.echo: bool = given.echo
         self.json: bool = given.json
         self.jsonl: bool = given.jsonl
         self.logprobs: int | None = given.logprobs
         self.raw: bool = given.raw
-        self.system: str | None = given.system  # the message; main() reads it from system_file
+        # the message; main() reads it from system_file
+        self.system: str | None = given.system and typed(given.system)
         self.system_file: str | None = given.system_file
         self.memory: str | None = given.memory
         self.seed: int | None = seed_asked(given.seed)

@@ -1,9 +1,8 @@
-"""Habits of other programs' users: flags of theirs, values glued to flags."""
+"""Habits of other programs' users: flags and commands of theirs."""
 
 import os
-import re
 
-from ..errors import EXPORTER, printable
+from ..errors import EXPORTER
 
 
 def told(whose, flags):
@@ -15,6 +14,7 @@ PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
+NO_DRY = "repetition is held down by --repeat-penalty and --frequency-penalty"
 CHAT_IS = "a conversation is --chat"
 COMPILED_CHAT = (
     f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
@@ -31,25 +31,20 @@ LLAMA_CPP = told(
         **dict.fromkeys(("-tb", "--threads-batch"), "-t is for both; leave it out"),
         **dict.fromkeys(("--no-mmap", "--mlock"), "the file is mapped, always; leave it out"),
         **dict.fromkeys(
-            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), "the type of the cache is --kv"
+            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"),
+            "keys and values are of one type, which is --kv TYPE",
         ),
         **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
         **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
-        **dict.fromkeys(
-            ("-st", "--single-turn"), "-p TEXT without --chat is one turn; leave it out"
-        ),
         **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
         **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
-        **dict.fromkeys(
-            ("-e", "--escape"), "backslashes are text; write line ends in the shell, or in -f FILE"
-        ),
-        **dict.fromkeys(("--reverse-prompt",), "what ends a text is -r or --stop STR"),
+        **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
+        **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
+        **dict.fromkeys(("--samplers", "--sampling-seq", "--sampler-seq"), "their order is fixed"),
         **dict.fromkeys(
             ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
         ),
         **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
-        **dict.fromkeys(("-j", "-jf", "--json-schema-file"), "a schema is --json-schema FILE"),
-        "--grammar-file": "a grammar in a file is --grammar FILE",
         **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
@@ -62,6 +57,17 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
+MEANT = {  # names of llama.cpp's for flags that are here, and do the same
+    "--temperature": "--temp",
+    "--predict": "--n-predict",
+    "--reverse-prompt": "--stop",
+    "--typical-p": "--typical",
+    "--top-nsigma": "--top-n-sigma",
+    "-j": "--json-schema",
+    "-jf": "--json-schema",
+    "--json-schema-file": "--json-schema",
+    "--grammar-file": "--grammar",
+}
 COMMANDS = {  # first words of the installed program, and what they are where a model stands first
     "run": "leave it out",
     "chat": f"{CHAT_IS}, behind the model",
@@ -72,48 +78,6 @@ COMMANDS = {  # first words of the installed program, and what they are where a 
     "help": "all flags are told by --help",
     "completion": "it is of the package: pip install twofile",
 }
-PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
-
-
-def apart(argv, flags, error, others):
-    """The words of a command line for argparse, which takes a value that begins with a dash only
-    behind an =, and -ngl 0 for -n gl. A number may be glued to its flag, as in -n20; whatever else
-    is glued is refused by error(text), as a flag of others, {flag: what to do}, is.
-
-    flags: those that are known, [Flag].
-    """
-    dashed = {name: flag.long for flag in flags if flag.dashed for name in flag.names}
-    names = {name: flag for flag in flags for name in flag.names if name[0] == "-"}
-    words, rest = [], list(argv)
-    while rest:
-        word = rest.pop(0)
-        name = word.partition("=")[0]
-        if words and words[-1] in dashed:
-            words[-1] = f"{dashed[words[-1]]}={word}"
-        elif word == "--":
-            return [*words, word, *rest]
-        elif name in names or name in ("-h", "--help"):
-            words.append(word)
-        elif name in others:
-            error(f"{name} is {others[name]}")
-        elif re.match(r"-[^-.\d]", word):
-            words += unglued(word, names, error)
-        else:
-            words.append(word)
-    return words
-
-
-def unglued(word, names, error):
-    """The words that a short flag with something glued to it stands for: flag and number."""
-    flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
-    value = word[len(flag or "") :]
-    if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
-        return [flag, value]
-    known = f"-{word}" if f"-{word}" in (*names, "--help") else flag
-    wants = f"expected {known}" if known else "expected one of --help"
-    if known == flag and flag and names[flag].how.get("action") is None:
-        wants += f" and a space before its value {printable(value[:40])!r}"
-    error(f"{printable(word[:80])} is no flag, {wants}; write it so, or leave it out")
 
 
 def commanded(argv, error):

@@ -10,7 +10,7 @@ from ..errors import ModelError, say
 from ..model import Model
 from .forms import read_form
 from .modes import MODES, parse_args
-from .text import read_system
+from .text import Textless, read_system
 
 
 def main(argv=None, usual=None):
@@ -39,7 +39,7 @@ def main(argv=None, usual=None):
     except ModelError as e:
         sys.stdout.flush()
         say(f"error: {e}")
-        return 1
+        return 2 if isinstance(e, Textless) else 1
     except MemoryError:
         say(
             "error: -c, -n or -f: what they ask for takes more memory than there is; "
@@ -47,6 +47,25 @@ def main(argv=None, usual=None):
         )
         return 1
     return code or 0
+
+
+class Unheard:
+    """A stream for notices: one that it cannot write is no error of what they tell of."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError):
+            self.stream.flush()
 
 
 def come_again(swallowed):
@@ -73,7 +92,7 @@ def launch(work=main):
         while os.open(os.devnull, os.O_RDWR) < 3:
             pass
     # closed by 2>&-; print would take stdout instead
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    sys.stderr = Unheard(sys.stderr or open(os.devnull, "w"))
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")

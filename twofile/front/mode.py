@@ -41,7 +41,22 @@ class Flag:
         self.needs, self.lacks = needs, lacks
         self.long = next((name for name in names if name.startswith("--")), names[0])
         self.numeric = numeric or "type" in how
+        self.takes = how.get("action") in (None, "append")  # a value
+        self.several = how.get("nargs") == "+"
         self.field = how.get("dest") or self.long.lstrip("-").replace("-", "_")
+
+    def lacking(self, text):
+        """What is expected where text is no value of it, or None."""
+        choices, kind = self.how.get("choices"), self.how.get("type", str)
+        if choices and text not in choices:
+            return f"one of {', '.join(choices)}"
+        try:
+            kind(text)
+        except argparse.ArgumentTypeError as e:
+            return str(e)
+        except ValueError:
+            return {int: "a whole number", float: "a number"}[kind]
+        return None
 
     def value(self, given):
         """What argparse found for it."""

@@ -5,17 +5,19 @@ stand so in --help; the last one has no flag and is what is done without any.
 """
 
 import argparse
+import os
 import re
 
 from ..errors import CALLED, ModelError, printable
 from ..modelfile import MODEL_ID
+from ..options import bias_pair
 from ..sampler import RULES, Sampling
 from .batch import BATCH_MODE
 from .bench import BENCH_MODE
 from .chat import CHAT_MODE
-from .common import GROUPS, Settings, bias_pair
+from .common import GROUPS, LOGIT_BIAS, Settings
 from .forms import check_form
-from .habits import HABITS, apart, commanded
+from .habits import HABITS, commanded
 from .mode import Parser
 from .show import (
     CHOICES_MODE,
@@ -26,6 +28,7 @@ from .show import (
     TOKENIZE_MODE,
     VERIFY_MODE,
 )
+from .spelling import apart
 from .write import BEST_OF_MODE, TEXT_MODE
 
 MODES = (
@@ -72,7 +75,9 @@ def all_flags():
 def make_parser():
     ap = Parser(
         prog=CALLED,
-        usage=f"{CALLED} MODEL [options]" if CALLED == "run.py" else "twofile [MODEL] [options]",
+        usage="run.py MODEL [TEXT] [options]"
+        if CALLED == "run.py"
+        else "twofile [MODEL [TEXT]] [options]",
         description="Write text with a language model.",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}".replace("python run.py", COMMAND),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79),
@@ -90,7 +95,9 @@ def parse_args(argv, usual=None):
     the model that is run when none is named."""
     ap, flags = make_parser(), all_flags()
     commanded(argv, ap.error)
-    given = ap.parse_args(apart(argv, flags, ap.error, HABITS))
+    words, plain = apart(argv, flags, ap.error, HABITS)
+    given = ap.parse_args(words)
+    given.model, given.prompt = placed(plain, given, ap.error)
     if given.model_flag in ("chat", "generate"):
         ap.error(
             f"-m {given.model_flag} is llama2.c's; -m is the model file, a conversation is --chat"
@@ -114,10 +121,25 @@ def parse_args(argv, usual=None):
         mode.check(settings)
         check_form(settings)
         Sampling(**how)  # raises for a value out of range
-        settings.logit_bias = [bias_pair(text) for text in given.logit_bias or ()]
+        settings.logit_bias = [bias_pair(text, LOGIT_BIAS.long) for text in given.logit_bias or ()]
     except ModelError as e:
         ap.error(str(e))
     return settings
+
+
+def placed(plain, given, error):
+    """Words that are no flags -> the model and the prompt, which may stand behind it."""
+    if given.model_flag is not None and plain and not os.path.exists(plain[0]):
+        plain = [None, *plain]
+    model = plain[0] if plain else None
+    if not plain[1:]:
+        return model, given.prompt
+    said = printable(plain[-1][:40])
+    if plain[2:]:
+        error(f"{said!r} is one word too many, expected MODEL and TEXT; put the text in quotes")
+    if given.prompt is not None:
+        error(f"{said!r} beside -p, expected one prompt; leave one out")
+    return plain
 
 
 def check_habits(given, error):

@@ -27,6 +27,26 @@ def dump(value):
 TEXT_MAX = 1 << 27  # bytes of a prompt
 
 
+class Textless(ModelError):
+    """A prompt was to be read, and there is none: wrong usage."""
+
+
+ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([nrt\\'\"]))")
+MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def unescaped(text):
+    """A word of a command line with what llama.cpp's -e knows, as \\n or \\x41, put in its place;
+    other backslashes stay."""
+    means = lambda m: bytes.fromhex(m[1].decode()) if m[1] else MEANING.get(m[2], m[2])
+    return os.fsdecode(ESCAPED.sub(means, os.fsencode(text)))
+
+
+def ended(text):
+    """What is still to be written so that a text which is there ends with a newline."""
+    return "\n" if text and text[-1] != "\n" else ""
+
+
 def read_text(path):
     """The bytes of a file, - = stdin, as UTF-8, without a newline at the end and a byte order mark
     at the beginning."""
@@ -100,16 +120,15 @@ def tame(text):
 
 
 def read_prompt(model, args):
-    """The prompt as text: a file's or a pipe's, with -p behind it."""
-    raw = (
-        read_text(args.file)
-        if args.file is not None
-        else read_text("-")
-        if args.prompt is None
-        else None
-    )
+    """The prompt as text: a file's or a pipe's, with -p behind it. Raises Textless for an empty
+    one: what was to fill it has failed."""
+    path = "-" if args.prompt is None and args.file is None else args.file
+    raw = b"" if path is None else read_text(path)
+    if path is not None and not raw:
+        name = "standard input" if path == "-" else printable(path)
+        raise Textless(f"{name} is empty, expected a prompt; give text, or -p TEXT alone")
     if args.prompt is not None:
-        raw = (raw + b"\n" if raw is not None else b"") + os.fsencode(args.prompt)
+        raw += b"\n" * (path is not None) + os.fsencode(args.prompt)
     text = args.screen(as_text(raw, "the prompt"))
     report(model, args, text)
     return text
@@ -134,12 +153,13 @@ def report(model, args, text):
 
 def prompt_ids(model, args, prompt, recall=None):
     """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is. recall(messages): what they become, if that is given."""
+    as it is; behind it what its answer begins with. recall(messages): what they become, if that is
+    given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
-        return tokenizer.encode(model.short(prompt))
+        return tokenizer.encode(model.short(prompt + args.begun))
     system = [{"role": "system", "content": args.system}] if args.system else []
     messages = [*system, {"role": "user", "content": prompt}]
-    return model.encode_chat(recall(messages) if recall else messages)
+    return model.encode_chat(recall(messages) if recall else messages, begun=args.begun)

@@ -4,7 +4,8 @@ import json
 import random
 import re
 
-from ..calls import ToolCall, Tools, call_object
+from ..callreader import ToolCall
+from ..calls import Tools, call_object
 from ..errors import ModelError, say
 from ..tools.mcp import mcp_tools
 from ..tools.tool import RESULT_MAX, as_data, result_of

@@ -7,11 +7,11 @@ from ..logprobs import label
 from ..machines.host import host
 from ..program.operands import KEYS
 from ..writer import Writer
-from .common import AS_JSON, AS_JSONL, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
+from .common import AS_JSON, AS_JSONL, BEGUN, HOW, LOGPROBS, PROMPT_CACHE, WITH_PROMPT
 from .forms import FORM_FLAGS
 from .mode import Flag, Mode, prompted
 from .recall import MEMORY, Recall, check_recall
-from .text import dump, prompt_ids, read_prompt, report, tame
+from .text import dump, ended, prompt_ids, read_prompt, report, tame
 
 BEST_OF = Flag(
     "--best-of",
@@ -40,7 +40,8 @@ def stats(w):
 
 
 def asked_for(model, args, recall=None):
-    """-> (the prompt, its ids, how many new tokens at most or None, other options of a Writer)"""
+    """-> (the prompt with a begun answer, its ids, how many new tokens at most or None, other
+    options of a Writer)"""
     prompt = read_prompt(model, args)
     limit = None if args.n_predict < 0 else args.n_predict
     remember = (lambda messages: recall(messages, limit)) if recall and recall.memory else None
@@ -50,7 +51,8 @@ def asked_for(model, args, recall=None):
             "-p: the prompt is empty and the model has no begin token, expected text; give -p TEXT"
         )
     logprobs = 0 if args.logprobs is None and args.jsonl else args.logprobs
-    return prompt, ids, limit, {**args.options, "seed": args.seed, "logprobs": logprobs}
+    more = {"seed": args.seed, "logprobs": logprobs}
+    return prompt + args.begun, ids, limit, {**args.options, **more}
 
 
 def write_text(model, args):
@@ -84,9 +86,9 @@ def write_text(model, args):
         elif args.jsonl and chunk.token is not None:
             out.write(dump(token_row(model, chunk)))
             out.flush()
-    if text and terminal:
-        write("\n")
-    elif not text:
+    if text:
+        write(ended((prompt if args.echo else "") + w.written))
+    else:
         out.write(dump(w.completion(prompt if args.echo else "") | recall.told()))
     pace = forward.player.pace
     if args.verbose and pace and pace.given_up:
@@ -121,7 +123,8 @@ def write_best(model, args):
         sys.stdout.buffer.write(dump(best.completion(echo) | {"best_of": rows}))
     else:
         text = echo + best.written
-        sys.stdout.buffer.write((tame(text) + "\n" if sys.stdout.isatty() else text).encode())
+        text += ended(text)
+        sys.stdout.buffer.write((tame(text) if sys.stdout.isatty() else text).encode())
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
@@ -145,7 +148,7 @@ BEST_OF_MODE = Mode(
     write_best,
     HOW,
     flags=(BEST_OF, JUDGE),
-    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, *FORM_FLAGS),
+    fits=(AS_JSON, LOGPROBS, WITH_PROMPT, BEGUN, *FORM_FLAGS),
 )
 
 
@@ -157,6 +160,6 @@ def check_text(args):
 
 TEXT_MODE = Mode(  # what is done when no flag asks for another
     write_text,
-    fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, MEMORY, *FORM_FLAGS),
+    fits=(AS_JSON, AS_JSONL, LOGPROBS, PROMPT_CACHE, WITH_PROMPT, BEGUN, MEMORY, *FORM_FLAGS),
     check=check_text,
 )

@@ -14,19 +14,20 @@ from .turns import check_turns
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=()):
+    def encode_chat(self, messages, tools=(), begun=""):
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
         tokenizer has a form for them; then messages may have tool_calls, and there are those of
-        role tool. Raises ModelError."""
+        role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
             raise ModelError(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
-            items, ids = self._joined(self._with_tools(messages, tools)), []
+            rows = self._with_tools(messages, tools)
         else:
-            items, ids = self._joined(self._rows(messages)), []
+            rows = self._rows(messages)
+        items, ids = self._joined([*rows, *at_marks(begun, self.thinking)]), []
         for i, item in enumerate(items):
             if isinstance(item, int):
                 ids.append(item)
