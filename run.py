@@ -7838,8 +7838,8 @@ def talk_slots(messages, tools, form, strips, thoughts):
 
 def between_slots(slots, form, pieces, told):
     """What talk_slots() makes, as a template writes it: pieces and contents in turn, the first and
-    the last are pieces. pieces: of chats without tools (see CHAT), which there are if not told.
-    Raises KeyError where the form has none."""
+    the last are pieces, None where the form has none. pieces: of chats without tools (see CHAT),
+    which there are if not told."""
     between = form.between
     if not told:
         plain = {
@@ -7848,7 +7848,7 @@ def between_slots(slots, form, pieces, told):
             "after_system": (Seat.SYSTEM, Seat.ASKED),
         }
         between = between | {kinds: pieces.get(name) for name, kinds in plain.items()}
-    rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
+    rows = [(between.get((a[0], b[0])), b[1]) for a, b in zip(slots, slots[1:])]
     return [part for row in rows for part in row][:-1]
 
 
@@ -7946,12 +7946,10 @@ class Conversations:
         """As _rows(), with tools, calls of them, and what they gave."""
         messages = check_turns(messages, self.tools.several, self.tools.resumes)
         slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
-        try:
-            parts = between_slots(slots, self.tools, self.chat, bool(tools))
-            parts = [part if isinstance(part, str) else [*part] for part in parts]
-        except (KeyError, TypeError):
+        parts = between_slots(slots, self.tools, self.chat, bool(tools))
+        if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it") from None
+            raise ModelError(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 

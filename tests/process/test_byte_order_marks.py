@@ -116,9 +116,9 @@ def test_a_kept_conversation(talker, tmp_path):
     """As an editor may have saved it again."""
     talk = json.dumps([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}])
     code = (
-        "import sys; from run import Chat, Model, parse_args\n"
-        "c = Chat(Model(sys.argv[1], verbose=False), parse_args([sys.argv[1], '--chat', '-p', 'x']), print)\n"
-        "c.load(sys.argv[2]); print(len(c.messages))"
+        "import sys; from types import SimpleNamespace; from run import Chat, Model\n"
+        "talk = SimpleNamespace(encoded=Model(sys.argv[1], verbose=False).encode_chat)\n"
+        "Chat(talk, print).load(sys.argv[2]); print(len(talk.messages))"
     )
     for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")):
         (tmp_path / "talk.json").write_bytes(mark + talk.encode(encoding))

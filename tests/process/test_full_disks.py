@@ -8,7 +8,6 @@ from helpers.process import call, refused
 from twofile.errors import ModelError
 from twofile.export.main import main
 from twofile.front.chat import Chat
-from twofile.model import Model
 
 
 def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
@@ -33,8 +32,7 @@ def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
         leave(n)
         done = call(tiny, "-p", "the fox and " * 9, "-n", "3", "-s", "1", "-q", "--prompt-cache", folder / "cache")
         assert done.returncode == 1 and b"cannot be written (No space left" in done.stderr and names() == []
-        chat = Chat(Model(talker, verbose=False), SimpleNamespace(system=None, seed=1), lambda text: None)
-        chat.messages = [{"role": "user", "content": "x" * 9000}]
+        chat = Chat(SimpleNamespace(messages=[{"role": "user", "content": "x" * 9000}]), lambda text: None)
         with pytest.raises(ModelError, match="cannot be written .*No space left"):
             chat.save(str(folder / "kept"))
         assert names() == []

@@ -142,10 +142,7 @@ def difference(form, talks, chat):
         if "the user behind results" in tags and not form.resumes:
             continue
         slots = talk_slots(messages, tools, form, strips, thoughts)
-        try:
-            text = "".join(between_slots(slots, form, pieces, bool(tools)))
-        except KeyError:
-            text = None
-        if text != want:
+        parts = between_slots(slots, form, pieces, bool(tools))
+        if None in parts or "".join(parts) != want:
             return " and ".join(sorted(tags)) or "a conversation"
     return None

@@ -43,12 +43,10 @@ class Conversations:
         """As _rows(), with tools, calls of them, and what they gave."""
         messages = check_turns(messages, self.tools.several, self.tools.resumes)
         slots = talk_slots(messages, tools, self.tools, self.strips, self.thoughts)
-        try:
-            parts = between_slots(slots, self.tools, self.chat, bool(tools))
-            parts = [part if isinstance(part, str) else [*part] for part in parts]
-        except (KeyError, TypeError):
+        parts = between_slots(slots, self.tools, self.chat, bool(tools))
+        if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it") from None
+            raise ModelError(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 

@@ -213,8 +213,8 @@ def talk_slots(messages, tools, form, strips, thoughts):
 
 def between_slots(slots, form, pieces, told):
     """What talk_slots() makes, as a template writes it: pieces and contents in turn, the first and
-    the last are pieces. pieces: of chats without tools (see CHAT), which there are if not told.
-    Raises KeyError where the form has none."""
+    the last are pieces, None where the form has none. pieces: of chats without tools (see CHAT),
+    which there are if not told."""
     between = form.between
     if not told:
         plain = {
@@ -223,5 +223,5 @@ def between_slots(slots, form, pieces, told):
             "after_system": (Seat.SYSTEM, Seat.ASKED),
         }
         between = between | {kinds: pieces.get(name) for name, kinds in plain.items()}
-    rows = [(between[a[0], b[0]], b[1]) for a, b in zip(slots, slots[1:])]
+    rows = [(between.get((a[0], b[0])), b[1]) for a, b in zip(slots, slots[1:])]
     return [part for row in rows for part in row][:-1]
