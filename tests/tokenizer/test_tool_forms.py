@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import pytest
 
@@ -101,6 +102,21 @@ def test_ids_become_what_a_template_takes():
 CALL = {"id": "abcXYZ098", "function": {"name": "f", "arguments": {}}}
 USER, SAID = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}
 RESULT = {"role": "tool", "content": "x", "tool_call_id": "abcXYZ098"}
+
+
+def test_odd_ids_and_names_of_results():
+    """A lone surrogate is an id like others; a result without an id goes by its tool's name."""
+    t = tokenizer_of("ids")
+    calls = [{"id": i, "function": {"name": name, "arguments": {}}} for i, name in (("\ud800", "f"), ("b", "g"))]
+    asked = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    for key, values in (("tool_call_id", ("b", "\ud800")), ("name", ("g", "f"))):
+        results = [{"role": "tool", "content": f"of {v!a}", key: v} for v in values]
+        text = "".join(t.name(i) for i in t.encode_chat([*asked, *results], TOOLS))
+        assert text.index(f"of {values[1]!a}") < text.index(f"of {values[0]!a}")
+    with pytest.raises(ModelError, match="name is zzz, expected one of the calls"):
+        t.encode_chat([*asked, {"role": "tool", "content": "x", "name": "zzz"}], TOOLS)
+
+
 WRONG = {
     "no result": ([USER, SAID], "a call has no result"),
     "a user in between": ([USER, SAID, USER], "where a call has no result"),
@@ -230,6 +246,77 @@ def test_a_call_alone_may_lack_its_mark(size):
             found += reader.push(text[at : at + size], at + size >= len(text))
         assert [type(c) is not str for c in found].count(True) == calls
         assert "".join(c for c in found if isinstance(c, str)) == ("" if calls else text)
+
+
+def plain(form, text, end=True, names=("add",)):
+    found = Reader(form, names).push(text, end)
+    return "".join(c for c in found if isinstance(c, str)), [c for c in found if not isinstance(c, str)]
+
+
+def test_a_text_that_says_what_a_call_would_say():
+    """Where calls stand at the beginning alone, what looks like one behind a text is text; an answer in JSON is no call."""
+    bare, tags = call_form(tokenizer_of("bare")), call_form(tokenizer_of("tags"))
+    for text in ('Sure: {"name": "Bob", "age": 3} is nice.', 'Use {"name": "add", "parameters": {"z": 9}} please'):
+        for size in (1, 7, 99):
+            reader, found = Reader(bare, ["add"]), []
+            for at in range(0, len(text), size):
+                found += reader.push(text[at : at + size], at + size >= len(text))
+            assert "".join(found) == text
+    assert plain(tags._replace(lone=False), '{"name": "Bob"}') == ('{"name": "Bob"}', [])
+
+
+@pytest.mark.parametrize("name", [*FORMS, "as text"])
+def test_a_call_that_was_cut_anywhere_is_left_out(name):
+    """In its opening too, from the mark on that no text has."""
+    form = call_form(tokenizer_of("tags" if name == "as text" else name))
+    form = form if name != "as text" else call_form(type("Plain", (), {"tools": None}))
+    if form.beside is None:
+        return  # where it begins as a text might, what is there may be one
+    whole = form.text(form.beside) + "add" + form.text(form.between[0]) + "{}"
+    first = whole.index(form.mark) + len(form.mark)
+    for n in range(first, len(whole)):
+        assert plain(form, "One" + whole[:n]) == ("One", []), whole[:n]
+
+
+def test_reading_takes_time_that_grows_with_the_text():
+    """A long string of arguments, and many line ends, a few characters at a time."""
+    form = call_form(tokenizer_of("tags"))
+    for text in (form.text(form.first) + 'add", "arguments": {"a": "' + 'x\\"' * 10000, "\n" * 30000):
+        began, reader = time.process_time(), Reader(form, ["add"])
+        for at in range(0, len(text), 3):
+            reader.push(text[at : at + 3])
+        assert time.process_time() - began < 3
+
+
+def test_a_form_whose_calls_nobody_could_tell_is_refused(capfd):
+    """One that begins with nothing, or has a name at its end that nothing ends."""
+    begin, end = TAGS.index("'\n<call>\n"), TAGS.index("{% endfor %}{{ '<|end|>")
+    call = TAGS[begin:end].removesuffix("}}")
+    nothing = "'\n' + c.function.name + '\n' }}{{ c.function.arguments | tojson }}{{ '' "
+    last = "'<call>' }}{{ c.function.arguments | tojson }}{{ '</call>' + c.function.name "
+    for form in (nothing, last):
+        assert Tokenizer(pack_tokenizer(**fields_with(TAGS.replace(call, form)))).tools is None
+        assert "its form for tools cannot be compiled" in capfd.readouterr().err
+    assert fields_with(TAGS)  # which is not changed
+
+
+def test_what_conversations_at_random_never_hold_is_tried_too(capfd):
+    """Templates that treat what is empty, long or many in another way."""
+    odd = {
+        "no arguments": (
+            "c.function.arguments | tojson",
+            "(c.function.arguments | tojson if c.function.arguments else 'none')",
+        ),
+        "an empty result": ("+ m.content + '\n</got>'", "+ (m.content or 'nothing') + '\n</got>'"),
+        "many tools": ("{% for t in tools %}", "{% for t in tools[:4] %}"),
+        "a result in JSON": ("+ m.content + '\n</got>'", "+ (m.content if m.content[:1] != '{' else 'JSON') + '\n</got>'"),
+        "a long result": ("+ m.content + '\n</got>'", "+ m.content[:999] + '\n</got>'"),
+        "three calls": ("in m.tool_calls %}", "in m.tool_calls[:2] %}"),
+    }
+    for name, (old, new) in odd.items():
+        assert old in TAGS
+        tools = Tokenizer(pack_tokenizer(**fields_with(TAGS.replace(old, new)))).tools
+        assert tools is None or name == "three calls" and not tools.several, name
 
 
 def test_names_that_no_form_can_hold_are_refused():

@@ -52,3 +52,19 @@ def test_tools():
     bare = {"name": "f", "description": "x", "parameters": {"type": "object"}}
     assert typescript_typed(bare) == "// x\ntype f = () => any;\n\n"
     assert python_typed(bare) == '{"name": "f", "description": "f() - x\n\n", "parameters": {}}'
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        [1],
+        {"a": {"oneOf": [True, TEXT]}},
+        {"a": {"type": 5}},
+        {"a": {"enum": 5, "type": "string"}},
+        {"a": {"type": "object", "properties": "x"}},
+        5,
+    ],
+)
+def test_schemas_that_are_none_are_told_somehow(inside):
+    tool = {"name": "f", "description": "x", "parameters": {"type": "object", "properties": inside, "required": 5}}
+    assert "f" in typescript_typed(tool) and "f" in python_typed(tool)

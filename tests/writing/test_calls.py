@@ -115,3 +115,28 @@ def test_a_form_beside_tools_is_refused(model):
             model.create_chat_completion(ASKED, tools=TOOLS, **{name: value})
     value = model.create_chat_completion(ASKED, tools=TOOLS, schema=ADD, seed=1)["choices"][0]["message"]
     assert value.get("tool_calls") or json.loads(value["content"])["a"] in (1, 2, 3)
+
+
+def test_an_answer_in_json_beside_tools_is_no_call(model):
+    """Though its first key is a call's."""
+    schema = {**ADD, "properties": {"name": {"enum": ["Bob", "Ann"]}}, "required": ["name"]}
+    said = 0
+    for seed in range(8):
+        message = model.create_chat_completion(ASKED, tools=TOOLS, schema=schema, seed=seed)["choices"][0]["message"]
+        said += not message.get("tool_calls")
+        assert message.get("tool_calls") or json.loads(message["content"])["name"] in ("Bob", "Ann")
+    assert model.calls.lone and said
+
+
+@pytest.mark.parametrize(
+    "parameters", [0, [], "x", True, {"type": "string"}, {"type": "object", "x": {1}}, {"a": float("nan")}]
+)
+def test_parameters_that_are_no_schema_of_an_object(parameters):
+    with pytest.raises(ModelError, match="expected a JSON schema of an object"):
+        tools_asked([{"function": {"name": "f", "parameters": parameters}}])
+
+
+def test_tools_need_a_tokenizer(tmp_path):
+    with Model(make_model(tmp_path / "m.bin", "q8_0"), verbose=False) as model:
+        with pytest.raises(ModelError, match="without a tokenizer"):
+            Writer(model, [1, 2], tools=TOOLS)
