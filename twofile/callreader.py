@@ -62,6 +62,8 @@ class Reader:
                 self.begun, self.scanned = True, NOT_YET
             size = self.next_call(found, end)
             if size is None:
+                if end and self.fresh and not self.form.lone:  # an answer in JSON, which begins so
+                    found.append(self.opens + self.held)
                 break  # more of it comes, or it was cut
             self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
@@ -84,7 +86,7 @@ class Reader:
         goes_on = again and rest.startswith(self.more)
         if not goes_on and not rest.startswith(self.close):
             return None
-        self.begun = goes_on
+        self.begun, self.fresh = goes_on, False
         call = self.read(parts)
         found += [call] if call else []
         return at + len(self.more if goes_on else self.close)

@@ -262,7 +262,8 @@ def test_a_text_that_says_what_a_call_would_say():
             for at in range(0, len(text), size):
                 found += reader.push(text[at : at + size], at + size >= len(text))
             assert "".join(found) == text
-    assert plain(tags._replace(lone=False), '{"name": "Bob"}') == ('{"name": "Bob"}', [])
+    for form in (tags, bare):
+        assert plain(form._replace(lone=False), '{"name": "Bob"}') == ('{"name": "Bob"}', [])
 
 
 @pytest.mark.parametrize("name", [*FORMS, "as text"])
