@@ -103,10 +103,10 @@ class Reader:
 
     def place(self, begin):
         """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
-        one it is at the beginning or nowhere."""
+        one it is at the beginning, or behind another call."""
         if self.form.beside is not None:
             return self.held.find(begin)
-        return 0 if self.fresh and self.held.startswith(begin) else -1
+        return 0 if (self.fresh or self.behind) and self.held.startswith(begin) else -1
 
     def json_end(self, at):
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
@@ -138,7 +138,7 @@ class Reader:
         if end:
             at = self.place(self.form.mark)
             return len(self.held if at < 0 else self.held[:at].rstrip("\n"))
-        if self.form.beside is None and not self.fresh:
+        if self.form.beside is None and not (self.fresh or self.behind):
             return len(self.held)
         sizes = range(min(len(self.opens) - 1, len(self.held)), 0, -1)
         n = next((n for n in sizes if self.held.endswith(self.opens[:n])), 0)
