@@ -1,10 +1,19 @@
 """Tools that the server was started with: listed, called, behind the gate."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
-from helpers.server import ask, serving
+from helpers import server as plain
+from helpers.server import serving
+from twofile.serve import toolbox
+from twofile.serve.refusals import Refused
+
+
+def ask(server, path, body=None, **headers):
+    return plain.ask(server, path, body, **{"content-type": "application/json", **headers})
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +82,29 @@ def test_without_tools_there_are_none():
         assert ask(server, "/tools")[2] == {"tools": []}
         status, _, body = ask(server, "/tools/call", {"name": "calculator"})
         assert status == 400 and "start the server with --tools" in json.dumps(body)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; application/json", None])
+def test_a_call_is_json_or_refused(server, kind):
+    """What is not JSON by its header any page may send, to any host."""
+    body = {"name": "shell", "arguments": {"command": "echo hi"}}
+    status, _, found = plain.ask(server, "/tools/call", body, **({"content-type": kind} if kind else {}))
+    assert status == 400 and "expected application/json" in json.dumps(found)
+    assert ask(server, "/tools/call", body, **{"content-type": "application/json; charset=utf-8"})[0] == 200
+
+
+def test_calls_have_threads_of_their_own_and_too_many_are_refused():
+    async def over():
+        done = threading.Event()
+        calls = [asyncio.ensure_future(toolbox.in_turn(done.wait, 20)) for _ in range(toolbox.AT_ONCE + toolbox.WAIT_MAX)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 5), 2) == 5
+        with pytest.raises(Refused) as e:
+            await toolbox.in_turn(int)
+        done.set()
+        await asyncio.gather(*calls)
+        assert await toolbox.in_turn(int) == 0
+        return e.value
+
+    refused = asyncio.run(over())
+    assert (refused.status, refused.code, refused.retry) == (429, "queue_full", 1) and not toolbox.UNDER_WAY
