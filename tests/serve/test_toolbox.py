@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 
 import pytest
@@ -108,3 +109,25 @@ def test_calls_have_threads_of_their_own_and_too_many_are_refused():
 
     refused = asyncio.run(over())
     assert (refused.status, refused.code, refused.retry) == (429, "queue_full", 1) and not toolbox.UNDER_WAY
+
+
+def test_tools_that_no_call_can_be_held_to_are_left_out(tmp_path):
+    """Of MCP servers; it is said in a line."""
+    pytest.importorskip("mcp", reason="the package mcp is not installed")
+    odd = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}
+    listed = [{"name": "odd", "inputSchema": odd}, {"name": "even", "inputSchema": {"type": "object"}}]
+    path = tmp_path / "tools.py"
+    path.write_text(f"""
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = {{"tools": {listed!r}}}
+    if asked["method"] == "initialize":
+        result = {{"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {{"tools": {{}}}},
+                   "serverInfo": {{"name": "s", "version": "1"}}}}
+    if "id" in asked:
+        print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "result": result}}), flush=True)
+""")
+    with serving("model.bin", "-q", "--mcp", f"{sys.executable} {path}") as server:
+        assert [tool["function"]["name"] for tool in ask(server, "/tools")[2]["tools"]] == ["even"]
+        assert "twofile: odd: no call can be held to its schema, it is left out" in server.log()
