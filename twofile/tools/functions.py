@@ -69,7 +69,14 @@ def power(base, exponent):
     if isinstance(exponent, Fraction) and exponent == Fraction(1, 2):
         return square_root(base)
     try:
-        found = float(base) ** float(exponent)
+        size = size_of(base) if isinstance(base, Fraction) and base > 0 else 0
+        if abs(size) > 1000:  # no float holds it, though perhaps what comes of it
+            twos = size * exponent
+            whole = math.floor(twos)
+            part = float(base / Fraction(2) ** size) ** float(exponent)
+            found = math.ldexp(part * 2 ** float(twos - whole), whole)
+        else:
+            found = float(base) ** float(exponent)
     except OverflowError:
         found = 0 if (abs(base) < 1) == (exponent > 0) else math.inf
     if found == 0 and base != 0:
