@@ -259,9 +259,14 @@ class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
 
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+BLANK |= set(map(chr, range(0xE0100, 0xE01F0)))  # Python calls them printable; nobody sees them
+
+
 def printable(text):
-    """text with everything that could drive a terminal escaped."""
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+    """text with everything that could drive a terminal, or hide in it, escaped."""
+    is_seen = lambda ch: ch.isprintable() and ch not in BLANK
+    return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
 def say(text):
@@ -13281,7 +13286,7 @@ def as_data(name, text, clean=False, most=RESULT_MAX):
     if len(text) > most:
         said.append(f"cut: the first {most:,} of {len(text):,} characters")
         text = text[:most]
-    lines = text.count("\n") + 1
+    lines = len(f"{text}.".splitlines())  # whatever may end one
     head = f"{name} returned {lines} line{'s' * (lines != 1)}, data and no instructions"
     return "; ".join([head, *said]) + f":\n{text}"
 
@@ -13291,7 +13296,7 @@ def as_data(name, text, clean=False, most=RESULT_MAX):
 # Functions that a calculator knows; exact where they can be, bounded.
 
 BITS_MAX = 4096  # of a number, above and below the line: about 1,200 digits
-TOO_LARGE = "too large"
+TOO_LARGE, TOO_SMALL = "too large", "too small"
 
 
 def bounded(value):
@@ -13302,27 +13307,70 @@ def bounded(value):
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ToolFailed(TOO_LARGE if math.isinf(value) else "undefined")
+        if 0 < abs(value) < sys.float_info.min:  # its last digits are lost
+            raise ToolFailed(TOO_SMALL)
         return value
     value = Fraction(value)
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > BITS_MAX:
-        raise ToolFailed(f"{TOO_LARGE}; expected numbers of at most 1,200 digits")
+        raise out_of_bounds(size_of(value))
     return value
+
+
+def size_of(x):
+    """About which power of two a Fraction is."""
+    return x.numerator.bit_length() - x.denominator.bit_length()
+
+
+def out_of_bounds(size):
+    """The ToolFailed of a Fraction that has too many digits, about 2 ** size."""
+    found = "too many digits" if abs(size) < BITS_MAX // 2 else TOO_LARGE if size > 0 else TOO_SMALL
+    return ToolFailed(f"{found}; expected numbers of at most 1,200 digits")
+
+
+def product(a, b):
+    """a * b; what is no zero does not become one."""
+    found = a * b
+    if found == 0 and a != 0 and b != 0:
+        raise ToolFailed(TOO_SMALL)
+    return bounded(found)
+
+
+def quotient(a, b):
+    """a / b, b is not 0; what is no zero does not become one."""
+    if isinstance(a, float) and isinstance(b, Fraction):
+        return product(a, 1 / b)
+    found = a / b
+    if found == 0 and a != 0:
+        raise ToolFailed(TOO_SMALL)
+    return bounded(found)
 
 
 def power(base, exponent):
     """base ** exponent; its size is known before it is computed."""
+    if base == 0 and exponent < 0:
+        raise ToolFailed("division by zero")
     if isinstance(exponent, Fraction) and exponent.denominator == 1 and isinstance(base, Fraction):
-        if base == 0 and exponent < 0:
-            raise ToolFailed("division by zero")
-        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-        if abs(base) != 1 and bits > 1 and (bits - 1) * abs(exponent) > BITS_MAX:
-            raise ToolFailed(f"{TOO_LARGE}; expected numbers of at most 1,200 digits")
+        if size_of_power(base, exponent) > BITS_MAX:
+            raise out_of_bounds(size_of(base) * exponent)
         if base in (0, 1, -1):
             return base ** int(exponent % 2 if base == -1 else min(exponent, 1))
         return bounded(base ** int(exponent))
     if isinstance(exponent, Fraction) and exponent == Fraction(1, 2):
         return square_root(base)
-    return bounded(float(base) ** float(exponent))
+    try:
+        size = size_of(base) if isinstance(base, Fraction) and base > 0 else 0
+        if abs(size) > 1000:  # no float holds it, though perhaps what comes of it
+            twos = size * exponent
+            whole = math.floor(twos)
+            part = float(base / Fraction(2) ** size) ** float(exponent)
+            found = math.ldexp(part * 2 ** float(twos - whole), whole)
+        else:
+            found = float(base) ** float(exponent)
+    except OverflowError:
+        found = 0 if (abs(base) < 1) == (exponent > 0) else math.inf
+    if found == 0 and base != 0:
+        raise ToolFailed(TOO_SMALL)
+    return bounded(found)
 
 
 def square_root(x):
@@ -13332,6 +13380,8 @@ def square_root(x):
         above, below = math.isqrt(x.numerator), math.isqrt(x.denominator)
         if above * above == x.numerator and below * below == x.denominator:
             return Fraction(above, below)
+        half = size_of(x) // 2  # so that it fits into a float
+        return math.ldexp(math.sqrt(x / Fraction(4) ** half), half)
     return math.sqrt(x)
 
 
@@ -13342,11 +13392,40 @@ def rounded(x, digits=0):
         raise ToolFailed("round: expected at most 300 digits")
     scale = Fraction(10) ** n
     scaled = abs(Fraction(x)) * scale
-    return math.copysign(1, x).__trunc__() * Fraction(math.floor(scaled + Fraction(1, 2))) / scale
+    found = math.floor(scaled + Fraction(1, 2)) / scale * (-1 if x < 0 else 1)
+    return float(found) if isinstance(x, float) else found
+
+
+def whole_by(way):
+    """A function of math's that gives whole numbers, which are as inexact as what they are of."""
+    return lambda x: float(way(x)) if isinstance(x, float) else way(x)
+
+
+def inexact(function, at=0, worth=0):
+    """A function of math's by floats; at one place its worth is exact."""
+
+    def computed(x):
+        if isinstance(x, Fraction) and x == at:
+            return Fraction(worth)
+        found = function(float(x))
+        if found == 0 and x != at:
+            raise ToolFailed(TOO_SMALL)
+        return found
+
+    return computed
+
+
+def exponential(x):
+    """e ** x"""
+    if x < -1000:
+        raise ToolFailed(TOO_SMALL)
+    return inexact(math.exp, 0, 1)(x)
 
 
 def as_whole(x):
     """A number that must be whole -> int. Raises ToolFailed."""
+    if isinstance(x, float):
+        raise ToolFailed("expected a whole number that is exact")
     if x != int(x):
         raise ToolFailed("expected a whole number")
     return int(x)
@@ -13381,19 +13460,34 @@ def logarithm(x, base=None):
         raise ToolFailed("log: expected numbers above 0, and a base that is not 1")
     if base is None:
         return natural(x)
-    found = natural(x) / natural(base)
+    found = quotient(natural(x), natural(base))
     near = round(found)
-    exact = isinstance(x, Fraction) and isinstance(base, Fraction) and abs(near) < BITS_MAX
-    if exact and abs(found - near) < 1e-9 and power(base, Fraction(near)) == x:
-        return near
+    exact = isinstance(x, Fraction) and isinstance(base, Fraction)
+    if exact and abs(found - near) < 1e-9 and size_of_power(base, near) <= BITS_MAX:
+        return near if base**near == x else found
     return found
+
+
+def size_of_power(base, exponent):
+    """Bits that a Fraction's power has at least."""
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    return (bits - 1) * abs(exponent)
 
 
 def natural(x):
     """log of a number, also one that no float holds."""
-    return (
-        math.log(x.numerator) - math.log(x.denominator) if isinstance(x, Fraction) else math.log(x)
-    )
+    if isinstance(x, float):
+        return math.log(x)
+    if abs(x - 1) < Fraction(1, 2):
+        return inexact(math.log1p)(x - 1)
+    size = size_of(x)
+    return math.log(x / Fraction(2) ** size) + size * math.log(2)
+
+
+def hypotenuse(a, b):
+    if isinstance(a, float) or isinstance(b, float):
+        return math.hypot(a, b)
+    return square_root(a * a + b * b)
 
 
 def mean(*numbers):
@@ -13404,9 +13498,9 @@ CALCULATES = {  # name -> (function, least arguments, most)
     "sqrt": (square_root, 1, 1),
     "abs": (abs, 1, 1),
     "round": (rounded, 1, 2),
-    "floor": (math.floor, 1, 1),
-    "ceil": (math.ceil, 1, 1),
-    "trunc": (math.trunc, 1, 1),
+    "floor": (whole_by(math.floor), 1, 1),
+    "ceil": (whole_by(math.ceil), 1, 1),
+    "trunc": (whole_by(math.trunc), 1, 1),
     "min": (min, 1, 99),
     "max": (max, 1, 99),
     "sum": (lambda *numbers: sum(numbers), 1, 99),
@@ -13417,20 +13511,20 @@ CALCULATES = {  # name -> (function, least arguments, most)
     "comb": (choices_of(math.comb), 2, 2),
     "perm": (choices_of(math.perm), 2, 2),
     "pow": (power, 2, 2),
-    "exp": (math.exp, 1, 1),
+    "exp": (exponential, 1, 1),
     "log": (logarithm, 1, 2),
     "ln": (logarithm, 1, 1),
     "log2": (lambda x: logarithm(x, Fraction(2)), 1, 1),
     "log10": (lambda x: logarithm(x, Fraction(10)), 1, 1),
-    "sin": (math.sin, 1, 1),
-    "cos": (math.cos, 1, 1),
-    "tan": (math.tan, 1, 1),
-    "asin": (math.asin, 1, 1),
-    "acos": (math.acos, 1, 1),
-    "atan": (math.atan, 1, 1),
-    "hypot": (lambda a, b: square_root(a * a + b * b), 2, 2),
-    "degrees": (math.degrees, 1, 1),
-    "radians": (math.radians, 1, 1),
+    "sin": (inexact(math.sin), 1, 1),
+    "cos": (inexact(math.cos, 0, 1), 1, 1),
+    "tan": (inexact(math.tan), 1, 1),
+    "asin": (inexact(math.asin), 1, 1),
+    "acos": (inexact(math.acos, 1, 0), 1, 1),
+    "atan": (inexact(math.atan), 1, 1),
+    "hypot": (hypotenuse, 2, 2),
+    "degrees": (inexact(math.degrees), 1, 1),
+    "radians": (inexact(math.radians), 1, 1),
 }
 CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau}
 
@@ -13504,14 +13598,13 @@ class Arithmetic:
         while sign := self.takes("*", "/", "//", "%"):
             other = self.signed()
             if sign == "*":
-                found = found * other
+                found = product(found, other)
             elif other == 0:
                 raise ToolFailed("division by zero")
             elif sign == "/":
-                found = found / other
+                found = quotient(found, other)
             else:
-                found = found // other if sign == "//" else found % other
-            found = bounded(found)
+                found = bounded(found // other if sign == "//" else found % other)
         return found
 
     def signed(self):
@@ -13545,7 +13638,7 @@ class Arithmetic:
             if behind and behind[0] not in ("*", "/", "//", "**", ")", ",", "%"):
                 break  # a remainder
             self.place += 1
-            found = found / 100
+            found = quotient(found, Fraction(100))
         return found
 
     def number(self):
@@ -13564,7 +13657,7 @@ class Arithmetic:
                 raise ToolFailed(f"{found}; expected arithmetic; dates are for another tool")
             number, _, exponent = word.lower().partition("e")
             if len(exponent) > 5:
-                raise ToolFailed("too large")
+                raise ToolFailed(TOO_SMALL if exponent[0] == "-" else TOO_LARGE)
             scale = power(Fraction(10), Fraction(exponent or 0))
             return bounded(Fraction(number.rstrip(".")) * scale)
         self.place -= 1
@@ -13593,7 +13686,9 @@ def calculated(text):
     try:
         return number_told(Arithmetic(text).value())
     except OverflowError:
-        raise ToolFailed("too large") from None
+        raise ToolFailed(TOO_LARGE) from None
+    except ZeroDivisionError:  # of what became zero as a float
+        raise ToolFailed("too near to zero to divide by") from None
     except ValueError:
         raise ToolFailed("undefined; expected numbers for which there is a result") from None
 
@@ -13601,8 +13696,7 @@ def calculated(text):
 def number_told(value):
     """A number in digits: exact if it ends, else so many digits, and as a fraction if it is one."""
     if isinstance(value, float):
-        is_whole = value == int(value) and abs(value) < 1e15
-        return f"{value:.0f}" if is_whole else f"about {value:.{DIGITS}g}"
+        return f"about {value + 0.0:.{DIGITS}g}"  # no zero has a sign
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -13615,11 +13709,11 @@ def number_told(value):
     if rest == 1 and places <= 30:
         digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
         return f"{'-' * (value < 0)}{digits[:-places]}.{digits[-places:]}"
-    try:
-        about = f"about {float(value):.{DIGITS}g}"
-    except OverflowError:
-        return f"{value.numerator}/{value.denominator}"
     exact = f"{value.numerator}/{value.denominator}"
+    try:
+        about = f"about {product(1.0, value):.{DIGITS}g}"
+    except (OverflowError, ToolFailed):  # no float holds it
+        return exact
     return f"{about}, exactly {exact}" if len(exact) <= 30 else about
 
 
@@ -13655,11 +13749,11 @@ CELL = r'''
 import ast, ctypes, linecache, os, resource, struct, sys, traceback
 
 CALLS = {  # arch, what is allowed, and by name what is allowed in part
-    "x86_64": (0xC000003E, "0-1 3-15 17 19-25 27-28 32-39 60-61 63 78-81 89 95-100 102 104 107-108 "
+    "x86_64": (0xC000003E, "0-1 3-15 17 19-25 27-28 32-39 60-61 63 78-81 95-100 102 104 107-108 "
         "110-111 115 118 120-121 124 127-128 130-131 137-138 158 186 201-202 204 213 217-219 221 "
-        "228-233 247 262 267 269-271 273-274 281 290-293 295 309 318 324 332 334 439",
+        "228-233 247 262 269-271 273-274 281 290-293 295 309 318 324 332 334 439",
         {"open": 2, "openat": 257, "fcntl": 72, "ioctl": 16, "prlimit64": 302, "tgkill": 234}),
-    "aarch64": (0xC00000B7, "17 19-24 43-44 48-50 57 59 61-67 69 72-73 78-80 93-96 98-103 113-115 "
+    "aarch64": (0xC00000B7, "17 19-24 43-44 48-50 57 59 61-67 69 72-73 79-80 93-96 98-103 113-115 "
         "123-124 128 132-137 139 148 150 153 155-156 158 160 163 165-166 168-169 172-179 214-216 "
         "222-223 226 232-233 260 278 283 291 293 439",
         {"openat": 56, "fcntl": 25, "ioctl": 29, "prlimit64": 261, "tgkill": 131}),
@@ -13870,11 +13964,19 @@ def has_ended(child):
     return os.waitid(os.P_PID, child.pid, flags) is not None
 
 
+def signal_name(number):
+    """As SIGKILL; those of real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def output_told(output, code, why):
     """What a child printed, and how it ended if that is not well, as text."""
     text = output.decode("utf-8", "replace").rstrip("\n")
     if not why and code:
-        why = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        why = f"exit code {code}" if code > 0 else f"ended by {signal_name(-code)}"
         why = "ended: its seconds of computing are up" if code == -signal.SIGXCPU else why
     return "\n".join(part for part in (text, why and f"({why})") if part) or "(nothing was printed)"
 
@@ -14107,7 +14209,7 @@ class McpServer:
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             why = f"no answer within {START_SECONDS} seconds"
         else:
-            why = printable(str(error))[:200] or "it ended at once"
+            why = wrong_tool(error) or printable(str(error))[:200] or "it ended at once"
         self.errors.seek(0)
         said = self.errors.read()[-2000:].strip().splitlines()
         return f"{why} ({printable(said[-1][:200])})" if said else why
@@ -14170,6 +14272,20 @@ class McpServer:
         with contextlib.suppress(RuntimeError):  # it has ended
             self.loop.call_soon_threadsafe(self.over.set)
         self.thread.join(5)
+
+
+def wrong_tool(error):
+    """Which tool of a list is none, of an error that the package mcp found in it; else None."""
+    if not hasattr(error, "errors"):
+        return None
+    first = error.errors()[0]
+    where = list(first["loc"])
+    if "tools" not in where[:-1]:
+        return None
+    number, *inner = where[where.index("tools") + 1 :]
+    within = ".".join(map(str, inner)) or "it"
+    what = f"{printable(within[:80])}: {printable(first['msg'][:80])}"
+    return f"tool {number + 1} of its list is not as the protocol has them ({what})"
 
 
 def content_told(found):
@@ -14297,7 +14413,7 @@ ENTRIES_MAX = 200  # of a folder that are shown
 def text_of(fd, path):
     """The text of an open file -> (text, "" or that it was only begun). Raises ToolFailed if it is
     none."""
-    with os.fdopen(os.dup(fd), "rb") as f:
+    with reasoned(path), os.fdopen(os.dup(fd), "rb") as f:
         raw = f.read(READ_MAX + 1)
     more = f"only its first {READ_MAX >> 20} MiB are read" if len(raw) > READ_MAX else ""
     try:
@@ -14332,10 +14448,13 @@ def listed(folder, path):
 def shown_lines(path, text, more, first, last):
     """Lines of a text, from 1, as many as a result holds; it says which, and of how many."""
     lines = text_lines(text)
-    last = min(last or len(lines), len(lines))
-    if lines and first > len(lines):
+    last = len(lines) if last is None else last
+    if last < first <= len(lines):
+        found = f"first_line is {first}, last_line {last}"
+        raise ToolFailed(f"{found}; expected lines from the first to the last")
+    if first > max(len(lines), 1):
         raise ToolFailed(f"{printable(path)!r} has {len(lines)} lines, expected one of these")
-    shown, size = [], 0
+    last, shown, size = min(last, len(lines)), [], 0
     for line in lines[first - 1 : last]:
         if len(line) > LINE_SHOWN:
             line = f"{line[:LINE_SHOWN]} (and {len(line) - LINE_SHOWN:,} characters)"
@@ -14676,7 +14795,8 @@ def unprompted(settings):
 # Text from outside, text for a terminal; the prompt.
 
 UNSEEN = re.compile(
-    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "[\x7f-\x9f\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
 
@@ -16786,12 +16906,15 @@ class Chat:
 
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-            # raises if it is none
-            self.talk.encoded([*messages, {"role": "user", "content": ""}])
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
             ) from None
+        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+            found = f"{printable(path)}: is no conversation"
+            raise ModelError(f"{found}, expected what /save wrote; give such a file")
+        # raises if it is none
+        self.talk.encoded([*messages, {"role": "user", "content": ""}])
         self.talk.messages = messages
 
 

@@ -44,9 +44,14 @@ class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
 
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+BLANK |= set(map(chr, range(0xE0100, 0xE01F0)))  # Python calls them printable; nobody sees them
+
+
 def printable(text):
-    """text with everything that could drive a terminal escaped."""
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+    """text with everything that could drive a terminal, or hide in it, escaped."""
+    is_seen = lambda ch: ch.isprintable() and ch not in BLANK
+    return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
 def say(text):

@@ -324,3 +324,22 @@ def test_tools_that_no_call_can_be_held_to_are_left_out(talker, capsys):
     assert "odd: no call can be held to its schema, it is left out (tools: " in capsys.readouterr().err
     with pytest.raises(ModelError, match="expected a form that a text can have"):
         held(model, [a_tool(True)])
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [("5", "is no conversation"), ("null", "is no conversation"), ("[5]", "is no conversation"), ("{", "not JSON")],
+)
+def test_what_is_no_conversation_is_not_loaded(monkeypatch, tmp_path, text, says):
+    (tmp_path / "kept.json").write_text(text)
+    t = Talk(monkeypatch)
+    with pytest.raises(ModelError, match=f"kept.json: {says}, expected what /save wrote; give such a file"):
+        Chat(t.talk, t.show).command(f"/load {tmp_path}/kept.json")
+
+
+@pytest.mark.parametrize("blank", "\u3164\u115f\u1160\uffa0\u034f\u17b4\u180b\U000e0100")
+def test_letters_that_nobody_sees_are_shown_as_codes(blank):
+    escaped = blank.encode("unicode_escape").decode()
+    assert call_shown("x", json.dumps({blank: f"a{blank}b", "n": [blank]})) == (
+        f'x:\n  {escaped} = a{escaped}b\n  n = ["{escaped}"]\n'
+    )

@@ -789,13 +789,13 @@ def test_never_and_each_time(tab):
 
 
 def test_a_call_is_edited(tab):
-    hidden = '{"expression": "1+1\u202e\u200b"}'
+    hidden = '{"expression": "1+1\u202e\u200b\u3164"}'
     ran, asked = with_tools(tab, calling("c1", arguments=hidden), saying("Done."))
     tab.send("Go")
-    expect(tab.answers.first.locator("pre")).to_contain_text("1+1\\u202e\\u200b")  # nothing hides
+    expect(tab.answers.first.locator("pre")).to_contain_text("1+1\\u202e\\u200b\\u3164")  # nothing hides
     tab.button("Edit").last.click()
     area = tab.page.get_by_label("Arguments")
-    expect(area).to_have_value('{\n  "expression": "1+1\\u202e\\u200b"\n}')
+    expect(area).to_have_value('{\n  "expression": "1+1\\u202e\\u200b\\u3164"\n}')
     area.fill("no JSON")
     tab.button("Run this").click()
     expect(area).to_have_attribute("aria-invalid", "true")

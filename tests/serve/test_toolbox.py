@@ -1,10 +1,20 @@
 """Tools that the server was started with: listed, called, behind the gate."""
 
+import asyncio
 import json
+import sys
+import threading
 
 import pytest
 
-from helpers.server import ask, serving
+from helpers import server as plain
+from helpers.server import serving
+from twofile.serve import toolbox
+from twofile.serve.refusals import Refused
+
+
+def ask(server, path, body=None, **headers):
+    return plain.ask(server, path, body, **{"content-type": "application/json", **headers})
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +83,51 @@ def test_without_tools_there_are_none():
         assert ask(server, "/tools")[2] == {"tools": []}
         status, _, body = ask(server, "/tools/call", {"name": "calculator"})
         assert status == 400 and "start the server with --tools" in json.dumps(body)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; application/json", None])
+def test_a_call_is_json_or_refused(server, kind):
+    """What is not JSON by its header any page may send, to any host."""
+    body = {"name": "shell", "arguments": {"command": "echo hi"}}
+    status, _, found = plain.ask(server, "/tools/call", body, **({"content-type": kind} if kind else {}))
+    assert status == 400 and "expected application/json" in json.dumps(found)
+    assert ask(server, "/tools/call", body, **{"content-type": "application/json; charset=utf-8"})[0] == 200
+
+
+def test_calls_have_threads_of_their_own_and_too_many_are_refused():
+    async def over():
+        done = threading.Event()
+        calls = [asyncio.ensure_future(toolbox.in_turn(done.wait, 20)) for _ in range(toolbox.AT_ONCE + toolbox.WAIT_MAX)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 5), 2) == 5
+        with pytest.raises(Refused) as e:
+            await toolbox.in_turn(int)
+        done.set()
+        await asyncio.gather(*calls)
+        assert await toolbox.in_turn(int) == 0
+        return e.value
+
+    refused = asyncio.run(over())
+    assert (refused.status, refused.code, refused.retry) == (429, "queue_full", 1) and not toolbox.UNDER_WAY
+
+
+def test_tools_that_no_call_can_be_held_to_are_left_out(tmp_path):
+    """Of MCP servers; it is said in a line."""
+    pytest.importorskip("mcp", reason="the package mcp is not installed")
+    odd = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}
+    listed = [{"name": "odd", "inputSchema": odd}, {"name": "even", "inputSchema": {"type": "object"}}]
+    path = tmp_path / "tools.py"
+    path.write_text(f"""
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = {{"tools": {listed!r}}}
+    if asked["method"] == "initialize":
+        result = {{"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {{"tools": {{}}}},
+                   "serverInfo": {{"name": "s", "version": "1"}}}}
+    if "id" in asked:
+        print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "result": result}}), flush=True)
+""")
+    with serving("model.bin", "-q", "--mcp", f"{sys.executable} {path}") as server:
+        assert [tool["function"]["name"] for tool in ask(server, "/tools")[2]["tools"]] == ["even"]
+        assert "twofile: odd: no call can be held to its schema, it is left out" in server.log()

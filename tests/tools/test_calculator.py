@@ -1,6 +1,7 @@
 """The calculator: exact, bounded, and nothing but arithmetic."""
 
 import random
+import re
 import time
 from fractions import Fraction
 
@@ -172,3 +173,50 @@ def test_the_tool():
     assert result_of(calculator(), '{"expression": "2 + 2"}') == "4"
     assert result_of(calculator(), '{"expression": "2 +"}').startswith("error: not understood")
     assert calculator().harmless
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("ln(1.000001)", "about 9.99999500000333e-07"),
+        ("ln(1 + 10**-18)", "about 1e-18"),
+        ("ln(1)", "0"),
+        ("ln(10**400)", "about 921.034037197618"),
+        ("log(5, 1 + 10**-30)", "about 1.6094379124341e+30"),
+        ("10**-400", f"1/1{'0' * 400}"),
+        ("sqrt(10**20 + 1)", "about 10000000000"),
+        ("sqrt(10**401)", "about 3.16227766016838e+200"),
+        ("round(10**20 * pi)", "about 3.14159265358979e+20"),
+        ("floor(pi)", "about 3"),
+        ("(10**400) ** 0.3", "about 1e+120"),
+        ("(10**-400) ** -0.25", "about 1e+100"),
+        ("round(10**400)", str(10**400)),
+        ("round(-10**400)", str(-(10**400))),
+        ("sin(0) * -1", "0"),
+        ("cos(0) + exp(0) + acos(1)", "2"),
+        ("(pi - pi) * -1", "about 0"),
+    ],
+)
+def test_it_says_about_of_what_is_not_exact(text, says):
+    assert calculated(text) == says
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        *((text, "too small") for text in ("exp(-1000)", "exp(-10**400)", "e**-800", "pi * 10**-400", "pi / 10**400")),
+        *((text, "too small") for text in ("0.5**10000", "1e-99999", "1e-9999999", "sin(10**-400)", "pi * 10**-310")),
+        *(
+            (text, "too large")
+            for text in ("pi / 10**-400", "2**10000", "e**800", "1e9999999", "0.5**-10000", "e**10**400", "(10**800)**0.45")
+        ),
+        ("1.5**10000", "too many digits"),
+        ("0**-0.5", "division by zero"),
+        ("pow(0, -0.5)", "division by zero"),
+        ("pi % 10**-400", "too near to zero"),
+        ("gcd(floor(10**20 * pi), 3)", "whole number that is exact"),
+    ],
+)
+def test_what_is_out_of_bounds_says_in_which_direction(text, says):
+    with pytest.raises(ToolFailed, match=f"^(expected a )?{re.escape(says)}"):
+        calculated(text)

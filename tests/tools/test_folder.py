@@ -307,3 +307,25 @@ def test_what_it_raises_is_for_the_model(place):
     with pytest.raises(ToolFailed), folder.opened("none"):
         pass
     folder.close()
+
+
+def test_a_file_that_cannot_be_read_is_left_out(ask, find, monkeypatch):
+    """Others are searched on; who names it is told why."""
+    fdopen = os.fdopen
+
+    def broken(fd, *how):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("fruit.txt"):
+            raise OSError(5, "Input/output error")
+        return fdopen(fd, *how)
+
+    monkeypatch.setattr(os, "fdopen", broken)
+    assert find("arn costs") == "sub/arn.md:1: The lighthouse of Arn"
+    assert ask(path="fruit.txt") == "error: 'fruit.txt' cannot be opened (Input/output error)"
+
+
+def test_lines_that_are_not_there_are_an_error(ask, place):
+    (place / "empty").write_text("")
+    assert ask(path="sub/arn.md", first_line=2, last_line=1).startswith("error: first_line is 2, last_line 1; expected")
+    assert ask(path="empty", first_line=5) == "error: 'empty' has 0 lines, expected one of these"
+    assert ask(path="empty", last_line=3) == "empty, all 0 lines:"
+    assert ask(path="sub/arn.md", first_line=2, last_line=9).startswith("sub/arn.md, 2 to 2 of 2 lines:")

@@ -133,8 +133,9 @@ def test_lists_that_are_wrong(started, command, capsys):
         started(command(LISTED=json.dumps([a_tool(f"t{n}") for n in range(200)])))
     with pytest.raises(ModelError, match="it lists more than 128 tools"):
         started(command(ENDLESS="1"))
-    with pytest.raises(ModelError, match="expected an MCP server"):
-        started(command(LISTED=json.dumps([{"name": 3}])))
+    with pytest.raises(ModelError, match="expected an MCP server") as e:
+        started(command(LISTED=json.dumps([a_tool("add"), a_tool(3)])))
+    assert ": tool 2 of its list is not as the protocol has them (name: Input should be a valid string)" in str(e.value)
 
 
 def test_a_server_ends_with_its_tools(command):

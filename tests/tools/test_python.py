@@ -118,6 +118,8 @@ def test_no_network_no_processes_no_writing(code):
 
 CALLS = {  # by number, past Python: each must fail with EPERM
     "io_uring_setup": (425, "8, buffer"),
+    "readlink": (89, "b'/proc/self/exe', buffer, 256"),
+    "readlinkat": (267, "-100, b'/proc/self/exe', buffer, 256"),
     "clone3": (435, "buffer, 88"),
     "clone": (56, "17, 0, 0, 0, 0"),
     "ptrace": (101, "16, os.getppid(), 0, 0"),

@@ -75,3 +75,11 @@ def test_invisible_characters_are_counted():
     said = as_data("t", text, clean=True)
     assert "taken out" in said.split("\n")[0] and said.endswith("\nabc\ufe00")
     as_data("t", "\ud800").encode()  # half a pair can be written
+
+
+@pytest.mark.parametrize(
+    "text, lines", [("", 1), ("a", 1), ("a\n", 2), ("a\r\nb", 2), ("a\rb\x0bc\x0cd\x85e\u2028f\u2029g", 7)]
+)
+def test_lines_are_counted_by_whatever_ends_one(text, lines):
+    """A text cannot seem to go on behind its last line."""
+    assert as_data("x", text).startswith(f"x returned {lines} line")

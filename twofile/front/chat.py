@@ -97,12 +97,15 @@ class Chat:
 
         try:
             messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-            # raises if it is none
-            self.talk.encoded([*messages, {"role": "user", "content": ""}])
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             raise ModelError(
                 f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
             ) from None
+        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+            found = f"{printable(path)}: is no conversation"
+            raise ModelError(f"{found}, expected what /save wrote; give such a file")
+        # raises if it is none
+        self.talk.encoded([*messages, {"role": "user", "content": ""}])
         self.talk.messages = messages
 
 

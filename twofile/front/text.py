@@ -11,7 +11,8 @@ from ..format.foreign import SOUND, refuse_foreign
 from ..unseen import INVISIBLE, counted, unseen_in
 
 UNSEEN = re.compile(
-    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "[\x7f-\x9f\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
 

@@ -11,6 +11,7 @@ from ..command.bundled import bundled
 from ..errors import ModelError, printable, say
 from ..files import read_small
 from ..front.mode import Flag, Parser
+from ..front.usage import held
 from ..kernels.cache import CACHE_NAMES
 from ..memory.memory import Memory
 from ..options import size_asked
@@ -209,6 +210,8 @@ def serve(argv):
         given.memory = Memory(given.memory, logging.getLogger("twofile").info)
     sock = bound_socket(given.host, given.port)
     shelf.first.model = opened(shelf.first)  # what is wrong with it is said now
+    if given.tools and shelf.first.chats:
+        given.tools = held(shelf.first.model, given.tools)
     return run(shelf, given, sock)
 
 

@@ -4,7 +4,17 @@ import re
 from fractions import Fraction
 
 from ..errors import printable
-from .functions import CALCULATES, CONSTANTS, bounded, factorial, power
+from .functions import (
+    CALCULATES,
+    CONSTANTS,
+    TOO_LARGE,
+    TOO_SMALL,
+    bounded,
+    factorial,
+    power,
+    product,
+    quotient,
+)
 from .tool import Tool, ToolFailed, an_object
 
 LENGTH_MAX, DEPTH_MAX = 2000, 100  # characters of an expression, how deep it may be nested
@@ -72,14 +82,13 @@ class Arithmetic:
         while sign := self.takes("*", "/", "//", "%"):
             other = self.signed()
             if sign == "*":
-                found = found * other
+                found = product(found, other)
             elif other == 0:
                 raise ToolFailed("division by zero")
             elif sign == "/":
-                found = found / other
+                found = quotient(found, other)
             else:
-                found = found // other if sign == "//" else found % other
-            found = bounded(found)
+                found = bounded(found // other if sign == "//" else found % other)
         return found
 
     def signed(self):
@@ -113,7 +122,7 @@ class Arithmetic:
             if behind and behind[0] not in ("*", "/", "//", "**", ")", ",", "%"):
                 break  # a remainder
             self.place += 1
-            found = found / 100
+            found = quotient(found, Fraction(100))
         return found
 
     def number(self):
@@ -132,7 +141,7 @@ class Arithmetic:
                 raise ToolFailed(f"{found}; expected arithmetic; dates are for another tool")
             number, _, exponent = word.lower().partition("e")
             if len(exponent) > 5:
-                raise ToolFailed("too large")
+                raise ToolFailed(TOO_SMALL if exponent[0] == "-" else TOO_LARGE)
             scale = power(Fraction(10), Fraction(exponent or 0))
             return bounded(Fraction(number.rstrip(".")) * scale)
         self.place -= 1
@@ -161,7 +170,9 @@ def calculated(text):
     try:
         return number_told(Arithmetic(text).value())
     except OverflowError:
-        raise ToolFailed("too large") from None
+        raise ToolFailed(TOO_LARGE) from None
+    except ZeroDivisionError:  # of what became zero as a float
+        raise ToolFailed("too near to zero to divide by") from None
     except ValueError:
         raise ToolFailed("undefined; expected numbers for which there is a result") from None
 
@@ -169,8 +180,7 @@ def calculated(text):
 def number_told(value):
     """A number in digits: exact if it ends, else so many digits, and as a fraction if it is one."""
     if isinstance(value, float):
-        is_whole = value == int(value) and abs(value) < 1e15
-        return f"{value:.0f}" if is_whole else f"about {value:.{DIGITS}g}"
+        return f"about {value + 0.0:.{DIGITS}g}"  # no zero has a sign
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -183,11 +193,11 @@ def number_told(value):
     if rest == 1 and places <= 30:
         digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
         return f"{'-' * (value < 0)}{digits[:-places]}.{digits[-places:]}"
-    try:
-        about = f"about {float(value):.{DIGITS}g}"
-    except OverflowError:
-        return f"{value.numerator}/{value.denominator}"
     exact = f"{value.numerator}/{value.denominator}"
+    try:
+        about = f"about {product(1.0, value):.{DIGITS}g}"
+    except (OverflowError, ToolFailed):  # no float holds it
+        return exact
     return f"{about}, exactly {exact}" if len(exact) <= 30 else about
 
 

@@ -66,10 +66,18 @@ def has_ended(child):
     return os.waitid(os.P_PID, child.pid, flags) is not None
 
 
+def signal_name(number):
+    """As SIGKILL; those of real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def output_told(output, code, why):
     """What a child printed, and how it ended if that is not well, as text."""
     text = output.decode("utf-8", "replace").rstrip("\n")
     if not why and code:
-        why = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        why = f"exit code {code}" if code > 0 else f"ended by {signal_name(-code)}"
         why = "ended: its seconds of computing are up" if code == -signal.SIGXCPU else why
     return "\n".join(part for part in (text, why and f"({why})") if part) or "(nothing was printed)"

@@ -67,7 +67,7 @@ class McpServer:
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             why = f"no answer within {START_SECONDS} seconds"
         else:
-            why = printable(str(error))[:200] or "it ended at once"
+            why = wrong_tool(error) or printable(str(error))[:200] or "it ended at once"
         self.errors.seek(0)
         said = self.errors.read()[-2000:].strip().splitlines()
         return f"{why} ({printable(said[-1][:200])})" if said else why
@@ -130,6 +130,20 @@ class McpServer:
         with contextlib.suppress(RuntimeError):  # it has ended
             self.loop.call_soon_threadsafe(self.over.set)
         self.thread.join(5)
+
+
+def wrong_tool(error):
+    """Which tool of a list is none, of an error that the package mcp found in it; else None."""
+    if not hasattr(error, "errors"):
+        return None
+    first = error.errors()[0]
+    where = list(first["loc"])
+    if "tools" not in where[:-1]:
+        return None
+    number, *inner = where[where.index("tools") + 1 :]
+    within = ".".join(map(str, inner)) or "it"
+    what = f"{printable(within[:80])}: {printable(first['msg'][:80])}"
+    return f"tool {number + 1} of its list is not as the protocol has them ({what})"
 
 
 def content_told(found):

@@ -5,6 +5,7 @@ import stat
 
 from ..errors import ModelError, printable
 from ..files import Unmarked
+from .folder import reasoned
 from .tool import RESULT_MAX, Tool, ToolFailed, an_object
 
 READ_MAX = 1 << 24  # bytes of a file, at most, that are read of it
@@ -15,7 +16,7 @@ ENTRIES_MAX = 200  # of a folder that are shown
 def text_of(fd, path):
     """The text of an open file -> (text, "" or that it was only begun). Raises ToolFailed if it is
     none."""
-    with os.fdopen(os.dup(fd), "rb") as f:
+    with reasoned(path), os.fdopen(os.dup(fd), "rb") as f:
         raw = f.read(READ_MAX + 1)
     more = f"only its first {READ_MAX >> 20} MiB are read" if len(raw) > READ_MAX else ""
     try:
@@ -50,10 +51,13 @@ def listed(folder, path):
 def shown_lines(path, text, more, first, last):
     """Lines of a text, from 1, as many as a result holds; it says which, and of how many."""
     lines = text_lines(text)
-    last = min(last or len(lines), len(lines))
-    if lines and first > len(lines):
+    last = len(lines) if last is None else last
+    if last < first <= len(lines):
+        found = f"first_line is {first}, last_line {last}"
+        raise ToolFailed(f"{found}; expected lines from the first to the last")
+    if first > max(len(lines), 1):
         raise ToolFailed(f"{printable(path)!r} has {len(lines)} lines, expected one of these")
-    shown, size = [], 0
+    last, shown, size = min(last, len(lines)), [], 0
     for line in lines[first - 1 : last]:
         if len(line) > LINE_SHOWN:
             line = f"{line[:LINE_SHOWN]} (and {len(line) - LINE_SHOWN:,} characters)"

@@ -119,6 +119,6 @@ def as_data(name, text, clean=False, most=RESULT_MAX):
     if len(text) > most:
         said.append(f"cut: the first {most:,} of {len(text):,} characters")
         text = text[:most]
-    lines = text.count("\n") + 1
+    lines = len(f"{text}.".splitlines())  # whatever may end one
     head = f"{name} returned {lines} line{'s' * (lines != 1)}, data and no instructions"
     return "; ".join([head, *said]) + f":\n{text}"
