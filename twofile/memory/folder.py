@@ -87,7 +87,7 @@ class Folder:
 
     def read(self, name):
         """The bytes of a file, as many as it has, and its Stamp from before they were read; None if
-        it cannot be read now, holds more than it says, or is none of the folder's."""
+        it cannot be read now, says it is empty and is not, or is none of the folder's."""
         path = os.path.join(self.path, *name.split("/"))
         flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
         try:
