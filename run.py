@@ -12394,6 +12394,7 @@ class Model(Completions, Scores):
 LARGEST = 1 << 26  # of a file
 MOST_IN_ALL = 1 << 30  # bytes of all texts
 MOST_FILES = 100_000
+NO_DISKS = ("/proc", "/sys")  # whose files are made when they are read, and may never end
 ODD = 16  # of so many bytes one may be no UTF-8: else it is no text
 
 
@@ -12415,18 +12416,20 @@ class Folder:
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
+            found = found if os.fspath(self.given) else "names no folder"
             if found is None:
                 os.scandir(self.path).close()
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given))}"
+            name = f"--memory {printable(str(self.given)) or repr('')}"
             raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
         self.left_out.clear()
         found, total, places = {}, 0, [""]
+        unreal = {os.stat(path).st_dev for path in NO_DISKS if os.path.ismount(path)}
         while places:
             place = places.pop()
             for name, entry in self.entries(place):
@@ -12438,6 +12441,8 @@ class Folder:
                     self.left_out["names that are no text"].append(name)
                 elif stat.S_ISLNK(about.st_mode):
                     self.left_out["links"].append(name)
+                elif about.st_dev in unreal:
+                    self.left_out["on no disk"].append(name)
                 elif stat.S_ISDIR(about.st_mode):
                     places.append(name)
                 elif not stat.S_ISREG(about.st_mode):
@@ -12464,8 +12469,8 @@ class Folder:
         return [(f"{place}/{entry.name}".lstrip("/"), entry) for entry in some]
 
     def read(self, name):
-        """The bytes of a file, and its Stamp from before they were read; None if it cannot be read
-        now, or is none of the folder's."""
+        """The bytes of a file, as many as it has, and its Stamp from before they were read; None if
+        it cannot be read now, says it is empty and is not, or is none of the folder's."""
         path = os.path.join(self.path, *name.split("/"))
         flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
         try:
@@ -12474,13 +12479,15 @@ class Folder:
             fd = os.open(path, os.O_RDONLY | sum(flags))
             with os.fdopen(fd, "rb") as f:
                 about = os.fstat(fd)
-                if not stat.S_ISREG(about.st_mode):
+                if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
                     raise OSError
-                raw = f.read(LARGEST + 1)
+                raw = f.read(about.st_size or 1)
+                if raw is None or len(raw) > about.st_size:  # it is made while it is read
+                    raise OSError
         except (OSError, ValueError):
             self.left_out["unreadable"].append(name)
             return None
-        return raw[:LARGEST], Stamp(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return raw, Stamp(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
     def told(self):
         """What was left out, in a line; "" if nothing was."""
@@ -12509,7 +12516,8 @@ def text_of_file(raw):
 # A text becomes passages of some 100 to 200 words, each with its place.
 
 LEAST, MOST = 600, 1200  # bytes of UTF-8 of a passage: some 100 to 200 words of English
-ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*$")
+TITLE = 200  # characters of a heading that are kept
+ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 RULE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 FENCE = re.compile(r" {0,3}(```|~~~)")
 PART = re.compile(  # of a book
@@ -12594,7 +12602,7 @@ def heading_of(lines, n):
     """(depth, text) of a heading whose text is line n; None if it is none."""
     line = lines[n]
     if found := ATX.match(line):
-        return len(found[1]), found[2]
+        return len(found[1]), found[2].rstrip(" \t#")[:TITLE]
     behind = lines[n + 1] if n + 1 < len(lines) else ""
     before = lines[n - 1] if n else ""
     if line.strip() and len(line) < 100 and not before.strip():
@@ -12606,7 +12614,7 @@ def heading_of(lines, n):
 
 
 def title(above):
-    return " > ".join(name for _, name in above)[:200]
+    return " > ".join(name for _, name in above)[:TITLE]
 
 
 def pieces(paragraph, at):
@@ -12631,17 +12639,25 @@ def pieces(paragraph, at):
 def shreds(paragraph):
     """Yield (a line, sentence or part of one, the white space behind it)."""
     for row in paragraph.split("\n"):
-        cuts = sorted({0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)})
-        if weight(row) <= MOST:
-            cuts = [0, len(row)]
-        for start, end in zip(cuts, cuts[1:]):
-            sentence = row[start:end]
-            while weight(sentence) > MOST:
-                n = MOST // max(1, -(-weight(sentence) // len(sentence)))
-                n = max(sentence.rfind(" ", n // 2, n) + 1, 0) or n
-                yield sentence[:n], ""
-                sentence = sentence[n:]
-            yield sentence, "\n" if end == len(row) else ""
+        at = 0
+        for end in (len(row),) if weight(row) <= MOST else sentence_ends(row):
+            while (n := room_for(row[at : min(end, at + MOST)])) < end - at:
+                n = max(row.rfind(" ", at + n // 2, at + n) + 1 - at, 0) or n
+                yield row[at : at + n], ""
+                at += n
+            yield row[at:end], "\n" if end == len(row) else ""
+            at = end
+
+
+def sentence_ends(row):
+    """Yield where the sentences of a line end, at last its own end."""
+    yield from (m.end() for m in SENTENCE_END.finditer(row) if m.end() < len(row))
+    yield len(row)
+
+
+def room_for(text):
+    """How many characters of a text have a weight of MOST together, or less."""
+    return len(text.encode("utf-8", "replace")[:MOST].decode("utf-8", "ignore"))
 
 
 # -----------------------------------------------------------------------------
@@ -12992,10 +13008,10 @@ def sweep_indexes(place):
 # twofile/memory/query.py
 # A question becomes a search, whatever it holds; the search finds passages.
 
-LOOKED_AT = 10_000  # characters, of each end of a question
+LOOKED_AT = 4_000  # characters, of each end of a question
 MOST_WORDS = 48  # of a question that are searched for
 HITS_WEIGH = "1.0, 2.0, 1.0"  # of a word in a file's name, in a heading, in a text
-NAMES = re.compile(r"\w+(?:[-./_:]\w+)+")
+NAMES = re.compile(r"\b\w+(?:[-./_:]\w+)+")
 STOP_WORDS = frozenset(
     "a about after all also am an and any are as at be been before being but by can could did do "
     "does doing done each few for from give given gives had has have having he her here hers him "
@@ -13017,13 +13033,14 @@ def terms(question):
     found = [m[0].replace("_", " ") for m in NAMES.finditer(text)]
     words = re.findall(r"\w+", spaced(text))
     plain = [word for word in words if word not in STOP_WORDS] or words
-    for one, other in zip(plain, plain[1:]):
-        if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
-            found.append(f"{one} {other}")
-    if len(plain) > MOST_WORDS:
-        plain = plain[: MOST_WORDS // 2] + plain[-MOST_WORDS // 2 :]
-        found = found[:4] + found[-4:]
-    return list(dict.fromkeys([*found[:16], *plain]))
+    much = len(plain) > MOST_WORDS
+    ends = [plain[: MOST_WORDS // 2], plain[-MOST_WORDS // 2 :]] if much else [plain]
+    for end in ends:
+        for one, other in zip(end, end[1:]):
+            if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
+                found.append(f"{one} {other}")
+    found = found[:4] + found[-4:] if much else found[:16]
+    return list(dict.fromkeys([*found, *(word for end in ends for word in end)]))
 
 
 def search(store, question, most):
@@ -13151,11 +13168,14 @@ class Memory:
     def page(self, model, messages, answer=None, tools=None):
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
-        context. Of a message with few words the one before is searched for too."""
+        context. Of a message with few words the one before is searched for too. Raises
+        ModelError for what cannot fit, before it is looked for."""
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
             return Paged()
+        for text in asked:
+            model.short(text)
         question = asked[-1]
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"

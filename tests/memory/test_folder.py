@@ -91,3 +91,47 @@ def test_what_is_text():
     for raw in (b"a\0b", b"\x89PNG\r\n", bytes(range(128, 256)), b"\xff\xfeab\0", b"\xff\xfe\0\xd8a\0"):
         assert text_of_file(raw) is None, raw
     assert text_of_file(b"") == ("", 0)
+
+
+def test_an_empty_name_is_not_this_folder():
+    with pytest.raises(ModelError, match="^--memory '': names no folder, expected a folder of texts; name one$"):
+        Folder("")
+
+
+class Waits:
+    """A file that has nothing to read now."""
+
+    def __init__(self, fd, mode):
+        self.fd = fd
+
+    def read(self, size):
+        return None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        os.close(self.fd)
+
+
+def test_what_has_nothing_to_read_now_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("text")
+    f = Folder(tmp_path)
+    monkeypatch.setattr(os, "fdopen", Waits)
+    assert f.read("a") is None and f.left_out == {"unreadable": ["a"]}
+
+
+def test_a_file_that_grew_too_large_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("text")
+    monkeypatch.setattr(folder, "LARGEST", 3)
+    f = Folder(tmp_path)
+    assert f.read("a") is None and f.left_out == {"unreadable": ["a"]}
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="there is no /proc")
+def test_what_is_on_no_disk_is_left_out(monkeypatch):
+    f = Folder("/proc")
+    assert f.look() == {} and "self" in f.left_out["links"] and "version" in f.left_out["on no disk"]
+    monkeypatch.setattr(folder, "NO_DISKS", ())
+    f = Folder(f"/proc/{os.getpid()}")
+    assert f.read("status") is None and f.left_out == {"unreadable": ["status"]}  # it says that it is empty, and is not

@@ -1,6 +1,7 @@
 """Passages: nothing is lost, none is long, each has its place."""
 
 import random
+import time
 
 import pytest
 
@@ -62,3 +63,22 @@ def test_odd_texts_take_no_time():
     for text in ("x" * 1_000_000, "word " * 200_000, "\n" * 1_000_000, "# a\n" * 250_000, "\u4e2d" * 300_000, '."' * 500_000):
         found = list(passages(text))
         assert max((weight(p.text) for p in found), default=0) <= MOST * 1.2
+
+
+ODD = ["# " + "#" * 100_000 + "x", "# a" + " \t#" * 100_000 + "x", "a" * 10_000_000, "\u4e2d" * 3_000_000]
+ODD += ["caf\u00e9 " * 1_000_000, '."' * 1_000_000, "." + ")" * 1_000_000, "=" * 1_000_000 + "x"]
+ODD += [" " * 5_000_000 + "x", "# " + "a" * 10_000_000 + "\n\nb" * 1000]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_time_grows_with_the_text_alone(text):
+    """Whatever a line holds that goes on and on: no part of it is looked at again for each other."""
+    began = time.process_time()
+    assert "".join("".join(p.text.split()) for p in passages(text)) == "".join(text.split())
+    assert time.process_time() - began < 5
+
+
+def test_a_heading_loses_the_marks_behind_it():
+    found = lambda line: [p.heading for p in passages(f"{line}\n\nText.")]
+    assert found("## Boats ## \t") == found("# Boats") == ["Boats"] and found("# a # b #") == ["a # b"]
+    assert found("# ##") == [""] and found("# " + "x" * 500) == ["x" * 200]

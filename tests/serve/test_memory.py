@@ -1,5 +1,7 @@
 """The server's memory: in every API the sources stand beside the answer, in a stream at its end; one field leaves it out."""
 
+import time
+
 import pytest
 
 from helpers.models import make_talker
@@ -58,6 +60,12 @@ def test_sources_stand_beside_the_answer(server, path):
 def test_what_is_counted_is_what_is_read(server):
     count = lambda **more: ask(server, "/v1/messages/count_tokens", {**CHAT, **more})[2]["input_tokens"]
     assert count() == prompt_tokens(ask(server, "/v1/messages", BODIES["/v1/messages"])[2]) > count(memory=False) + 100
+
+
+def test_what_cannot_fit_is_refused_at_once(server):
+    began = time.perf_counter()
+    status, _, value = ask(server, "/v1/chat/completions", {"messages": [{"role": "user", "content": "a" * 1_000_000}]})
+    assert status == 400 and "prompt: 1,000,000 characters" in value["error"]["message"] and time.perf_counter() - began < 4
 
 
 def test_plain_prompts_have_none(server):

@@ -11,6 +11,7 @@ from ..files import Unmarked
 LARGEST = 1 << 26  # of a file
 MOST_IN_ALL = 1 << 30  # bytes of all texts
 MOST_FILES = 100_000
+NO_DISKS = ("/proc", "/sys")  # whose files are made when they are read, and may never end
 ODD = 16  # of so many bytes one may be no UTF-8: else it is no text
 
 
@@ -32,18 +33,20 @@ class Folder:
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
+            found = found if os.fspath(self.given) else "names no folder"
             if found is None:
                 os.scandir(self.path).close()
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given))}"
+            name = f"--memory {printable(str(self.given)) or repr('')}"
             raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
         self.left_out.clear()
         found, total, places = {}, 0, [""]
+        unreal = {os.stat(path).st_dev for path in NO_DISKS if os.path.ismount(path)}
         while places:
             place = places.pop()
             for name, entry in self.entries(place):
@@ -55,6 +58,8 @@ class Folder:
                     self.left_out["names that are no text"].append(name)
                 elif stat.S_ISLNK(about.st_mode):
                     self.left_out["links"].append(name)
+                elif about.st_dev in unreal:
+                    self.left_out["on no disk"].append(name)
                 elif stat.S_ISDIR(about.st_mode):
                     places.append(name)
                 elif not stat.S_ISREG(about.st_mode):
@@ -81,8 +86,8 @@ class Folder:
         return [(f"{place}/{entry.name}".lstrip("/"), entry) for entry in some]
 
     def read(self, name):
-        """The bytes of a file, and its Stamp from before they were read; None if it cannot be read
-        now, or is none of the folder's."""
+        """The bytes of a file, as many as it has, and its Stamp from before they were read; None if
+        it cannot be read now, says it is empty and is not, or is none of the folder's."""
         path = os.path.join(self.path, *name.split("/"))
         flags = [getattr(os, f"O_{x}", 0) for x in ("NOFOLLOW", "NONBLOCK", "BINARY")]
         try:
@@ -91,13 +96,15 @@ class Folder:
             fd = os.open(path, os.O_RDONLY | sum(flags))
             with os.fdopen(fd, "rb") as f:
                 about = os.fstat(fd)
-                if not stat.S_ISREG(about.st_mode):
+                if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
                     raise OSError
-                raw = f.read(LARGEST + 1)
+                raw = f.read(about.st_size or 1)
+                if raw is None or len(raw) > about.st_size:  # it is made while it is read
+                    raise OSError
         except (OSError, ValueError):
             self.left_out["unreadable"].append(name)
             return None
-        return raw[:LARGEST], Stamp(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return raw, Stamp(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
     def told(self):
         """What was left out, in a line; "" if nothing was."""

@@ -112,11 +112,14 @@ class Memory:
     def page(self, model, messages, answer=None, tools=None):
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
-        context. Of a message with few words the one before is searched for too."""
+        context. Of a message with few words the one before is searched for too. Raises
+        ModelError for what cannot fit, before it is looked for."""
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
             return Paged()
+        for text in asked:
+            model.short(text)
         question = asked[-1]
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"

@@ -4,7 +4,8 @@ import re
 from typing import NamedTuple
 
 LEAST, MOST = 600, 1200  # bytes of UTF-8 of a passage: some 100 to 200 words of English
-ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*$")
+TITLE = 200  # characters of a heading that are kept
+ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 RULE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 FENCE = re.compile(r" {0,3}(```|~~~)")
 PART = re.compile(  # of a book
@@ -89,7 +90,7 @@ def heading_of(lines, n):
     """(depth, text) of a heading whose text is line n; None if it is none."""
     line = lines[n]
     if found := ATX.match(line):
-        return len(found[1]), found[2]
+        return len(found[1]), found[2].rstrip(" \t#")[:TITLE]
     behind = lines[n + 1] if n + 1 < len(lines) else ""
     before = lines[n - 1] if n else ""
     if line.strip() and len(line) < 100 and not before.strip():
@@ -101,7 +102,7 @@ def heading_of(lines, n):
 
 
 def title(above):
-    return " > ".join(name for _, name in above)[:200]
+    return " > ".join(name for _, name in above)[:TITLE]
 
 
 def pieces(paragraph, at):
@@ -126,14 +127,22 @@ def pieces(paragraph, at):
 def shreds(paragraph):
     """Yield (a line, sentence or part of one, the white space behind it)."""
     for row in paragraph.split("\n"):
-        cuts = sorted({0, *(m.end() for m in SENTENCE_END.finditer(row)), len(row)})
-        if weight(row) <= MOST:
-            cuts = [0, len(row)]
-        for start, end in zip(cuts, cuts[1:]):
-            sentence = row[start:end]
-            while weight(sentence) > MOST:
-                n = MOST // max(1, -(-weight(sentence) // len(sentence)))
-                n = max(sentence.rfind(" ", n // 2, n) + 1, 0) or n
-                yield sentence[:n], ""
-                sentence = sentence[n:]
-            yield sentence, "\n" if end == len(row) else ""
+        at = 0
+        for end in (len(row),) if weight(row) <= MOST else sentence_ends(row):
+            while (n := room_for(row[at : min(end, at + MOST)])) < end - at:
+                n = max(row.rfind(" ", at + n // 2, at + n) + 1 - at, 0) or n
+                yield row[at : at + n], ""
+                at += n
+            yield row[at:end], "\n" if end == len(row) else ""
+            at = end
+
+
+def sentence_ends(row):
+    """Yield where the sentences of a line end, at last its own end."""
+    yield from (m.end() for m in SENTENCE_END.finditer(row) if m.end() < len(row))
+    yield len(row)
+
+
+def room_for(text):
+    """How many characters of a text have a weight of MOST together, or less."""
+    return len(text.encode("utf-8", "replace")[:MOST].decode("utf-8", "ignore"))

@@ -5,10 +5,10 @@ import re
 from .passages import Passage
 from .store import UNSPACED, spaced
 
-LOOKED_AT = 10_000  # characters, of each end of a question
+LOOKED_AT = 4_000  # characters, of each end of a question
 MOST_WORDS = 48  # of a question that are searched for
 HITS_WEIGH = "1.0, 2.0, 1.0"  # of a word in a file's name, in a heading, in a text
-NAMES = re.compile(r"\w+(?:[-./_:]\w+)+")
+NAMES = re.compile(r"\b\w+(?:[-./_:]\w+)+")
 STOP_WORDS = frozenset(
     "a about after all also am an and any are as at be been before being but by can could did do "
     "does doing done each few for from give given gives had has have having he her here hers him "
@@ -30,13 +30,14 @@ def terms(question):
     found = [m[0].replace("_", " ") for m in NAMES.finditer(text)]
     words = re.findall(r"\w+", spaced(text))
     plain = [word for word in words if word not in STOP_WORDS] or words
-    for one, other in zip(plain, plain[1:]):
-        if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
-            found.append(f"{one} {other}")
-    if len(plain) > MOST_WORDS:
-        plain = plain[: MOST_WORDS // 2] + plain[-MOST_WORDS // 2 :]
-        found = found[:4] + found[-4:]
-    return list(dict.fromkeys([*found[:16], *plain]))
+    much = len(plain) > MOST_WORDS
+    ends = [plain[: MOST_WORDS // 2], plain[-MOST_WORDS // 2 :]] if much else [plain]
+    for end in ends:
+        for one, other in zip(end, end[1:]):
+            if UNSPACED.fullmatch(one) and UNSPACED.fullmatch(other):
+                found.append(f"{one} {other}")
+    found = found[:4] + found[-4:] if much else found[:16]
+    return list(dict.fromkeys([*found, *(word for end in ends for word in end)]))
 
 
 def search(store, question, most):
