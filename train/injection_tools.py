@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from twofile import Memory, Model, ModelError, Writer  # noqa: E402
-from twofile.calls import ToolCall, call_object, tools_asked  # noqa: E402
+from twofile.callreader import ToolCall  # noqa: E402
+from twofile.calls import call_object, tools_asked  # noqa: E402
 from twofile.front.consent import call_shown  # noqa: E402
 from twofile.tokenizer.file import CONTROL  # noqa: E402
 from twofile.tools.tool import as_data, result_of  # noqa: E402

@@ -130,7 +130,7 @@ def endless_copy(tmp_path):
     path = tmp_path / "model.bin"
     make_model(path, "q8_0", vocab_size=263, tokenizer=byte_bpe(), embed=True, max_ctx=6000, n_layers=2)
     args = (path, "-p", "the", "-n", "5000", "-s", "1", "-q", "--ignore-eos", "-t", "1")
-    want = Model(path, n_threads=1, verbose=False).generate("the", 5000, seed=1, ignore_eos=True).encode()
+    want = Model(path, n_threads=1, verbose=False).generate("the", 5000, seed=1, ignore_eos=True).encode() + b"\n"
 
     def begin():
         p = start(*args)

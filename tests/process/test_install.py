@@ -267,9 +267,9 @@ def test_extras_are_what_the_files_ask_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = lambda name: {row for row in (ROOT / name).read_text().splitlines() if row[:1].isalpha()}
-    assert extras.keys() == {"export", "serve", "structure", "train", "dev"}
+    assert extras.keys() == {"export", "serve", "structure", "tools", "train", "dev"}
     assert set(extras["serve"]) == asked("requirements-serve.txt") and set(extras["structure"]) <= set(extras["serve"])
     assert set(extras["train"]) == {row for row in asked("train/requirements.txt") if not row.startswith("numpy")}
-    dev = {*extras["dev"], *extras["export"], *extras["serve"]} - {"twofile[export,serve]"}
+    dev = {row for name in ("dev", "export", "serve", "tools") for row in extras[name]} - {"twofile[export,serve,tools]"}
     assert dev == asked("requirements-dev.txt") | asked("requirements-serve.txt") | {"pytest>=8,<10"}
     assert set(project["dependencies"]) | {"pytest>=8,<10"} == asked("requirements.txt")

@@ -422,11 +422,11 @@ def test_on_a_command_line(tmp_path, model):
     usual = [path, "-p", "the", "-s", "1", "-n", "300", "-q", "--temp", "2"]
     want = model.generate("the", seed=1, schema=FOX, **{**HOW, "max_tokens": 300}).encode()
     assert (
-        want
+        want + b"\n"
         == call(*usual, "--json-schema", tmp_path / "fox.json").stdout
         == call(*usual, "--json-schema", json.dumps(FOX)).stdout
     )
-    assert call(*usual, "--grammar", tmp_path / "fox.gbnf").stdout == b"the fox"
+    assert call(*usual, "--grammar", tmp_path / "fox.gbnf").stdout == b"the fox\n"
     told = json.loads(call(*usual, "--regex", "-[ab]{2}", "--best-of", "3", "--json").stdout)
     assert re.fullmatch("-[ab]{2}", told["choices"][0]["text"])
     done = call(*usual, "--regex", "(")
