@@ -118,7 +118,7 @@ def stands_in(answer, text):
 
 def ask(model, question, tools, tokens):
     """-> (the text that was written last, [(tool, arguments, what it returned)])"""
-    args = SimpleNamespace(seed=1, system=None, n_predict=tokens, options={"temperature": 0})
+    args = SimpleNamespace(memory=None, seed=1, system=None, n_predict=tokens, options={"temperature": 0})
     calls, quiet = [], lambda text: None
     consent = Consent(quiet, None, free=True)
     usage = Usage(tools, consent, quiet, Screen(), quiet, model.n_ctx)
