@@ -170,7 +170,7 @@ def main():
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")
         rows = measured(model, built_in([f"calculator,date,files={folder},search"]), args.tokens, args.verbose, args.only)
-    print("| | questions | right without | right with | called | arguments | told |\n|---|---:|---:|---:|---:|---:|---:|")
+    print("| | questions | right without | right with | called | result | told |\n|---|---:|---:|---:|---:|---:|---:|")
     sums = {"all": {}, "of these, held back": {}}
     for (kind, held), row in rows.items():
         for name in (kind, "all", *["of these, held back"] * held):
