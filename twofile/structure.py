@@ -106,9 +106,9 @@ class Forms:
         self.tokenizer, self.compiled, self.vocabulary, self.known = tokenizer, {}, None, None
 
     def structure(self, asked, banned=(), named=()):
-        """The Structure of what form_asked() says, without the ids of banned. named: ids of control
-        tokens that the form itself names. Raises ModelError if it is no form, or one that no text
-        has."""
+        """The Structure of what form_asked() says, without the ids of banned. named: ids that the
+        form itself names, of control tokens too. Raises ModelError if it is no form, or one that no
+        text has."""
         if asked is None:
             return None
         matcher = self.compiled.get(asked)

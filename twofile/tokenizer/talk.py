@@ -38,10 +38,15 @@ def chat_parts(messages, pieces, strips, thoughts=None):
         text, cuts = m["content"], strips[m["role"]]
         if thoughts and m["role"] == "assistant" and is_cut(text, thoughts, i == len(messages) - 2):
             text, cuts = without_thoughts(text, thoughts), thoughts[2]
-        right, left = divmod(cuts, 3)
-        text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+        text = trimmed(text, cuts)
         out += [text, pieces["gen" if i == len(messages) - 1 else after]]
     return out
+
+
+def trimmed(text, cuts):
+    """A content without what a template cuts off its sides; cuts: as in STRIPS."""
+    right, left = divmod(cuts, 3)
+    return text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
 
 
 def is_cut(text, thoughts, last):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..errors import ModelError
 from .file import chat_items
-from .talk import STRIPS, is_cut, without_thoughts
+from .talk import is_cut, trimmed, without_thoughts
 from .tooltypes import python_typed, typescript_typed
 
 
@@ -84,6 +84,7 @@ def read_tools(raw, types):
         opens = [between.get((kind, call[0])) for kind in (Seat.ANSWER, *[Seat.SAID] * form.beside)]
         good = good and callable_by([piece for piece in opens if piece is not None], form)
         good = good and chr(place) in (Seat.SYSTEM, Seat.ASKED, Seat.LATE) and strips <= 8
+        good = good and written in HOWS
         if name != b"tool" or at != len(raw) or not good or told not in TOLD_HOWS:
             raise ValueError
     except (struct.error, ValueError, TypeError, IndexError, AttributeError):
@@ -96,7 +97,7 @@ def callable_by(opens, form):
     """Whether calls can be told from text: each begins with something, and ends with something if
     its last part is no JSON. opens: what begins one, pieces of items, or of text."""
     whole = lambda piece: any(isinstance(v, int) or v.strip() for _, v in piece)
-    if form.beside and (Seat.SAID, form.call[0]) not in form.between or form.written not in HOWS:
+    if form.beside and (Seat.SAID, form.call[0]) not in form.between:
         return False
     ends = form.call[-1] == Seat.ARGUMENTS or form.between[form.call[-1], Seat.END]
     return bool(opens) and all(map(whole, opens)) and bool(ends)
@@ -169,8 +170,7 @@ def call_of(call):
 
 def result_slots(text, name, number, form):
     """What a call gave -> [(kind, text)]"""
-    right, left = divmod(form.strips, 3)
-    text = text.lstrip(STRIPS[left]).rstrip(STRIPS[right])
+    text = trimmed(text, form.strips)
     texts = {
         Seat.OF: name,
         Seat.BY: short_id(number),
@@ -188,7 +188,6 @@ def talk_slots(messages, tools, form, strips, thoughts):
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
     at = {Seat.ASKED: users[0], Seat.LATE: users[-1], Seat.SYSTEM: 0}[form.place]
     slots, waits = [(Seat.START, "")], []  # waits: calls whose results are to come
-    cut = lambda text, n: text.lstrip(STRIPS[n % 3]).rstrip(STRIPS[n // 3])
     for i, m in enumerate(messages):
         role, text, calls = m["role"], m["content"], m.get("tool_calls") or ()
         slots += told if i == at else []
@@ -201,13 +200,14 @@ def talk_slots(messages, tools, form, strips, thoughts):
             if thoughts and not keeps and is_cut(text, thoughts, i == last):
                 text, n = without_thoughts(text, thoughts), thoughts[2]
             if not calls or text and form.beside:
-                slots.append((Seat.SAID, cut(text, n)))
+                slots.append((Seat.SAID, trimmed(text, n)))
             for call in calls:
                 slots += call_slots(call, form)
-                waits.append((call_of(call)[0], call_of(call)[2]))
+                name, _, number = call_of(call)
+                waits.append((name, number))
         else:
             kind = {"system": Seat.SYSTEM, "user": Seat.ASKED}[role]
-            slots.append((kind, cut(text, strips[role])))
+            slots.append((kind, trimmed(text, strips[role])))
     return [*slots, (Seat.ANSWER, "")]
 
 
