@@ -3,8 +3,8 @@ A column of a table, answered: a CSV in, the same with one more column out.
 
     python examples/pandas_column.py names.csv stories.csv --column name --ask "Tell me a story about {}."
 
-Rows are written together, 8 at once; a row's text depends on the seed and its number alone. Where there is no table but a question
-a line, the shell does it, an answer a line as JSON:
+Rows are written together, 8 at once; a row's text depends on the seed and its number alone. Where there is no table but a line
+for each question, the shell does it, a line of JSON for each answer:
 
     jq -R . asked.txt | python run.py model.bin --batch - -n 40 -s 1 -q | jq .text
 """

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import csv
 import importlib.util
-import io
 import json
 import os
 import re
@@ -19,7 +18,6 @@ import pytest
 from helpers.examples import shell, two_files
 from helpers.places import ROOT
 from helpers.process import call
-from helpers.server import ask, started
 from twofile.model import Model
 from twofile.options import line_seed
 
@@ -132,7 +130,7 @@ async def posted(app, path, body, gone=None, spec="2.3"):
 
 
 def test_fastapi(example):
-    """Many at once, each the text that it would get alone; what is refused, in which words; who goes away leaves no text behind."""
+    """Many at once, each the text that it would get alone; what is refused, in which words; who goes away frees a place."""
     pytest.importorskip("fastapi", reason="needs FastAPI: pip install fastapi")
     app = example("fastapi_app").app
     asks = [{"prompt": p, "max_tokens": 20, "seed": n} for n, p in enumerate(["The fox", "One day", "A hen"])]
@@ -140,7 +138,8 @@ def test_fastapi(example):
     async def all_at_once():
         async with running(app):
             found = await asyncio.gather(*[posted(app, path, ask) for ask in asks for path in ("/answer", "/text")])
-            return found, app.state.model, [await posted(app, "/text", ask) for ask in ({"prompt": "a " * 999}, {"max_tokens": 0})]
+            wrong = {"prompt": "a " * 999}, {"max_tokens": 0}
+            return found, app.state.model, [await posted(app, "/text", ask) for ask in wrong]
 
     found, model, refused = asyncio.run(all_at_once())
     want = [Model(ROOT / "model.bin", verbose=False).generate(**ask) for ask in asks]
@@ -167,18 +166,6 @@ def test_fastapi(example):
         assert w.reason == "closed" and 3 < w.count < 300, (path, spec, w.reason, w.count)
 
 
-def test_fastapi_is_served(folder):
-    """By the command that the example names."""
-    pytest.importorskip("fastapi", reason="needs FastAPI: pip install fastapi")
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "fastapi_app:app", "--port", "0"]
-    with started(command, r"running on (http://127\.0\.0\.1:(\d+)) ", TWOFILE=str(folder)) as server:
-        m = Model(folder / "model.bin", verbose=False)
-        kind = {"Content-Type": "application/json"}
-        for path in ("/answer", "/text"):
-            status, _, told = ask(server, path, {"prompt": "the fox", "max_tokens": 9, "seed": 1}, **kind)
-            assert status == 200 and m.generate("the fox", 9, seed=1) == (told["text"] if path == "/answer" else told)
-
-
 def test_asyncio(folder, example):
     done = shell(folder, sys.executable, EXAMPLES / "async_many.py", "the fox", "hen", "--max-tokens", "12")
     m = Model(folder / "model.bin", verbose=False)
@@ -194,25 +181,29 @@ def test_asyncio(folder, example):
 def test_pandas(folder, example, monkeypatch):
     """Cells stay as they are, an empty one is not answered. And the line of the shell."""
     pytest.importorskip("pandas", reason="needs pandas: pip install pandas")
-    (folder / "in.csv").write_text('name,n\nfox,007\n,1\n"hen, red",\nNA,2\n')
-    program = [sys.executable, EXAMPLES / "pandas_column.py", "in.csv", "out.csv"]
-    done = shell(folder, *program, "--column", "name", "--ask", "the {}")
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.reader(io.StringIO((folder / "out.csv").read_text(), newline="")))
-    m = Model(folder / "model.bin", verbose=False)
-    asked = [m.encode_chat([{"role": "user", "content": f"the {name}"}]) for name in ("fox", "hen, red", "NA")]
-    texts = m.batch(asked, max_tokens=40, seed=1)
-    want = [["name", "n", "text"], ["fox", "007", texts[0]], ["", "1", ""], ["hen, red", "", texts[1]], ["NA", "2", texts[2]]]
-    assert [[cell.replace("\r\n", "\n") for cell in row] for row in rows] == want
-    monkeypatch.setattr(sys, "argv", ["", str(folder / "in.csv"), "out.csv", "--column", "nobody"])
+    table, program = folder / "in.csv", example("pandas_column")
+    table.write_text('name,n\nfox,007\n,1\n"hen, red",\nNA,2\n')
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["pandas_column.py", str(table), str(folder / "out.csv"), *words])
+        program.main()
+
+    run("--column", "name", "--ask", "the {}")
+    rows = list(csv.reader((folder / "out.csv").open(newline="")))
+    m = Model(ROOT / "model.bin", verbose=False)
+    asked = [[{"role": "user", "content": f"the {name}"}] for name in ("fox", "hen, red", "NA")]
+    texts = m.batch([m.encode_chat(messages) for messages in asked], max_tokens=40, seed=1)
+    assert rows[:3] == [["name", "n", "text"], ["fox", "007", texts[0]], ["", "1", ""]]
+    assert rows[3:] == [["hen, red", "", texts[1]], ["NA", "2", texts[2]]]
     with pytest.raises(SystemExit, match="in.csv has the columns name, n: choose"):
-        example("pandas_column").main()
+        run("--column", "nobody")
     if not shutil.which("jq"):
         pytest.skip("jq is not installed")
     (folder / "asked.txt").write_text("the fox\nthe hen, red\nthe NA\n")
     (line,) = re.findall(r"^    (jq .*)$", (EXAMPLES / "pandas_column.py").read_text(), re.M)
     done = shell(folder, "bash", "-euo", "pipefail", "-c", line)
-    texts = [m.generate(ids, max_tokens=40, seed=line_seed(1, n)) for n, ids in enumerate(asked, 1)]
+    m = Model(folder / "model.bin", verbose=False)
+    texts = [m.generate(m.encode_chat(messages), 40, seed=line_seed(1, n)) for n, messages in enumerate(asked, 1)]
     assert [json.loads(line) for line in done.stdout.splitlines()] == texts, done.stderr
 
 
