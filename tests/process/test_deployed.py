@@ -156,8 +156,8 @@ def dockerfile():
 
 
 def test_container_is_made_of_what_is_there(folder, monkeypatch):
-    """All that a wheel is built from is copied; what is run at the build runs, not as root; what it starts as is a command line of
-    the program, which lets nobody in without a key."""
+    """All that a wheel is built from is copied; what is run at the build runs, not as root; what it starts as is a command line
+    of the program, which lets nobody in without a key."""
     copied = [rest.split() for name, rest in dockerfile() if name == "COPY"]
     sources = {name for *names, _ in copied for name in names}
     wanted = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "model.bin", "tokenizer.bin", "docs/twofile.1", "twofile"}
