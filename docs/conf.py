@@ -31,7 +31,6 @@ smartquotes = False  # "" and -- are what one types
 html_theme = "furo"
 html_title = f"twofile {release}"
 html_show_copyright = html_show_sphinx = html_copy_source = False
-templates_path = html_static_path = []
 pygments_style, pygments_dark_style = "friendly", "monokai"
 highlight_language = "text"  # of a block that says no other
 
