@@ -60,8 +60,8 @@ def plain(app, what, name, thing, options, lines):
     begins = re.compile(rf"(?<=[.;)]) (?=(?:{name}, )*{name}: |Raises )")
     text = re.sub(r"([*`|\\]|(?<=\w)_(?!\w))", r"\\\1", "\n".join(lines))
     lines.clear()
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
-        for part in begins.split(paragraph.replace("\n", " ")):
+    for paragraph in re.split(r"\n\s*\n|\n(?=- )", text.strip()):
+        for part in begins.split(" ".join(paragraph.removeprefix("- ").split())):
             said = re.match(rf"((?:{name}, )*{name}): (.*)", part)
             lines += [f"- **{said[1]}**: {said[2]}" if said else part, ""]
 

@@ -41,13 +41,15 @@ def test_a_docstring_is_plain_text(conf):
     def f(path, n_max, notice): ...
 
     text = "As f*, `g` or _h_: **path.\n\npath, n_max: what\na: b is; n_max: none. notice(text): told. Raises X_ now."
-    assert shown(conf, f, text + "\nAttributes: path.") == [
+    assert shown(conf, f, text + "\nAttributes: path.\n\n- path: a\n  file.\n- x: b.") == [
         r"As f\*, \`g\` or _h\_: \*\*path.",
         "- **path, n_max**: what a: b is;",
         "- **n_max**: none.",
         "- **notice(text)**: told.",
         r"Raises X\_ now.",
         "- **Attributes**: path.",
+        "- **path**: a file.",
+        "x: b.",
     ]
     assert shown(conf, 5, "path: a file.") == ["path: a file."]
 
