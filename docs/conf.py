@@ -35,7 +35,7 @@ pygments_style, pygments_dark_style = "friendly", "monokai"
 highlight_language = "text"  # of a block that says no other
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "inherited-members": True, "special-members": "__call__"}
+autodoc_default_options = {"members": True, "inherited-members": "BaseException", "special-members": "__call__"}
 autodoc_preserve_defaults = True
 
 
