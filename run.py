@@ -14817,7 +14817,11 @@ def prompted(settings):
 
 
 def unprompted(settings):
-    """The check of a mode that reads no prompt."""
+    """The check of a mode that reads no prompt, and would leave one unread."""
+    given = {"-p": settings.prompt, "-f": settings.file}
+    for name, value in given.items():
+        if value is not None:
+            raise ModelError(f"{name} does nothing with {settings.mode.name}; leave it out")
 
 
 # -----------------------------------------------------------------------------
@@ -15808,9 +15812,10 @@ def batch_stats(state, seconds):
     print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def check_shard(args):
+def check_batch(args):
     """Its shard is one; it reads no prompt."""
     parse_shard(args[SHARD])
+    unprompted(args)
 
 
 BATCH_MODE = Mode(
@@ -15818,7 +15823,7 @@ BATCH_MODE = Mode(
     MANY,
     flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
     fits=FORM_FLAGS,
-    check=check_shard,
+    check=check_batch,
 )
 
 

@@ -12,7 +12,7 @@ from ..files import open_regular
 from ..program.operands import WANTED_MAX
 from .common import MANY
 from .forms import FORM_FLAGS
-from .mode import Flag, Mode
+from .mode import Flag, Mode, unprompted
 from .requests import count_lines, parse_shard, read_lines, read_request
 from .text import dump, refuse_binary
 
@@ -234,9 +234,10 @@ def batch_stats(state, seconds):
     print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def check_shard(args):
+def check_batch(args):
     """Its shard is one; it reads no prompt."""
     parse_shard(args[SHARD])
+    unprompted(args)
 
 
 BATCH_MODE = Mode(
@@ -244,5 +245,5 @@ BATCH_MODE = Mode(
     MANY,
     flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
     fits=FORM_FLAGS,
-    check=check_shard,
+    check=check_batch,
 )
