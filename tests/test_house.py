@@ -129,7 +129,8 @@ def test_numba_is_known_to_the_compiler_only():
 
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
     """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
-    assert bind.ASKED_FOR == {"structure": {"llguidance"}, "tools/mcp": {"mcp"}}
+    asked = {"structure": {"llguidance"}, "tools/mcp": {"mcp"}, "completions": {"typing_extensions"}}
+    assert bind.ASKED_FOR == asked
     extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():
         asked = outside(tree) - bind.ASKED_FOR.get(name, set())
