@@ -98,9 +98,9 @@ writing
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
     callreader           Calls of tools, read in what is written.
+    told                 The types of what a program gets back: OpenAI's objects.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
-    told                 The types of what a program gets back: OpenAI's objects.
     given                The types of what a program gives.
     objects              OpenAI's objects of what was written.
     chunk                A piece of a text, as it is made.
@@ -845,6 +845,9 @@ class Fixed:
     def __init__(self, **numbers):
         self.__dict__.update(numbers)
 
+    def __getattr__(self, name: str) -> Any:  # for type checkers: see FIELDS
+        raise AttributeError(f"no number of a config: {name}")
+
     def __setattr__(self, name, value):
         raise AttributeError(f"a config does not change: {name}")
 
@@ -1130,7 +1133,7 @@ class Tensor(NamedTuple):
 
     name: str
     type: Type
-    shape: tuple
+    shape: tuple[int, ...]
     off: int
     nbytes: int
     sha256: bytes
@@ -6691,12 +6694,12 @@ class ModelFile(NamedTuple):
     path: str
     size: int
     config: Config
-    tensors: dict
+    tensors: dict[str, Tensor]
     model_id: str
     note: str
 
 
-def open_model(path):
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Check the whole description of a model file, then map it -> ModelFile.
 
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
@@ -6832,7 +6835,7 @@ def refuse_sum(path, t):
     raise ModelError(f"{found}; copy or export the file again")
 
 
-def verify(model):
+def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
@@ -7933,7 +7936,12 @@ def result_of_call(m, waits, i):
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=(), begun=""):
+    def encode_chat(
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begun: str = "",
+    ) -> list[int]:
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
@@ -8002,7 +8010,7 @@ class Conversations:
                 items.append(row)
         return items
 
-    def chat_form(self):
+    def chat_form(self) -> dict[str, str] | None:
         """What the chat template writes around contents, as {name: text}; None without one."""
         shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
@@ -8011,7 +8019,7 @@ class Conversations:
             for name, items in chat.items()
         } or None
 
-    def markers(self):
+    def markers(self) -> list[str]:
         """The words that tell turns apart in this model's template and are no control tokens,
         sorted: a user can write them too."""
         names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
@@ -8429,13 +8437,21 @@ class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
-    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
-    token; None without a limit).
+    says. chat is what its template writes, tools its ToolForm, or None.
     """
 
-    def __init__(self, source):
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: set[int]  # ids that end a text
+    begins: list[int]  # ids before one
+    pieces: list[bytes]  # by id
+    sha256: bytes  # of the whole file
+    longest: int | None  # the most characters of one token; None without a limit
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
         try:
             if not isinstance(source, bytes):
@@ -8477,12 +8493,12 @@ class Tokenizer(Conversations):
                 found = f"self-test failed on {text[:40]!r}"
                 raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
-    def selftest(self):
+    def selftest(self) -> None:
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference
         did at export."""
         self._check(len(self.tests))
 
-    def encode(self, text, add_bos=True):
+    def encode(self, text: str, add_bos: bool = True) -> list[int]:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
@@ -8522,7 +8538,7 @@ class Tokenizer(Conversations):
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 
-    def words(self, text):
+    def words(self, text: str) -> Iterator[str] | Iterator[bytes]:
         """The words, str or bytes, that text without user-defined tokens is merged in; an
         iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
@@ -8541,7 +8557,7 @@ class Tokenizer(Conversations):
         """A pattern for places in a text that no merge crosses, or None."""
         return self.merger.apart
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
         if token == self.unk and self.kind == SPM:
             return " \u2047 ".encode()
@@ -8551,11 +8567,11 @@ class Tokenizer(Conversations):
         spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
         return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
-    def name(self, token):
+    def name(self, token: int) -> str:
         """A token as people write it; control tokens by name."""
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
@@ -9352,7 +9368,10 @@ class Structure:
     Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
     """
 
-    def __init__(self, name, matcher, text):
+    forced: list[int]
+    complete: bool
+
+    def __init__(self, name: str, matcher: Any, text: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self.name, self.matcher = name, matcher
         self.n, words = len(text) - 1, -(-len(text) // 32)
         self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
@@ -9374,7 +9393,7 @@ class Structure:
         if self.matcher.is_error():
             raise refused(self.name, self.matcher.get_error())
 
-    def allowed(self, ends):
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids that may come next, in their order, with those of ends if the text may end here;
         none if it has to. Raises ModelError if nothing goes on."""
         if self.forced or self.complete:
@@ -9390,7 +9409,7 @@ class Structure:
             raise refused(self.name, "no token goes on here, or those that do are banned")
         return ids
 
-    def commit(self, token):
+    def commit(self, token: int) -> None:
         """A token was written."""
         if not self.matcher.consume_token(token):
             self.check()
@@ -9573,7 +9592,7 @@ class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
-    def __init__(self, form, names):
+    def __init__(self, form: CallForm, names: list[str]) -> None:
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
@@ -9586,7 +9605,7 @@ class Reader:
         self.more = None if form.more is None else form.text(form.more)
         self.between = [form.text(piece) for piece in form.between]
 
-    def push(self, text, end=False):
+    def push(self, text: str, end: bool = False) -> list[str | ToolCall]:
         """-> [str or ToolCall] that are certain by now."""
         self.held += text
         found = []
@@ -9708,186 +9727,6 @@ def finite(text):
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is too large")
     return value
-
-
-# -----------------------------------------------------------------------------
-# twofile/calls.py
-# Tools that a model may call: told, held to their schemas, read back.
-
-TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
-
-
-@dataclass
-class Tools:
-    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
-    asked for, of the tool named only, if one is. several: whether there may be more than one."""
-
-    tools: list
-    must: bool = False
-    only: str | None = None
-    several: bool = True
-
-    def grammar(self, form, schema=None):
-        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
-        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
-        return grammar(form, some, self.must, self.several, schema, STYLE)
-
-    def form(self, form, asked):
-        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
-        form of text that form_asked() says, or None. Raises ModelError."""
-        name, text = asked or ("schema", "null")
-        if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
-        return "tools", self.grammar(form, json.loads(text))
-
-
-def call_object(call):
-    """A ToolCall in OpenAI's form."""
-    inside = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": inside}
-
-
-def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
-    auto, none, required, or the function's object. Raises ModelError."""
-    if isinstance(given, Tools):
-        if choice is None:
-            return given
-        given = given.tools
-    if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
-    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
-    if isinstance(choice, dict):
-        inside = choice.get("function", choice)
-        only = inside.get("name") if isinstance(inside, dict) else None
-        if only not in names:
-            found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
-        return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
-    if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
-    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
-
-
-def tools_given(tools):
-    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
-    return tools if isinstance(tools, Tools) else tools_asked(tools)
-
-
-def checked_tool(tool, number):
-    """A tool's name, description and parameters."""
-    where = f"tools[{number}]"
-    kind = tool.get("type", "function") if isinstance(tool, dict) else None
-    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
-    inside = tool.get("function", tool)
-    name = inside.get("name") if isinstance(inside, dict) else None
-    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
-    parameters = inside.get("parameters", inside.get("input_schema"))
-    parameters = {"type": "object"} if parameters is None else parameters
-    try:
-        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        good = False
-    kind = parameters.get("type", "object") if good else None
-    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
-    about = str(inside.get("description") or "")
-    strict = bool(inside.get("strict"))
-    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
-
-
-def reader(form, tools):
-    """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
-
-
-def answered(w):
-    """What a finished Writer says -> (its text, None if there is none; its calls)."""
-    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
-
-
-def split(text, form, tools):
-    """A whole text -> (its text or None, [calls])."""
-    parts = reader(form, tools).push(text, True)
-    said = "".join(part for part in parts if isinstance(part, str))
-    return said or None, [part for part in parts if not isinstance(part, str)]
-
-
-# -----------------------------------------------------------------------------
-# twofile/calltext.py
-# Tools, calls, results as texts of messages, where a template has no form.
-#
-# Calls stand as Hermes models write them (NousResearch's Hermes-Function-Calling), and Qwen:
-# <tool_call>, an object of name and arguments, </tool_call>; results as <tool_response>. All of it
-# is text, so that nothing of a tool can become a control token.
-
-GAVE, GAVE_END = "<tool_response>", "</tool_response>"
-
-
-def telling(tools):
-    """What a model is told of tools [{"name", "description", "parameters"}]."""
-    told = [{name: tool[name] for name in tool if name != "strict"} for tool in tools]
-    lines = [json.dumps(tool, ensure_ascii=False) for tool in told]
-    return (
-        "# Tools\n\nThese functions can be called, one JSON object each:\n<tools>\n"
-        + "\n".join(lines)
-        + f"\n</tools>\n\nTo call one, write its name and arguments so:\n{TEXT_OPEN}\n"
-        + '{"name": "the function", "arguments": {"its": "arguments"}}\n'
-        + f"{TEXT_CLOSE}\nThe result comes back in {GAVE}. Call a function only if it helps."
-    )
-
-
-def as_texts(messages, tools, system):
-    """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
-    of tools tells the system's message, or, where there can be none (system), the first. Raises
-    ModelError."""
-    messages, plain, results = check_turns(messages), [], []
-
-    def add(*message):
-        """Results are the beginning of a user's message, or one of their own."""
-        if results:
-            more = [m["content"] for m in message if m["role"] == "user"]
-            plain.append({"role": "user", "content": "\n".join([*results, *more])})
-            results.clear()
-            message = () if more else message
-        plain.extend(message)
-
-    for m in messages:
-        role, content = m["role"], m["content"]
-        if role == "tool":
-            results.append(f"{GAVE}\n{content}\n{GAVE_END}")
-        elif role == "assistant" and m.get("tool_calls"):
-            parts = [content] if content else []
-            parts += [call_text(call) for call in m["tool_calls"]]
-            add({"role": role, "content": "\n".join(parts)})
-        else:
-            add(m)
-    add()
-    if not tools or not plain:
-        return plain
-    first, told = plain[0], telling(tools)
-    if first["role"] == "system":
-        return [{**first, "content": f"{first['content']}\n\n{told}"}, *plain[1:]]
-    if system:
-        return [{"role": "system", "content": told}, *plain]
-    return [{**first, "content": f"{told}\n\n{first['content']}"}, *plain[1:]]
-
-
-def call_text(call):
-    """A call of a message as it stands in a text."""
-    name, arguments, _ = call_of(call)
-    said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-    return f"{TEXT_OPEN}\n{said}\n{TEXT_CLOSE}"
 
 
 # -----------------------------------------------------------------------------
@@ -10112,6 +9951,186 @@ class ChatCompletionChunk(ChunkHead, ChunkEnd):
 
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
+
+
+# -----------------------------------------------------------------------------
+# twofile/calls.py
+# Tools that a model may call: told, held to their schemas, read back.
+
+TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
+
+
+@dataclass
+class Tools:
+    """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
+    asked for, of the tool named only, if one is. several: whether there may be more than one."""
+
+    tools: list[dict[str, Any]]
+    must: bool = False
+    only: str | None = None
+    several: bool = True
+
+    def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
+        """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
+        some = [tool for tool in self.tools if self.only in (None, tool["name"])]
+        return grammar(form, some, self.must, self.several, schema, STYLE)
+
+    def form(self, form: CallForm, asked: tuple[str, str] | None) -> tuple[str, str]:
+        """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
+        form of text that form_asked() says, or None. Raises ModelError."""
+        name, text = asked or ("schema", "null")
+        if name not in ("schema", "response_format"):
+            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+        return "tools", self.grammar(form, json.loads(text))
+
+
+def call_object(call: ToolCall) -> CallObject:
+    """A ToolCall in OpenAI's form."""
+    inside = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": inside}
+
+
+def tools_asked(given, choice=None, several=True):
+    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
+    auto, none, required, or the function's object. Raises ModelError."""
+    if isinstance(given, Tools):
+        if choice is None:
+            return given
+        given = given.tools
+    if given is not None and not isinstance(given, (list, tuple)):
+        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
+    names = [tool["name"] for tool in tools]
+    if len(set(names)) < len(names):
+        raise ModelError("tools: two of one name, expected one each; rename one")
+    if isinstance(choice, dict):
+        inside = choice.get("function", choice)
+        only = inside.get("name") if isinstance(inside, dict) else None
+        if only not in names:
+            found = f"tool_choice is {shown(choice)}"
+            raise ModelError(f"{found}, expected one of the tools; name one")
+        return Tools(tools, True, only, False)
+    if choice not in (None, "auto", "none", "required"):
+        found = f"tool_choice is {shown(choice)}"
+        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice == "required" and not tools:
+        raise ModelError("tool_choice is required, expected tools; give some")
+    return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
+
+
+def tools_given(tools):
+    """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
+    return tools if isinstance(tools, Tools) else tools_asked(tools)
+
+
+def checked_tool(tool, number):
+    """A tool's name, description and parameters."""
+    where = f"tools[{number}]"
+    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
+        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+    inside = tool.get("function", tool)
+    name = inside.get("name") if isinstance(inside, dict) else None
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+        found = f"{where}: its name is {shown(name)}"
+        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+    parameters = inside.get("parameters", inside.get("input_schema"))
+    parameters = {"type": "object"} if parameters is None else parameters
+    try:
+        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        good = False
+    kind = parameters.get("type", "object") if good else None
+    if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
+        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+    about = str(inside.get("description") or "")
+    strict = bool(inside.get("strict"))
+    return {"name": name, "description": about, "parameters": parameters, "strict": strict}
+
+
+def reader(form, tools):
+    """A Reader of what is written with these Tools, or list of them."""
+    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+
+
+def answered(w):
+    """What a finished Writer says -> (its text, None if there is none; its calls)."""
+    return split(w.written, w.calls, w.tools) if w.tools else (w.written, [])
+
+
+def split(text, form, tools):
+    """A whole text -> (its text or None, [calls])."""
+    parts = reader(form, tools).push(text, True)
+    said = "".join(part for part in parts if isinstance(part, str))
+    return said or None, [part for part in parts if not isinstance(part, str)]
+
+
+# -----------------------------------------------------------------------------
+# twofile/calltext.py
+# Tools, calls, results as texts of messages, where a template has no form.
+#
+# Calls stand as Hermes models write them (NousResearch's Hermes-Function-Calling), and Qwen:
+# <tool_call>, an object of name and arguments, </tool_call>; results as <tool_response>. All of it
+# is text, so that nothing of a tool can become a control token.
+
+GAVE, GAVE_END = "<tool_response>", "</tool_response>"
+
+
+def telling(tools):
+    """What a model is told of tools [{"name", "description", "parameters"}]."""
+    told = [{name: tool[name] for name in tool if name != "strict"} for tool in tools]
+    lines = [json.dumps(tool, ensure_ascii=False) for tool in told]
+    return (
+        "# Tools\n\nThese functions can be called, one JSON object each:\n<tools>\n"
+        + "\n".join(lines)
+        + f"\n</tools>\n\nTo call one, write its name and arguments so:\n{TEXT_OPEN}\n"
+        + '{"name": "the function", "arguments": {"its": "arguments"}}\n'
+        + f"{TEXT_CLOSE}\nThe result comes back in {GAVE}. Call a function only if it helps."
+    )
+
+
+def as_texts(messages, tools, system):
+    """A conversation in OpenAI's form as one of texts alone: calls and results stand in contents;
+    of tools tells the system's message, or, where there can be none (system), the first. Raises
+    ModelError."""
+    messages, plain, results = check_turns(messages), [], []
+
+    def add(*message):
+        """Results are the beginning of a user's message, or one of their own."""
+        if results:
+            more = [m["content"] for m in message if m["role"] == "user"]
+            plain.append({"role": "user", "content": "\n".join([*results, *more])})
+            results.clear()
+            message = () if more else message
+        plain.extend(message)
+
+    for m in messages:
+        role, content = m["role"], m["content"]
+        if role == "tool":
+            results.append(f"{GAVE}\n{content}\n{GAVE_END}")
+        elif role == "assistant" and m.get("tool_calls"):
+            parts = [content] if content else []
+            parts += [call_text(call) for call in m["tool_calls"]]
+            add({"role": role, "content": "\n".join(parts)})
+        else:
+            add(m)
+    add()
+    if not tools or not plain:
+        return plain
+    first, told = plain[0], telling(tools)
+    if first["role"] == "system":
+        return [{**first, "content": f"{first['content']}\n\n{told}"}, *plain[1:]]
+    if system:
+        return [{"role": "system", "content": told}, *plain]
+    return [{**first, "content": f"{told}\n\n{first['content']}"}, *plain[1:]]
+
+
+def call_text(call):
+    """A call of a message as it stands in a text."""
+    name, arguments, _ = call_of(call)
+    said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"{TEXT_OPEN}\n{said}\n{TEXT_CLOSE}"
 
 
 # -----------------------------------------------------------------------------
@@ -11763,25 +11782,25 @@ class Stream(Consumer):
     Closed, left in the middle of a loop, or lost, it gives its place back; cancel() may be called
     by any thread. What has states is not guessed for: it could not forget."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, lookup and not scheduler.recurrent)
         self.jobs = (self.job,)
 
-    def ready(self):
+    def ready(self) -> bool:
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job, admitted)
 
-    def whole(self):
+    def whole(self) -> None:
         """No chunk is waited for, but the end."""
         self.job.told = math.inf
 
-    def take(self):
+    def take(self) -> Chunk | None:
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
         with self.scheduler.mutex:
@@ -11793,10 +11812,10 @@ class Stream(Consumer):
             raise self.w.error
         return chunk
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Chunk:
         over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
         if chunk is None and not over:
@@ -11811,20 +11830,20 @@ class Stream(Consumer):
             raise StopIteration
         return chunk
 
-    def cancel(self):
+    def cancel(self) -> None:
         """End the text as it is: its last Chunk says "cancelled"."""
         self.scheduler.leave(self.job, "cancelled")
 
-    def close(self):
+    def close(self) -> None:
         """Nobody wants more of it."""
         if not self.job.over:
             self.scheduler.leave(self.job)
         self.job.told = len(self.w.chunks)
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self):
@@ -12036,13 +12055,13 @@ class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncStream":
         return self
 
-    async def __anext__(self):
+    async def __anext__(self) -> Chunk:
         stream, over = self.stream, self.stream.job.over
         chunk = stream.take()
         if chunk is None and not over:
@@ -12057,11 +12076,11 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
         self.stream.begin(admitted)
 
-    async def end(self):
+    async def end(self) -> None:
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
@@ -12071,18 +12090,18 @@ class AsyncStream:
             self.stream.close()
             raise
 
-    def cancel(self):
+    def cancel(self) -> None:
         """As Stream.cancel."""
         self.stream.cancel()
 
-    async def aclose(self):
+    async def aclose(self) -> None:
         """Nobody wants more of it."""
         self.stream.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> "AsyncStream":
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: object) -> None:
         self.stream.close()
 
 
@@ -12393,6 +12412,10 @@ class Summed:
 # twofile/scores.py
 # What a model says of given texts.
 
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
 class Scores:
     """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
     Prompts.
@@ -12403,14 +12426,14 @@ class Scores:
     def __init__(self, engine, scheduler, prompts):
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
-    def logits(self, ids):
+    def logits(self, ids: Prompt) -> Floats:
         """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
         ids[: i + 1]."""
         ids, out = self.prompts.check(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
-    def score(self, ids, first=1):
+    def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
         array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
@@ -12431,7 +12454,7 @@ class Scores:
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
-    def loglikelihood(self, context, continuation):
+    def loglikelihood(self, context: Prompt, continuation: Prompt) -> tuple[float, bool]:
         """-> (log-probability of continuation after context, whether greedy sampling would write
         it). str or ids both. White space at the end of context counts to the continuation, as in
         lm-evaluation-harness."""
@@ -12449,7 +12472,7 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def loglikelihood_rolling(self, text):
+    def loglikelihood_rolling(self, text: Prompt) -> float:
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
@@ -12460,7 +12483,9 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def embed(self, text, pooling="mean", normalise=True):
+    def embed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
         ids = self.prompts.prompt(text)
@@ -12468,14 +12493,21 @@ class Scores:
         read(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    async def aembed(self, text, pooling="mean", normalise=True):
+    async def aembed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """As embed(), for `await`."""
         ids = self.prompts.prompt(text)
         summed = Summed(self.engine, len(ids), pooling, normalise)
         await aread(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+    def perplexity(
+        self,
+        text: str,
+        n_ctx: int = 512,
+        on_window: Callable[[int, int, float], object] = lambda done, windows, ppl: None,
+    ) -> dict[str, float]:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
@@ -13650,17 +13682,17 @@ SHARE = 4
 class Paged(NamedTuple):
     """The Passages that a question is given, best first. ()."""
 
-    passages: tuple = ()
+    passages: tuple[Passage, ...] = ()
 
     @property
-    def sources(self):
+    def sources(self) -> list[Source]:
         """Where they are from -> [{"number" (from 1), "file", "line", "heading", "text"}]."""
         return [
             {"number": n, "file": p.file, "line": p.line, "heading": p.heading, "text": p.text}
             for n, p in enumerate(self.passages, 1)
         ]
 
-    def into(self, messages):
+    def into(self, messages: Messages) -> Messages:
         """The messages ([{"role", "content"}]), of which the user's last has the passages before
         it; the others have none. The list that was given stays as it is."""
         if not self.passages:
@@ -13996,7 +14028,12 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=say, screen=None):
+    def __init__(
+        self,
+        folder: FilePath,
+        notice: Callable[[str], object] | None = say,
+        screen: Callable[[str], str] | None = None,
+    ) -> None:
         self.folder, self.notice = Folder(folder), notice or (lambda text: None)
         self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
@@ -14011,18 +14048,18 @@ class Memory:
         self.mutex = threading.RLock()
         self.store.forked()
 
-    def close(self):
+    def close(self) -> None:
         """Give the index's file back."""
         with self.mutex:
             self.store.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Memory":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def update(self):
+    def update(self) -> int:
         """Look what has changed in the folder -> how many files."""
         began = time.monotonic()
         with self.mutex:
@@ -14058,7 +14095,7 @@ class Memory:
             )
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
-    def find(self, question, most=SEARCHED):
+    def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
         with self.mutex:
@@ -14076,7 +14113,13 @@ class Memory:
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)
 
-    def page(self, model, messages, answer=None, tools=None):
+    def page(
+        self,
+        model: Model,
+        messages: Messages,
+        answer: int | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Paged:
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises

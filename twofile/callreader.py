@@ -6,6 +6,7 @@ import random
 import re
 from typing import NamedTuple
 
+from .callform import CallForm
 from .tokenizer.toolform import Seat
 
 OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
@@ -28,7 +29,7 @@ class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
-    def __init__(self, form, names):
+    def __init__(self, form: CallForm, names: list[str]) -> None:
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
@@ -41,7 +42,7 @@ class Reader:
         self.more = None if form.more is None else form.text(form.more)
         self.between = [form.text(piece) for piece in form.between]
 
-    def push(self, text, end=False):
+    def push(self, text: str, end: bool = False) -> list[str | ToolCall]:
         """-> [str or ToolCall] that are certain by now."""
         self.held += text
         found = []

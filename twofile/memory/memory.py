@@ -4,13 +4,19 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from ..calls import Tools
 from ..errors import ModelError, printable, say
 from ..forks import RENEWED
+from ..given import FilePath, Messages
+from ..model import Model
 from ..prompts import plain_messages
 from .folder import Folder
 from .index import bring_up_to_date
 from .paging import Paged, budget, fitting
+from .passages import Passage
 from .query import search, terms
 from .store import Store, sweep_indexes
 
@@ -29,7 +35,12 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=say, screen=None):
+    def __init__(
+        self,
+        folder: FilePath,
+        notice: Callable[[str], object] | None = say,
+        screen: Callable[[str], str] | None = None,
+    ) -> None:
         self.folder, self.notice = Folder(folder), notice or (lambda text: None)
         self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
@@ -44,18 +55,18 @@ class Memory:
         self.mutex = threading.RLock()
         self.store.forked()
 
-    def close(self):
+    def close(self) -> None:
         """Give the index's file back."""
         with self.mutex:
             self.store.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Memory":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def update(self):
+    def update(self) -> int:
         """Look what has changed in the folder -> how many files."""
         began = time.monotonic()
         with self.mutex:
@@ -91,7 +102,7 @@ class Memory:
             )
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
-    def find(self, question, most=SEARCHED):
+    def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
         with self.mutex:
@@ -109,7 +120,13 @@ class Memory:
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)
 
-    def page(self, model, messages, answer=None, tools=None):
+    def page(
+        self,
+        model: Model,
+        messages: Messages,
+        answer: int | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Paged:
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
