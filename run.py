@@ -9599,7 +9599,7 @@ class Reader:
         self.fresh = True  # whether nothing was told yet
         self.use(form)
 
-    def use(self, form):
+    def use(self, form: CallForm) -> None:
         """Read calls of a CallForm."""
         self.form, self.opens, self.close = form, form.opens, form.text(form.close)
         self.more = None if form.more is None else form.text(form.more)
@@ -9632,7 +9632,7 @@ class Reader:
             self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
-    def next_call(self, found, end):
+    def next_call(self, found: list[str | ToolCall], end: bool) -> int | None:
         """Take the call that held begins with -> its size with what follows it; None if it is not
         whole yet."""
         at, parts = 0, {}
@@ -9655,7 +9655,7 @@ class Reader:
         found += [call] if call else []
         return at + len(self.more if goes_on else self.close)
 
-    def part(self, kind, at, behind):
+    def part(self, kind: str, at: int, behind: str | None) -> int | None:
         """The size of a call's part that begins at a place; behind: the text that ends it, None for
         what ends a call. None if it is not whole yet."""
         if kind == Seat.ARGUMENTS:
@@ -9665,14 +9665,14 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
-    def place(self, begin):
+    def place(self, begin: str) -> int:
         """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
         one it is at the beginning, or behind another call."""
         if self.form.beside is not None:
             return self.held.find(begin)
         return 0 if (self.fresh or self.behind) and self.held.startswith(begin) else -1
 
-    def json_end(self, at):
+    def json_end(self, at: int) -> int:
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
         place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
         while True:
@@ -9687,7 +9687,7 @@ class Reader:
                 self.scanned = NOT_YET
                 return place
 
-    def say(self, found, n):
+    def say(self, found: list[str | ToolCall], n: int) -> None:
         """The first n characters of what is held are text."""
         text, self.held = self.held[:n], self.held[n:]
         text = text.lstrip("\n") if self.behind else text
@@ -9696,7 +9696,7 @@ class Reader:
             found.append(text)
             self.behind = self.fresh = False
 
-    def certain(self, end):
+    def certain(self, end: bool) -> int:
         """How much of what is held is text: not what may begin a call, nor line ends before it. At
         the end, not what began one and was cut."""
         if end:
@@ -9710,7 +9710,7 @@ class Reader:
         ends = len(rest) - len(rest.rstrip("\n"))
         return len(rest) - min(ends, LINE_ENDS)
 
-    def read(self, parts):
+    def read(self, parts: dict[str, str]) -> ToolCall | None:
         """A call, if it is one of a tool that there is: its arguments as they are written."""
         try:
             arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)
@@ -10412,8 +10412,8 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        names = self.hold(model, form, tools_given(tools), never)
-        self.fit(model, model.prompt(prompt), max_tokens)
+        names = self._hold(model, form, tools_given(tools), never)
+        self._fit(model, model.prompt(prompt), max_tokens)
         self.reason = self.error = self.cached = self.stopped = self.worth = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
@@ -10429,7 +10429,7 @@ class Writer:
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
         self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
 
-    def hold(self, model, form, tools, never):
+    def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
         in calls, {id: text}."""
         self.tools, self.calls, names = tools, None, {}
@@ -10440,7 +10440,7 @@ class Writer:
         self.structure = model.forms.structure(form, never, names)
         return names
 
-    def fit(self, model, ids, max_tokens):
+    def _fit(self, model, ids, max_tokens):
         """Go on from ids as far as the context has room. Raises ModelError if it has none."""
         self.ids, self.n_prompt, self.count = ids, len(ids), 0
         room = model.n_ctx - len(ids)
@@ -13009,21 +13009,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise ModelError(f"{found}; leave one out")
-            texts = [self.text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
+        return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def text_of(self, prompt):
+    def _text_of(self, prompt):
         """The text of a prompt, str or ids."""
         return prompt if isinstance(prompt, str) else self.detokenize(prompt)
 
-    def echoed(self, w, prompt):
+    def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self.text_of(prompt))
+        value = w.completion(self._text_of(prompt))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -14043,7 +14043,7 @@ class Memory:
         if self.store.path:
             sweep_indexes(os.path.dirname(self.store.path))
 
-    def forked(self):
+    def forked(self) -> None:
         """In a child: a lock and a connection of its own."""
         self.mutex = threading.RLock()
         self.store.forked()
@@ -14074,13 +14074,13 @@ class Memory:
             self.say_once("its index is in memory and made again each time: ", why)
         return changed
 
-    def say_once(self, what, found):
+    def say_once(self, what: str, found: str) -> None:
         """Give notice of something, but not again."""
         if found and (what, found) not in self.told:
             self.told.add((what, found))
             self.notice(f"memory: {printable(self.folder.given)}: {what}{found}")
 
-    def safely(self, work):
+    def safely(self, work: Callable[[], Any]) -> Any:
         """What work() gives; where the index's file fails it is done again with another."""
         for _ in range(2):
             try:
@@ -14108,7 +14108,7 @@ class Memory:
 
             return self.safely(work)
 
-    def again(self, question, most):
+    def again(self, question: str, most: int) -> list[Passage]:
         """Of an index that is empty, perhaps because it was damaged."""
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)

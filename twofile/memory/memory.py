@@ -50,7 +50,7 @@ class Memory:
         if self.store.path:
             sweep_indexes(os.path.dirname(self.store.path))
 
-    def forked(self):
+    def forked(self) -> None:
         """In a child: a lock and a connection of its own."""
         self.mutex = threading.RLock()
         self.store.forked()
@@ -81,13 +81,13 @@ class Memory:
             self.say_once("its index is in memory and made again each time: ", why)
         return changed
 
-    def say_once(self, what, found):
+    def say_once(self, what: str, found: str) -> None:
         """Give notice of something, but not again."""
         if found and (what, found) not in self.told:
             self.told.add((what, found))
             self.notice(f"memory: {printable(self.folder.given)}: {what}{found}")
 
-    def safely(self, work):
+    def safely(self, work: Callable[[], Any]) -> Any:
         """What work() gives; where the index's file fails it is done again with another."""
         for _ in range(2):
             try:
@@ -115,7 +115,7 @@ class Memory:
 
             return self.safely(work)
 
-    def again(self, question, most):
+    def again(self, question: str, most: int) -> list[Passage]:
         """Of an index that is empty, perhaps because it was damaged."""
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)
