@@ -174,7 +174,6 @@ import contextlib
 import contextvars
 import ctypes
 import datetime
-import difflib
 import functools
 import hashlib
 import heapq
@@ -255,6 +254,18 @@ class ModelError(Exception):
     to do."""
 
 
+class WrongValue(ModelError, ValueError):
+    """An argument of the right kind, whose value cannot be taken."""
+
+
+class WrongType(ModelError, TypeError):
+    """An argument of another kind of object, or one that nobody knows."""
+
+
+class MissingFile(ModelError, FileNotFoundError):
+    """There is no such file."""
+
+
 class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
@@ -274,6 +285,33 @@ def say(text):
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
 
 
+def log(text, level="INFO"):
+    """A notice for those who listen to the logger "twofile"."""
+    import logging  # 5 ms, which a command line need not wait
+
+    logger = logging.getLogger("twofile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    logger.log(getattr(logging, level), text)
+
+
+FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it
+
+
+def warn(text):
+    """A warning: on stderr where there is a command line, or else for the logger."""
+    if FLAG_OF:
+        say(text)
+    else:
+        log(text, "WARNING")
+
+
+def set_by(option, value=""):
+    """How an option is set, for messages: by its flag where there is a command line, as -z FILE, or
+    else by its name, as tokenizer=FILE."""
+    return f"{FLAG_OF.get(option, option)}{value and (' ' if option in FLAG_OF else '=')}{value}"
+
+
 # -----------------------------------------------------------------------------
 # twofile/files.py
 # Files: opened with care, written whole or not at all.
@@ -289,11 +327,10 @@ def open_regular(path, what):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError, TypeError) as e:
-        raise ModelError(
-            f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
-        ) from None
+        found = f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
+        raise (WrongType if isinstance(e, TypeError) else ModelError)(found) from None
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
@@ -1109,7 +1146,6 @@ LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's n
 USE_EXPORT = "convert the model with export.py"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "cache": "give the model.bin, and this with --prompt-cache",
     "pieces": "give the model.bin; export.py puts the tokenizer into it",
     "settings": "convert the folder that holds it with export.py",
     "shard": "convert the folder that holds it with export.py",
@@ -1169,7 +1205,8 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    refuse_foreign(head, "a model.bin", NO_MODEL)
+    kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
+    refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
@@ -2872,7 +2909,8 @@ class Workers:
         except RuntimeError as e:
             self.stop()
             found = f"{threads} threads: cannot be started ({e})"
-            raise ModelError(f"{found}, expected as many as cores; lower -t") from None
+            wants = f"expected as many as cores; lower {set_by('n_threads')}"
+            raise ModelError(f"{found}, {wants}") from None
 
     def _live(self, t):
         self.serve(0, self.pas.address, t, 0)
@@ -6809,9 +6847,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {printable(str(wanted))[:80]!r}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"
@@ -7474,10 +7513,10 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+        raise WrongValue(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
         found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
+        raise WrongValue(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
@@ -7800,7 +7839,7 @@ def call_of(call):
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
     found = "messages: tool_calls has one that is none"
-    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+    raise WrongValue(f"{found}, expected a function's name and arguments, an object; mend it")
 
 
 def result_slots(text, name, number, form):
@@ -7883,12 +7922,12 @@ def check_turns(messages, several=True, resumes=True):
         }
         if waits and role != "tool":
             found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
-            raise ModelError(f"{found}; expected one for each call behind it; add it")
+            raise WrongValue(f"{found}; expected one for each call behind it; add it")
         if not fits.get(role):
-            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+            raise WrongValue(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
         if not isinstance(m.get("content"), str):
             found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
-            raise ModelError(f"{found}, expected a text; give one")
+            raise WrongValue(f"{found}, expected a text; give one")
         if role == "tool":
             out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
@@ -7897,13 +7936,13 @@ def check_turns(messages, several=True, resumes=True):
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
-            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+            raise WrongValue(f"{found}, expected one: this model's template has no place for more")
         before = role
     if waits:
         found = "messages: a call has no result"
-        raise ModelError(f"{found}; expected one for each call behind it; add it")
+        raise WrongValue(f"{found}; expected one for each call behind it; add it")
     if before not in ("user", "tool"):
-        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+        raise WrongValue(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
 
 
@@ -7916,7 +7955,7 @@ def result_of_call(m, waits, i):
             return there.index(given)
         if given and all(there):
             found = f"messages[{i}]: {key} is {printable(given)[:60]}"
-            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            raise WrongValue(f"{found}, expected one of the calls before it; mend it")
     return 0
 
 
@@ -7935,7 +7974,7 @@ class Conversations:
         role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
+            raise WrongValue(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
             rows = self._with_tools(messages, tools)
         else:
@@ -7959,7 +7998,7 @@ class Conversations:
         parts = between_slots(slots, self.tools, self.chat, bool(tools))
         if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it")
+            raise WrongValue(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 
@@ -8322,7 +8361,7 @@ class Merger:
             parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
-            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+            raise WrongValue(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
         if self.pairs is None:
             merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
         else:
@@ -8438,7 +8477,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -8568,7 +8609,7 @@ def find_tokenizer(file, path=None):
         tokenizer = Tokenizer(path or beside)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))
@@ -8621,7 +8662,7 @@ def changes_nothing(name, value):
     same = SAME_AS_NONE.get(name, ())
     if same and value not in same:
         wants = " or ".join(map(repr, same))
-        raise ModelError(
+        raise WrongValue(
             f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
         )
     return bool(same)
@@ -8629,8 +8670,44 @@ def changes_nothing(name, value):
 
 def shown(value):
     """A value in a message."""
-    text = printable(repr(value))
+    try:
+        text = printable(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        text = f"{type(value).__name__} of many parts"
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def is_number(value):
+    """Whether a value is a number, of Python or of numpy."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def number_between(name, value, least, most, wants):
+    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    found = f"{name} is {shown(value)}, expected {wants}"
+    if not is_number(value):
+        raise WrongType(found)
+    if not least <= value <= most:
+        raise WrongValue(found)
+    return value
+
+
+def yes_or_no(name, value, usual=False):
+    """value, a truth value; None is as usual."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise WrongType(f"{name} is {shown(value)}, expected True or False; give one")
+    return usual if value is None else bool(value)
+
+
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    import difflib
+
+    name = name[:40]
+    near = [known for known in names if known.startswith(name or "?")]
+    near += difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
 
 
 def whole_number(name, value, least, wants):
@@ -8639,8 +8716,11 @@ def whole_number(name, value, least, wants):
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    found = f"{name} is {shown(value)}, expected {wants}; give such a number"
+    if number is None or isinstance(value, bool):
+        raise WrongType(found)
+    if number < least:
+        raise WrongValue(found)
     return number
 
 
@@ -8657,10 +8737,10 @@ def stop_strings(value):
     if not isinstance(several, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in several
     ):
-        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+        raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
     if len(several) > 64:
-        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+        raise WrongValue(f"{len(several)} stop strings; expected at most 64; ask for fewer")
     return several
 
 
@@ -8673,26 +8753,33 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(f"top_logprobs is {top} without logprobs; expected logprobs true")
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise ModelError(
+            raise WrongValue(
                 f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
             )
     if n > 100:
-        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{n} logprobs; expected at most 100; ask for fewer")
     return n
 
 
 def texts_asked(value):
     """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+    if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(value, "__iter__"):
+        raise WrongType(f"prompts is {shown(value)}, expected a list of them; give such")
     return value
+
+
+def iterable_asked(name, value):
+    """An iterator of an argument that has several."""
+    if not hasattr(value, "__iter__") or isinstance(value, (str, bytes, bytearray, dict)):
+        raise WrongType(f"{name} is {shown(value)}, expected an iterable of them; give such")
+    return iter(value)
 
 
 def places_asked(value):
@@ -8710,22 +8797,21 @@ def bias_asked(value, n):
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
-        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+        raise WrongType(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
     bias = {}
     for i, by in pairs:
         number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
         wants = f"a token's id, 0 to {n - 1}"
         number = whole_number("logit_bias: a key", number, 0, wants)
         if number >= n:
-            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+            raise WrongValue(f"logit_bias: a key is {number}, expected {wants}; give such a number")
         by = -math.inf if by is False else by
-        kinds = int, float, np.integer, np.floating
-        if not isinstance(by, kinds) or by is True or not by <= 100:
-            found = f"logit_bias: {shown(by)} for {number}"
-            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        if not is_number(by) or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}, expected -100 (never) to 100, or false"
+            raise (WrongValue if is_number(by) else WrongType)(f"{found}; change it")
         bias[number] = float(by) if by > -100 else -math.inf
     if sum(by == -math.inf for by in bias.values()) == n:
-        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+        raise WrongValue(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
 
 
@@ -8734,7 +8820,7 @@ def bias_pair(text, name):
     found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
     if not found:
         wants = "expected ID+NUMBER or ID-NUMBER"
-        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+        raise WrongValue(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
     return int(found[1]), float(found[2].replace("false", "inf"))
 
 
@@ -8742,11 +8828,8 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ModelError(
-            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
-        )
-    return now + value
+    wants = "seconds, 0 or more, or None; give such a number"
+    return now + number_between("deadline", value, 0, 1e12, wants)
 
 
 def size_asked(value, name):
@@ -8756,7 +8839,7 @@ def size_asked(value, name):
     found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
-        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+        raise WrongValue(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
     return size
 
 
@@ -8777,7 +8860,9 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -math.inf, wants)
+    seed = whole_number("seed", value, -(1 << 1024), wants)
+    if seed >= 1 << 1024:
+        raise WrongValue(f"seed has more than 1024 bits, expected {wants}; take a smaller one")
     return None if seed == -1 else seed
 
 
@@ -8979,11 +9064,10 @@ class InRange:
     def __post_init__(self):
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
 # How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
@@ -9006,9 +9090,10 @@ def sampling_asked(usual, asked):
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
             names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format"]
-            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
-            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
+            names += ["schema", "regex", "grammar", "response_format", "tools", "deadline"]
+            names += Sampling.__dataclass_fields__
+            found = f"{printable(name[:40])}: unknown, expected {', '.join(names)}"
+            raise WrongType(f"{found}; {did_you_mean(name, names)}")
     return Sampling(**{**usual, **how})
 
 
@@ -9200,13 +9285,14 @@ def form_asked(schema=None, regex=None, grammar=None, response_format=None):
     given = [(name, value) for name, value in asked.items() if value is not None]
     if len(given) > 1:
         names = " and ".join(name for name, _ in given)
-        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+        raise WrongValue(f"{names}: expected one form of the text; leave the others out")
     for name, value in given:
         if name not in ("regex", "grammar"):
             value = schema_text(name, value)
         elif not isinstance(value, str) or not value.strip():
             wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
-            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+            wrong = WrongValue if isinstance(value, str) else WrongType
+            raise wrong(f"{name} is {shown(value)}, expected {wants}, a text; give one")
         return name, value
     return None
 
@@ -9224,7 +9310,9 @@ def response_schema(value):
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+    raise (WrongValue if isinstance(value, dict) else WrongType)(
+        f"response_format is {shown(value)}, expected {wants}; give such"
+    )
 
 
 def schema_text(name, value):
@@ -9238,9 +9326,9 @@ def schema_text(name, value):
         found = ANY_OBJECT if found is True or found == {} else found
         text = json.dumps(found)
     except (TypeError, ValueError, RecursionError) as e:
-        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+        raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
 
@@ -9299,7 +9387,8 @@ class Forms:
         """A form as llguidance's LLMatcher. Raises ModelError."""
         if self.tokenizer is None:
             found = f"{name}: this model was exported without a tokenizer"
-            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+            wants = "expected one to know its tokens' text"
+            raise WrongValue(f"{found}, {wants}; name it with {set_by('tokenizer')}")
         try:
             import llguidance
         except ImportError:
@@ -9334,7 +9423,7 @@ def refused(name, found):
         found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
-    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+    return WrongValue(f"{name}: {found}; expected a form that a text can have; change it")
 
 
 class Structure:
@@ -9729,7 +9818,7 @@ class Tools:
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
         if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+            raise WrongValue(f"{name}: beside tools, expected one form of the text; leave one out")
         return "tools", self.grammar(form, json.loads(text))
 
 
@@ -9743,23 +9832,23 @@ def tools_asked(given, choice=None, several=True):
     """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
     function's object. Raises ModelError."""
     if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
     names = [tool["name"] for tool in tools]
     if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
+        raise WrongValue("tools: two of one name, expected one each; rename one")
     if isinstance(choice, dict):
         inside = choice.get("function", choice)
         only = inside.get("name") if isinstance(inside, dict) else None
         if only not in names:
             found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
+            raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
     if choice not in (None, "auto", "none", "required"):
         found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+        raise WrongValue(f"{found}, expected auto, none, required or a function; change it")
     if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
+        raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
@@ -9773,12 +9862,12 @@ def checked_tool(tool, number):
     where = f"tools[{number}]"
     kind = tool.get("type", "function") if isinstance(tool, dict) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+        raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
     name = inside.get("name") if isinstance(inside, dict) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+        raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
@@ -9788,7 +9877,7 @@ def checked_tool(tool, number):
     kind = parameters.get("type", "object") if good else None
     if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
         found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+        raise WrongValue(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -10017,7 +10106,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise ModelError(f"{found}; shorten it, or raise -c")
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
@@ -10025,7 +10114,8 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.tokenizer = model.tokenizer
+        self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None
@@ -10228,6 +10318,9 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
+        if not hasattr(writer, "chunks"):
+            found = f"a text to write is {shown(writer)}"
+            raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None
@@ -10591,7 +10684,7 @@ class Spill:
     def __init__(self, engine, cache):
         self.engine, self.cache, self.folder = engine, cache, os.fspath(engine.cache_dir)
         self.bound, self.since = engine.spill_size, 0
-        self.where, self.broken = f"--cache-dir {printable(self.folder)}", False
+        self.where, self.broken = f"{set_by('cache_dir')} {printable(self.folder)}", False
         first = f"{engine.file.model_id} {engine.kv} {cache.page_bytes}"
         self.first = hashlib.sha256(first.encode()).digest()
         try:
@@ -10735,7 +10828,8 @@ def folder_asked(value):
         return None
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+        wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
+        raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
     return name
 
 
@@ -10761,13 +10855,15 @@ class Engine:
         cores = whole_number("n_threads", cores, -math.inf, wants)
         if kv not in (None, *CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
-            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
+            raise (WrongValue if isinstance(kv, str) else WrongType)(
+                f"kv is {shown(kv)}, expected {wants} or None; choose one"
+            )
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
-            raise ModelError(f"{found}; choose less")
+            raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise ModelError(f"{cores} threads, {wants}")
+            raise WrongValue(f"{cores} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
@@ -10791,13 +10887,13 @@ class Engine:
             n //= 2
         if n < self.n_ctx:
             would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
-            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
+            self.notice(f"the context of {n} tokens; {would}; {set_by('n_ctx')} asks for more")
             self.n_ctx = n
         need = self.cache_bytes(self.n_ctx)
         if self.cache_size and need > self.cache_size:
-            found = f"--cache-size of {self.cache_size:,} bytes"
+            found = f"{set_by('cache_size')} of {self.cache_size:,} bytes"
             wants = f"expected room for one context of {self.n_ctx}, {need:,}"
-            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
+            raise WrongValue(f"{found}, {wants}; give more, or a smaller {set_by('n_ctx')}")
 
     def build(self):
         """-> a new Forward for as many texts at once as there can be, with pages within the bound.
@@ -10824,7 +10920,8 @@ class Engine:
                     continue
                 need = next((n for n in e.args if isinstance(n, int)), need)
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
-            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
+            wants = f"this machine has {have:,}; choose a smaller {set_by('n_ctx')}"
+            raise ModelError(f"{found}, {wants}")
 
     def vector(self, name):
         """A tensor of one dimension as float32; 0 if there is none."""
@@ -10839,9 +10936,8 @@ class Engine:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
+        run = f"run {set_by('verify()')}, copy or export it again"
+        return ModelError(f"{self.name}: {found}, expected finite logits; {run}")
 
 
 # -----------------------------------------------------------------------------
@@ -11375,7 +11471,7 @@ class Stream(Consumer):
 
     def __init__(self, scheduler, writer, lookup=True):
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
     def ready(self):
@@ -11502,8 +11598,13 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
@@ -11703,11 +11804,13 @@ class AsyncStream:
 def whole_ids(ids):
     """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
     try:
-        if not isinstance(ids, (str, bytes, dict)):
-            return [operator.index(i) for i in ids]
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+            ids = list(ids)
+            if bool not in set(map(type, ids)):
+                return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
 
 
 def plain_messages(messages):
@@ -11716,25 +11819,28 @@ def plain_messages(messages):
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
     if not isinstance(messages, (list, tuple)):
-        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+        raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
-            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+            raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
         for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
-                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+                raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
         if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
             found = f"messages: tool_calls is {shown(calls)}"
-            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
+            raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
         elif content is None and calls:
             content = ""
+        elif content is not None and not isinstance(content, str):
+            found = f"messages: content is {shown(content)}"
+            raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
@@ -11752,7 +11858,7 @@ def part_text(part):
     kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
-        raise ModelError(f"{found}, expected text alone; leave it out")
+        raise WrongValue(f"{found}, expected text alone; leave it out")
     return part["text"]
 
 
@@ -11764,7 +11870,7 @@ def paged_in(memory, model, messages, answer, tools):
         return messages, {}
     if not hasattr(memory, "page"):
         found = f"memory is {shown(memory)}"
-        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+        raise WrongType(f"{found}, expected a Memory; give Memory(FOLDER)")
     paged = memory.page(model, messages, answer, tools)
     return paged.into(messages), {"sources": paged.sources}
 
@@ -11787,7 +11893,7 @@ class Prompts:
         if self.tokenizer is None:
             raise ModelError(
                 f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
+                f"expected one to read text; give ids, or {set_by('tokenizer', 'FILE')}"
             )
         return self.tokenizer
 
@@ -11798,13 +11904,14 @@ class Prompts:
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
+            raise WrongValue(f"{found}, {wants}")
         return text
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
         if not isinstance(text, str):
-            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
+            raise WrongType(f"text is {shown(text)}, expected a str; decode bytes")
         return self.need_tokenizer().encode(text, add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
@@ -11844,7 +11951,7 @@ class Prompts:
 
     def wrong(self, found):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""
@@ -11852,7 +11959,7 @@ class Prompts:
         found = t.bos if t.bos is not None else t.eos
         if found is None:
             what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
+            raise WrongValue(f"{what}, expected one; give a context")
         return found
 
 
@@ -11978,7 +12085,7 @@ class Summed:
     def __init__(self, engine, n, pooling, normalise):
         if pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+            raise WrongValue(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
         self.engine, self.normalise = engine, normalise
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
@@ -12127,7 +12234,7 @@ class Completions:
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
         list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
+        return self.echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     def echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
@@ -12174,8 +12281,8 @@ class Model(Completions, Scores):
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
@@ -12192,7 +12299,7 @@ class Model(Completions, Scores):
         n_ctx=0,
         n_threads=None,
         kv=None,
-        verbose=True,
+        verbose=False,
         id=None,
         cache_size=None,
         cache_dir=None,
@@ -12205,7 +12312,7 @@ class Model(Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if verbose else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
@@ -12427,8 +12534,8 @@ class Folder:
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given)) or repr('')}"
-            raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
+            name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
+            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
@@ -13090,7 +13197,7 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=say, screen=None):
+    def __init__(self, folder, notice=log, screen=None):
         self.folder, self.notice = Folder(folder), notice or (lambda text: None)
         self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
@@ -13147,9 +13254,8 @@ class Memory:
         try:
             return work()
         except sqlite3.Error as e:
-            found = (
-                f"--memory {printable(self.folder.given)}: the index fails ({printable(str(e))})"
-            )
+            where = f"{set_by('memory')} {printable(self.folder.given)}"
+            found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
     def find(self, question, most=SEARCHED):
@@ -13191,7 +13297,7 @@ class Memory:
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
         if found and not fit.passages:
             wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
-            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
+            self.say_once("no passage fits, ", f"{wants}; raise {set_by('n_ctx')}, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))
 
 
@@ -14190,7 +14296,7 @@ class McpServer:
     def __init__(self, command):
         import asyncio
 
-        self.shown = f"--mcp {printable(command[:80])}"
+        self.shown = f"{set_by('mcp')} {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
             self.words = shlex.split(command)
@@ -14333,7 +14439,7 @@ def mcp_tools(commands, taken):
     try:
         import mcp  # noqa: F401
     except ImportError:
-        found = "--mcp: the package mcp is not installed, expected it"
+        found = f"{set_by('mcp')}: the package mcp is not installed, expected it"
         raise ModelError(f'{found}; pip install "twofile[tools]", or mcp') from None
     tools, servers = [], []
     try:
@@ -14353,14 +14459,14 @@ def tools_of(server, taken):
     for listed in server.listed:
         name, schema = listed["name"], listed.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            say(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
+            warn(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
             continue
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
         if plain in taken:
             prefix = re.sub(r"[^A-Za-z0-9_-]", "_", os.path.basename(server.words[-1]))[:20]
             plain = f"{prefix}_{plain}"[:64]
         if plain in taken:
-            say(f"{server.shown}: there is a {plain} already; this one is left out")
+            warn(f"{server.shown}: there is a {plain} already; this one is left out")
             continue
         taken.add(plain)
         about = INVISIBLE.sub("", listed.get("description") or listed.get("title") or name)
@@ -14414,9 +14520,10 @@ def python_tool():
             found = str(e)
     if found:
         wants = "expected Linux with seccomp, on x86-64 or ARM"
-        raise ModelError(f"--tools python: {found}; {wants}; leave python out")
+        raise ModelError(f"{set_by('tools')} python: {found}; {wants}; leave python out")
     if said != "reads nothing of the user":
-        say("--tools python: this kernel has no Landlock: code may read what you can read")
+        found = f"{set_by('tools')} python: this kernel has no Landlock"
+        warn(f"{found}: code may read what you can read")
     return Tool(
         "python",
         f"Run Python code; what it prints is returned. {CPU_SECONDS} seconds, "
@@ -14644,7 +14751,8 @@ def run_shell(given):
 def shell_tool():
     """The tool. Raises ModelError where there is no shell."""
     if not os.access(SHELL, os.X_OK):
-        raise ModelError(f"--tools shell: there is no {SHELL}, expected one; leave shell out")
+        found = f"{set_by('tools')} shell: there is no {SHELL}"
+        raise ModelError(f"{found}, expected one; leave shell out")
     return Tool(
         "shell",
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",
@@ -14673,16 +14781,16 @@ def built_in(texts):
     """The Tools that texts name, as "calculator,files=notes,search": in their order. files and
     search read below the folder that stands behind their name, or else behind the other's. Raises
     ModelError."""
-    wanted = {}
+    wanted, flag = {}, set_by("tools")
     for word in (word for text in texts for word in text.split(",")):
         name, equals, folder = word.strip().partition("=")
         if name not in BUILT_IN:
             found = f"{printable(name[:80]) or 'an empty name'} is no tool"
-            raise ModelError(f"--tools: {found}, expected some of {', '.join(BUILT_IN)}; change it")
+            raise WrongValue(f"{flag}: {found}, expected some of {', '.join(BUILT_IN)}; change it")
         if name in wanted:
-            raise ModelError(f"--tools: {name} stands there twice, expected once; leave one out")
+            raise WrongValue(f"{flag}: {name} stands there twice, expected once; leave one out")
         if equals and name not in BELOW:
-            raise ModelError(f"--tools {name}: a folder, expected none; write {name} alone")
+            raise WrongValue(f"{flag} {name}: a folder, expected none; write {name} alone")
         wanted[name] = folder
     tools = []
     folders = [wanted[name] for name in BELOW if wanted.get(name)]
@@ -14690,10 +14798,10 @@ def built_in(texts):
         if name not in BELOW:
             tools.append(BUILT_IN[name]())
         elif folder or folders:
-            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"--tools {name}")))
+            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"{flag} {name}")))
         else:
-            found = f"--tools {name}: no folder is named"
-            raise ModelError(f"{found}, expected the one to read below; write {name}=FOLDER")
+            found = f"{flag} {name}: no folder is named"
+            raise WrongValue(f"{found}, expected the one to read below; write {name}=FOLDER")
     return tools
 
 
@@ -14702,6 +14810,14 @@ def built_in(texts):
 # -----------------------------------------------------------------------------
 # twofile/front/mode.py
 # What a command line is made of: flags, their groups in --help, modes.
+
+SET_BY = {  # options of the library, and what messages name on a command line in their place
+    **{"tokenizer": "-z", "n_ctx": "-c", "n_threads": "-t", "id": "--id"},
+    **{"cache_size": "--cache-size", "cache_dir": "--cache-dir", "load_cache()": "--prompt-cache"},
+    **{"verify()": "--verify", "info": "--info"},
+    **{"memory": "--memory", "tools": "--tools", "mcp": "--mcp"},
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, whose complaints cannot drive a terminal."""
@@ -15482,11 +15598,11 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
+    except ModelError as e:
+        error = e
     except (ValueError, RecursionError) as e:
         found = f"cannot be read ({printable(str(e))[:80]})"
         error = ModelError(f"{found}; expected a request; change it")
-    except ModelError as e:
-        error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
@@ -15547,7 +15663,8 @@ def check_fields(body):
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
                 wants = ", ".join(LINE_FIELDS)
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+                hint = did_you_mean(key, list(LINE_FIELDS))
+                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}; {hint}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -16009,9 +16126,7 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = [n for n in names if n.startswith(said)]
-            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest
@@ -17452,6 +17567,7 @@ def come_again(swallowed):
 
 def launch(work=main):
     """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):

@@ -2,7 +2,7 @@
 
 from .calls import tools_asked
 from .logprobs import Likelihoods, put_prompt_first
-from .options import likeliest_asked
+from .options import likeliest_asked, yes_or_no
 from .prompts import paged_in
 from .streams import read
 from .writer import Writer
@@ -16,7 +16,7 @@ class Completions:
         for the prompt's tokens too if echo."""
         w = Writer(self, prompt, max_tokens, **options)
         list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
+        return self.echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     def echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""

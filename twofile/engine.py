@@ -3,7 +3,7 @@
 import math
 import os
 
-from .errors import ModelError, printable
+from .errors import ModelError, WrongType, WrongValue, printable, set_by
 from .forks import BUILDING
 from .format.types import F32, padded
 from .forward import Forward, cache_bytes, has_states
@@ -24,7 +24,8 @@ def folder_asked(value):
         return None
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+        wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
+        raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
     return name
 
 
@@ -50,13 +51,15 @@ class Engine:
         cores = whole_number("n_threads", cores, -math.inf, wants)
         if kv not in (None, *CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
-            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
+            raise (WrongValue if isinstance(kv, str) else WrongType)(
+                f"kv is {shown(kv)}, expected {wants} or None; choose one"
+            )
         if not 0 <= n_ctx <= most:
             found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
-            raise ModelError(f"{found}; choose less")
+            raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise ModelError(f"{cores} threads, {wants}")
+            raise WrongValue(f"{cores} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
@@ -80,13 +83,13 @@ class Engine:
             n //= 2
         if n < self.n_ctx:
             would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
-            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
+            self.notice(f"the context of {n} tokens; {would}; {set_by('n_ctx')} asks for more")
             self.n_ctx = n
         need = self.cache_bytes(self.n_ctx)
         if self.cache_size and need > self.cache_size:
-            found = f"--cache-size of {self.cache_size:,} bytes"
+            found = f"{set_by('cache_size')} of {self.cache_size:,} bytes"
             wants = f"expected room for one context of {self.n_ctx}, {need:,}"
-            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
+            raise WrongValue(f"{found}, {wants}; give more, or a smaller {set_by('n_ctx')}")
 
     def build(self):
         """-> a new Forward for as many texts at once as there can be, with pages within the bound.
@@ -113,7 +116,8 @@ class Engine:
                     continue
                 need = next((n for n in e.args if isinstance(n, int)), need)
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
-            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
+            wants = f"this machine has {have:,}; choose a smaller {set_by('n_ctx')}"
+            raise ModelError(f"{found}, {wants}")
 
     def vector(self, name):
         """A tensor of one dimension as float32; 0 if there is none."""
@@ -128,6 +132,5 @@ class Engine:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
+        run = f"run {set_by('verify()')}, copy or export it again"
+        return ModelError(f"{self.name}: {found}, expected finite logits; {run}")

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 
-from .errors import ModelError, printable
+from .errors import MissingFile, ModelError, WrongType, printable
 
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
@@ -19,11 +19,10 @@ def open_regular(path, what):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError, TypeError) as e:
-        raise ModelError(
-            f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
-        ) from None
+        found = f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
+        raise (WrongType if isinstance(e, TypeError) else ModelError)(found) from None
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)

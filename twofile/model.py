@@ -4,7 +4,7 @@ from .astreams import AsyncStream
 from .calls import reader
 from .completions import Completions
 from .engine import QUEUE, Engine
-from .errors import printable, say
+from .errors import log, printable, say
 from .machine import total_memory
 from .modelfile import about, check_id, open_model, sampling_said
 from .options import line_seed, places_asked, run_seed, texts_asked, whole_number
@@ -26,8 +26,8 @@ class Model(Completions, Scores):
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
@@ -44,7 +44,7 @@ class Model(Completions, Scores):
         n_ctx=0,
         n_threads=None,
         kv=None,
-        verbose=True,
+        verbose=False,
         id=None,
         cache_size=None,
         cache_dir=None,
@@ -57,7 +57,7 @@ class Model(Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if verbose else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)

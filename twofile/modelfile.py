@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import ModelError, WrongType, WrongValue, printable, set_by
 from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
@@ -149,9 +149,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {printable(str(wanted))[:80]!r}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import WrongType, WrongValue, printable
 
 # Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
 WITHOUT_EFFECT = frozenset(
@@ -43,7 +43,7 @@ def changes_nothing(name, value):
     same = SAME_AS_NONE.get(name, ())
     if same and value not in same:
         wants = " or ".join(map(repr, same))
-        raise ModelError(
+        raise WrongValue(
             f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
         )
     return bool(same)
@@ -51,8 +51,44 @@ def changes_nothing(name, value):
 
 def shown(value):
     """A value in a message."""
-    text = printable(repr(value))
+    try:
+        text = printable(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        text = f"{type(value).__name__} of many parts"
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def is_number(value):
+    """Whether a value is a number, of Python or of numpy."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def number_between(name, value, least, most, wants):
+    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    found = f"{name} is {shown(value)}, expected {wants}"
+    if not is_number(value):
+        raise WrongType(found)
+    if not least <= value <= most:
+        raise WrongValue(found)
+    return value
+
+
+def yes_or_no(name, value, usual=False):
+    """value, a truth value; None is as usual."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise WrongType(f"{name} is {shown(value)}, expected True or False; give one")
+    return usual if value is None else bool(value)
+
+
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    import difflib
+
+    name = name[:40]
+    near = [known for known in names if known.startswith(name or "?")]
+    near += difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
 
 
 def whole_number(name, value, least, wants):
@@ -61,8 +97,11 @@ def whole_number(name, value, least, wants):
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    found = f"{name} is {shown(value)}, expected {wants}; give such a number"
+    if number is None or isinstance(value, bool):
+        raise WrongType(found)
+    if number < least:
+        raise WrongValue(found)
     return number
 
 
@@ -79,10 +118,10 @@ def stop_strings(value):
     if not isinstance(several, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in several
     ):
-        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+        raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
     if len(several) > 64:
-        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+        raise WrongValue(f"{len(several)} stop strings; expected at most 64; ask for fewer")
     return several
 
 
@@ -95,26 +134,33 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(f"top_logprobs is {top} without logprobs; expected logprobs true")
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise ModelError(
+            raise WrongValue(
                 f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
             )
     if n > 100:
-        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{n} logprobs; expected at most 100; ask for fewer")
     return n
 
 
 def texts_asked(value):
     """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+    if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(value, "__iter__"):
+        raise WrongType(f"prompts is {shown(value)}, expected a list of them; give such")
     return value
+
+
+def iterable_asked(name, value):
+    """An iterator of an argument that has several."""
+    if not hasattr(value, "__iter__") or isinstance(value, (str, bytes, bytearray, dict)):
+        raise WrongType(f"{name} is {shown(value)}, expected an iterable of them; give such")
+    return iter(value)
 
 
 def places_asked(value):
@@ -132,22 +178,21 @@ def bias_asked(value, n):
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
-        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+        raise WrongType(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
     bias = {}
     for i, by in pairs:
         number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
         wants = f"a token's id, 0 to {n - 1}"
         number = whole_number("logit_bias: a key", number, 0, wants)
         if number >= n:
-            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+            raise WrongValue(f"logit_bias: a key is {number}, expected {wants}; give such a number")
         by = -math.inf if by is False else by
-        kinds = int, float, np.integer, np.floating
-        if not isinstance(by, kinds) or by is True or not by <= 100:
-            found = f"logit_bias: {shown(by)} for {number}"
-            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        if not is_number(by) or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}, expected -100 (never) to 100, or false"
+            raise (WrongValue if is_number(by) else WrongType)(f"{found}; change it")
         bias[number] = float(by) if by > -100 else -math.inf
     if sum(by == -math.inf for by in bias.values()) == n:
-        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+        raise WrongValue(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
 
 
@@ -156,7 +201,7 @@ def bias_pair(text, name):
     found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
     if not found:
         wants = "expected ID+NUMBER or ID-NUMBER"
-        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+        raise WrongValue(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
     return int(found[1]), float(found[2].replace("false", "inf"))
 
 
@@ -164,11 +209,8 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ModelError(
-            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
-        )
-    return now + value
+    wants = "seconds, 0 or more, or None; give such a number"
+    return now + number_between("deadline", value, 0, 1e12, wants)
 
 
 def size_asked(value, name):
@@ -178,7 +220,7 @@ def size_asked(value, name):
     found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
-        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+        raise WrongValue(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
     return size
 
 
@@ -199,5 +241,7 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -math.inf, wants)
+    seed = whole_number("seed", value, -(1 << 1024), wants)
+    if seed >= 1 << 1024:
+        raise WrongValue(f"seed has more than 1024 bits, expected {wants}; take a smaller one")
     return None if seed == -1 else seed

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import WrongType, printable
 from .kernels.pick import ACTING, PICK
 from .narrowing import OFF, Narrowing
-from .options import changes_nothing, shown
+from .options import changes_nothing, did_you_mean, number_between, shown
 from .program.buffers import Buffer
 
 
@@ -93,11 +93,10 @@ class InRange:
     def __post_init__(self):
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
 # How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
@@ -120,9 +119,10 @@ def sampling_asked(usual, asked):
             how |= {} if value is None else {name: value}
         elif not changes_nothing(name, value):
             names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format"]
-            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
-            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
+            names += ["schema", "regex", "grammar", "response_format", "tools", "deadline"]
+            names += Sampling.__dataclass_fields__
+            found = f"{printable(name[:40])}: unknown, expected {', '.join(names)}"
+            raise WrongType(f"{found}; {did_you_mean(name, names)}")
     return Sampling(**{**usual, **how})
 
 

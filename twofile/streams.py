@@ -4,6 +4,7 @@ import math
 import time
 
 from .jobs import Embedding, Reading, Writing
+from .options import iterable_asked, places_asked, yes_or_no
 
 
 class Consumer:
@@ -19,7 +20,7 @@ class Stream(Consumer):
 
     def __init__(self, scheduler, writer, lookup=True):
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
     def ready(self):
@@ -146,8 +147,13 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:

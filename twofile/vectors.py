@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import WrongValue
 from .options import shown
 
 POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
@@ -15,7 +15,7 @@ class Summed:
     def __init__(self, engine, n, pooling, normalise):
         if pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+            raise WrongValue(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
         self.engine, self.normalise = engine, normalise
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)

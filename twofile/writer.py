@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from .calls import tools_given
-from .errors import ModelError
+from .errors import WrongValue, set_by
 from .objects import chat_completion, completion
 from .options import (
     bias_asked,
@@ -16,6 +16,7 @@ from .options import (
     seed_asked,
     stop_strings,
     token_limit,
+    yes_or_no,
 )
 from .sampler import likeliest, log_softmax, sampling_asked
 from .structure import form_asked
@@ -104,7 +105,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise ModelError(f"{found}; shorten it, or raise -c")
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
         self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
@@ -112,7 +113,8 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.tokenizer = model.tokenizer
+        self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler = model.sampler, None

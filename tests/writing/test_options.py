@@ -208,7 +208,7 @@ def test_contents_in_parts_and_developers(model):
         ([], "roles none"),
         ([{"role": "user"}], "roles None"),
         ([{"role": "user", "content": None}], "roles None"),
-        ([{"role": "user", "content": 5}], "roles None"),
+        ([{"role": "user", "content": 5}], "messages: content is 5, expected a text"),
         ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
         (texts({"type": "text"}), "a part of type 'text'"),

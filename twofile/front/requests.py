@@ -6,7 +6,7 @@ import re
 from ..calls import answered, call_object, tools_asked
 from ..errors import ModelError, printable
 from ..files import Unmarked
-from ..options import changes_nothing, likeliest_asked, line_seed, shown, token_limit
+from ..options import changes_nothing, did_you_mean, likeliest_asked, line_seed, shown, token_limit
 from ..prompts import plain_messages
 from ..sampler import RULES, Sampling
 from ..writer import Writer
@@ -161,11 +161,11 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
+    except ModelError as e:
+        error = e
     except (ValueError, RecursionError) as e:
         found = f"cannot be read ({printable(str(e))[:80]})"
         error = ModelError(f"{found}; expected a request; change it")
-    except ModelError as e:
-        error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
@@ -226,7 +226,8 @@ def check_fields(body):
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
                 wants = ", ".join(LINE_FIELDS)
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+                hint = did_you_mean(key, list(LINE_FIELDS))
+                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}; {hint}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -5,7 +5,7 @@ import stat
 from collections import defaultdict
 from typing import NamedTuple
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, WrongValue, printable, set_by
 from ..files import Unmarked
 
 LARGEST = 1 << 26  # of a file
@@ -39,8 +39,8 @@ class Folder:
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given)) or repr('')}"
-            raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
+            name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
+            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 
-from ..errors import ModelError, printable, say
+from ..errors import ModelError, log, printable, set_by
 from ..forks import RENEWED
 from ..prompts import plain_messages
 from .folder import Folder
@@ -29,7 +29,7 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=say, screen=None):
+    def __init__(self, folder, notice=log, screen=None):
         self.folder, self.notice = Folder(folder), notice or (lambda text: None)
         self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
@@ -86,9 +86,8 @@ class Memory:
         try:
             return work()
         except sqlite3.Error as e:
-            found = (
-                f"--memory {printable(self.folder.given)}: the index fails ({printable(str(e))})"
-            )
+            where = f"{set_by('memory')} {printable(self.folder.given)}"
+            found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
     def find(self, question, most=SEARCHED):
@@ -130,5 +129,5 @@ class Memory:
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
         if found and not fit.passages:
             wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
-            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
+            self.say_once("no passage fits, ", f"{wants}; raise {set_by('n_ctx')}, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))

@@ -8,7 +8,7 @@ from jsonschema.validators import extend
 from starlette.requests import ClientDisconnect
 
 from ..errors import ModelError, printable
-from ..options import changes_nothing, shown
+from ..options import changes_nothing, did_you_mean, shown
 from .answers import PATIENCE, Gone
 from .fields import published
 from .refusals import Refused
@@ -63,7 +63,11 @@ def check(body, schema, where=""):
         if not idle:
             wants = ", ".join(known)
             found = f"{where}{printable(name[:40])}: unknown"
-            raise Refused(400, f"{found}, expected {wants}; leave it out", where + name[:40])
+            raise Refused(
+                400,
+                f"{found}, expected {wants}; {did_you_mean(name, list(known))}",
+                where + name[:40],
+            )
     for name in schema["required"]:
         if name not in body:
             wants = known[name]["description"]

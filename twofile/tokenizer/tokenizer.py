@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, set_by
 from ..files import open_regular
 from .added import NOT_IN_TEXTS, AddedTokens
 from .chats import Conversations
@@ -51,7 +51,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -181,7 +183,7 @@ def find_tokenizer(file, path=None):
         tokenizer = Tokenizer(path or beside)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))
