@@ -91,7 +91,8 @@ a model that runs, and text
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
-    options              What is asked for beside a prompt; what others ask and changes nothing.
+    options              What is asked for beside a prompt, checked.
+    noops                Options of other programs that change nothing here.
     narrowing            Rules of sampling that few ask for: which of the likeliest are left.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
@@ -8627,46 +8628,7 @@ def find_tokenizer(file, path=None):
 
 # -----------------------------------------------------------------------------
 # twofile/options.py
-# What is asked for beside a prompt; what others ask and changes nothing.
-
-# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
-WITHOUT_EFFECT = frozenset(
-    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt".split()
-)
-# ... and those that change none at these values, which are their defaults there
-SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
-    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
-    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
-    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    "functions": ([],),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    **dict.fromkeys(("suffix", "template", "system"), ("",)),
-    **dict.fromkeys(("images", "context", "include"), ([],)),
-    "truncation": ("disabled",),
-    "background": (False,),
-    "reasoning": ({},),
-    "thinking": ({"type": "disabled"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-}
-
-
-def changes_nothing(name, value):
-    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
-    ModelError, by name, if it would have one."""
-    if value is None or name in WITHOUT_EFFECT:
-        return True
-    same = SAME_AS_NONE.get(name, ())
-    if same and value not in same:
-        wants = " or ".join(map(repr, same))
-        raise WrongValue(
-            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
-        )
-    return bool(same)
-
+# What is asked for beside a prompt, checked.
 
 def shown(value):
     """A value in a message."""
@@ -8864,6 +8826,62 @@ def seed_asked(value):
     if seed >= 1 << 1024:
         raise WrongValue(f"seed has more than 1024 bits, expected {wants}; take a smaller one")
     return None if seed == -1 else seed
+
+
+# -----------------------------------------------------------------------------
+# twofile/noops.py
+# Options of other programs that change nothing here.
+
+# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
+WITHOUT_EFFECT = frozenset(
+    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
+    "prompt_cache_retention stream_options cache_prompt prediction request_id cache_salt "
+    "dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers".split()
+)
+# ... and those that change none at these values, which are their defaults there
+SAME_AS_NONE = {
+    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    "functions": ([],),
+    **dict.fromkeys(("bad_words", "stop_token_ids", "image_data", "lora", "documents"), ([],)),
+    **dict.fromkeys(("include_stop_str_in_output", "continue_final_message"), (False,)),
+    **dict.fromkeys(("return_tokens_as_token_ids", "return_token_ids", "return_tokens"), (False,)),
+    **dict.fromkeys(("timings_per_token", "return_progress", "post_sampling_probs"), (False,)),
+    **dict.fromkeys(("priority", "n_probs", "min_keep", "n_keep", "n_indent"), (0,)),
+    **dict.fromkeys(("t_max_predict_ms", "dynatemp_range"), (0,)),
+    **dict.fromkeys(("dynatemp_exponent", "n_cmpl"), (1,)),
+    "add_generation_prompt": (True,),
+    "chat_template_kwargs": ({},),
+    "id_slot": (-1,),
+    "reasoning_effort": ("none", "medium"),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("suffix", "template", "system"), ("",)),
+    **dict.fromkeys(("images", "context", "include"), ([],)),
+    "truncation": ("disabled",),
+    "background": (False,),
+    "reasoning": ({},),
+    "thinking": ({"type": "disabled"},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+
+
+def changes_nothing(name, value):
+    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
+    ModelError, by name, if it would have one."""
+    if value is None or name in WITHOUT_EFFECT:
+        return True
+    same = SAME_AS_NONE.get(name, ())
+    alike = lambda usual: is_number(usual) and is_number(value) or type(usual) is type(value)
+    if same and not any(alike(usual) and value == usual for usual in same):
+        wants = " or ".join(map(repr, same))
+        raise WrongValue(
+            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
+        )
+    return bool(same)
 
 
 # -----------------------------------------------------------------------------
@@ -9193,14 +9211,21 @@ def token_bytes(tokenizer, token):
     return tokenizer.pieces[token] if 0 <= token < tokenizer.n_vocab else b"?"
 
 
-def by_label(tokenizer, top, token, chance):
-    """[(id, logprob)], the likeliest first -> {label: logprob}. Of tokens of the same bytes the
-    likelier counts, but the one that was chosen, token, stands under its label as it is."""
-    told = {}
-    for i, logprob in top:
-        told.setdefault(label(tokenizer, i), logprob)
-    own = label(tokenizer, token)
-    return told | {own: chance} if own in told else told
+def names_of(tokenizer, token, top):
+    """{id: a name of its own} of the token that was chosen and of the likeliest, [(id, logprob)]:
+    the label, but of several of the same bytes only the one that was chosen, or else the likeliest,
+    has it; the others are token_id:7, as vLLM writes them."""
+    names = {}
+    for i in (token, *(i for i, _ in top)):
+        name = label(tokenizer, i)
+        names.setdefault(i, f"token_id:{i}" if name in names.values() else name)
+    return names
+
+
+def by_name(tokenizer, top, token):
+    """[(id, logprob)], the likeliest first -> {name: logprob}, as many. token: the one chosen."""
+    names = names_of(tokenizer, token, top)
+    return {names[i]: logprob for i, logprob in top}
 
 
 def logprob_lists(w):
@@ -9211,7 +9236,7 @@ def logprob_lists(w):
     return {
         "tokens": [label(t, c.token) for c in said],
         "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [by_label(t, c.top, c.token, c.logprob) for c in said],
+        "top_logprobs": [by_name(t, c.top, c.token) for c in said],
         "text_offset": list(ends)[: len(said)],
     }
 
@@ -9236,10 +9261,11 @@ def put_prompt_first(lists, said, tokenizer):
     """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
     stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
-    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
+    lists["top_logprobs"][:0] = [
+        top and by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+    ]
     lists["text_offset"][:0] = starts
 
 
@@ -9252,9 +9278,11 @@ def chat_logprobs(w):
 def chat_logprob(tokenizer, chunk):
     """What they tell of the token of a Chunk."""
 
+    names = names_of(tokenizer, chunk.token, chunk.top)
+
     def told(token, logprob):
         raw = list(token_bytes(tokenizer, token)) if tokenizer else None
-        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
+        return {"token": names[token], "logprob": logprob, "bytes": raw}
 
     return {
         **told(chunk.token, chunk.logprob),
@@ -9991,6 +10019,7 @@ def completion(w, echo="", lists=logprob_lists):
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
             "total_tokens": w.n_prompt + w.count,
+            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
         },
         "timings": {
             "cache_n": w.cached or 0,
@@ -10012,6 +10041,7 @@ def chat_completion(w):
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
     message["content"], calls = answered(w)
+    message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
         if choice["finish_reason"] == "stop":
@@ -15557,7 +15587,8 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        return {"custom_id": self.name, "response": good, "error": error}
+        number = f"batch_req_{random.getrandbits(96):024x}"
+        return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
         if self.failed:
@@ -15624,15 +15655,14 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
-    taken.add("logit_bias")
+    own = {"stop", "ignore_eos", "seed", "logit_bias", *Sampling.__dataclass_fields__, *FORM_FIELDS}
     choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
     tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **{key: body[key] for key in taken & body.keys()},
+        **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
         "prompt": asked_ids(model, args, body, tools),
@@ -15662,9 +15692,8 @@ def check_fields(body):
     for key, given in body.items():
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
-                wants = ", ".join(LINE_FIELDS)
-                hint = did_you_mean(key, list(LINE_FIELDS))
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}; {hint}")
+                found = f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
+                raise ModelError(f"{found}; {did_you_mean(key, LINE_FIELDS)}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -1,4 +1,4 @@
-"""What is asked for beside a prompt; what others ask and changes nothing."""
+"""What is asked for beside a prompt, checked."""
 
 import hashlib
 import math
@@ -9,44 +9,6 @@ import re
 import numpy as np
 
 from .errors import WrongType, WrongValue, printable
-
-# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
-WITHOUT_EFFECT = frozenset(
-    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt".split()
-)
-# ... and those that change none at these values, which are their defaults there
-SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
-    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
-    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
-    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    "functions": ([],),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    **dict.fromkeys(("suffix", "template", "system"), ("",)),
-    **dict.fromkeys(("images", "context", "include"), ([],)),
-    "truncation": ("disabled",),
-    "background": (False,),
-    "reasoning": ({},),
-    "thinking": ({"type": "disabled"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-}
-
-
-def changes_nothing(name, value):
-    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
-    ModelError, by name, if it would have one."""
-    if value is None or name in WITHOUT_EFFECT:
-        return True
-    same = SAME_AS_NONE.get(name, ())
-    if same and value not in same:
-        wants = " or ".join(map(repr, same))
-        raise WrongValue(
-            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
-        )
-    return bool(same)
 
 
 def shown(value):

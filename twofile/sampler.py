@@ -8,7 +8,8 @@ import numpy as np
 from .errors import WrongType, printable
 from .kernels.pick import ACTING, PICK
 from .narrowing import OFF, Narrowing
-from .options import changes_nothing, did_you_mean, number_between, shown
+from .noops import changes_nothing
+from .options import did_you_mean, number_between, shown
 from .program.buffers import Buffer
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from twofile.errors import ModelError
 from twofile.model import Model
-from twofile.options import SAME_AS_NONE, WITHOUT_EFFECT
+from twofile.noops import SAME_AS_NONE, WITHOUT_EFFECT
 from twofile.sampler import RULES
 from twofile.writer import Writer
 

@@ -8,7 +8,8 @@ from jsonschema.validators import extend
 from starlette.requests import ClientDisconnect
 
 from ..errors import ModelError, printable
-from ..options import changes_nothing, did_you_mean, shown
+from ..noops import changes_nothing
+from ..options import did_you_mean, shown
 from .answers import PATIENCE, Gone
 from .fields import published
 from .refusals import Refused

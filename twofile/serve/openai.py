@@ -3,7 +3,7 @@
 import time
 
 from ..calls import call_object
-from ..logprobs import by_label, chat_logprob, label
+from ..logprobs import by_name, chat_logprob, label
 from ..options import likeliest_asked
 from ..streams import best_first
 from .answers import EVENTS, event
@@ -102,11 +102,12 @@ def flow(exchange, body, chunks):
 
 
 async def events(exchange, chunks, wants_usage):
+    without = {"usage": None} if wants_usage else {}  # as OpenAI's have it until it is known
     for value in chunks.first():
-        yield event(value)
+        yield event(value | without)
     async for number, chunk, said in spoken(exchange):
         for value in chunks.of(number, exchange.writers[number], chunk, said):
-            yield event(value)
+            yield event(value | without)
     if wants_usage:
         value = exchange.writers[0].completion()
         more = {"timings": value["timings"]} if len(exchange.writers) == 1 else {}
@@ -141,7 +142,7 @@ class CompletionChunks:
             lists = {
                 "tokens": [label(w.tokenizer, chunk.token)],
                 "token_logprobs": [chunk.logprob],
-                "top_logprobs": [by_label(w.tokenizer, chunk.top, chunk.token, chunk.logprob)],
+                "top_logprobs": [by_name(w.tokenizer, chunk.top, chunk.token)],
                 "text_offset": [self.at[number]],
             }
             self.at[number] += len(chunk.text)
@@ -195,8 +196,6 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for choice in choices:
-        choice["message"]["refusal"] = None
     return whole_object(parts, choices, exchange, n) | exchange.beside
 
 
