@@ -101,7 +101,10 @@ writing
     callreader           Calls of tools, read in what is written.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
+    told                 The types of what a program gets back: OpenAI's objects.
+    given                The types of what a program gives.
     objects              OpenAI's objects of what was written.
+    chunk                A piece of a text, as it is made.
     writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes next in a text.
     jobs                 What wants passes of the model: a text to be written, one to be read.
@@ -117,6 +120,8 @@ writing
     promptcache          What was read of a text, in one file.
     vectors              Texts as vectors: what the last layer makes of their tokens.
     scores               What a model says of given texts.
+    texts                What a Model has for texts: one, in pieces, many, the best of many.
+    chunks               OpenAI's chunks of what is being written.
     completions          What a model answers, as OpenAI's objects.
     model                What a program imports: text in, text out.
 
@@ -201,13 +206,14 @@ import threading
 import time
 import weakref
 from collections import Counter, defaultdict, namedtuple
-from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TYPE_CHECKING, TypeVar, TypedDict, overload
 
 # ===== the ground
 
@@ -9079,7 +9085,7 @@ PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 class InRange:
     """A number for each of RULES, by its name; ModelError for one out of its range."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
             wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
@@ -9088,31 +9094,32 @@ class InRange:
                 raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
-# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
-# then the temperature; 0 = the most likely.
-Sampling = make_dataclass(
-    "Sampling",
-    [(rule.name, rule.kind, rule.default) for rule in RULES],
-    bases=(InRange,),
-    frozen=True,
-    namespace={"__module__": __name__},
-)
+@dataclass(frozen=True)
+class Sampling(InRange):
+    """How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p,
+    XTC, then the temperature; 0 = the most likely. As RULES, which say what each may be."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_n_sigma: float = -1.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 def sampling_asked(usual, asked):
-    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
-    for options that are no rule's, but those that change nothing."""
-    how = {}
-    for name, value in asked.items():
-        if name in Sampling.__dataclass_fields__:
-            how |= {} if value is None else {name: value}
-        elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format", "tools", "deadline"]
-            names += Sampling.__dataclass_fields__
-            found = f"{printable(name[:40])}: unknown, expected {', '.join(names)}"
-            raise WrongType(f"{found}; {did_you_mean(name, names)}")
-    return Sampling(**{**usual, **how})
+    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Sampling(**{**usual, **given})
 
 
 class Sampler:
@@ -9857,8 +9864,12 @@ def call_object(call):
 
 
 def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
-    function's object. Raises ModelError."""
+    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
+    auto, none, required, or the function's object. Raises ModelError."""
+    if isinstance(given, Tools):
+        if choice is None:
+            return given
+        given = given.tools
     if given is not None and not isinstance(given, (list, tuple)):
         raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
@@ -9996,8 +10007,319 @@ def call_text(call):
 
 
 # -----------------------------------------------------------------------------
+# twofile/told.py
+# The types of what a program gets back: OpenAI's objects.
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class CallFunction(TypedDict):
+    """What a call calls. arguments: JSON, an object."""
+
+    name: str
+    arguments: str
+
+
+class CallObject(TypedDict):
+    """A call of a tool, in OpenAI's form."""
+
+    id: str
+    type: Literal["function"]
+    function: CallFunction
+
+
+class CallDelta(CallObject):
+    """A call of a tool in a stream, whole. index: which it is, from 0."""
+
+    index: int
+
+
+class ChatNeeds(TypedDict):
+    """What every message of a model has. content: None where there are calls alone."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+
+
+class ChatMessage(ChatNeeds, total=False):
+    """A message that a model wrote; given back it is a part of the conversation."""
+
+    tool_calls: list[CallObject]
+
+
+class Logprobs(TypedDict):
+    """OpenAI's legacy lists, as long as there are tokens. The first of a prompt has None."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class LikelyToken(TypedDict):
+    """A token that might have stood there. logprob: natural; bytes: None without a tokenizer."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(LikelyToken):
+    """A token that was written, with the likeliest in its place, best first."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(TypedDict):
+    """The tokens of a chat's answer."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class CachedTokens(TypedDict):
+    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(TypedDict):
+    """Numbers of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(TypedDict):
+    """llama-server's numbers: tokens, milliseconds, tokens a second. cache_n: of the prompt's
+    tokens those that were not read again."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
+class Source(TypedDict):
+    """A passage that a question was read with. line: where it begins in its file, from 1."""
+
+    number: int
+    file: str
+    line: int
+    heading: str
+    text: str
+
+
+class CompletionChoice(TypedDict):
+    """A text."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish
+
+
+class Completion(TypedDict):
+    """OpenAI's completion object. created: seconds since 1970; seed, stop_reason: the Writer's."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatChoice(TypedDict):
+    """An answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+
+
+class ChatNumbers(TypedDict):
+    """What every chat completion object has."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatCompletion(ChatNumbers, total=False):
+    """OpenAI's chat completion object. sources: where there was a memory."""
+
+    sources: list[Source]
+
+
+class ChunkChoice(TypedDict):
+    """A piece of a text. finish_reason: None but in the last."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish | None
+
+
+class ChunkHead(TypedDict):
+    """What every chunk of a stream has."""
+
+    id: str
+    created: int
+    model: str
+
+
+class ChunkEnd(TypedDict, total=False):
+    """What the last chunks have: why it ended, where there was a memory its sources, and usage and
+    timings where they were asked for."""
+
+    stop_reason: str
+    sources: list[Source]
+    usage: CompletionUsage
+    timings: Timings
+
+
+class CompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["text_completion"]
+    choices: list[ChunkChoice]
+
+
+class Delta(TypedDict, total=False):
+    """What is new in an answer."""
+
+    role: Literal["assistant"]
+    content: str
+    tool_calls: list[CallDelta]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of an answer. finish_reason: None but in the last."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish | None
+
+
+class ChatCompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's chat completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+
+
+# -----------------------------------------------------------------------------
+# twofile/given.py
+# The types of what a program gives.
+
+Prompt = str | Sequence[int] | np.ndarray[Any, np.dtype[Any]]  # a text, or ids
+FilePath = str | PathLike[str]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bias = Mapping[int, float] | Mapping[str, float] | Sequence[Sequence[float]]  # see Writer
+Schema = str | bool | Mapping[str, Any]  # JSON, True for any object, or an object
+
+
+class InputNeeds(TypedDict):
+    """What every message that is given has. content: a text, or parts {"type": "text", "text"}."""
+
+    role: Literal["system", "developer", "user", "tool", "function"]
+    content: str | list[dict[str, Any]]
+
+
+class InputMessage(InputNeeds, total=False):
+    """A message that is given. tool_call_id, name: of the call that a tool's message answers."""
+
+    tool_call_id: str
+    name: str
+
+
+Message = InputMessage | ChatMessage
+Messages = Sequence[Message] | Sequence[Mapping[str, Any]]
+ToolChoice = Literal["auto", "none", "required"] | Mapping[str, Any]
+
+
+class StreamOptions(TypedDict, total=False):
+    """include_usage: whether a last chunk tells the numbers of tokens."""
+
+    include_usage: bool
+
+
+class Options(TypedDict, total=False):
+    """The options of every method that writes, by name, but max_tokens; see Writer."""
+
+    stop: str | Collection[str] | None
+    seed: int | None
+    ignore_eos: bool | None
+    logprobs: int | None
+    deadline: float | None
+    logit_bias: Bias | None
+    schema: Schema | None
+    regex: str | None
+    grammar: str | None
+    response_format: Mapping[str, Any] | None
+    tools: Tools | Sequence[Mapping[str, Any]] | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repeat_penalty: float | None
+    repeat_last_n: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    top_n_sigma: float | None
+    typical_p: float | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
+    mirostat: int | None
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+
+
+class StreamedOptions(Options, total=False):
+    """Those of methods that answer as OpenAI does. model: not heeded."""
+
+    stream_options: StreamOptions | None
+    model: str | None
+
+
+class ChatOptions(StreamedOptions, total=False):
+    """Those of Model.create_chat_completion, which tells of them."""
+
+    max_completion_tokens: int | None
+    top_logprobs: int | None
+    tool_choice: ToolChoice | None
+    parallel_tool_calls: bool | None
+    memory: Any
+
+
+# -----------------------------------------------------------------------------
 # twofile/objects.py
 # OpenAI's objects of what was written.
+
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
+
 
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
@@ -10012,9 +10334,7 @@ def completion(w, echo="", lists=logprob_lists):
         "object": "text_completion",
         "created": int(time.time()),
         "model": w.model_name,
-        "choices": [
-            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
-        ],
+        "choices": [{**choice, "finish_reason": finish(w.reason)}],
         "usage": {
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
@@ -10044,15 +10364,14 @@ def chat_completion(w):
     message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
-        if choice["finish_reason"] == "stop":
-            choice["finish_reason"] = "tool_calls"
+        choice["finish_reason"] = finish(w.reason, calls)
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
 
 # -----------------------------------------------------------------------------
-# twofile/writer.py
-# One text in the making, and the objects that tell of it.
+# twofile/chunk.py
+# A piece of a text, as it is made.
 
 @dataclass(frozen=True)
 class Chunk:
@@ -10067,80 +10386,130 @@ class Chunk:
     token: int | None = None
     finish_reason: str | None = None
     logprob: float | None = None
-    top: tuple = ()
+    top: tuple[tuple[int, float], ...] = ()
 
 
-def begun(text, stop):
+def begun(text: str, stop: str) -> int:
     """How many characters at the end of text may be the beginning of stop."""
     return next(
         (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
     )
 
 
+def before_stop(text: str, stops: list[str]) -> tuple[int, str | None]:
+    """How many characters of text come before the first of stops, with that, or before what may
+    yet become one, with None."""
+    found = [(text.find(stop), stop) for stop in stops if stop in text]
+    if found:
+        return min(found)
+    return len(text) - max((begun(text, stop) for stop in stops), default=0), None
+
+
+# -----------------------------------------------------------------------------
+# twofile/writer.py
+# One text in the making, and the objects that tell of it.
+
 class Writer:
     """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
     which it keeps.
 
-    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
-    max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
-    and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
-    likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
-    its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
-    regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held
-    to their schemas; what is written is for a Reader. how: the fields of Sampling; what is left out
-    or None is as the file says (Model.sampling), or else as there; and what other programs'
-    requests may have, where it changes nothing.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
-    until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
-    were not read again; None before it begins), chunks, clock (seconds at the start, the first
-    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
-    that end it), structure (or None), tools, calls (the CallForm of those), worth (None until
-    weigh()). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids. All
+    else are options, as of every method that writes; None of any is its default. Raises ModelError
+    for a prompt that does not fit, and for a value that an option cannot have.
+
+    - max_tokens: new tokens at most; None or -1 = until the end token or a full context.
+    - stop: a text, or some (64 at most), that end the text and are not part of it.
+    - seed: a whole number; None or -1 = a random one.
+    - ignore_eos: whether it goes on where the model would end; default False.
+    - logprobs: how many of the likeliest tokens are told for each, 0 to 100; None = no
+      log-probabilities. They are normalised over the tokens that can be written.
+    - deadline: seconds after which it ends as it is; None = never.
+    - logit_bias: {id: what is added to its logit}, -100 (never) to 100.
+    - schema, regex, grammar, response_format: the form that the text has, once it ends by itself;
+      one of them. A JSON schema (an object, its JSON, or True for any JSON object); a regular
+      expression; Lark or GBNF; or as OpenAI has it.
+    - tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held to their
+      schemas; what is written is for a Reader.
+    - temperature: 0 to 100, 0 = always the likeliest; default the file's, or 0.8.
+    - top_k: of so many of the likeliest, 0 = of all; default the file's, or 40.
+    - top_p: of the likeliest that have this share together, 0 to 1; default the file's, or 0.95.
+    - min_p: of those with this share of the best one's chance, 0 to 1; default 0.05.
+    - repeat_penalty: what the logits of recent tokens are divided by, 0.001 to 1000; default 1.
+    - repeat_last_n: how many tokens are recent, -1 = all; default 64.
+    - presence_penalty, frequency_penalty: what is taken off the logit of a recent token, once, and
+      for each time that it was there, -100 to 100; default 0.
+    - top_n_sigma: at most so many standard deviations below the best logit, -1 = off; default -1.
+    - typical_p: of the most typical that have this share together, 0 to 1; default 1, off.
+    - xtc_probability, xtc_threshold: how often all likely tokens but the last are left out, 0 to 1,
+      default 0, and what chance they have at least, default 0.1.
+    - mirostat, mirostat_tau, mirostat_eta: 1 or 2 instead of top_k to min_p, default 0, off; the
+      surprise that it aims at, in bits, 0 to 100, default 5; how fast it learns, 0 to 10, default
+      0.1.
     """
+
+    ids: list[int]  # all so far
+    n_prompt: int  # of these the prompt's
+    count: int  # new ones
+    limit: int  # most new ones
+    how: Sampling
+    seed: int
+    reason: str | None  # why it ended, as in Chunk; None until then
+    error: ModelError | None  # if reason is "error"
+    cached: int | None  # ids of the prompt that were not read again; None before it begins
+    chunks: list[Chunk]
+    clock: list[float]  # seconds at the start, the first token, the last
+    stopped: str | None  # the stop string that ended it
+    due: float | None  # when it is to end
+    ends: set[int]  # ids that end it
+    structure: Structure | None
+    tools: Tools | None
+    calls: CallForm | None  # of the tools
+    worth: float | None  # None until weigh()
 
     def __init__(
         self,
-        model,
-        /,  # OpenAI's requests have a field of that name
-        prompt,
-        max_tokens=None,
-        stop=(),
-        seed=None,
-        ignore_eos=False,
-        logprobs=None,
-        deadline=None,
-        logit_bias=None,
-        schema=None,
-        regex=None,
-        grammar=None,
-        response_format=None,
-        tools=None,
-        **how,
-    ):
-        self.how = sampling_asked(model.sampling, how)
-        self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
+        model: Any,
+        /,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> None:
+        given = locals()
+        self.how = sampling_asked(model.sampling, {rule.name: given[rule.name] for rule in RULES})
+        self.stops, self.logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools = tools_given(tools)
-        self.calls, names = None, {}
-        if self.tools:
-            model.need_tokenizer()
-            self.calls = model.calls._replace(lone=form is None)
-            form, names = self.tools.form(self.calls, form), self.calls.names
-        self.structure = model.forms.structure(form, never, names)
-        ids = self.ids = model.prompt(prompt)
-        room = model.n_ctx - len(ids)
-        if room < 1 and max_tokens != 0:
-            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
-        self.limit = room if max_tokens is None else min(max_tokens, room)
-        self.at_limit = "length" if self.limit == max_tokens else "context"
-        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
-        self.error = self.cached = self.stopped = None
+        names = self.hold(model, form, tools_given(tools), never)
+        self.fit(model, model.prompt(prompt), max_tokens)
+        self.reason = self.error = self.cached = self.stopped = self.worth = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
@@ -10148,16 +10517,35 @@ class Writer:
         self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
-        self.make_sampler, self.sampler = model.sampler, None
-        self.not_finite = model.not_finite
+        self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
         self.model_name = os.path.basename(model.file.path)
-        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
-        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
-        self.chunks = []
+        self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
 
-    def take(self, logits):
+    def hold(self, model, form, tools, never):
+        """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
+        in calls, {id: text}."""
+        self.tools, self.calls, names = tools, None, {}
+        if tools:
+            model.need_tokenizer()
+            self.calls = model.calls._replace(lone=form is None)
+            form, names = tools.form(self.calls, form), self.calls.names
+        self.structure = model.forms.structure(form, never, names)
+        return names
+
+    def fit(self, model, ids, max_tokens):
+        """Go on from ids as far as the context has room. Raises ModelError if it has none."""
+        self.ids, self.n_prompt, self.count = ids, len(ids), 0
+        room = model.n_ctx - len(ids)
+        if room < 1 and max_tokens != 0:
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
+        self.limit = room if max_tokens is None else min(max_tokens, room)
+        self.at_limit = "length" if self.limit == max_tokens else "context"
+
+    def take(self, logits: Floats) -> None:
         """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
         self.push(self.choose(logits) if self.limit else None)
         while self.reason is None and self.logprobs is None and self.forced[: self.left]:
@@ -10166,21 +10554,21 @@ class Writer:
             self.push(None)
 
     @property
-    def left(self):
+    def left(self) -> int:
         """How many ids there may still be."""
         return self.limit - self.count
 
     @property
-    def forced(self):
+    def forced(self) -> list[int]:
         """The ids that are certain to come next, by the form that the text has."""
         return self.structure.forced if self.structure else []
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether its form has no room for more."""
         return self.structure is not None and self.structure.complete
 
-    def choose(self, logits):
+    def choose(self, logits: Floats) -> int | None:
         """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
         can be none. Raises ModelError if one is not finite."""
         self.clock[2] = time.perf_counter()
@@ -10203,7 +10591,7 @@ class Writer:
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
-    def push(self, token):
+    def push(self, token: int | None) -> Chunk:
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
             return self.end("eos" if self.count < self.limit or self.complete else self.at_limit)
@@ -10212,16 +10600,14 @@ class Writer:
         if self.structure:
             self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
-        found = ((self.held.find(s), s) for s in self.stops if s in self.held)
-        end, self.stopped = min(found, default=(-1, None))
-        if end >= 0:
+        size, self.stopped = before_stop(self.held, self.stops)
+        ready, self.held = self.held[:size], self.held[size:]
+        if self.stopped is not None:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:end], None, "stop"))
-        keep = max((begun(self.held, s) for s in self.stops), default=0)
-        ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+            return self._keep(Chunk(ready, None, "stop"))
         return self._keep(Chunk(ready, token, None, *self.said))
 
-    def end(self, reason):
+    def end(self, reason: str) -> Chunk:
         """The last Chunk, whatever is missing."""
         self.reason = reason
         self.held += self.text.flush() if self.tokenizer else ""
@@ -10234,25 +10620,23 @@ class Writer:
         return chunk
 
     @property
-    def written(self):
+    def written(self) -> str:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
-    def weigh(self, judge=None):
+    def weigh(self, judge: Callable[[str], float] | None = None) -> None:
         """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
         needs logprobs."""
         said = [c.logprob for c in self.chunks if c.token is not None]
-        if judge:
-            self.worth = judge(self.written)
-        else:
-            self.worth = sum(said) / len(said) if said else -math.inf
+        mean = sum(said) / len(said) if said else -math.inf
+        self.worth = judge(self.written) if judge else mean
 
-    def completion(self, echo=""):
+    def completion(self, echo: str = "") -> Completion:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
         to put before it."""
         return completion(self, echo)
 
-    def chat_completion(self):
+    def chat_completion(self) -> ChatCompletion:
         """What was written as OpenAI's chat completion object."""
         return chat_completion(self)
 
@@ -12253,22 +12637,494 @@ class Scores:
 
 
 # -----------------------------------------------------------------------------
+# twofile/texts.py
+# What a Model has for texts: one, in pieces, many, the best of many.
+
+def options_in(given: dict[str, Any]) -> dict[str, Any]:
+    """Of a function's locals() those that are a Writer's options, but for max_tokens."""
+    return {name: given[name] for name in Writer.__init__.__kwdefaults__}
+
+
+class Texts:
+    """What a Model has of texts that go on. Options are those of Writer, which tells of each; all
+    raise ModelError for a prompt that does not fit, for a value that an option cannot have, at the
+    call, and what ends a text before its end, where its pieces are taken."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        *,
+        lookup: bool = True,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> str:
+        """The text that follows prompt (str or ids), as one str."""
+        w = Writer(self, prompt, max_tokens, **options_in(locals()))
+        return "".join(chunk.text for chunk in self.write(w, lookup))
+
+    def stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        lookup: bool = True,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> Stream:
+        """-> the Stream of the text that follows prompt: its Chunks as they are made. Any number of
+        them may be read by any threads: those that are being written share each pass. lookup: see
+        write()."""
+        return self.write(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
+
+    def astream(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        lookup: bool = True,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> AsyncStream:
+        """As stream(), for `async for`: an AsyncStream."""
+        return self.awrite(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
+
+    def batch(
+        self,
+        prompts: Iterable[Prompt],
+        max_tokens: int | None = None,
+        places: int = 8,
+        seed: int | None = None,
+        *,
+        stop: str | Collection[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> list[str]:
+        """The texts that follow prompts (str or ids each), in their order, written together, so
+        many at once as there are places. The seed of each derives from seed and its number."""
+        how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
+        writers = [
+            Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
+            for n, p in enumerate(texts_asked(prompts))
+        ]
+        return [w.written for w in self.finished(writers, places)]
+
+    def best_of(
+        self,
+        prompt: Prompt,
+        n: int,
+        judge: Callable[[str], float] | None = None,
+        places: int = 8,
+        seed: int | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Collection[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> list[Writer]:
+        """n texts that follow prompt, written together -> their finished Writers, best first, with
+        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        how = options_in(locals())
+        if logprobs in (None, False):
+            how["logprobs"] = 0
+        n = whole_number("n", n, 1, "how many texts, 1 or more")
+        places, seed = places_asked(places), run_seed(seed)
+        seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
+        writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
+        return best_first(self.finished(writers, places), judge)
+
+
+# -----------------------------------------------------------------------------
+# twofile/chunks.py
+# OpenAI's chunks of what is being written.
+
+def usage(writers, n):
+    """Tokens of a request; those of a prompt count once, for its n texts."""
+    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
+    cached = sum(w.cached or 0 for w in writers[::n])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+class Chunks:
+    """Makes chunk objects: first(), of() each Chunk, last() where usage is asked for. writers: by
+    number, n for each prompt. number: of the answer, hex digits. model: its name."""
+
+    kind, prefix = "", ""
+
+    def __init__(self, writers, n=1, number=None, model=None):
+        self.writers, self.n = writers, n
+        self.head = {
+            "id": f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}",
+            "object": self.kind,
+            "created": int(time.time()),
+            "model": model or writers[0].model_name,
+        }
+
+    def last(self):
+        """The chunk that tells of usage, and of one text its timings."""
+        more = {}
+        if len(self.writers) == 1:
+            more["timings"] = self.writers[0].completion()["timings"]
+        return self.head | {"choices": [], "usage": usage(self.writers, self.n)} | more
+
+
+class CompletionChunks(Chunks):
+    """Chunks as OpenAI's completion chunks. echo: the texts, by number, that are told first."""
+
+    kind, prefix = "text_completion", "cmpl"
+
+    def __init__(self, writers, echo=(), n=1, number=None, model=None):
+        super().__init__(writers, n, number, model)
+        self.echo, tells = echo, [w for w in writers if w.logprobs is not None]
+        prompts = [w.tokenizer and w.tokenizer.decode(w.ids[: w.n_prompt]) for w in tells]
+        self.at = [len(prompt or "") for prompt in prompts]
+
+    def value(self, number, text, logprobs=None, finish=None):
+        choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        """What is told before any Chunk."""
+        for number, text in enumerate(self.echo):
+            yield self.value(number, text)
+
+    def of(self, number, w, chunk, said):
+        """What a Chunk of a Writer says, by its number."""
+        lists = None
+        if w.logprobs is not None and chunk.token is not None:
+            lists = {
+                "tokens": [label(w.tokenizer, chunk.token)],
+                "token_logprobs": [chunk.logprob],
+                "top_logprobs": [by_name(w.tokenizer, chunk.top, chunk.token)],
+                "text_offset": [self.at[number]],
+            }
+            self.at[number] += len(chunk.text)
+        if chunk.text or lists:
+            yield self.value(number, chunk.text, lists)
+        if chunk.finish_reason:
+            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
+                "stop_reason": chunk.finish_reason
+            }
+
+
+class ChatChunks(Chunks):
+    """Chunks as OpenAI's chat completion chunks. beside: what stands in the last of each."""
+
+    kind, prefix = "chat.completion.chunk", "chatcmpl"
+
+    def __init__(self, writers, beside=None, n=1, number=None, model=None):
+        super().__init__(writers, n, number, model)
+        self.beside, self.calls = beside or {}, [0] * len(writers)
+
+    def value(self, number, delta, logprobs=None, finish=None):
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        """What is told before any Chunk."""
+        for number in range(len(self.writers)):
+            yield self.value(number, {"role": "assistant", "content": ""})
+
+    def of(self, number, w, chunk, said):
+        """What a Chunk of a Writer says, by its number. said: its texts, its calls."""
+        told = None
+        if w.logprobs is not None and chunk.token is not None:
+            told = {"content": [chat_logprob(w.tokenizer, chunk)], "refusal": None}
+        text = "".join(part for part in said if isinstance(part, str))
+        if text or told:
+            yield self.value(number, {"content": text}, told)
+        for call in (part for part in said if not isinstance(part, str)):
+            delta = {"index": self.calls[number], **call_object(call)}
+            self.calls[number] += 1
+            yield self.value(number, {"tool_calls": [delta]})
+        if chunk.finish_reason:
+            why = finish(chunk.finish_reason, self.calls[number])
+            yield self.value(number, {}, None, why) | self.beside
+
+
+def made(stream, chunks, wants_usage):
+    """Yield the chunk objects of a Stream that Chunks make."""
+    w = stream.w
+    calls = reader(w.calls, w.tools) if w.tools else None
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
+    yield from chunks.first()
+    for chunk in stream:
+        said = [chunk.text] if chunk.text else []
+        if calls:
+            said = calls.push(chunk.text, chunk.finish_reason is not None)
+        yield from chunks.of(0, w, chunk, said)
+    if wants_usage:
+        yield chunks.last()
+
+
+def usage_asked(options):
+    """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
+    if options is None:
+        return False
+    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
+        found = f"stream_options is {shown(options)}"
+        wrong = WrongValue if isinstance(options, dict) else WrongType
+        raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
+    return bool(wants)
+
+
+Told = TypeVar("Told")
+
+
+class ObjectStream(Generic[Told]):
+    """OpenAI's chunk objects of one text, as they are made: an iterator, for one thread at a time.
+    The text waits for its place from the beginning. Closed, left in the middle of a `with`, or
+    lost, it gives that back; cancel() may be called by any thread. Raises what ends the text."""
+
+    def __init__(self, stream: Stream, chunks: Any, wants_usage: bool) -> None:
+        stream.begin()
+        self.stream = stream
+        self.objects: Iterator[Told] = made(stream, chunks, wants_usage)
+
+    def __iter__(self) -> "ObjectStream[Told]":
+        return self
+
+    def __next__(self) -> Told:
+        return next(self.objects)
+
+    def cancel(self) -> None:
+        """End the text as it is; the chunks that were made still come."""
+        self.stream.cancel()
+
+    def close(self) -> None:
+        """Nobody wants more of it."""
+        self.objects = iter(())
+        self.stream.close()
+
+    def __enter__(self) -> "ObjectStream[Told]":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+# -----------------------------------------------------------------------------
 # twofile/completions.py
 # What a model answers, as OpenAI's objects.
 
-class Completions:
-    """What a Model has of OpenAI's programs."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+
+class Completions:
+    """What a Model has of OpenAI's programs. Options are those of Writer; raises as generate()."""
+
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **options: "Unpack[StreamedOptions]",
+    ) -> Completion: ...
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: Literal[True],
+        **options: "Unpack[StreamedOptions]",
+    ) -> ObjectStream[CompletionChunk]: ...
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: bool | None,
+        **options: "Unpack[StreamedOptions]",
+    ) -> Completion | ObjectStream[CompletionChunk]: ...
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: bool | None = None,
+        stream_options: StreamOptions | None = None,
+        model: str | None = None,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
-        for the prompt's tokens too if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
+        for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
+        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        w = Writer(self, prompt, max_tokens, **options_in(locals()))
+        if stream:
+            if echo and w.logprobs is not None:
+                found = "echo with logprobs in a stream, expected two of the three"
+                raise WrongValue(f"{found}; leave one out")
+            texts = [self.text_of(prompt)] if echo else []
+            chunks = CompletionChunks([w], texts)
+            return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
         return self.echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
+    create_completion = __call__  # as llama-cpp-python has it
+
+    def text_of(self, prompt):
+        """The text of a prompt, str or ids."""
+        return prompt if isinstance(prompt, str) else self.detokenize(prompt)
+
     def echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
+        value = w.completion(self.text_of(prompt))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -12276,35 +13132,103 @@ class Completions:
             put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
         return value
 
+    @overload
     def create_chat_completion(
         self,
-        messages,
-        max_tokens=None,
-        logprobs=None,
-        top_logprobs=None,
-        tools=None,
-        tool_choice=None,
-        parallel_tool_calls=True,
-        memory=None,
-        **options,
-    ):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **options: "Unpack[ChatOptions]",
+    ) -> ChatCompletion: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: Literal[True],
+        **options: "Unpack[ChatOptions]",
+    ) -> ObjectStream[ChatCompletionChunk]: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: bool | None,
+        **options: "Unpack[ChatOptions]",
+    ) -> ChatCompletion | ObjectStream[ChatCompletionChunk]: ...
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: bool | None = None,
+        stream_options: StreamOptions | None = None,
+        model: str | None = None,
+        max_completion_tokens: int | None = None,
+        top_logprobs: int | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
+        memory: Any = None,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> ChatCompletion | ObjectStream[ChatCompletionChunk]:
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; stream: as in
+        __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
-        gives the user's last message passages, and the object their "sources"."""
+        gives the user's last message passages, and the object (the last chunk) their "sources".
+        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
+        how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
+        limit = one_limit(max_tokens, max_completion_tokens)
         tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
-        messages, beside = paged_in(memory, self, messages, max_tokens, tools)
-        ids, n = self.encode_chat(messages, tools), likeliest_asked(logprobs, top_logprobs)
-        w = Writer(self, ids, max_tokens, logprobs=n, tools=tools, **options)
+        messages, beside = paged_in(memory, self, messages, limit, tools)
+        w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
+        if stream:
+            return ObjectStream(self.write(w), ChatChunks([w], beside), usage_asked(stream_options))
         list(self.write(w))
         return w.chat_completion() | beside
+
+
+def one_limit(*given):
+    """How many new tokens at most, as one of two options says. Raises ModelError if both do."""
+    names = "max_tokens", "max_completion_tokens"
+    limits = {token_limit(n, name) for n, name in zip(given, names) if n is not None}
+    if len(limits) > 1:
+        raise WrongValue(f"{' and '.join(names)}: expected one limit; leave one out")
+    return limits.pop() if limits else None
 
 
 # -----------------------------------------------------------------------------
 # twofile/model.py
 # What a program imports: text in, text out.
 
-class Model(Completions, Scores):
+class Model(Texts, Completions, Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
@@ -12318,23 +13242,30 @@ class Model(Completions, Scores):
     may wait for a place, of which there are 16.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
     what to do.
-    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
-    (what the file says of it), n_ctx, n_threads, kv, notice.
     """
+
+    file: ModelFile
+    config: Config
+    name: str  # for messages
+    tokenizer: Tokenizer | None
+    sampling: dict[str, float]  # what the file says of it
+    n_threads: int
+    kv: str
+    notice: Callable[[str], None]
 
     def __init__(
         self,
-        path,
-        tokenizer=None,
-        n_ctx=0,
-        n_threads=None,
-        kv=None,
-        verbose=False,
-        id=None,
-        cache_size=None,
-        cache_dir=None,
-        queue=QUEUE,
-    ):
+        path: FilePath,
+        tokenizer: FilePath | None = None,
+        n_ctx: int | None = 0,
+        n_threads: int | None = None,
+        kv: Literal["f16", "f32", "q8_0"] | None = None,
+        verbose: bool = False,
+        id: str | None = None,
+        cache_size: int | None = None,
+        cache_dir: FilePath | None = None,
+        queue: int = QUEUE,
+    ) -> None:
         settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
         more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
         self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
@@ -12355,139 +13286,120 @@ class Model(Completions, Scores):
                 f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
             )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.settings
 
-    def __setstate__(self, settings):
+    def __setstate__(self, settings: dict[str, Any]) -> None:
         self.__init__(**settings)
 
     @property
-    def n_ctx(self):
+    def n_ctx(self) -> int:
         """Most positions of a text."""
         return self.engine.n_ctx
 
     @property
-    def forward(self):
+    def forward(self) -> Forward | None:
         """The Forward of all texts, None before it is ready()."""
         return self.scheduler.forward
 
     @property
-    def fed(self):
+    def fed(self) -> list[int]:
         """The ids of the last text, whose keys and values are in the cache."""
         return self.scheduler.fed
 
     @property
-    def info(self):
+    def info(self) -> dict[str, Any]:
         """What the file says of itself, as a dict of plain values."""
         return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
 
     @property
-    def ends(self):
+    def ends(self) -> set[int]:
         """The ids that end a text, a set."""
         return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
 
-    def ready(self):
+    def ready(self) -> Forward:
         """The Forward; loads or compiles the kernels."""
         return self.scheduler.ready()
 
-    def cache_bytes(self, n_ctx):
+    def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
         return self.engine.cache_bytes(n_ctx)
 
-    def close(self):
+    def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
         self.scheduler.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Model":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def sampler(self, how, bias=None):
+    def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
         """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
         return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
 
-    def not_finite(self, position):
+    def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         return self.engine.not_finite(position)
 
     # text and ids
 
-    def need_tokenizer(self):
+    def need_tokenizer(self) -> Tokenizer:
         """The tokenizer; ModelError if there is none."""
         return self.prompts.need_tokenizer()
 
-    def short(self, text):
+    def short(self, text: str) -> str:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         return self.prompts.short(text)
 
-    def tokenize(self, text, add_bos=True):
+    def tokenize(self, text: str, add_bos: bool = True) -> list[int]:
         """-> ids; with the begin token if the model has one and add_bos."""
         return self.prompts.tokenize(text, add_bos)
 
     @property
-    def calls(self):
+    def calls(self) -> CallForm | None:
         """The CallForm in which it writes calls of tools."""
         return self.prompts.calls
 
-    def encode_chat(self, messages, tools=None, begun=""):
+    def encode_chat(
+        self,
+        messages: Messages,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        begun: str = "",
+    ) -> list[int]:
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; see Tokenizer.encode_chat. tools: those that are told, as OpenAI has them,
         or Tools."""
         return self.prompts.conversation(messages, tools, begun)
 
-    def reader(self, tools):
+    def reader(self, tools: Tools | Sequence[Mapping[str, Any]]) -> Reader:
         """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
         return reader(self.calls, tools)
 
-    def prompt(self, given):
+    def prompt(self, given: Prompt) -> list[int]:
         """str or ids -> ids; ModelError if they do not fit."""
         return self.prompts.prompt(given)
 
-    def detokenize(self, ids):
+    def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
         return self.need_tokenizer().decode(whole_ids(ids))
 
-    # one text
+    # Writers
 
-    def write(self, w, lookup=True):
+    def write(self, w: Writer, lookup: bool = True) -> Stream:
         """-> the Stream of a Writer: its Chunks as they are made. lookup: guess what repeats;
         changes the speed, nothing else."""
         return Stream(self.scheduler, w, lookup)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """-> the Stream of the text that follows prompt; options as in Writer. Any number of them
-        may be read by any threads: those that are being written share each pass."""
-        return self.write(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def awrite(self, w, lookup=True):
+    def awrite(self, w: Writer, lookup: bool = True) -> AsyncStream:
         """As write(), for `async for`: an AsyncStream."""
         return AsyncStream(self.scheduler, w, lookup)
 
-    def astream(self, prompt, max_tokens=None, lookup=True, **options):
-        """As stream(), for `async for`: an AsyncStream."""
-        return self.awrite(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
-
-    def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written last, or of its first n ids, in a
-        file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
-
-    def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
-        0 if there is no such file, or it is of another model or cut or changed, which it says;
-        ModelError if it is no such file at all."""
-        return load_cache(self.scheduler, path, ids)
-
-    # many texts at once
-
-    def together(self, writers, places=8):
+    def together(
+        self, writers: Iterable[Writer | None], places: int = 8
+    ) -> Iterator[tuple[Writer, Chunk]]:
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
         come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
         takes the place of one that ends. Each gets the bits that it would get alone. A beginning
@@ -12495,17 +13407,7 @@ class Model(Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together;
-        options as in Writer. The seed of each derives from seed and its number."""
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(texts_asked(prompts))
-        ]
-        return [w.written for w in self.finished(writers, places)]
-
-    def finished(self, writers, places):
+    def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
         for w in writers:
@@ -12513,18 +13415,18 @@ class Model(Completions, Scores):
                 raise w.error
         return writers
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
-        if options.get("logprobs") in (None, False):
-            options["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        return best_first(self.finished(writers, places), judge)
+    # what was read
+
+    def save_cache(self, path: FilePath, n: int | None = None) -> None:
+        """Keep what layers know of what was read and written last, or of its first n ids, in a
+        file, for load_cache; where there are states, of as many ids as they were kept for."""
+        save_cache(self.scheduler, self.fed[:n], path)
+
+    def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_cache(self.scheduler, path, ids)
 
 
 # ===== what stands beside a model

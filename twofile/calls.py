@@ -44,8 +44,12 @@ def call_object(call):
 
 
 def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
-    function's object. Raises ModelError."""
+    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
+    auto, none, required, or the function's object. Raises ModelError."""
+    if isinstance(given, Tools):
+        if choice is None:
+            return given
+        given = given.tools
     if given is not None and not isinstance(given, (list, tuple)):
         raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]

@@ -1,15 +1,14 @@
 """Logits and one number in [0, 1) become the next id."""
 
-from dataclasses import make_dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from .errors import WrongType, printable
+from .errors import WrongType
 from .kernels.pick import ACTING, PICK
 from .narrowing import OFF, Narrowing
-from .noops import changes_nothing
-from .options import did_you_mean, number_between, shown
+from .options import number_between, shown
 from .program.buffers import Buffer
 
 
@@ -91,7 +90,7 @@ PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 class InRange:
     """A number for each of RULES, by its name; ModelError for one out of its range."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
             wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
@@ -100,31 +99,32 @@ class InRange:
                 raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
-# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
-# then the temperature; 0 = the most likely.
-Sampling = make_dataclass(
-    "Sampling",
-    [(rule.name, rule.kind, rule.default) for rule in RULES],
-    bases=(InRange,),
-    frozen=True,
-    namespace={"__module__": __name__},
-)
+@dataclass(frozen=True)
+class Sampling(InRange):
+    """How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p,
+    XTC, then the temperature; 0 = the most likely. As RULES, which say what each may be."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_n_sigma: float = -1.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 def sampling_asked(usual, asked):
-    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
-    for options that are no rule's, but those that change nothing."""
-    how = {}
-    for name, value in asked.items():
-        if name in Sampling.__dataclass_fields__:
-            how |= {} if value is None else {name: value}
-        elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format", "tools", "deadline"]
-            names += Sampling.__dataclass_fields__
-            found = f"{printable(name[:40])}: unknown, expected {', '.join(names)}"
-            raise WrongType(f"{found}; {did_you_mean(name, names)}")
-    return Sampling(**{**usual, **how})
+    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Sampling(**{**usual, **given})
 
 
 class Sampler:
