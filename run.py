@@ -287,6 +287,15 @@ def printable(text):
     return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
+def shown(value):
+    """A value in a message."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # a number of thousands of digits, lists in lists, what cannot say what it is
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def say(text):
     """A notice on stderr, behind the program's name."""
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
@@ -326,18 +335,29 @@ def set_by(option, value=""):
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
 
+def path_asked(path, what):
+    """A path, a str or os.PathLike, as a str; what it should be of is for messages. Raises
+    ModelError."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        wants = f"expected the path of {what}; give a str or a Path"
+        raise WrongType(f"{shown(path)}: cannot be opened, for it is no path; {wants}")
+    return name
+
+
 def open_regular(path, what):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
     what it should be is for messages. Raises ModelError."""
-    name = printable(str(path))
+    name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
         raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError, TypeError) as e:
-        found = f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
-        raise (WrongType if isinstance(e, TypeError) else ModelError)(found) from None
+    except (OSError, ValueError) as e:
+        raise ModelError(
+            f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
+        ) from None
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
@@ -6741,8 +6761,8 @@ def open_model(path):
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
     this program could not run safely.
     """
-    name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
+    name = printable(str(path))
     with os.fdopen(fd, "rb") as f:
         try:
             config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
@@ -6855,7 +6875,7 @@ def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
     if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
-        found = f"{set_by('id')}: {printable(str(wanted))[:80]!r}"
+        found = f"{set_by('id')}: {shown(wanted)}"
         wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
         raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
@@ -6875,6 +6895,8 @@ def refuse_sum(path, t):
 def verify(model):
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
+    if not isinstance(model, ModelFile):
+        raise WrongType(f"verify() is given {shown(model)}, expected what open_model() gives")
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
 
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -8476,7 +8498,9 @@ class Tokenizer(Conversations):
     """
 
     def __init__(self, source):
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
@@ -8636,15 +8660,6 @@ def find_tokenizer(file, path=None):
 # twofile/options.py
 # What is asked for beside a prompt, checked.
 
-def shown(value):
-    """A value in a message."""
-    try:
-        text = printable(repr(value))
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
-        text = f"{type(value).__name__} of many parts"
-    return text if len(text) <= 40 else f"{text[:40]}…"
-
-
 def is_number(value):
     """Whether a value is a number, of Python or of numpy."""
     kinds = int, float, np.integer, np.floating
@@ -8678,8 +8693,8 @@ def did_you_mean(name, names):
     return f"did you mean {near[0]}?" if near else "leave it out"
 
 
-def whole_number(name, value, least, wants):
-    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+def whole_number(name, value, least, wants, most=math.inf):
+    """value as an int from least to most. Raises ModelError; wants says what is expected."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -8687,7 +8702,7 @@ def whole_number(name, value, least, wants):
     found = f"{name} is {shown(value)}, expected {wants}; give such a number"
     if number is None or isinstance(value, bool):
         raise WrongType(found)
-    if number < least:
+    if not least <= number <= most:
         raise WrongValue(found)
     return number
 
@@ -8721,33 +8736,44 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise WrongValue(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(
+                f"top_logprobs is {shown(top)} without logprobs; expected logprobs true"
+            )
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise WrongValue(
-                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
-            )
+            found = f"logprobs is {shown(n)}, top_logprobs {shown(top)}"
+            raise WrongValue(f"{found}; expected one number; leave one out")
     if n > 100:
-        raise WrongValue(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{shown(n)} logprobs; expected at most 100; ask for fewer")
     return n
 
 
-def texts_asked(value):
-    """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(value, "__iter__"):
-        raise WrongType(f"prompts is {shown(value)}, expected a list of them; give such")
+def iterable_asked(name, value):
+    """An iterator of an argument that has several; a str would have as many as characters."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray, memoryview, dict)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise WrongType(f"{name} is {shown(value)}, expected a list of them; give such")
+
+
+def text_asked(name, value):
+    """value, a str."""
+    if not isinstance(value, str):
+        raise WrongType(f"{name} is {shown(value)}, expected a str; decode bytes")
     return value
 
 
-def iterable_asked(name, value):
-    """An iterator of an argument that has several."""
-    if not hasattr(value, "__iter__") or isinstance(value, (str, bytes, bytearray, dict)):
-        raise WrongType(f"{name} is {shown(value)}, expected an iterable of them; give such")
-    return iter(value)
+def function_asked(name, value):
+    """value, which can be called; None for None."""
+    if value is not None and not callable(value):
+        raise WrongType(f"{name} is {shown(value)}, expected a function or None; give one")
+    return value
 
 
 def places_asked(value):
@@ -8828,9 +8854,7 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -(1 << 1024), wants)
-    if seed >= 1 << 1024:
-        raise WrongValue(f"seed has more than 1024 bits, expected {wants}; take a smaller one")
+    seed = whole_number("seed", value, -(1 << 1024), wants, 1 << 1024)
     return None if seed == -1 else seed
 
 
@@ -9127,11 +9151,14 @@ class Sampler:
     "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
     def __init__(self, how, n, code, bias=None):
+        if not isinstance(how, Sampling):
+            raise WrongType(f"how is {shown(how)}, expected Sampling; give such")
         self.how, self.n, self.pick = how, n, code.function("pick")
-        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        bias = bias_asked(bias, n)
+        finite = {i: value for i, value in bias.items() if value > -np.inf}
         self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
         self.free = None  # the ids that can be chosen, if not all can
-        if len(finite) < len(bias or ()):
+        if len(finite) < len(bias):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
         narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())
@@ -9830,6 +9857,7 @@ def finite(text):
 # twofile/calls.py
 # Tools that a model may call: told, held to their schemas, read back.
 
+CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 
 
@@ -9883,9 +9911,9 @@ def tools_asked(given, choice=None, several=True):
             found = f"tool_choice is {shown(choice)}"
             raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise WrongValue(f"{found}, expected auto, none, required or a function; change it")
+    if choice is not None and not (isinstance(choice, str) and choice in CHOICE_WORDS):
+        found = f"tool_choice is {shown(choice)}, expected auto, none, required or a function"
+        raise (WrongValue if isinstance(choice, str) else WrongType)(f"{found}; change it")
     if choice == "required" and not tools:
         raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
@@ -9924,7 +9952,8 @@ def checked_tool(tool, number):
 
 def reader(form, tools):
     """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+    given = tools_given(tools)
+    return Reader(form, [tool["name"] for tool in given.tools] if given else [])
 
 
 def answered(w):
@@ -11263,28 +11292,28 @@ class Engine:
         self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
     ):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        n_ctx = 0 if n_ctx is None else n_ctx
+        n_ctx = whole_number("n_ctx", n_ctx, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, *CACHE_NAMES):
+        if kv is not None and not (isinstance(kv, str) and kv in CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
             raise (WrongValue if isinstance(kv, str) else WrongType)(
                 f"kv is {shown(kv)}, expected {wants} or None; choose one"
             )
         if not 0 <= n_ctx <= most:
-            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
+            found = f"context of {shown(n_ctx)} tokens, expected 1 to the {most} of {self.name}"
             raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise WrongValue(f"{cores} threads, {wants}")
+            raise WrongValue(f"{shown(cores)} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.forward = has_states(file.config), None
-        size = whole_number(
-            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
-        )
+        size = 0 if cache_size is None else cache_size
+        size = whole_number("cache_size", size, 0, "bytes, or None for a quarter of memory")
         self.cache_size, self.spill_size = size, SPILL_BYTES
         self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
@@ -12315,6 +12344,7 @@ class Prompts:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        text_asked("text", text)
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
@@ -12324,14 +12354,14 @@ class Prompts:
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
-        if not isinstance(text, str):
-            raise WrongType(f"text is {shown(text)}, expected a str; decode bytes")
-        return self.need_tokenizer().encode(text, add_bos)
+        add_bos = yes_or_no("add_bos", add_bos, True)
+        return self.need_tokenizer().encode(text_asked("text", text), add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
+        text_asked("begun", begun)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
@@ -12392,9 +12422,11 @@ def cache_head(engine, n, digest):
     return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
-def save_cache(scheduler, ids, path):
-    """Write what the cache has of ids to a file; where there are states, up to where they were
-    kept."""
+def save_cache(scheduler, ids, path, n=None):
+    """Write what the cache has of ids, or of the first n, to a file; where there are states, up to
+    where they were kept."""
+    name = path_asked(path, "a prompt cache")
+    ids = ids if n is None else ids[: whole_number("n", n, 0, "how many ids, or None for all")]
     engine, forward = scheduler.engine, scheduler.ready()
     with scheduler.mutex:
         found = scheduler.pages.find(ids, len(ids))
@@ -12409,18 +12441,17 @@ def save_cache(scheduler, ids, path):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(path) as f:
+        with replaced(name) as f:
             for part in (head, *parts):
                 f.write(part)
-    except OSError as e:
-        where = printable(str(path))
-        raise ModelError(
-            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-        ) from None
+    except (OSError, ValueError) as e:
+        found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
+    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
     if not os.path.exists(path) or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
@@ -12462,7 +12493,7 @@ def put_parts(forward, text, raw, blocks, same):
 def read_cache_file(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
-    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    where, at, max_ctx = printable(path), CACHE_HEADER.size, engine.file.config.max_ctx
     sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
     most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
@@ -12497,10 +12528,11 @@ class Summed:
     layer, of all tokens or of the last. Raises ModelError for another pooling."""
 
     def __init__(self, engine, n, pooling, normalise):
-        if pooling not in POOLINGS:
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise WrongValue(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        self.engine, self.normalise = engine, normalise
+            wrong = WrongValue if isinstance(pooling, str) else WrongType
+            raise wrong(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        self.engine, self.normalise = engine, yes_or_no("normalise", normalise, True)
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
         self.weight, self.bias = (engine.vector(f"out_norm.{end}") for end in "wb")
@@ -12547,6 +12579,7 @@ class Scores:
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -12615,7 +12648,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -12799,7 +12832,7 @@ class Texts:
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
-            for n, p in enumerate(texts_asked(prompts))
+            for n, p in enumerate(iterable_asked("prompts", prompts))
         ]
         return [w.written for w in self.finished(writers, places)]
 
@@ -12843,8 +12876,8 @@ class Texts:
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
+        n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
+        places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)
@@ -13323,7 +13356,7 @@ class Model(Texts, Completions, Scores):
 
     def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
     def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
@@ -13336,8 +13369,8 @@ class Model(Texts, Completions, Scores):
         self.close()
 
     def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
     def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -13420,7 +13453,7 @@ class Model(Texts, Completions, Scores):
     def save_cache(self, path: FilePath, n: int | None = None) -> None:
         """Keep what layers know of what was read and written last, or of its first n ids, in a
         file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
+        save_cache(self.scheduler, self.fed, path, n)
 
     def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
@@ -13456,7 +13489,7 @@ class Folder:
     folder."""
 
     def __init__(self, path):
-        self.given, self.left_out = os.fspath(path), defaultdict(list)
+        self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -14130,8 +14163,10 @@ class Memory:
     """
 
     def __init__(self, folder, notice=log, screen=None):
-        self.folder, self.notice = Folder(folder), notice or (lambda text: None)
-        self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
+        self.folder = Folder(folder)
+        self.notice = function_asked("notice", notice) or (lambda text: None)
+        self.screen = function_asked("screen", screen) or (lambda text: text)
+        self.mutex, self.told = threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
         self.store = Store(self.folder.path)
         RENEWED.add(self)
@@ -14193,6 +14228,8 @@ class Memory:
     def find(self, question, most=SEARCHED):
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
+        text_asked("question", question)
+        most = whole_number("most", most, 1, "how many passages, 1 to 1000", 1000)
         with self.mutex:
             if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
@@ -14213,6 +14250,8 @@ class Memory:
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
         ModelError for what cannot fit, before it is looked for."""
+        if not hasattr(model, "encode_chat"):
+            raise WrongType(f"model is {shown(model)}, expected a Model; give one")
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
@@ -14223,7 +14262,8 @@ class Memory:
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"
         quarter = model.n_ctx // 4
-        answer = quarter if answer is None or answer < 0 else min(answer, quarter)
+        answer = token_limit(answer, "answer")
+        answer = quarter if answer is None else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages, tools)) + answer)
         found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from .callform import grammar
 from .callreader import Reader
-from .errors import WrongType, WrongValue
-from .options import shown
+from .errors import WrongType, WrongValue, shown
 from .structure import STYLE
 
+CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 
 
@@ -63,9 +63,9 @@ def tools_asked(given, choice=None, several=True):
             found = f"tool_choice is {shown(choice)}"
             raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise WrongValue(f"{found}, expected auto, none, required or a function; change it")
+    if choice is not None and not (isinstance(choice, str) and choice in CHOICE_WORDS):
+        found = f"tool_choice is {shown(choice)}, expected auto, none, required or a function"
+        raise (WrongValue if isinstance(choice, str) else WrongType)(f"{found}; change it")
     if choice == "required" and not tools:
         raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
@@ -104,7 +104,8 @@ def checked_tool(tool, number):
 
 def reader(form, tools):
     """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+    given = tools_given(tools)
+    return Reader(form, [tool["name"] for tool in given.tools] if given else [])
 
 
 def answered(w):

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from .calls import call_object, reader
-from .errors import WrongType, WrongValue
+from .errors import WrongType, WrongValue, shown
 from .logprobs import by_name, chat_logprob, label
 from .objects import finish
-from .options import shown
 from .streams import Stream
 
 

@@ -3,13 +3,13 @@
 import math
 import os
 
-from .errors import ModelError, WrongType, WrongValue, printable, set_by
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .forks import BUILDING
 from .format.types import F32, padded
 from .forward import Forward, cache_bytes, has_states
 from .kernels.cache import CACHE_NAMES
 from .machine import available_cores, total_memory
-from .options import shown, whole_number
+from .options import whole_number
 from .program.operands import KEYS, WANTED_MAX
 from .spill import Spill
 
@@ -45,28 +45,28 @@ class Engine:
         self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
     ):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        n_ctx = 0 if n_ctx is None else n_ctx
+        n_ctx = whole_number("n_ctx", n_ctx, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, *CACHE_NAMES):
+        if kv is not None and not (isinstance(kv, str) and kv in CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
             raise (WrongValue if isinstance(kv, str) else WrongType)(
                 f"kv is {shown(kv)}, expected {wants} or None; choose one"
             )
         if not 0 <= n_ctx <= most:
-            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
+            found = f"context of {shown(n_ctx)} tokens, expected 1 to the {most} of {self.name}"
             raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise WrongValue(f"{cores} threads, {wants}")
+            raise WrongValue(f"{shown(cores)} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.forward = has_states(file.config), None
-        size = whole_number(
-            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
-        )
+        size = 0 if cache_size is None else cache_size
+        size = whole_number("cache_size", size, 0, "bytes, or None for a quarter of memory")
         self.cache_size, self.spill_size = size, SPILL_BYTES
         self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")

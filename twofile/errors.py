@@ -66,6 +66,15 @@ def printable(text):
     return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
+def shown(value):
+    """A value in a message."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # a number of thousands of digits, lists in lists, what cannot say what it is
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def say(text):
     """A notice on stderr, behind the program's name."""
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)

@@ -2,9 +2,8 @@
 
 import time
 
-from .errors import ModelError, WrongType
+from .errors import ModelError, WrongType, shown
 from .guess import Lookup
-from .options import shown
 from .program.operands import WANTED_MAX
 
 UNREAD = 16  # chunks that are written before somebody takes them

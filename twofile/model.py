@@ -16,6 +16,7 @@ from .forward import Forward
 from .given import FilePath, Messages, Prompt
 from .machine import total_memory
 from .modelfile import ModelFile, about, check_id, open_model, sampling_said
+from .options import whole_number
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler, Sampling
@@ -123,7 +124,7 @@ class Model(Texts, Completions, Scores):
 
     def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
     def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
@@ -136,8 +137,8 @@ class Model(Texts, Completions, Scores):
         self.close()
 
     def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
     def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -220,7 +221,7 @@ class Model(Texts, Completions, Scores):
     def save_cache(self, path: FilePath, n: int | None = None) -> None:
         """Keep what layers know of what was read and written last, or of its first n ids, in a
         file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
+        save_cache(self.scheduler, self.fed, path, n)
 
     def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.

@@ -1,7 +1,7 @@
 """Options of other programs that change nothing here."""
 
-from .errors import WrongValue
-from .options import is_number, shown
+from .errors import WrongValue, shown
+from .options import is_number
 
 # Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
 WITHOUT_EFFECT = frozenset(

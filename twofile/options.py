@@ -8,16 +8,7 @@ import re
 
 import numpy as np
 
-from .errors import WrongType, WrongValue, printable
-
-
-def shown(value):
-    """A value in a message."""
-    try:
-        text = printable(repr(value))
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
-        text = f"{type(value).__name__} of many parts"
-    return text if len(text) <= 40 else f"{text[:40]}…"
+from .errors import WrongType, WrongValue, shown
 
 
 def is_number(value):
@@ -53,8 +44,8 @@ def did_you_mean(name, names):
     return f"did you mean {near[0]}?" if near else "leave it out"
 
 
-def whole_number(name, value, least, wants):
-    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+def whole_number(name, value, least, wants, most=math.inf):
+    """value as an int from least to most. Raises ModelError; wants says what is expected."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -62,7 +53,7 @@ def whole_number(name, value, least, wants):
     found = f"{name} is {shown(value)}, expected {wants}; give such a number"
     if number is None or isinstance(value, bool):
         raise WrongType(found)
-    if number < least:
+    if not least <= number <= most:
         raise WrongValue(found)
     return number
 
@@ -96,33 +87,44 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise WrongValue(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(
+                f"top_logprobs is {shown(top)} without logprobs; expected logprobs true"
+            )
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise WrongValue(
-                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
-            )
+            found = f"logprobs is {shown(n)}, top_logprobs {shown(top)}"
+            raise WrongValue(f"{found}; expected one number; leave one out")
     if n > 100:
-        raise WrongValue(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{shown(n)} logprobs; expected at most 100; ask for fewer")
     return n
 
 
-def texts_asked(value):
-    """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(value, "__iter__"):
-        raise WrongType(f"prompts is {shown(value)}, expected a list of them; give such")
+def iterable_asked(name, value):
+    """An iterator of an argument that has several; a str would have as many as characters."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray, memoryview, dict)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise WrongType(f"{name} is {shown(value)}, expected a list of them; give such")
+
+
+def text_asked(name, value):
+    """value, a str."""
+    if not isinstance(value, str):
+        raise WrongType(f"{name} is {shown(value)}, expected a str; decode bytes")
     return value
 
 
-def iterable_asked(name, value):
-    """An iterator of an argument that has several."""
-    if not hasattr(value, "__iter__") or isinstance(value, (str, bytes, bytearray, dict)):
-        raise WrongType(f"{name} is {shown(value)}, expected an iterable of them; give such")
-    return iter(value)
+def function_asked(name, value):
+    """value, which can be called; None for None."""
+    if value is not None and not callable(value):
+        raise WrongType(f"{name} is {shown(value)}, expected a function or None; give one")
+    return value
 
 
 def places_asked(value):
@@ -203,7 +205,5 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -(1 << 1024), wants)
-    if seed >= 1 << 1024:
-        raise WrongValue(f"seed has more than 1024 bits, expected {wants}; take a smaller one")
+    seed = whole_number("seed", value, -(1 << 1024), wants, 1 << 1024)
     return None if seed == -1 else seed

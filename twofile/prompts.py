@@ -5,8 +5,8 @@ import operator
 from .callform import call_form
 from .calls import tools_given
 from .calltext import as_texts
-from .errors import ModelError, WrongType, WrongValue, set_by
-from .options import shown
+from .errors import ModelError, WrongType, WrongValue, set_by, shown
+from .options import text_asked, yes_or_no
 from .tokenizer.toolform import has_calls
 
 
@@ -110,6 +110,7 @@ class Prompts:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        text_asked("text", text)
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
@@ -119,14 +120,14 @@ class Prompts:
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
-        if not isinstance(text, str):
-            raise WrongType(f"text is {shown(text)}, expected a str; decode bytes")
-        return self.need_tokenizer().encode(text, add_bos)
+        add_bos = yes_or_no("add_bos", add_bos, True)
+        return self.need_tokenizer().encode(text_asked("text", text), add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
+        text_asked("begun", begun)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .astreams import aread
-from .errors import ModelError
+from .errors import WrongValue, set_by
 from .options import whole_number
 from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
@@ -36,6 +36,7 @@ class Scores:
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -104,7 +105,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]

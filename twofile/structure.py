@@ -4,8 +4,7 @@ import re
 
 import numpy as np
 
-from .errors import ModelError, WrongType, WrongValue, printable, set_by
-from .options import shown
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .tokenizer.file import SPM
 
 KEPT = 16  # forms that stay compiled

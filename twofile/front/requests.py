@@ -5,10 +5,10 @@ import random
 import re
 
 from ..calls import answered, call_object, tools_asked
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, shown
 from ..files import Unmarked
 from ..noops import changes_nothing
-from ..options import did_you_mean, likeliest_asked, line_seed, shown, token_limit
+from ..options import did_you_mean, likeliest_asked, line_seed, token_limit
 from ..prompts import plain_messages
 from ..sampler import RULES, Sampling
 from ..writer import Writer

@@ -2,8 +2,8 @@
 
 import re
 
-from ..errors import printable
-from ..options import did_you_mean, shown
+from ..errors import printable, shown
+from ..options import did_you_mean
 from .habits import MEANT
 
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")

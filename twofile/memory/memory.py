@@ -5,8 +5,9 @@ import sqlite3
 import threading
 import time
 
-from ..errors import ModelError, log, printable, set_by
+from ..errors import ModelError, WrongType, log, printable, set_by, shown
 from ..forks import RENEWED
+from ..options import function_asked, text_asked, token_limit, whole_number
 from ..prompts import plain_messages
 from .folder import Folder
 from .index import bring_up_to_date
@@ -30,8 +31,10 @@ class Memory:
     """
 
     def __init__(self, folder, notice=log, screen=None):
-        self.folder, self.notice = Folder(folder), notice or (lambda text: None)
-        self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
+        self.folder = Folder(folder)
+        self.notice = function_asked("notice", notice) or (lambda text: None)
+        self.screen = function_asked("screen", screen) or (lambda text: text)
+        self.mutex, self.told = threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
         self.store = Store(self.folder.path)
         RENEWED.add(self)
@@ -93,6 +96,8 @@ class Memory:
     def find(self, question, most=SEARCHED):
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
+        text_asked("question", question)
+        most = whole_number("most", most, 1, "how many passages, 1 to 1000", 1000)
         with self.mutex:
             if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
@@ -113,6 +118,8 @@ class Memory:
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
         ModelError for what cannot fit, before it is looked for."""
+        if not hasattr(model, "encode_chat"):
+            raise WrongType(f"model is {shown(model)}, expected a Model; give one")
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
@@ -123,7 +130,8 @@ class Memory:
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"
         quarter = model.n_ctx // 4
-        answer = quarter if answer is None or answer < 0 else min(answer, quarter)
+        answer = token_limit(answer, "answer")
+        answer = quarter if answer is None else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages, tools)) + answer)
         found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)

@@ -7,9 +7,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 from starlette.requests import ClientDisconnect
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, shown
 from ..noops import changes_nothing
-from ..options import did_you_mean, shown
+from ..options import did_you_mean
 from .answers import PATIENCE, Gone
 from .fields import published
 from .refusals import Refused

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..errors import ModelError, printable, set_by
-from ..files import open_regular
+from ..files import open_regular, path_asked
 from .added import NOT_IN_TEXTS, AddedTokens
 from .chats import Conversations
 from .contents import read_tokenizer
@@ -43,7 +43,9 @@ class Tokenizer(Conversations):
     """
 
     def __init__(self, source):
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
