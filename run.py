@@ -8637,7 +8637,7 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
         raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
@@ -12051,8 +12051,8 @@ def written_together(scheduler, writers, places):
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
-                coming = next(writers, 0)
-                if not coming:
+                coming = next(writers, False)
+                if coming is None or coming is False:
                     more = coming is None
                     if more and not group.jobs:
                         time.sleep(0.001)
@@ -13306,7 +13306,7 @@ class Model(Texts, Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else log
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)

@@ -16,7 +16,7 @@ from .forward import Forward
 from .given import FilePath, Messages, Prompt
 from .machine import total_memory
 from .modelfile import ModelFile, about, check_id, open_model, sampling_said
-from .options import whole_number
+from .options import whole_number, yes_or_no
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler, Sampling
@@ -74,7 +74,7 @@ class Model(Texts, Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else log
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)

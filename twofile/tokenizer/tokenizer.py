@@ -182,7 +182,7 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
         raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
