@@ -91,7 +91,8 @@ a model that runs, and text
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
-    options              What is asked for beside a prompt; what others ask and changes nothing.
+    options              What is asked for beside a prompt, checked.
+    noops                Options of other programs that change nothing here.
     narrowing            Rules of sampling that few ask for: which of the likeliest are left.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
@@ -179,7 +180,6 @@ import contextlib
 import contextvars
 import ctypes
 import datetime
-import difflib
 import functools
 import hashlib
 import heapq
@@ -261,6 +261,18 @@ class ModelError(Exception):
     to do."""
 
 
+class WrongValue(ModelError, ValueError):
+    """An argument of the right kind, whose value cannot be taken."""
+
+
+class WrongType(ModelError, TypeError):
+    """An argument of another kind of object, or one that nobody knows."""
+
+
+class MissingFile(ModelError, FileNotFoundError):
+    """There is no such file."""
+
+
 class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
@@ -275,9 +287,45 @@ def printable(text):
     return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
+def shown(value):
+    """A value in a message."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # a number of thousands of digits, lists in lists, what cannot say what it is
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def say(text):
     """A notice on stderr, behind the program's name."""
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
+
+
+def log(text, level="INFO"):
+    """A notice for those who listen to the logger "twofile"."""
+    import logging  # 5 ms, which a command line need not wait
+
+    logger = logging.getLogger("twofile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    logger.log(getattr(logging, level), text)
+
+
+FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it
+
+
+def warn(text):
+    """A warning: on stderr where there is a command line, or else for the logger."""
+    if FLAG_OF:
+        say(text)
+    else:
+        log(text, "WARNING")
+
+
+def set_by(option, value=""):
+    """How an option is set, for messages: by its flag where there is a command line, as -z FILE, or
+    else by its name, as tokenizer=FILE."""
+    return f"{FLAG_OF.get(option, option)}{value and (' ' if option in FLAG_OF else '=')}{value}"
 
 
 # -----------------------------------------------------------------------------
@@ -287,16 +335,26 @@ def say(text):
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
 
+def path_asked(path, what):
+    """A path, a str or os.PathLike, as a str; what it should be of is for messages. Raises
+    ModelError."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        wants = f"expected the path of {what}; give a str or a Path"
+        raise WrongType(f"{shown(path)}: cannot be opened, for it is no path; {wants}")
+    return name
+
+
 def open_regular(path, what):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
     what it should be is for messages. Raises ModelError."""
-    name = printable(str(path))
+    name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError, TypeError) as e:
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
@@ -1118,7 +1176,6 @@ LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's n
 USE_EXPORT = "convert the model with export.py"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "cache": "give the model.bin, and this with --prompt-cache",
     "pieces": "give the model.bin; export.py puts the tokenizer into it",
     "settings": "convert the folder that holds it with export.py",
     "shard": "convert the folder that holds it with export.py",
@@ -1178,7 +1235,8 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    refuse_foreign(head, "a model.bin", NO_MODEL)
+    kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
+    refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
@@ -2881,7 +2939,8 @@ class Workers:
         except RuntimeError as e:
             self.stop()
             found = f"{threads} threads: cannot be started ({e})"
-            raise ModelError(f"{found}, expected as many as cores; lower -t") from None
+            wants = f"expected as many as cores; lower {set_by('n_threads')}"
+            raise ModelError(f"{found}, {wants}") from None
 
     def _live(self, t):
         self.serve(0, self.pas.address, t, 0)
@@ -6705,8 +6764,8 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
     this program could not run safely.
     """
-    name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
+    name = printable(str(path))
     with os.fdopen(fd, "rb") as f:
         try:
             config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
@@ -6818,9 +6877,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {shown(wanted)}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"
@@ -6838,6 +6898,8 @@ def refuse_sum(path, t):
 def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
+    if not isinstance(model, ModelFile):
+        raise WrongType(f"verify() is given {shown(model)}, expected what open_model() gives")
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
 
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -7483,10 +7545,10 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+        raise WrongValue(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
         found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
+        raise WrongValue(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
@@ -7809,7 +7871,7 @@ def call_of(call):
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
     found = "messages: tool_calls has one that is none"
-    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+    raise WrongValue(f"{found}, expected a function's name and arguments, an object; mend it")
 
 
 def result_slots(text, name, number, form):
@@ -7892,12 +7954,12 @@ def check_turns(messages, several=True, resumes=True):
         }
         if waits and role != "tool":
             found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
-            raise ModelError(f"{found}; expected one for each call behind it; add it")
+            raise WrongValue(f"{found}; expected one for each call behind it; add it")
         if not fits.get(role):
-            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+            raise WrongValue(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
         if not isinstance(m.get("content"), str):
             found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
-            raise ModelError(f"{found}, expected a text; give one")
+            raise WrongValue(f"{found}, expected a text; give one")
         if role == "tool":
             out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
@@ -7906,13 +7968,13 @@ def check_turns(messages, several=True, resumes=True):
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
-            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+            raise WrongValue(f"{found}, expected one: this model's template has no place for more")
         before = role
     if waits:
         found = "messages: a call has no result"
-        raise ModelError(f"{found}; expected one for each call behind it; add it")
+        raise WrongValue(f"{found}; expected one for each call behind it; add it")
     if before not in ("user", "tool"):
-        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+        raise WrongValue(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
 
 
@@ -7925,7 +7987,7 @@ def result_of_call(m, waits, i):
             return there.index(given)
         if given and all(there):
             found = f"messages[{i}]: {key} is {printable(given)[:60]}"
-            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            raise WrongValue(f"{found}, expected one of the calls before it; mend it")
     return 0
 
 
@@ -7949,7 +8011,7 @@ class Conversations:
         role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
+            raise WrongValue(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
             rows = self._with_tools(messages, tools)
         else:
@@ -7973,7 +8035,7 @@ class Conversations:
         parts = between_slots(slots, self.tools, self.chat, bool(tools))
         if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it")
+            raise WrongValue(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 
@@ -8336,7 +8398,7 @@ class Merger:
             parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
-            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+            raise WrongValue(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
         if self.pairs is None:
             merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
         else:
@@ -8452,7 +8514,9 @@ class Tokenizer(Conversations):
     longest: int | None  # the most characters of one token; None without a limit
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
@@ -8460,7 +8524,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -8587,10 +8653,10 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))
@@ -8608,61 +8674,52 @@ def find_tokenizer(file, path=None):
 
 # -----------------------------------------------------------------------------
 # twofile/options.py
-# What is asked for beside a prompt; what others ask and changes nothing.
+# What is asked for beside a prompt, checked.
 
-# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
-WITHOUT_EFFECT = frozenset(
-    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt".split()
-)
-# ... and those that change none at these values, which are their defaults there
-SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
-    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
-    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
-    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    "functions": ([],),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    **dict.fromkeys(("suffix", "template", "system"), ("",)),
-    **dict.fromkeys(("images", "context", "include"), ([],)),
-    "truncation": ("disabled",),
-    "background": (False,),
-    "reasoning": ({},),
-    "thinking": ({"type": "disabled"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-}
+def is_number(value):
+    """Whether a value is a number, of Python or of numpy."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def changes_nothing(name, value):
-    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
-    ModelError, by name, if it would have one."""
-    if value is None or name in WITHOUT_EFFECT:
-        return True
-    same = SAME_AS_NONE.get(name, ())
-    if same and value not in same:
-        wants = " or ".join(map(repr, same))
-        raise ModelError(
-            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
-        )
-    return bool(same)
+def number_between(name, value, least, most, wants):
+    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    found = f"{name} is {shown(value)}, expected {wants}"
+    if not is_number(value):
+        raise WrongType(found)
+    if not least <= value <= most:
+        raise WrongValue(found)
+    return value
 
 
-def shown(value):
-    """A value in a message."""
-    text = printable(repr(value))
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def yes_or_no(name, value, usual=False):
+    """value, a truth value; None is as usual."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise WrongType(f"{name} is {shown(value)}, expected True or False; give one")
+    return usual if value is None else bool(value)
 
 
-def whole_number(name, value, least, wants):
-    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    import difflib
+
+    name = name[:40]
+    near = [known for known in names if known.startswith(name or "?")]
+    near += difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
+
+
+def whole_number(name, value, least, wants, most=math.inf):
+    """value as an int from least to most. Raises ModelError; wants says what is expected."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    found = f"{name} is {shown(value)}, expected {wants}; give such a number"
+    if number is None or isinstance(value, bool):
+        raise WrongType(found)
+    if not least <= number <= most:
+        raise WrongValue(found)
     return number
 
 
@@ -8679,10 +8736,10 @@ def stop_strings(value):
     if not isinstance(several, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in several
     ):
-        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+        raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
     if len(several) > 64:
-        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+        raise WrongValue(f"{len(several)} stop strings; expected at most 64; ask for fewer")
     return several
 
 
@@ -8695,25 +8752,43 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(
+                f"top_logprobs is {shown(top)} without logprobs; expected logprobs true"
+            )
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise ModelError(
-                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
-            )
+            found = f"logprobs is {shown(n)}, top_logprobs {shown(top)}"
+            raise WrongValue(f"{found}; expected one number; leave one out")
     if n > 100:
-        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{shown(n)} logprobs; expected at most 100; ask for fewer")
     return n
 
 
-def texts_asked(value):
-    """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+def iterable_asked(name, value):
+    """An iterator of an argument that has several; a str would have as many as characters."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray, memoryview, dict)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise WrongType(f"{name} is {shown(value)}, expected a list of them; give such")
+
+
+def text_asked(name, value):
+    """value, a str."""
+    if not isinstance(value, str):
+        raise WrongType(f"{name} is {shown(value)}, expected a str; decode bytes")
+    return value
+
+
+def function_asked(name, value):
+    """value, which can be called; None for None."""
+    if value is not None and not callable(value):
+        raise WrongType(f"{name} is {shown(value)}, expected a function or None; give one")
     return value
 
 
@@ -8732,22 +8807,21 @@ def bias_asked(value, n):
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
-        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+        raise WrongType(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
     bias = {}
     for i, by in pairs:
         number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
         wants = f"a token's id, 0 to {n - 1}"
         number = whole_number("logit_bias: a key", number, 0, wants)
         if number >= n:
-            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+            raise WrongValue(f"logit_bias: a key is {number}, expected {wants}; give such a number")
         by = -math.inf if by is False else by
-        kinds = int, float, np.integer, np.floating
-        if not isinstance(by, kinds) or by is True or not by <= 100:
-            found = f"logit_bias: {shown(by)} for {number}"
-            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        if not is_number(by) or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}, expected -100 (never) to 100, or false"
+            raise (WrongValue if is_number(by) else WrongType)(f"{found}; change it")
         bias[number] = float(by) if by > -100 else -math.inf
     if sum(by == -math.inf for by in bias.values()) == n:
-        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+        raise WrongValue(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
 
 
@@ -8756,7 +8830,7 @@ def bias_pair(text, name):
     found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
     if not found:
         wants = "expected ID+NUMBER or ID-NUMBER"
-        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+        raise WrongValue(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
     return int(found[1]), float(found[2].replace("false", "inf"))
 
 
@@ -8764,11 +8838,8 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ModelError(
-            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
-        )
-    return now + value
+    wants = "seconds, 0 or more, or None; give such a number"
+    return now + number_between("deadline", value, 0, 1e12, wants)
 
 
 def size_asked(value, name):
@@ -8778,7 +8849,7 @@ def size_asked(value, name):
     found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
-        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+        raise WrongValue(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
     return size
 
 
@@ -8799,8 +8870,64 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -math.inf, wants)
+    seed = whole_number("seed", value, -(1 << 1024), wants, 1 << 1024)
     return None if seed == -1 else seed
+
+
+# -----------------------------------------------------------------------------
+# twofile/noops.py
+# Options of other programs that change nothing here.
+
+# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
+WITHOUT_EFFECT = frozenset(
+    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
+    "prompt_cache_retention stream_options cache_prompt prediction request_id cache_salt "
+    "dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers".split()
+)
+# ... and those that change none at these values, which are their defaults there
+SAME_AS_NONE = {
+    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    "functions": ([],),
+    **dict.fromkeys(("bad_words", "stop_token_ids", "image_data", "lora", "documents"), ([],)),
+    **dict.fromkeys(("include_stop_str_in_output", "continue_final_message"), (False,)),
+    **dict.fromkeys(("return_tokens_as_token_ids", "return_token_ids", "return_tokens"), (False,)),
+    **dict.fromkeys(("timings_per_token", "return_progress", "post_sampling_probs"), (False,)),
+    **dict.fromkeys(("priority", "n_probs", "min_keep", "n_keep", "n_indent"), (0,)),
+    **dict.fromkeys(("t_max_predict_ms", "dynatemp_range"), (0,)),
+    **dict.fromkeys(("dynatemp_exponent", "n_cmpl"), (1,)),
+    "add_generation_prompt": (True,),
+    "chat_template_kwargs": ({},),
+    "id_slot": (-1,),
+    "reasoning_effort": ("none", "medium"),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("suffix", "template", "system"), ("",)),
+    **dict.fromkeys(("images", "context", "include"), ([],)),
+    "truncation": ("disabled",),
+    "background": (False,),
+    "reasoning": ({},),
+    "thinking": ({"type": "disabled"},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+
+
+def changes_nothing(name, value):
+    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
+    ModelError, by name, if it would have one."""
+    if value is None or name in WITHOUT_EFFECT:
+        return True
+    same = SAME_AS_NONE.get(name, ())
+    alike = lambda usual: is_number(usual) and is_number(value) or type(usual) is type(value)
+    if same and not any(alike(usual) and value == usual for usual in same):
+        wants = " or ".join(map(repr, same))
+        raise WrongValue(
+            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
+        )
+    return bool(same)
 
 
 # -----------------------------------------------------------------------------
@@ -9001,11 +9128,10 @@ class InRange:
     def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
 @dataclass(frozen=True)
@@ -9041,11 +9167,14 @@ class Sampler:
     "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
     def __init__(self, how, n, code, bias=None):
+        if not isinstance(how, Sampling):
+            raise WrongType(f"how is {shown(how)}, expected Sampling; give such")
         self.how, self.n, self.pick = how, n, code.function("pick")
-        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        bias = bias_asked(bias, n)
+        finite = {i: value for i, value in bias.items() if value > -np.inf}
         self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
         self.free = None  # the ids that can be chosen, if not all can
-        if len(finite) < len(bias or ()):
+        if len(finite) < len(bias):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
         narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())
@@ -9132,14 +9261,21 @@ def token_bytes(tokenizer, token):
     return tokenizer.pieces[token] if 0 <= token < tokenizer.n_vocab else b"?"
 
 
-def by_label(tokenizer, top, token, chance):
-    """[(id, logprob)], the likeliest first -> {label: logprob}. Of tokens of the same bytes the
-    likelier counts, but the one that was chosen, token, stands under its label as it is."""
-    told = {}
-    for i, logprob in top:
-        told.setdefault(label(tokenizer, i), logprob)
-    own = label(tokenizer, token)
-    return told | {own: chance} if own in told else told
+def names_of(tokenizer, token, top):
+    """{id: a name of its own} of the token that was chosen and of the likeliest, [(id, logprob)]:
+    the label, but of several of the same bytes only the one that was chosen, or else the likeliest,
+    has it; the others are token_id:7, as vLLM writes them."""
+    names = {}
+    for i in (token, *(i for i, _ in top)):
+        name = label(tokenizer, i)
+        names.setdefault(i, f"token_id:{i}" if name in names.values() else name)
+    return names
+
+
+def by_name(tokenizer, top, token):
+    """[(id, logprob)], the likeliest first -> {name: logprob}, as many. token: the one chosen."""
+    names = names_of(tokenizer, token, top)
+    return {names[i]: logprob for i, logprob in top}
 
 
 def logprob_lists(w):
@@ -9150,7 +9286,7 @@ def logprob_lists(w):
     return {
         "tokens": [label(t, c.token) for c in said],
         "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [by_label(t, c.top, c.token, c.logprob) for c in said],
+        "top_logprobs": [by_name(t, c.top, c.token) for c in said],
         "text_offset": list(ends)[: len(said)],
     }
 
@@ -9175,10 +9311,11 @@ def put_prompt_first(lists, said, tokenizer):
     """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
     stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
-    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
+    lists["top_logprobs"][:0] = [
+        top and by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+    ]
     lists["text_offset"][:0] = starts
 
 
@@ -9191,9 +9328,11 @@ def chat_logprobs(w):
 def chat_logprob(tokenizer, chunk):
     """What they tell of the token of a Chunk."""
 
+    names = names_of(tokenizer, chunk.token, chunk.top)
+
     def told(token, logprob):
         raw = list(token_bytes(tokenizer, token)) if tokenizer else None
-        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
+        return {"token": names[token], "logprob": logprob, "bytes": raw}
 
     return {
         **told(chunk.token, chunk.logprob),
@@ -9224,13 +9363,14 @@ def form_asked(schema=None, regex=None, grammar=None, response_format=None):
     given = [(name, value) for name, value in asked.items() if value is not None]
     if len(given) > 1:
         names = " and ".join(name for name, _ in given)
-        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+        raise WrongValue(f"{names}: expected one form of the text; leave the others out")
     for name, value in given:
         if name not in ("regex", "grammar"):
             value = schema_text(name, value)
         elif not isinstance(value, str) or not value.strip():
             wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
-            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+            wrong = WrongValue if isinstance(value, str) else WrongType
+            raise wrong(f"{name} is {shown(value)}, expected {wants}, a text; give one")
         return name, value
     return None
 
@@ -9248,7 +9388,9 @@ def response_schema(value):
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+    raise (WrongValue if isinstance(value, dict) else WrongType)(
+        f"response_format is {shown(value)}, expected {wants}; give such"
+    )
 
 
 def schema_text(name, value):
@@ -9262,9 +9404,9 @@ def schema_text(name, value):
         found = ANY_OBJECT if found is True or found == {} else found
         text = json.dumps(found)
     except (TypeError, ValueError, RecursionError) as e:
-        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+        raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
 
@@ -9323,7 +9465,8 @@ class Forms:
         """A form as llguidance's LLMatcher. Raises ModelError."""
         if self.tokenizer is None:
             found = f"{name}: this model was exported without a tokenizer"
-            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+            wants = "expected one to know its tokens' text"
+            raise WrongValue(f"{found}, {wants}; name it with {set_by('tokenizer')}")
         try:
             import llguidance
         except ImportError:
@@ -9358,7 +9501,7 @@ def refused(name, found):
         found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
-    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+    return WrongValue(f"{name}: {found}; expected a form that a text can have; change it")
 
 
 class Structure:
@@ -9762,6 +9905,7 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
+    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):
@@ -9800,23 +9944,18 @@ class ChatLogprobs(TypedDict):
     refusal: None
 
 
-class CompletionUsage(TypedDict):
-    """Numbers of tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
 class CachedTokens(TypedDict):
     """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
 
     cached_tokens: int
 
 
-class UsageDetails(CompletionUsage):
-    """Numbers of tokens, as a stream tells them."""
+class CompletionUsage(TypedDict):
+    """Numbers of tokens."""
 
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
     prompt_tokens_details: CachedTokens
 
 
@@ -9918,7 +10057,7 @@ class ChunkEnd(TypedDict, total=False):
 
     stop_reason: str
     sources: list[Source]
-    usage: UsageDetails
+    usage: CompletionUsage
     timings: Timings
 
 
@@ -9957,6 +10096,7 @@ class ChatCompletionChunk(ChunkHead, ChunkEnd):
 # twofile/calls.py
 # Tools that a model may call: told, held to their schemas, read back.
 
+CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 
 
@@ -9980,7 +10120,7 @@ class Tools:
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
         if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+            raise WrongValue(f"{name}: beside tools, expected one form of the text; leave one out")
         return "tools", self.grammar(form, json.loads(text))
 
 
@@ -9998,23 +10138,23 @@ def tools_asked(given, choice=None, several=True):
             return given
         given = given.tools
     if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
     names = [tool["name"] for tool in tools]
     if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
+        raise WrongValue("tools: two of one name, expected one each; rename one")
     if isinstance(choice, dict):
         inside = choice.get("function", choice)
         only = inside.get("name") if isinstance(inside, dict) else None
         if only not in names:
             found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
+            raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice is not None and not (isinstance(choice, str) and choice in CHOICE_WORDS):
+        found = f"tool_choice is {shown(choice)}, expected auto, none, required or a function"
+        raise (WrongValue if isinstance(choice, str) else WrongType)(f"{found}; change it")
     if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
+        raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
@@ -10028,12 +10168,12 @@ def checked_tool(tool, number):
     where = f"tools[{number}]"
     kind = tool.get("type", "function") if isinstance(tool, dict) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+        raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
     name = inside.get("name") if isinstance(inside, dict) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+        raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
@@ -10043,7 +10183,7 @@ def checked_tool(tool, number):
     kind = parameters.get("type", "object") if good else None
     if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
         found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+        raise WrongValue(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -10051,7 +10191,8 @@ def checked_tool(tool, number):
 
 def reader(form, tools):
     """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+    given = tools_given(tools)
+    return Reader(form, [tool["name"] for tool in given.tools] if given else [])
 
 
 def answered(w):
@@ -10246,6 +10387,7 @@ def completion(w, echo="", lists=logprob_lists):
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
             "total_tokens": w.n_prompt + w.count,
+            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
         },
         "timings": {
             "cache_n": w.cached or 0,
@@ -10267,6 +10409,7 @@ def chat_completion(w):
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
     message["content"], calls = answered(w)
+    message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
         choice["finish_reason"] = finish(w.reason, calls)
@@ -10418,11 +10561,11 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.tokenizer = model.tokenizer
+        self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
-        self.make_sampler, self.sampler = model.sampler, None
-        self.not_finite = model.not_finite
+        self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
@@ -10446,7 +10589,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise ModelError(f"{found}; shorten it, or raise -c")
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
 
@@ -10637,6 +10780,9 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
+        if not hasattr(writer, "chunks"):
+            found = f"a text to write is {shown(writer)}"
+            raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None
@@ -11000,7 +11146,7 @@ class Spill:
     def __init__(self, engine, cache):
         self.engine, self.cache, self.folder = engine, cache, os.fspath(engine.cache_dir)
         self.bound, self.since = engine.spill_size, 0
-        self.where, self.broken = f"--cache-dir {printable(self.folder)}", False
+        self.where, self.broken = f"{set_by('cache_dir')} {printable(self.folder)}", False
         first = f"{engine.file.model_id} {engine.kv} {cache.page_bytes}"
         self.first = hashlib.sha256(first.encode()).digest()
         try:
@@ -11144,7 +11290,8 @@ def folder_asked(value):
         return None
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+        wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
+        raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
     return name
 
 
@@ -11164,26 +11311,28 @@ class Engine:
         self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
     ):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        n_ctx = 0 if n_ctx is None else n_ctx
+        n_ctx = whole_number("n_ctx", n_ctx, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, *CACHE_NAMES):
+        if kv is not None and not (isinstance(kv, str) and kv in CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
-            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
+            raise (WrongValue if isinstance(kv, str) else WrongType)(
+                f"kv is {shown(kv)}, expected {wants} or None; choose one"
+            )
         if not 0 <= n_ctx <= most:
-            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
-            raise ModelError(f"{found}; choose less")
+            found = f"context of {shown(n_ctx)} tokens, expected 1 to the {most} of {self.name}"
+            raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise ModelError(f"{cores} threads, {wants}")
+            raise WrongValue(f"{shown(cores)} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.forward = has_states(file.config), None
-        size = whole_number(
-            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
-        )
+        size = 0 if cache_size is None else cache_size
+        size = whole_number("cache_size", size, 0, "bytes, or None for a quarter of memory")
         self.cache_size, self.spill_size = size, SPILL_BYTES
         self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
@@ -11200,13 +11349,13 @@ class Engine:
             n //= 2
         if n < self.n_ctx:
             would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
-            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
+            self.notice(f"the context of {n} tokens; {would}; {set_by('n_ctx')} asks for more")
             self.n_ctx = n
         need = self.cache_bytes(self.n_ctx)
         if self.cache_size and need > self.cache_size:
-            found = f"--cache-size of {self.cache_size:,} bytes"
+            found = f"{set_by('cache_size')} of {self.cache_size:,} bytes"
             wants = f"expected room for one context of {self.n_ctx}, {need:,}"
-            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
+            raise WrongValue(f"{found}, {wants}; give more, or a smaller {set_by('n_ctx')}")
 
     def build(self):
         """-> a new Forward for as many texts at once as there can be, with pages within the bound.
@@ -11233,7 +11382,8 @@ class Engine:
                     continue
                 need = next((n for n in e.args if isinstance(n, int)), need)
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
-            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
+            wants = f"this machine has {have:,}; choose a smaller {set_by('n_ctx')}"
+            raise ModelError(f"{found}, {wants}")
 
     def vector(self, name):
         """A tensor of one dimension as float32; 0 if there is none."""
@@ -11248,9 +11398,8 @@ class Engine:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
+        run = f"run {set_by('verify()')}, copy or export it again"
+        return ModelError(f"{self.name}: {found}, expected finite logits; {run}")
 
 
 # -----------------------------------------------------------------------------
@@ -11784,7 +11933,7 @@ class Stream(Consumer):
 
     def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
     def ready(self) -> bool:
@@ -11911,13 +12060,18 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
-                coming = next(writers, 0)
-                if not coming:
+                coming = next(writers, False)
+                if coming is None or coming is False:
                     more = coming is None
                     if more and not group.jobs:
                         time.sleep(0.001)
@@ -12112,11 +12266,13 @@ class AsyncStream:
 def whole_ids(ids):
     """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
     try:
-        if not isinstance(ids, (str, bytes, dict)):
-            return [operator.index(i) for i in ids]
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+            ids = list(ids)
+            if bool not in set(map(type, ids)):
+                return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
 
 
 def plain_messages(messages):
@@ -12125,25 +12281,28 @@ def plain_messages(messages):
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
     if not isinstance(messages, (list, tuple)):
-        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+        raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
-            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+            raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
         for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
-                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+                raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
         if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
             found = f"messages: tool_calls is {shown(calls)}"
-            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
+            raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
         elif content is None and calls:
             content = ""
+        elif content is not None and not isinstance(content, str):
+            found = f"messages: content is {shown(content)}"
+            raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
@@ -12161,7 +12320,7 @@ def part_text(part):
     kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
-        raise ModelError(f"{found}, expected text alone; leave it out")
+        raise WrongValue(f"{found}, expected text alone; leave it out")
     return part["text"]
 
 
@@ -12173,7 +12332,7 @@ def paged_in(memory, model, messages, answer, tools):
         return messages, {}
     if not hasattr(memory, "page"):
         found = f"memory is {shown(memory)}"
-        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+        raise WrongType(f"{found}, expected a Memory; give Memory(FOLDER)")
     paged = memory.page(model, messages, answer, tools)
     return paged.into(messages), {"sources": paged.sources}
 
@@ -12196,7 +12355,7 @@ class Prompts:
         if self.tokenizer is None:
             raise ModelError(
                 f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
+                f"expected one to read text; give ids, or {set_by('tokenizer', 'FILE')}"
             )
         return self.tokenizer
 
@@ -12204,22 +12363,24 @@ class Prompts:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        text_asked("text", text)
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
+            raise WrongValue(f"{found}, {wants}")
         return text
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
-        if not isinstance(text, str):
-            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
-        return self.need_tokenizer().encode(text, add_bos)
+        add_bos = yes_or_no("add_bos", add_bos, True)
+        return self.need_tokenizer().encode(text_asked("text", text), add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
+        text_asked("begun", begun)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
@@ -12253,7 +12414,7 @@ class Prompts:
 
     def wrong(self, found):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""
@@ -12261,7 +12422,7 @@ class Prompts:
         found = t.bos if t.bos is not None else t.eos
         if found is None:
             what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
+            raise WrongValue(f"{what}, expected one; give a context")
         return found
 
 
@@ -12280,9 +12441,11 @@ def cache_head(engine, n, digest):
     return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
-def save_cache(scheduler, ids, path):
-    """Write what the cache has of ids to a file; where there are states, up to where they were
-    kept."""
+def save_cache(scheduler, ids, path, n=None):
+    """Write what the cache has of ids, or of the first n, to a file; where there are states, up to
+    where they were kept."""
+    name = path_asked(path, "a prompt cache")
+    ids = ids if n is None else ids[: whole_number("n", n, 0, "how many ids, or None for all")]
     engine, forward = scheduler.engine, scheduler.ready()
     with scheduler.mutex:
         found = scheduler.pages.find(ids, len(ids))
@@ -12297,18 +12460,17 @@ def save_cache(scheduler, ids, path):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(path) as f:
+        with replaced(name) as f:
             for part in (head, *parts):
                 f.write(part)
-    except OSError as e:
-        where = printable(str(path))
-        raise ModelError(
-            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-        ) from None
+    except (OSError, ValueError) as e:
+        found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
+    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
     if not os.path.exists(path) or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
@@ -12350,7 +12512,7 @@ def put_parts(forward, text, raw, blocks, same):
 def read_cache_file(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
-    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    where, at, max_ctx = printable(path), CACHE_HEADER.size, engine.file.config.max_ctx
     sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
     most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
@@ -12385,10 +12547,11 @@ class Summed:
     layer, of all tokens or of the last. Raises ModelError for another pooling."""
 
     def __init__(self, engine, n, pooling, normalise):
-        if pooling not in POOLINGS:
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        self.engine, self.normalise = engine, normalise
+            wrong = WrongValue if isinstance(pooling, str) else WrongType
+            raise wrong(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        self.engine, self.normalise = engine, yes_or_no("normalise", normalise, True)
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
         self.weight, self.bias = (engine.vector(f"out_norm.{end}") for end in "wb")
@@ -12439,6 +12602,7 @@ class Scores:
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -12516,7 +12680,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -12700,7 +12864,7 @@ class Texts:
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
-            for n, p in enumerate(texts_asked(prompts))
+            for n, p in enumerate(iterable_asked("prompts", prompts))
         ]
         return [w.written for w in self.finished(writers, places)]
 
@@ -12744,8 +12908,8 @@ class Texts:
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
+        n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
+        places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)
@@ -12817,7 +12981,7 @@ class CompletionChunks(Chunks):
             lists = {
                 "tokens": [label(w.tokenizer, chunk.token)],
                 "token_logprobs": [chunk.logprob],
-                "top_logprobs": [by_label(w.tokenizer, chunk.top, chunk.token, chunk.logprob)],
+                "top_logprobs": [by_name(w.tokenizer, chunk.top, chunk.token)],
                 "text_offset": [self.at[number]],
             }
             self.at[number] += len(chunk.text)
@@ -12868,6 +13032,7 @@ def made(stream, chunks, wants_usage):
     """Yield the chunk objects of a Stream that Chunks make."""
     w = stream.w
     calls = reader(w.calls, w.tools) if w.tools else None
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
     yield from chunks.first()
     for chunk in stream:
         said = [chunk.text] if chunk.text else []
@@ -12885,7 +13050,8 @@ def usage_asked(options):
     wants = options.get("include_usage") if isinstance(options, dict) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        raise ModelError(f"{found}, expected an object with include_usage, a bool; give such")
+        wrong = WrongValue if isinstance(options, dict) else WrongType
+        raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 
 
@@ -13008,12 +13174,12 @@ class Completions:
         if stream:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
-                raise ModelError(f"{found}; leave one out")
+                raise WrongValue(f"{found}; leave one out")
             texts = [self._text_of(prompt)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self._echoed(w, prompt) if echo else w.completion()
+        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
@@ -13119,7 +13285,7 @@ def one_limit(*given):
     names = "max_tokens", "max_completion_tokens"
     limits = {token_limit(n, name) for n, name in zip(given, names) if n is not None}
     if len(limits) > 1:
-        raise ModelError(f"{' and '.join(names)}: expected one limit; leave one out")
+        raise WrongValue(f"{' and '.join(names)}: expected one limit; leave one out")
     return limits.pop() if limits else None
 
 
@@ -13134,8 +13300,8 @@ class Model(Texts, Completions, Scores):
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
@@ -13159,7 +13325,7 @@ class Model(Texts, Completions, Scores):
         n_ctx: int | None = 0,
         n_threads: int | None = None,
         kv: Literal["f16", "f32", "q8_0"] | None = None,
-        verbose: bool = True,
+        verbose: bool = False,
         id: str | None = None,
         cache_size: int | None = None,
         cache_dir: FilePath | None = None,
@@ -13172,7 +13338,7 @@ class Model(Texts, Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
@@ -13222,7 +13388,7 @@ class Model(Texts, Completions, Scores):
 
     def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
     def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
@@ -13235,8 +13401,8 @@ class Model(Texts, Completions, Scores):
         self.close()
 
     def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
     def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -13319,7 +13485,7 @@ class Model(Texts, Completions, Scores):
     def save_cache(self, path: FilePath, n: int | None = None) -> None:
         """Keep what layers know of what was read and written last, or of its first n ids, in a
         file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
+        save_cache(self.scheduler, self.fed, path, n)
 
     def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
@@ -13355,7 +13521,7 @@ class Folder:
     folder."""
 
     def __init__(self, path):
-        self.given, self.left_out = os.fspath(path), defaultdict(list)
+        self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -13365,8 +13531,8 @@ class Folder:
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given)) or repr('')}"
-            raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
+            name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
+            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
@@ -14031,11 +14197,13 @@ class Memory:
     def __init__(
         self,
         folder: FilePath,
-        notice: Callable[[str], object] | None = say,
+        notice: Callable[[str], object] | None = log,
         screen: Callable[[str], str] | None = None,
     ) -> None:
-        self.folder, self.notice = Folder(folder), notice or (lambda text: None)
-        self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
+        self.folder = Folder(folder)
+        self.notice = function_asked("notice", notice) or (lambda text: None)
+        self.screen = function_asked("screen", screen) or (lambda text: text)
+        self.mutex, self.told = threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
         self.store = Store(self.folder.path)
         RENEWED.add(self)
@@ -14090,14 +14258,15 @@ class Memory:
         try:
             return work()
         except sqlite3.Error as e:
-            found = (
-                f"--memory {printable(self.folder.given)}: the index fails ({printable(str(e))})"
-            )
+            where = f"{set_by('memory')} {printable(self.folder.given)}"
+            found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
     def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
+        text_asked("question", question)
+        most = whole_number("most", most, 1, "how many passages, 1 to 1000", 1000)
         with self.mutex:
             if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
@@ -14124,6 +14293,8 @@ class Memory:
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
         ModelError for what cannot fit, before it is looked for."""
+        if not hasattr(model, "encode_chat"):
+            raise WrongType(f"model is {shown(model)}, expected a Model; give one")
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
@@ -14134,13 +14305,14 @@ class Memory:
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"
         quarter = model.n_ctx // 4
-        answer = quarter if answer is None or answer < 0 else min(answer, quarter)
+        answer = token_limit(answer, "answer")
+        answer = quarter if answer is None else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages, tools)) + answer)
         found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
         if found and not fit.passages:
             wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
-            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
+            self.say_once("no passage fits, ", f"{wants}; raise {set_by('n_ctx')}, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))
 
 
@@ -15139,7 +15311,7 @@ class McpServer:
     def __init__(self, command):
         import asyncio
 
-        self.shown = f"--mcp {printable(command[:80])}"
+        self.shown = f"{set_by('mcp')} {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
             self.words = shlex.split(command)
@@ -15282,7 +15454,7 @@ def mcp_tools(commands, taken):
     try:
         import mcp  # noqa: F401
     except ImportError:
-        found = "--mcp: the package mcp is not installed, expected it"
+        found = f"{set_by('mcp')}: the package mcp is not installed, expected it"
         raise ModelError(f'{found}; pip install "twofile[tools]", or mcp') from None
     tools, servers = [], []
     try:
@@ -15302,14 +15474,14 @@ def tools_of(server, taken):
     for listed in server.listed:
         name, schema = listed["name"], listed.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            say(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
+            warn(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
             continue
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
         if plain in taken:
             prefix = re.sub(r"[^A-Za-z0-9_-]", "_", os.path.basename(server.words[-1]))[:20]
             plain = f"{prefix}_{plain}"[:64]
         if plain in taken:
-            say(f"{server.shown}: there is a {plain} already; this one is left out")
+            warn(f"{server.shown}: there is a {plain} already; this one is left out")
             continue
         taken.add(plain)
         about = INVISIBLE.sub("", listed.get("description") or listed.get("title") or name)
@@ -15363,9 +15535,10 @@ def python_tool():
             found = str(e)
     if found:
         wants = "expected Linux with seccomp, on x86-64 or ARM"
-        raise ModelError(f"--tools python: {found}; {wants}; leave python out")
+        raise ModelError(f"{set_by('tools')} python: {found}; {wants}; leave python out")
     if said != "reads nothing of the user":
-        say("--tools python: this kernel has no Landlock: code may read what you can read")
+        found = f"{set_by('tools')} python: this kernel has no Landlock"
+        warn(f"{found}: code may read what you can read")
     return Tool(
         "python",
         f"Run Python code; what it prints is returned. {CPU_SECONDS} seconds, "
@@ -15593,7 +15766,8 @@ def run_shell(given):
 def shell_tool():
     """The tool. Raises ModelError where there is no shell."""
     if not os.access(SHELL, os.X_OK):
-        raise ModelError(f"--tools shell: there is no {SHELL}, expected one; leave shell out")
+        found = f"{set_by('tools')} shell: there is no {SHELL}"
+        raise ModelError(f"{found}, expected one; leave shell out")
     return Tool(
         "shell",
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",
@@ -15622,16 +15796,16 @@ def built_in(texts):
     """The Tools that texts name, as "calculator,files=notes,search": in their order. files and
     search read below the folder that stands behind their name, or else behind the other's. Raises
     ModelError."""
-    wanted = {}
+    wanted, flag = {}, set_by("tools")
     for word in (word for text in texts for word in text.split(",")):
         name, equals, folder = word.strip().partition("=")
         if name not in BUILT_IN:
             found = f"{printable(name[:80]) or 'an empty name'} is no tool"
-            raise ModelError(f"--tools: {found}, expected some of {', '.join(BUILT_IN)}; change it")
+            raise WrongValue(f"{flag}: {found}, expected some of {', '.join(BUILT_IN)}; change it")
         if name in wanted:
-            raise ModelError(f"--tools: {name} stands there twice, expected once; leave one out")
+            raise WrongValue(f"{flag}: {name} stands there twice, expected once; leave one out")
         if equals and name not in BELOW:
-            raise ModelError(f"--tools {name}: a folder, expected none; write {name} alone")
+            raise WrongValue(f"{flag} {name}: a folder, expected none; write {name} alone")
         wanted[name] = folder
     tools = []
     folders = [wanted[name] for name in BELOW if wanted.get(name)]
@@ -15639,10 +15813,10 @@ def built_in(texts):
         if name not in BELOW:
             tools.append(BUILT_IN[name]())
         elif folder or folders:
-            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"--tools {name}")))
+            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"{flag} {name}")))
         else:
-            found = f"--tools {name}: no folder is named"
-            raise ModelError(f"{found}, expected the one to read below; write {name}=FOLDER")
+            found = f"{flag} {name}: no folder is named"
+            raise WrongValue(f"{found}, expected the one to read below; write {name}=FOLDER")
     return tools
 
 
@@ -15651,6 +15825,14 @@ def built_in(texts):
 # -----------------------------------------------------------------------------
 # twofile/front/mode.py
 # What a command line is made of: flags, their groups in --help, modes.
+
+SET_BY = {  # options of the library, and what messages name on a command line in their place
+    **{"tokenizer": "-z", "n_ctx": "-c", "n_threads": "-t", "id": "--id"},
+    **{"cache_size": "--cache-size", "cache_dir": "--cache-dir", "load_cache()": "--prompt-cache"},
+    **{"verify()": "--verify", "info": "--info"},
+    **{"memory": "--memory", "tools": "--tools", "mcp": "--mcp"},
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, whose complaints cannot drive a terminal."""
@@ -16390,7 +16572,8 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        return {"custom_id": self.name, "response": good, "error": error}
+        number = f"batch_req_{random.getrandbits(96):024x}"
+        return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
         if self.failed:
@@ -16431,11 +16614,11 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
+    except ModelError as e:
+        error = e
     except (ValueError, RecursionError) as e:
         found = f"cannot be read ({printable(str(e))[:80]})"
         error = ModelError(f"{found}; expected a request; change it")
-    except ModelError as e:
-        error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
@@ -16457,15 +16640,14 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
-    taken.add("logit_bias")
+    own = {"stop", "ignore_eos", "seed", "logit_bias", *Sampling.__dataclass_fields__, *FORM_FIELDS}
     choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
     tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **{key: body[key] for key in taken & body.keys()},
+        **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
         "prompt": asked_ids(model, args, body, tools),
@@ -16495,8 +16677,8 @@ def check_fields(body):
     for key, given in body.items():
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
-                wants = ", ".join(LINE_FIELDS)
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+                found = f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
+                raise ModelError(f"{found}; {did_you_mean(key, LINE_FIELDS)}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -16958,9 +17140,7 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = [n for n in names if n.startswith(said)]
-            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest
@@ -18401,6 +18581,7 @@ def come_again(swallowed):
 
 def launch(work=main):
     """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):

@@ -149,7 +149,8 @@ def test_only_the_front_prints():
 
 
 def test_what_a_program_imports():
-    names = "Memory Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
+    names = "Memory Model Tokenizer Sampling Chunk Writer open_model verify __version__"
+    names += " ModelError WrongValue WrongType MissingFile Busy"
     names += " Stream AsyncStream ObjectStream Tools ToolCall Reader Options ChatOptions Message ChatMessage"
     names += " Completion CompletionChunk ChatCompletion ChatCompletionChunk"
     assert sorted(twofile.__all__) == sorted(names.split())

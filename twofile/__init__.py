@@ -5,7 +5,7 @@ from .callreader import Reader, ToolCall
 from .calls import Tools
 from .chunk import Chunk
 from .chunks import ObjectStream
-from .errors import RELEASE, ModelError
+from .errors import RELEASE, Busy, MissingFile, ModelError, WrongType, WrongValue
 from .given import ChatOptions, Message, Options
 from .memory.memory import Memory
 from .model import Model
@@ -23,11 +23,13 @@ __all__ = [
     "ChatCompletionChunk",
     "ChatMessage",
     "ChatOptions",
+    "Busy",
     "Chunk",
     "Completion",
     "CompletionChunk",
     "Memory",
     "Message",
+    "MissingFile",
     "Model",
     "ModelError",
     "ObjectStream",
@@ -39,6 +41,8 @@ __all__ = [
     "ToolCall",
     "Tools",
     "Writer",
+    "WrongType",
+    "WrongValue",
     "__version__",
     "open_model",
     "verify",

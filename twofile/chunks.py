@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from .calls import call_object, reader
-from .errors import ModelError
-from .logprobs import by_label, chat_logprob, label
+from .errors import WrongType, WrongValue, shown
+from .logprobs import by_name, chat_logprob, label
 from .objects import finish
-from .options import shown
 from .streams import Stream
 
 
@@ -75,7 +74,7 @@ class CompletionChunks(Chunks):
             lists = {
                 "tokens": [label(w.tokenizer, chunk.token)],
                 "token_logprobs": [chunk.logprob],
-                "top_logprobs": [by_label(w.tokenizer, chunk.top, chunk.token, chunk.logprob)],
+                "top_logprobs": [by_name(w.tokenizer, chunk.top, chunk.token)],
                 "text_offset": [self.at[number]],
             }
             self.at[number] += len(chunk.text)
@@ -126,6 +125,7 @@ def made(stream, chunks, wants_usage):
     """Yield the chunk objects of a Stream that Chunks make."""
     w = stream.w
     calls = reader(w.calls, w.tools) if w.tools else None
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
     yield from chunks.first()
     for chunk in stream:
         said = [chunk.text] if chunk.text else []
@@ -143,7 +143,8 @@ def usage_asked(options):
     wants = options.get("include_usage") if isinstance(options, dict) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        raise ModelError(f"{found}, expected an object with include_usage, a bool; give such")
+        wrong = WrongValue if isinstance(options, dict) else WrongType
+        raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .calls import Tools, tools_asked
 from .chunks import ChatChunks, CompletionChunks, ObjectStream, usage_asked
-from .errors import ModelError
+from .errors import WrongValue
 from .given import (
     Bias,
     ChatOptions,
@@ -17,7 +17,7 @@ from .given import (
     ToolChoice,
 )
 from .logprobs import Likelihoods, put_prompt_first
-from .options import likeliest_asked, token_limit
+from .options import likeliest_asked, token_limit, yes_or_no
 from .prompts import paged_in
 from .streams import read
 from .texts import options_in
@@ -104,12 +104,12 @@ class Completions:
         if stream:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
-                raise ModelError(f"{found}; leave one out")
+                raise WrongValue(f"{found}; leave one out")
             texts = [self._text_of(prompt)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self._echoed(w, prompt) if echo else w.completion()
+        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
@@ -215,5 +215,5 @@ def one_limit(*given):
     names = "max_tokens", "max_completion_tokens"
     limits = {token_limit(n, name) for n, name in zip(given, names) if n is not None}
     if len(limits) > 1:
-        raise ModelError(f"{' and '.join(names)}: expected one limit; leave one out")
+        raise WrongValue(f"{' and '.join(names)}: expected one limit; leave one out")
     return limits.pop() if limits else None

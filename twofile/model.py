@@ -10,12 +10,13 @@ from .calls import Tools, reader
 from .chunk import Chunk
 from .completions import Completions
 from .engine import QUEUE, Engine
-from .errors import ModelError, printable, say
+from .errors import ModelError, log, printable, say
 from .format.config import Config
 from .forward import Forward
 from .given import FilePath, Messages, Prompt
 from .machine import total_memory
 from .modelfile import ModelFile, about, check_id, open_model, sampling_said
+from .options import whole_number, yes_or_no
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler, Sampling
@@ -35,8 +36,8 @@ class Model(Texts, Completions, Scores):
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
@@ -60,7 +61,7 @@ class Model(Texts, Completions, Scores):
         n_ctx: int | None = 0,
         n_threads: int | None = None,
         kv: Literal["f16", "f32", "q8_0"] | None = None,
-        verbose: bool = True,
+        verbose: bool = False,
         id: str | None = None,
         cache_size: int | None = None,
         cache_dir: FilePath | None = None,
@@ -73,7 +74,7 @@ class Model(Texts, Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
@@ -123,7 +124,7 @@ class Model(Texts, Completions, Scores):
 
     def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
     def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
@@ -136,8 +137,8 @@ class Model(Texts, Completions, Scores):
         self.close()
 
     def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
     def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
@@ -220,7 +221,7 @@ class Model(Texts, Completions, Scores):
     def save_cache(self, path: FilePath, n: int | None = None) -> None:
         """Keep what layers know of what was read and written last, or of its first n ids, in a
         file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
+        save_cache(self.scheduler, self.fed, path, n)
 
     def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
         """Take from a file of save_cache what it has of the beginning of ids -> how many positions.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
@@ -36,8 +36,8 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
     this program could not run safely.
     """
-    name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
+    name = printable(str(path))
     with os.fdopen(fd, "rb") as f:
         try:
             config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
@@ -149,9 +149,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {shown(wanted)}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"
@@ -169,6 +170,8 @@ def refuse_sum(path, t):
 def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
+    if not isinstance(model, ModelFile):
+        raise WrongType(f"verify() is given {shown(model)}, expected what open_model() gives")
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
 
     with ThreadPoolExecutor(available_cores()) as pool:

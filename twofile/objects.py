@@ -32,6 +32,7 @@ def completion(w, echo="", lists=logprob_lists):
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
             "total_tokens": w.n_prompt + w.count,
+            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
         },
         "timings": {
             "cache_n": w.cached or 0,
@@ -53,6 +54,7 @@ def chat_completion(w):
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
     message["content"], calls = answered(w)
+    message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
         choice["finish_reason"] = finish(w.reason, calls)

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import WrongType, shown
 from .kernels.pick import ACTING, PICK
 from .narrowing import OFF, Narrowing
-from .options import shown
+from .options import bias_asked, number_between
 from .program.buffers import Buffer
 
 
@@ -93,11 +93,10 @@ class InRange:
     def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
 @dataclass(frozen=True)
@@ -133,11 +132,14 @@ class Sampler:
     "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
     def __init__(self, how, n, code, bias=None):
+        if not isinstance(how, Sampling):
+            raise WrongType(f"how is {shown(how)}, expected Sampling; give such")
         self.how, self.n, self.pick = how, n, code.function("pick")
-        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        bias = bias_asked(bias, n)
+        finite = {i: value for i, value in bias.items() if value > -np.inf}
         self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
         self.free = None  # the ids that can be chosen, if not all can
-        if len(finite) < len(bias or ()):
+        if len(finite) < len(bias):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
         narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .astreams import aread
-from .errors import ModelError
+from .errors import WrongValue, set_by
 from .given import Floats, Prompt
 from .options import whole_number
 from .prompts import whole_ids
@@ -42,6 +42,7 @@ class Scores:
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -119,7 +120,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]

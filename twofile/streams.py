@@ -6,6 +6,7 @@ from typing import Any
 
 from .chunk import Chunk
 from .jobs import Embedding, Reading, Writing
+from .options import iterable_asked, places_asked, yes_or_no
 from .writer import Writer
 
 
@@ -22,7 +23,7 @@ class Stream(Consumer):
 
     def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
     def ready(self) -> bool:
@@ -149,13 +150,18 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
-                coming = next(writers, 0)
-                if not coming:
+                coming = next(writers, False)
+                if coming is None or coming is False:
                     more = coming is None
                     if more and not group.jobs:
                         time.sleep(0.001)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ModelError, printable
-from .options import shown
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .tokenizer.file import SPM
 
 KEPT = 16  # forms that stay compiled
@@ -29,13 +28,14 @@ def form_asked(schema=None, regex=None, grammar=None, response_format=None):
     given = [(name, value) for name, value in asked.items() if value is not None]
     if len(given) > 1:
         names = " and ".join(name for name, _ in given)
-        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+        raise WrongValue(f"{names}: expected one form of the text; leave the others out")
     for name, value in given:
         if name not in ("regex", "grammar"):
             value = schema_text(name, value)
         elif not isinstance(value, str) or not value.strip():
             wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
-            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+            wrong = WrongValue if isinstance(value, str) else WrongType
+            raise wrong(f"{name} is {shown(value)}, expected {wants}, a text; give one")
         return name, value
     return None
 
@@ -53,7 +53,9 @@ def response_schema(value):
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+    raise (WrongValue if isinstance(value, dict) else WrongType)(
+        f"response_format is {shown(value)}, expected {wants}; give such"
+    )
 
 
 def schema_text(name, value):
@@ -67,9 +69,9 @@ def schema_text(name, value):
         found = ANY_OBJECT if found is True or found == {} else found
         text = json.dumps(found)
     except (TypeError, ValueError, RecursionError) as e:
-        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+        raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
 
@@ -128,7 +130,8 @@ class Forms:
         """A form as llguidance's LLMatcher. Raises ModelError."""
         if self.tokenizer is None:
             found = f"{name}: this model was exported without a tokenizer"
-            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+            wants = "expected one to know its tokens' text"
+            raise WrongValue(f"{found}, {wants}; name it with {set_by('tokenizer')}")
         try:
             import llguidance
         except ImportError:
@@ -163,7 +166,7 @@ def refused(name, found):
         found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
-    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+    return WrongValue(f"{name}: {found}; expected a form that a text can have; change it")
 
 
 class Structure:

@@ -6,7 +6,14 @@ from typing import Any
 from .astreams import AsyncStream
 from .calls import Tools
 from .given import Bias, Prompt, Schema
-from .options import line_seed, places_asked, run_seed, texts_asked, whole_number
+from .options import (
+    function_asked,
+    iterable_asked,
+    line_seed,
+    places_asked,
+    run_seed,
+    whole_number,
+)
 from .streams import Stream, best_first
 from .writer import Writer
 
@@ -170,7 +177,7 @@ class Texts:
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
-            for n, p in enumerate(texts_asked(prompts))
+            for n, p in enumerate(iterable_asked("prompts", prompts))
         ]
         return [w.written for w in self.finished(writers, places)]
 
@@ -214,8 +221,8 @@ class Texts:
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
+        n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
+        places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)

@@ -31,6 +31,7 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
+    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):
@@ -69,23 +70,18 @@ class ChatLogprobs(TypedDict):
     refusal: None
 
 
-class CompletionUsage(TypedDict):
-    """Numbers of tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
 class CachedTokens(TypedDict):
     """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
 
     cached_tokens: int
 
 
-class UsageDetails(CompletionUsage):
-    """Numbers of tokens, as a stream tells them."""
+class CompletionUsage(TypedDict):
+    """Numbers of tokens."""
 
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
     prompt_tokens_details: CachedTokens
 
 
@@ -187,7 +183,7 @@ class ChunkEnd(TypedDict, total=False):
 
     stop_reason: str
     sources: list[Source]
-    usage: UsageDetails
+    usage: CompletionUsage
     timings: Timings
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .callform import CallForm
 from .calls import Tools, tools_given
 from .chunk import Chunk, before_stop
-from .errors import ModelError
+from .errors import ModelError, WrongValue, set_by
 from .given import Bias, Floats, Prompt, Schema
 from .objects import chat_completion, completion
 from .options import (
@@ -20,6 +20,7 @@ from .options import (
     seed_asked,
     stop_strings,
     token_limit,
+    yes_or_no,
 )
 from .sampler import RULES, Sampling, likeliest, log_softmax, sampling_asked
 from .structure import Structure, form_asked
@@ -131,11 +132,11 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.tokenizer = model.tokenizer
+        self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
-        self.make_sampler, self.sampler = model.sampler, None
-        self.not_finite = model.not_finite
+        self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
         self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
@@ -159,7 +160,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise ModelError(f"{found}; shorten it, or raise -c")
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
 

@@ -8,7 +8,7 @@ import pytest
 from twofile.errors import ModelError
 from twofile.front.requests import check_fields
 from twofile.model import Model
-from twofile.options import SAME_AS_NONE, WITHOUT_EFFECT
+from twofile.noops import SAME_AS_NONE, WITHOUT_EFFECT
 from twofile.sampler import RULES
 from twofile.writer import Writer
 
@@ -209,7 +209,7 @@ def test_contents_in_parts_and_developers(model):
         ([], "roles none"),
         ([{"role": "user"}], "roles None"),
         ([{"role": "user", "content": None}], "roles None"),
-        ([{"role": "user", "content": 5}], "roles None"),
+        ([{"role": "user", "content": 5}], "messages: content is 5, expected a text"),
         ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
         (texts({"type": "text"}), "a part of type 'text'"),

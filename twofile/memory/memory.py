@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..calls import Tools
-from ..errors import ModelError, printable, say
+from ..errors import ModelError, WrongType, log, printable, set_by, shown
 from ..forks import RENEWED
 from ..given import FilePath, Messages
 from ..model import Model
+from ..options import function_asked, text_asked, token_limit, whole_number
 from ..prompts import plain_messages
 from .folder import Folder
 from .index import bring_up_to_date
@@ -38,11 +39,13 @@ class Memory:
     def __init__(
         self,
         folder: FilePath,
-        notice: Callable[[str], object] | None = say,
+        notice: Callable[[str], object] | None = log,
         screen: Callable[[str], str] | None = None,
     ) -> None:
-        self.folder, self.notice = Folder(folder), notice or (lambda text: None)
-        self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
+        self.folder = Folder(folder)
+        self.notice = function_asked("notice", notice) or (lambda text: None)
+        self.screen = function_asked("screen", screen) or (lambda text: text)
+        self.mutex, self.told = threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
         self.store = Store(self.folder.path)
         RENEWED.add(self)
@@ -97,14 +100,15 @@ class Memory:
         try:
             return work()
         except sqlite3.Error as e:
-            found = (
-                f"--memory {printable(self.folder.given)}: the index fails ({printable(str(e))})"
-            )
+            where = f"{set_by('memory')} {printable(self.folder.given)}"
+            found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
     def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
+        text_asked("question", question)
+        most = whole_number("most", most, 1, "how many passages, 1 to 1000", 1000)
         with self.mutex:
             if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
@@ -131,6 +135,8 @@ class Memory:
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
         ModelError for what cannot fit, before it is looked for."""
+        if not hasattr(model, "encode_chat"):
+            raise WrongType(f"model is {shown(model)}, expected a Model; give one")
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
@@ -141,11 +147,12 @@ class Memory:
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"
         quarter = model.n_ctx // 4
-        answer = quarter if answer is None or answer < 0 else min(answer, quarter)
+        answer = token_limit(answer, "answer")
+        answer = quarter if answer is None else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages, tools)) + answer)
         found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
         if found and not fit.passages:
             wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
-            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
+            self.say_once("no passage fits, ", f"{wants}; raise {set_by('n_ctx')}, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))

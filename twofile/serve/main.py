@@ -8,9 +8,9 @@ import socket
 import sys
 
 from ..command.bundled import bundled
-from ..errors import ModelError, printable, say
+from ..errors import FLAG_OF, ModelError, printable, say
 from ..files import read_small
-from ..front.mode import Flag, Parser
+from ..front.mode import SET_BY, Flag, Parser
 from ..front.usage import held
 from ..kernels.cache import CACHE_NAMES
 from ..memory.memory import Memory
@@ -218,6 +218,7 @@ def serve(argv):
 def launch_server(argv=None):
     """The program; never returns."""
     sys.stderr = sys.stderr or open(os.devnull, "w")
+    FLAG_OF.update(SET_BY)
     try:
         code = serve(sys.argv[1:] if argv is None else argv)
     except ModelError as e:

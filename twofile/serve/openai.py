@@ -100,6 +100,7 @@ def flow(exchange, body, chunks):
 
 
 async def events(exchange, chunks, wants_usage):
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
     for value in chunks.first():
         yield event(value)
     async for number, chunk, said in spoken(exchange):
@@ -136,8 +137,6 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for choice in choices:
-        choice["message"]["refusal"] = None
     return whole_object(parts, choices, exchange, n) | exchange.beside
 
 

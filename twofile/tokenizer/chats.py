@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import WrongValue
 from .added import BLANKS, NOT_IN_TALKS
 from .file import ALONE, CHAT_DATE, CHAT_ID, CHAT_TEXT, LSTRIP, RSTRIP
 from .talk import at_marks, chat_parts
@@ -29,7 +29,7 @@ class Conversations:
         role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
+            raise WrongValue(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
             rows = self._with_tools(messages, tools)
         else:
@@ -53,7 +53,7 @@ class Conversations:
         parts = between_slots(slots, self.tools, self.chat, bool(tools))
         if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it")
+            raise WrongValue(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import ModelError, printable
-from ..files import open_regular
+from ..errors import ModelError, printable, set_by
+from ..files import open_regular, path_asked
 from .added import NOT_IN_TEXTS, AddedTokens
 from .chats import Conversations
 from .contents import read_tokenizer
@@ -52,7 +52,9 @@ class Tokenizer(Conversations):
     longest: int | None  # the most characters of one token; None without a limit
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
@@ -60,7 +62,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -187,10 +191,10 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))
