@@ -9314,7 +9314,7 @@ def put_prompt_first(lists, said, tokenizer):
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
     lists["top_logprobs"][:0] = [
-        top and by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+        None if top is None else by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
     ]
     lists["text_offset"][:0] = starts
 
@@ -9911,6 +9911,7 @@ class ChatNeeds(TypedDict):
 class ChatMessage(ChatNeeds, total=False):
     """A message that a model wrote; given back it is a part of the conversation."""
 
+    refusal: None
     tool_calls: list[CallObject]
 
 
@@ -9946,6 +9947,12 @@ class ChatLogprobs(TypedDict):
 
 class CachedTokens(TypedDict):
     """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+
+    cached_tokens: int
+
+
+class CachedTokens(TypedDict):
+    """Of a prompt's tokens those that were not read again."""
 
     cached_tokens: int
 
@@ -10052,8 +10059,8 @@ class ChunkHead(TypedDict):
 
 
 class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage and
-    timings where they were asked for."""
+    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
+    None in the others, and timings where they were asked for."""
 
     stop_reason: str
     sources: list[Source]
