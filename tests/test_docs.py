@@ -62,3 +62,15 @@ def test_links_to_folders_and_the_list_of_pages(conf):
     assert source == ["see [it](../examples/README.md), [a file](../run.py) and [web](https://a.b/c/)"]
     conf.completed(app, "README", source)
     assert source[0].count("{toctree}") == len(conf.PAGES) and "\n/docs/library\n" in source[0]
+
+
+def test_signatures_are_short(conf):
+    """What takes all options takes **options; what has no types is not told of."""
+    pytest.importorskip("sphinx", reason="needs Sphinx: pip install -r requirements-docs.txt")
+    signature, returns = conf.in_short(None, "method", "m", twofile.Model.generate, None, "(…, mirostat_eta=None)", "str")
+    assert signature.endswith(", **options: ~twofile.given.Options)") and "temperature" not in signature and "self" not in signature
+    assert returns == "str" and conf.in_short(None, "method", "m", twofile.Model.tokenize, None, "(text)", "list") is None
+
+    def typed(x: int): ...
+
+    assert conf.inner(None, "class", "x", typed, False, None) is None and conf.inner(None, "class", "x", shown, False, None)
