@@ -68,8 +68,9 @@ def test_signatures_are_short(conf):
     """What takes all options takes **options; what has no types is not told of."""
     pytest.importorskip("sphinx", reason="needs Sphinx: pip install -r requirements-docs.txt")
     signature, returns = conf.in_short(None, "method", "m", twofile.Model.generate, None, "(…, mirostat_eta=None)", "str")
-    assert signature.endswith(", **options: ~twofile.given.Options)") and "temperature" not in signature and "self" not in signature
-    assert returns == "str" and conf.in_short(None, "method", "m", twofile.Model.tokenize, None, "(text)", "list") is None
+    assert signature.endswith(", **options: ~twofile.given.Options)") and returns == "str"
+    assert not re.search("self|temperature", signature)
+    assert conf.in_short(None, "method", "m", twofile.Model.tokenize, None, "(text)", "list") is None
 
     def typed(x: int): ...
 
