@@ -99,9 +99,9 @@ writing
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
     callreader           Calls of tools, read in what is written.
+    told                 The types of what a program gets back: OpenAI's objects.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
-    told                 The types of what a program gets back: OpenAI's objects.
     given                The types of what a program gives.
     objects              OpenAI's objects of what was written.
     chunk                A piece of a text, as it is made.
@@ -908,6 +908,9 @@ class Fixed:
     def __init__(self, **numbers):
         self.__dict__.update(numbers)
 
+    def __getattr__(self, name: str) -> Any:  # for type checkers: see FIELDS
+        raise AttributeError(f"no number of a config: {name}")
+
     def __setattr__(self, name, value):
         raise AttributeError(f"a config does not change: {name}")
 
@@ -1192,7 +1195,7 @@ class Tensor(NamedTuple):
 
     name: str
     type: Type
-    shape: tuple
+    shape: tuple[int, ...]
     off: int
     nbytes: int
     sha256: bytes
@@ -6755,12 +6758,12 @@ class ModelFile(NamedTuple):
     path: str
     size: int
     config: Config
-    tensors: dict
+    tensors: dict[str, Tensor]
     model_id: str
     note: str
 
 
-def open_model(path):
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Check the whole description of a model file, then map it -> ModelFile.
 
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
@@ -6897,7 +6900,7 @@ def refuse_sum(path, t):
     raise ModelError(f"{found}; copy or export the file again")
 
 
-def verify(model):
+def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
     if not isinstance(model, ModelFile):
@@ -8000,7 +8003,12 @@ def result_of_call(m, waits, i):
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=(), begun=""):
+    def encode_chat(
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begun: str = "",
+    ) -> list[int]:
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
@@ -8069,7 +8077,7 @@ class Conversations:
                 items.append(row)
         return items
 
-    def chat_form(self):
+    def chat_form(self) -> dict[str, str] | None:
         """What the chat template writes around contents, as {name: text}; None without one."""
         shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
@@ -8078,7 +8086,7 @@ class Conversations:
             for name, items in chat.items()
         } or None
 
-    def markers(self):
+    def markers(self) -> list[str]:
         """The words that tell turns apart in this model's template and are no control tokens,
         sorted: a user can write them too."""
         names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
@@ -8496,13 +8504,21 @@ class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
-    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
-    token; None without a limit).
+    says. chat is what its template writes, tools its ToolForm, or None.
     """
 
-    def __init__(self, source):
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: set[int]  # ids that end a text
+    begins: list[int]  # ids before one
+    pieces: list[bytes]  # by id
+    sha256: bytes  # of the whole file
+    longest: int | None  # the most characters of one token; None without a limit
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin"
         if not isinstance(source, bytes):
             name = printable(path_asked(source, "a tokenizer.bin"))
@@ -8548,12 +8564,12 @@ class Tokenizer(Conversations):
                 found = f"self-test failed on {text[:40]!r}"
                 raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
-    def selftest(self):
+    def selftest(self) -> None:
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference
         did at export."""
         self._check(len(self.tests))
 
-    def encode(self, text, add_bos=True):
+    def encode(self, text: str, add_bos: bool = True) -> list[int]:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
@@ -8593,7 +8609,7 @@ class Tokenizer(Conversations):
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 
-    def words(self, text):
+    def words(self, text: str) -> Iterator[str] | Iterator[bytes]:
         """The words, str or bytes, that text without user-defined tokens is merged in; an
         iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
@@ -8612,7 +8628,7 @@ class Tokenizer(Conversations):
         """A pattern for places in a text that no merge crosses, or None."""
         return self.merger.apart
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
         if token == self.unk and self.kind == SPM:
             return " \u2047 ".encode()
@@ -8622,11 +8638,11 @@ class Tokenizer(Conversations):
         spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
         return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
-    def name(self, token):
+    def name(self, token: int) -> str:
         """A token as people write it; control tokens by name."""
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
@@ -9303,7 +9319,7 @@ def put_prompt_first(lists, said, tokenizer):
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
     lists["top_logprobs"][:0] = [
-        top and by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+        None if top is None else by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
     ]
     lists["text_offset"][:0] = starts
 
@@ -9500,7 +9516,10 @@ class Structure:
     Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
     """
 
-    def __init__(self, name, matcher, text):
+    forced: list[int]
+    complete: bool
+
+    def __init__(self, name: str, matcher: Any, text: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self.name, self.matcher = name, matcher
         self.n, words = len(text) - 1, -(-len(text) // 32)
         self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
@@ -9522,7 +9541,7 @@ class Structure:
         if self.matcher.is_error():
             raise refused(self.name, self.matcher.get_error())
 
-    def allowed(self, ends):
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids that may come next, in their order, with those of ends if the text may end here;
         none if it has to. Raises ModelError if nothing goes on."""
         if self.forced or self.complete:
@@ -9538,7 +9557,7 @@ class Structure:
             raise refused(self.name, "no token goes on here, or those that do are banned")
         return ids
 
-    def commit(self, token):
+    def commit(self, token: int) -> None:
         """A token was written."""
         if not self.matcher.consume_token(token):
             self.check()
@@ -9721,20 +9740,20 @@ class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
-    def __init__(self, form, names):
+    def __init__(self, form: CallForm, names: list[str]) -> None:
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
         self.fresh = True  # whether nothing was told yet
         self.use(form)
 
-    def use(self, form):
+    def use(self, form: CallForm) -> None:
         """Read calls of a CallForm."""
         self.form, self.opens, self.close = form, form.opens, form.text(form.close)
         self.more = None if form.more is None else form.text(form.more)
         self.between = [form.text(piece) for piece in form.between]
 
-    def push(self, text, end=False):
+    def push(self, text: str, end: bool = False) -> list[str | ToolCall]:
         """-> [str or ToolCall] that are certain by now."""
         self.held += text
         found = []
@@ -9761,7 +9780,7 @@ class Reader:
             self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
-    def next_call(self, found, end):
+    def next_call(self, found: list[str | ToolCall], end: bool) -> int | None:
         """Take the call that held begins with -> its size with what follows it; None if it is not
         whole yet."""
         at, parts = 0, {}
@@ -9784,7 +9803,7 @@ class Reader:
         found += [call] if call else []
         return at + len(self.more if goes_on else self.close)
 
-    def part(self, kind, at, behind):
+    def part(self, kind: str, at: int, behind: str | None) -> int | None:
         """The size of a call's part that begins at a place; behind: the text that ends it, None for
         what ends a call. None if it is not whole yet."""
         if kind == Seat.ARGUMENTS:
@@ -9794,14 +9813,14 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
-    def place(self, begin):
+    def place(self, begin: str) -> int:
         """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
         one it is at the beginning, or behind another call."""
         if self.form.beside is not None:
             return self.held.find(begin)
         return 0 if (self.fresh or self.behind) and self.held.startswith(begin) else -1
 
-    def json_end(self, at):
+    def json_end(self, at: int) -> int:
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
         place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
         while True:
@@ -9816,7 +9835,7 @@ class Reader:
                 self.scanned = NOT_YET
                 return place
 
-    def say(self, found, n):
+    def say(self, found: list[str | ToolCall], n: int) -> None:
         """The first n characters of what is held are text."""
         text, self.held = self.held[:n], self.held[n:]
         text = text.lstrip("\n") if self.behind else text
@@ -9825,7 +9844,7 @@ class Reader:
             found.append(text)
             self.behind = self.fresh = False
 
-    def certain(self, end):
+    def certain(self, end: bool) -> int:
         """How much of what is held is text: not what may begin a call, nor line ends before it. At
         the end, not what began one and was cut."""
         if end:
@@ -9839,7 +9858,7 @@ class Reader:
         ends = len(rest) - len(rest.rstrip("\n"))
         return len(rest) - min(ends, LINE_ENDS)
 
-    def read(self, parts):
+    def read(self, parts: dict[str, str]) -> ToolCall | None:
         """A call, if it is one of a tool that there is: its arguments as they are written."""
         try:
             arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)
@@ -9859,6 +9878,233 @@ def finite(text):
 
 
 # -----------------------------------------------------------------------------
+# twofile/told.py
+# The types of what a program gets back: OpenAI's objects.
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class CallFunction(TypedDict):
+    """What a call calls. arguments: JSON, an object."""
+
+    name: str
+    arguments: str
+
+
+class CallObject(TypedDict):
+    """A call of a tool, in OpenAI's form."""
+
+    id: str
+    type: Literal["function"]
+    function: CallFunction
+
+
+class CallDelta(CallObject):
+    """A call of a tool in a stream, whole. index: which it is, from 0."""
+
+    index: int
+
+
+class ChatNeeds(TypedDict):
+    """What every message of a model has. content: None where there are calls alone."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+
+
+class ChatMessage(ChatNeeds, total=False):
+    """A message that a model wrote; given back it is a part of the conversation."""
+
+    refusal: None
+    tool_calls: list[CallObject]
+
+
+class Logprobs(TypedDict):
+    """OpenAI's legacy lists, as long as there are tokens. The first of a prompt has None."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class LikelyToken(TypedDict):
+    """A token that might have stood there. logprob: natural; bytes: None without a tokenizer."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(LikelyToken):
+    """A token that was written, with the likeliest in its place, best first."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(TypedDict):
+    """The tokens of a chat's answer."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class CachedTokens(TypedDict):
+    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+
+    cached_tokens: int
+
+
+class CachedTokens(TypedDict):
+    """Of a prompt's tokens those that were not read again."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(TypedDict):
+    """Numbers of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(TypedDict):
+    """llama-server's numbers: tokens, milliseconds, tokens a second. cache_n: of the prompt's
+    tokens those that were not read again."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
+class Source(TypedDict):
+    """A passage that a question was read with. line: where it begins in its file, from 1."""
+
+    number: int
+    file: str
+    line: int
+    heading: str
+    text: str
+
+
+class CompletionChoice(TypedDict):
+    """A text."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish
+
+
+class Completion(TypedDict):
+    """OpenAI's completion object. created: seconds since 1970; seed, stop_reason: the Writer's."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatChoice(TypedDict):
+    """An answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+
+
+class ChatNumbers(TypedDict):
+    """What every chat completion object has."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatCompletion(ChatNumbers, total=False):
+    """OpenAI's chat completion object. sources: where there was a memory."""
+
+    sources: list[Source]
+
+
+class ChunkChoice(TypedDict):
+    """A piece of a text. finish_reason: None but in the last."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish | None
+
+
+class ChunkHead(TypedDict):
+    """What every chunk of a stream has."""
+
+    id: str
+    created: int
+    model: str
+
+
+class ChunkEnd(TypedDict, total=False):
+    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
+    None in the others, and timings where they were asked for."""
+
+    stop_reason: str
+    sources: list[Source]
+    usage: CompletionUsage
+    timings: Timings
+
+
+class CompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["text_completion"]
+    choices: list[ChunkChoice]
+
+
+class Delta(TypedDict, total=False):
+    """What is new in an answer."""
+
+    role: Literal["assistant"]
+    content: str
+    tool_calls: list[CallDelta]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of an answer. finish_reason: None but in the last."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish | None
+
+
+class ChatCompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's chat completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+
+
+# -----------------------------------------------------------------------------
 # twofile/calls.py
 # Tools that a model may call: told, held to their schemas, read back.
 
@@ -9871,17 +10117,17 @@ class Tools:
     """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
     asked for, of the tool named only, if one is. several: whether there may be more than one."""
 
-    tools: list
+    tools: list[dict[str, Any]]
     must: bool = False
     only: str | None = None
     several: bool = True
 
-    def grammar(self, form, schema=None):
+    def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
         return grammar(form, some, self.must, self.several, schema, STYLE)
 
-    def form(self, form, asked):
+    def form(self, form: CallForm, asked: tuple[str, str] | None) -> tuple[str, str]:
         """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
@@ -9890,7 +10136,7 @@ class Tools:
         return "tools", self.grammar(form, json.loads(text))
 
 
-def call_object(call):
+def call_object(call: ToolCall) -> CallObject:
     """A ToolCall in OpenAI's form."""
     inside = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": inside}
@@ -10038,226 +10284,6 @@ def call_text(call):
     name, arguments, _ = call_of(call)
     said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     return f"{TEXT_OPEN}\n{said}\n{TEXT_CLOSE}"
-
-
-# -----------------------------------------------------------------------------
-# twofile/told.py
-# The types of what a program gets back: OpenAI's objects.
-
-Finish = Literal["stop", "length", "tool_calls"]
-
-
-class CallFunction(TypedDict):
-    """What a call calls. arguments: JSON, an object."""
-
-    name: str
-    arguments: str
-
-
-class CallObject(TypedDict):
-    """A call of a tool, in OpenAI's form."""
-
-    id: str
-    type: Literal["function"]
-    function: CallFunction
-
-
-class CallDelta(CallObject):
-    """A call of a tool in a stream, whole. index: which it is, from 0."""
-
-    index: int
-
-
-class ChatNeeds(TypedDict):
-    """What every message of a model has. content: None where there are calls alone."""
-
-    role: Literal["assistant"]
-    content: str | None
-    refusal: None
-
-
-class ChatMessage(ChatNeeds, total=False):
-    """A message that a model wrote; given back it is a part of the conversation."""
-
-    tool_calls: list[CallObject]
-
-
-class Logprobs(TypedDict):
-    """OpenAI's legacy lists, as long as there are tokens. The first of a prompt has None."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
-
-
-class LikelyToken(TypedDict):
-    """A token that might have stood there. logprob: natural; bytes: None without a tokenizer."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-
-
-class TokenLogprob(LikelyToken):
-    """A token that was written, with the likeliest in its place, best first."""
-
-    top_logprobs: list[LikelyToken]
-
-
-class ChatLogprobs(TypedDict):
-    """The tokens of a chat's answer."""
-
-    content: list[TokenLogprob]
-    refusal: None
-
-
-class CachedTokens(TypedDict):
-    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
-
-    cached_tokens: int
-
-
-class CompletionUsage(TypedDict):
-    """Numbers of tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: CachedTokens
-
-
-class Timings(TypedDict):
-    """llama-server's numbers: tokens, milliseconds, tokens a second. cache_n: of the prompt's
-    tokens those that were not read again."""
-
-    cache_n: int
-    prompt_n: int
-    prompt_ms: float
-    prompt_per_second: float
-    predicted_n: int
-    predicted_ms: float
-    predicted_per_second: float
-
-
-class Source(TypedDict):
-    """A passage that a question was read with. line: where it begins in its file, from 1."""
-
-    number: int
-    file: str
-    line: int
-    heading: str
-    text: str
-
-
-class CompletionChoice(TypedDict):
-    """A text."""
-
-    text: str
-    index: int
-    logprobs: Logprobs | None
-    finish_reason: Finish
-
-
-class Completion(TypedDict):
-    """OpenAI's completion object. created: seconds since 1970; seed, stop_reason: the Writer's."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: CompletionUsage
-    timings: Timings
-    seed: int
-    stop_reason: str
-
-
-class ChatChoice(TypedDict):
-    """An answer."""
-
-    index: int
-    message: ChatMessage
-    logprobs: ChatLogprobs | None
-    finish_reason: Finish
-
-
-class ChatNumbers(TypedDict):
-    """What every chat completion object has."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: CompletionUsage
-    timings: Timings
-    seed: int
-    stop_reason: str
-
-
-class ChatCompletion(ChatNumbers, total=False):
-    """OpenAI's chat completion object. sources: where there was a memory."""
-
-    sources: list[Source]
-
-
-class ChunkChoice(TypedDict):
-    """A piece of a text. finish_reason: None but in the last."""
-
-    text: str
-    index: int
-    logprobs: Logprobs | None
-    finish_reason: Finish | None
-
-
-class ChunkHead(TypedDict):
-    """What every chunk of a stream has."""
-
-    id: str
-    created: int
-    model: str
-
-
-class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage and
-    timings where they were asked for."""
-
-    stop_reason: str
-    sources: list[Source]
-    usage: CompletionUsage
-    timings: Timings
-
-
-class CompletionChunk(ChunkHead, ChunkEnd):
-    """OpenAI's completion chunk. choices: one, none where it tells of usage."""
-
-    object: Literal["text_completion"]
-    choices: list[ChunkChoice]
-
-
-class Delta(TypedDict, total=False):
-    """What is new in an answer."""
-
-    role: Literal["assistant"]
-    content: str
-    tool_calls: list[CallDelta]
-
-
-class ChatChunkChoice(TypedDict):
-    """A piece of an answer. finish_reason: None but in the last."""
-
-    index: int
-    delta: Delta
-    logprobs: ChatLogprobs | None
-    finish_reason: Finish | None
-
-
-class ChatCompletionChunk(ChunkHead, ChunkEnd):
-    """OpenAI's chat completion chunk. choices: one, none where it tells of usage."""
-
-    object: Literal["chat.completion.chunk"]
-    choices: list[ChatChunkChoice]
 
 
 # -----------------------------------------------------------------------------
@@ -10541,8 +10567,8 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        names = self.hold(model, form, tools_given(tools), never)
-        self.fit(model, model.prompt(prompt), max_tokens)
+        names = self._hold(model, form, tools_given(tools), never)
+        self._fit(model, model.prompt(prompt), max_tokens)
         self.reason = self.error = self.cached = self.stopped = self.worth = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
@@ -10558,7 +10584,7 @@ class Writer:
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
         self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
 
-    def hold(self, model, form, tools, never):
+    def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
         in calls, {id: text}."""
         self.tools, self.calls, names = tools, None, {}
@@ -10569,7 +10595,7 @@ class Writer:
         self.structure = model.forms.structure(form, never, names)
         return names
 
-    def fit(self, model, ids, max_tokens):
+    def _fit(self, model, ids, max_tokens):
         """Go on from ids as far as the context has room. Raises ModelError if it has none."""
         self.ids, self.n_prompt, self.count = ids, len(ids), 0
         room = model.n_ctx - len(ids)
@@ -11917,25 +11943,25 @@ class Stream(Consumer):
     Closed, left in the middle of a loop, or lost, it gives its place back; cancel() may be called
     by any thread. What has states is not guessed for: it could not forget."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
-    def ready(self):
+    def ready(self) -> bool:
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job, admitted)
 
-    def whole(self):
+    def whole(self) -> None:
         """No chunk is waited for, but the end."""
         self.job.told = math.inf
 
-    def take(self):
+    def take(self) -> Chunk | None:
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
         with self.scheduler.mutex:
@@ -11947,10 +11973,10 @@ class Stream(Consumer):
             raise self.w.error
         return chunk
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Chunk:
         over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
         if chunk is None and not over:
@@ -11965,20 +11991,20 @@ class Stream(Consumer):
             raise StopIteration
         return chunk
 
-    def cancel(self):
+    def cancel(self) -> None:
         """End the text as it is: its last Chunk says "cancelled"."""
         self.scheduler.leave(self.job, "cancelled")
 
-    def close(self):
+    def close(self) -> None:
         """Nobody wants more of it."""
         if not self.job.over:
             self.scheduler.leave(self.job)
         self.job.told = len(self.w.chunks)
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self):
@@ -12195,13 +12221,13 @@ class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncStream":
         return self
 
-    async def __anext__(self):
+    async def __anext__(self) -> Chunk:
         stream, over = self.stream, self.stream.job.over
         chunk = stream.take()
         if chunk is None and not over:
@@ -12216,11 +12242,11 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
         self.stream.begin(admitted)
 
-    async def end(self):
+    async def end(self) -> None:
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
@@ -12230,18 +12256,18 @@ class AsyncStream:
             self.stream.close()
             raise
 
-    def cancel(self):
+    def cancel(self) -> None:
         """As Stream.cancel."""
         self.stream.cancel()
 
-    async def aclose(self):
+    async def aclose(self) -> None:
         """Nobody wants more of it."""
         self.stream.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> "AsyncStream":
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: object) -> None:
         self.stream.close()
 
 
@@ -12561,6 +12587,10 @@ class Summed:
 # twofile/scores.py
 # What a model says of given texts.
 
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
 class Scores:
     """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
     Prompts.
@@ -12571,14 +12601,14 @@ class Scores:
     def __init__(self, engine, scheduler, prompts):
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
-    def logits(self, ids):
+    def logits(self, ids: Prompt) -> Floats:
         """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
         ids[: i + 1]."""
         ids, out = self.prompts.check(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
-    def score(self, ids, first=1):
+    def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
         array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
@@ -12600,7 +12630,7 @@ class Scores:
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
-    def loglikelihood(self, context, continuation):
+    def loglikelihood(self, context: Prompt, continuation: Prompt) -> tuple[float, bool]:
         """-> (log-probability of continuation after context, whether greedy sampling would write
         it). str or ids both. White space at the end of context counts to the continuation, as in
         lm-evaluation-harness."""
@@ -12618,7 +12648,7 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def loglikelihood_rolling(self, text):
+    def loglikelihood_rolling(self, text: Prompt) -> float:
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
@@ -12629,7 +12659,9 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def embed(self, text, pooling="mean", normalise=True):
+    def embed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
         ids = self.prompts.prompt(text)
@@ -12637,14 +12669,21 @@ class Scores:
         read(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    async def aembed(self, text, pooling="mean", normalise=True):
+    async def aembed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """As embed(), for `await`."""
         ids = self.prompts.prompt(text)
         summed = Summed(self.engine, len(ids), pooling, normalise)
         await aread(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+    def perplexity(
+        self,
+        text: str,
+        n_ctx: int = 512,
+        on_window: Callable[[int, int, float], object] = lambda done, windows, ppl: None,
+    ) -> dict[str, float]:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
@@ -13148,21 +13187,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
-            texts = [self.text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self.echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
+        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def text_of(self, prompt):
+    def _text_of(self, prompt):
         """The text of a prompt, str or ids."""
         return prompt if isinstance(prompt, str) else self.detokenize(prompt)
 
-    def echoed(self, w, prompt):
+    def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self.text_of(prompt))
+        value = w.completion(self._text_of(prompt))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -13821,17 +13860,17 @@ SHARE = 4
 class Paged(NamedTuple):
     """The Passages that a question is given, best first. ()."""
 
-    passages: tuple = ()
+    passages: tuple[Passage, ...] = ()
 
     @property
-    def sources(self):
+    def sources(self) -> list[Source]:
         """Where they are from -> [{"number" (from 1), "file", "line", "heading", "text"}]."""
         return [
             {"number": n, "file": p.file, "line": p.line, "heading": p.heading, "text": p.text}
             for n, p in enumerate(self.passages, 1)
         ]
 
-    def into(self, messages):
+    def into(self, messages: Messages) -> Messages:
         """The messages ([{"role", "content"}]), of which the user's last has the passages before
         it; the others have none. The list that was given stays as it is."""
         if not self.passages:
@@ -14167,7 +14206,12 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=log, screen=None):
+    def __init__(
+        self,
+        folder: FilePath,
+        notice: Callable[[str], object] | None = log,
+        screen: Callable[[str], str] | None = None,
+    ) -> None:
         self.folder = Folder(folder)
         self.notice = function_asked("notice", notice) or (lambda text: None)
         self.screen = function_asked("screen", screen) or (lambda text: text)
@@ -14179,23 +14223,23 @@ class Memory:
         if self.store.path:
             sweep_indexes(os.path.dirname(self.store.path))
 
-    def forked(self):
+    def forked(self) -> None:
         """In a child: a lock and a connection of its own."""
         self.mutex = threading.RLock()
         self.store.forked()
 
-    def close(self):
+    def close(self) -> None:
         """Give the index's file back."""
         with self.mutex:
             self.store.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Memory":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def update(self):
+    def update(self) -> int:
         """Look what has changed in the folder -> how many files."""
         began = time.monotonic()
         with self.mutex:
@@ -14210,13 +14254,13 @@ class Memory:
             self.say_once("its index is in memory and made again each time: ", why)
         return changed
 
-    def say_once(self, what, found):
+    def say_once(self, what: str, found: str) -> None:
         """Give notice of something, but not again."""
         if found and (what, found) not in self.told:
             self.told.add((what, found))
             self.notice(f"memory: {printable(self.folder.given)}: {what}{found}")
 
-    def safely(self, work):
+    def safely(self, work: Callable[[], Any]) -> Any:
         """What work() gives; where the index's file fails it is done again with another."""
         for _ in range(2):
             try:
@@ -14230,7 +14274,7 @@ class Memory:
             found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
-    def find(self, question, most=SEARCHED):
+    def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
         text_asked("question", question)
@@ -14245,12 +14289,18 @@ class Memory:
 
             return self.safely(work)
 
-    def again(self, question, most):
+    def again(self, question: str, most: int) -> list[Passage]:
         """Of an index that is empty, perhaps because it was damaged."""
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)
 
-    def page(self, model, messages, answer=None, tools=None):
+    def page(
+        self,
+        model: Model,
+        messages: Messages,
+        answer: int | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Paged:
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises

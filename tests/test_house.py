@@ -167,6 +167,8 @@ def test_only_the_front_names_flags():
 def test_what_a_program_imports():
     names = "Memory Model Tokenizer Sampling Chunk Writer open_model verify __version__"
     names += " ModelError WrongValue WrongType MissingFile Busy"
+    names += " Stream AsyncStream ObjectStream Tools ToolCall Reader Options ChatOptions Message ChatMessage"
+    names += " Completion CompletionChunk ChatCompletion ChatCompletionChunk"
     assert sorted(twofile.__all__) == sorted(names.split())
     assert all(hasattr(twofile, name) for name in twofile.__all__) and (HOUSE / "py.typed").exists()
 

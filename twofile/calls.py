@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from .callform import grammar
-from .callreader import Reader
+from .callform import CallForm, grammar
+from .callreader import Reader, ToolCall
 from .errors import WrongType, WrongValue, shown
 from .structure import STYLE
+from .told import CallObject
 
 CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
@@ -18,17 +21,17 @@ class Tools:
     """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
     asked for, of the tool named only, if one is. several: whether there may be more than one."""
 
-    tools: list
+    tools: list[dict[str, Any]]
     must: bool = False
     only: str | None = None
     several: bool = True
 
-    def grammar(self, form, schema=None):
+    def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
         return grammar(form, some, self.must, self.several, schema, STYLE)
 
-    def form(self, form, asked):
+    def form(self, form: CallForm, asked: tuple[str, str] | None) -> tuple[str, str]:
         """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
@@ -37,7 +40,7 @@ class Tools:
         return "tools", self.grammar(form, json.loads(text))
 
 
-def call_object(call):
+def call_object(call: ToolCall) -> CallObject:
     """A ToolCall in OpenAI's form."""
     inside = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": inside}

@@ -105,21 +105,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
-            texts = [self.text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self.echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
+        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def text_of(self, prompt):
+    def _text_of(self, prompt):
         """The text of a prompt, str or ids."""
         return prompt if isinstance(prompt, str) else self.detokenize(prompt)
 
-    def echoed(self, w, prompt):
+    def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self.text_of(prompt))
+        value = w.completion(self._text_of(prompt))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:

@@ -78,7 +78,7 @@ def put_prompt_first(lists, said, tokenizer):
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
     lists["top_logprobs"][:0] = [
-        top and by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+        None if top is None else by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
     ]
     lists["text_offset"][:0] = starts
 

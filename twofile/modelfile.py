@@ -12,7 +12,7 @@ from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
-from .format.table import HEADER, PAGE, RECORD, read_meta, read_table
+from .format.table import HEADER, PAGE, RECORD, Tensor, read_meta, read_table
 from .format.types import BLOCK, F16, F32, U8, padded, type_of
 from .layers.kind import piece_name
 from .layers.stack import TABLES, check_config, expected_tensors
@@ -25,12 +25,12 @@ class ModelFile(NamedTuple):
     path: str
     size: int
     config: Config
-    tensors: dict
+    tensors: dict[str, Tensor]
     model_id: str
     note: str
 
 
-def open_model(path):
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Check the whole description of a model file, then map it -> ModelFile.
 
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
@@ -167,7 +167,7 @@ def refuse_sum(path, t):
     raise ModelError(f"{found}; copy or export the file again")
 
 
-def verify(model):
+def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
     if not isinstance(model, ModelFile):

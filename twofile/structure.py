@@ -1,6 +1,8 @@
 """Texts of a form: which tokens may come next, by a schema or a grammar."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -174,7 +176,10 @@ class Structure:
     Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
     """
 
-    def __init__(self, name, matcher, text):
+    forced: list[int]
+    complete: bool
+
+    def __init__(self, name: str, matcher: Any, text: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self.name, self.matcher = name, matcher
         self.n, words = len(text) - 1, -(-len(text) // 32)
         self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
@@ -196,7 +201,7 @@ class Structure:
         if self.matcher.is_error():
             raise refused(self.name, self.matcher.get_error())
 
-    def allowed(self, ends):
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids that may come next, in their order, with those of ends if the text may end here;
         none if it has to. Raises ModelError if nothing goes on."""
         if self.forced or self.complete:
@@ -212,7 +217,7 @@ class Structure:
             raise refused(self.name, "no token goes on here, or those that do are banned")
         return ids
 
-    def commit(self, token):
+    def commit(self, token: int) -> None:
         """A token was written."""
         if not self.matcher.consume_token(token):
             self.check()

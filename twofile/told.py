@@ -37,6 +37,7 @@ class ChatNeeds(TypedDict):
 class ChatMessage(ChatNeeds, total=False):
     """A message that a model wrote; given back it is a part of the conversation."""
 
+    refusal: None
     tool_calls: list[CallObject]
 
 
@@ -72,6 +73,12 @@ class ChatLogprobs(TypedDict):
 
 class CachedTokens(TypedDict):
     """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+
+    cached_tokens: int
+
+
+class CachedTokens(TypedDict):
+    """Of a prompt's tokens those that were not read again."""
 
     cached_tokens: int
 
@@ -178,8 +185,8 @@ class ChunkHead(TypedDict):
 
 
 class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage and
-    timings where they were asked for."""
+    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
+    None in the others, and timings where they were asked for."""
 
     stop_reason: str
     sources: list[Source]

@@ -126,8 +126,8 @@ class Writer:
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        names = self.hold(model, form, tools_given(tools), never)
-        self.fit(model, model.prompt(prompt), max_tokens)
+        names = self._hold(model, form, tools_given(tools), never)
+        self._fit(model, model.prompt(prompt), max_tokens)
         self.reason = self.error = self.cached = self.stopped = self.worth = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
@@ -143,7 +143,7 @@ class Writer:
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
         self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
 
-    def hold(self, model, form, tools, never):
+    def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
         in calls, {id: text}."""
         self.tools, self.calls, names = tools, None, {}
@@ -154,7 +154,7 @@ class Writer:
         self.structure = model.forms.structure(form, never, names)
         return names
 
-    def fit(self, model, ids, max_tokens):
+    def _fit(self, model, ids, max_tokens):
         """Go on from ids as far as the context has room. Raises ModelError if it has none."""
         self.ids, self.n_prompt, self.count = ids, len(ids), 0
         room = model.n_ctx - len(ids)

@@ -33,7 +33,7 @@ class Tensor(NamedTuple):
 
     name: str
     type: Type
-    shape: tuple
+    shape: tuple[int, ...]
     off: int
     nbytes: int
     sha256: bytes

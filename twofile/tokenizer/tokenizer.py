@@ -1,6 +1,7 @@
 """Text to ids and back; the tokenizer of a model."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import ModelError, printable, set_by
@@ -36,13 +37,21 @@ class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
-    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
-    token; None without a limit).
+    says. chat is what its template writes, tools its ToolForm, or None.
     """
 
-    def __init__(self, source):
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: set[int]  # ids that end a text
+    begins: list[int]  # ids before one
+    pieces: list[bytes]  # by id
+    sha256: bytes  # of the whole file
+    longest: int | None  # the most characters of one token; None without a limit
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin"
         if not isinstance(source, bytes):
             name = printable(path_asked(source, "a tokenizer.bin"))
@@ -88,12 +97,12 @@ class Tokenizer(Conversations):
                 found = f"self-test failed on {text[:40]!r}"
                 raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
-    def selftest(self):
+    def selftest(self) -> None:
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference
         did at export."""
         self._check(len(self.tests))
 
-    def encode(self, text, add_bos=True):
+    def encode(self, text: str, add_bos: bool = True) -> list[int]:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
@@ -133,7 +142,7 @@ class Tokenizer(Conversations):
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 
-    def words(self, text):
+    def words(self, text: str) -> Iterator[str] | Iterator[bytes]:
         """The words, str or bytes, that text without user-defined tokens is merged in; an
         iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
@@ -152,7 +161,7 @@ class Tokenizer(Conversations):
         """A pattern for places in a text that no merge crosses, or None."""
         return self.merger.apart
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
         if token == self.unk and self.kind == SPM:
             return " \u2047 ".encode()
@@ -162,11 +171,11 @@ class Tokenizer(Conversations):
         spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
         return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
-    def name(self, token):
+    def name(self, token: int) -> str:
         """A token as people write it; control tokens by name."""
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
