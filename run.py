@@ -16583,7 +16583,7 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        number = f"batch_req_{random.getrandbits(96):024x}"
+        number = f"batch_req_{self.name}"
         return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
@@ -16592,6 +16592,7 @@ class Request:
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         reason = choice["finish_reason"]
+        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
