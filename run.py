@@ -9910,7 +9910,6 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):
@@ -10063,7 +10062,7 @@ class ChunkEnd(TypedDict, total=False):
 
     stop_reason: str
     sources: list[Source]
-    usage: CompletionUsage
+    usage: CompletionUsage | None
     timings: Timings
 
 
@@ -10786,7 +10785,7 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
-        if not hasattr(writer, "chunks"):
+        if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
@@ -16584,7 +16583,7 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        number = f"batch_req_{random.getrandbits(96):024x}"
+        number = f"batch_req_{self.name}"
         return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
@@ -16593,6 +16592,7 @@ class Request:
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         reason = choice["finish_reason"]
+        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {

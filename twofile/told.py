@@ -31,7 +31,6 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):
@@ -184,7 +183,7 @@ class ChunkEnd(TypedDict, total=False):
 
     stop_reason: str
     sources: list[Source]
-    usage: CompletionUsage
+    usage: CompletionUsage | None
     timings: Timings
 
 
