@@ -55,14 +55,14 @@ def test_a_conversation(terminal, talker, tmp_path):
     assert t.say("/regen") == tame(third) + "\n"
     assert re.fullmatch(r"\d+ of 200 tokens in the context, \d+ written at [\d.]+ t/s, seed 7\n", t.say("/stats"))
     kept = tmp_path / "kept.json"
-    assert t.say(f"/save {kept}") == ""
+    assert t.say(f"/save {kept}") == f"saved 5 messages to {kept}\n"
     messages = system + talk("the fox", first.strip(), "and\nthe hen", third.strip())
     assert json.loads(kept.read_text()) == messages and os.listdir(tmp_path) == ["kept.json"]
-    t.say("/reset")
+    assert t.say("/reset") == t.say("/clear") == "begun again, with the same system message\n"
     assert t.say("hen") == tame(answers(talker, system + talk("hen"), 3)) + "\n"
-    t.say("/system")
+    assert t.say("/system") == "begun again, with no system message\n"
     assert t.say("hen") == tame(answers(talker, talk("hen"), 4)) + "\n"
-    assert t.say(f"/load {kept}") == ""
+    assert t.say(f"/load {kept}") == f"loaded 5 messages from {kept}\n"
     assert t.say("x") == tame(answers(talker, messages + talk("x"), 5)) + "\n"
     assert all(word in t.say("/help") for word in "/system /reset /regen /save /load /stats /exit".split())
     os.write(t.fd, b"/exit\n")
@@ -70,14 +70,20 @@ def test_a_conversation(terminal, talker, tmp_path):
 
 
 def test_wrong_commands_are_told_and_end_nothing(terminal, tmp_path):
+    """In the words of a conversation, not of a program that ends."""
     t = terminal()
-    assert "no answer yet" in t.say("/regen") and "not a command" in t.say("/frobnicate")
-    assert "/help" in t.say("/save") and "cannot be written" in t.say(f"/save {tmp_path}/no/such")
-    assert "error" in t.say(f"/load {tmp_path}/none.json")
+    first = t.say("the hen")
+    assert t.say("/hlep") == "/hlep is not a command; /help lists them\n"
+    assert t.say("/save") == "/save needs a file behind it\n"
+    assert t.say(f"/save {tmp_path}/no/such") == f"{tmp_path}/no/such cannot be written (No such file or directory)\n"
+    assert t.say(f"/load {tmp_path}/x") == f"{tmp_path}/x: not found; expected a kept conversation; check the path\n"
     for text in ('{"role": 1}', "[3]", '[{"role": "assistant", "content": "x"}]', "no JSON", ""):
         (tmp_path / "bad.json").write_text(text)
-        assert "run.py: error:" in t.say(f"/load {tmp_path}/bad.json")
-    assert "error" in t.say("the fox " * 80)  # longer than the context; it and its answer are not kept
+        said = t.say(f"/load {tmp_path}/bad.json")
+        assert said.startswith(f"{tmp_path}/bad.json") and said.count("\n") == 1 and "error" not in said
+    said = t.say("the fox " * 80)
+    assert re.fullmatch("the message has 4.. tokens, and 19. fit; nothing is forgotten for it; say it shorter\n", said)
+    assert t.say("/undo") == 'took back "the hen" and its answer; messages left: 0\n' and first
     assert "Traceback" not in t.say("the fox")
     os.write(t.fd, b"\x04")
     assert t.leave() == 0

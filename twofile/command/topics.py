@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from ..front.bench import bench_parser
-from ..front.chat import CHAT_HELP
+from ..front.commands import CHAT_HELP
 from ..front.common import ABOUT_TEXT, FIRST, GIVEN, HOW, MACHINE, MANY, OTHER, TALK
 from ..front.mode import Parser
 from ..front.modes import EXIT_CODES, MODES, all_flags, make_parser

@@ -36,15 +36,20 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = [n for n in names if n.startswith(said)]
-            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            near = nearest(said, [n for n in names if n[:2] == "--"])
+            hint = f"did you mean {near}?" if near else "leave it out"
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest
         else:
             plain.append(word)
     return words, plain
+
+
+def nearest(word, names):
+    """The one of names that a word is the beginning of, or nearly, or None."""
+    begun = [name for name in names if word and name.startswith(word)]
+    return next(iter(begun + difflib.get_close_matches(word, names, 1)), None)
 
 
 def with_value(flag, said, name, rest, error):
