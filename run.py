@@ -17135,6 +17135,8 @@ class Conversation:
         text = ""
         try:
             text = self.with_calls()
+            if text:
+                self.messages.append({"role": "assistant", "content": text})
         except KeyboardInterrupt:
             self.show("(stopped)\n")
         finally:
@@ -17142,8 +17144,6 @@ class Conversation:
                 self.messages = before
         if text and self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
-        if text:
-            self.messages.append({"role": "assistant", "content": text})
 
     def asked(self, otherwise="there is no message of the user's"):
         """The place of the last message of the user's. Raises ModelError if there is none."""
@@ -17342,6 +17342,11 @@ def line_editor():
     return readline
 
 
+def as_bytes(text):
+    """A text as readline takes it in any locale, also where the locale has only ASCII."""
+    return os.fsencode(text).decode("ascii", "surrogateescape")
+
+
 def is_waiting():
     """Whether more has been typed, or pasted, than the line that was read."""
     try:
@@ -17365,7 +17370,7 @@ class Keyboard:
 
     def __init__(self, history):
         self.history, self.completions, self.found = history, lambda line: [], []
-        self.editor = line_editor()
+        self.editor, self.last = line_editor(), ""
         self.is_gnu = self.editor is not None and "libedit" not in (self.editor.__doc__ or "")
         if self.editor:
             self.editor.set_auto_history(False)  # a message of several lines is one entry
@@ -17413,8 +17418,7 @@ class Keyboard:
 
     def keep(self, text):
         """Put what was typed where the arrow keys find it, now and in later conversations."""
-        last = self.editor and self.editor.get_current_history_length()
-        if text.strip() and not (last and self.editor.get_history_item(last) == text):
+        if text.strip() and text != self.last:
             self.recall(text)
             self.history.add(text)
 
@@ -17424,7 +17428,8 @@ class Keyboard:
             while self.editor.get_current_history_length() >= RECALLED_MOST:
                 self.editor.remove_history_item(0)
             with contextlib.suppress(ValueError):  # letters that the locale has not
-                self.editor.add_history(text)
+                self.editor.add_history(as_bytes(text))
+            self.last = text
 
     def complete(self, text, number):
         """readline's completer: text is the end of the line, behind a space or a slash."""
@@ -17439,7 +17444,7 @@ class Keyboard:
         """A line that is no message; text stands in it, where there is readline to edit it."""
         if not self.editor:
             return input(prompt)
-        self.editor.set_startup_hook(lambda: self.editor.insert_text(text))
+        self.editor.set_startup_hook(lambda: self.editor.insert_text(as_bytes(text)))
         try:
             return input(prompt)
         finally:

@@ -138,6 +138,8 @@ class Conversation:
         text = ""
         try:
             text = self.with_calls()
+            if text:
+                self.messages.append({"role": "assistant", "content": text})
         except KeyboardInterrupt:
             self.show("(stopped)\n")
         finally:
@@ -145,8 +147,6 @@ class Conversation:
                 self.messages = before
         if text and self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
-        if text:
-            self.messages.append({"role": "assistant", "content": text})
 
     def asked(self, otherwise="there is no message of the user's"):
         """The place of the last message of the user's. Raises ModelError if there is none."""
