@@ -162,7 +162,7 @@ the program
     front/wrap           Answers in a terminal, broken between words.
     front/conversation   A conversation: its messages, what fits of them, answers with calls.
     front/history        What was typed in conversations, kept between them, for the user alone.
-    front/keyboard       The keyboard of a conversation: lines, pastes, several lines as one message.
+    front/keyboard       The keyboard of a conversation: lines, pastes, messages in quotes.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
     front/show           What is printed of a model, or of a given text.
@@ -17327,7 +17327,7 @@ class History:
 
 # -----------------------------------------------------------------------------
 # twofile/front/keyboard.py
-# The keyboard of a conversation: lines, pastes, several lines as one message.
+# The keyboard of a conversation: lines, pastes, messages in quotes.
 
 QUOTES = '"""'  # around a message of several lines
 RECALLED_MOST = 1000  # messages that the arrow keys find

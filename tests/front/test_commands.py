@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from helpers.places import ROOT
 from twofile.compiler.kept import _top
 from twofile.errors import ModelError
 from twofile.front.commands import CHAT_HELP, Commands, path_before
@@ -58,6 +59,16 @@ def test_help_is_one_screen_and_tells_every_command(said):
     assert CHAT_HELP.count("\n") <= 24 and max(map(len, CHAT_HELP.split("\n"))) <= 80
     assert all(re.search(f"^/{name}[ ,]", CHAT_HELP, re.M) for name in said.names)
     assert said.tells("/?") == said.tells("/help set") == CHAT_HELP
+
+
+def test_the_document_tells_every_command_and_what_is_answered(said, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "conversation.md").read_text()
+    rows = [line.split("|")[1] for line in text.split("## Commands")[1].split("##")[0].splitlines() if line[:3] == "| `"]
+    assert {word for row in rows for word in re.findall("`/([a-z]+)", row)} == {*said.names, "reset"} - {"exit"}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("the hen")
+    for line, answer in re.findall("^> (.*)\n([^>`].*)?", text.split("```\n> ")[1].join(["> ", ""]), re.M):
+        assert said.tells(line).startswith(answer)
 
 
 @pytest.mark.parametrize(

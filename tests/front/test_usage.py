@@ -273,6 +273,9 @@ def test_another_answer_begins_behind_the_message(monkeypatch):
     t.talk.message("x")
     t.talk.again()
     assert [m["content"] for m in t.talk.messages] == ["x", "b"]
+    t.model.answers.append([KeyboardInterrupt])
+    t.talk.again()  # stopped before a word of it: the one before is still there
+    assert [m["content"] for m in t.talk.messages] == ["x", "b"]
     with pytest.raises(ModelError, match="no answer yet"):
         Talk(monkeypatch).talk.again()
 

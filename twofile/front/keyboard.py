@@ -1,4 +1,4 @@
-"""The keyboard of a conversation: lines, pastes, several lines as one message."""
+"""The keyboard of a conversation: lines, pastes, messages in quotes."""
 
 import contextlib
 import os
