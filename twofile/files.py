@@ -6,25 +6,40 @@ import os
 import stat
 import threading
 
-from .errors import ModelError, printable
+from .errors import MissingFile, ModelError, WrongType, printable, shown
 
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
 
-def open_regular(path, what):
+def path_asked(path, what):
+    """A path, a str or os.PathLike, as a str; what it should be of is for messages. Raises
+    ModelError."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        wants = f"expected the path of {what}; give a str or a Path"
+        raise WrongType(f"{shown(path)}: cannot be opened, for it is no path; {wants}")
+    return name
+
+
+def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    what it should be is for messages. Raises ModelError."""
-    name = printable(str(path))
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
+    should be is for messages. Raises ModelError."""
+    name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError, TypeError) as e:
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
     info = os.fstat(fd)
+    if pipes and stat.S_ISFIFO(info.st_mode):
+        waiting = os.open(path, os.O_RDONLY)
+        os.close(fd)  # not before: its writer would have no reader
+        return waiting, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"

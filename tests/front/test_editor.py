@@ -35,7 +35,7 @@ def test_nobody_else_can_read_it_and_nothing_is_left(tmp_path):
 
 @pytest.mark.parametrize(
     "script, says",
-    [("exit 3", "ended with 3"), (f"rm {FILE}", "left no file"), (f"rm {FILE}; mkdir {FILE}", "a folder, not a regular file")],
+    [("exit 3", "ended with 3"), (f"rm {FILE}", "left no file"), (f"rm {FILE}; mkfifo {FILE}", "left no file")],
 )
 def test_an_editor_that_fails_is_told(tmp_path, script, says):
     with pytest.raises(ModelError, match=says):

@@ -6,9 +6,9 @@ import os
 
 from ..errors import ModelError, printable
 from ..files import read_small, replaced
+from ..options import nearest
 from .editor import editor_named, in_editor, usual_editor
 from .setting import SET_NAMES, Setting
-from .spelling import nearest
 from .text import as_text, read_text, report, tame
 
 CHAT_HELP = """\
@@ -152,6 +152,8 @@ class Commands:
 
     def do_file(self, rest):
         path, question = path_before(rest)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ModelError(f"{printable(path)} is not a regular file")  # it might never end
         text = as_text(read_text(f".{os.sep}-" if path == "-" else path), printable(path))
         if not text.strip() or "\0" in text:
             found = "holds no text" if text.strip() else "is empty"
@@ -212,8 +214,9 @@ class Commands:
     def do_load(self, rest):
         path = path_of(rest)
         name = printable(path)
+        raw = read_small(path, "a kept conversation", 1 << 26)
         try:
-            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
+            messages = json.loads(raw)
         except (ValueError, RecursionError):
             raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
         if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):

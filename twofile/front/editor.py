@@ -47,7 +47,7 @@ def in_editor(command, text, name):
             raise ModelError(f"the editor {shown} cannot be run ({found})") from None
         if code:
             raise ModelError(f"the editor {shown} ended with {code}; what it saved is not taken")
-        if not os.path.exists(path):
+        if not os.path.isfile(path):
             raise ModelError(f"the editor {shown} left no file")
         saved = os.stat(path).st_mtime_ns != 0
         return as_text(read_text(path), "what the editor saved") if saved else None

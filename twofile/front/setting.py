@@ -3,12 +3,11 @@
 import random
 import shlex
 
-from ..errors import ModelError
-from ..options import bias_asked, bias_pair, seed_asked, shown, stop_strings
+from ..errors import ModelError, shown
+from ..options import bias_asked, bias_pair, nearest, seed_asked, stop_strings
 from ..sampler import RULES
 from .common import HOW, IGNORE_EOS, LOGIT_BIAS, N_PREDICT, SEED, STOP
 from .habits import MEANT
-from .spelling import nearest
 from .text import tame, unescaped
 
 SETTABLE = [*(flag for flag in HOW.flags if flag is not ...), N_PREDICT, STOP, IGNORE_EOS]

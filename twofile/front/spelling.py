@@ -1,10 +1,9 @@
 """The words of a command line, told for what they are."""
 
-import difflib
 import re
 
-from ..errors import printable
-from ..options import shown
+from ..errors import printable, shown
+from ..options import did_you_mean
 from .habits import MEANT
 
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
@@ -36,20 +35,13 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = nearest(said, [n for n in names if n[:2] == "--"])
-            hint = f"did you mean {near}?" if near else "leave it out"
+            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest
         else:
             plain.append(word)
     return words, plain
-
-
-def nearest(word, names):
-    """The one of names that a word is the beginning of, or nearly, or None."""
-    begun = [name for name in names if word and name.startswith(word)]
-    return next(iter(begun + difflib.get_close_matches(word, names, 1)), None)
 
 
 def with_value(flag, said, name, rest, error):
