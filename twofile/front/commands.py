@@ -78,8 +78,8 @@ class Commands:
         name, _, rest = line[1:].partition(" ")
         name, rest = OTHER_NAMES.get(name, name), rest.strip()
         if name not in self.names:
-            near = nearest(name, [*self.names, *OTHER_NAMES])
-            hint = f"did you mean /{near}? " if near not in (None, "help") else ""
+            near = name and nearest(name, [*self.names, *OTHER_NAMES])
+            hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""
             raise ModelError(f"/{printable(name[:80])} is not a command; {hint}")
