@@ -62,7 +62,7 @@ def test_help_is_one_screen_and_tells_every_command(said):
 
 
 def test_the_document_tells_every_command_and_what_is_answered(said, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "conversation.md").read_text()
+    text = (ROOT / "docs" / "chat.md").read_text()
     rows = [line.split("|")[1] for line in text.split("## Commands")[1].split("##")[0].splitlines() if line[:3] == "| `"]
     assert {word for row in rows for word in re.findall("`/([a-z]+)", row)} == {*said.names, "reset"} - {"exit"}
     monkeypatch.chdir(tmp_path)
