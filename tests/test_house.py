@@ -17,7 +17,7 @@ from twofile.compiler.kept import COMPILED
 
 HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md", "examples/README.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 ROOMS = {p.relative_to(HOUSE).with_suffix("").as_posix(): p for p in sorted(HOUSE.rglob("*.py")) if p.name[:2] != "__"}
 TREES = {name: ast.parse(path.read_text()) for name, path in ROOMS.items()}
