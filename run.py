@@ -91,16 +91,20 @@ a model that runs, and text
     tokenizer/tokenizer  Text to ids and back; the tokenizer of a model.
 
 writing
-    options              What is asked for beside a prompt; what others ask and changes nothing.
+    options              What is asked for beside a prompt, checked.
+    noops                Options of other programs that change nothing here.
     narrowing            Rules of sampling that few ask for: which of the likeliest are left.
     sampler              Logits and one number in [0, 1) become the next id.
     logprobs             Log-probabilities of tokens, as OpenAI's objects tell them.
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
     callreader           Calls of tools, read in what is written.
+    told                 The types of what a program gets back: OpenAI's objects.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
+    given                The types of what a program gives.
     objects              OpenAI's objects of what was written.
+    chunk                A piece of a text, as it is made.
     writer               One text in the making, and the objects that tell of it.
     guess                Guesses of what comes next in a text.
     jobs                 What wants passes of the model: a text to be written, one to be read.
@@ -116,6 +120,8 @@ writing
     promptcache          What was read of a text, in one file.
     vectors              Texts as vectors: what the last layer makes of their tokens.
     scores               What a model says of given texts.
+    texts                What a Model has for texts: one, in pieces, many, the best of many.
+    chunks               OpenAI's chunks of what is being written.
     completions          What a model answers, as OpenAI's objects.
     model                What a program imports: text in, text out.
 
@@ -174,7 +180,6 @@ import contextlib
 import contextvars
 import ctypes
 import datetime
-import difflib
 import functools
 import hashlib
 import heapq
@@ -201,13 +206,14 @@ import threading
 import time
 import weakref
 from collections import Counter, defaultdict, namedtuple
-from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TYPE_CHECKING, TypeVar, TypedDict, overload
 
 # ===== the ground
 
@@ -255,6 +261,18 @@ class ModelError(Exception):
     to do."""
 
 
+class WrongValue(ModelError, ValueError):
+    """An argument of the right kind, whose value cannot be taken."""
+
+
+class WrongType(ModelError, TypeError):
+    """An argument of another kind of object, or one that nobody knows."""
+
+
+class MissingFile(ModelError, FileNotFoundError):
+    """There is no such file."""
+
+
 class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
@@ -269,9 +287,45 @@ def printable(text):
     return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
+def shown(value):
+    """A value in a message."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # a number of thousands of digits, lists in lists, what cannot say what it is
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def say(text):
     """A notice on stderr, behind the program's name."""
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
+
+
+def log(text, level="INFO"):
+    """A notice for those who listen to the logger "twofile"."""
+    import logging  # 5 ms, which a command line need not wait
+
+    logger = logging.getLogger("twofile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    logger.log(getattr(logging, level), text)
+
+
+FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it
+
+
+def warn(text):
+    """A warning: on stderr where there is a command line, or else for the logger."""
+    if FLAG_OF:
+        say(text)
+    else:
+        log(text, "WARNING")
+
+
+def set_by(option, value=""):
+    """How an option is set, for messages: by its flag where there is a command line, as -z FILE, or
+    else by its name, as tokenizer=FILE."""
+    return f"{FLAG_OF.get(option, option)}{value and (' ' if option in FLAG_OF else '=')}{value}"
 
 
 # -----------------------------------------------------------------------------
@@ -281,17 +335,27 @@ def say(text):
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
 
+def path_asked(path, what):
+    """A path, a str or os.PathLike, as a str; what it should be of is for messages. Raises
+    ModelError."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        wants = f"expected the path of {what}; give a str or a Path"
+        raise WrongType(f"{shown(path)}: cannot be opened, for it is no path; {wants}")
+    return name
+
+
 def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
     pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
     should be is for messages. Raises ModelError."""
-    name = printable(str(path))
+    name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError, TypeError) as e:
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
@@ -844,6 +908,9 @@ class Fixed:
     def __init__(self, **numbers):
         self.__dict__.update(numbers)
 
+    def __getattr__(self, name: str) -> Any:  # for type checkers: see FIELDS
+        raise AttributeError(f"no number of a config: {name}")
+
     def __setattr__(self, name, value):
         raise AttributeError(f"a config does not change: {name}")
 
@@ -1114,7 +1181,6 @@ LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's n
 USE_EXPORT = "convert the model with export.py"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "cache": "give the model.bin, and this with --prompt-cache",
     "pieces": "give the model.bin; export.py puts the tokenizer into it",
     "settings": "convert the folder that holds it with export.py",
     "shard": "convert the folder that holds it with export.py",
@@ -1129,7 +1195,7 @@ class Tensor(NamedTuple):
 
     name: str
     type: Type
-    shape: tuple
+    shape: tuple[int, ...]
     off: int
     nbytes: int
     sha256: bytes
@@ -1174,7 +1240,8 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    refuse_foreign(head, "a model.bin", NO_MODEL)
+    kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
+    refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 
@@ -2877,7 +2944,8 @@ class Workers:
         except RuntimeError as e:
             self.stop()
             found = f"{threads} threads: cannot be started ({e})"
-            raise ModelError(f"{found}, expected as many as cores; lower -t") from None
+            wants = f"expected as many as cores; lower {set_by('n_threads')}"
+            raise ModelError(f"{found}, {wants}") from None
 
     def _live(self, t):
         self.serve(0, self.pas.address, t, 0)
@@ -6690,19 +6758,19 @@ class ModelFile(NamedTuple):
     path: str
     size: int
     config: Config
-    tensors: dict
+    tensors: dict[str, Tensor]
     model_id: str
     note: str
 
 
-def open_model(path):
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Check the whole description of a model file, then map it -> ModelFile.
 
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
     this program could not run safely.
     """
-    name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
+    name = printable(str(path))
     with os.fdopen(fd, "rb") as f:
         try:
             config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
@@ -6814,9 +6882,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {shown(wanted)}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"
@@ -6831,9 +6900,11 @@ def refuse_sum(path, t):
     raise ModelError(f"{found}; copy or export the file again")
 
 
-def verify(model):
+def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
+    if not isinstance(model, ModelFile):
+        raise WrongType(f"verify() is given {shown(model)}, expected what open_model() gives")
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
 
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -7479,10 +7550,10 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+        raise WrongValue(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
         found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
+        raise WrongValue(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]
@@ -7805,7 +7876,7 @@ def call_of(call):
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
     found = "messages: tool_calls has one that is none"
-    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+    raise WrongValue(f"{found}, expected a function's name and arguments, an object; mend it")
 
 
 def result_slots(text, name, number, form):
@@ -7888,12 +7959,12 @@ def check_turns(messages, several=True, resumes=True):
         }
         if waits and role != "tool":
             found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
-            raise ModelError(f"{found}; expected one for each call behind it; add it")
+            raise WrongValue(f"{found}; expected one for each call behind it; add it")
         if not fits.get(role):
-            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+            raise WrongValue(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
         if not isinstance(m.get("content"), str):
             found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
-            raise ModelError(f"{found}, expected a text; give one")
+            raise WrongValue(f"{found}, expected a text; give one")
         if role == "tool":
             out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
@@ -7902,13 +7973,13 @@ def check_turns(messages, several=True, resumes=True):
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
-            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+            raise WrongValue(f"{found}, expected one: this model's template has no place for more")
         before = role
     if waits:
         found = "messages: a call has no result"
-        raise ModelError(f"{found}; expected one for each call behind it; add it")
+        raise WrongValue(f"{found}; expected one for each call behind it; add it")
     if before not in ("user", "tool"):
-        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+        raise WrongValue(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
 
 
@@ -7921,7 +7992,7 @@ def result_of_call(m, waits, i):
             return there.index(given)
         if given and all(there):
             found = f"messages[{i}]: {key} is {printable(given)[:60]}"
-            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            raise WrongValue(f"{found}, expected one of the calls before it; mend it")
     return 0
 
 
@@ -7932,7 +8003,12 @@ def result_of_call(m, waits, i):
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=(), begun=""):
+    def encode_chat(
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begun: str = "",
+    ) -> list[int]:
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
@@ -7940,7 +8016,7 @@ class Conversations:
         role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
+            raise WrongValue(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
             rows = self._with_tools(messages, tools)
         else:
@@ -7964,7 +8040,7 @@ class Conversations:
         parts = between_slots(slots, self.tools, self.chat, bool(tools))
         if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it")
+            raise WrongValue(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 
@@ -8001,7 +8077,7 @@ class Conversations:
                 items.append(row)
         return items
 
-    def chat_form(self):
+    def chat_form(self) -> dict[str, str] | None:
         """What the chat template writes around contents, as {name: text}; None without one."""
         shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
@@ -8010,7 +8086,7 @@ class Conversations:
             for name, items in chat.items()
         } or None
 
-    def markers(self):
+    def markers(self) -> list[str]:
         """The words that tell turns apart in this model's template and are no control tokens,
         sorted: a user can write them too."""
         names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()
@@ -8327,7 +8403,7 @@ class Merger:
             parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
-            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+            raise WrongValue(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
         if self.pairs is None:
             merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
         else:
@@ -8428,14 +8504,24 @@ class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
-    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
-    token; None without a limit).
+    says. chat is what its template writes, tools its ToolForm, or None.
     """
 
-    def __init__(self, source):
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: set[int]  # ids that end a text
+    begins: list[int]  # ids before one
+    pieces: list[bytes]  # by id
+    sha256: bytes  # of the whole file
+    longest: int | None  # the most characters of one token; None without a limit
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
@@ -8443,7 +8529,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -8476,12 +8564,12 @@ class Tokenizer(Conversations):
                 found = f"self-test failed on {text[:40]!r}"
                 raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
-    def selftest(self):
+    def selftest(self) -> None:
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference
         did at export."""
         self._check(len(self.tests))
 
-    def encode(self, text, add_bos=True):
+    def encode(self, text: str, add_bos: bool = True) -> list[int]:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
@@ -8521,7 +8609,7 @@ class Tokenizer(Conversations):
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 
-    def words(self, text):
+    def words(self, text: str) -> Iterator[str] | Iterator[bytes]:
         """The words, str or bytes, that text without user-defined tokens is merged in; an
         iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
@@ -8540,7 +8628,7 @@ class Tokenizer(Conversations):
         """A pattern for places in a text that no merge crosses, or None."""
         return self.merger.apart
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
         if token == self.unk and self.kind == SPM:
             return " \u2047 ".encode()
@@ -8550,11 +8638,11 @@ class Tokenizer(Conversations):
         spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
         return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
-    def name(self, token):
+    def name(self, token: int) -> str:
         """A token as people write it; control tokens by name."""
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
@@ -8570,10 +8658,10 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))
@@ -8591,61 +8679,52 @@ def find_tokenizer(file, path=None):
 
 # -----------------------------------------------------------------------------
 # twofile/options.py
-# What is asked for beside a prompt; what others ask and changes nothing.
+# What is asked for beside a prompt, checked.
 
-# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
-WITHOUT_EFFECT = frozenset(
-    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt".split()
-)
-# ... and those that change none at these values, which are their defaults there
-SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
-    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
-    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
-    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    "functions": ([],),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    **dict.fromkeys(("suffix", "template", "system"), ("",)),
-    **dict.fromkeys(("images", "context", "include"), ([],)),
-    "truncation": ("disabled",),
-    "background": (False,),
-    "reasoning": ({},),
-    "thinking": ({"type": "disabled"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-}
+def is_number(value):
+    """Whether a value is a number, of Python or of numpy."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def changes_nothing(name, value):
-    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
-    ModelError, by name, if it would have one."""
-    if value is None or name in WITHOUT_EFFECT:
-        return True
-    same = SAME_AS_NONE.get(name, ())
-    if same and value not in same:
-        wants = " or ".join(map(repr, same))
-        raise ModelError(
-            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
-        )
-    return bool(same)
+def number_between(name, value, least, most, wants):
+    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    found = f"{name} is {shown(value)}, expected {wants}"
+    if not is_number(value):
+        raise WrongType(found)
+    if not least <= value <= most:
+        raise WrongValue(found)
+    return value
 
 
-def shown(value):
-    """A value in a message."""
-    text = printable(repr(value))
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def yes_or_no(name, value, usual=False):
+    """value, a truth value; None is as usual."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise WrongType(f"{name} is {shown(value)}, expected True or False; give one")
+    return usual if value is None else bool(value)
 
 
-def whole_number(name, value, least, wants):
-    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    import difflib
+
+    name = name[:40]
+    near = [known for known in names if known.startswith(name or "?")]
+    near += difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
+
+
+def whole_number(name, value, least, wants, most=math.inf):
+    """value as an int from least to most. Raises ModelError; wants says what is expected."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    found = f"{name} is {shown(value)}, expected {wants}; give such a number"
+    if number is None or isinstance(value, bool):
+        raise WrongType(found)
+    if not least <= number <= most:
+        raise WrongValue(found)
     return number
 
 
@@ -8662,10 +8741,10 @@ def stop_strings(value):
     if not isinstance(several, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in several
     ):
-        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+        raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
     if len(several) > 64:
-        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+        raise WrongValue(f"{len(several)} stop strings; expected at most 64; ask for fewer")
     return several
 
 
@@ -8678,25 +8757,43 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(
+                f"top_logprobs is {shown(top)} without logprobs; expected logprobs true"
+            )
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise ModelError(
-                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
-            )
+            found = f"logprobs is {shown(n)}, top_logprobs {shown(top)}"
+            raise WrongValue(f"{found}; expected one number; leave one out")
     if n > 100:
-        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{shown(n)} logprobs; expected at most 100; ask for fewer")
     return n
 
 
-def texts_asked(value):
-    """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+def iterable_asked(name, value):
+    """An iterator of an argument that has several; a str would have as many as characters."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray, memoryview, dict)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise WrongType(f"{name} is {shown(value)}, expected a list of them; give such")
+
+
+def text_asked(name, value):
+    """value, a str."""
+    if not isinstance(value, str):
+        raise WrongType(f"{name} is {shown(value)}, expected a str; decode bytes")
+    return value
+
+
+def function_asked(name, value):
+    """value, which can be called; None for None."""
+    if value is not None and not callable(value):
+        raise WrongType(f"{name} is {shown(value)}, expected a function or None; give one")
     return value
 
 
@@ -8715,22 +8812,21 @@ def bias_asked(value, n):
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
-        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+        raise WrongType(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
     bias = {}
     for i, by in pairs:
         number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
         wants = f"a token's id, 0 to {n - 1}"
         number = whole_number("logit_bias: a key", number, 0, wants)
         if number >= n:
-            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+            raise WrongValue(f"logit_bias: a key is {number}, expected {wants}; give such a number")
         by = -math.inf if by is False else by
-        kinds = int, float, np.integer, np.floating
-        if not isinstance(by, kinds) or by is True or not by <= 100:
-            found = f"logit_bias: {shown(by)} for {number}"
-            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        if not is_number(by) or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}, expected -100 (never) to 100, or false"
+            raise (WrongValue if is_number(by) else WrongType)(f"{found}; change it")
         bias[number] = float(by) if by > -100 else -math.inf
     if sum(by == -math.inf for by in bias.values()) == n:
-        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+        raise WrongValue(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
 
 
@@ -8739,7 +8835,7 @@ def bias_pair(text, name):
     found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
     if not found:
         wants = "expected ID+NUMBER or ID-NUMBER"
-        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+        raise WrongValue(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
     return int(found[1]), float(found[2].replace("false", "inf"))
 
 
@@ -8747,11 +8843,8 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ModelError(
-            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
-        )
-    return now + value
+    wants = "seconds, 0 or more, or None; give such a number"
+    return now + number_between("deadline", value, 0, 1e12, wants)
 
 
 def size_asked(value, name):
@@ -8761,7 +8854,7 @@ def size_asked(value, name):
     found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
-        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+        raise WrongValue(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
     return size
 
 
@@ -8782,8 +8875,64 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -math.inf, wants)
+    seed = whole_number("seed", value, -(1 << 1024), wants, 1 << 1024)
     return None if seed == -1 else seed
+
+
+# -----------------------------------------------------------------------------
+# twofile/noops.py
+# Options of other programs that change nothing here.
+
+# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
+WITHOUT_EFFECT = frozenset(
+    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
+    "prompt_cache_retention stream_options cache_prompt prediction request_id cache_salt "
+    "dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers".split()
+)
+# ... and those that change none at these values, which are their defaults there
+SAME_AS_NONE = {
+    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    "functions": ([],),
+    **dict.fromkeys(("bad_words", "stop_token_ids", "image_data", "lora", "documents"), ([],)),
+    **dict.fromkeys(("include_stop_str_in_output", "continue_final_message"), (False,)),
+    **dict.fromkeys(("return_tokens_as_token_ids", "return_token_ids", "return_tokens"), (False,)),
+    **dict.fromkeys(("timings_per_token", "return_progress", "post_sampling_probs"), (False,)),
+    **dict.fromkeys(("priority", "n_probs", "min_keep", "n_keep", "n_indent"), (0,)),
+    **dict.fromkeys(("t_max_predict_ms", "dynatemp_range"), (0,)),
+    **dict.fromkeys(("dynatemp_exponent", "n_cmpl"), (1,)),
+    "add_generation_prompt": (True,),
+    "chat_template_kwargs": ({},),
+    "id_slot": (-1,),
+    "reasoning_effort": ("none", "medium"),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("suffix", "template", "system"), ("",)),
+    **dict.fromkeys(("images", "context", "include"), ([],)),
+    "truncation": ("disabled",),
+    "background": (False,),
+    "reasoning": ({},),
+    "thinking": ({"type": "disabled"},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+
+
+def changes_nothing(name, value):
+    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
+    ModelError, by name, if it would have one."""
+    if value is None or name in WITHOUT_EFFECT:
+        return True
+    same = SAME_AS_NONE.get(name, ())
+    alike = lambda usual: is_number(usual) and is_number(value) or type(usual) is type(value)
+    if same and not any(alike(usual) and value == usual for usual in same):
+        wants = " or ".join(map(repr, same))
+        raise WrongValue(
+            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
+        )
+    return bool(same)
 
 
 # -----------------------------------------------------------------------------
@@ -8981,40 +9130,41 @@ PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 class InRange:
     """A number for each of RULES, by its name; ModelError for one out of its range."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
-# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
-# then the temperature; 0 = the most likely.
-Sampling = make_dataclass(
-    "Sampling",
-    [(rule.name, rule.kind, rule.default) for rule in RULES],
-    bases=(InRange,),
-    frozen=True,
-    namespace={"__module__": __name__},
-)
+@dataclass(frozen=True)
+class Sampling(InRange):
+    """How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p,
+    XTC, then the temperature; 0 = the most likely. As RULES, which say what each may be."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_n_sigma: float = -1.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 def sampling_asked(usual, asked):
-    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
-    for options that are no rule's, but those that change nothing."""
-    how = {}
-    for name, value in asked.items():
-        if name in Sampling.__dataclass_fields__:
-            how |= {} if value is None else {name: value}
-        elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format"]
-            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
-            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
-    return Sampling(**{**usual, **how})
+    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Sampling(**{**usual, **given})
 
 
 class Sampler:
@@ -9022,11 +9172,14 @@ class Sampler:
     "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
     def __init__(self, how, n, code, bias=None):
+        if not isinstance(how, Sampling):
+            raise WrongType(f"how is {shown(how)}, expected Sampling; give such")
         self.how, self.n, self.pick = how, n, code.function("pick")
-        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        bias = bias_asked(bias, n)
+        finite = {i: value for i, value in bias.items() if value > -np.inf}
         self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
         self.free = None  # the ids that can be chosen, if not all can
-        if len(finite) < len(bias or ()):
+        if len(finite) < len(bias):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
         narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())
@@ -9113,14 +9266,21 @@ def token_bytes(tokenizer, token):
     return tokenizer.pieces[token] if 0 <= token < tokenizer.n_vocab else b"?"
 
 
-def by_label(tokenizer, top, token, chance):
-    """[(id, logprob)], the likeliest first -> {label: logprob}. Of tokens of the same bytes the
-    likelier counts, but the one that was chosen, token, stands under its label as it is."""
-    told = {}
-    for i, logprob in top:
-        told.setdefault(label(tokenizer, i), logprob)
-    own = label(tokenizer, token)
-    return told | {own: chance} if own in told else told
+def names_of(tokenizer, token, top):
+    """{id: a name of its own} of the token that was chosen and of the likeliest, [(id, logprob)]:
+    the label, but of several of the same bytes only the one that was chosen, or else the likeliest,
+    has it; the others are token_id:7, as vLLM writes them."""
+    names = {}
+    for i in (token, *(i for i, _ in top)):
+        name = label(tokenizer, i)
+        names.setdefault(i, f"token_id:{i}" if name in names.values() else name)
+    return names
+
+
+def by_name(tokenizer, top, token):
+    """[(id, logprob)], the likeliest first -> {name: logprob}, as many. token: the one chosen."""
+    names = names_of(tokenizer, token, top)
+    return {names[i]: logprob for i, logprob in top}
 
 
 def logprob_lists(w):
@@ -9131,7 +9291,7 @@ def logprob_lists(w):
     return {
         "tokens": [label(t, c.token) for c in said],
         "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [by_label(t, c.top, c.token, c.logprob) for c in said],
+        "top_logprobs": [by_name(t, c.top, c.token) for c in said],
         "text_offset": list(ends)[: len(said)],
     }
 
@@ -9156,10 +9316,11 @@ def put_prompt_first(lists, said, tokenizer):
     """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
     stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
-    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
+    lists["top_logprobs"][:0] = [
+        None if top is None else by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+    ]
     lists["text_offset"][:0] = starts
 
 
@@ -9172,9 +9333,11 @@ def chat_logprobs(w):
 def chat_logprob(tokenizer, chunk):
     """What they tell of the token of a Chunk."""
 
+    names = names_of(tokenizer, chunk.token, chunk.top)
+
     def told(token, logprob):
         raw = list(token_bytes(tokenizer, token)) if tokenizer else None
-        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
+        return {"token": names[token], "logprob": logprob, "bytes": raw}
 
     return {
         **told(chunk.token, chunk.logprob),
@@ -9205,13 +9368,14 @@ def form_asked(schema=None, regex=None, grammar=None, response_format=None):
     given = [(name, value) for name, value in asked.items() if value is not None]
     if len(given) > 1:
         names = " and ".join(name for name, _ in given)
-        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+        raise WrongValue(f"{names}: expected one form of the text; leave the others out")
     for name, value in given:
         if name not in ("regex", "grammar"):
             value = schema_text(name, value)
         elif not isinstance(value, str) or not value.strip():
             wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
-            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+            wrong = WrongValue if isinstance(value, str) else WrongType
+            raise wrong(f"{name} is {shown(value)}, expected {wants}, a text; give one")
         return name, value
     return None
 
@@ -9229,7 +9393,9 @@ def response_schema(value):
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+    raise (WrongValue if isinstance(value, dict) else WrongType)(
+        f"response_format is {shown(value)}, expected {wants}; give such"
+    )
 
 
 def schema_text(name, value):
@@ -9243,9 +9409,9 @@ def schema_text(name, value):
         found = ANY_OBJECT if found is True or found == {} else found
         text = json.dumps(found)
     except (TypeError, ValueError, RecursionError) as e:
-        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+        raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
 
@@ -9304,7 +9470,8 @@ class Forms:
         """A form as llguidance's LLMatcher. Raises ModelError."""
         if self.tokenizer is None:
             found = f"{name}: this model was exported without a tokenizer"
-            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+            wants = "expected one to know its tokens' text"
+            raise WrongValue(f"{found}, {wants}; name it with {set_by('tokenizer')}")
         try:
             import llguidance
         except ImportError:
@@ -9339,7 +9506,7 @@ def refused(name, found):
         found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
-    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+    return WrongValue(f"{name}: {found}; expected a form that a text can have; change it")
 
 
 class Structure:
@@ -9349,7 +9516,10 @@ class Structure:
     Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
     """
 
-    def __init__(self, name, matcher, text):
+    forced: list[int]
+    complete: bool
+
+    def __init__(self, name: str, matcher: Any, text: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self.name, self.matcher = name, matcher
         self.n, words = len(text) - 1, -(-len(text) // 32)
         self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
@@ -9371,7 +9541,7 @@ class Structure:
         if self.matcher.is_error():
             raise refused(self.name, self.matcher.get_error())
 
-    def allowed(self, ends):
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids that may come next, in their order, with those of ends if the text may end here;
         none if it has to. Raises ModelError if nothing goes on."""
         if self.forced or self.complete:
@@ -9387,7 +9557,7 @@ class Structure:
             raise refused(self.name, "no token goes on here, or those that do are banned")
         return ids
 
-    def commit(self, token):
+    def commit(self, token: int) -> None:
         """A token was written."""
         if not self.matcher.consume_token(token):
             self.check()
@@ -9570,20 +9740,20 @@ class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
-    def __init__(self, form, names):
+    def __init__(self, form: CallForm, names: list[str]) -> None:
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
         self.fresh = True  # whether nothing was told yet
         self.use(form)
 
-    def use(self, form):
+    def use(self, form: CallForm) -> None:
         """Read calls of a CallForm."""
         self.form, self.opens, self.close = form, form.opens, form.text(form.close)
         self.more = None if form.more is None else form.text(form.more)
         self.between = [form.text(piece) for piece in form.between]
 
-    def push(self, text, end=False):
+    def push(self, text: str, end: bool = False) -> list[str | ToolCall]:
         """-> [str or ToolCall] that are certain by now."""
         self.held += text
         found = []
@@ -9610,7 +9780,7 @@ class Reader:
             self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
-    def next_call(self, found, end):
+    def next_call(self, found: list[str | ToolCall], end: bool) -> int | None:
         """Take the call that held begins with -> its size with what follows it; None if it is not
         whole yet."""
         at, parts = 0, {}
@@ -9633,7 +9803,7 @@ class Reader:
         found += [call] if call else []
         return at + len(self.more if goes_on else self.close)
 
-    def part(self, kind, at, behind):
+    def part(self, kind: str, at: int, behind: str | None) -> int | None:
         """The size of a call's part that begins at a place; behind: the text that ends it, None for
         what ends a call. None if it is not whole yet."""
         if kind == Seat.ARGUMENTS:
@@ -9643,14 +9813,14 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
-    def place(self, begin):
+    def place(self, begin: str) -> int:
         """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
         one it is at the beginning, or behind another call."""
         if self.form.beside is not None:
             return self.held.find(begin)
         return 0 if (self.fresh or self.behind) and self.held.startswith(begin) else -1
 
-    def json_end(self, at):
+    def json_end(self, at: int) -> int:
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
         place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
         while True:
@@ -9665,7 +9835,7 @@ class Reader:
                 self.scanned = NOT_YET
                 return place
 
-    def say(self, found, n):
+    def say(self, found: list[str | ToolCall], n: int) -> None:
         """The first n characters of what is held are text."""
         text, self.held = self.held[:n], self.held[n:]
         text = text.lstrip("\n") if self.behind else text
@@ -9674,7 +9844,7 @@ class Reader:
             found.append(text)
             self.behind = self.fresh = False
 
-    def certain(self, end):
+    def certain(self, end: bool) -> int:
         """How much of what is held is text: not what may begin a call, nor line ends before it. At
         the end, not what began one and was cut."""
         if end:
@@ -9688,7 +9858,7 @@ class Reader:
         ends = len(rest) - len(rest.rstrip("\n"))
         return len(rest) - min(ends, LINE_ENDS)
 
-    def read(self, parts):
+    def read(self, parts: dict[str, str]) -> ToolCall | None:
         """A call, if it is one of a tool that there is: its arguments as they are written."""
         try:
             arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)
@@ -9708,9 +9878,231 @@ def finite(text):
 
 
 # -----------------------------------------------------------------------------
+# twofile/told.py
+# The types of what a program gets back: OpenAI's objects.
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class CallFunction(TypedDict):
+    """What a call calls. arguments: JSON, an object."""
+
+    name: str
+    arguments: str
+
+
+class CallObject(TypedDict):
+    """A call of a tool, in OpenAI's form."""
+
+    id: str
+    type: Literal["function"]
+    function: CallFunction
+
+
+class CallDelta(CallObject):
+    """A call of a tool in a stream, whole. index: which it is, from 0."""
+
+    index: int
+
+
+class ChatNeeds(TypedDict):
+    """What every message of a model has. content: None where there are calls alone."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+
+
+class ChatMessage(ChatNeeds, total=False):
+    """A message that a model wrote; given back it is a part of the conversation."""
+
+    refusal: None
+    tool_calls: list[CallObject]
+
+
+class Logprobs(TypedDict):
+    """OpenAI's legacy lists, as long as there are tokens. The first of a prompt has None."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class LikelyToken(TypedDict):
+    """A token that might have stood there. logprob: natural; bytes: None without a tokenizer."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(LikelyToken):
+    """A token that was written, with the likeliest in its place, best first."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(TypedDict):
+    """The tokens of a chat's answer."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class CachedTokens(TypedDict):
+    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(TypedDict):
+    """Numbers of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(TypedDict):
+    """llama-server's numbers: tokens, milliseconds, tokens a second. cache_n: of the prompt's
+    tokens those that were not read again."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
+class Source(TypedDict):
+    """A passage that a question was read with. line: where it begins in its file, from 1."""
+
+    number: int
+    file: str
+    line: int
+    heading: str
+    text: str
+
+
+class CompletionChoice(TypedDict):
+    """A text."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish
+
+
+class Completion(TypedDict):
+    """OpenAI's completion object. created: seconds since 1970; seed, stop_reason: the Writer's."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatChoice(TypedDict):
+    """An answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+
+
+class ChatNumbers(TypedDict):
+    """What every chat completion object has."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: CompletionUsage
+    timings: Timings
+    seed: int
+    stop_reason: str
+
+
+class ChatCompletion(ChatNumbers, total=False):
+    """OpenAI's chat completion object. sources: where there was a memory."""
+
+    sources: list[Source]
+
+
+class ChunkChoice(TypedDict):
+    """A piece of a text. finish_reason: None but in the last."""
+
+    text: str
+    index: int
+    logprobs: Logprobs | None
+    finish_reason: Finish | None
+
+
+class ChunkHead(TypedDict):
+    """What every chunk of a stream has."""
+
+    id: str
+    created: int
+    model: str
+
+
+class ChunkEnd(TypedDict, total=False):
+    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
+    None in the others, and timings where they were asked for."""
+
+    stop_reason: str
+    sources: list[Source]
+    usage: CompletionUsage
+    timings: Timings
+
+
+class CompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["text_completion"]
+    choices: list[ChunkChoice]
+
+
+class Delta(TypedDict, total=False):
+    """What is new in an answer."""
+
+    role: Literal["assistant"]
+    content: str
+    tool_calls: list[CallDelta]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of an answer. finish_reason: None but in the last."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish | None
+
+
+class ChatCompletionChunk(ChunkHead, ChunkEnd):
+    """OpenAI's chat completion chunk. choices: one, none where it tells of usage."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+
+
+# -----------------------------------------------------------------------------
 # twofile/calls.py
 # Tools that a model may call: told, held to their schemas, read back.
 
+CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 
 
@@ -9719,52 +10111,56 @@ class Tools:
     """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
     asked for, of the tool named only, if one is. several: whether there may be more than one."""
 
-    tools: list
+    tools: list[dict[str, Any]]
     must: bool = False
     only: str | None = None
     several: bool = True
 
-    def grammar(self, form, schema=None):
+    def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
         return grammar(form, some, self.must, self.several, schema, STYLE)
 
-    def form(self, form, asked):
+    def form(self, form: CallForm, asked: tuple[str, str] | None) -> tuple[str, str]:
         """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
         if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+            raise WrongValue(f"{name}: beside tools, expected one form of the text; leave one out")
         return "tools", self.grammar(form, json.loads(text))
 
 
-def call_object(call):
+def call_object(call: ToolCall) -> CallObject:
     """A ToolCall in OpenAI's form."""
     inside = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": inside}
 
 
 def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
-    function's object. Raises ModelError."""
+    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
+    auto, none, required, or the function's object. Raises ModelError."""
+    if isinstance(given, Tools):
+        if choice is None:
+            return given
+        given = given.tools
     if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
     names = [tool["name"] for tool in tools]
     if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
+        raise WrongValue("tools: two of one name, expected one each; rename one")
     if isinstance(choice, dict):
         inside = choice.get("function", choice)
         only = inside.get("name") if isinstance(inside, dict) else None
         if only not in names:
             found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
+            raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice is not None and not (isinstance(choice, str) and choice in CHOICE_WORDS):
+        found = f"tool_choice is {shown(choice)}, expected auto, none, required or a function"
+        raise (WrongValue if isinstance(choice, str) else WrongType)(f"{found}; change it")
     if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
+        raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
@@ -9778,12 +10174,12 @@ def checked_tool(tool, number):
     where = f"tools[{number}]"
     kind = tool.get("type", "function") if isinstance(tool, dict) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+        raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
     name = inside.get("name") if isinstance(inside, dict) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+        raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
@@ -9793,7 +10189,7 @@ def checked_tool(tool, number):
     kind = parameters.get("type", "object") if good else None
     if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
         found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+        raise WrongValue(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -9801,7 +10197,8 @@ def checked_tool(tool, number):
 
 def reader(form, tools):
     """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+    given = tools_given(tools)
+    return Reader(form, [tool["name"] for tool in given.tools] if given else [])
 
 
 def answered(w):
@@ -9884,8 +10281,99 @@ def call_text(call):
 
 
 # -----------------------------------------------------------------------------
+# twofile/given.py
+# The types of what a program gives.
+
+Prompt = str | Sequence[int] | np.ndarray[Any, np.dtype[Any]]  # a text, or ids
+FilePath = str | PathLike[str]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bias = Mapping[int, float] | Mapping[str, float] | Sequence[Sequence[float]]  # see Writer
+Schema = str | bool | Mapping[str, Any]  # JSON, True for any object, or an object
+
+
+class InputNeeds(TypedDict):
+    """What every message that is given has. content: a text, or parts {"type": "text", "text"}."""
+
+    role: Literal["system", "developer", "user", "tool", "function"]
+    content: str | list[dict[str, Any]]
+
+
+class InputMessage(InputNeeds, total=False):
+    """A message that is given. tool_call_id, name: of the call that a tool's message answers."""
+
+    tool_call_id: str
+    name: str
+
+
+Message = InputMessage | ChatMessage
+Messages = Sequence[Message] | Sequence[Mapping[str, Any]]
+ToolChoice = Literal["auto", "none", "required"] | Mapping[str, Any]
+
+
+class StreamOptions(TypedDict, total=False):
+    """include_usage: whether a last chunk tells the numbers of tokens."""
+
+    include_usage: bool
+
+
+class Options(TypedDict, total=False):
+    """The options of every method that writes, by name, but max_tokens; see Writer."""
+
+    stop: str | Collection[str] | None
+    seed: int | None
+    ignore_eos: bool | None
+    logprobs: int | None
+    deadline: float | None
+    logit_bias: Bias | None
+    schema: Schema | None
+    regex: str | None
+    grammar: str | None
+    response_format: Mapping[str, Any] | None
+    tools: Tools | Sequence[Mapping[str, Any]] | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repeat_penalty: float | None
+    repeat_last_n: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    top_n_sigma: float | None
+    typical_p: float | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
+    mirostat: int | None
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+
+
+class StreamedOptions(Options, total=False):
+    """Those of methods that answer as OpenAI does. model: not heeded."""
+
+    stream_options: StreamOptions | None
+    model: str | None
+
+
+class ChatOptions(StreamedOptions, total=False):
+    """Those of Model.create_chat_completion, which tells of them."""
+
+    max_completion_tokens: int | None
+    top_logprobs: int | None
+    tool_choice: ToolChoice | None
+    parallel_tool_calls: bool | None
+    memory: Any
+
+
+# -----------------------------------------------------------------------------
 # twofile/objects.py
 # OpenAI's objects of what was written.
+
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
+
 
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
@@ -9900,13 +10388,12 @@ def completion(w, echo="", lists=logprob_lists):
         "object": "text_completion",
         "created": int(time.time()),
         "model": w.model_name,
-        "choices": [
-            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
-        ],
+        "choices": [{**choice, "finish_reason": finish(w.reason)}],
         "usage": {
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
             "total_tokens": w.n_prompt + w.count,
+            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
         },
         "timings": {
             "cache_n": w.cached or 0,
@@ -9928,17 +10415,17 @@ def chat_completion(w):
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
     message["content"], calls = answered(w)
+    message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
-        if choice["finish_reason"] == "stop":
-            choice["finish_reason"] = "tool_calls"
+        choice["finish_reason"] = finish(w.reason, calls)
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}
 
 
 # -----------------------------------------------------------------------------
-# twofile/writer.py
-# One text in the making, and the objects that tell of it.
+# twofile/chunk.py
+# A piece of a text, as it is made.
 
 @dataclass(frozen=True)
 class Chunk:
@@ -9953,96 +10440,166 @@ class Chunk:
     token: int | None = None
     finish_reason: str | None = None
     logprob: float | None = None
-    top: tuple = ()
+    top: tuple[tuple[int, float], ...] = ()
 
 
-def begun(text, stop):
+def begun(text: str, stop: str) -> int:
     """How many characters at the end of text may be the beginning of stop."""
     return next(
         (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
     )
 
 
+def before_stop(text: str, stops: list[str]) -> tuple[int, str | None]:
+    """How many characters of text come before the first of stops, with that, or before what may
+    yet become one, with None."""
+    found = [(text.find(stop), stop) for stop in stops if stop in text]
+    if found:
+        return min(found)
+    return len(text) - max((begun(text, stop) for stop in stops), default=0), None
+
+
+# -----------------------------------------------------------------------------
+# twofile/writer.py
+# One text in the making, and the objects that tell of it.
+
 class Writer:
     """One text in the making: choose() takes its next id from logits, push() turns ids into Chunks,
     which it keeps.
 
-    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids.
-    max_tokens: None or -1 = until the end token or a full context. stop: strings that end the text
-    and are not part of it. seed: int, None or -1 = random. logprobs: None, or how many of the
-    likeliest tokens to tell; all are normalised over the tokens that can be written.
-    deadline: seconds after which it ends as it is, None = never. logit_bias: {id: what is added to
-    its logit}, -100 = it is never chosen. schema (an object, JSON, or True for any JSON object),
-    regex, grammar (Lark, GBNF), response_format (OpenAI's): the form that the text has, once it
-    ends by itself. tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held
-    to their schemas; what is written is for a Reader. how: the fields of Sampling; what is left out
-    or None is as the file says (Model.sampling), or else as there; and what other programs'
-    requests may have, where it changes nothing.
-    Attributes: ids (all so far), n_prompt, count (new ones), limit (of those), seed, reason (None
-    until it ends), error (a ModelError, if reason is "error"), cached (how many ids of the prompt
-    were not read again; None before it begins), chunks, clock (seconds at the start, the first
-    token and the last), stopped (the stop string that ended it), due (when it is to end), ends (ids
-    that end it), structure (or None), tools, calls (the CallForm of those), worth (None until
-    weigh()). Raises ModelError for a prompt that does not fit.
+    model: a Model, which says what fits, and how it wants to be sampled. prompt: str or ids. All
+    else are options, as of every method that writes; None of any is its default. Raises ModelError
+    for a prompt that does not fit, and for a value that an option cannot have.
+
+    - max_tokens: new tokens at most; None or -1 = until the end token or a full context.
+    - stop: a text, or some (64 at most), that end the text and are not part of it.
+    - seed: a whole number; None or -1 = a random one.
+    - ignore_eos: whether it goes on where the model would end; default False.
+    - logprobs: how many of the likeliest tokens are told for each, 0 to 100; None = no
+      log-probabilities. They are normalised over the tokens that can be written.
+    - deadline: seconds after which it ends as it is; None = never.
+    - logit_bias: {id: what is added to its logit}, -100 (never) to 100.
+    - schema, regex, grammar, response_format: the form that the text has, once it ends by itself;
+      one of them. A JSON schema (an object, its JSON, or True for any JSON object); a regular
+      expression; Lark or GBNF; or as OpenAI has it.
+    - tools: Tools, or a list as OpenAI's, which the prompt tells of: calls are held to their
+      schemas; what is written is for a Reader.
+    - temperature: 0 to 100, 0 = always the likeliest; default the file's, or 0.8.
+    - top_k: of so many of the likeliest, 0 = of all; default the file's, or 40.
+    - top_p: of the likeliest that have this share together, 0 to 1; default the file's, or 0.95.
+    - min_p: of those with this share of the best one's chance, 0 to 1; default 0.05.
+    - repeat_penalty: what the logits of recent tokens are divided by, 0.001 to 1000; default 1.
+    - repeat_last_n: how many tokens are recent, -1 = all; default 64.
+    - presence_penalty, frequency_penalty: what is taken off the logit of a recent token, once, and
+      for each time that it was there, -100 to 100; default 0.
+    - top_n_sigma: at most so many standard deviations below the best logit, -1 = off; default -1.
+    - typical_p: of the most typical that have this share together, 0 to 1; default 1, off.
+    - xtc_probability, xtc_threshold: how often all likely tokens but the last are left out, 0 to 1,
+      default 0, and what chance they have at least, default 0.1.
+    - mirostat, mirostat_tau, mirostat_eta: 1 or 2 instead of top_k to min_p, default 0, off; the
+      surprise that it aims at, in bits, 0 to 100, default 5; how fast it learns, 0 to 10, default
+      0.1.
     """
+
+    ids: list[int]  # all so far
+    n_prompt: int  # of these the prompt's
+    count: int  # new ones
+    limit: int  # most new ones
+    how: Sampling
+    seed: int
+    reason: str | None  # why it ended, as in Chunk; None until then
+    error: ModelError | None  # if reason is "error"
+    cached: int | None  # ids of the prompt that were not read again; None before it begins
+    chunks: list[Chunk]
+    clock: list[float]  # seconds at the start, the first token, the last
+    stopped: str | None  # the stop string that ended it
+    due: float | None  # when it is to end
+    ends: set[int]  # ids that end it
+    structure: Structure | None
+    tools: Tools | None
+    calls: CallForm | None  # of the tools
+    worth: float | None  # None until weigh()
 
     def __init__(
         self,
-        model,
-        /,  # OpenAI's requests have a field of that name
-        prompt,
-        max_tokens=None,
-        stop=(),
-        seed=None,
-        ignore_eos=False,
-        logprobs=None,
-        deadline=None,
-        logit_bias=None,
-        schema=None,
-        regex=None,
-        grammar=None,
-        response_format=None,
-        tools=None,
-        **how,
-    ):
-        self.how = sampling_asked(model.sampling, how)
-        self.stops, logprobs = stop_strings(stop), likeliest_asked(logprobs)
+        model: Any,
+        /,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> None:
+        given = locals()
+        self.how = sampling_asked(model.sampling, {rule.name: given[rule.name] for rule in RULES})
+        self.stops, self.logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
         form = form_asked(schema, regex, grammar, response_format)
         never = [i for i, by in self.bias.items() if by == -math.inf]
-        self.tools = tools_given(tools)
-        self.calls, names = None, {}
-        if self.tools:
-            model.need_tokenizer()
-            self.calls = model.calls._replace(lone=form is None)
-            form, names = self.tools.form(self.calls, form), self.calls.names
-        self.structure = model.forms.structure(form, never, names)
-        ids = self.ids = model.prompt(prompt)
-        room = model.n_ctx - len(ids)
-        if room < 1 and max_tokens != 0:
-            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise ModelError(f"{found}; shorten it, or raise -c")
-        self.limit = room if max_tokens is None else min(max_tokens, room)
-        self.at_limit = "length" if self.limit == max_tokens else "context"
-        self.n_prompt, self.count, self.reason, self.worth = len(ids), 0, None, None
-        self.error = self.cached = self.stopped = None
+        names = self._hold(model, form, tools_given(tools), never)
+        self._fit(model, model.prompt(prompt), max_tokens)
+        self.reason = self.error = self.cached = self.stopped = self.worth = None
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer, self.ends = model.tokenizer, set() if ignore_eos else model.ends
+        self.tokenizer = model.tokenizer
+        self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
-        self.make_sampler, self.sampler = model.sampler, None
-        self.not_finite = model.not_finite
+        self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
         self.model_name = os.path.basename(model.file.path)
-        blank = self.tokenizer and not any(map(self.tokenizer.piece, ids))
+        blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
-        self.logprobs, self.said = logprobs, ()  # said: logprob and top of the token chosen last
-        self.chunks = []
+        self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
 
-    def take(self, logits):
+    def _hold(self, model, form, tools, never):
+        """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
+        in calls, {id: text}."""
+        self.tools, self.calls, names = tools, None, {}
+        if tools:
+            model.need_tokenizer()
+            self.calls = model.calls._replace(lone=form is None)
+            form, names = tools.form(self.calls, form), self.calls.names
+        self.structure = model.forms.structure(form, never, names)
+        return names
+
+    def _fit(self, model, ids, max_tokens):
+        """Go on from ids as far as the context has room. Raises ModelError if it has none."""
+        self.ids, self.n_prompt, self.count = ids, len(ids), 0
+        room = model.n_ctx - len(ids)
+        if room < 1 and max_tokens != 0:
+            found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
+            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
+        self.limit = room if max_tokens is None else min(max_tokens, room)
+        self.at_limit = "length" if self.limit == max_tokens else "context"
+
+    def take(self, logits: Floats) -> None:
         """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
         self.clock[2] = time.perf_counter()
         if not self.count:
@@ -10054,21 +10611,21 @@ class Writer:
             self.push(None)
 
     @property
-    def left(self):
+    def left(self) -> int:
         """How many ids there may still be."""
         return self.limit - self.count
 
     @property
-    def forced(self):
+    def forced(self) -> list[int]:
         """The ids that are certain to come next, by the form that the text has."""
         return self.structure.forced if self.structure else []
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether its form has no room for more."""
         return self.structure is not None and self.structure.complete
 
-    def choose(self, logits):
+    def choose(self, logits: Floats) -> int | None:
         """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
         can be none. Raises ModelError if one is not finite."""
         if not self.sampler:
@@ -10088,7 +10645,7 @@ class Writer:
             self.said = float(chances[token]), tuple((i, float(chances[i])) for i in best)
         return token
 
-    def push(self, token):
+    def push(self, token: int | None) -> Chunk:
         """The Chunk that a chosen id makes; None or an end token: the last Chunk."""
         if token is None or token in self.ends:
             return self.end("eos" if self.count < self.limit or self.complete else self.at_limit)
@@ -10097,16 +10654,14 @@ class Writer:
         if self.structure:
             self.structure.commit(token)
         self.held += self.text.push(token) if self.tokenizer else ""
-        found = ((self.held.find(s), s) for s in self.stops if s in self.held)
-        end, self.stopped = min(found, default=(-1, None))
-        if end >= 0:
+        size, self.stopped = before_stop(self.held, self.stops)
+        ready, self.held = self.held[:size], self.held[size:]
+        if self.stopped is not None:
             self.reason = "stop"
-            return self._keep(Chunk(self.held[:end], None, "stop"))
-        keep = max((begun(self.held, s) for s in self.stops), default=0)
-        ready, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+            return self._keep(Chunk(ready, None, "stop"))
         return self._keep(Chunk(ready, token, None, *self.said))
 
-    def end(self, reason):
+    def end(self, reason: str) -> Chunk:
         """The last Chunk, whatever is missing."""
         self.reason = reason
         self.held += self.text.flush() if self.tokenizer else ""
@@ -10119,25 +10674,23 @@ class Writer:
         return chunk
 
     @property
-    def written(self):
+    def written(self) -> str:
         """The text so far, without the prompt."""
         return "".join(chunk.text for chunk in self.chunks)
 
-    def weigh(self, judge=None):
+    def weigh(self, judge: Callable[[str], float] | None = None) -> None:
         """Set worth: what judge(text) says, or else the mean log-probability of its tokens, which
         needs logprobs."""
         said = [c.logprob for c in self.chunks if c.token is not None]
-        if judge:
-            self.worth = judge(self.written)
-        else:
-            self.worth = sum(said) / len(said) if said else -math.inf
+        mean = sum(said) / len(said) if said else -math.inf
+        self.worth = judge(self.written) if judge else mean
 
-    def completion(self, echo=""):
+    def completion(self, echo: str = "") -> Completion:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
         to put before it."""
         return completion(self, echo)
 
-    def chat_completion(self):
+    def chat_completion(self) -> ChatCompletion:
         """What was written as OpenAI's chat completion object."""
         return chat_completion(self)
 
@@ -10233,6 +10786,9 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
+        if not hasattr(writer, "chunks"):
+            found = f"a text to write is {shown(writer)}"
+            raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None
@@ -10596,7 +11152,7 @@ class Spill:
     def __init__(self, engine, cache):
         self.engine, self.cache, self.folder = engine, cache, os.fspath(engine.cache_dir)
         self.bound, self.since = engine.spill_size, 0
-        self.where, self.broken = f"--cache-dir {printable(self.folder)}", False
+        self.where, self.broken = f"{set_by('cache_dir')} {printable(self.folder)}", False
         first = f"{engine.file.model_id} {engine.kv} {cache.page_bytes}"
         self.first = hashlib.sha256(first.encode()).digest()
         try:
@@ -10740,7 +11296,8 @@ def folder_asked(value):
         return None
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+        wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
+        raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
     return name
 
 
@@ -10760,26 +11317,28 @@ class Engine:
         self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
     ):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        n_ctx = 0 if n_ctx is None else n_ctx
+        n_ctx = whole_number("n_ctx", n_ctx, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, *CACHE_NAMES):
+        if kv is not None and not (isinstance(kv, str) and kv in CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
-            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
+            raise (WrongValue if isinstance(kv, str) else WrongType)(
+                f"kv is {shown(kv)}, expected {wants} or None; choose one"
+            )
         if not 0 <= n_ctx <= most:
-            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
-            raise ModelError(f"{found}; choose less")
+            found = f"context of {shown(n_ctx)} tokens, expected 1 to the {most} of {self.name}"
+            raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise ModelError(f"{cores} threads, {wants}")
+            raise WrongValue(f"{shown(cores)} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.forward = has_states(file.config), None
-        size = whole_number(
-            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
-        )
+        size = 0 if cache_size is None else cache_size
+        size = whole_number("cache_size", size, 0, "bytes, or None for a quarter of memory")
         self.cache_size, self.spill_size = size, SPILL_BYTES
         self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
@@ -10796,13 +11355,13 @@ class Engine:
             n //= 2
         if n < self.n_ctx:
             would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
-            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
+            self.notice(f"the context of {n} tokens; {would}; {set_by('n_ctx')} asks for more")
             self.n_ctx = n
         need = self.cache_bytes(self.n_ctx)
         if self.cache_size and need > self.cache_size:
-            found = f"--cache-size of {self.cache_size:,} bytes"
+            found = f"{set_by('cache_size')} of {self.cache_size:,} bytes"
             wants = f"expected room for one context of {self.n_ctx}, {need:,}"
-            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
+            raise WrongValue(f"{found}, {wants}; give more, or a smaller {set_by('n_ctx')}")
 
     def build(self):
         """-> a new Forward for as many texts at once as there can be, with pages within the bound.
@@ -10829,7 +11388,8 @@ class Engine:
                     continue
                 need = next((n for n in e.args if isinstance(n, int)), need)
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
-            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
+            wants = f"this machine has {have:,}; choose a smaller {set_by('n_ctx')}"
+            raise ModelError(f"{found}, {wants}")
 
     def vector(self, name):
         """A tensor of one dimension as float32; 0 if there is none."""
@@ -10844,9 +11404,8 @@ class Engine:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
+        run = f"run {set_by('verify()')}, copy or export it again"
+        return ModelError(f"{self.name}: {found}, expected finite logits; {run}")
 
 
 # -----------------------------------------------------------------------------
@@ -11378,25 +11937,25 @@ class Stream(Consumer):
     Closed, left in the middle of a loop, or lost, it gives its place back; cancel() may be called
     by any thread. What has states is not guessed for: it could not forget."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
-    def ready(self):
+    def ready(self) -> bool:
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job, admitted)
 
-    def whole(self):
+    def whole(self) -> None:
         """No chunk is waited for, but the end."""
         self.job.told = math.inf
 
-    def take(self):
+    def take(self) -> Chunk | None:
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
         with self.scheduler.mutex:
@@ -11408,10 +11967,10 @@ class Stream(Consumer):
             raise self.w.error
         return chunk
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Chunk:
         over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
         if chunk is None and not over:
@@ -11426,20 +11985,20 @@ class Stream(Consumer):
             raise StopIteration
         return chunk
 
-    def cancel(self):
+    def cancel(self) -> None:
         """End the text as it is: its last Chunk says "cancelled"."""
         self.scheduler.leave(self.job, "cancelled")
 
-    def close(self):
+    def close(self) -> None:
         """Nobody wants more of it."""
         if not self.job.over:
             self.scheduler.leave(self.job)
         self.job.told = len(self.w.chunks)
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self):
@@ -11507,13 +12066,18 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
-                coming = next(writers, 0)
-                if not coming:
+                coming = next(writers, False)
+                if coming is None or coming is False:
                     more = coming is None
                     if more and not group.jobs:
                         time.sleep(0.001)
@@ -11651,13 +12215,13 @@ class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncStream":
         return self
 
-    async def __anext__(self):
+    async def __anext__(self) -> Chunk:
         stream, over = self.stream, self.stream.job.over
         chunk = stream.take()
         if chunk is None and not over:
@@ -11672,11 +12236,11 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
         self.stream.begin(admitted)
 
-    async def end(self):
+    async def end(self) -> None:
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
@@ -11686,18 +12250,18 @@ class AsyncStream:
             self.stream.close()
             raise
 
-    def cancel(self):
+    def cancel(self) -> None:
         """As Stream.cancel."""
         self.stream.cancel()
 
-    async def aclose(self):
+    async def aclose(self) -> None:
         """Nobody wants more of it."""
         self.stream.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> "AsyncStream":
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: object) -> None:
         self.stream.close()
 
 
@@ -11708,11 +12272,13 @@ class AsyncStream:
 def whole_ids(ids):
     """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
     try:
-        if not isinstance(ids, (str, bytes, dict)):
-            return [operator.index(i) for i in ids]
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+            ids = list(ids)
+            if bool not in set(map(type, ids)):
+                return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
 
 
 def plain_messages(messages):
@@ -11721,25 +12287,28 @@ def plain_messages(messages):
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
     if not isinstance(messages, (list, tuple)):
-        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+        raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
-            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+            raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
         for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
-                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+                raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
         if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
             found = f"messages: tool_calls is {shown(calls)}"
-            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
+            raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
         elif content is None and calls:
             content = ""
+        elif content is not None and not isinstance(content, str):
+            found = f"messages: content is {shown(content)}"
+            raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
@@ -11757,7 +12326,7 @@ def part_text(part):
     kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
-        raise ModelError(f"{found}, expected text alone; leave it out")
+        raise WrongValue(f"{found}, expected text alone; leave it out")
     return part["text"]
 
 
@@ -11769,7 +12338,7 @@ def paged_in(memory, model, messages, answer, tools):
         return messages, {}
     if not hasattr(memory, "page"):
         found = f"memory is {shown(memory)}"
-        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+        raise WrongType(f"{found}, expected a Memory; give Memory(FOLDER)")
     paged = memory.page(model, messages, answer, tools)
     return paged.into(messages), {"sources": paged.sources}
 
@@ -11792,7 +12361,7 @@ class Prompts:
         if self.tokenizer is None:
             raise ModelError(
                 f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
+                f"expected one to read text; give ids, or {set_by('tokenizer', 'FILE')}"
             )
         return self.tokenizer
 
@@ -11800,22 +12369,24 @@ class Prompts:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        text_asked("text", text)
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
+            raise WrongValue(f"{found}, {wants}")
         return text
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
-        if not isinstance(text, str):
-            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
-        return self.need_tokenizer().encode(text, add_bos)
+        add_bos = yes_or_no("add_bos", add_bos, True)
+        return self.need_tokenizer().encode(text_asked("text", text), add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
+        text_asked("begun", begun)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
@@ -11849,7 +12420,7 @@ class Prompts:
 
     def wrong(self, found):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""
@@ -11857,7 +12428,7 @@ class Prompts:
         found = t.bos if t.bos is not None else t.eos
         if found is None:
             what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
+            raise WrongValue(f"{what}, expected one; give a context")
         return found
 
 
@@ -11876,9 +12447,11 @@ def cache_head(engine, n, digest):
     return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
-def save_cache(scheduler, ids, path):
-    """Write what the cache has of ids to a file; where there are states, up to where they were
-    kept."""
+def save_cache(scheduler, ids, path, n=None):
+    """Write what the cache has of ids, or of the first n, to a file; where there are states, up to
+    where they were kept."""
+    name = path_asked(path, "a prompt cache")
+    ids = ids if n is None else ids[: whole_number("n", n, 0, "how many ids, or None for all")]
     engine, forward = scheduler.engine, scheduler.ready()
     with scheduler.mutex:
         found = scheduler.pages.find(ids, len(ids))
@@ -11893,18 +12466,17 @@ def save_cache(scheduler, ids, path):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(path) as f:
+        with replaced(name) as f:
             for part in (head, *parts):
                 f.write(part)
-    except OSError as e:
-        where = printable(str(path))
-        raise ModelError(
-            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-        ) from None
+    except (OSError, ValueError) as e:
+        found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
+    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
     if not os.path.exists(path) or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
@@ -11946,7 +12518,7 @@ def put_parts(forward, text, raw, blocks, same):
 def read_cache_file(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
-    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    where, at, max_ctx = printable(path), CACHE_HEADER.size, engine.file.config.max_ctx
     sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
     most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)
@@ -11981,10 +12553,11 @@ class Summed:
     layer, of all tokens or of the last. Raises ModelError for another pooling."""
 
     def __init__(self, engine, n, pooling, normalise):
-        if pooling not in POOLINGS:
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        self.engine, self.normalise = engine, normalise
+            wrong = WrongValue if isinstance(pooling, str) else WrongType
+            raise wrong(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        self.engine, self.normalise = engine, yes_or_no("normalise", normalise, True)
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
         self.weight, self.bias = (engine.vector(f"out_norm.{end}") for end in "wb")
@@ -12008,6 +12581,10 @@ class Summed:
 # twofile/scores.py
 # What a model says of given texts.
 
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
 class Scores:
     """Log-probabilities (natural) of texts, read by a Scheduler for an Engine; texts become ids by
     Prompts.
@@ -12018,19 +12595,20 @@ class Scores:
     def __init__(self, engine, scheduler, prompts):
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
-    def logits(self, ids):
+    def logits(self, ids: Prompt) -> Floats:
         """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
         ids[: i + 1]."""
         ids, out = self.prompts.check(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
-    def score(self, ids, first=1):
+    def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
         array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -12046,7 +12624,7 @@ class Scores:
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
-    def loglikelihood(self, context, continuation):
+    def loglikelihood(self, context: Prompt, continuation: Prompt) -> tuple[float, bool]:
         """-> (log-probability of continuation after context, whether greedy sampling would write
         it). str or ids both. White space at the end of context counts to the continuation, as in
         lm-evaluation-harness."""
@@ -12064,7 +12642,7 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def loglikelihood_rolling(self, text):
+    def loglikelihood_rolling(self, text: Prompt) -> float:
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
@@ -12075,7 +12653,9 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def embed(self, text, pooling="mean", normalise=True):
+    def embed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
         ids = self.prompts.prompt(text)
@@ -12083,14 +12663,21 @@ class Scores:
         read(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    async def aembed(self, text, pooling="mean", normalise=True):
+    async def aembed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """As embed(), for `await`."""
         ids = self.prompts.prompt(text)
         summed = Summed(self.engine, len(ids), pooling, normalise)
         await aread(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+    def perplexity(
+        self,
+        text: str,
+        n_ctx: int = 512,
+        on_window: Callable[[int, int, float], object] = lambda done, windows, ppl: None,
+    ) -> dict[str, float]:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
@@ -12099,7 +12686,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]
@@ -12121,22 +12708,494 @@ class Scores:
 
 
 # -----------------------------------------------------------------------------
+# twofile/texts.py
+# What a Model has for texts: one, in pieces, many, the best of many.
+
+def options_in(given: dict[str, Any]) -> dict[str, Any]:
+    """Of a function's locals() those that are a Writer's options, but for max_tokens."""
+    return {name: given[name] for name in Writer.__init__.__kwdefaults__}
+
+
+class Texts:
+    """What a Model has of texts that go on. Options are those of Writer, which tells of each; all
+    raise ModelError for a prompt that does not fit, for a value that an option cannot have, at the
+    call, and what ends a text before its end, where its pieces are taken."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        *,
+        lookup: bool = True,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> str:
+        """The text that follows prompt (str or ids), as one str."""
+        w = Writer(self, prompt, max_tokens, **options_in(locals()))
+        return "".join(chunk.text for chunk in self.write(w, lookup))
+
+    def stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        lookup: bool = True,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> Stream:
+        """-> the Stream of the text that follows prompt: its Chunks as they are made. Any number of
+        them may be read by any threads: those that are being written share each pass. lookup: see
+        write()."""
+        return self.write(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
+
+    def astream(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        lookup: bool = True,
+        *,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> AsyncStream:
+        """As stream(), for `async for`: an AsyncStream."""
+        return self.awrite(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
+
+    def batch(
+        self,
+        prompts: Iterable[Prompt],
+        max_tokens: int | None = None,
+        places: int = 8,
+        seed: int | None = None,
+        *,
+        stop: str | Collection[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> list[str]:
+        """The texts that follow prompts (str or ids each), in their order, written together, so
+        many at once as there are places. The seed of each derives from seed and its number."""
+        how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
+        writers = [
+            Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
+            for n, p in enumerate(iterable_asked("prompts", prompts))
+        ]
+        return [w.written for w in self.finished(writers, places)]
+
+    def best_of(
+        self,
+        prompt: Prompt,
+        n: int,
+        judge: Callable[[str], float] | None = None,
+        places: int = 8,
+        seed: int | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Collection[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> list[Writer]:
+        """n texts that follow prompt, written together -> their finished Writers, best first, with
+        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        how = options_in(locals())
+        if logprobs in (None, False):
+            how["logprobs"] = 0
+        n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
+        places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
+        seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
+        writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
+        return best_first(self.finished(writers, places), judge)
+
+
+# -----------------------------------------------------------------------------
+# twofile/chunks.py
+# OpenAI's chunks of what is being written.
+
+def usage(writers, n):
+    """Tokens of a request; those of a prompt count once, for its n texts."""
+    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
+    cached = sum(w.cached or 0 for w in writers[::n])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+class Chunks:
+    """Makes chunk objects: first(), of() each Chunk, last() where usage is asked for. writers: by
+    number, n for each prompt. number: of the answer, hex digits. model: its name."""
+
+    kind, prefix = "", ""
+
+    def __init__(self, writers, n=1, number=None, model=None):
+        self.writers, self.n = writers, n
+        self.head = {
+            "id": f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}",
+            "object": self.kind,
+            "created": int(time.time()),
+            "model": model or writers[0].model_name,
+        }
+
+    def last(self):
+        """The chunk that tells of usage, and of one text its timings."""
+        more = {}
+        if len(self.writers) == 1:
+            more["timings"] = self.writers[0].completion()["timings"]
+        return self.head | {"choices": [], "usage": usage(self.writers, self.n)} | more
+
+
+class CompletionChunks(Chunks):
+    """Chunks as OpenAI's completion chunks. echo: the texts, by number, that are told first."""
+
+    kind, prefix = "text_completion", "cmpl"
+
+    def __init__(self, writers, echo=(), n=1, number=None, model=None):
+        super().__init__(writers, n, number, model)
+        self.echo, tells = echo, [w for w in writers if w.logprobs is not None]
+        prompts = [w.tokenizer and w.tokenizer.decode(w.ids[: w.n_prompt]) for w in tells]
+        self.at = [len(prompt or "") for prompt in prompts]
+
+    def value(self, number, text, logprobs=None, finish=None):
+        choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        """What is told before any Chunk."""
+        for number, text in enumerate(self.echo):
+            yield self.value(number, text)
+
+    def of(self, number, w, chunk, said):
+        """What a Chunk of a Writer says, by its number."""
+        lists = None
+        if w.logprobs is not None and chunk.token is not None:
+            lists = {
+                "tokens": [label(w.tokenizer, chunk.token)],
+                "token_logprobs": [chunk.logprob],
+                "top_logprobs": [by_name(w.tokenizer, chunk.top, chunk.token)],
+                "text_offset": [self.at[number]],
+            }
+            self.at[number] += len(chunk.text)
+        if chunk.text or lists:
+            yield self.value(number, chunk.text, lists)
+        if chunk.finish_reason:
+            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
+                "stop_reason": chunk.finish_reason
+            }
+
+
+class ChatChunks(Chunks):
+    """Chunks as OpenAI's chat completion chunks. beside: what stands in the last of each."""
+
+    kind, prefix = "chat.completion.chunk", "chatcmpl"
+
+    def __init__(self, writers, beside=None, n=1, number=None, model=None):
+        super().__init__(writers, n, number, model)
+        self.beside, self.calls = beside or {}, [0] * len(writers)
+
+    def value(self, number, delta, logprobs=None, finish=None):
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self.head | {"choices": [choice]}
+
+    def first(self):
+        """What is told before any Chunk."""
+        for number in range(len(self.writers)):
+            yield self.value(number, {"role": "assistant", "content": ""})
+
+    def of(self, number, w, chunk, said):
+        """What a Chunk of a Writer says, by its number. said: its texts, its calls."""
+        told = None
+        if w.logprobs is not None and chunk.token is not None:
+            told = {"content": [chat_logprob(w.tokenizer, chunk)], "refusal": None}
+        text = "".join(part for part in said if isinstance(part, str))
+        if text or told:
+            yield self.value(number, {"content": text}, told)
+        for call in (part for part in said if not isinstance(part, str)):
+            delta = {"index": self.calls[number], **call_object(call)}
+            self.calls[number] += 1
+            yield self.value(number, {"tool_calls": [delta]})
+        if chunk.finish_reason:
+            why = finish(chunk.finish_reason, self.calls[number])
+            yield self.value(number, {}, None, why) | self.beside
+
+
+def made(stream, chunks, wants_usage):
+    """Yield the chunk objects of a Stream that Chunks make."""
+    w = stream.w
+    calls = reader(w.calls, w.tools) if w.tools else None
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
+    yield from chunks.first()
+    for chunk in stream:
+        said = [chunk.text] if chunk.text else []
+        if calls:
+            said = calls.push(chunk.text, chunk.finish_reason is not None)
+        yield from chunks.of(0, w, chunk, said)
+    if wants_usage:
+        yield chunks.last()
+
+
+def usage_asked(options):
+    """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
+    if options is None:
+        return False
+    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
+        found = f"stream_options is {shown(options)}"
+        wrong = WrongValue if isinstance(options, dict) else WrongType
+        raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
+    return bool(wants)
+
+
+Told = TypeVar("Told")
+
+
+class ObjectStream(Generic[Told]):
+    """OpenAI's chunk objects of one text, as they are made: an iterator, for one thread at a time.
+    The text waits for its place from the beginning. Closed, left in the middle of a `with`, or
+    lost, it gives that back; cancel() may be called by any thread. Raises what ends the text."""
+
+    def __init__(self, stream: Stream, chunks: Any, wants_usage: bool) -> None:
+        stream.begin()
+        self.stream = stream
+        self.objects: Iterator[Told] = made(stream, chunks, wants_usage)
+
+    def __iter__(self) -> "ObjectStream[Told]":
+        return self
+
+    def __next__(self) -> Told:
+        return next(self.objects)
+
+    def cancel(self) -> None:
+        """End the text as it is; the chunks that were made still come."""
+        self.stream.cancel()
+
+    def close(self) -> None:
+        """Nobody wants more of it."""
+        self.objects = iter(())
+        self.stream.close()
+
+    def __enter__(self) -> "ObjectStream[Told]":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+# -----------------------------------------------------------------------------
 # twofile/completions.py
 # What a model answers, as OpenAI's objects.
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
 class Completions:
-    """What a Model has of OpenAI's programs."""
+    """What a Model has of OpenAI's programs. Options are those of Writer; raises as generate()."""
 
-    def __call__(self, prompt, max_tokens=None, echo=False, **options):
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **options: "Unpack[StreamedOptions]",
+    ) -> Completion: ...
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: Literal[True],
+        **options: "Unpack[StreamedOptions]",
+    ) -> ObjectStream[CompletionChunk]: ...
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: bool | None,
+        **options: "Unpack[StreamedOptions]",
+    ) -> Completion | ObjectStream[CompletionChunk]: ...
+    def __call__(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = None,
+        echo: bool | None = None,
+        *,
+        stream: bool | None = None,
+        stream_options: StreamOptions | None = None,
+        model: str | None = None,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
-        for the prompt's tokens too if echo."""
-        w = Writer(self, prompt, max_tokens, **options)
+        for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
+        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        w = Writer(self, prompt, max_tokens, **options_in(locals()))
+        if stream:
+            if echo and w.logprobs is not None:
+                found = "echo with logprobs in a stream, expected two of the three"
+                raise WrongValue(f"{found}; leave one out")
+            texts = [self._text_of(prompt)] if echo else []
+            chunks = CompletionChunks([w], texts)
+            return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self.echoed(w, prompt) if echo else w.completion()
+        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
 
-    def echoed(self, w, prompt):
+    create_completion = __call__  # as llama-cpp-python has it
+
+    def _text_of(self, prompt):
+        """The text of a prompt, str or ids."""
+        return prompt if isinstance(prompt, str) else self.detokenize(prompt)
+
+    def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(prompt if isinstance(prompt, str) else self.detokenize(prompt))
+        value = w.completion(self._text_of(prompt))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -12144,65 +13203,140 @@ class Completions:
             put_prompt_first(value["choices"][0]["logprobs"], said, self.tokenizer)
         return value
 
+    @overload
     def create_chat_completion(
         self,
-        messages,
-        max_tokens=None,
-        logprobs=None,
-        top_logprobs=None,
-        tools=None,
-        tool_choice=None,
-        parallel_tool_calls=True,
-        memory=None,
-        **options,
-    ):
-        """The answer to a conversation, as OpenAI's chat completion object, a dict; options as in
-        Writer. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **options: "Unpack[ChatOptions]",
+    ) -> ChatCompletion: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: Literal[True],
+        **options: "Unpack[ChatOptions]",
+    ) -> ObjectStream[ChatCompletionChunk]: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: bool | None,
+        **options: "Unpack[ChatOptions]",
+    ) -> ChatCompletion | ObjectStream[ChatCompletionChunk]: ...
+    def create_chat_completion(
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        stream: bool | None = None,
+        stream_options: StreamOptions | None = None,
+        model: str | None = None,
+        max_completion_tokens: int | None = None,
+        top_logprobs: int | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
+        memory: Any = None,
+        stop: str | Collection[str] | None = None,
+        seed: int | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        deadline: float | None = None,
+        logit_bias: Bias | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        top_n_sigma: float | None = None,
+        typical_p: float | None = None,
+        xtc_probability: float | None = None,
+        xtc_threshold: float | None = None,
+        mirostat: int | None = None,
+        mirostat_tau: float | None = None,
+        mirostat_eta: float | None = None,
+    ) -> ChatCompletion | ObjectStream[ChatCompletionChunk]:
+        """The answer to a conversation, as OpenAI's chat completion object, a dict; stream: as in
+        __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
-        gives the user's last message passages, and the object their "sources"."""
+        gives the user's last message passages, and the object (the last chunk) their "sources".
+        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
+        how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
+        limit = one_limit(max_tokens, max_completion_tokens)
         tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
-        messages, beside = paged_in(memory, self, messages, max_tokens, tools)
-        ids, n = self.encode_chat(messages, tools), likeliest_asked(logprobs, top_logprobs)
-        w = Writer(self, ids, max_tokens, logprobs=n, tools=tools, **options)
+        messages, beside = paged_in(memory, self, messages, limit, tools)
+        w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
+        if stream:
+            return ObjectStream(self.write(w), ChatChunks([w], beside), usage_asked(stream_options))
         list(self.write(w))
         return w.chat_completion() | beside
+
+
+def one_limit(*given):
+    """How many new tokens at most, as one of two options says. Raises ModelError if both do."""
+    names = "max_tokens", "max_completion_tokens"
+    limits = {token_limit(n, name) for n, name in zip(given, names) if n is not None}
+    if len(limits) > 1:
+        raise WrongValue(f"{' and '.join(names)}: expected one limit; leave one out")
+    return limits.pop() if limits else None
 
 
 # -----------------------------------------------------------------------------
 # twofile/model.py
 # What a program imports: text in, text out.
 
-class Model(Completions, Scores):
+class Model(Texts, Completions, Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
     what to do.
-    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
-    (what the file says of it), n_ctx, n_threads, kv, notice.
     """
+
+    file: ModelFile
+    config: Config
+    name: str  # for messages
+    tokenizer: Tokenizer | None
+    sampling: dict[str, float]  # what the file says of it
+    n_threads: int
+    kv: str
+    notice: Callable[[str], None]
 
     def __init__(
         self,
-        path,
-        tokenizer=None,
-        n_ctx=0,
-        n_threads=None,
-        kv=None,
-        verbose=True,
-        id=None,
-        cache_size=None,
-        cache_dir=None,
-        queue=QUEUE,
-    ):
+        path: FilePath,
+        tokenizer: FilePath | None = None,
+        n_ctx: int | None = 0,
+        n_threads: int | None = None,
+        kv: Literal["f16", "f32", "q8_0"] | None = None,
+        verbose: bool = False,
+        id: str | None = None,
+        cache_size: int | None = None,
+        cache_dir: FilePath | None = None,
+        queue: int = QUEUE,
+    ) -> None:
         settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
         more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
         self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
@@ -12210,7 +13344,7 @@ class Model(Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
@@ -12223,139 +13357,120 @@ class Model(Completions, Scores):
                 f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
             )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.settings
 
-    def __setstate__(self, settings):
+    def __setstate__(self, settings: dict[str, Any]) -> None:
         self.__init__(**settings)
 
     @property
-    def n_ctx(self):
+    def n_ctx(self) -> int:
         """Most positions of a text."""
         return self.engine.n_ctx
 
     @property
-    def forward(self):
+    def forward(self) -> Forward | None:
         """The Forward of all texts, None before it is ready()."""
         return self.scheduler.forward
 
     @property
-    def fed(self):
+    def fed(self) -> list[int]:
         """The ids of the last text, whose keys and values are in the cache."""
         return self.scheduler.fed
 
     @property
-    def info(self):
+    def info(self) -> dict[str, Any]:
         """What the file says of itself, as a dict of plain values."""
         return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
 
     @property
-    def ends(self):
+    def ends(self) -> set[int]:
         """The ids that end a text, a set."""
         return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
 
-    def ready(self):
+    def ready(self) -> Forward:
         """The Forward; loads or compiles the kernels."""
         return self.scheduler.ready()
 
-    def cache_bytes(self, n_ctx):
+    def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
-    def close(self):
+    def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
         self.scheduler.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Model":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def sampler(self, how, bias=None):
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+    def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
-    def not_finite(self, position):
+    def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         return self.engine.not_finite(position)
 
     # text and ids
 
-    def need_tokenizer(self):
+    def need_tokenizer(self) -> Tokenizer:
         """The tokenizer; ModelError if there is none."""
         return self.prompts.need_tokenizer()
 
-    def short(self, text):
+    def short(self, text: str) -> str:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         return self.prompts.short(text)
 
-    def tokenize(self, text, add_bos=True):
+    def tokenize(self, text: str, add_bos: bool = True) -> list[int]:
         """-> ids; with the begin token if the model has one and add_bos."""
         return self.prompts.tokenize(text, add_bos)
 
     @property
-    def calls(self):
+    def calls(self) -> CallForm | None:
         """The CallForm in which it writes calls of tools."""
         return self.prompts.calls
 
-    def encode_chat(self, messages, tools=None, begun=""):
+    def encode_chat(
+        self,
+        messages: Messages,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        begun: str = "",
+    ) -> list[int]:
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; see Tokenizer.encode_chat. tools: those that are told, as OpenAI has them,
         or Tools."""
         return self.prompts.conversation(messages, tools, begun)
 
-    def reader(self, tools):
+    def reader(self, tools: Tools | Sequence[Mapping[str, Any]]) -> Reader:
         """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
         return reader(self.calls, tools)
 
-    def prompt(self, given):
+    def prompt(self, given: Prompt) -> list[int]:
         """str or ids -> ids; ModelError if they do not fit."""
         return self.prompts.prompt(given)
 
-    def detokenize(self, ids):
+    def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
         return self.need_tokenizer().decode(whole_ids(ids))
 
-    # one text
+    # Writers
 
-    def write(self, w, lookup=True):
+    def write(self, w: Writer, lookup: bool = True) -> Stream:
         """-> the Stream of a Writer: its Chunks as they are made. lookup: guess what repeats;
         changes the speed, nothing else."""
         return Stream(self.scheduler, w, lookup)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """-> the Stream of the text that follows prompt; options as in Writer. Any number of them
-        may be read by any threads: those that are being written share each pass."""
-        return self.write(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def awrite(self, w, lookup=True):
+    def awrite(self, w: Writer, lookup: bool = True) -> AsyncStream:
         """As write(), for `async for`: an AsyncStream."""
         return AsyncStream(self.scheduler, w, lookup)
 
-    def astream(self, prompt, max_tokens=None, lookup=True, **options):
-        """As stream(), for `async for`: an AsyncStream."""
-        return self.awrite(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
-
-    def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written last, or of its first n ids, in a
-        file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
-
-    def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
-        0 if there is no such file, or it is of another model or cut or changed, which it says;
-        ModelError if it is no such file at all."""
-        return load_cache(self.scheduler, path, ids)
-
-    # many texts at once
-
-    def together(self, writers, places=8):
+    def together(
+        self, writers: Iterable[Writer | None], places: int = 8
+    ) -> Iterator[tuple[Writer, Chunk]]:
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
         come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
         takes the place of one that ends. Each gets the bits that it would get alone. A beginning
@@ -12363,17 +13478,7 @@ class Model(Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together;
-        options as in Writer. The seed of each derives from seed and its number."""
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(texts_asked(prompts))
-        ]
-        return [w.written for w in self.finished(writers, places)]
-
-    def finished(self, writers, places):
+    def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
         for w in writers:
@@ -12381,18 +13486,18 @@ class Model(Completions, Scores):
                 raise w.error
         return writers
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
-        if options.get("logprobs") in (None, False):
-            options["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        return best_first(self.finished(writers, places), judge)
+    # what was read
+
+    def save_cache(self, path: FilePath, n: int | None = None) -> None:
+        """Keep what layers know of what was read and written last, or of its first n ids, in a
+        file, for load_cache; where there are states, of as many ids as they were kept for."""
+        save_cache(self.scheduler, self.fed, path, n)
+
+    def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_cache(self.scheduler, path, ids)
 
 
 # ===== what stands beside a model
@@ -12422,7 +13527,7 @@ class Folder:
     folder."""
 
     def __init__(self, path):
-        self.given, self.left_out = os.fspath(path), defaultdict(list)
+        self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -12432,8 +13537,8 @@ class Folder:
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given)) or repr('')}"
-            raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
+            name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
+            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
@@ -12749,17 +13854,17 @@ SHARE = 4
 class Paged(NamedTuple):
     """The Passages that a question is given, best first. ()."""
 
-    passages: tuple = ()
+    passages: tuple[Passage, ...] = ()
 
     @property
-    def sources(self):
+    def sources(self) -> list[Source]:
         """Where they are from -> [{"number" (from 1), "file", "line", "heading", "text"}]."""
         return [
             {"number": n, "file": p.file, "line": p.line, "heading": p.heading, "text": p.text}
             for n, p in enumerate(self.passages, 1)
         ]
 
-    def into(self, messages):
+    def into(self, messages: Messages) -> Messages:
         """The messages ([{"role", "content"}]), of which the user's last has the passages before
         it; the others have none. The list that was given stays as it is."""
         if not self.passages:
@@ -13095,9 +14200,16 @@ class Memory:
     ModelError for what is no folder that can be read.
     """
 
-    def __init__(self, folder, notice=say, screen=None):
-        self.folder, self.notice = Folder(folder), notice or (lambda text: None)
-        self.screen, self.mutex, self.told = screen or (lambda text: text), threading.RLock(), set()
+    def __init__(
+        self,
+        folder: FilePath,
+        notice: Callable[[str], object] | None = log,
+        screen: Callable[[str], str] | None = None,
+    ) -> None:
+        self.folder = Folder(folder)
+        self.notice = function_asked("notice", notice) or (lambda text: None)
+        self.screen = function_asked("screen", screen) or (lambda text: text)
+        self.mutex, self.told = threading.RLock(), set()
         self.looked, self.took = 0.0, 0.0
         self.store = Store(self.folder.path)
         RENEWED.add(self)
@@ -13105,23 +14217,23 @@ class Memory:
         if self.store.path:
             sweep_indexes(os.path.dirname(self.store.path))
 
-    def forked(self):
+    def forked(self) -> None:
         """In a child: a lock and a connection of its own."""
         self.mutex = threading.RLock()
         self.store.forked()
 
-    def close(self):
+    def close(self) -> None:
         """Give the index's file back."""
         with self.mutex:
             self.store.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Memory":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def update(self):
+    def update(self) -> int:
         """Look what has changed in the folder -> how many files."""
         began = time.monotonic()
         with self.mutex:
@@ -13136,13 +14248,13 @@ class Memory:
             self.say_once("its index is in memory and made again each time: ", why)
         return changed
 
-    def say_once(self, what, found):
+    def say_once(self, what: str, found: str) -> None:
         """Give notice of something, but not again."""
         if found and (what, found) not in self.told:
             self.told.add((what, found))
             self.notice(f"memory: {printable(self.folder.given)}: {what}{found}")
 
-    def safely(self, work):
+    def safely(self, work: Callable[[], Any]) -> Any:
         """What work() gives; where the index's file fails it is done again with another."""
         for _ in range(2):
             try:
@@ -13152,14 +14264,15 @@ class Memory:
         try:
             return work()
         except sqlite3.Error as e:
-            found = (
-                f"--memory {printable(self.folder.given)}: the index fails ({printable(str(e))})"
-            )
+            where = f"{set_by('memory')} {printable(self.folder.given)}"
+            found = f"{where}: the index fails ({printable(str(e))})"
             raise ModelError(f"{found}; expected room for it in memory; free some") from None
 
-    def find(self, question, most=SEARCHED):
+    def find(self, question: str, most: int = SEARCHED) -> list[Passage]:
         """The Passages that fit a question (str), best first, most of them at most; (text, line,
         heading, file) each."""
+        text_asked("question", question)
+        most = whole_number("most", most, 1, "how many passages, 1 to 1000", 1000)
         with self.mutex:
             if self.took < QUICK or time.monotonic() - self.looked > 20 * self.took:
                 self.update()
@@ -13170,16 +14283,24 @@ class Memory:
 
             return self.safely(work)
 
-    def again(self, question, most):
+    def again(self, question: str, most: int) -> list[Passage]:
         """Of an index that is empty, perhaps because it was damaged."""
         bring_up_to_date(self.store, self.folder, self.notice)
         return search(self.store, question, most)
 
-    def page(self, model, messages, answer=None, tools=None):
+    def page(
+        self,
+        model: Model,
+        messages: Messages,
+        answer: int | None = None,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Paged:
         """What the user's last message of a conversation is given -> Paged. messages, tools: as in
         Model.encode_chat. answer: tokens that are kept free for the answer, None = a quarter of the
         context. Of a message with few words the one before is searched for too. Raises
         ModelError for what cannot fit, before it is looked for."""
+        if not hasattr(model, "encode_chat"):
+            raise WrongType(f"model is {shown(model)}, expected a Model; give one")
         messages = plain_messages(messages)
         asked = [m["content"] for m in messages if m["role"] == "user"]
         if not asked or not all(isinstance(text, str) for text in asked):
@@ -13190,13 +14311,14 @@ class Memory:
         if len(terms(question)) < FEW_WORDS and len(asked) > 1:
             question = f"{question}\n{asked[-2]}"
         quarter = model.n_ctx // 4
-        answer = quarter if answer is None or answer < 0 else min(answer, quarter)
+        answer = token_limit(answer, "answer")
+        answer = quarter if answer is None else min(answer, quarter)
         room = budget(model.n_ctx, len(model.encode_chat(messages, tools)) + answer)
         found = self.find(question)
         fit = fitting(found, lambda text: len(model.tokenize(text, False)), room)
         if found and not fit.passages:
             wants = f"expected room for one in {max(0, room)} tokens of a context of {model.n_ctx}"
-            self.say_once("no passage fits, ", f"{wants}; raise -c, or begin again")
+            self.say_once("no passage fits, ", f"{wants}; raise {set_by('n_ctx')}, or begin again")
         return Paged(tuple(p._replace(text=self.screen(p.text)) for p in fit.passages))
 
 
@@ -14195,7 +15317,7 @@ class McpServer:
     def __init__(self, command):
         import asyncio
 
-        self.shown = f"--mcp {printable(command[:80])}"
+        self.shown = f"{set_by('mcp')} {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
             self.words = shlex.split(command)
@@ -14338,7 +15460,7 @@ def mcp_tools(commands, taken):
     try:
         import mcp  # noqa: F401
     except ImportError:
-        found = "--mcp: the package mcp is not installed, expected it"
+        found = f"{set_by('mcp')}: the package mcp is not installed, expected it"
         raise ModelError(f'{found}; pip install "twofile[tools]", or mcp') from None
     tools, servers = [], []
     try:
@@ -14358,14 +15480,14 @@ def tools_of(server, taken):
     for listed in server.listed:
         name, schema = listed["name"], listed.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            say(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
+            warn(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
             continue
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
         if plain in taken:
             prefix = re.sub(r"[^A-Za-z0-9_-]", "_", os.path.basename(server.words[-1]))[:20]
             plain = f"{prefix}_{plain}"[:64]
         if plain in taken:
-            say(f"{server.shown}: there is a {plain} already; this one is left out")
+            warn(f"{server.shown}: there is a {plain} already; this one is left out")
             continue
         taken.add(plain)
         about = INVISIBLE.sub("", listed.get("description") or listed.get("title") or name)
@@ -14419,9 +15541,10 @@ def python_tool():
             found = str(e)
     if found:
         wants = "expected Linux with seccomp, on x86-64 or ARM"
-        raise ModelError(f"--tools python: {found}; {wants}; leave python out")
+        raise ModelError(f"{set_by('tools')} python: {found}; {wants}; leave python out")
     if said != "reads nothing of the user":
-        say("--tools python: this kernel has no Landlock: code may read what you can read")
+        found = f"{set_by('tools')} python: this kernel has no Landlock"
+        warn(f"{found}: code may read what you can read")
     return Tool(
         "python",
         f"Run Python code; what it prints is returned. {CPU_SECONDS} seconds, "
@@ -14649,7 +15772,8 @@ def run_shell(given):
 def shell_tool():
     """The tool. Raises ModelError where there is no shell."""
     if not os.access(SHELL, os.X_OK):
-        raise ModelError(f"--tools shell: there is no {SHELL}, expected one; leave shell out")
+        found = f"{set_by('tools')} shell: there is no {SHELL}"
+        raise ModelError(f"{found}, expected one; leave shell out")
     return Tool(
         "shell",
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",
@@ -14678,16 +15802,16 @@ def built_in(texts):
     """The Tools that texts name, as "calculator,files=notes,search": in their order. files and
     search read below the folder that stands behind their name, or else behind the other's. Raises
     ModelError."""
-    wanted = {}
+    wanted, flag = {}, set_by("tools")
     for word in (word for text in texts for word in text.split(",")):
         name, equals, folder = word.strip().partition("=")
         if name not in BUILT_IN:
             found = f"{printable(name[:80]) or 'an empty name'} is no tool"
-            raise ModelError(f"--tools: {found}, expected some of {', '.join(BUILT_IN)}; change it")
+            raise WrongValue(f"{flag}: {found}, expected some of {', '.join(BUILT_IN)}; change it")
         if name in wanted:
-            raise ModelError(f"--tools: {name} stands there twice, expected once; leave one out")
+            raise WrongValue(f"{flag}: {name} stands there twice, expected once; leave one out")
         if equals and name not in BELOW:
-            raise ModelError(f"--tools {name}: a folder, expected none; write {name} alone")
+            raise WrongValue(f"{flag} {name}: a folder, expected none; write {name} alone")
         wanted[name] = folder
     tools = []
     folders = [wanted[name] for name in BELOW if wanted.get(name)]
@@ -14695,10 +15819,10 @@ def built_in(texts):
         if name not in BELOW:
             tools.append(BUILT_IN[name]())
         elif folder or folders:
-            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"--tools {name}")))
+            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"{flag} {name}")))
         else:
-            found = f"--tools {name}: no folder is named"
-            raise ModelError(f"{found}, expected the one to read below; write {name}=FOLDER")
+            found = f"{flag} {name}: no folder is named"
+            raise WrongValue(f"{found}, expected the one to read below; write {name}=FOLDER")
     return tools
 
 
@@ -14707,6 +15831,14 @@ def built_in(texts):
 # -----------------------------------------------------------------------------
 # twofile/front/mode.py
 # What a command line is made of: flags, their groups in --help, modes.
+
+SET_BY = {  # options of the library, and what messages name on a command line in their place
+    **{"tokenizer": "-z", "n_ctx": "-c", "n_threads": "-t", "id": "--id"},
+    **{"cache_size": "--cache-size", "cache_dir": "--cache-dir", "load_cache()": "--prompt-cache"},
+    **{"verify()": "--verify", "info": "--info"},
+    **{"memory": "--memory", "tools": "--tools", "mcp": "--mcp"},
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, whose complaints cannot drive a terminal."""
@@ -15452,7 +16584,8 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        return {"custom_id": self.name, "response": good, "error": error}
+        number = f"batch_req_{random.getrandbits(96):024x}"
+        return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
         if self.failed:
@@ -15493,11 +16626,11 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
+    except ModelError as e:
+        error = e
     except (ValueError, RecursionError) as e:
         found = f"cannot be read ({printable(str(e))[:80]})"
         error = ModelError(f"{found}; expected a request; change it")
-    except ModelError as e:
-        error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
@@ -15519,15 +16652,14 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
-    taken.add("logit_bias")
+    own = {"stop", "ignore_eos", "seed", "logit_bias", *Sampling.__dataclass_fields__, *FORM_FIELDS}
     choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
     tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **{key: body[key] for key in taken & body.keys()},
+        **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
         "prompt": asked_ids(model, args, body, tools),
@@ -15557,8 +16689,8 @@ def check_fields(body):
     for key, given in body.items():
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
-                wants = ", ".join(LINE_FIELDS)
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+                found = f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
+                raise ModelError(f"{found}; {did_you_mean(key, LINE_FIELDS)}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -16072,9 +17204,7 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = [n for n in names if n.startswith(said)]
-            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest
@@ -17529,6 +18659,7 @@ def come_again(swallowed):
 
 def launch(work=main):
     """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):

@@ -129,7 +129,8 @@ def test_numba_is_known_to_the_compiler_only():
 
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
     """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
-    assert bind.ASKED_FOR == {"structure": {"llguidance"}, "tools/mcp": {"mcp"}}
+    asked = {"structure": {"llguidance"}, "tools/mcp": {"mcp"}, "completions": {"typing_extensions"}}
+    assert bind.ASKED_FOR == asked
     extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():
         asked = outside(tree) - bind.ASKED_FOR.get(name, set())
@@ -148,7 +149,10 @@ def test_only_the_front_prints():
 
 
 def test_what_a_program_imports():
-    names = "Memory Model Tokenizer Sampling Chunk Writer ModelError open_model verify __version__"
+    names = "Memory Model Tokenizer Sampling Chunk Writer open_model verify __version__"
+    names += " ModelError WrongValue WrongType MissingFile Busy"
+    names += " Stream AsyncStream ObjectStream Tools ToolCall Reader Options ChatOptions Message ChatMessage"
+    names += " Completion CompletionChunk ChatCompletion ChatCompletionChunk"
     assert sorted(twofile.__all__) == sorted(names.split())
     assert all(hasattr(twofile, name) for name in twofile.__all__) and (HOUSE / "py.typed").exists()
 

@@ -23,9 +23,9 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     ("a model that runs, and text", "modelfile tuned forward tokenizer/"),
     (
         "writing",
-        "options narrowing sampler logprobs structure callform callreader calls calltext objects "
-        "writer guess jobs pages spill engine passes waiting scheduler streams astreams prompts "
-        "promptcache vectors scores completions model",
+        "options noops narrowing sampler logprobs structure callform callreader calls calltext "
+        "told given objects chunk writer guess jobs pages spill engine passes waiting scheduler "
+        "streams astreams prompts promptcache vectors scores texts chunks completions model",
     ),
     ("what stands beside a model", "memory/ tools/"),
     ("the program", "front/"),
@@ -34,6 +34,7 @@ OUTSIDE = {"numpy", "numba", "llvmlite"}
 ASKED_FOR = {  # what a room's functions import where a user asks for it
     "structure": {"llguidance"},
     "tools/mcp": {"mcp"},
+    "completions": {"typing_extensions"},  # where a type checker reads it
 }
 RULE = "# " + "-" * 77
 

@@ -2,9 +2,12 @@
 
 import collections
 import threading
+from typing import Any
 
+from .chunk import Chunk
 from .jobs import Embedding, Reading
 from .streams import Call, Consumer, Stream
+from .writer import Writer
 
 LINGER = 1.0  # seconds without work after which a Pump's thread ends
 
@@ -120,13 +123,13 @@ class AsyncStream:
     """As a Stream, for `async for`. Other tasks go on meanwhile; a task that is cancelled gives its
     place back."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.stream = scheduler, Stream(scheduler, writer, lookup)
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncStream":
         return self
 
-    async def __anext__(self):
+    async def __anext__(self) -> Chunk:
         stream, over = self.stream, self.stream.job.over
         chunk = stream.take()
         if chunk is None and not over:
@@ -141,11 +144,11 @@ class AsyncStream:
             raise StopAsyncIteration
         return chunk
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place now, not when the first is awaited. Raises Busy, unless admitted."""
         self.stream.begin(admitted)
 
-    async def end(self):
+    async def end(self) -> None:
         """Wait until all is written; then it is in the Writer's chunks."""
         self.stream.whole()
         try:
@@ -155,16 +158,16 @@ class AsyncStream:
             self.stream.close()
             raise
 
-    def cancel(self):
+    def cancel(self) -> None:
         """As Stream.cancel."""
         self.stream.cancel()
 
-    async def aclose(self):
+    async def aclose(self) -> None:
         """Nobody wants more of it."""
         self.stream.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> "AsyncStream":
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: object) -> None:
         self.stream.close()

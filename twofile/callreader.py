@@ -6,6 +6,7 @@ import random
 import re
 from typing import NamedTuple
 
+from .callform import CallForm
 from .tokenizer.toolform import Seat
 
 OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
@@ -28,20 +29,20 @@ class Reader:
     """Tells texts from calls in what is written, piece by piece. Line ends around a call are no
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
-    def __init__(self, form, names):
+    def __init__(self, form: CallForm, names: list[str]) -> None:
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
         self.fresh = True  # whether nothing was told yet
         self.use(form)
 
-    def use(self, form):
+    def use(self, form: CallForm) -> None:
         """Read calls of a CallForm."""
         self.form, self.opens, self.close = form, form.opens, form.text(form.close)
         self.more = None if form.more is None else form.text(form.more)
         self.between = [form.text(piece) for piece in form.between]
 
-    def push(self, text, end=False):
+    def push(self, text: str, end: bool = False) -> list[str | ToolCall]:
         """-> [str or ToolCall] that are certain by now."""
         self.held += text
         found = []
@@ -68,7 +69,7 @@ class Reader:
             self.held, self.scanned, self.behind = self.held[size:], NOT_YET, True
         return found
 
-    def next_call(self, found, end):
+    def next_call(self, found: list[str | ToolCall], end: bool) -> int | None:
         """Take the call that held begins with -> its size with what follows it; None if it is not
         whole yet."""
         at, parts = 0, {}
@@ -91,7 +92,7 @@ class Reader:
         found += [call] if call else []
         return at + len(self.more if goes_on else self.close)
 
-    def part(self, kind, at, behind):
+    def part(self, kind: str, at: int, behind: str | None) -> int | None:
         """The size of a call's part that begins at a place; behind: the text that ends it, None for
         what ends a call. None if it is not whole yet."""
         if kind == Seat.ARGUMENTS:
@@ -101,14 +102,14 @@ class Reader:
         places = [n for n in (self.held.find(text, at) for text in ends) if n >= 0]
         return min(places) - at if places else None
 
-    def place(self, begin):
+    def place(self, begin: str) -> int:
         """Where a call begins so in what is held; -1 if none does. Where no text can be in front of
         one it is at the beginning, or behind another call."""
         if self.form.beside is not None:
             return self.held.find(begin)
         return 0 if (self.fresh or self.behind) and self.held.startswith(begin) else -1
 
-    def json_end(self, at):
+    def json_end(self, at: int) -> int:
         """Where the JSON ends that begins at a place; -1 if it is not whole yet."""
         place, depth, inside = self.scanned if self.scanned[0] >= at else (at, 0, False)
         while True:
@@ -123,7 +124,7 @@ class Reader:
                 self.scanned = NOT_YET
                 return place
 
-    def say(self, found, n):
+    def say(self, found: list[str | ToolCall], n: int) -> None:
         """The first n characters of what is held are text."""
         text, self.held = self.held[:n], self.held[n:]
         text = text.lstrip("\n") if self.behind else text
@@ -132,7 +133,7 @@ class Reader:
             found.append(text)
             self.behind = self.fresh = False
 
-    def certain(self, end):
+    def certain(self, end: bool) -> int:
         """How much of what is held is text: not what may begin a call, nor line ends before it. At
         the end, not what began one and was cut."""
         if end:
@@ -146,7 +147,7 @@ class Reader:
         ends = len(rest) - len(rest.rstrip("\n"))
         return len(rest) - min(ends, LINE_ENDS)
 
-    def read(self, parts):
+    def read(self, parts: dict[str, str]) -> ToolCall | None:
         """A call, if it is one of a tool that there is: its arguments as they are written."""
         try:
             arguments = json.loads(parts[Seat.ARGUMENTS], parse_float=finite)

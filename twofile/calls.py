@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from .callform import grammar
-from .callreader import Reader
-from .errors import ModelError
-from .options import shown
+from .callform import CallForm, grammar
+from .callreader import Reader, ToolCall
+from .errors import WrongType, WrongValue, shown
 from .structure import STYLE
+from .told import CallObject
 
+CHOICE_WORDS = "auto", "none", "required"
 TOOL_NAME = re.compile(r"[\w./:-]{1,128}", re.ASCII)
 
 
@@ -18,52 +21,56 @@ class Tools:
     """What may be called. tools: [{"name", "description", "parameters", "strict"}]. must: a call is
     asked for, of the tool named only, if one is. several: whether there may be more than one."""
 
-    tools: list
+    tools: list[dict[str, Any]]
     must: bool = False
     only: str | None = None
     several: bool = True
 
-    def grammar(self, form, schema=None):
+    def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
         return grammar(form, some, self.must, self.several, schema, STYLE)
 
-    def form(self, form, asked):
+    def form(self, form: CallForm, asked: tuple[str, str] | None) -> tuple[str, str]:
         """The form of a text with calls as a CallForm has them -> (tools, a grammar). asked: the
         form of text that form_asked() says, or None. Raises ModelError."""
         name, text = asked or ("schema", "null")
         if name not in ("schema", "response_format"):
-            raise ModelError(f"{name}: beside tools, expected one form of the text; leave one out")
+            raise WrongValue(f"{name}: beside tools, expected one form of the text; leave one out")
         return "tools", self.grammar(form, json.loads(text))
 
 
-def call_object(call):
+def call_object(call: ToolCall) -> CallObject:
     """A ToolCall in OpenAI's form."""
     inside = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": inside}
 
 
 def tools_asked(given, choice=None, several=True):
-    """The Tools of a request in OpenAI's form, or None. choice: auto, none, required, or the
-    function's object. Raises ModelError."""
+    """The Tools of a request in OpenAI's form (or Tools, which a choice changes), or None. choice:
+    auto, none, required, or the function's object. Raises ModelError."""
+    if isinstance(given, Tools):
+        if choice is None:
+            return given
+        given = given.tools
     if given is not None and not isinstance(given, (list, tuple)):
-        raise ModelError(f"tools is {shown(given)}, expected a list of functions; give one")
+        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
     tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
     names = [tool["name"] for tool in tools]
     if len(set(names)) < len(names):
-        raise ModelError("tools: two of one name, expected one each; rename one")
+        raise WrongValue("tools: two of one name, expected one each; rename one")
     if isinstance(choice, dict):
         inside = choice.get("function", choice)
         only = inside.get("name") if isinstance(inside, dict) else None
         if only not in names:
             found = f"tool_choice is {shown(choice)}"
-            raise ModelError(f"{found}, expected one of the tools; name one")
+            raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
-    if choice not in (None, "auto", "none", "required"):
-        found = f"tool_choice is {shown(choice)}"
-        raise ModelError(f"{found}, expected auto, none, required or a function; change it")
+    if choice is not None and not (isinstance(choice, str) and choice in CHOICE_WORDS):
+        found = f"tool_choice is {shown(choice)}, expected auto, none, required or a function"
+        raise (WrongValue if isinstance(choice, str) else WrongType)(f"{found}; change it")
     if choice == "required" and not tools:
-        raise ModelError("tool_choice is required, expected tools; give some")
+        raise WrongValue("tool_choice is required, expected tools; give some")
     return Tools(tools, choice == "required", None, several) if tools and choice != "none" else None
 
 
@@ -77,12 +84,12 @@ def checked_tool(tool, number):
     where = f"tools[{number}]"
     kind = tool.get("type", "function") if isinstance(tool, dict) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
-        raise ModelError(f"{where}: {shown(tool)}, expected type function; leave it out")
+        raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
     name = inside.get("name") if isinstance(inside, dict) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
-        raise ModelError(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
+        raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
@@ -92,7 +99,7 @@ def checked_tool(tool, number):
     kind = parameters.get("type", "object") if good else None
     if not good or kind != "object" and not (isinstance(kind, list) and "object" in kind):
         found = f"{where}: parameters is {type(parameters).__name__ if not good else shown(kind)}"
-        raise ModelError(f"{found}, expected a JSON schema of an object; give one")
+        raise WrongValue(f"{found}, expected a JSON schema of an object; give one")
     about = str(inside.get("description") or "")
     strict = bool(inside.get("strict"))
     return {"name": name, "description": about, "parameters": parameters, "strict": strict}
@@ -100,7 +107,8 @@ def checked_tool(tool, number):
 
 def reader(form, tools):
     """A Reader of what is written with these Tools, or list of them."""
-    return Reader(form, [tool["name"] for tool in tools_given(tools).tools])
+    given = tools_given(tools)
+    return Reader(form, [tool["name"] for tool in given.tools] if given else [])
 
 
 def answered(w):

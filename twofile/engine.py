@@ -3,13 +3,13 @@
 import math
 import os
 
-from .errors import ModelError, printable
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .forks import BUILDING
 from .format.types import F32, padded
 from .forward import Forward, cache_bytes, has_states
 from .kernels.cache import CACHE_NAMES
 from .machine import available_cores, total_memory
-from .options import shown, whole_number
+from .options import whole_number
 from .program.operands import KEYS, WANTED_MAX
 from .spill import Spill
 
@@ -24,7 +24,8 @@ def folder_asked(value):
         return None
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ModelError(f"--cache-dir is {shown(value)}, expected a folder; name one")
+        wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
+        raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
     return name
 
 
@@ -44,26 +45,28 @@ class Engine:
         self, file, n_ctx, threads, kv, notice, cache_size=None, cache_dir=None, queue=QUEUE
     ):
         self.file, self.name, self.notice = file, printable(file.path), notice
-        n_ctx = whole_number("n_ctx", n_ctx or 0, 0, "a number of tokens, or 0 for the model's")
+        n_ctx = 0 if n_ctx is None else n_ctx
+        n_ctx = whole_number("n_ctx", n_ctx, 0, "a number of tokens, or 0 for the model's")
         most, wants = file.config.max_ctx, "a number of threads, or None for the cores"
         cores = available_cores() if threads is None else threads
         cores = whole_number("n_threads", cores, -math.inf, wants)
-        if kv not in (None, *CACHE_NAMES):
+        if kv is not None and not (isinstance(kv, str) and kv in CACHE_NAMES):
             wants = ", ".join(map(repr, CACHE_NAMES))
-            raise ModelError(f"kv is {shown(kv)}, expected {wants} or None; choose one")
+            raise (WrongValue if isinstance(kv, str) else WrongType)(
+                f"kv is {shown(kv)}, expected {wants} or None; choose one"
+            )
         if not 0 <= n_ctx <= most:
-            found = f"context of {n_ctx} tokens, expected 1 to the {most} of {self.name}"
-            raise ModelError(f"{found}; choose less")
+            found = f"context of {shown(n_ctx)} tokens, expected 1 to the {most} of {self.name}"
+            raise WrongValue(f"{found}; choose less")
         if not 1 <= cores <= 1024:
             wants = f"expected 1 to 1024; leave it out for {available_cores()}"
-            raise ModelError(f"{cores} threads, {wants}")
+            raise WrongValue(f"{shown(cores)} threads, {wants}")
         self.n_ctx, self.asked, self.threads = n_ctx or most, bool(n_ctx), cores
         self.adapts = threads is None
         self.kv = kv or ("f32" if file.tensors["embed"].type is F32 else "f16")
         self.recurrent, self.forward = has_states(file.config), None
-        size = whole_number(
-            "cache_size", cache_size or 0, 0, "bytes, or None for a quarter of memory"
-        )
+        size = 0 if cache_size is None else cache_size
+        size = whole_number("cache_size", size, 0, "bytes, or None for a quarter of memory")
         self.cache_size, self.spill_size = size, SPILL_BYTES
         self.cache_dir = folder_asked(cache_dir)
         self.queue = whole_number("queue", queue, 1, "how many texts may wait, 1 or more")
@@ -80,13 +83,13 @@ class Engine:
             n //= 2
         if n < self.n_ctx:
             would = f"{self.n_ctx} would take {self.cache_bytes(self.n_ctx):,} bytes of memory"
-            self.notice(f"the context of {n} tokens; {would}; -c asks for more")
+            self.notice(f"the context of {n} tokens; {would}; {set_by('n_ctx')} asks for more")
             self.n_ctx = n
         need = self.cache_bytes(self.n_ctx)
         if self.cache_size and need > self.cache_size:
-            found = f"--cache-size of {self.cache_size:,} bytes"
+            found = f"{set_by('cache_size')} of {self.cache_size:,} bytes"
             wants = f"expected room for one context of {self.n_ctx}, {need:,}"
-            raise ModelError(f"{found}, {wants}; give more, or a smaller -c")
+            raise WrongValue(f"{found}, {wants}; give more, or a smaller {set_by('n_ctx')}")
 
     def build(self):
         """-> a new Forward for as many texts at once as there can be, with pages within the bound.
@@ -113,7 +116,8 @@ class Engine:
                     continue
                 need = next((n for n in e.args if isinstance(n, int)), need)
             found = f"a context of {self.n_ctx} tokens takes {need:,} bytes"
-            raise ModelError(f"{found}, this machine has {have:,}; choose a smaller -c")
+            wants = f"this machine has {have:,}; choose a smaller {set_by('n_ctx')}"
+            raise ModelError(f"{found}, {wants}")
 
     def vector(self, name):
         """A tensor of one dimension as float32; 0 if there is none."""
@@ -128,6 +132,5 @@ class Engine:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         where = self.forward.where_not_finite()
         found = f"NaN or infinity at position {position}" + (f", begun in {where}" if where else "")
-        return ModelError(
-            f"{self.name}: {found}, expected finite logits; run --verify, copy or export it again"
-        )
+        run = f"run {set_by('verify()')}, copy or export it again"
+        return ModelError(f"{self.name}: {found}, expected finite logits; {run}")

@@ -40,6 +40,18 @@ class ModelError(Exception):
     to do."""
 
 
+class WrongValue(ModelError, ValueError):
+    """An argument of the right kind, whose value cannot be taken."""
+
+
+class WrongType(ModelError, TypeError):
+    """An argument of another kind of object, or one that nobody knows."""
+
+
+class MissingFile(ModelError, FileNotFoundError):
+    """There is no such file."""
+
+
 class Busy(ModelError):
     """Too many wait for a place; later there may be one."""
 
@@ -54,6 +66,42 @@ def printable(text):
     return "".join(ch if is_seen(ch) else ch.encode("unicode_escape").decode() for ch in text)
 
 
+def shown(value):
+    """A value in a message."""
+    try:
+        text = printable(repr(value))
+    except Exception:  # a number of thousands of digits, lists in lists, what cannot say what it is
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
 def say(text):
     """A notice on stderr, behind the program's name."""
     print(f"{CALLED}: {text}", file=sys.stderr, flush=True)
+
+
+def log(text, level="INFO"):
+    """A notice for those who listen to the logger "twofile"."""
+    import logging  # 5 ms, which a command line need not wait
+
+    logger = logging.getLogger("twofile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    logger.log(getattr(logging, level), text)
+
+
+FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it
+
+
+def warn(text):
+    """A warning: on stderr where there is a command line, or else for the logger."""
+    if FLAG_OF:
+        say(text)
+    else:
+        log(text, "WARNING")
+
+
+def set_by(option, value=""):
+    """How an option is set, for messages: by its flag where there is a command line, as -z FILE, or
+    else by its name, as tokenizer=FILE."""
+    return f"{FLAG_OF.get(option, option)}{value and (' ' if option in FLAG_OF else '=')}{value}"

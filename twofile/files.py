@@ -6,22 +6,32 @@ import os
 import stat
 import threading
 
-from .errors import ModelError, printable
+from .errors import MissingFile, ModelError, WrongType, printable, shown
 
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
+
+
+def path_asked(path, what):
+    """A path, a str or os.PathLike, as a str; what it should be of is for messages. Raises
+    ModelError."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        wants = f"expected the path of {what}; give a str or a Path"
+        raise WrongType(f"{shown(path)}: cannot be opened, for it is no path; {wants}")
+    return name
 
 
 def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
     pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
     should be is for messages. Raises ModelError."""
-    name = printable(str(path))
+    name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = ", or make one with export.py" if what in EXPORTED else ""
-        raise ModelError(f"{name}: not found; expected {what}; check the path{make}") from None
-    except (OSError, ValueError, TypeError) as e:
+        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+    except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None

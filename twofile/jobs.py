@@ -2,7 +2,7 @@
 
 import time
 
-from .errors import ModelError
+from .errors import ModelError, WrongType, shown
 from .guess import Lookup
 from .program.operands import WANTED_MAX
 
@@ -61,6 +61,9 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
+        if not hasattr(writer, "chunks"):
+            found = f"a text to write is {shown(writer)}"
+            raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None

@@ -25,14 +25,21 @@ def token_bytes(tokenizer, token):
     return tokenizer.pieces[token] if 0 <= token < tokenizer.n_vocab else b"?"
 
 
-def by_label(tokenizer, top, token, chance):
-    """[(id, logprob)], the likeliest first -> {label: logprob}. Of tokens of the same bytes the
-    likelier counts, but the one that was chosen, token, stands under its label as it is."""
-    told = {}
-    for i, logprob in top:
-        told.setdefault(label(tokenizer, i), logprob)
-    own = label(tokenizer, token)
-    return told | {own: chance} if own in told else told
+def names_of(tokenizer, token, top):
+    """{id: a name of its own} of the token that was chosen and of the likeliest, [(id, logprob)]:
+    the label, but of several of the same bytes only the one that was chosen, or else the likeliest,
+    has it; the others are token_id:7, as vLLM writes them."""
+    names = {}
+    for i in (token, *(i for i, _ in top)):
+        name = label(tokenizer, i)
+        names.setdefault(i, f"token_id:{i}" if name in names.values() else name)
+    return names
+
+
+def by_name(tokenizer, top, token):
+    """[(id, logprob)], the likeliest first -> {name: logprob}, as many. token: the one chosen."""
+    names = names_of(tokenizer, token, top)
+    return {names[i]: logprob for i, logprob in top}
 
 
 def logprob_lists(w):
@@ -43,7 +50,7 @@ def logprob_lists(w):
     return {
         "tokens": [label(t, c.token) for c in said],
         "token_logprobs": [c.logprob for c in said],
-        "top_logprobs": [by_label(t, c.top, c.token, c.logprob) for c in said],
+        "top_logprobs": [by_name(t, c.top, c.token) for c in said],
         "text_offset": list(ends)[: len(said)],
     }
 
@@ -68,10 +75,11 @@ def put_prompt_first(lists, said, tokenizer):
     """Put the prompt's tokens, of which Likelihoods tell, before those of legacy lists."""
     stream, ids = TextStream(tokenizer, start=True), said.ids
     starts = itertools.accumulate((len(stream.push(i)) for i in ids[:-1]), initial=0)
-    rows = zip(said.top, ids, said.own)
     lists["tokens"][:0] = [label(tokenizer, i) for i in ids]
     lists["token_logprobs"][:0] = said.own
-    lists["top_logprobs"][:0] = [top and by_label(tokenizer, top, i, own) for top, i, own in rows]
+    lists["top_logprobs"][:0] = [
+        None if top is None else by_name(tokenizer, top, i) for top, i in zip(said.top, ids)
+    ]
     lists["text_offset"][:0] = starts
 
 
@@ -84,9 +92,11 @@ def chat_logprobs(w):
 def chat_logprob(tokenizer, chunk):
     """What they tell of the token of a Chunk."""
 
+    names = names_of(tokenizer, chunk.token, chunk.top)
+
     def told(token, logprob):
         raw = list(token_bytes(tokenizer, token)) if tokenizer else None
-        return {"token": label(tokenizer, token), "logprob": logprob, "bytes": raw}
+        return {"token": names[token], "logprob": logprob, "bytes": raw}
 
     return {
         **told(chunk.token, chunk.logprob),

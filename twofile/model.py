@@ -1,55 +1,72 @@
 """What a program imports: text in, text out."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
 from .astreams import AsyncStream
-from .calls import reader
+from .callform import CallForm
+from .callreader import Reader
+from .calls import Tools, reader
+from .chunk import Chunk
 from .completions import Completions
 from .engine import QUEUE, Engine
-from .errors import printable, say
+from .errors import ModelError, log, printable, say
+from .format.config import Config
+from .forward import Forward
+from .given import FilePath, Messages, Prompt
 from .machine import total_memory
-from .modelfile import about, check_id, open_model, sampling_said
-from .options import line_seed, places_asked, run_seed, texts_asked, whole_number
+from .modelfile import ModelFile, about, check_id, open_model, sampling_said
+from .options import whole_number, yes_or_no
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
-from .sampler import Sampler
+from .sampler import Sampler, Sampling
 from .scheduler import Scheduler
 from .scores import Scores
-from .streams import Stream, best_first, write_together
+from .streams import Stream, write_together
 from .structure import Forms
-from .tokenizer.tokenizer import find_tokenizer
+from .texts import Texts
+from .tokenizer.tokenizer import Tokenizer, find_tokenizer
 from .writer import Writer
 
 
-class Model(Completions, Scores):
+class Model(Texts, Completions, Scores):
     """A model file ready to run. Maps the file; the first forward loads or compiles the kernels.
 
     path: model.bin. tokenizer: a tokenizer.bin; None = the one inside the model file, or
     tokenizer.bin beside it. n_ctx: positions of the KV cache, 0 = the model's. n_threads: None =
     the cores this process may use, fewer while they are held up. kv: the cache's type, "f16", "f32"
     or "q8_0"; None = f32 for f32 models, else f16.
-    verbose: notices (compiling, cache) on stderr. id: the model id that the file must have, 64 hex
-    digits or the first 16 or more; then every tensor is compared with its SHA-256 too.
+    verbose: notices (compiling, cache) on stderr; else they go to the logger "twofile". id: the
+    model id that the file must have, 16 to 64 digits; then every tensor is compared with its hash.
     cache_size: bytes that the keys and values of all texts may take, None = a quarter of memory.
     cache_dir: a folder for those there is no room for, and for later runs. queue: how many texts
     may wait for a place, of which there are 16.
     Raises ModelError with a message in four parts: which file, what was found, what was expected,
     what to do.
-    Attributes: file (of open_model), config, name (for messages), tokenizer (or None), sampling
-    (what the file says of it), n_ctx, n_threads, kv, notice.
     """
+
+    file: ModelFile
+    config: Config
+    name: str  # for messages
+    tokenizer: Tokenizer | None
+    sampling: dict[str, float]  # what the file says of it
+    n_threads: int
+    kv: str
+    notice: Callable[[str], None]
 
     def __init__(
         self,
-        path,
-        tokenizer=None,
-        n_ctx=0,
-        n_threads=None,
-        kv=None,
-        verbose=True,
-        id=None,
-        cache_size=None,
-        cache_dir=None,
-        queue=QUEUE,
-    ):
+        path: FilePath,
+        tokenizer: FilePath | None = None,
+        n_ctx: int | None = 0,
+        n_threads: int | None = None,
+        kv: Literal["f16", "f32", "q8_0"] | None = None,
+        verbose: bool = False,
+        id: str | None = None,
+        cache_size: int | None = None,
+        cache_dir: FilePath | None = None,
+        queue: int = QUEUE,
+    ) -> None:
         settings = {"path": path, "tokenizer": tokenizer, "n_ctx": n_ctx, "n_threads": n_threads}
         more = {"cache_size": cache_size, "cache_dir": cache_dir, "queue": queue}
         self.settings = {**settings, "kv": kv, "verbose": verbose, "id": id, **more}
@@ -57,7 +74,7 @@ class Model(Completions, Scores):
         if id is not None:
             check_id(self.file, id)
         self.config, self.sampling = self.file.config, sampling_said(self.file.config)
-        self.notice = say if verbose else lambda text: None
+        self.notice = say if yes_or_no("verbose", verbose) else log
         self.engine = Engine(self.file, n_ctx, n_threads, kv, self.notice, **more)
         self.n_threads, self.kv = self.engine.threads, self.engine.kv
         self.tokenizer = find_tokenizer(self.file, tokenizer)
@@ -70,139 +87,120 @@ class Model(Completions, Scores):
                 f"{self.name} is larger than memory {size}: it runs at the speed of the disk"
             )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.settings
 
-    def __setstate__(self, settings):
+    def __setstate__(self, settings: dict[str, Any]) -> None:
         self.__init__(**settings)
 
     @property
-    def n_ctx(self):
+    def n_ctx(self) -> int:
         """Most positions of a text."""
         return self.engine.n_ctx
 
     @property
-    def forward(self):
+    def forward(self) -> Forward | None:
         """The Forward of all texts, None before it is ready()."""
         return self.scheduler.forward
 
     @property
-    def fed(self):
+    def fed(self) -> list[int]:
         """The ids of the last text, whose keys and values are in the cache."""
         return self.scheduler.fed
 
     @property
-    def info(self):
+    def info(self) -> dict[str, Any]:
         """What the file says of itself, as a dict of plain values."""
         return about(self.file, self.n_ctx, self.cache_bytes(self.n_ctx), self.tokenizer)
 
     @property
-    def ends(self):
+    def ends(self) -> set[int]:
         """The ids that end a text, a set."""
         return set(self.tokenizer.stops) if self.tokenizer else {self.config.eos}
 
-    def ready(self):
+    def ready(self) -> Forward:
         """The Forward; loads or compiles the kernels."""
         return self.scheduler.ready()
 
-    def cache_bytes(self, n_ctx):
+    def cache_bytes(self, n_ctx: int) -> int:
         """What the cache of one text of so many positions takes, in bytes."""
-        return self.engine.cache_bytes(n_ctx)
+        return self.engine.cache_bytes(whole_number("n_ctx", n_ctx, 0, "a number of tokens"))
 
-    def close(self):
+    def close(self) -> None:
         """End all texts, the threads, and give back the cache's memory; pages go to cache_dir."""
         self.scheduler.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Model":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def sampler(self, how, bias=None):
-        """A Sampler of this vocabulary, once a forward has run. how: Sampling."""
-        return Sampler(how, self.prompts.n_vocab, self.engine.forward.code, bias)
+    def sampler(self, how: Sampling, bias: Mapping[int, float] | None = None) -> Sampler:
+        """A Sampler of this vocabulary. how: Sampling."""
+        return Sampler(how, self.prompts.n_vocab, self.ready().code, bias)
 
-    def not_finite(self, position):
+    def not_finite(self, position: int) -> ModelError:
         """The ModelError for logits at that position, of the pass before, that are no numbers."""
         return self.engine.not_finite(position)
 
     # text and ids
 
-    def need_tokenizer(self):
+    def need_tokenizer(self) -> Tokenizer:
         """The tokenizer; ModelError if there is none."""
         return self.prompts.need_tokenizer()
 
-    def short(self, text):
+    def short(self, text: str) -> str:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         return self.prompts.short(text)
 
-    def tokenize(self, text, add_bos=True):
+    def tokenize(self, text: str, add_bos: bool = True) -> list[int]:
         """-> ids; with the begin token if the model has one and add_bos."""
         return self.prompts.tokenize(text, add_bos)
 
     @property
-    def calls(self):
+    def calls(self) -> CallForm | None:
         """The CallForm in which it writes calls of tools."""
         return self.prompts.calls
 
-    def encode_chat(self, messages, tools=None, begun=""):
+    def encode_chat(
+        self,
+        messages: Messages,
+        tools: Tools | Sequence[Mapping[str, Any]] | None = None,
+        begun: str = "",
+    ) -> list[int]:
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; see Tokenizer.encode_chat. tools: those that are told, as OpenAI has them,
         or Tools."""
         return self.prompts.conversation(messages, tools, begun)
 
-    def reader(self, tools):
+    def reader(self, tools: Tools | Sequence[Mapping[str, Any]]) -> Reader:
         """A Reader of what a Writer with these tools writes: its push() tells texts from Calls."""
         return reader(self.calls, tools)
 
-    def prompt(self, given):
+    def prompt(self, given: Prompt) -> list[int]:
         """str or ids -> ids; ModelError if they do not fit."""
         return self.prompts.prompt(given)
 
-    def detokenize(self, ids):
+    def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
         return self.need_tokenizer().decode(whole_ids(ids))
 
-    # one text
+    # Writers
 
-    def write(self, w, lookup=True):
+    def write(self, w: Writer, lookup: bool = True) -> Stream:
         """-> the Stream of a Writer: its Chunks as they are made. lookup: guess what repeats;
         changes the speed, nothing else."""
         return Stream(self.scheduler, w, lookup)
 
-    def stream(self, prompt, max_tokens=None, lookup=True, **options):
-        """-> the Stream of the text that follows prompt; options as in Writer. Any number of them
-        may be read by any threads: those that are being written share each pass."""
-        return self.write(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def awrite(self, w, lookup=True):
+    def awrite(self, w: Writer, lookup: bool = True) -> AsyncStream:
         """As write(), for `async for`: an AsyncStream."""
         return AsyncStream(self.scheduler, w, lookup)
 
-    def astream(self, prompt, max_tokens=None, lookup=True, **options):
-        """As stream(), for `async for`: an AsyncStream."""
-        return self.awrite(Writer(self, prompt, max_tokens, **options), lookup)
-
-    def generate(self, prompt, max_tokens=None, **options):
-        """The text that follows prompt, as one str; options as in Writer."""
-        return "".join(chunk.text for chunk in self.stream(prompt, max_tokens, **options))
-
-    def save_cache(self, path, n=None):
-        """Keep what layers know of what was read and written last, or of its first n ids, in a
-        file, for load_cache; where there are states, of as many ids as they were kept for."""
-        save_cache(self.scheduler, self.fed[:n], path)
-
-    def load_cache(self, path, ids):
-        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
-        0 if there is no such file, or it is of another model or cut or changed, which it says;
-        ModelError if it is no such file at all."""
-        return load_cache(self.scheduler, path, ids)
-
-    # many texts at once
-
-    def together(self, writers, places=8):
+    def together(
+        self, writers: Iterable[Writer | None], places: int = 8
+    ) -> Iterator[tuple[Writer, Chunk]]:
         """Write many texts at once, the weights read once for all: yields (Writer, Chunk) as they
         come. writers: any iterable of Writers of this model, or None for "not yet"; the next one
         takes the place of one that ends. Each gets the bits that it would get alone. A beginning
@@ -210,17 +208,7 @@ class Model(Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
-    def batch(self, prompts, max_tokens=None, places=8, seed=None, **options):
-        """The texts that follow prompts (str or ids each), in their order, written together;
-        options as in Writer. The seed of each derives from seed and its number."""
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, p, max_tokens, seed=line_seed(seed, n), **options)
-            for n, p in enumerate(texts_asked(prompts))
-        ]
-        return [w.written for w in self.finished(writers, places)]
-
-    def finished(self, writers, places):
+    def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
         for w in writers:
@@ -228,15 +216,15 @@ class Model(Completions, Scores):
                 raise w.error
         return writers
 
-    def best_of(self, prompt, n, judge=None, places=8, seed=None, **options):
-        """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
-        if options.get("logprobs") in (None, False):
-            options["logprobs"] = 0
-        n = whole_number("n", n, 1, "how many texts, 1 or more")
-        places, seed = places_asked(places), run_seed(seed)
-        writers = [
-            Writer(self, prompt, seed=seed if i == 0 else line_seed(seed, i), **options)
-            for i in range(n)
-        ]
-        return best_first(self.finished(writers, places), judge)
+    # what was read
+
+    def save_cache(self, path: FilePath, n: int | None = None) -> None:
+        """Keep what layers know of what was read and written last, or of its first n ids, in a
+        file, for load_cache; where there are states, of as many ids as they were kept for."""
+        save_cache(self.scheduler, self.fed, path, n)
+
+    def load_cache(self, path: FilePath, ids: Sequence[int]) -> int:
+        """Take from a file of save_cache what it has of the beginning of ids -> how many positions.
+        0 if there is no such file, or it is of another model or cut or changed, which it says;
+        ModelError if it is no such file at all."""
+        return load_cache(self.scheduler, path, ids)

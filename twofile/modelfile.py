@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .files import open_regular
 from .format.config import CONFIG, Config, unpack_config
 from .format.fields import check_ranges
-from .format.table import HEADER, PAGE, RECORD, read_meta, read_table
+from .format.table import HEADER, PAGE, RECORD, Tensor, read_meta, read_table
 from .format.types import BLOCK, F16, F32, U8, padded, type_of
 from .layers.kind import piece_name
 from .layers.stack import TABLES, check_config, expected_tensors
@@ -25,19 +25,19 @@ class ModelFile(NamedTuple):
     path: str
     size: int
     config: Config
-    tensors: dict
+    tensors: dict[str, Tensor]
     model_id: str
     note: str
 
 
-def open_model(path):
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Check the whole description of a model file, then map it -> ModelFile.
 
     Nothing but the header pages and the small tensors is read. Raises ModelError for every file
     this program could not run safely.
     """
-    name = printable(str(path))
     fd, size = open_regular(path, "a model.bin")
+    name = printable(str(path))
     with os.fdopen(fd, "rb") as f:
         try:
             config, tensors, model_id, note = parse_meta(read_meta(f, size), size)
@@ -149,9 +149,10 @@ MODEL_ID = re.compile("[0-9a-fA-F]{16,64}")
 def check_id(model, wanted):
     """Raises ModelError unless the model id, which the hashes of all tensors are part of, begins
     with wanted, and every tensor as it is mapped has its hash."""
-    if not MODEL_ID.fullmatch(wanted):
-        found = f"--id: {printable(wanted)[:80]!r}"
-        raise ModelError(f"{found}, expected 16 to 64 digits of what --info shows")
+    if not isinstance(wanted, str) or not MODEL_ID.fullmatch(wanted):
+        found = f"{set_by('id')}: {shown(wanted)}"
+        wants = f"expected 16 to 64 digits of what {set_by('info')} shows"
+        raise (WrongValue if isinstance(wanted, str) else WrongType)(f"{found}, {wants}")
     path = printable(model.path)
     if not model.model_id.startswith(wanted.lower()):
         found = f"{path}: model id {model.model_id}"
@@ -166,9 +167,11 @@ def refuse_sum(path, t):
     raise ModelError(f"{found}; copy or export the file again")
 
 
-def verify(model):
+def verify(model: ModelFile) -> None:
     """Compare every tensor with its stored SHA-256; raises ModelError naming the first that
     differs."""
+    if not isinstance(model, ModelFile):
+        raise WrongType(f"verify() is given {shown(model)}, expected what open_model() gives")
     from concurrent.futures import ThreadPoolExecutor  # 10 ms, which other runs need not wait
 
     with ThreadPoolExecutor(available_cores()) as pool:

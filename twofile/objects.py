@@ -7,6 +7,13 @@ from .calls import answered, call_object
 from .logprobs import chat_logprobs, logprob_lists
 
 
+def finish(reason, calls=False):
+    """OpenAI's word for why a text ended, in which there were calls or not."""
+    if reason not in ("eos", "stop"):
+        return "length"
+    return "tool_calls" if calls else "stop"
+
+
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
     text to put before it. lists(w) tells its log-probabilities."""
@@ -20,13 +27,12 @@ def completion(w, echo="", lists=logprob_lists):
         "object": "text_completion",
         "created": int(time.time()),
         "model": w.model_name,
-        "choices": [
-            {**choice, "finish_reason": "stop" if w.reason in ("eos", "stop") else "length"}
-        ],
+        "choices": [{**choice, "finish_reason": finish(w.reason)}],
         "usage": {
             "prompt_tokens": w.n_prompt,
             "completion_tokens": w.count,
             "total_tokens": w.n_prompt + w.count,
+            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
         },
         "timings": {
             "cache_n": w.cached or 0,
@@ -48,9 +54,9 @@ def chat_completion(w):
     (choice,) = value["choices"]
     message = {"role": "assistant", "content": choice.pop("text")}
     message["content"], calls = answered(w)
+    message["refusal"] = None
     if calls:
         message["tool_calls"] = [call_object(call) for call in calls]
-        if choice["finish_reason"] == "stop":
-            choice["finish_reason"] = "tool_calls"
+        choice["finish_reason"] = finish(w.reason, calls)
     value["choices"] = [{"index": choice.pop("index"), "message": message, **choice}]
     return value | {"id": f"chat{value['id']}", "object": "chat.completion"}

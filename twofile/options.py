@@ -1,4 +1,4 @@
-"""What is asked for beside a prompt; what others ask and changes nothing."""
+"""What is asked for beside a prompt, checked."""
 
 import hashlib
 import math
@@ -8,61 +8,53 @@ import re
 
 import numpy as np
 
-from .errors import ModelError, printable
-
-# Options of OpenAI's, llama-cpp-python's and vLLM's requests that change no text, whatever they are
-WITHOUT_EFFECT = frozenset(
-    "model user metadata store service_tier parallel_tool_calls safety_identifier prompt_cache_key "
-    "prompt_cache_retention stream_options cache_prompt".split()
-)
-# ... and those that change none at these values, which are their defaults there
-SAME_AS_NONE = {
-    **dict.fromkeys(("n", "best_of", "tfs_z"), (1,)),
-    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1,)),
-    **dict.fromkeys(("mirostat_mode", "min_tokens", "dry_multiplier"), (0,)),
-    **dict.fromkeys(("stream", "echo", "use_beam_search"), (False,)),
-    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
-    "functions": ([],),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    **dict.fromkeys(("suffix", "template", "system"), ("",)),
-    **dict.fromkeys(("images", "context", "include"), ([],)),
-    "truncation": ("disabled",),
-    "background": (False,),
-    "reasoning": ({},),
-    "thinking": ({"type": "disabled"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-}
+from .errors import WrongType, WrongValue, shown
 
 
-def changes_nothing(name, value):
-    """Whether an option that is no Writer's can be left out: it is None, or without effect. Raises
-    ModelError, by name, if it would have one."""
-    if value is None or name in WITHOUT_EFFECT:
-        return True
-    same = SAME_AS_NONE.get(name, ())
-    if same and value not in same:
-        wants = " or ".join(map(repr, same))
-        raise ModelError(
-            f"{name} is {shown(value)}, which cannot be done here; expected {wants}; leave it out"
-        )
-    return bool(same)
+def is_number(value):
+    """Whether a value is a number, of Python or of numpy."""
+    kinds = int, float, np.integer, np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def shown(value):
-    """A value in a message."""
-    text = printable(repr(value))
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def number_between(name, value, least, most, wants):
+    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    found = f"{name} is {shown(value)}, expected {wants}"
+    if not is_number(value):
+        raise WrongType(found)
+    if not least <= value <= most:
+        raise WrongValue(found)
+    return value
 
 
-def whole_number(name, value, least, wants):
-    """value as an int of at least least. Raises ModelError; wants says what is expected."""
+def yes_or_no(name, value, usual=False):
+    """value, a truth value; None is as usual."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise WrongType(f"{name} is {shown(value)}, expected True or False; give one")
+    return usual if value is None else bool(value)
+
+
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    import difflib
+
+    name = name[:40]
+    near = [known for known in names if known.startswith(name or "?")]
+    near += difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
+
+
+def whole_number(name, value, least, wants, most=math.inf):
+    """value as an int from least to most. Raises ModelError; wants says what is expected."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such a number")
+    found = f"{name} is {shown(value)}, expected {wants}; give such a number"
+    if number is None or isinstance(value, bool):
+        raise WrongType(found)
+    if not least <= number <= most:
+        raise WrongValue(found)
     return number
 
 
@@ -79,10 +71,10 @@ def stop_strings(value):
     if not isinstance(several, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in several
     ):
-        raise ModelError(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
+        raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
     if len(several) > 64:
-        raise ModelError(f"{len(several)} stop strings; expected at most 64; ask for fewer")
+        raise WrongValue(f"{len(several)} stop strings; expected at most 64; ask for fewer")
     return several
 
 
@@ -95,25 +87,43 @@ def likeliest_asked(logprobs, top_logprobs=None):
         top = whole_number("top_logprobs", top_logprobs, 0, wants)
     if logprobs is None or logprobs is False:
         if top:
-            raise ModelError(f"top_logprobs is {top} without logprobs; expected logprobs true")
+            raise WrongValue(
+                f"top_logprobs is {shown(top)} without logprobs; expected logprobs true"
+            )
         return None
     if logprobs is True:
         n = top or 0
     else:
         n = whole_number("logprobs", logprobs, 0, f"{wants}, true or false")
         if top is not None and top != n:
-            raise ModelError(
-                f"logprobs is {n}, top_logprobs {top}; expected one number; leave one out"
-            )
+            found = f"logprobs is {shown(n)}, top_logprobs {shown(top)}"
+            raise WrongValue(f"{found}; expected one number; leave one out")
     if n > 100:
-        raise ModelError(f"{n} logprobs; expected at most 100; ask for fewer")
+        raise WrongValue(f"{shown(n)} logprobs; expected at most 100; ask for fewer")
     return n
 
 
-def texts_asked(value):
-    """Several prompts, in a list; a str would be as many as it has characters."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise ModelError(f"prompts is {shown(value)}, expected a list of them; give such")
+def iterable_asked(name, value):
+    """An iterator of an argument that has several; a str would have as many as characters."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray, memoryview, dict)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise WrongType(f"{name} is {shown(value)}, expected a list of them; give such")
+
+
+def text_asked(name, value):
+    """value, a str."""
+    if not isinstance(value, str):
+        raise WrongType(f"{name} is {shown(value)}, expected a str; decode bytes")
+    return value
+
+
+def function_asked(name, value):
+    """value, which can be called; None for None."""
+    if value is not None and not callable(value):
+        raise WrongType(f"{name} is {shown(value)}, expected a function or None; give one")
     return value
 
 
@@ -132,22 +142,21 @@ def bias_asked(value, n):
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
-        raise ModelError(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
+        raise WrongType(f"logit_bias is {shown(value)}, expected {wants}; give such") from None
     bias = {}
     for i, by in pairs:
         number = int(i) if isinstance(i, str) and re.fullmatch("[0-9]{1,9}", i) else i
         wants = f"a token's id, 0 to {n - 1}"
         number = whole_number("logit_bias: a key", number, 0, wants)
         if number >= n:
-            raise ModelError(f"logit_bias: a key is {number}, expected {wants}; give such a number")
+            raise WrongValue(f"logit_bias: a key is {number}, expected {wants}; give such a number")
         by = -math.inf if by is False else by
-        kinds = int, float, np.integer, np.floating
-        if not isinstance(by, kinds) or by is True or not by <= 100:
-            found = f"logit_bias: {shown(by)} for {number}"
-            raise ModelError(f"{found}, expected -100 (never) to 100, or false; change it")
+        if not is_number(by) or not by <= 100:
+            found = f"logit_bias: {shown(by)} for {number}, expected -100 (never) to 100, or false"
+            raise (WrongValue if is_number(by) else WrongType)(f"{found}; change it")
         bias[number] = float(by) if by > -100 else -math.inf
     if sum(by == -math.inf for by in bias.values()) == n:
-        raise ModelError(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
+        raise WrongValue(f"logit_bias bans all {n} tokens, expected one that is left; leave one")
     return bias
 
 
@@ -156,7 +165,7 @@ def bias_pair(text, name):
     found = re.fullmatch(r"(\d{1,9})([+-](?:\d{1,9}(?:\.\d{0,9})?|inf|false))", text)
     if not found:
         wants = "expected ID+NUMBER or ID-NUMBER"
-        raise ModelError(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
+        raise WrongValue(f"{name} is {shown(text)}, {wants}; give such, as 15043+1.5")
     return int(found[1]), float(found[2].replace("false", "inf"))
 
 
@@ -164,11 +173,8 @@ def deadline_asked(value, now):
     """When a text is to end that has so many seconds from now on; None = whenever it does."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ModelError(
-            f"deadline is {shown(value)}, expected seconds, 0 or more, or None; give such a number"
-        )
-    return now + value
+    wants = "seconds, 0 or more, or None; give such a number"
+    return now + number_between("deadline", value, 0, 1e12, wants)
 
 
 def size_asked(value, name):
@@ -178,7 +184,7 @@ def size_asked(value, name):
     found = re.fullmatch(r"(\d{1,18}\.?\d{0,9}) ?([kmgt]?)(i?b)?", value.strip().lower())
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")) if found else 0
     if not 0 < size < 1 << 60:
-        raise ModelError(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
+        raise WrongValue(f"{name} is {shown(value)}, expected bytes, as 500M or 4G; give such")
     return size
 
 
@@ -199,5 +205,5 @@ def seed_asked(value):
     if value is None:
         return None
     wants = "a whole number, or None or -1 for a random one"
-    seed = whole_number("seed", value, -math.inf, wants)
+    seed = whole_number("seed", value, -(1 << 1024), wants, 1 << 1024)
     return None if seed == -1 else seed

@@ -7,13 +7,15 @@ import struct
 import numpy as np
 
 from .errors import ModelError, printable
-from .files import read_small, replaced
+from .files import path_asked, read_small, replaced
 from .format.table import VERSION
 from .format.types import padded
 from .forward import cache_bytes
 from .kernels.cache import CACHE_NAMES, cache_type
+from .options import whole_number
 from .pages import NoPages, alike
 from .program.operands import KEYS
+from .prompts import whole_ids
 
 CACHE_MAGIC = b"\x89LMK\r\n\x1a\n"
 # magic, version, bytes of a number by itself, positions, model id, SHA-256 of the rest
@@ -26,9 +28,11 @@ def cache_head(engine, n, digest):
     return CACHE_HEADER.pack(CACHE_MAGIC, VERSION, one, n, model_id, digest)
 
 
-def save_cache(scheduler, ids, path):
-    """Write what the cache has of ids to a file; where there are states, up to where they were
-    kept."""
+def save_cache(scheduler, ids, path, n=None):
+    """Write what the cache has of ids, or of the first n, to a file; where there are states, up to
+    where they were kept."""
+    name = path_asked(path, "a prompt cache")
+    ids = ids if n is None else ids[: whole_number("n", n, 0, "how many ids, or None for all")]
     engine, forward = scheduler.engine, scheduler.ready()
     with scheduler.mutex:
         found = scheduler.pages.find(ids, len(ids))
@@ -43,18 +47,17 @@ def save_cache(scheduler, ids, path):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(path) as f:
+        with replaced(name) as f:
             for part in (head, *parts):
                 f.write(part)
-    except OSError as e:
-        where = printable(str(path))
-        raise ModelError(
-            f"{where}: cannot be written ({e.strerror}); expected room for it; choose another"
-        ) from None
+    except (OSError, ValueError) as e:
+        found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
+    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
     if not os.path.exists(path) or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
@@ -96,7 +99,7 @@ def put_parts(forward, text, raw, blocks, same):
 def read_cache_file(engine, path):
     """-> positions, uint8 array of the whole file; None instead of positions, and a notice, if it
     is cut, changed or another model's. ModelError if it is no prompt cache at all."""
-    where, at, max_ctx = printable(str(path)), CACHE_HEADER.size, engine.file.config.max_ctx
+    where, at, max_ctx = printable(path), CACHE_HEADER.size, engine.file.config.max_ctx
     sizes = [cache_bytes(engine.file.config, name, max_ctx) for name in CACHE_NAMES]
     most = at + 4 * max_ctx + max(sizes)  # also of another type, which is told apart below
     raw = np.frombuffer(read_small(path, "a prompt cache", most), np.uint8)

@@ -5,19 +5,21 @@ import operator
 from .callform import call_form
 from .calls import tools_given
 from .calltext import as_texts
-from .errors import ModelError
-from .options import shown
+from .errors import ModelError, WrongType, WrongValue, set_by, shown
+from .options import text_asked, yes_or_no
 from .tokenizer.toolform import has_calls
 
 
 def whole_ids(ids):
     """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
     try:
-        if not isinstance(ids, (str, bytes, dict)):
-            return [operator.index(i) for i in ids]
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+            ids = list(ids)
+            if bool not in set(map(type, ids)):
+                return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise ModelError(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
 
 
 def plain_messages(messages):
@@ -26,25 +28,28 @@ def plain_messages(messages):
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
     if not isinstance(messages, (list, tuple)):
-        raise ModelError(f"messages is {shown(messages)}, expected a list of objects; give such")
+        raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
         if not isinstance(m, dict):
-            raise ModelError(f"messages: {shown(m)}, expected an object with role and content")
+            raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
         for name in ("function_call", "audio", *["name"] * (role != "tool")):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
-                raise ModelError(f"{found}, which cannot be said here; expected text; leave it out")
+                raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
         if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
             found = f"messages: tool_calls is {shown(calls)}"
-            raise ModelError(f"{found}, expected a list of an assistant's calls; leave it out")
+            raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
         if isinstance(content, (list, tuple)):
             content = "\n".join(map(part_text, content))
         elif content is None and calls:
             content = ""
+        elif content is not None and not isinstance(content, str):
+            found = f"messages: content is {shown(content)}"
+            raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
         row |= {"tool_calls": [*calls]} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
@@ -62,7 +67,7 @@ def part_text(part):
     kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
-        raise ModelError(f"{found}, expected text alone; leave it out")
+        raise WrongValue(f"{found}, expected text alone; leave it out")
     return part["text"]
 
 
@@ -74,7 +79,7 @@ def paged_in(memory, model, messages, answer, tools):
         return messages, {}
     if not hasattr(memory, "page"):
         found = f"memory is {shown(memory)}"
-        raise ModelError(f"{found}, expected a Memory; give Memory(FOLDER)")
+        raise WrongType(f"{found}, expected a Memory; give Memory(FOLDER)")
     paged = memory.page(model, messages, answer, tools)
     return paged.into(messages), {"sources": paged.sources}
 
@@ -97,7 +102,7 @@ class Prompts:
         if self.tokenizer is None:
             raise ModelError(
                 f"{self.engine.name}: exported without a tokenizer; "
-                "expected one to read text; give ids, or -z FILE"
+                f"expected one to read text; give ids, or {set_by('tokenizer', 'FILE')}"
             )
         return self.tokenizer
 
@@ -105,22 +110,24 @@ class Prompts:
         """text, if it could fit into the context: what its length alone rules out is refused before
         it costs time or room."""
         longest, n_ctx = self.need_tokenizer().longest, self.engine.n_ctx
+        text_asked("text", text)
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            raise ModelError(f"{found}, expected 1 to {n_ctx}; shorten it, or raise -c")
+            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
+            raise WrongValue(f"{found}, {wants}")
         return text
 
     def tokenize(self, text, add_bos=True):
         """text -> ids, of any length."""
-        if not isinstance(text, str):
-            raise ModelError(f"text is {shown(text)}, expected a str; decode bytes")
-        return self.need_tokenizer().encode(text, add_bos)
+        add_bos = yes_or_no("add_bos", add_bos, True)
+        return self.need_tokenizer().encode(text_asked("text", text), add_bos)
 
     def conversation(self, messages, tools=None, begun=""):
         """[{"role", "content"}] -> ids up to where the assistant begins, or behind the text that it
         has begun with; as OpenAI's, see plain_messages(). tools: Tools, or a list, or None."""
         messages, t, tools = plain_messages(messages), self.need_tokenizer(), tools_given(tools)
+        text_asked("begun", begun)
         for m in messages:
             if isinstance(m["content"], str):
                 self.short(m["content"])
@@ -154,7 +161,7 @@ class Prompts:
 
     def wrong(self, found):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return ModelError(f"prompt: {found}, {wants}; shorten it, or raise -c")
+        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""
@@ -162,5 +169,5 @@ class Prompts:
         found = t.bos if t.bos is not None else t.eos
         if found is None:
             what = f"{self.engine.name}: no begin and no end token"
-            raise ModelError(f"{what}, expected one; give a context")
+            raise WrongValue(f"{what}, expected one; give a context")
         return found

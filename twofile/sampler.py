@@ -1,14 +1,14 @@
 """Logits and one number in [0, 1) become the next id."""
 
-from dataclasses import make_dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import WrongType, shown
 from .kernels.pick import ACTING, PICK
 from .narrowing import OFF, Narrowing
-from .options import changes_nothing, shown
+from .options import bias_asked, number_between
 from .program.buffers import Buffer
 
 
@@ -90,40 +90,41 @@ PENALTIES = {"repeat_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 class InRange:
     """A number for each of RULES, by its name; ModelError for one out of its range."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            number = whole or rule.kind is float and isinstance(value, (float, np.floating))
-            if not number or not rule.least <= value <= rule.most:
-                wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}"
-                raise ModelError(f"{rule.name} is {shown(value)}, expected {wants}; change it")
+            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
+            number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(value, (int, np.integer)):
+                raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
 
 
-# How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p, XTC,
-# then the temperature; 0 = the most likely.
-Sampling = make_dataclass(
-    "Sampling",
-    [(rule.name, rule.kind, rule.default) for rule in RULES],
-    bases=(InRange,),
-    frozen=True,
-    namespace={"__module__": __name__},
-)
+@dataclass(frozen=True)
+class Sampling(InRange):
+    """How the next token is chosen: biases, penalties, top-n-sigma, top-k, typical, top-p, min-p,
+    XTC, then the temperature; 0 = the most likely. As RULES, which say what each may be."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_n_sigma: float = -1.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 def sampling_asked(usual, asked):
-    """Sampling as asked, {option: value}; what is left out or None is as usual. Raises ModelError
-    for options that are no rule's, but those that change nothing."""
-    how = {}
-    for name, value in asked.items():
-        if name in Sampling.__dataclass_fields__:
-            how |= {} if value is None else {name: value}
-        elif not changes_nothing(name, value):
-            names = ["max_tokens", "stop", "seed", "ignore_eos", "logprobs", "logit_bias"]
-            names += ["schema", "regex", "grammar", "response_format"]
-            wants = ", ".join([*names, *Sampling.__dataclass_fields__])
-            raise ModelError(f"{printable(name[:40])}: unknown, expected {wants}; leave it out")
-    return Sampling(**{**usual, **how})
+    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Sampling(**{**usual, **given})
 
 
 class Sampler:
@@ -131,11 +132,14 @@ class Sampler:
     "pick". bias: {id: what is added to its logit, -inf = it is never chosen}."""
 
     def __init__(self, how, n, code, bias=None):
+        if not isinstance(how, Sampling):
+            raise WrongType(f"how is {shown(how)}, expected Sampling; give such")
         self.how, self.n, self.pick = how, n, code.function("pick")
-        finite = {i: value for i, value in (bias or {}).items() if value > -np.inf}
+        bias = bias_asked(bias, n)
+        finite = {i: value for i, value in bias.items() if value > -np.inf}
         self.raised, self.by = np.array([*finite], np.int64), np.array([*finite.values()], "f4")
         self.free = None  # the ids that can be chosen, if not all can
-        if len(finite) < len(bias or ()):
+        if len(finite) < len(bias):
             self.free = np.setdiff1d(np.arange(n), [i for i in bias if i not in finite])
         self.k = 1 if how.temperature == 0 else min((not how.mirostat and how.top_k) or n, n)
         narrow = how.temperature and any(getattr(how, name) != off for name, off in OFF.items())

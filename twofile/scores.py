@@ -1,16 +1,22 @@
 """What a model says of given texts."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 
 from .astreams import aread
-from .errors import ModelError
+from .errors import WrongValue, set_by
+from .given import Floats, Prompt
 from .options import whole_number
 from .prompts import whole_ids
 from .sampler import chances_of, log_softmax
 from .streams import read
 from .vectors import Summed
+
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Scores:
@@ -23,19 +29,20 @@ class Scores:
     def __init__(self, engine, scheduler, prompts):
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
-    def logits(self, ids):
+    def logits(self, ids: Prompt) -> Floats:
         """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
         ids[: i + 1]."""
         ids, out = self.prompts.check(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
-    def score(self, ids, first=1):
+    def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
         """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
         array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
         the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
         are no numbers."""
         ids, chances, greedy = self.prompts.known(ids), [], []
+        first = whole_number("first", first, 0, "how many ids are not scored")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -51,7 +58,7 @@ class Scores:
         none = np.zeros(0), np.zeros(0, bool)
         return np.concatenate(chances or none[:1]), np.concatenate(greedy or none[1:])
 
-    def loglikelihood(self, context, continuation):
+    def loglikelihood(self, context: Prompt, continuation: Prompt) -> tuple[float, bool]:
         """-> (log-probability of continuation after context, whether greedy sampling would write
         it). str or ids both. White space at the end of context counts to the continuation, as in
         lm-evaluation-harness."""
@@ -69,7 +76,7 @@ class Scores:
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
-    def loglikelihood_rolling(self, text):
+    def loglikelihood_rolling(self, text: Prompt) -> float:
         """Log-probability of a whole text (str or ids, of any length), each token once, in windows
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
@@ -80,7 +87,9 @@ class Scores:
             total += float(self.score(ids[start:end], first - start)[0].sum())
         return total
 
-    def embed(self, text, pooling="mean", normalise=True):
+    def embed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """What the model makes of a text (str or ids), as float32 [dim]: the normed stream behind
         the last layer, of all tokens ("mean") or of the "last" one; of length 1 if normalise."""
         ids = self.prompts.prompt(text)
@@ -88,14 +97,21 @@ class Scores:
         read(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    async def aembed(self, text, pooling="mean", normalise=True):
+    async def aembed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> Floats:
         """As embed(), for `await`."""
         ids = self.prompts.prompt(text)
         summed = Summed(self.engine, len(ids), pooling, normalise)
         await aread(self.scheduler, ids, summed.first, summed, inside=True)
         return summed.vector()
 
-    def perplexity(self, text, n_ctx=512, on_window=lambda done, windows, ppl: None):
+    def perplexity(
+        self,
+        text: str,
+        n_ctx: int = 512,
+        on_window: Callable[[int, int, float], object] = lambda done, windows, ppl: None,
+    ) -> dict[str, float]:
         """As llama.cpp's llama-perplexity: windows of n_ctx tokens side by side, the second half of
         each scored -> dict of perplexity, error (its standard error), bits_per_byte, tokens
         (scored), windows, n_ctx."""
@@ -104,7 +120,7 @@ class Scores:
         ids, t = self.prompts.tokenize(text), self.prompts.tokenizer
         if len(ids) < 2 * n:
             found = f"perplexity: {len(ids)} tokens, expected {2 * n} or more (two windows)"
-            raise ModelError(f"{found}; give more text, or -c")
+            raise WrongValue(f"{found}; give more text, or {set_by('n_ctx')}")
         nats, n_bytes, windows = [], 0, len(ids) // n
         for i in range(windows):
             part = ids[i * n : (i + 1) * n]

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from .errors import ModelError, printable
+from .errors import ModelError, printable, set_by
 from .files import read_small, replaced
 from .program.operands import KEYS
 
@@ -29,7 +29,7 @@ class Spill:
     def __init__(self, engine, cache):
         self.engine, self.cache, self.folder = engine, cache, os.fspath(engine.cache_dir)
         self.bound, self.since = engine.spill_size, 0
-        self.where, self.broken = f"--cache-dir {printable(self.folder)}", False
+        self.where, self.broken = f"{set_by('cache_dir')} {printable(self.folder)}", False
         first = f"{engine.file.model_id} {engine.kv} {cache.page_bytes}"
         self.first = hashlib.sha256(first.encode()).digest()
         try:

@@ -2,8 +2,12 @@
 
 import math
 import time
+from typing import Any
 
+from .chunk import Chunk
 from .jobs import Embedding, Reading, Writing
+from .options import iterable_asked, places_asked, yes_or_no
+from .writer import Writer
 
 
 class Consumer:
@@ -17,25 +21,25 @@ class Stream(Consumer):
     Closed, left in the middle of a loop, or lost, it gives its place back; cancel() may be called
     by any thread. What has states is not guessed for: it could not forget."""
 
-    def __init__(self, scheduler, writer, lookup=True):
+    def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
         self.scheduler, self.w, self.joined = scheduler, writer, False
-        self.job = Writing(writer, lookup and not scheduler.recurrent)
+        self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
 
-    def ready(self):
+    def ready(self) -> bool:
         return len(self.w.chunks) > self.job.told or self.job.over
 
-    def begin(self, admitted=False):
+    def begin(self, admitted: bool = False) -> None:
         """Ask for a place, if that was not done. admitted: see Scheduler.join."""
         if not self.joined:
             self.joined = True
             self.scheduler.join(self.job, admitted)
 
-    def whole(self):
+    def whole(self) -> None:
         """No chunk is waited for, but the end."""
         self.job.told = math.inf
 
-    def take(self):
+    def take(self) -> Chunk | None:
         """The next Chunk that is there already, or None. Raises what ended the text."""
         job, chunks = self.job, self.w.chunks
         with self.scheduler.mutex:
@@ -47,10 +51,10 @@ class Stream(Consumer):
             raise self.w.error
         return chunk
 
-    def __iter__(self):
+    def __iter__(self) -> "Stream":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Chunk:
         over = self.job.over  # looked at first: the last chunk comes before
         chunk = self.take()
         if chunk is None and not over:
@@ -65,20 +69,20 @@ class Stream(Consumer):
             raise StopIteration
         return chunk
 
-    def cancel(self):
+    def cancel(self) -> None:
         """End the text as it is: its last Chunk says "cancelled"."""
         self.scheduler.leave(self.job, "cancelled")
 
-    def close(self):
+    def close(self) -> None:
         """Nobody wants more of it."""
         if not self.job.over:
             self.scheduler.leave(self.job)
         self.job.told = len(self.w.chunks)
 
-    def __enter__(self):
+    def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self):
@@ -146,13 +150,18 @@ class Several(Consumer):
 
 
 def write_together(scheduler, writers, places):
-    """Yield (Writer, Chunk) as they come; see Model.together."""
-    group, writers, more = Several(scheduler), iter(writers), True
+    """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
+
+
+def written_together(scheduler, writers, places):
+    """Yield (Writer, Chunk) as they come. writers: an iterator."""
+    group, more = Several(scheduler), True
     try:
         while group.jobs or more:
             while more and len(group.jobs) < places:
-                coming = next(writers, 0)
-                if not coming:
+                coming = next(writers, False)
+                if coming is None or coming is False:
                     more = coming is None
                     if more and not group.jobs:
                         time.sleep(0.001)

@@ -1,11 +1,12 @@
 """Texts of a form: which tokens may come next, by a schema or a grammar."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from .errors import ModelError, printable
-from .options import shown
+from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
 from .tokenizer.file import SPM
 
 KEPT = 16  # forms that stay compiled
@@ -27,13 +28,14 @@ def form_asked(schema=None, regex=None, grammar=None, response_format=None):
     given = [(name, value) for name, value in asked.items() if value is not None]
     if len(given) > 1:
         names = " and ".join(name for name, _ in given)
-        raise ModelError(f"{names}: expected one form of the text; leave the others out")
+        raise WrongValue(f"{names}: expected one form of the text; leave the others out")
     for name, value in given:
         if name not in ("regex", "grammar"):
             value = schema_text(name, value)
         elif not isinstance(value, str) or not value.strip():
             wants = {"regex": "a regular expression", "grammar": "a Lark or GBNF grammar"}[name]
-            raise ModelError(f"{name} is {shown(value)}, expected {wants}, a text; give one")
+            wrong = WrongValue if isinstance(value, str) else WrongType
+            raise wrong(f"{name} is {shown(value)}, expected {wants}, a text; give one")
         return name, value
     return None
 
@@ -51,7 +53,9 @@ def response_schema(value):
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise ModelError(f"response_format is {shown(value)}, expected {wants}; give such")
+    raise (WrongValue if isinstance(value, dict) else WrongType)(
+        f"response_format is {shown(value)}, expected {wants}; give such"
+    )
 
 
 def schema_text(name, value):
@@ -65,9 +69,9 @@ def schema_text(name, value):
         found = ANY_OBJECT if found is True or found == {} else found
         text = json.dumps(found)
     except (TypeError, ValueError, RecursionError) as e:
-        raise ModelError(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
+        raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{name} is {shown(value)}, expected {wants}; give such")
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
 
@@ -126,7 +130,8 @@ class Forms:
         """A form as llguidance's LLMatcher. Raises ModelError."""
         if self.tokenizer is None:
             found = f"{name}: this model was exported without a tokenizer"
-            raise ModelError(f"{found}, expected one to know its tokens' text; name it with -z")
+            wants = "expected one to know its tokens' text"
+            raise WrongValue(f"{found}, {wants}; name it with {set_by('tokenizer')}")
         try:
             import llguidance
         except ImportError:
@@ -161,7 +166,7 @@ def refused(name, found):
         found = re.sub(r" \d+ \| .*", "", found)  # lines of a grammar of our own
     found = found.split("<state>")[0].replace("<non-verbose/>", "")
     found = printable(" ".join(found.replace("NoExtensionBias", "no text has it").split())[:200])
-    return ModelError(f"{name}: {found}; expected a form that a text can have; change it")
+    return WrongValue(f"{name}: {found}; expected a form that a text can have; change it")
 
 
 class Structure:
@@ -171,7 +176,10 @@ class Structure:
     Attributes: forced (ids that come next, whatever is likely), complete (nothing can follow).
     """
 
-    def __init__(self, name, matcher, text):
+    forced: list[int]
+    complete: bool
+
+    def __init__(self, name: str, matcher: Any, text: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self.name, self.matcher = name, matcher
         self.n, words = len(text) - 1, -(-len(text) // 32)
         self.text, self.bits = np.zeros((2, 4 * words), np.uint8)
@@ -193,7 +201,7 @@ class Structure:
         if self.matcher.is_error():
             raise refused(self.name, self.matcher.get_error())
 
-    def allowed(self, ends):
+    def allowed(self, ends: Iterable[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids that may come next, in their order, with those of ends if the text may end here;
         none if it has to. Raises ModelError if nothing goes on."""
         if self.forced or self.complete:
@@ -209,7 +217,7 @@ class Structure:
             raise refused(self.name, "no token goes on here, or those that do are banned")
         return ids
 
-    def commit(self, token):
+    def commit(self, token: int) -> None:
         """A token was written."""
         if not self.matcher.consume_token(token):
             self.check()

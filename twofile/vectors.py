@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .errors import ModelError
-from .options import shown
+from .errors import WrongType, WrongValue, shown
+from .options import yes_or_no
 
 POOLINGS = "mean", "last"  # how the tokens' vectors become the text's
 
@@ -13,10 +13,11 @@ class Summed:
     layer, of all tokens or of the last. Raises ModelError for another pooling."""
 
     def __init__(self, engine, n, pooling, normalise):
-        if pooling not in POOLINGS:
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
             found = f"pooling is {shown(pooling)}"
-            raise ModelError(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
-        self.engine, self.normalise = engine, normalise
+            wrong = WrongValue if isinstance(pooling, str) else WrongType
+            raise wrong(f"{found}, expected {' or '.join(map(repr, POOLINGS))}; choose one")
+        self.engine, self.normalise = engine, yes_or_no("normalise", normalise, True)
         self.first = 0 if pooling == "mean" else n - 1
         self.count, self.total = n - self.first, np.zeros(engine.file.config.dim)
         self.weight, self.bias = (engine.vector(f"out_norm.{end}") for end in "wb")

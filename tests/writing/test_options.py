@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from twofile.errors import ModelError
+from twofile.front.requests import check_fields
 from twofile.model import Model
-from twofile.options import SAME_AS_NONE, WITHOUT_EFFECT
+from twofile.noops import SAME_AS_NONE, WITHOUT_EFFECT
 from twofile.sampler import RULES
 from twofile.writer import Writer
 
@@ -105,19 +106,19 @@ def test_biases_that_are_none(model, wrong):
 
 
 def test_options_of_others_that_change_nothing(model):
-    """At their defaults there they are taken; at any other they are refused by name."""
-    want = model.generate("the", 5, seed=3)
+    """In a request they are taken at their defaults, at any other value refused by name; to Python they are no options."""
     assert len(SAME_AS_NONE) > 20
     for name, values in SAME_AS_NONE.items():
-        for value in (None, *values):
-            if name not in ("n", "echo", "stream"):
-                assert model.generate("the", 5, seed=3, **{name: value}) == want
-        with pytest.raises(ModelError, match=rf"^{name} is 0.5, which cannot be done here; expected .*; leave it out"):
-            model.generate("the", 5, **{name: 0.5})
+        for value in values:
+            check_fields({"prompt": "the", name: value})
+        if name != "tool_choice":  # which a line may have
+            with pytest.raises(ModelError, match=rf"^{name} is 0.5, which cannot be done here; expected .*; leave it out"):
+                check_fields({"prompt": "the", name: 0.5})
     for name in WITHOUT_EFFECT:
-        assert model.generate("the", 5, seed=3, **{name: "x"}) == want
-    with pytest.raises(ModelError, match="^frobnicate: unknown, expected max_tokens, .*temperature.*; leave it out"):
-        model.generate("the", 5, frobnicate=1)
+        check_fields({"prompt": "the", name: True})
+    for way in WAYS.values():
+        with pytest.raises(TypeError, match="unexpected keyword argument 'frobnicate'"):
+            way(model, frobnicate=1)
 
 
 def test_numbers_of_numpy_are_numbers(model):
@@ -208,7 +209,7 @@ def test_contents_in_parts_and_developers(model):
         ([], "roles none"),
         ([{"role": "user"}], "roles None"),
         ([{"role": "user", "content": None}], "roles None"),
-        ([{"role": "user", "content": 5}], "roles None"),
+        ([{"role": "user", "content": 5}], "messages: content is 5, expected a text"),
         ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
         (texts({"type": "text"}), "a part of type 'text'"),

@@ -1,6 +1,7 @@
 """A model's numbers in memory, part by part; a part that it lacks is None."""
 
 import struct
+from typing import Any
 
 from .fields import ATTENTION, FIELDS, FLAGS, OPTIONAL
 
@@ -14,6 +15,9 @@ class Fixed:
 
     def __init__(self, **numbers):
         self.__dict__.update(numbers)
+
+    def __getattr__(self, name: str) -> Any:  # for type checkers: see FIELDS
+        raise AttributeError(f"no number of a config: {name}")
 
     def __setattr__(self, name, value):
         raise AttributeError(f"a config does not change: {name}")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, set_by
 from .foreign import refuse_foreign
 from .types import TYPES, Type, padded
 
@@ -19,7 +19,6 @@ LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's n
 USE_EXPORT = "convert the model with export.py"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "cache": "give the model.bin, and this with --prompt-cache",
     "pieces": "give the model.bin; export.py puts the tokenizer into it",
     "settings": "convert the folder that holds it with export.py",
     "shard": "convert the folder that holds it with export.py",
@@ -34,7 +33,7 @@ class Tensor(NamedTuple):
 
     name: str
     type: Type
-    shape: tuple
+    shape: tuple[int, ...]
     off: int
     nbytes: int
     sha256: bytes
@@ -79,7 +78,8 @@ def read_meta(f, size):
 
 def refuse_magic(head):
     """ModelError that says what people passed instead of a model.bin."""
-    refuse_foreign(head, "a model.bin", NO_MODEL)
+    kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
+    refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
     raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
 

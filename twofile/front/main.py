@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 
-from ..errors import ModelError, say
+from ..errors import FLAG_OF, ModelError, say
 from ..model import Model
 from .forms import read_form
+from .mode import SET_BY
 from .modes import MODES, parse_args
 from .text import Textless, read_system
 
@@ -85,6 +86,7 @@ def come_again(swallowed):
 
 def launch(work=main):
     """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
     with contextlib.suppress(OSError):

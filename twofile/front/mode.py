@@ -5,6 +5,13 @@ import math
 
 from ..errors import ModelError, printable
 
+SET_BY = {  # options of the library, and what messages name on a command line in their place
+    **{"tokenizer": "-z", "n_ctx": "-c", "n_threads": "-t", "id": "--id"},
+    **{"cache_size": "--cache-size", "cache_dir": "--cache-dir", "load_cache()": "--prompt-cache"},
+    **{"verify()": "--verify", "info": "--info"},
+    **{"memory": "--memory", "tools": "--tools", "mcp": "--mcp"},
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, whose complaints cannot drive a terminal."""

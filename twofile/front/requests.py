@@ -1,12 +1,14 @@
 """A line of JSON: a request, and its answer."""
 
 import os
+import random
 import re
 
 from ..calls import answered, call_object, tools_asked
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, shown
 from ..files import Unmarked
-from ..options import changes_nothing, likeliest_asked, line_seed, shown, token_limit
+from ..noops import changes_nothing
+from ..options import did_you_mean, likeliest_asked, line_seed, token_limit
 from ..prompts import plain_messages
 from ..sampler import RULES, Sampling
 from ..writer import Writer
@@ -120,7 +122,8 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        return {"custom_id": self.name, "response": good, "error": error}
+        number = f"batch_req_{random.getrandbits(96):024x}"
+        return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
         if self.failed:
@@ -161,11 +164,11 @@ def read_request(model, args, line, number, seed):
         check_fields(body)
         options = line_options(model, args, body, name, seed)
         return Request(name, openai, chat, Writer(model, **options))
+    except ModelError as e:
+        error = e
     except (ValueError, RecursionError) as e:
         found = f"cannot be read ({printable(str(e))[:80]})"
         error = ModelError(f"{found}; expected a request; change it")
-    except ModelError as e:
-        error = e
     return Request(name, openai, chat, ModelError(f"line {number}: {error}"))
 
 
@@ -187,15 +190,14 @@ def line_options(model, args, body, name, seed):
     if len(limits) > 1:
         found = ", ".join(f"{key} {body[key]}" for key in asked)
         raise ModelError(f"{found}; expected one limit; leave the others out")
-    taken = {*Sampling.__dataclass_fields__, *FORM_FIELDS, "stop", "ignore_eos", "seed"}
-    taken.add("logit_bias")
+    own = {"stop", "ignore_eos", "seed", "logit_bias", *Sampling.__dataclass_fields__, *FORM_FIELDS}
     choice, several = (body.get(key) for key in ("tool_choice", "parallel_tool_calls"))
     tools = tools_asked(body.get("tools"), choice, several is not False)
     form = FORM_FIELDS if FORM_FIELDS.keys() & body.keys() else {}  # its own, or the command's
     return {
         **{key: value for key, value in args.options.items() if key not in form},
         "seed": line_seed(seed, name),
-        **{key: body[key] for key in taken & body.keys()},
+        **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
         "prompt": asked_ids(model, args, body, tools),
@@ -225,8 +227,8 @@ def check_fields(body):
     for key, given in body.items():
         if key not in LINE_FIELDS:
             if key != "id" and not changes_nothing(key, given):
-                wants = ", ".join(LINE_FIELDS)
-                raise ModelError(f"field {printable(key[:40])}: unknown, expected {wants}")
+                found = f"field {printable(key[:40])}: unknown, expected {', '.join(LINE_FIELDS)}"
+                raise ModelError(f"{found}; {did_you_mean(key, LINE_FIELDS)}")
             continue
         kind = LINE_FIELDS[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -1,10 +1,9 @@
 """The words of a command line, told for what they are."""
 
-import difflib
 import re
 
-from ..errors import printable
-from ..options import shown
+from ..errors import printable, shown
+from ..options import did_you_mean
 from .habits import MEANT
 
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
@@ -36,9 +35,7 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            near = [n for n in names if n.startswith(said)]
-            near += difflib.get_close_matches(said, [n for n in names if n[:2] == "--"], 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
             rest = unglued(word, names, error) + rest

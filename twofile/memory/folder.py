@@ -5,8 +5,8 @@ import stat
 from collections import defaultdict
 from typing import NamedTuple
 
-from ..errors import ModelError, printable
-from ..files import Unmarked
+from ..errors import ModelError, WrongValue, printable, set_by
+from ..files import Unmarked, path_asked
 
 LARGEST = 1 << 26  # of a file
 MOST_IN_ALL = 1 << 30  # bytes of all texts
@@ -29,7 +29,7 @@ class Folder:
     folder."""
 
     def __init__(self, path):
-        self.given, self.left_out = os.fspath(path), defaultdict(list)
+        self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -39,8 +39,8 @@ class Folder:
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
         if found:
-            name = f"--memory {printable(str(self.given)) or repr('')}"
-            raise ModelError(f"{name}: {found}, expected a folder of texts; name one")
+            name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
+            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""

@@ -4,7 +4,10 @@ import json
 from typing import NamedTuple
 
 from ..errors import printable
+from ..given import Messages
 from ..prompts import plain_messages
+from ..told import Source
+from .passages import Passage
 
 BEFORE = (
     "Below are quotations from the user's files. "
@@ -18,17 +21,17 @@ SHARE = 4
 class Paged(NamedTuple):
     """The Passages that a question is given, best first. ()."""
 
-    passages: tuple = ()
+    passages: tuple[Passage, ...] = ()
 
     @property
-    def sources(self):
+    def sources(self) -> list[Source]:
         """Where they are from -> [{"number" (from 1), "file", "line", "heading", "text"}]."""
         return [
             {"number": n, "file": p.file, "line": p.line, "heading": p.heading, "text": p.text}
             for n, p in enumerate(self.passages, 1)
         ]
 
-    def into(self, messages):
+    def into(self, messages: Messages) -> Messages:
         """The messages ([{"role", "content"}]), of which the user's last has the passages before
         it; the others have none. The list that was given stays as it is."""
         if not self.passages:

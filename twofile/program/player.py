@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ModelError, set_by
 from ..machine import processors
 from ..pace import Pace
 from .buffers import Buffer
@@ -113,7 +113,8 @@ class Workers:
         except RuntimeError as e:
             self.stop()
             found = f"{threads} threads: cannot be started ({e})"
-            raise ModelError(f"{found}, expected as many as cores; lower -t") from None
+            wants = f"expected as many as cores; lower {set_by('n_threads')}"
+            raise ModelError(f"{found}, {wants}") from None
 
     def _live(self, t):
         self.serve(0, self.pas.address, t, 0)

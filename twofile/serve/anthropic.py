@@ -3,7 +3,7 @@
 import json
 
 from ..calls import answered
-from ..options import shown
+from ..errors import shown
 from ..prompts import part_text
 from .answers import EVENTS, answer, event
 from .asked import asked

@@ -7,8 +7,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 from starlette.requests import ClientDisconnect
 
-from ..errors import ModelError, printable
-from ..options import changes_nothing, shown
+from ..errors import ModelError, printable, shown
+from ..noops import changes_nothing
+from ..options import did_you_mean
 from .answers import PATIENCE, Gone
 from .fields import published
 from .refusals import Refused
@@ -63,7 +64,11 @@ def check(body, schema, where=""):
         if not idle:
             wants = ", ".join(known)
             found = f"{where}{printable(name[:40])}: unknown"
-            raise Refused(400, f"{found}, expected {wants}; leave it out", where + name[:40])
+            raise Refused(
+                400,
+                f"{found}, expected {wants}; {did_you_mean(name, list(known))}",
+                where + name[:40],
+            )
     for name in schema["required"]:
         if name not in body:
             wants = known[name]["description"]

@@ -1,7 +1,7 @@
 """What a text says together with its prompt, the token that ended it too."""
 
 from ..astreams import aread
-from ..logprobs import Likelihoods, by_label, label, put_prompt_first
+from ..logprobs import Likelihoods, by_name, label, put_prompt_first
 from ..sampler import likeliest, log_softmax
 
 
@@ -25,6 +25,6 @@ async def echoed(model, w, prompt):
         token, lists = max(model.ends, key=row.__getitem__), choice["logprobs"]
         lists["tokens"].append(label(t, token))
         lists["token_logprobs"].append(row[token])
-        lists["top_logprobs"].append(by_label(t, [(i, row[i]) for i in best], token, row[token]))
+        lists["top_logprobs"].append(by_name(t, [(i, row[i]) for i in best], token))
         lists["text_offset"].append(len(choice["text"]))
     return value

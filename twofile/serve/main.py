@@ -8,10 +8,10 @@ import socket
 import sys
 
 from ..command.bundled import bundled
-from ..errors import ModelError, printable, say
+from ..errors import FLAG_OF, ModelError, printable, say
 from ..files import read_small
 from ..front.habits import LLAMA_SERVER
-from ..front.mode import Flag, Parser
+from ..front.mode import SET_BY, Flag, Parser
 from ..front.spelling import apart
 from ..front.usage import held
 from ..kernels.cache import CACHE_NAMES
@@ -222,6 +222,7 @@ def serve(argv):
 def launch_server(argv=None):
     """The program; never returns."""
     sys.stderr = sys.stderr or open(os.devnull, "w")
+    FLAG_OF.update(SET_BY)
     try:
         code = serve(sys.argv[1:] if argv is None else argv)
     except ModelError as e:

@@ -6,7 +6,7 @@ import re
 import time
 
 from ..calls import answered
-from ..options import shown
+from ..errors import shown
 from ..structure import ANY_OBJECT
 from .answers import LINES, line
 from .asked import asked, check

@@ -1,9 +1,6 @@
 """OpenAI's completions and chat completions."""
 
-import time
-
-from ..calls import call_object
-from ..logprobs import by_label, chat_logprob, label
+from ..chunks import ChatChunks, CompletionChunks, usage
 from ..options import likeliest_asked
 from ..streams import best_first
 from .answers import EVENTS, event
@@ -49,7 +46,9 @@ async def completions(request):
         exchange.begin()
 
     whole = lambda: completion_object(exchange, prompts, n, best, echo, top)
-    chunks = lambda: CompletionChunks(exchange, prompts if echo else None, n)
+    chunks = lambda: CompletionChunks(
+        exchange.writers, echoes(exchange.model, prompts, n) if echo else (), n, *named(exchange)
+    )
     streams = (lambda: flow(exchange, body, chunks())) if stream else None
     return await reply(request, exchange, begun(), whole, streams)
 
@@ -82,16 +81,15 @@ def whole_object(parts, choices, exchange, n):
     return value
 
 
-def usage(writers, n):
-    """Tokens of a request; those of a prompt count once, for its n texts."""
-    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
-    cached = sum(w.cached or 0 for w in writers[::n])
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": new,
-        "total_tokens": prompt + new,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
+def named(exchange):
+    """The number of an answer, the name of its model."""
+    return exchange.number, exchange.entry.name
+
+
+def echoes(model, prompts, n):
+    """The texts of prompts (str or ids), by the number of a text."""
+    told = [p if isinstance(p, str) else model.detokenize(p) for p in prompts]
+    return [text for text in told for _ in range(n)]
 
 
 def flow(exchange, body, chunks):
@@ -102,72 +100,15 @@ def flow(exchange, body, chunks):
 
 
 async def events(exchange, chunks, wants_usage):
+    chunks.head |= {"usage": None} if wants_usage else {}  # until it is known
     for value in chunks.first():
         yield event(value)
     async for number, chunk, said in spoken(exchange):
         for value in chunks.of(number, exchange.writers[number], chunk, said):
             yield event(value)
     if wants_usage:
-        value = exchange.writers[0].completion()
-        more = {"timings": value["timings"]} if len(exchange.writers) == 1 else {}
-        value = chunks.head | {"choices": [], "usage": usage(exchange.writers, chunks.n)}
-        yield event(value | more)
+        yield event(chunks.last())
     yield DONE
-
-
-class CompletionChunks:
-    """Chunks as OpenAI's completion chunks. echo: the prompts, if they are told first."""
-
-    def __init__(self, exchange, echo, n):
-        self.exchange, self.echo, self.n = exchange, echo, n
-        self.head = head(exchange, "text_completion", "cmpl")
-        tells = [w for w in exchange.writers if w.logprobs is not None]
-        prompts = [w.tokenizer and w.tokenizer.decode(w.ids[: w.n_prompt]) for w in tells]
-        self.at = [len(prompt or "") for prompt in prompts]
-
-    def value(self, number, text, logprobs=None, finish=None):
-        choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": finish}
-        return self.head | {"choices": [choice]}
-
-    def first(self):
-        for i, prompt in enumerate(self.echo or ()):
-            text = prompt if isinstance(prompt, str) else self.exchange.model.detokenize(prompt)
-            for j in range(self.n):
-                yield self.value(i * self.n + j, text)
-
-    def of(self, number, w, chunk, said):
-        lists = None
-        if w.logprobs is not None and chunk.token is not None:
-            lists = {
-                "tokens": [label(w.tokenizer, chunk.token)],
-                "token_logprobs": [chunk.logprob],
-                "top_logprobs": [by_label(w.tokenizer, chunk.top, chunk.token, chunk.logprob)],
-                "text_offset": [self.at[number]],
-            }
-            self.at[number] += len(chunk.text)
-        if chunk.text or lists:
-            yield self.value(number, chunk.text, lists)
-        if chunk.finish_reason:
-            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
-                "stop_reason": chunk.finish_reason
-            }
-
-
-def finish(reason, calls=False):
-    """OpenAI's word for why a text ended, in which there were calls or not."""
-    if reason not in ("eos", "stop"):
-        return "length"
-    return "tool_calls" if calls else "stop"
-
-
-def head(exchange, kind, prefix):
-    """What all chunks of an answer have."""
-    return {
-        "id": f"{prefix}-{exchange.number}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": exchange.entry.name,
-    }
 
 
 async def chat_completions(request):
@@ -187,7 +128,8 @@ async def chat_completions(request):
     )
     exchange = Exchange(state, state.shelf.find(body.get("model")))
     whole = lambda: chat_object(exchange, talk.n)
-    streams = (lambda: flow(exchange, body, ChatChunks(exchange, talk.n))) if stream else None
+    chunks = lambda: ChatChunks(exchange.writers, exchange.beside, talk.n, *named(exchange))
+    streams = (lambda: flow(exchange, body, chunks())) if stream else None
     return await reply(request, exchange, begin(exchange, talk), whole, streams)
 
 
@@ -195,40 +137,7 @@ async def chat_object(exchange, n):
     await exchange.whole()
     parts = [w.chat_completion() for w in exchange.writers]
     choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
-    for choice in choices:
-        choice["message"]["refusal"] = None
     return whole_object(parts, choices, exchange, n) | exchange.beside
-
-
-class ChatChunks:
-    """Chunks as OpenAI's chat completion chunks."""
-
-    def __init__(self, exchange, n):
-        self.n, self.head = n, head(exchange, "chat.completion.chunk", "chatcmpl")
-        self.calls, self.beside = [0] * n, exchange.beside
-
-    def value(self, number, delta, logprobs=None, finish=None):
-        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return self.head | {"choices": [choice]}
-
-    def first(self):
-        for number in range(self.n):
-            yield self.value(number, {"role": "assistant", "content": ""})
-
-    def of(self, number, w, chunk, said):
-        told = None
-        if w.logprobs is not None and chunk.token is not None:
-            told = {"content": [chat_logprob(w.tokenizer, chunk)], "refusal": None}
-        text = "".join(part for part in said if isinstance(part, str))
-        if text or told:
-            yield self.value(number, {"content": text}, told)
-        for call in (part for part in said if not isinstance(part, str)):
-            delta = {"index": self.calls[number], **call_object(call)}
-            self.calls[number] += 1
-            yield self.value(number, {"tool_calls": [delta]})
-        if chunk.finish_reason:
-            why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why) | self.beside
 
 
 OPENAI = (  # see app.py

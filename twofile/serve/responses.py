@@ -3,12 +3,12 @@
 import time
 
 from ..calls import answered
+from ..chunks import usage
 from ..logprobs import chat_logprob
 from .answers import EVENTS, event
 from .asked import asked, check
 from .exchange import Exchange, reply
 from .fields import RESPONSES, TEXT
-from .openai import usage
 from .refusals import Refused
 from .talks import Talk, begin, options, schema_of, spoken, tools_of
 

@@ -2,8 +2,10 @@
 
 import itertools
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..errors import ModelError
+from ..errors import WrongValue
 from .added import BLANKS, NOT_IN_TALKS
 from .file import ALONE, CHAT_DATE, CHAT_ID, CHAT_TEXT, LSTRIP, RSTRIP
 from .talk import at_marks, chat_parts
@@ -14,7 +16,12 @@ from .turns import check_turns
 class Conversations:
     """What a Tokenizer knows of conversations."""
 
-    def encode_chat(self, messages, tools=(), begun=""):
+    def encode_chat(
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begun: str = "",
+    ) -> list[int]:
         """[{"role": "system" (only first), "user" or "assistant" in turn, "content": str}], the
         last a user's -> ids up to where the assistant begins. Contents go through encode: they
         never become control tokens. tools: [{"name", "description", "parameters"}], if the
@@ -22,7 +29,7 @@ class Conversations:
         role tool. begun: the beginning of the answer. Raises ModelError."""
         if self.chat is None:
             found = "this model was exported without a chat template"
-            raise ModelError(f"{found}; expected one to chat; complete text instead")
+            raise WrongValue(f"{found}; expected one to chat; complete text instead")
         if self.tools and (tools or any(has_calls(m) for m in messages)):
             rows = self._with_tools(messages, tools)
         else:
@@ -46,7 +53,7 @@ class Conversations:
         parts = between_slots(slots, self.tools, self.chat, bool(tools))
         if None in parts:
             found = "messages: this model's template has no place for one of them there"
-            raise ModelError(f"{found}; expected another order; change it")
+            raise WrongValue(f"{found}; expected another order; change it")
         kinds = [kind for kind, _ in slots]
         return self._filled(parts, [kind == Seat.SAID for kind in kinds[1:]])
 
@@ -83,7 +90,7 @@ class Conversations:
                 items.append(row)
         return items
 
-    def chat_form(self):
+    def chat_form(self) -> dict[str, str] | None:
         """What the chat template writes around contents, as {name: text}; None without one."""
         shows = {CHAT_TEXT: str, CHAT_ID: self.name, CHAT_DATE: "{{today as {}}}".format}
         chat = {name: items for name, items in (self.chat or {}).items() if items is not None}
@@ -92,7 +99,7 @@ class Conversations:
             for name, items in chat.items()
         } or None
 
-    def markers(self):
+    def markers(self) -> list[str]:
         """The words that tell turns apart in this model's template and are no control tokens,
         sorted: a user can write them too."""
         names = ("after_system", "u2a", "a2u", "gen") if self.chat else ()

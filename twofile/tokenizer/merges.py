@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ModelError, WrongValue
 from .file import (
     BYTE,
     BYTE_BPE,
@@ -99,7 +99,7 @@ class Merger:
             parts = [piece for piece in parts if piece in self.ids or self.as_bytes(piece)]
         if len(parts) > WORD_MAX:
             found = f"the text: a word of {len(parts):,} characters"
-            raise ModelError(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
+            raise WrongValue(f"{found}, expected at most {WORD_MAX:,}; put spaces in between")
         if self.pairs is None:
             merge_neighbours(parts, lambda a, b, get=self.ranks.get: get(a + b))
         else:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ..errors import ModelError, printable
+from ..errors import WrongValue, printable
 from .file import BOTH, BUT_LAST, FIRST_END, MARK, OPEN, SPANS
 
 # what a template cuts off a content's side: nothing, white space, line ends; left + 3 * right
@@ -28,10 +28,10 @@ def chat_parts(messages, pieces, strips, thoughts=None):
     if roles[system:] != turns or roles[-1:] != ["user"]:
         found = ", ".join(map(str, roles[:9])) or "none"
         wants = "expected an optional system, then user and assistant in turn, the user last"
-        raise ModelError(f"messages: roles {printable(found)}; {wants}")
+        raise WrongValue(f"messages: roles {printable(found)}; {wants}")
     if system and pieces.get("system") is None:
         found = "messages: this model's template has no system message"
-        raise ModelError(f"{found}; expected none; put it into the user's")
+        raise WrongValue(f"{found}; expected none; put it into the user's")
     out = [pieces["system" if system else "first"]]
     for i, m in enumerate(messages):
         after = {"system": "after_system", "assistant": "a2u", "user": "u2a"}[m["role"]]

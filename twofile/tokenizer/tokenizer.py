@@ -1,10 +1,11 @@
 """Text to ids and back; the tokenizer of a model."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import ModelError, printable
-from ..files import open_regular
+from ..errors import ModelError, printable, set_by
+from ..files import open_regular, path_asked
 from .added import NOT_IN_TEXTS, AddedTokens
 from .chats import Conversations
 from .contents import read_tokenizer
@@ -36,14 +37,24 @@ class Tokenizer(Conversations):
     """A tokenizer.bin: text -> ids by merging the neighbours of best priority, and ids -> text.
 
     source: path, or the bytes of the file. Raises ModelError if anything in it is not as the format
-    says. Attributes: n_vocab, bos, eos, unk, pad (None if absent), stops (ids that end a text),
-    begins (ids before one), pieces and types by id, sha256 (of the whole file), chat (what its
-    template writes, or None), tools (its ToolForm, or None), longest (the most characters of one
-    token; None without a limit).
+    says. chat is what its template writes, tools its ToolForm, or None.
     """
 
-    def __init__(self, source):
-        name = "tokenizer in model.bin" if isinstance(source, bytes) else printable(str(source))
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    stops: set[int]  # ids that end a text
+    begins: list[int]  # ids before one
+    pieces: list[bytes]  # by id
+    sha256: bytes  # of the whole file
+    longest: int | None  # the most characters of one token; None without a limit
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        name = "tokenizer in model.bin"
+        if not isinstance(source, bytes):
+            name = printable(path_asked(source, "a tokenizer.bin"))
         try:
             if not isinstance(source, bytes):
                 with os.fdopen(open_regular(source, "a tokenizer.bin")[0], "rb") as f:
@@ -51,7 +62,9 @@ class Tokenizer(Conversations):
             self._load(read_tokenizer(source))
             self._check(8)
         except ModelError as e:
-            raise ModelError(f"{name}: {e}" if not str(e).startswith(name) else str(e)) from None
+            if str(e).startswith(name):
+                raise
+            raise ModelError(f"{name}: {e}") from None
 
     def _load(self, file):
         """Take what a TokenizerFile says."""
@@ -84,12 +97,12 @@ class Tokenizer(Conversations):
                 found = f"self-test failed on {text[:40]!r}"
                 raise ModelError(f"{found}: it does not do what its exporter saw; export it again")
 
-    def selftest(self):
+    def selftest(self) -> None:
         """Encode all stored test texts; raises ModelError if one gives other ids than the reference
         did at export."""
         self._check(len(self.tests))
 
-    def encode(self, text, add_bos=True):
+    def encode(self, text: str, add_bos: bool = True) -> list[int]:
         """text -> list of ids, with what begins a text if the model has it and add_bos. Control
         tokens are never matched. Raises ModelError for a word that would fill the memory."""
         return [*(self.begins if add_bos else ()), *self._run(text, True, NOT_IN_TEXTS)]
@@ -129,7 +142,7 @@ class Tokenizer(Conversations):
         wants = self.flags & PREFIX_UNLESS and (first or self.flags & PREFIX_EACH)
         return " " + text if wants and text[:1] != " " else text
 
-    def words(self, text):
+    def words(self, text: str) -> Iterator[str] | Iterator[bytes]:
         """The words, str or bytes, that text without user-defined tokens is merged in; an
         iterator."""
         return self.cutter(text) if self.cutter else self._whole(text)
@@ -148,7 +161,7 @@ class Tokenizer(Conversations):
         """A pattern for places in a text that no merge crosses, or None."""
         return self.merger.apart
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         """The bytes that a token prints; none for control tokens and ids beyond the vocabulary."""
         if token == self.unk and self.kind == SPM:
             return " \u2047 ".encode()
@@ -158,11 +171,11 @@ class Tokenizer(Conversations):
         spaced = self.kind == SPM and self.types[token] & 15 in (USER, WOVEN, MARK)
         return raw.replace(b"\xe2\x96\x81", b" ") if spaced else raw
 
-    def name(self, token):
+    def name(self, token: int) -> str:
         """A token as people write it; control tokens by name."""
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else "?"
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """ids -> str; U+FFFD stands for bytes that are not UTF-8."""
         stream = TextStream(self, start=True)
         return "".join([stream.push(i) for i in ids]) + stream.flush()
@@ -178,10 +191,10 @@ def find_tokenizer(file, path=None):
     elif path is None and not any(c.tokenizer_sha256):
         return None  # exported without one: what lies beside it is another model's
     elif path is not None or beside.exists():
-        tokenizer = Tokenizer(path or beside)
+        tokenizer = Tokenizer(beside if path is None else path)
     else:
         found = f"{printable(str(beside))}: not found; expected this model's tokenizer"
-        raise ModelError(f"{found}; copy it there, or name it with -z")
+        raise ModelError(f"{found}; copy it there, or name it with {set_by('tokenizer')}")
     if any(c.tokenizer_sha256) and tokenizer.sha256 != c.tokenizer_sha256:
         found, want = tokenizer.sha256.hex()[:16], c.tokenizer_sha256.hex()[:16]
         where = printable(str(path or (file.path if inside else beside)))

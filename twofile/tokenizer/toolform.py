@@ -5,7 +5,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from ..errors import ModelError
+from ..errors import ModelError, WrongValue
 from .file import chat_items
 from .talk import is_cut, trimmed, without_thoughts
 from .tooltypes import python_typed, typescript_typed
@@ -165,7 +165,7 @@ def call_of(call):
     except (TypeError, KeyError, ValueError, RecursionError):
         pass
     found = "messages: tool_calls has one that is none"
-    raise ModelError(f"{found}, expected a function's name and arguments, an object; mend it")
+    raise WrongValue(f"{found}, expected a function's name and arguments, an object; mend it")
 
 
 def result_slots(text, name, number, form):

@@ -1,6 +1,6 @@
 """The order of a conversation's messages, with calls of tools in it."""
 
-from ..errors import ModelError, printable
+from ..errors import WrongValue, printable
 from .toolform import call_of
 
 
@@ -21,12 +21,12 @@ def check_turns(messages, several=True, resumes=True):
         }
         if waits and role != "tool":
             found = f"messages[{i}]: role {printable(str(role))[:40]}, where a call has no result"
-            raise ModelError(f"{found}; expected one for each call behind it; add it")
+            raise WrongValue(f"{found}; expected one for each call behind it; add it")
         if not fits.get(role):
-            raise ModelError(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
+            raise WrongValue(f"messages[{i}]: role {printable(str(role))[:40]}; {wants}")
         if not isinstance(m.get("content"), str):
             found = f"messages[{i}]: content is {type(m.get('content')).__name__}"
-            raise ModelError(f"{found}, expected a text; give one")
+            raise WrongValue(f"{found}, expected a text; give one")
         if role == "tool":
             out[waits.pop(result_of_call(m, waits, i))[0]] = m
         else:
@@ -35,13 +35,13 @@ def check_turns(messages, several=True, resumes=True):
             out += [None] * len(calls)
         if len(calls) > 1 and not several:
             found = f"messages[{i}]: {len(calls)} calls"
-            raise ModelError(f"{found}, expected one: this model's template has no place for more")
+            raise WrongValue(f"{found}, expected one: this model's template has no place for more")
         before = role
     if waits:
         found = "messages: a call has no result"
-        raise ModelError(f"{found}; expected one for each call behind it; add it")
+        raise WrongValue(f"{found}; expected one for each call behind it; add it")
     if before not in ("user", "tool"):
-        raise ModelError(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
+        raise WrongValue(f"messages: the last is of {before or 'nobody'}; {wants}, the user last")
     return out
 
 
@@ -54,5 +54,5 @@ def result_of_call(m, waits, i):
             return there.index(given)
         if given and all(there):
             found = f"messages[{i}]: {key} is {printable(given)[:60]}"
-            raise ModelError(f"{found}, expected one of the calls before it; mend it")
+            raise WrongValue(f"{found}, expected one of the calls before it; mend it")
     return 0

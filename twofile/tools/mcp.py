@@ -7,7 +7,7 @@ import shlex
 import tempfile
 import threading
 
-from ..errors import ModelError, printable, say
+from ..errors import ModelError, printable, set_by, warn
 from ..unseen import INVISIBLE
 from .tool import Tool, ToolFailed
 
@@ -23,7 +23,7 @@ class McpServer:
     def __init__(self, command):
         import asyncio
 
-        self.shown = f"--mcp {printable(command[:80])}"
+        self.shown = f"{set_by('mcp')} {printable(command[:80])}"
         self.listed, self.session, self.failed = [], None, None
         try:
             self.words = shlex.split(command)
@@ -166,7 +166,7 @@ def mcp_tools(commands, taken):
     try:
         import mcp  # noqa: F401
     except ImportError:
-        found = "--mcp: the package mcp is not installed, expected it"
+        found = f"{set_by('mcp')}: the package mcp is not installed, expected it"
         raise ModelError(f'{found}; pip install "twofile[tools]", or mcp') from None
     tools, servers = [], []
     try:
@@ -186,14 +186,14 @@ def tools_of(server, taken):
     for listed in server.listed:
         name, schema = listed["name"], listed.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            say(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
+            warn(f"{server.shown}: {printable(name[:64])} takes no object; it is left out")
             continue
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "tool"
         if plain in taken:
             prefix = re.sub(r"[^A-Za-z0-9_-]", "_", os.path.basename(server.words[-1]))[:20]
             plain = f"{prefix}_{plain}"[:64]
         if plain in taken:
-            say(f"{server.shown}: there is a {plain} already; this one is left out")
+            warn(f"{server.shown}: there is a {plain} already; this one is left out")
             continue
         taken.add(plain)
         about = INVISIBLE.sub("", listed.get("description") or listed.get("title") or name)

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 
-from ..errors import ModelError, printable, say
+from ..errors import ModelError, printable, set_by, warn
 from .cell import ADDRESSES, CPU_SECONDS, SECONDS, cell
 from .child import output_told, run_child
 from .tool import Tool, ToolFailed, an_object
@@ -48,9 +48,10 @@ def python_tool():
             found = str(e)
     if found:
         wants = "expected Linux with seccomp, on x86-64 or ARM"
-        raise ModelError(f"--tools python: {found}; {wants}; leave python out")
+        raise ModelError(f"{set_by('tools')} python: {found}; {wants}; leave python out")
     if said != "reads nothing of the user":
-        say("--tools python: this kernel has no Landlock: code may read what you can read")
+        found = f"{set_by('tools')} python: this kernel has no Landlock"
+        warn(f"{found}: code may read what you can read")
     return Tool(
         "python",
         f"Run Python code; what it prints is returned. {CPU_SECONDS} seconds, "

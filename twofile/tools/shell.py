@@ -2,7 +2,7 @@
 
 import os
 
-from ..errors import ModelError
+from ..errors import ModelError, set_by
 from .child import output_told, run_child
 from .tool import Tool, an_object
 
@@ -17,7 +17,8 @@ def run_shell(given):
 def shell_tool():
     """The tool. Raises ModelError where there is no shell."""
     if not os.access(SHELL, os.X_OK):
-        raise ModelError(f"--tools shell: there is no {SHELL}, expected one; leave shell out")
+        found = f"{set_by('tools')} shell: there is no {SHELL}"
+        raise ModelError(f"{found}, expected one; leave shell out")
     return Tool(
         "shell",
         f"Run a command in {SHELL}; what it prints is returned. {SHELL_SECONDS} seconds.",

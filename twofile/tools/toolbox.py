@@ -1,6 +1,6 @@
 """The tools that a command line asks for, by name."""
 
-from ..errors import ModelError, printable
+from ..errors import WrongValue, printable, set_by
 from .calculator import calculator
 from .dates import date_tool
 from .folder import HeldFolder
@@ -24,16 +24,16 @@ def built_in(texts):
     """The Tools that texts name, as "calculator,files=notes,search": in their order. files and
     search read below the folder that stands behind their name, or else behind the other's. Raises
     ModelError."""
-    wanted = {}
+    wanted, flag = {}, set_by("tools")
     for word in (word for text in texts for word in text.split(",")):
         name, equals, folder = word.strip().partition("=")
         if name not in BUILT_IN:
             found = f"{printable(name[:80]) or 'an empty name'} is no tool"
-            raise ModelError(f"--tools: {found}, expected some of {', '.join(BUILT_IN)}; change it")
+            raise WrongValue(f"{flag}: {found}, expected some of {', '.join(BUILT_IN)}; change it")
         if name in wanted:
-            raise ModelError(f"--tools: {name} stands there twice, expected once; leave one out")
+            raise WrongValue(f"{flag}: {name} stands there twice, expected once; leave one out")
         if equals and name not in BELOW:
-            raise ModelError(f"--tools {name}: a folder, expected none; write {name} alone")
+            raise WrongValue(f"{flag} {name}: a folder, expected none; write {name} alone")
         wanted[name] = folder
     tools = []
     folders = [wanted[name] for name in BELOW if wanted.get(name)]
@@ -41,8 +41,8 @@ def built_in(texts):
         if name not in BELOW:
             tools.append(BUILT_IN[name]())
         elif folder or folders:
-            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"--tools {name}")))
+            tools.append(BUILT_IN[name](HeldFolder(folder or folders[0], f"{flag} {name}")))
         else:
-            found = f"--tools {name}: no folder is named"
-            raise ModelError(f"{found}, expected the one to read below; write {name}=FOLDER")
+            found = f"{flag} {name}: no folder is named"
+            raise WrongValue(f"{found}, expected the one to read below; write {name}=FOLDER")
     return tools

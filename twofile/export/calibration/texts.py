@@ -2,9 +2,8 @@
 
 import json
 
-from ...errors import ModelError, printable
+from ...errors import ModelError, printable, shown
 from ...front.text import read_text
-from ...options import shown
 from ...prompts import plain_messages
 from ...tokenizer.file import CHAT_ID
 from ...tokenizer.tokenizer import Tokenizer
