@@ -49,7 +49,7 @@ def test_every_line_has_its_answer_in_order(tiny):
     done = call(tiny, "--batch", "-", "-n", "8", "-s", "3", "-np", "3", "--ignore-eos", stdin=asked)
     got = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1 and len(got) == 16 and b"16 lines (12 failed)" in done.stderr
-    ids = [g.get("id", g.get("custom_id")) for g in got]
+    ids = [g.get("custom_id", g.get("id")) for g in got]
     assert ids == [1, "second", 4, 5, 5, *range(7, 15), "r1", "r2", "\ud800"]
     failed = [i for i, g in enumerate(got) if g.get("error")]
     assert failed == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]
