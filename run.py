@@ -16575,8 +16575,7 @@ CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
-    or its ModelError."""
+    """A line's id, whether in OpenAI's form, whether with messages; its Writer or ModelError."""
 
     def __init__(self, name, openai, chat, found):
         self.name, self.openai, self.chat, self.found = name, openai, chat, found
@@ -16605,6 +16604,7 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
         del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
@@ -17009,6 +17009,7 @@ LLAMA_CPP = told(
         **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
         **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
         **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
+        "--verbose-prompt": "the tokens of a prompt are shown by --tokenize",
         **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
         **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
         **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
@@ -17035,7 +17036,7 @@ LLAMA_SERVER = LLAMA_CPP | told(
 )
 LLAMA_SERVER["-p"] = "no flag; the port is --port N"
 CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
-HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS = {"--serve": f"no flag; {SERVER}", "--stream": f"no flag; {ALWAYS}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
     {
@@ -17044,8 +17045,10 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
-MEANT = {  # names of llama.cpp's, and Python's, for flags that are here, and do the same
+MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and do the same
     "-V": "--version",
+    "--prompt-file": "--file",
+    "--system": "--system-prompt",
     "--temperature": "--temp",
     "--predict": "--n-predict",
     "--reverse-prompt": "--stop",

@@ -19,8 +19,8 @@ project, release = "twofile", twofile.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
 PAGES = {
-    "Use": "docs/usage docs/library docs/reference docs/serve docs/structure docs/tools docs/memory examples/README",
-    "Transcripts": "docs/transcripts/newcomer docs/transcripts/pipeline docs/transcripts/service",
+    "Use": "docs/usage docs/chat docs/library docs/reference docs/serve docs/structure docs/tools docs/memory examples/README",
+    "First hours": "docs/transcripts/newcomer docs/transcripts/pipeline docs/transcripts/service",
     "Models": "docs/export docs/families docs/format train/README train/MODEL",
     "Inside": "docs/architecture docs/speed docs/attacks SECURITY CONTRIBUTING",
 }
