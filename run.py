@@ -16604,7 +16604,6 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
-        del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
         del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
