@@ -99,7 +99,8 @@ class Completions:
     ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
-        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        ObjectStream of its chunks instead, as they are made. model: not heeded. Options:
+        help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
         if stream:
             if echo and w.logprobs is not None:
@@ -198,7 +199,8 @@ class Completions:
         __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
         gives the user's last message passages, and the object (the last chunk) their "sources".
-        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
+        max_completion_tokens: max_tokens by its newer name. model: not heeded. Options:
+        help(Writer)."""
         how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
         limit = one_limit(max_tokens, max_completion_tokens)
         tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)

@@ -123,7 +123,7 @@ def test_what_a_type_checker_says(tmp_path, monkeypatch):
     (tmp_path / "types_of.py").write_text(TYPES)
     (tmp_path / "wrong.py").write_text(WRONG)
     monkeypatch.setenv("MYPYPATH", str(ROOT))
-    flags = ["--strict", "--follow-imports=silent", "--no-error-summary", f"--cache-dir={tmp_path}/cache"]
+    flags = ["--strict", f"--config-file={ROOT}/pyproject.toml", "--no-error-summary", f"--cache-dir={tmp_path}/cache"]
     said, err, _ = api.run([*flags, *(str(tmp_path / f"{name}.py") for name in ("document", "types_of", "wrong"))])
     errors = re.findall(r"/(\w+)\.py:(\d+): error: (.*)$", said, re.M)
     assert [error for error in errors if error[0] != "wrong"] == [] and err == ""
