@@ -1,4 +1,4 @@
-.PHONY: help install story assistant test bench scaling lint clean run.py tables
+.PHONY: help install story assistant test docs bench scaling lint clean run.py tables
 
 # what this file can do (the default)
 help:
@@ -33,6 +33,11 @@ test:
 	@python -m pytest -q $(PART) & part=$$!; \
 	python -m pytest -q tests $(addprefix --ignore=,$(PART)); rest=$$?; \
 	wait $$part && exit $$rest
+
+# the documents as a site, build/docs/index.html, after `pip install -r requirements-docs.txt`; a warning is an error
+docs:
+	@python -m sphinx -q -W --keep-going -n -c docs . build/docs
+	@echo build/docs/index.html
 
 # tokens per second of the bundled model, beside what the machine could do
 bench: run.py

@@ -347,9 +347,10 @@ def path_asked(path, what):
     return name
 
 
-def open_regular(path, what):
+def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    what it should be is for messages. Raises ModelError."""
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
+    should be is for messages. Raises ModelError."""
     name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -361,6 +362,10 @@ def open_regular(path, what):
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
     info = os.fstat(fd)
+    if pipes and stat.S_ISFIFO(info.st_mode):
+        waiting = os.open(path, os.O_RDONLY)
+        os.close(fd)  # not before: its writer would have no reader
+        return waiting, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
@@ -9907,7 +9912,6 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):
@@ -10598,6 +10602,9 @@ class Writer:
 
     def take(self, logits: Floats) -> None:
         """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
+        self.clock[2] = time.perf_counter()
+        if not self.count:
+            self.clock[1] = self.clock[2]
         self.push(self.choose(logits) if self.limit else None)
         while self.reason is None and self.logprobs is None and self.forced[: self.left]:
             self.push(self.forced[0])
@@ -10622,9 +10629,6 @@ class Writer:
     def choose(self, logits: Floats) -> int | None:
         """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
         can be none. Raises ModelError if one is not finite."""
-        self.clock[2] = time.perf_counter()
-        if not self.count:
-            self.clock[1] = self.clock[2]
         if not self.sampler:
             self.sampler = self.make_sampler(self.how, self.bias)
         allowed = self.structure.allowed(self.may_end) if self.structure else None
@@ -10783,7 +10787,7 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
-        if not hasattr(writer, "chunks"):
+        if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)
@@ -13609,7 +13613,7 @@ class Folder:
         """What was left out, in a line; "" if nothing was."""
         some = lambda names: ", ".join(printable(name)[:60] for name in names[:3])
         more = lambda names: f" and {len(names) - 3} more" if len(names) > 3 else ""
-        parts = [f"{why}: {some(n)}{more(n)}" for why, n in sorted(self.left_out.items())]
+        parts = [f"{some(n)}{more(n)} ({why})" for why, n in sorted(self.left_out.items())]
         return "; ".join(parts)
 
 
@@ -14244,7 +14248,7 @@ class Memory:
                 self.notice(f"memory: {printable(self.folder.given)}: {number}")
             self.looked = time.monotonic()
             self.took = self.took if changed else self.looked - began
-            self.say_once("it leaves out ", self.folder.told())
+            self.say_once("left out: ", self.folder.told())
             why = self.store.why or ""
             self.say_once("its index is in memory and made again each time: ", why)
         return changed
@@ -15950,7 +15954,11 @@ def prompted(settings):
 
 
 def unprompted(settings):
-    """The check of a mode that reads no prompt."""
+    """The check of a mode that reads no prompt, and would leave one unread."""
+    given = {"-p": settings.prompt, "-f": settings.file}
+    for name, value in given.items():
+        if value is not None:
+            raise ModelError(f"{name} does nothing with {settings.mode.name}; leave it out")
 
 
 # -----------------------------------------------------------------------------
@@ -16002,7 +16010,7 @@ def read_text(path):
     if path == "-":
         raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
     else:
-        fd, _ = open_regular(path, "a text file")
+        fd, _ = open_regular(path, "a text file", pipes=True)
         with os.fdopen(fd, "rb") as f:
             raw = f.read(TEXT_MAX + 1)
     refuse_binary(raw, path, "a text")
@@ -16108,6 +16116,8 @@ def prompt_ids(model, args, prompt, recall=None):
     tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt + args.begun))
+    if not prompt:
+        raise Textless("the prompt is empty, expected a message; give text")
     system = [{"role": "system", "content": args.system}] if args.system else []
     messages = [*system, {"role": "user", "content": prompt}]
     return model.encode_chat(recall(messages) if recall else messages, begun=args.begun)
@@ -16228,7 +16238,7 @@ TOKENIZER = Flag(
     metavar="FILE",
     help="default: inside the model, or tokenizer.bin beside it",
 )
-SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} 0.1, format {VERSION}")
+SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} {RELEASE}, format {VERSION}")
 
 PROMPT = Flag(
     "-p",
@@ -16819,14 +16829,17 @@ class Batch:
 
 
 def open_output(path, resume):
-    """-> (binary file, lines that are in it), or (None, 0) if it is whole; FILE.part until then."""
+    """-> (binary file, None if it is whole; FILE.part until then), lines that are in it, those of
+    them that failed."""
     if path is None:
-        return sys.stdout.buffer, 0
+        return sys.stdout.buffer, 0, 0
     name, part = printable(path), path + ".part"
     if os.path.exists(path) and not resume:
         raise ModelError(f"{name}: exists, expected a new name; remove it first")
     if os.path.exists(path):
-        return None, 0
+        with open(path, "rb") as f:
+            rows = [has_failed(line) for line in f]
+        return None, len(rows), sum(rows)
     if os.path.exists(part) and not resume:
         raise ModelError(
             f"{name}.part: of a run that was interrupted; expected none; "
@@ -16849,12 +16862,19 @@ def open_output(path, resume):
             f"{name}.part: another run is writing it, expected none; wait, or choose another"
         ) from None
     f.seek(0)
-    whole = done = 0
+    whole = done = failed = 0
     for line in f:
         if line.endswith(b"\n"):
-            whole, done = whole + len(line), done + 1
+            whole, done, failed = whole + len(line), done + 1, failed + has_failed(line)
     f.truncate(whole)
-    return f, done
+    return f, done, failed
+
+
+def has_failed(line):
+    """Whether an answer, a line of bytes, is an error."""
+    import json
+
+    return b'"error": ' in line and bool(json.loads(line).get("error"))
 
 
 def batch(model, args):
@@ -16862,16 +16882,17 @@ def batch(model, args):
     import queue
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
-    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
-    if source != "-":
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines", pipes=True)[0]
+    is_file = source != "-" and stat.S_ISREG(os.fstat(fd).st_mode)
+    if is_file:
         refuse_binary(os.read(fd, 4096), source, "JSON lines")
         os.lseek(fd, 0, os.SEEK_SET)
-    out, done = open_output(output, args[RESUME])
+    out, done, failed = open_output(output, args[RESUME])
     if out is None:
         model.notice(f"{printable(output)}: is there already; nothing to do")
-        return 0
+        return told_failures(failed, done)
     lines, began = queue.Queue(32), time.perf_counter()
-    total = count_lines(fd, shard) if source != "-" else None
+    total = count_lines(fd, shard) if is_file else None
     threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()
     state, progress = Batch(model, args, out, done), Progress(total, began, args.quiet)
     try:
@@ -16892,7 +16913,14 @@ def batch(model, args):
     args.screen.report(model.notice)
     if not args.quiet:
         batch_stats(state, time.perf_counter() - began)
-    return 1 if state.failed else 0
+    return told_failures(failed + state.failed, state.written, state.failed and not args.quiet)
+
+
+def told_failures(failed, lines, told=False):
+    """Say how many lines failed, unless that is told -> exit code."""
+    if failed and not told:
+        say(f"error: {failed} of {lines} lines failed; expected none; read their field error")
+    return 1 if failed else 0
 
 
 class Progress:
@@ -16921,9 +16949,10 @@ def batch_stats(state, seconds):
     print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def check_shard(args):
+def check_batch(args):
     """Its shard is one; it reads no prompt."""
     parse_shard(args[SHARD])
+    unprompted(args)
 
 
 BATCH_MODE = Mode(
@@ -16931,7 +16960,7 @@ BATCH_MODE = Mode(
     MANY,
     flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
     fits=FORM_FLAGS,
-    check=check_shard,
+    check=check_batch,
 )
 
 
@@ -16982,6 +17011,21 @@ LLAMA_CPP = told(
         **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
+LLAMA_SERVER = LLAMA_CPP | told(
+    "llama-server",
+    {
+        **dict.fromkeys(("-m", "--model"), "a model stands by itself: serve model.bin"),
+        **dict.fromkeys(("-a", "--alias"), "a model is named so: serve NAME=FILE"),
+        **dict.fromkeys(("-np", "--parallel"), "16 texts are written at once; leave it out"),
+        **dict.fromkeys(("-n", "--predict", "--n-predict"), "the most is --max-tokens N"),
+        **dict.fromkeys(("--metrics", "--slots", "--props"), "/metrics is there; leave it out"),
+        **dict.fromkeys(("--embedding", "--embeddings"), "/v1/embeddings is there; leave it out"),
+        "--api-key-file": "it is --api-key FILE",
+        "-to": "it is --timeout S",
+    },
+)
+LLAMA_SERVER["-p"] = "no flag; the port is --port N"
+CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
 HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
@@ -16991,7 +17035,8 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
-MEANT = {  # names of llama.cpp's for flags that are here, and do the same
+MEANT = {  # names of llama.cpp's, and Python's, for flags that are here, and do the same
+    "-V": "--version",
     "--temperature": "--temp",
     "--predict": "--n-predict",
     "--reverse-prompt": "--stop",
@@ -17010,13 +17055,27 @@ COMMANDS = {  # first words of the installed program, and what they are where a 
     "bench": "speed is measured by --bench MODEL",
     "batch": "many texts are MODEL --batch FILE",
     "help": "all flags are told by --help",
+    "version": "it is told by --version",
     "completion": "it is of the package: pip install twofile",
 }
 
 
+FILES_ARE_MODELS = "a model is a file, where you have it"
+OLLAMA = {  # its first words, and what there is here
+    **dict.fromkeys(("pull", "push"), NO_HUB),
+    **dict.fromkeys(("list", "ls", "rm", "cp"), FILES_ARE_MODELS),
+    "create": f"a model is made by {EXPORTER} SOURCE",
+    "show": "a model is described by MODEL --info",
+    **dict.fromkeys(("ps", "stop"), "a server tells it at /api/ps, and closes a model by --idle"),
+}
+
+
 def commanded(argv, error):
-    """Refuse a command of the installed program where a model is expected, unless it is a file."""
+    """Refuse a command of ollama's, and of the installed program where a model is expected, unless
+    it is a file."""
     word = argv[0] if argv else None
+    if word in OLLAMA and not os.path.exists(word):
+        error(f"{word} is ollama's; {OLLAMA[word]}")
     if word in COMMANDS and not os.path.exists(word):
         error(f"{word} is a command of twofile; here a model.bin comes first; {COMMANDS[word]}")
 
@@ -17846,6 +17905,15 @@ JUDGE = Flag(
 )
 
 
+def warn_of_cut(w, args):
+    """Say that a text which was to have a form is only the beginning of one."""
+    if args.form and w.reason in ("length", "context"):
+        more = "-n" if w.reason == "length" else "-c"
+        flag = next(flag.long for flag in FORM_FLAGS if args[flag] is not None)
+        found = f"{flag}: cut after {w.count} tokens, which is the beginning of such a text"
+        say(f"{found}; expected a whole one; raise {more}")
+
+
 def stats(w):
     """The line at the end, of a finished Writer."""
     began, first, last = w.clock
@@ -17905,6 +17973,7 @@ def write_text(model, args):
             out.flush()
     if text:
         write(ended((prompt if args.echo else "") + w.written))
+        warn_of_cut(w, args)
     else:
         out.write(dump(w.completion(prompt if args.echo else "") | recall.told()))
     pace = forward.player.pace
@@ -17942,6 +18011,7 @@ def write_best(model, args):
         text = echo + best.written
         text += ended(text)
         sys.stdout.buffer.write((tame(text) if sys.stdout.isatty() else text).encode())
+        warn_of_cut(best, args)
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)
@@ -18300,6 +18370,8 @@ def show_choice(model, args):
     """--choices: the likeliest of them after the prompt; without a template, behind a space if no
     white space is there."""
     prompt = read_prompt(model, args)
+    if "" in args[CHOICES]:
+        raise ModelError("--choices: one of them is empty, expected answers; give text")
     before = prompt_ids(model, args, prompt)
     plain = args.raw or not model.tokenizer.chat
     rows = []
@@ -18505,7 +18577,8 @@ def chosen(given, flags, error):
         error(f"{mode.name} and {more[0].name}: expected one of them; run them one after the other")
     for flag in flags:
         if flag.some and flag.is_given(given) and not mode.takes(flag):
-            error(f"{flag.long} does nothing with {mode.name}; leave it out")
+            wants = " or ".join(other.name for other in MODES if other.takes(flag))
+            error(f"{flag.long} does nothing with {mode.name}, expected {wants}; leave it out")
     for flag in (flag for flag in flags if flag.needs):
         if flag.is_given(given) and not any(need.value(given) for need in flag.needs):
             error(flag.lacks)

@@ -14,10 +14,13 @@ import floorplan
 import twofile
 from helpers.places import ROOT
 from twofile.compiler.kept import COMPILED
+from twofile.errors import FLAG_OF
+from twofile.front.mode import SET_BY
+from twofile.front.modes import all_flags
 
 HOUSE = ROOT / "twofile"
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "train/README.md", "examples/README.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 ROOMS = {p.relative_to(HOUSE).with_suffix("").as_posix(): p for p in sorted(HOUSE.rglob("*.py")) if p.name[:2] != "__"}
 TREES = {name: ast.parse(path.read_text()) for name, path in ROOMS.items()}
@@ -146,6 +149,19 @@ def test_only_the_front_prints():
         printing += [name for f in calls if isinstance(f, ast.Name) and f.id == "print"]
         printing += [name for f in calls if re.match(r"sys\.(stdout|stderr)\.", ast.unparse(f))]
     assert len(printing) <= 1, printing
+
+
+def test_only_the_front_names_flags():
+    """A library has options: rooms below name them by set_by(), which knows of a command line. What a command is, export.py's,
+    is said as a whole."""
+    for name in [name for name in BOUND if not name.startswith("front/")]:
+        about = {node.value for node in ast.walk(TREES[name]) if isinstance(node, ast.Expr)}
+        for node in set(ast.walk(TREES[name])) - about:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                text = re.sub(r"export\.py --[a-z-]+", "", node.value)
+                assert not re.search(r"(?<![\w.])--?[a-z]", text), (name, node.value)
+    known = {word for flag in all_flags() for word in flag.names}
+    assert set(SET_BY.values()) <= known and not FLAG_OF
 
 
 def test_what_a_program_imports():

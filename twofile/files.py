@@ -21,9 +21,10 @@ def path_asked(path, what):
     return name
 
 
-def open_regular(path, what):
+def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    what it should be is for messages. Raises ModelError."""
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
+    should be is for messages. Raises ModelError."""
     name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -35,6 +36,10 @@ def open_regular(path, what):
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
         ) from None
     info = os.fstat(fd)
+    if pipes and stat.S_ISFIFO(info.st_mode):
+        waiting = os.open(path, os.O_RDONLY)
+        os.close(fd)  # not before: its writer would have no reader
+        return waiting, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"

@@ -61,7 +61,7 @@ class Writing(Job):
     streams = True
 
     def __init__(self, writer, lookup=True):
-        if not hasattr(writer, "chunks"):
+        if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
         super().__init__(writer.ids)

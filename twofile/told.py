@@ -31,7 +31,6 @@ class ChatNeeds(TypedDict):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
 
 
 class ChatMessage(ChatNeeds, total=False):

@@ -166,6 +166,9 @@ class Writer:
 
     def take(self, logits: Floats) -> None:
         """Write what logits, as of choose(), make the next id, and what is certain to follow it."""
+        self.clock[2] = time.perf_counter()
+        if not self.count:
+            self.clock[1] = self.clock[2]
         self.push(self.choose(logits) if self.limit else None)
         while self.reason is None and self.logprobs is None and self.forced[: self.left]:
             self.push(self.forced[0])
@@ -190,9 +193,6 @@ class Writer:
     def choose(self, logits: Floats) -> int | None:
         """The next id, from float32 logits [vocab_size] of its model's last pass, or None if there
         can be none. Raises ModelError if one is not finite."""
-        self.clock[2] = time.perf_counter()
-        if not self.count:
-            self.clock[1] = self.clock[2]
         if not self.sampler:
             self.sampler = self.make_sampler(self.how, self.bias)
         allowed = self.structure.allowed(self.may_end) if self.structure else None

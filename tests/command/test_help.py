@@ -12,6 +12,7 @@ from twofile.command.main import act, apart_from_flags, is_bare
 from twofile.command.table import COMMANDS, flags_of, kind, told
 from twofile.command.topics import PARSERS, SCREEN_TOPICS, TOPICS, shown
 from twofile.front.modes import all_flags
+from twofile.tools.toolbox import BUILT_IN
 
 
 def test_one_screen():
@@ -40,6 +41,22 @@ def test_topics_leave_no_flag_out():
                     names = [name for name in flag.names if name.startswith("-")]
                     assert [name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", where)] == []
                     assert told(flag).replace(" ", "") in where.replace(" ", ""), flag.long
+
+
+def test_what_has_a_page_or_an_extra_has_a_topic():
+    """Of docs/ all pages but those that tell of no flag by themselves; of the extras those that bring a thing to do."""
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    pages -= set("usage library speed attacks families format architecture".split())
+    listed = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = ", listed, re.M)) - {"train", "dev"}
+    assert pages >= {"tools", "memory", "structure"} and extras >= {"export", "serve"} and pages | extras <= set(TOPICS)
+
+
+def test_tools_are_told():
+    """Each tool by its name, and the flags that go with them; memory's and the forms' in topics of theirs."""
+    assert all(re.search(rf"^  {name}(=FOLDER)? ", shown("tools"), re.M) for name in BUILT_IN)
+    for topic, flags in (("tools", "--tools --mcp --yes"), ("memory", "--memory"), ("structure", "--regex --grammar")):
+        assert [flag for flag in flags.split() if f"\n  {flag} " not in shown(topic)] == []
 
 
 @pytest.mark.parametrize("topic", TOPICS)

@@ -31,7 +31,7 @@ def test_it_is_rendered():
     done = subprocess.run(["groff", "-man", "-Tutf8", "-P-cbou", "-ww", "-rLL=200n", PAGE], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     text = done.stdout.replace("‐", "-").replace("−", "-").replace("’", "'")
-    for title in ("NAME", "SYNOPSIS", "COMMANDS", "OPTIONS", "EXIT STATUS", "EXAMPLES"):
+    for title in ("NAME", "SYNOPSIS", "COMMANDS", "OPTIONS", "TEXTS OF A FORM", "TOOLS", "MEMORY", "EXIT STATUS", "EXAMPLES"):
         assert re.search(rf"^{title}$", text, re.M)
     flat = " ".join(text.split())
     for command in COMMANDS:

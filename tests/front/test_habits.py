@@ -3,10 +3,15 @@
 import pytest
 
 from helpers.process import call, refused
+from twofile.command.main import act
+from twofile.command.table import COMMANDS
+from twofile.export.main import EXPORT_FLAGS
+from twofile.export.main import main as export_main
 from twofile.front.bench import BENCH_FLAGS
-from twofile.front.habits import HABITS, LLAMA_CPP, MEANT
+from twofile.front.habits import CONVERTER, HABITS, LLAMA_CPP, LLAMA_SERVER, MEANT, OLLAMA
 from twofile.front.modes import all_flags, parse_args
 from twofile.front.spelling import apart
+from twofile.serve.main import SERVE_FLAGS, parsed_args
 
 
 class Refused(Exception):
@@ -83,6 +88,7 @@ def test_refused_by_the_name_that_was_typed(argv, says):
         ("-f - --batch -", "-f=- --batch=-"),
         ("--choices a -5 b -q", "--choices a -5 b -q"),
         ("-h", "-h"),
+        ("-V", "--version"),
         ("-no-cnv -cnv -sysf f", "-no-cnv -cnv -sysf=f"),
     ],
 )
@@ -134,6 +140,39 @@ def test_no_habit_is_a_flag_of_ours():
     assert set(MEANT.values()) <= ours and not MEANT.keys() & (ours | HABITS.keys())
     assert not ours & HABITS.keys() and len(HABITS) > 40
     assert not {name for flag in BENCH_FLAGS for name in flag.names} & LLAMA_CPP.keys()
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        ("pull x", "pull is ollama's; no model is fetched; make one of a file or folder with twofile export SOURCE"),
+        ("show x", "show is ollama's; a model is described by MODEL --info"),
+        ("list", "list is ollama's; a model is a file"),
+        ("serve -p 8080", "-p is no flag; the port is --port N"),
+        ("serve -m m.bin", "-m is llama-server's; a model stands by itself: serve model.bin"),
+        ("serve m.bin -ngl 9", "-ngl is llama.cpp's; everything runs on the processor"),
+        ("serve m.bin --prot 1", "--prot is no flag, expected one of --help; did you mean --port?"),
+        ("serve m.bin --timeout x", "--timeout is 'x', expected a number; change it"),
+        ("export x --outtype f16", "--outtype is llama.cpp's; it is --type TYPE"),
+        ("export x --seed q", "--seed is 'q', expected a whole number; change it"),
+        ("export x --tpye f16", "--tpye is no flag, expected one of --help; did you mean --type?"),
+        ("export a b", "2 sources, expected one"),
+    ],
+)
+def test_in_commands(argv, says, capsys):
+    """Commands of ollama's, flags of llama-server's and of llama.cpp's converter; exit code 2, no file is looked at."""
+    ways = {"serve": parsed_args, "export": export_main}
+    first, *rest = argv.split()
+    with pytest.raises(SystemExit) as caught:
+        ways[first](rest) if first in ways else act(argv.split())
+    assert caught.value.code == 2 and f"error: {says}" in capsys.readouterr().err
+
+
+def test_habits_of_the_server_and_the_exporter_are_no_flags_of_theirs():
+    for habits, flags in ((LLAMA_SERVER, SERVE_FLAGS), (CONVERTER, EXPORT_FLAGS)):
+        extra = habits.keys() - LLAMA_CPP.keys()
+        assert extra and not extra & {name for flag in flags for name in flag.names}
+    assert not OLLAMA.keys() & {command.name for command in COMMANDS}
 
 
 def test_on_the_command_line(tiny):

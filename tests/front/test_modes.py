@@ -59,7 +59,9 @@ def test_flags_that_fit_a_mode_and_flags_that_do_not(mode, capsys):
             settings = parsed(*asks, *words(flag), *(word for need in flag.needs[:1] for word in words(need)))
             assert settings.mode is mode and flag.is_given(settings.given)
         else:
-            assert f"{flag.long} does nothing with {mode.name}; leave it out" in refusal(capsys, *asks, *words(flag))
+            takers = " or ".join(m.name for m in MODES if flag in (*m.flags, *m.fits))
+            says = f"{flag.long} does nothing with {mode.name}, expected {takers}; leave it out"
+            assert says in refusal(capsys, *asks, *words(flag))
 
 
 def test_each_of_those_flags_fits_a_mode():

@@ -18,15 +18,23 @@ from helpers.places import ROOT
 
 @contextlib.contextmanager
 def serving(*args, **env):
-    """A server of models and flags -> url, port, pid, log (a function: what it said). At last it is told to end, and does."""
+    """A server of models and flags, as started() has it."""
     command = [sys.executable, "-m", "twofile", "serve", *map(str, args), "--port", "0"]
+    with started(command, r"^twofile: (http://127\.0\.0\.1:(\d+))$", **env) as about:
+        yield about
+
+
+@contextlib.contextmanager
+def started(command, says, **env):
+    """A server, once it says its url and port -> url, port, pid, log (a function: what it said). At last it is told to end, and
+    does."""
     with tempfile.TemporaryFile("ab+") as err:
         environment = {**os.environ, **env}
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=err)
         log = lambda: os.pread(err.fileno(), 1 << 24, 0).decode()
         end = time.monotonic() + 120
         try:
-            while not (found := re.search(r"^twofile: (http://127\.0\.0\.1:(\d+))$", log(), re.M)):
+            while not (found := re.search(says, log(), re.M)):
                 assert server.poll() is None and time.monotonic() < end, log()
                 time.sleep(0.02)
             about = SimpleNamespace(url=found[1], port=int(found[2]), pid=server.pid, log=log, process=server, ended=False)

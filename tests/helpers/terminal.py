@@ -20,11 +20,11 @@ class Terminal:
     def __init__(self, *args, program=ROOT / "run.py"):
         self.begin([sys.executable, program, *map(str, args), "--chat"])
 
-    def begin(self, command, cwd=None):
+    def begin(self, command, cwd=None, env=os.environ):
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "close_fds": True}
-        env = {**os.environ, "TERM": "dumb", "PS1": "$ "}
+        env = {**env, "TERM": "dumb", "PS1": "$ "}
         self.process = subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **streams)
         os.close(theirs)
         self.fd, self.seen = ours, ""

@@ -78,7 +78,7 @@ def test_names(tmp_path):
 @pytest.mark.parametrize("name, says", [("none", "No such file"), ("file", "is no folder"), ("nul\0", "null")])
 def test_what_is_no_folder(tmp_path, name, says):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ModelError, match=f"--memory .*{says}.*expected a folder of texts; name one"):
+    with pytest.raises(ModelError, match=f"^memory .*{says}.*expected a folder of texts; name one"):
         Folder(os.path.join(tmp_path, name))
 
 
@@ -94,7 +94,7 @@ def test_what_is_text():
 
 
 def test_an_empty_name_is_not_this_folder():
-    with pytest.raises(ModelError, match="^--memory '': names no folder, expected a folder of texts; name one$"):
+    with pytest.raises(ModelError, match="^memory '': names no folder, expected a folder of texts; name one$"):
         Folder("")
 
 

@@ -194,7 +194,7 @@ def test_a_file_that_is_no_text_is_told_once(folder):
     said = []
     with Memory(folder, said.append) as m:
         m.update()
-        assert m.find("png") == [] and said == [f"memory: {folder}: it leaves out no text: a.png"]
+        assert m.find("png") == [] and said == [f"memory: {folder}: left out: a.png (no text)"]
         (folder / "a.png").write_text("a picture of a ferry")
         assert files(m, "ferry") == {"a.png"}
 

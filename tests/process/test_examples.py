@@ -1,6 +1,10 @@
 """examples/, the README's lines, the recipes of docs/usage.md, run as they stand; without a package that one needs it is
 skipped."""
 
+import asyncio
+import contextlib
+import csv
+import importlib.util
 import json
 import os
 import re
@@ -11,9 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from helpers.examples import shell, two_files
 from helpers.places import ROOT
 from helpers.process import call
 from twofile.model import Model
+from twofile.options import line_seed
 
 EXAMPLES = ROOT / "examples"
 PROMPTS = ["the", "a fox", "hen", "the fox and", "x"]
@@ -22,20 +28,25 @@ REQUESTS = "".join(json.dumps({"prompt": p, "id": p, "max_tokens": 12}) + "\n" f
 
 @pytest.fixture
 def folder(talker, tmp_path):
-    """A folder with the two files, where python is this one."""
-    shutil.copy(ROOT / "run.py", tmp_path)
-    shutil.copy(talker, tmp_path / "model.bin")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (tmp_path / "bin" / "python").chmod(0o755)
+    two_files(tmp_path, talker)
     (tmp_path / "requests.jsonl").write_text(REQUESTS)
     return tmp_path
 
 
-def shell(folder, *command, **env):
-    path = f"{folder}/bin:{os.environ['PATH']}"
-    settings = {**os.environ, "PATH": path, "TWOFILE": str(folder), **env}
-    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def example(monkeypatch):
+    """A function: the name of an example that is a program -> the module, with the bundled model beside it."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("TWOFILE", str(ROOT))
+
+    def loaded(name):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
 
 
 def alone(folder):
@@ -84,6 +95,133 @@ def test_ray(folder):
     rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in rows] == PROMPTS
     assert [row["text"] for row in rows] == m.batch(PROMPTS, max_tokens=12, seed=1, places=1)
+
+
+@contextlib.asynccontextmanager
+async def running(app):
+    """An application as a server would have it -> the streams that its model made."""
+    streams = []
+    async with app.router.lifespan_context(app):
+        astream = app.state.model.astream
+        app.state.model.astream = lambda *given, **how: streams.append(astream(*given, **how)) or streams[-1]
+        yield streams
+
+
+async def posted(app, path, body, gone=None, spec="2.3"):
+    """-> (status, [pieces of the body]) of a request whose client goes away once the event gone is set."""
+    sent, asked, gone = [], iter([json.dumps(body).encode()]), gone or asyncio.Event()
+
+    async def receive():
+        for raw in asked:
+            return {"type": "http.request", "body": raw}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if gone.is_set() and spec > "2.3":
+            raise OSError
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    with contextlib.suppress(sys.modules["starlette.requests"].ClientDisconnect):
+        await app({**scope, "asgi": {"version": "3.0", "spec_version": spec}}, receive, send)
+    return sent[0]["status"] if sent else None, [m.get("body", b"").decode() for m in sent[1:]]
+
+
+def test_fastapi(example):
+    """Many at once, each the text that it would get alone; what is refused, in which words; who goes away frees a place."""
+    pytest.importorskip("fastapi", reason="needs FastAPI: pip install fastapi")
+    app = example("fastapi_app").app
+    asks = [{"prompt": p, "max_tokens": 20, "seed": n} for n, p in enumerate(["The fox", "One day", "A hen"])]
+
+    async def all_at_once():
+        async with running(app):
+            found = await asyncio.gather(*[posted(app, path, ask) for ask in asks for path in ("/answer", "/text")])
+            wrong = {"prompt": "a " * 999}, {"max_tokens": 0}
+            return found, app.state.model, [await posted(app, "/text", ask) for ask in wrong]
+
+    found, model, refused = asyncio.run(all_at_once())
+    want = [Model(ROOT / "model.bin", verbose=False).generate(**ask) for ask in asks]
+    assert [json.loads(body[0]) for _, body in found[::2]] == [{"text": text, "finish_reason": "length"} for text in want]
+    assert ["".join(body) for _, body in found[1::2]] == want and min(len(body) for _, body in found[1::2]) > 10
+    assert [status for status, _ in refused] == [400, 422] and "shorten it" in refused[0][1][0]
+    assert model.scheduler.closed
+
+    async def left(path, spec):
+        async with running(app) as streams:
+            gone = asyncio.Event()
+            ask = posted(app, path, {"prompt": "One day, a little fox", "temperature": 0, "max_tokens": 400}, gone, spec)
+            asking = asyncio.ensure_future(ask)
+            while not (streams and streams[0].stream.w.count > 3):
+                await asyncio.sleep(0.001)
+            gone.set()
+            await asyncio.wait_for(asking, 20)
+            while app.state.model.scheduler.active:
+                await asyncio.sleep(0.001)
+            return streams[0].stream.w
+
+    for path, spec in (("/answer", "2.3"), ("/text", "2.3"), ("/text", "2.4")):
+        w = asyncio.run(asyncio.wait_for(left(path, spec), 60))
+        assert w.reason == "closed" and 3 < w.count < 300, (path, spec, w.reason, w.count)
+
+
+def test_asyncio(folder, example):
+    done = shell(folder, sys.executable, EXAMPLES / "async_many.py", "the fox", "hen", "--max-tokens", "12")
+    m = Model(folder / "model.bin", verbose=False)
+    texts = "".join(f"{p!r}: {m.generate(p, max_tokens=12, seed=1)!r}\n" for p in ("the fox", "hen"))
+    assert done.stdout == f"{texts}the first: {m.generate('the fox', max_tokens=2, seed=1)!r}\n", done.stderr
+    m, written = Model(ROOT / "model.bin", verbose=False), example("async_many").written
+    whole = m.generate("The fox", seed=1, ignore_eos=True)
+    text, is_all = asyncio.run(written(m, "The fox", 0.05, seed=1, ignore_eos=True))
+    assert not is_all and whole.startswith(text) and len(text) < len(whole)
+    assert not m.scheduler.active and asyncio.run(written(m, "The fox", 60, seed=1, ignore_eos=True)) == (whole, True)
+
+
+def test_pandas(folder, example, monkeypatch):
+    """Cells stay as they are, an empty one is not answered. And the line of the shell."""
+    pytest.importorskip("pandas", reason="needs pandas: pip install pandas")
+    table, program = folder / "in.csv", example("pandas_column")
+    table.write_text('name,n\nfox,007\n,1\n"hen, red",\nNA,2\n')
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["pandas_column.py", str(table), str(folder / "out.csv"), *words])
+        program.main()
+
+    run("--column", "name", "--ask", "the {}")
+    rows = list(csv.reader((folder / "out.csv").open(newline="")))
+    m = Model(ROOT / "model.bin", verbose=False)
+    asked = [[{"role": "user", "content": f"the {name}"}] for name in ("fox", "hen, red", "NA")]
+    texts = m.batch([m.encode_chat(messages) for messages in asked], max_tokens=40, seed=1)
+    assert rows[:3] == [["name", "n", "text"], ["fox", "007", texts[0]], ["", "1", ""]]
+    assert rows[3:] == [["hen, red", "", texts[1]], ["NA", "2", texts[2]]]
+    with pytest.raises(SystemExit, match="in.csv has the columns name, n: choose"):
+        run("--column", "nobody")
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    (folder / "asked.txt").write_text("the fox\nthe hen, red\nthe NA\n")
+    (line,) = re.findall(r"^    (jq .*)$", (EXAMPLES / "pandas_column.py").read_text(), re.M)
+    done = shell(folder, "bash", "-euo", "pipefail", "-c", line)
+    m = Model(folder / "model.bin", verbose=False)
+    texts = [m.generate(m.encode_chat(messages), 40, seed=line_seed(1, n)) for n, messages in enumerate(asked, 1)]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == texts, done.stderr
+
+
+def test_notebook(monkeypatch):
+    """Executed, its outputs are those that stand in it. To write them anew: nbclient's execute() as here, nbformat.write()."""
+    nbformat = pytest.importorskip("nbformat", reason="needs nbclient: pip install nbclient ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install nbclient ipykernel")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install ipykernel")
+    stored = nbformat.read(EXAMPLES / "notebook.ipynb", 4)
+    nbformat.validate(stored)
+    monkeypatch.delenv("TWOFILE", raising=False)
+    fresh = nbformat.from_dict(stored)
+    for cell in fresh.cells:
+        cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
+    client = nbclient.NotebookClient(fresh, timeout=120, record_timing=False, coalesce_streams=True)
+    client.execute(cwd=str(EXAMPLES))
+    assert [cell.get("outputs") for cell in fresh.cells] == [cell.get("outputs") for cell in stored.cells]
+    assert sum(bool(cell.get("outputs")) for cell in stored.cells) >= 5
 
 
 TASK = """\

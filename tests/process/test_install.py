@@ -262,13 +262,14 @@ def test_editable(tree, tmp_path):
 
 
 def test_extras_are_what_the_files_ask_for():
-    """Of pyproject.toml: dev, serve and train bring what stands in the files for those who do not install the package."""
+    """Of pyproject.toml: dev, serve, docs and train bring what stands in the files for those who do not install the package."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = lambda name: {row for row in (ROOT / name).read_text().splitlines() if row[:1].isalpha()}
-    assert extras.keys() == {"export", "serve", "structure", "tools", "train", "dev"}
+    assert extras.keys() == {"export", "serve", "structure", "tools", "train", "dev", "docs"}
     assert set(extras["serve"]) == asked("requirements-serve.txt") and set(extras["structure"]) <= set(extras["serve"])
+    assert set(extras["docs"]) == asked("requirements-docs.txt")
     assert set(extras["train"]) == {row for row in asked("train/requirements.txt") if not row.startswith("numpy")}
     dev = {row for name in ("dev", "export", "serve", "tools") for row in extras[name]} - {"twofile[export,serve,tools]"}
     assert dev == asked("requirements-dev.txt") | asked("requirements-serve.txt") | {"pytest>=8,<10"}

@@ -100,7 +100,7 @@ def test_what_is_left_out_is_said_in_a_line(talker, folder, tmp_path):
         f.truncate((64 << 20) + 1)
     done = asked(talker, folder, "ferry raft")
     err = done.stderr.decode()
-    said = "it leaves out links: link.md, up; no files: pipe; no text: a.bin; over 64 MiB: huge.txt"
+    said = "left out: link.md, up (links); pipe (no files); a.bin (no text); huge.txt (over 64 MiB)"
     assert done.returncode == 0 and f"{folder}: {said}\n" in err and "secret" not in err
     assert '"new\\\\nline \\\\x1b[31m.md", line 1' in err and not re.search("[\x00-\x09\x0b-\x1f]", err)
 

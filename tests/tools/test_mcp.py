@@ -98,8 +98,8 @@ def test_what_is_no_server_is_one_line(started, monkeypatch):
     monkeypatch.setattr(mcp, "START_SECONDS", 2)
     for wrong, says in (
         ("/no/such/program", "No such file"),
-        ("true", "--mcp true: "),
-        ("yes rubbish", "--mcp yes rubbish: "),
+        ("true", "mcp true: "),
+        ("yes rubbish", "mcp yes rubbish: "),
         ("sleep 100", "no answer within 2 seconds"),
         (f"{sys.executable} -c \"raise SystemExit('boom \\x1b[31m')\"", "boom \\x1b[31m"),
         ("'unclosed", "cannot be split into words"),
@@ -110,11 +110,11 @@ def test_what_is_no_server_is_one_line(started, monkeypatch):
         began = time.monotonic()
         with pytest.raises(ModelError) as e:
             started(wrong)
-        assert says in str(e.value) and re.match("--mcp .*: .*, expected an MCP server; try the command alone$", str(e.value))
+        assert says in str(e.value) and re.match("mcp .*: .*, expected an MCP server; try the command alone$", str(e.value))
         assert str(e.value).isprintable() and time.monotonic() - began < 12
 
 
-def test_lists_that_are_wrong(started, command, capsys):
+def test_lists_that_are_wrong(started, command, caplog):
     a_tool = lambda name, **more: {"name": name, "inputSchema": {"type": "object"}, **more}
     listed = [
         a_tool("it's/odd \u202e", description="d\u200b" + "x" * 5000),
@@ -127,8 +127,8 @@ def test_lists_that_are_wrong(started, command, capsys):
         tool.close()
     assert [tool.name for tool in tools] == ["it_s_odd__", "add", "server_py_add", "server_py_server_py_add"]
     assert len(tools[0].description) == 1000 and tools[0].description.startswith("dx")
-    assert tools_of(SimpleNamespace(listed=[a_tool("l", inputSchema={"type": "array"})], shown="--mcp x"), set()) == []
-    assert "--mcp x: l takes no object; it is left out" in capsys.readouterr().err
+    assert tools_of(SimpleNamespace(listed=[a_tool("l", inputSchema={"type": "array"})], shown="mcp x"), set()) == []
+    assert "mcp x: l takes no object; it is left out" in caplog.text
     with pytest.raises(ModelError, match="it lists more than 128 tools"):
         started(command(LISTED=json.dumps([a_tool(f"t{n}") for n in range(200)])))
     with pytest.raises(ModelError, match="it lists more than 128 tools"):

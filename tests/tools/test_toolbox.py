@@ -41,14 +41,14 @@ def test_each_reads_below_its_own_folder(tmp_path):
         ("calculator=notes", "calculator: a folder, expected none; write calculator alone"),
         ("files", "files: no folder is named, expected the one to read below; write files=FOLDER"),
         ("search", "write search=FOLDER"),
-        ("files=/no/such", "expected a folder; name one, as in --tools files=notes"),
+        ("files=/no/such", "expected a folder; name one, as in tools files=notes"),
         ("files=", "no folder is named"),
     ],
 )
 def test_what_is_wrong_is_one_line_of_four_parts(text, says):
     with pytest.raises(ModelError) as e:
         built_in([text])
-    assert says in str(e.value) and re.match(r"--tools.*: .*, expected .*; \w+", str(e.value)) and str(e.value).isprintable()
+    assert says in str(e.value) and re.match(r"tools.*: .*, expected .*; \w+", str(e.value)) and str(e.value).isprintable()
 
 
 def test_what_is_harmless_and_what_is_told(tmp_path):

@@ -48,10 +48,11 @@ def test_first_token_of_a_text_loses_its_space(tmp_path):
         assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want
 
 
-def test_m24_larger_than_memory_is_said(models, monkeypatch, capsys):
+def test_m24_larger_than_memory_is_said(models, monkeypatch, caplog):
+    caplog.set_level("INFO", "twofile")
     patch(monkeypatch, "total_memory", lambda: 1000)
     Model(models["f32"])
-    assert capsys.readouterr().err.count("larger than memory") == 1
+    assert caplog.text.count("larger than memory") == 1
 
 
 def test_info_counts_what_was_learned(models):
@@ -131,7 +132,7 @@ def test_c2_contexts_that_cannot_be(models, monkeypatch):
     done = call(models["f32"], "-p", "x", "-c", "201")
     assert done.returncode == 1 and b"context of 201 tokens, expected 1 to the 200" in done.stderr
     patch(monkeypatch, "total_memory", lambda: 100_000)
-    with pytest.raises(ModelError, match=r"takes [\d,]+ bytes, this machine has 100,000; choose a smaller -c"):
+    with pytest.raises(ModelError, match=r"takes [\d,]+ bytes, this machine has 100,000; choose a smaller n_ctx"):
         Model(models["f32"], verbose=False).logits([1])
 
 

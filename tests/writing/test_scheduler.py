@@ -318,7 +318,7 @@ def test_cache_size(models):
     got = at_once(*(lambda n=n: written(m.stream(prompts[n], 90, seed=n, **HOW)) for n in range(16)))
     assert got == [written(alone.stream(prompts[n], 90, seed=n, **HOW)) for n in range(16)] and settled(m)
     assert m.scheduler.pages.count == 5  # 200 positions, and one to copy to
-    with pytest.raises(ModelError, match="cache-size of .* expected room for one context of 200"):
+    with pytest.raises(ModelError, match="cache_size of .* expected room for one context of 200"):
         Model(path, n_ctx=200, cache_size=need - 1, verbose=False)
     with pytest.raises(ModelError, match="cache_size is 'much'"):
         Model(path, cache_size="much", verbose=False)

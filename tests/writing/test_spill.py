@@ -54,7 +54,8 @@ def test_what_there_is_no_room_for_comes_back(path, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["cut", "bit", "empty", "key", "folder"])
-def test_a_page_that_is_harmed_is_read_anew(path, tmp_path, harm, capsys):
+def test_a_page_that_is_harmed_is_read_anew(path, tmp_path, harm, caplog):
+    caplog.set_level("INFO", "twofile")
     ids, folder = some_ids(300), tmp_path / "kept"
     with Model(path, cache_dir=folder, verbose=False) as m:
         want = text(m, ids)[0]
@@ -76,7 +77,7 @@ def test_a_page_that_is_harmed_is_read_anew(path, tmp_path, harm, capsys):
             page.write_bytes(other)
     m = Model(path, cache_dir=folder)
     assert text(m, ids) == (want, 0)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert harm == "folder" or "cut or changed; it is taken away" in said
     m.close()
 
@@ -112,24 +113,26 @@ def test_the_folder_has_a_bound(path, tmp_path, monkeypatch):
     assert 100_000 < sum(sizes) <= 200_000
 
 
-def test_folders_that_cannot_be(path, tmp_path, capsys):
+def test_folders_that_cannot_be(path, tmp_path, caplog):
+    caplog.set_level("INFO", "twofile")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="cache-dir .*file: cannot be used .* expected a folder to write to"):
+    with pytest.raises(ModelError, match="cache_dir .*file: cannot be used .* expected a folder to write to"):
         Model(path, cache_dir=tmp_path / "file", verbose=False).generate([1, 2])
     m = Model(path, cache_dir=tmp_path / "gone")
     want = text(m, some_ids(300))
     os.rmdir(tmp_path / "gone")
     m.close()  # says it, and ends well
-    assert "cannot be written" in capsys.readouterr().err and want[0]
+    assert "cannot be written" in caplog.text and want[0]
 
 
-def test_a_full_disk(path, small_disk, capsys):
+def test_a_full_disk(path, small_disk, caplog):
+    caplog.set_level("INFO", "twofile")
     folder, leave = small_disk
     leave(60_000)
     m = Model(path, cache_dir=folder / "kept")
     want = text(m, some_ids(500))[0]
     m.close()
-    assert capsys.readouterr().err.count("cannot be written") == 1
+    assert caplog.text.count("cannot be written") == 1
     m = Model(path, cache_dir=folder / "kept", verbose=False)
     assert text(m, some_ids(500))[0] == want
 
@@ -171,5 +174,5 @@ def test_what_stays_in_a_full_folder_is_of_use(tmp_path):
 
 @pytest.mark.parametrize("wrong", [5, b"x", "", "a\0b"])
 def test_what_is_no_folder(path, wrong):
-    with pytest.raises(ModelError, match="--cache-dir is .* expected a folder; name one"):
+    with pytest.raises(ModelError, match="cache_dir is .* expected a folder; name one"):
         Model(path, cache_dir=wrong, verbose=False)

@@ -5,6 +5,7 @@ import sys
 
 from ..errors import CALLED, RELEASE, printable, say
 from ..format.table import VERSION
+from ..front.habits import OLLAMA
 from ..front.main import launch, main
 from ..front.modes import all_flags
 from .bundled import bundled
@@ -37,7 +38,7 @@ def act(argv):
         return show_help([first] if first in ("chat", "batch") else [])
     if first in ("help", "-h", "--help") or not argv and sys.stdin and sys.stdin.isatty():
         return show_help(rest)
-    if first == "--version":
+    if first in ("--version", "-V", "version"):
         print(f"{CALLED} {RELEASE}, format {VERSION}, bundled model {bundled() or 'not here'}")
         return 0
     if first == "completion":
@@ -51,7 +52,7 @@ def act(argv):
     if first in ways:
         words = ways[first]()
         return 2 if words is None else main(words, bundled())
-    if is_bare(first):
+    if is_bare(first) and first not in OLLAMA:
         found = f"{printable(first[:80])}: no command, nor a file that is here"
         wants = f"expected a model.bin or one of {', '.join(NAMES)}"
         return wrong(f"{found}; {wants}; a prompt is given by -p TEXT")

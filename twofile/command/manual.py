@@ -4,13 +4,21 @@ from ..errors import RELEASE
 from ..front.common import GROUPS
 from ..front.modes import EXIT_CODES, MODES
 from .table import COMMANDS, flags_of, told, value
-from .topics import BATCH, CACHE, MODELS
+from .topics import BATCH, CACHE, MEMORY, MODELS, STRUCTURE, TOOLS
 
 ABOUT = (
     "twofile runs language models on a processor. A model is one file, model.bin; without MODEL "
     "the one that comes with the program is run. Text goes to standard output, all else to "
     "standard error. The same seed, model and flags give the same text on every machine."
 )
+ABOUT_THINGS = {
+    "MODELS": MODELS,
+    "TEXTS OF A FORM": STRUCTURE,
+    "TOOLS": TOOLS,
+    "MEMORY": MEMORY,
+    "BATCHES": BATCH,
+    "CACHE": CACHE,
+}
 EXAMPLES_OF_USE = (
     'twofile -p "Once upon a time"',
     'twofile model.bin -f notes.txt -p "In short:" -n 60 > summary.txt',
@@ -64,7 +72,7 @@ def manual():
         text += f".SS {plain(group.title or 'model')}\n{entries(group.members(MODES))}"
     for name in ("serve", "export", "bench"):
         text += f".SH OPTIONS OF {name.upper()}\n{entries(flags_of(name))}"
-    for title, words in (("MODELS", MODELS), ("BATCHES", BATCH), ("CACHE", CACHE)):
+    for title, words in ABOUT_THINGS.items():
         text += f".SH {title}\n{verbatim(words)}"
     text += f".SH EXIT STATUS\n{verbatim(EXIT_CODES.replace('exit codes: ', ''))}.SH EXAMPLES\n"
     return text + verbatim("\n".join(EXAMPLES_OF_USE))

@@ -6,6 +6,7 @@ import textwrap
 from ..front.bench import bench_parser
 from ..front.chat import CHAT_HELP
 from ..front.common import ABOUT_TEXT, FIRST, GIVEN, HOW, MACHINE, MANY, OTHER, TALK
+from ..front.forms import FORM_FLAGS
 from ..front.mode import Parser
 from ..front.modes import EXIT_CODES, MODES, all_flags, make_parser
 from .table import COMMANDS
@@ -41,6 +42,47 @@ All texts of a process share one cache of keys and values, in pages; what two
 texts begin with is kept once. Beyond --cache-size pages go to --cache-dir, and
 later runs find them there. --prompt-cache keeps one prompt, in one file.
 Compiled kernels are in NUMBA_CACHE_DIR, or else the user's cache folder.
+"""
+STRUCTURE = """\
+A text that ends by itself is one that the form allows; one that is cut, by -n
+or a full context, is the beginning of one. Needs llguidance:
+
+  pip install "twofile[structure]"
+  twofile -p "Who is it?" --json-schema '{"enum": ["a fox", "a hen"]}'
+  twofile -p "Is it cold?" --regex "(yes|no)"
+
+A line of batch asks for a form by schema, regex, grammar or response_format,
+a request to the server by response_format, regex or grammar.
+"""
+TOOLS = """\
+A model that talks may call these, and those of MCP servers:
+
+  calculator      arithmetic; can reach nothing
+  date            weekdays, days between dates; can reach the clock
+  python          runs code, locked in: no network, no files but Python's own
+  files=FOLDER    lists and reads texts below FOLDER
+  search=FOLDER   finds words in the texts below FOLDER
+  shell           runs commands, with all your rights
+
+  twofile chat assistant.bin --tools calculator,date,files=notes,search
+
+Each call is shown and asked for: once, always, never, or edited first. In a
+pipe nobody can be asked: calculator, date, files and search run, others need
+--yes. The same flags of twofile serve are for its page. Needs llguidance, and
+--mcp the package mcp: pip install "twofile[structure,tools]"
+"""
+MEMORY = """\
+A question is read together with the passages of the folder's texts that fit
+it best, a quarter of the context at most, and the answer names where they are
+from. /context shows them in a conversation; --json has them as sources.
+
+  twofile assistant.bin --memory notes -p "When does the boat leave?"
+  twofile chat assistant.bin --memory notes
+  twofile serve assistant.bin --memory notes
+
+Texts are files of UTF-8 or UTF-16 of any name. The index is in the user's
+cache folder; what changed is read again before each question. It searches
+words, not meanings, and needs a model with a chat template.
 """
 BATCH = """\
 twofile batch [MODEL] FILE: a line is {"prompt": "..."}, {"messages": [...]} or
@@ -86,11 +128,15 @@ def narrow(prog):
 
 
 CACHE_FLAGS = ("--kv", "--ctx-size", "--cache-size", "--cache-dir", "--prompt-cache")
+FORM_NAMES = tuple(flag.long for flag in FORM_FLAGS)
 TOPICS = {
     "run": lambda: parser_of("run").format_help(),
     "models": part(FIRST, OTHER, text=MODELS, flags=("model", "--model", "--tokenizer", "--id")),
     "text": part(ABOUT_TEXT),
+    "structure": part(ABOUT_TEXT, text=STRUCTURE, flags=FORM_NAMES),
     "chat": part(TALK, text=f"In a conversation:\n{CHAT_HELP}"),
+    "tools": part(TALK, text=TOOLS, flags=("--tools", "--mcp", "--yes")),
+    "memory": part(TALK, text=MEMORY, flags=("--memory",)),
     "sampling": part(HOW),
     "judging": part(GIVEN),
     "batch": part(MANY, text=BATCH),

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..errors import ModelError, printable
 from ..format.types import MATRIX_TYPES
+from ..front.habits import CONVERTER
 from ..front.main import come_again
 from ..front.mode import Flag, Parser
+from ..front.spelling import apart
 from .calibration.asked import wrong_together
 from .convert import export, export_tokenizer
 from .say import called
@@ -115,6 +117,7 @@ def parser(prog=None):
     prog = prog or called()
     ap = Parser(
         prog=prog,
+        usage=f"{prog} SOURCE [-o model.bin] [options]",
         description="Turn a trained model into model.bin, the one file that run.py runs.",
         epilog=MORE if prog == "export.py" else MORE.replace("python export.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -154,7 +157,12 @@ def together(args):
 def main(argv=None):
     """Run the command line; -> exit code."""
     ap = parser()
-    args = ap.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    words, sources = apart(argv, EXPORT_FLAGS, ap.error, CONVERTER)
+    args = ap.parse_args(words)
+    if sources[1:]:
+        ap.error(f"{len(sources)} sources, expected one; give one, and what is made of it by -o")
+    args.source = sources[0] if sources else None
     np.seterr(all="ignore")  # what is not finite is refused in words
     if wrong := together(args):
         ap.error(wrong)

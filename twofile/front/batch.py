@@ -2,16 +2,17 @@
 
 import os
 import random
+import stat
 import sys
 import threading
 import time
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, say
 from ..files import open_regular
 from ..program.operands import WANTED_MAX
 from .common import MANY
 from .forms import FORM_FLAGS
-from .mode import Flag, Mode
+from .mode import Flag, Mode, unprompted
 from .requests import count_lines, parse_shard, read_lines, read_request
 from .text import dump, refuse_binary
 
@@ -113,14 +114,17 @@ class Batch:
 
 
 def open_output(path, resume):
-    """-> (binary file, lines that are in it), or (None, 0) if it is whole; FILE.part until then."""
+    """-> (binary file, None if it is whole; FILE.part until then), lines that are in it, those of
+    them that failed."""
     if path is None:
-        return sys.stdout.buffer, 0
+        return sys.stdout.buffer, 0, 0
     name, part = printable(path), path + ".part"
     if os.path.exists(path) and not resume:
         raise ModelError(f"{name}: exists, expected a new name; remove it first")
     if os.path.exists(path):
-        return None, 0
+        with open(path, "rb") as f:
+            rows = [has_failed(line) for line in f]
+        return None, len(rows), sum(rows)
     if os.path.exists(part) and not resume:
         raise ModelError(
             f"{name}.part: of a run that was interrupted; expected none; "
@@ -143,12 +147,19 @@ def open_output(path, resume):
             f"{name}.part: another run is writing it, expected none; wait, or choose another"
         ) from None
     f.seek(0)
-    whole = done = 0
+    whole = done = failed = 0
     for line in f:
         if line.endswith(b"\n"):
-            whole, done = whole + len(line), done + 1
+            whole, done, failed = whole + len(line), done + 1, failed + has_failed(line)
     f.truncate(whole)
-    return f, done
+    return f, done, failed
+
+
+def has_failed(line):
+    """Whether an answer, a line of bytes, is an error."""
+    import json
+
+    return b'"error": ' in line and bool(json.loads(line).get("error"))
 
 
 def batch(model, args):
@@ -156,16 +167,17 @@ def batch(model, args):
     import queue
 
     source, output, shard = args[BATCH], args[OUTPUT], parse_shard(args[SHARD])
-    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines")[0]
-    if source != "-":
+    fd = 0 if source == "-" else open_regular(source, "a file of JSON lines", pipes=True)[0]
+    is_file = source != "-" and stat.S_ISREG(os.fstat(fd).st_mode)
+    if is_file:
         refuse_binary(os.read(fd, 4096), source, "JSON lines")
         os.lseek(fd, 0, os.SEEK_SET)
-    out, done = open_output(output, args[RESUME])
+    out, done, failed = open_output(output, args[RESUME])
     if out is None:
         model.notice(f"{printable(output)}: is there already; nothing to do")
-        return 0
+        return told_failures(failed, done)
     lines, began = queue.Queue(32), time.perf_counter()
-    total = count_lines(fd, shard) if source != "-" else None
+    total = count_lines(fd, shard) if is_file else None
     threading.Thread(target=read_lines, args=(fd, shard, lines.put), daemon=True).start()
     state, progress = Batch(model, args, out, done), Progress(total, began, args.quiet)
     try:
@@ -186,7 +198,14 @@ def batch(model, args):
     args.screen.report(model.notice)
     if not args.quiet:
         batch_stats(state, time.perf_counter() - began)
-    return 1 if state.failed else 0
+    return told_failures(failed + state.failed, state.written, state.failed and not args.quiet)
+
+
+def told_failures(failed, lines, told=False):
+    """Say how many lines failed, unless that is told -> exit code."""
+    if failed and not told:
+        say(f"error: {failed} of {lines} lines failed; expected none; read their field error")
+    return 1 if failed else 0
 
 
 class Progress:
@@ -215,9 +234,10 @@ def batch_stats(state, seconds):
     print(("\r" if sys.stderr.isatty() else "") + line, file=sys.stderr)
 
 
-def check_shard(args):
+def check_batch(args):
     """Its shard is one; it reads no prompt."""
     parse_shard(args[SHARD])
+    unprompted(args)
 
 
 BATCH_MODE = Mode(
@@ -225,5 +245,5 @@ BATCH_MODE = Mode(
     MANY,
     flags=(BATCH, OUTPUT, PARALLEL, RESUME, SHARD),
     fits=FORM_FLAGS,
-    check=check_shard,
+    check=check_batch,
 )

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ..errors import CALLED, EXPORTER
+from ..errors import CALLED, EXPORTER, RELEASE
 from ..format.table import VERSION
 from ..kernels.cache import CACHE_NAMES
 from ..options import seed_asked, size_asked
@@ -21,7 +21,7 @@ TOKENIZER = Flag(
     metavar="FILE",
     help="default: inside the model, or tokenizer.bin beside it",
 )
-SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} 0.1, format {VERSION}")
+SHOW_VERSION = Flag("--version", action="version", version=f"{CALLED} {RELEASE}, format {VERSION}")
 
 PROMPT = Flag(
     "-p",

@@ -48,6 +48,21 @@ LLAMA_CPP = told(
         **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
     },
 )
+LLAMA_SERVER = LLAMA_CPP | told(
+    "llama-server",
+    {
+        **dict.fromkeys(("-m", "--model"), "a model stands by itself: serve model.bin"),
+        **dict.fromkeys(("-a", "--alias"), "a model is named so: serve NAME=FILE"),
+        **dict.fromkeys(("-np", "--parallel"), "16 texts are written at once; leave it out"),
+        **dict.fromkeys(("-n", "--predict", "--n-predict"), "the most is --max-tokens N"),
+        **dict.fromkeys(("--metrics", "--slots", "--props"), "/metrics is there; leave it out"),
+        **dict.fromkeys(("--embedding", "--embeddings"), "/v1/embeddings is there; leave it out"),
+        "--api-key-file": "it is --api-key FILE",
+        "-to": "it is --timeout S",
+    },
+)
+LLAMA_SERVER["-p"] = "no flag; the port is --port N"
+CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
 HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
@@ -57,7 +72,8 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
-MEANT = {  # names of llama.cpp's for flags that are here, and do the same
+MEANT = {  # names of llama.cpp's, and Python's, for flags that are here, and do the same
+    "-V": "--version",
     "--temperature": "--temp",
     "--predict": "--n-predict",
     "--reverse-prompt": "--stop",
@@ -76,12 +92,26 @@ COMMANDS = {  # first words of the installed program, and what they are where a 
     "bench": "speed is measured by --bench MODEL",
     "batch": "many texts are MODEL --batch FILE",
     "help": "all flags are told by --help",
+    "version": "it is told by --version",
     "completion": "it is of the package: pip install twofile",
 }
 
 
+FILES_ARE_MODELS = "a model is a file, where you have it"
+OLLAMA = {  # its first words, and what there is here
+    **dict.fromkeys(("pull", "push"), NO_HUB),
+    **dict.fromkeys(("list", "ls", "rm", "cp"), FILES_ARE_MODELS),
+    "create": f"a model is made by {EXPORTER} SOURCE",
+    "show": "a model is described by MODEL --info",
+    **dict.fromkeys(("ps", "stop"), "a server tells it at /api/ps, and closes a model by --idle"),
+}
+
+
 def commanded(argv, error):
-    """Refuse a command of the installed program where a model is expected, unless it is a file."""
+    """Refuse a command of ollama's, and of the installed program where a model is expected, unless
+    it is a file."""
     word = argv[0] if argv else None
+    if word in OLLAMA and not os.path.exists(word):
+        error(f"{word} is ollama's; {OLLAMA[word]}")
     if word in COMMANDS and not os.path.exists(word):
         error(f"{word} is a command of twofile; here a model.bin comes first; {COMMANDS[word]}")

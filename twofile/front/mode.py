@@ -122,4 +122,8 @@ def prompted(settings):
 
 
 def unprompted(settings):
-    """The check of a mode that reads no prompt."""
+    """The check of a mode that reads no prompt, and would leave one unread."""
+    given = {"-p": settings.prompt, "-f": settings.file}
+    for name, value in given.items():
+        if value is not None:
+            raise ModelError(f"{name} does nothing with {settings.mode.name}; leave it out")

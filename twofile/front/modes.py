@@ -173,7 +173,8 @@ def chosen(given, flags, error):
         error(f"{mode.name} and {more[0].name}: expected one of them; run them one after the other")
     for flag in flags:
         if flag.some and flag.is_given(given) and not mode.takes(flag):
-            error(f"{flag.long} does nothing with {mode.name}; leave it out")
+            wants = " or ".join(other.name for other in MODES if other.takes(flag))
+            error(f"{flag.long} does nothing with {mode.name}, expected {wants}; leave it out")
     for flag in (flag for flag in flags if flag.needs):
         if flag.is_given(given) and not any(need.value(given) for need in flag.needs):
             error(flag.lacks)

@@ -134,6 +134,8 @@ def show_choice(model, args):
     """--choices: the likeliest of them after the prompt; without a template, behind a space if no
     white space is there."""
     prompt = read_prompt(model, args)
+    if "" in args[CHOICES]:
+        raise ModelError("--choices: one of them is empty, expected answers; give text")
     before = prompt_ids(model, args, prompt)
     plain = args.raw or not model.tokenizer.chat
     rows = []

@@ -55,7 +55,7 @@ def read_text(path):
     if path == "-":
         raw = sys.stdin.buffer.read(TEXT_MAX + 1) if sys.stdin else b""
     else:
-        fd, _ = open_regular(path, "a text file")
+        fd, _ = open_regular(path, "a text file", pipes=True)
         with os.fdopen(fd, "rb") as f:
             raw = f.read(TEXT_MAX + 1)
     refuse_binary(raw, path, "a text")
@@ -161,6 +161,8 @@ def prompt_ids(model, args, prompt, recall=None):
     tokenizer = model.need_tokenizer()
     if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt + args.begun))
+    if not prompt:
+        raise Textless("the prompt is empty, expected a message; give text")
     system = [{"role": "system", "content": args.system}] if args.system else []
     messages = [*system, {"role": "user", "content": prompt}]
     return model.encode_chat(recall(messages) if recall else messages, begun=args.begun)

@@ -2,7 +2,7 @@
 
 import sys
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, say
 from ..logprobs import label
 from ..machines.host import host
 from ..program.operands import KEYS
@@ -27,6 +27,15 @@ JUDGE = Flag(
     metavar="CMD",
     help="... for which this command, given it on stdin, prints the largest number",
 )
+
+
+def warn_of_cut(w, args):
+    """Say that a text which was to have a form is only the beginning of one."""
+    if args.form and w.reason in ("length", "context"):
+        more = "-n" if w.reason == "length" else "-c"
+        flag = next(flag.long for flag in FORM_FLAGS if args[flag] is not None)
+        found = f"{flag}: cut after {w.count} tokens, which is the beginning of such a text"
+        say(f"{found}; expected a whole one; raise {more}")
 
 
 def stats(w):
@@ -88,6 +97,7 @@ def write_text(model, args):
             out.flush()
     if text:
         write(ended((prompt if args.echo else "") + w.written))
+        warn_of_cut(w, args)
     else:
         out.write(dump(w.completion(prompt if args.echo else "") | recall.told()))
     pace = forward.player.pace
@@ -125,6 +135,7 @@ def write_best(model, args):
         text = echo + best.written
         text += ended(text)
         sys.stdout.buffer.write((tame(text) if sys.stdout.isatty() else text).encode())
+        warn_of_cut(best, args)
     if not args.quiet:
         worths = ", ".join(f"{w.worth:.4g}" for w in found[:8]) + (", …" if len(found) > 8 else "")
         print(f"{stats(best)} | best of {len(found)}: {worths}", file=sys.stderr)

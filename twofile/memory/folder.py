@@ -110,7 +110,7 @@ class Folder:
         """What was left out, in a line; "" if nothing was."""
         some = lambda names: ", ".join(printable(name)[:60] for name in names[:3])
         more = lambda names: f" and {len(names) - 3} more" if len(names) > 3 else ""
-        parts = [f"{why}: {some(n)}{more(n)}" for why, n in sorted(self.left_out.items())]
+        parts = [f"{some(n)}{more(n)} ({why})" for why, n in sorted(self.left_out.items())]
         return "; ".join(parts)
 
 

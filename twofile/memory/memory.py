@@ -79,7 +79,7 @@ class Memory:
                 self.notice(f"memory: {printable(self.folder.given)}: {number}")
             self.looked = time.monotonic()
             self.took = self.took if changed else self.looked - began
-            self.say_once("it leaves out ", self.folder.told())
+            self.say_once("left out: ", self.folder.told())
             why = self.store.why or ""
             self.say_once("its index is in memory and made again each time: ", why)
         return changed

@@ -10,7 +10,9 @@ import sys
 from ..command.bundled import bundled
 from ..errors import FLAG_OF, ModelError, printable, say
 from ..files import read_small
+from ..front.habits import LLAMA_SERVER
 from ..front.mode import SET_BY, Flag, Parser
+from ..front.spelling import apart
 from ..front.usage import held
 from ..kernels.cache import CACHE_NAMES
 from ..memory.memory import Memory
@@ -90,7 +92,9 @@ def serve_parser():
 def parsed_args(argv):
     """The command line, checked, as a namespace of what the server needs."""
     ap = serve_parser()
-    given = ap.parse_args(argv)
+    words, files = apart(argv, SERVE_FLAGS, ap.error, LLAMA_SERVER)
+    given = ap.parse_args(words)
+    given.models = files
     if not given.models and bundled() is None:
         ap.error("give one model file or more: twofile serve model.bin")
     given.models = given.models or [bundled()]
