@@ -23,9 +23,7 @@ CODE = re.compile(r"\(exit code (\d+)\)")
 BEGINS = re.compile(r"env -i .* bash$")  # a shell in the shell
 # What a shell is told to do: run what comes on descriptor 3, and say behind each how it ended.
 MARK = "<-- "
-LOOP = (
-    f"printf '\\0{MARK}0\\0'; " + 'while IFS= read -r -d "" typed <&3; do eval "$typed"; ' + f"printf '\\0{MARK}%d\\0' $?; done"
-)
+LOOP = f"printf '\\0{MARK}0\\0'; while IFS= read -r -d '' typed <&3; do eval \"$typed\"; printf '\\0{MARK}%d\\0' $?; done"
 WILD = (  # what differs from run to run, where a transcript is written anew
     (r"[\d.]+ t/s", "… t/s"),
     (r"ttft [\d.]+ s", "ttft … s"),
