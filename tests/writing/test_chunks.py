@@ -137,6 +137,12 @@ def test_what_cannot_be_asked_together(model):
             model.create_chat_completion(ASK, **how)
     for how in ({"max_completion_tokens": 5}, {"max_tokens": 5}, {"max_tokens": 5, "max_completion_tokens": 5}):
         assert model.create_chat_completion(ASK, seed=1, ignore_eos=True, **how)["usage"]["completion_tokens"] == 5
+    for name in ("stream", "parallel_tool_calls"):
+        with pytest.raises(ModelError, match=f"^{name} is 'no', expected True or False; give one"):
+            model.create_chat_completion(ASK, **{name: "no"})
+    for name in ("stream", "echo"):
+        with pytest.raises(ModelError, match=f"^{name} is 'no', expected True or False; give one"):
+            model("the", **{name: "no"})
     with pytest.raises(ModelError, match="^max_completion_tokens is 'x'"):
         model.create_chat_completion(ASK, max_completion_tokens="x")
 

@@ -60,6 +60,7 @@ assert_type(answer["choices"][0]["message"], ChatMessage)
 assert_type(answer["choices"][0]["message"]["content"], str | None)
 assert_type(answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], str)
 assert_type(answer["sources"][0]["line"], int)
+said: ChatMessage = {"role": "assistant", "content": "x"}  # as a user writes one
 parts = model.create_chat_completion(asked, stream=True, stream_options={"include_usage": True})
 assert_type(parts, ObjectStream[ChatCompletionChunk])
 for part in parts:
