@@ -130,7 +130,6 @@ class Request:
         (choice,) = whole["choices"]
         del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
-        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
