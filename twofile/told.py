@@ -183,7 +183,7 @@ class ChunkEnd(TypedDict, total=False):
 
     stop_reason: str
     sources: list[Source]
-    usage: CompletionUsage
+    usage: CompletionUsage | None
     timings: Timings
 
 

@@ -116,6 +116,9 @@ def test_options_of_others_that_change_nothing(model):
                 check_fields({"prompt": "the", name: 0.5})
     for name in WITHOUT_EFFECT:
         check_fields({"prompt": "the", name: True})
+    for name, hint in (("max_token", "did you mean max_tokens?"), ("frobnicate" * 999, "leave it out"), ("", "leave it out")):
+        with pytest.raises(ModelError, match=f"^field .*: unknown, expected .*; {re.escape(hint)}$"):
+            check_fields({"prompt": "the", name: 1})
     for way in WAYS.values():
         with pytest.raises(TypeError, match="unexpected keyword argument 'frobnicate'"):
             way(model, frobnicate=1)

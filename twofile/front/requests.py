@@ -1,7 +1,6 @@
 """A line of JSON: a request, and its answer."""
 
 import os
-import random
 import re
 
 from ..calls import answered, call_object, tools_asked
@@ -100,8 +99,7 @@ CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
-    or its ModelError."""
+    """A line's id, whether in OpenAI's form, whether with messages; its Writer or ModelError."""
 
     def __init__(self, name, openai, chat, found):
         self.name, self.openai, self.chat, self.found = name, openai, chat, found
@@ -122,7 +120,7 @@ class Request:
         else:
             body = self.found.chat_completion() if self.chat else self.found.completion()
             good = {"status_code": 200, "request_id": f"{self.name}", "body": body}
-        number = f"batch_req_{random.getrandbits(96):024x}"
+        number = f"batch_req_{self.name}"
         return {"id": number, "custom_id": self.name, "response": good, "error": error}
 
     def own_answer(self):
@@ -131,6 +129,7 @@ class Request:
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         reason = choice["finish_reason"]
+        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
