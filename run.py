@@ -160,15 +160,23 @@ the program
     front/spelling       The words of a command line, told for what they are.
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
+    front/editor         A text in the user's own editor.
+    front/setting        What /set changes: how answers are written, by the names of the flags.
+    front/commands       The commands of a conversation, and what is said in one.
     front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
     front/usage          Tools of a conversation: which there are, what calls of them give back.
+    front/wrap           Answers in a terminal, broken between words.
     front/conversation   A conversation: its messages, what fits of them, answers with calls.
+    front/history        What was typed in conversations, kept between them, for the user alone.
+    front/keyboard       The keyboard of a conversation: lines, pastes, messages in quotes.
     front/write          Writing one text to stdout, or the best of several.
     front/chat           A conversation in a terminal.
     front/show           What is printed of a model, or of a given text.
     front/modes          The modes of the program in one tuple, and its command line.
     front/main           The program: a mode, signals, exit codes.
 """
+
+# mypy: ignore-errors
 
 import argparse
 import atexit
@@ -193,8 +201,10 @@ import os
 import platform
 import random
 import re
+import select
 import selectors
 import shlex
+import shutil
 import signal
 import sqlite3
 import stat
@@ -204,6 +214,7 @@ import sys
 import tempfile
 import threading
 import time
+import unicodedata
 import weakref
 from collections import Counter, defaultdict, namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -8512,11 +8523,11 @@ class Tokenizer(Conversations):
     eos: int | None
     unk: int | None
     pad: int | None
-    stops: set[int]  # ids that end a text
-    begins: list[int]  # ids before one
-    pieces: list[bytes]  # by id
+    stops: set[int]  #: ids that end a text
+    begins: list[int]  #: ids before one
+    pieces: list[bytes]  #: by id
     sha256: bytes  # of the whole file
-    longest: int | None  # the most characters of one token; None without a limit
+    longest: int | None  #: the most characters of one token; None without a limit
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin"
@@ -8704,14 +8715,19 @@ def yes_or_no(name, value, usual=False):
     return usual if value is None else bool(value)
 
 
-def did_you_mean(name, names):
-    """What to do about a name that is none of names: take the one that is like it."""
+def nearest(name, names):
+    """The one of names that begins so, or is spelt nearly so, or None."""
     import difflib
 
     name = name[:40]
     near = [known for known in names if known.startswith(name or "?")]
-    near += difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else "leave it out"
+    return next(iter(near + difflib.get_close_matches(name, names, 1)), None)
+
+
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else "leave it out"
 
 
 def whole_number(name, value, least, wants, most=math.inf):
@@ -9950,7 +9966,7 @@ class ChatLogprobs(TypedDict):
 
 
 class CachedTokens(TypedDict):
-    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+    """Of a prompt's tokens those that were not read again."""
 
     cached_tokens: int
 
@@ -10500,24 +10516,24 @@ class Writer:
       0.1.
     """
 
-    ids: list[int]  # all so far
-    n_prompt: int  # of these the prompt's
-    count: int  # new ones
-    limit: int  # most new ones
+    ids: list[int]  #: all so far
+    n_prompt: int  #: of these the prompt's
+    count: int  #: new ones
+    limit: int  #: most new ones
     how: Sampling
     seed: int
-    reason: str | None  # why it ended, as in Chunk; None until then
-    error: ModelError | None  # if reason is "error"
-    cached: int | None  # ids of the prompt that were not read again; None before it begins
+    reason: str | None  #: why it ended, as in Chunk; None until then
+    error: ModelError | None  #: if reason is "error"
+    cached: int | None  #: ids of the prompt that were not read again; None before it begins
     chunks: list[Chunk]
-    clock: list[float]  # seconds at the start, the first token, the last
-    stopped: str | None  # the stop string that ended it
-    due: float | None  # when it is to end
-    ends: set[int]  # ids that end it
+    clock: list[float]  #: seconds at the start, the first token, the last
+    stopped: str | None  #: the stop string that ended it
+    due: float | None  #: when it is to end
+    ends: set[int]  #: ids that end it
     structure: Structure | None
     tools: Tools | None
-    calls: CallForm | None  # of the tools
-    worth: float | None  # None until weigh()
+    calls: CallForm | None  #: of the tools
+    worth: float | None  #: None until weigh()
 
     def __init__(
         self,
@@ -12753,7 +12769,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> str:
-        """The text that follows prompt (str or ids), as one str."""
+        """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
         return "".join(chunk.text for chunk in self.write(w, lookup))
 
@@ -12792,7 +12808,7 @@ class Texts:
     ) -> Stream:
         """-> the Stream of the text that follows prompt: its Chunks as they are made. Any number of
         them may be read by any threads: those that are being written share each pass. lookup: see
-        write()."""
+        write(). Options: help(Writer)."""
         return self.write(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def astream(
@@ -12828,7 +12844,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> AsyncStream:
-        """As stream(), for `async for`: an AsyncStream."""
+        """As stream(), for async for: an AsyncStream."""
         return self.awrite(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def batch(
@@ -12865,7 +12881,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[str]:
         """The texts that follow prompts (str or ids each), in their order, written together, so
-        many at once as there are places. The seed of each derives from seed and its number."""
+        many at once as there are places. The seed of each derives from seed and its number.
+        Options: help(Writer)."""
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
@@ -12909,7 +12926,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[Writer]:
         """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        .worth: what judge(text) says, or else the mean log-probability (natural) of its tokens.
+        places: how many are written at once. Options: help(Writer)."""
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0
@@ -13174,9 +13192,11 @@ class Completions:
     ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
-        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        ObjectStream of its chunks instead, as they are made. model: not heeded. Options:
+        help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        if stream:
+        echo = yes_or_no("echo", echo)
+        if yes_or_no("stream", stream):
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
@@ -13184,7 +13204,7 @@ class Completions:
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
+        return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
@@ -13273,10 +13293,13 @@ class Completions:
         __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
         gives the user's last message passages, and the object (the last chunk) their "sources".
-        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
-        how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
+        max_completion_tokens: max_tokens by its newer name. model: not heeded. Options:
+        help(Writer)."""
+        how, stream = options_in(locals()), yes_or_no("stream", stream)
+        how |= {"logprobs": likeliest_asked(logprobs, top_logprobs)}
         limit = one_limit(max_tokens, max_completion_tokens)
-        tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
+        several = yes_or_no("parallel_tool_calls", parallel_tool_calls, True)
+        tools = tools_asked(tools, tool_choice, several)
         messages, beside = paged_in(memory, self, messages, limit, tools)
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:
@@ -13316,9 +13339,9 @@ class Model(Texts, Completions, Scores):
 
     file: ModelFile
     config: Config
-    name: str  # for messages
+    name: str  #: for messages
     tokenizer: Tokenizer | None
-    sampling: dict[str, float]  # what the file says of it
+    sampling: dict[str, float]  #: what the file says of it
     n_threads: int
     kv: str
     notice: Callable[[str], None]
@@ -16561,8 +16584,7 @@ CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
-    or its ModelError."""
+    """A line's id, whether in OpenAI's form, whether with messages; its Writer or ModelError."""
 
     def __init__(self, name, openai, chat, found):
         self.name, self.openai, self.chat, self.found = name, openai, chat, found
@@ -16591,8 +16613,8 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
-        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
@@ -16995,6 +17017,7 @@ LLAMA_CPP = told(
         **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
         **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
         **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
+        "--verbose-prompt": "the tokens of a prompt are shown by --tokenize",
         **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
         **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
         **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
@@ -17021,7 +17044,7 @@ LLAMA_SERVER = LLAMA_CPP | told(
 )
 LLAMA_SERVER["-p"] = "no flag; the port is --port N"
 CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
-HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS = {"--serve": f"no flag; {SERVER}", "--stream": f"no flag; {ALWAYS}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
     {
@@ -17030,8 +17053,10 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
-MEANT = {  # names of llama.cpp's, and Python's, for flags that are here, and do the same
+MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and do the same
     "-V": "--version",
+    "--prompt-file": "--file",
+    "--system": "--system-prompt",
     "--temperature": "--temp",
     "--predict": "--n-predict",
     "--reverse-prompt": "--stop",
@@ -17505,6 +17530,402 @@ BENCH_MODE = Mode(group=OTHER, flags=(BENCH,), line=bench)
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/editor.py
+# A text in the user's own editor.
+
+def editor_named():
+    """The command of the editor that the environment names, or None."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or None
+
+
+def usual_editor():
+    """The editor for where none is named. Raises ModelError."""
+    found = [name for name in ("vi", "nano", "ed") if shutil.which(name)]
+    if not found:
+        raise ModelError("there is no editor; put the command of one into EDITOR")
+    return found[0]
+
+
+def in_editor(command, text, name):
+    """A text as an editor leaves it, in a file of this name that nobody else can read; None if the
+    editor saved nothing. Raises ModelError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="twofile-", ignore_cleanup_errors=True)
+            path = os.path.join(stack.enter_context(folder), name)
+            with open(path, "w", encoding="utf-8", errors="replace") as f:
+                f.write(text)
+            os.utime(path, (0, 0))  # whatever is saved is younger
+        except OSError as e:
+            raise ModelError(f"no file for the editor can be made ({e.strerror})") from None
+        stack.enter_context(terminal_kept())
+        shown = printable(command)
+        try:
+            code = subprocess.run([*shlex.split(command), path], check=False).returncode
+        except (OSError, ValueError) as e:
+            found = printable(getattr(e, "strerror", None) or str(e))
+            raise ModelError(f"the editor {shown} cannot be run ({found})") from None
+        if code:
+            raise ModelError(f"the editor {shown} ended with {code}; what it saved is not taken")
+        if not os.path.isfile(path):
+            raise ModelError(f"the editor {shown} left no file")
+        saved = os.stat(path).st_mtime_ns != 0
+        return as_text(read_text(path), "what the editor saved") if saved else None
+
+
+@contextlib.contextmanager
+def terminal_kept():
+    """Ctrl-C is for the program that is run inside; the terminal is then as it was before."""
+    heard = signal.signal(signal.SIGINT, lambda *_: None)
+    termios = state = None
+    with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
+        import termios
+
+        with contextlib.suppress(termios.error):
+            state = termios.tcgetattr(sys.stdin.fileno())
+    try:
+        yield
+    finally:
+        if state:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, state)
+        signal.signal(signal.SIGINT, heard)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/setting.py
+# What /set changes: how answers are written, by the names of the flags.
+
+SETTABLE = [*(flag for flag in HOW.flags if flag is not ...), N_PREDICT, STOP, IGNORE_EOS]
+ANEW = "default"  # the value of what is as if it had never been set
+
+
+def bare(name):
+    """A name of a flag as it may be typed: without dashes before it, in any case."""
+    return name.lstrip("-").replace("_", "-").lower()
+
+
+SET_NAMES = {bare(n): flag for flag in SETTABLE for n in (*flag.names, flag.field)}
+SET_NAMES |= {bare(n): SET_NAMES[bare(m)] for n, m in MEANT.items() if bare(m) in SET_NAMES}
+
+
+def words_of(text):
+    """Words, in quotes if there are spaces in them; \\n is a newline. Raises ModelError."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    try:
+        return [unescaped(word) for word in lexer]
+    except ValueError:
+        raise ModelError(f"{shown(text)} lacks a closing quote") from None
+
+
+class Setting:
+    """What a Conversation goes by, with the Settings of its command line."""
+
+    def __init__(self, talk, args):
+        self.talk, self.args = talk, args
+
+    def __call__(self, text):
+        """ "NAME VALUE", or a name alone, or nothing -> what is told. Raises ModelError for what is
+        wrong, which changes nothing."""
+        name, _, value = text.replace("=", " ", "=" in text.partition(" ")[0]).partition(" ")
+        flag, value = SET_NAMES.get(bare(name)), value.strip()
+        if not name:
+            return "".join(f"{bare(f.long):18} {self.present(f)}\n" for f in SETTABLE)
+        if flag is None:
+            near = nearest(bare(name), SET_NAMES)
+            hint = f"did you mean {near}? " if near else ""
+            raise ModelError(f"/set: {shown(name)} is no setting; {hint}/set lists them")
+        if value:
+            self.change(flag, None if value == ANEW else value)
+        return f"{bare(flag.long)} is {self.present(flag)}\n"
+
+    def change(self, flag, value):
+        """Set what a flag sets; None as if it was never set. Raises ModelError."""
+        args, name, number = self.args, bare(flag.long), None
+        if flag is IGNORE_EOS:
+            if value not in (None, "on", "off"):
+                raise ModelError(f"/set: {name} is {shown(value)}, expected on or off")
+            args.ignore_eos = value == "on"
+        elif flag is STOP:
+            args.stop = stop_strings(words_of(value or ""))
+        elif flag is LOGIT_BIAS:
+            pairs = [bias_pair(word, name) for word in words_of(value or "")]
+            bias_asked(pairs, self.talk.model.prompts.n_vocab)
+            args.logit_bias = pairs
+        else:
+            if value is not None:
+                wants = flag.lacking(value)
+                number = None if wants else flag.how["type"](value)
+                rule = next((rule for rule in RULES if rule.name == flag.field), flag)
+                if wants or not rule.least <= number <= rule.most:
+                    wants = wants or flag.means or f"{rule.least:g} to {rule.most:g}"
+                    raise ModelError(f"/set: {name} is {shown(value)}, expected {wants}")
+            self.number(flag, number)
+
+    def number(self, flag, number):
+        """Set a number that its flag could have, or None."""
+        args = self.args
+        if flag is SEED:
+            seed = seed_asked(number)
+            self.talk.seed = random.getrandbits(32) if seed is None else seed
+            self.talk.turns = 0  # the next answer is the first one of this seed
+        elif flag is N_PREDICT:
+            args.n_predict = -1 if number is None else number
+        else:
+            how = {key: x for key, x in args.how.items() if key != flag.field}
+            args.how = how | ({} if number is None else {flag.field: number})
+
+    def present(self, flag):
+        """What a flag's setting is, in words."""
+        args, usual = self.args, self.talk.model.sampling
+        if flag is SEED:
+            return f"{self.talk.seed}"
+        if flag is N_PREDICT:
+            return "-1 (until the end)" if args.n_predict < 0 else f"{args.n_predict}"
+        if flag is IGNORE_EOS:
+            return "on" if args.ignore_eos else "off"
+        if flag is STOP:
+            return tame(" ".join(map(repr, args.stop))) or "none"
+        if flag is LOGIT_BIAS:
+            return " ".join(f"{i}{by:+g}" for i, by in args.logit_bias) or "none"
+        if flag.field in args.how:
+            return f"{args.how[flag.field]}"
+        (rule,) = (rule for rule in RULES if rule.name == flag.field)
+        number, whose = usual.get(flag.field), "the model's"
+        return f"{rule.default} (default)" if number is None else f"{number} ({whose})"
+
+    def changed(self):
+        """The settings that are not as they would be without a word, in one line."""
+        told = {flag: self.present(flag) for flag in SETTABLE}
+        usual = ("(default)", "(the model's)", "(until the end)", "none", "off")
+        kept = [f"{bare(f.long)} {text}" for f, text in told.items() if not text.endswith(usual)]
+        return ", ".join(kept)
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/commands.py
+# The commands of a conversation, and what is said in one.
+
+CHAT_HELP = """\
+/help, /?         this
+/clear, /reset    begin again, with the same system message
+/system TEXT      begin again with this system message; without TEXT: with none
+/undo             take your last message and its answer back
+/regen            another answer to your last message
+/edit             write a message in $EDITOR, which begins with your last one
+/file PATH TEXT   a text file and TEXT; without TEXT: before your next message
+/set NAME VALUE   as the flag: /set temp 0.2; alone: what is set
+/show             the model, the context, the system message, what is set
+/save FILE        keep the conversation as JSON
+/load FILE        go on with a kept one
+/tools            what the model may call, and what you said of it
+/context          what --memory paged in for your last message
+/stats            tokens and speed so far
+/exit, /bye       leave (also Ctrl-D)
+A paste is one message, and so are lines between \"\"\" and \"\"\"; a line that ends
+with \\ goes on in the next. A message that begins with a slash begins with two.
+Ctrl-C stops an answer; Tab completes; the arrow keys find what was said.
+"""
+OTHER_NAMES = {"?": "help", "reset": "clear", "bye": "exit", "quit": "exit"}
+TAKES = {"save": "a file", "load": "a file", "file": "a file"}  # what a command needs behind it
+TAKES |= {"system": "", "set": "", "help": ""}  # may have
+
+
+def path_of(text):
+    """A path as it is typed: perhaps in quotes, ~ for the user's folder."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return os.path.expanduser(text[1:-1] if quoted else text)
+
+
+def path_before(text):
+    """A path and the text behind it: of a path with spaces, what is in quotes, or is there."""
+    end = text.find(text[0], 1) + 1 if text[0] in "'\"" else 0
+    if end:
+        return path_of(text[:end]), text[end:].strip()
+    words = text.split(" ")
+    ends = range(min(len(words), 40), 1, -1)
+    n = next((n for n in ends if os.path.exists(path_of(" ".join(words[:n])))), 1)
+    return path_of(" ".join(words[:n])), " ".join(words[n:]).strip()
+
+
+def paths_like(text):
+    """What a path that is being typed may become."""
+    folder, begun = os.path.split(text)
+    with contextlib.suppress(OSError, ValueError):
+        for entry in sorted(os.scandir(os.path.expanduser(folder) or "."), key=lambda e: e.name):
+            hidden = entry.name.startswith(".") and not begun
+            if entry.name.startswith(begun) and not hidden and printable(entry.name) == entry.name:
+                yield os.path.join(folder, entry.name) + "/" * entry.is_dir()
+
+
+class Commands:
+    """What may be said in a Conversation, with the Settings of its command line: messages, and
+    the commands of CHAT_HELP. show(text) tells the user. said: the last message, as it was sent.
+    files: texts that go before the next."""
+
+    def __init__(self, talk, args, show):
+        self.talk, self.args, self.show = talk, args, show
+        self.said, self.files, self.set = "", [], Setting(talk, args)
+        self.names = [name[3:] for name in dir(self) if name.startswith("do_")]
+
+    def command(self, line):
+        """A line that begins with a slash; -> False to leave."""
+        name, _, rest = line[1:].partition(" ")
+        name, rest = OTHER_NAMES.get(name, name), rest.strip()
+        if name not in self.names:
+            near = name and nearest(name, [*self.names, *OTHER_NAMES])
+            hint = f"did you mean /{near}? " if near and near != "help" else ""
+            hint += "/help lists them"
+            hint += "; // begins a message with a slash" if "/" in name else ""
+            raise ModelError(f"/{printable(name[:80])} is not a command; {hint}")
+        if rest and name not in TAKES:
+            raise ModelError(f"/{name} takes nothing behind it")
+        if TAKES.get(name) and not rest:
+            raise ModelError(f"/{name} needs {TAKES[name]} behind it")
+        return getattr(self, f"do_{name}")(*[rest] * (name in TAKES)) is not False
+
+    def message(self, text):
+        """Say a text that was typed; files that wait go before it."""
+        self.send("\n".join([*self.files, as_text(os.fsencode(text), "the message")]))
+
+    def send(self, text):
+        self.said = text
+        text = self.args.screen(text)
+        report(self.talk.model, self.args, text)
+        self.talk.message(text)
+        self.files = []
+
+    def completions(self, line):
+        """What a line that begins with a slash may become, whole lines."""
+        name, space, rest = line.partition(" ")
+        wanted = TAKES.get(name[1:])
+        if not space:
+            found = [f"/{n} " if n in TAKES else f"/{n}" for n in [*self.names, *OTHER_NAMES]]
+        elif name == "/set":
+            found = [f"/set {n} " for n in SET_NAMES if len(n) > 1]
+        else:
+            found = [f"{name} {path}" for path in paths_like(rest)] if wanted else []
+        return sorted(whole for whole in found if whole.startswith(line))
+
+    def do_help(self, _):
+        self.show(CHAT_HELP)
+
+    def do_exit(self):
+        return False
+
+    def do_clear(self):
+        self.files = []
+        self.talk.begin(self.talk.system)
+        kept = ", with the same system message" if self.talk.system else ""
+        self.show(f"begun again{kept}\n")
+
+    def do_system(self, text):
+        self.talk.begin(self.args.screen(as_text(os.fsencode(text), "the system message")))
+        self.files = []
+        self.show(f"begun again, with {'this' if text else 'no'} system message\n")
+
+    def do_undo(self):
+        if self.files:
+            self.files = []
+            self.show("took back what /file read\n")
+            return
+        text = " ".join(self.talk.undo().split())
+        text = tame(text if len(text) <= 40 else f"{text[:40]}…")
+        left = len(self.talk.messages)
+        self.show(f'took back "{text}" and its answer; messages left: {left}\n')
+
+    def do_regen(self):
+        self.talk.again()
+
+    def do_edit(self):
+        text = in_editor(editor_named() or usual_editor(), self.said, "message.txt")
+        if text is None or not text.strip():
+            self.show("nothing was saved, nothing is sent\n")
+            return
+        self.show(f"sent what was saved: {len(text):,} characters\n")
+        self.send(text)
+
+    def do_file(self, rest):
+        path, question = path_before(rest)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ModelError(f"{printable(path)} is not a regular file")  # it might never end
+        text = as_text(read_text(f".{os.sep}-" if path == "-" else path), printable(path))
+        if not text.strip() or "\0" in text:
+            found = "holds no text" if text.strip() else "is empty"
+            raise ModelError(f"{printable(path)} {found}")
+        if question:
+            self.files.append(text)
+            try:
+                self.message(question)
+            finally:
+                self.files = self.files[:-1]
+            return
+        self.talk.check_length("\n".join([*self.files, text]))
+        self.files.append(text)
+        self.show(f"{printable(path)}: {len(text):,} characters go before your next message\n")
+
+    def do_set(self, rest):
+        word, _, others = rest.partition(" ")
+        if word == "system":
+            self.do_system(others.strip())
+        else:
+            self.show(self.set(others.strip() if word == "parameter" else rest))
+
+    def do_show(self):
+        talk = self.talk
+        rows = {
+            "model": printable(talk.model.file.path),
+            "context": f"{len(talk.model.fed)} of {talk.model.n_ctx} tokens",
+            "messages": str(len(talk.messages)),
+            "system": tame(talk.system or "none").replace("\n", "\n" + " " * 10),
+            "set": self.set.changed() or "nothing",
+        }
+        self.show("".join(f"{name:9} {text}\n" for name, text in rows.items()))
+
+    def do_tools(self):
+        self.show(self.talk.usage.listed())
+
+    def do_context(self):
+        self.show(self.talk.recall.context())
+
+    def do_stats(self):
+        talk = self.talk
+        written = f"{talk.new} written at {talk.new / max(talk.seconds, 1e-9):.1f} t/s"
+        read = f"{len(talk.model.fed)} of {talk.model.n_ctx} tokens in the context"
+        self.show(f"{read}, {written}, seed {talk.seed}\n")
+
+    def do_save(self, rest):
+        path, there = path_of(rest), os.path.exists(path_of(rest))
+        try:
+            with replaced(path) as f:
+                f.write(json.dumps(self.talk.messages, indent=1).encode())
+        except (OSError, ValueError) as e:
+            found = printable(getattr(e, "strerror", None) or str(e))
+            raise ModelError(f"{printable(path)} cannot be written ({found})") from None
+        n = len(self.talk.messages)
+        instead = ", instead of what was there" if there else ""
+        self.show(f"saved {n} message{'s' * (n != 1)} to {printable(path)}{instead}\n")
+
+    def do_load(self, rest):
+        path = path_of(rest)
+        name = printable(path)
+        raw = read_small(path, "a kept conversation", 1 << 26)
+        try:
+            messages = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
+        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+            raise ModelError(f"{name} is no conversation, expected what /save wrote")
+        try:
+            self.talk.take(messages)
+        except ModelError as e:
+            raise ModelError(f"{name}: {e}") from None
+        n = len(messages)
+        self.show(f"loaded {n} message{'s' * (n != 1)} from {name}\n")
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/consent.py
 # Whether a call may run: it is shown, asked for, and perhaps edited.
 
@@ -17554,40 +17975,18 @@ class Consent:
 
     def edited(self, tool, arguments):
         """The arguments as the user changes them; as they were if that are none for the tool."""
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        editor = editor_named()
         try:
-            text = in_editor(editor, arguments) if editor else self.read("", arguments)
+            if editor:
+                pretty = json.dumps(json.loads(arguments), ensure_ascii=False, indent=1)
+                saved = in_editor(editor, pretty, "arguments.json")
+                text = arguments if saved is None else saved
+            else:
+                text = self.read("", arguments)
             return json.dumps(read_arguments(tool, text), ensure_ascii=False)
-        except (ToolFailed, OSError, ValueError) as e:
+        except (ToolFailed, ModelError) as e:
             self.show(f"({printable(str(e))}; nothing is changed)\n")
             return arguments
-
-
-def in_editor(editor, arguments):
-    """Arguments as an editor leaves them. Raises OSError, ValueError."""
-    with tempfile.TemporaryDirectory(prefix="twofile-") as folder:
-        path = os.path.join(folder, "arguments.json")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(json.dumps(json.loads(arguments), ensure_ascii=False, indent=1))
-        subprocess.run([*shlex.split(editor), path], check=False)
-        with open(path, encoding="utf-8") as f:
-            return f.read()
-
-
-def read_line(prompt, text=""):
-    """A line of the terminal; text stands in it, where there is readline to edit it."""
-    with contextlib.suppress(ImportError):
-        import readline
-
-        n = readline.get_current_history_length()
-        readline.set_startup_hook(lambda: readline.insert_text(text))
-        try:
-            return input(prompt)
-        finally:
-            readline.set_startup_hook()
-            for _ in range(readline.get_current_history_length() - n):
-                readline.remove_history_item(n)  # it was no message
-    return input(prompt)
 
 
 # -----------------------------------------------------------------------------
@@ -17727,20 +18126,105 @@ def result_shown(text):
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/wrap.py
+# Answers in a terminal, broken between words.
+
+CODE_FENCE = re.compile(r"\s*(```[^`]*|~~~.*)")
+NARROWEST = 20  # columns; fewer are left to the terminal
+NEVER_FIRST = "、。，．！？：；）」』】》〉〕"  # of a line, where words have no spaces between them
+
+
+def columns_of_terminal():
+    """Columns of the terminal that stdout is; 0 if it is none, or one that does not say."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def columns_of(ch):
+    """How many columns a character takes."""
+    if unicodedata.category(ch) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(ch) in "WF" else 1
+
+
+class Wrapped:
+    """A text for a terminal of so many columns, piece by piece: called with what is new of it, it
+    gives what can be shown by now, all but the word that is being written; rest() gives that.
+    Words that are wider than a line are left to the terminal, and so is what stands in fences."""
+
+    def __init__(self, columns):
+        self.most = (
+            columns - 1 if columns >= NARROWEST else 0
+        )  # a full line folds in some terminals
+        self.at, self.line, self.fenced = 0, "", False
+        self.space, self.word, self.wide = "", "", 0
+        self.passing = False  # a word that is wider than a line is being shown
+        self.after_wide = False
+
+    def __call__(self, text):
+        text = tame(text)
+        return "".join(map(self.shown, text)) if self.most else text
+
+    def shown(self, ch):
+        """What can be shown now that this character has come."""
+        if ch == "\n":
+            out = self.rest() + ch
+            self.fenced ^= bool(CODE_FENCE.fullmatch(self.line))
+            self.at, self.line, self.passing = 0, "", False
+            return out
+        self.line += ch if len(self.line) < 99 else ""
+        if self.fenced:
+            return ch
+        if ch in " \t":
+            out, self.passing = self.rest(), False
+            self.space += ch
+            return out
+        wide = columns_of(ch)
+        if self.passing:
+            self.at = (self.at + wide) % (self.most + 1)
+            return ch
+        between = wide == 2 or wide and self.after_wide
+        out = self.rest() if between and ch not in NEVER_FIRST else ""
+        self.word, self.wide = self.word + ch, self.wide + wide
+        self.after_wide = wide == 2 or not wide and self.after_wide
+        if self.wide > self.most:
+            out, self.passing = out + self.rest(), True
+        return out
+
+    def rest(self):
+        """The word that is being written, and what stands before it: a space, or a new line."""
+        space, word, wide = self.space, self.word, self.wide
+        if not word:
+            return ""
+        self.space, self.word, self.wide, self.after_wide = "", "", 0, False
+        start = self.at
+        for ch in space:
+            start += 8 - start % 8 if ch == "\t" else 1
+        if self.at and start + wide > self.most:
+            space, start = "\n", 0
+        self.at = start + wide
+        return space + word
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/conversation.py
 # A conversation: its messages, what fits of them, answers with calls.
 
 class Conversation:
     """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
-    the tools that may be called. Attributes: turns, texts that were begun; new, tokens of them in
-    seconds; last, the Writer of the last; recall, what a memory pages in."""
+    the tools that may be called. columns(): of the terminal, 0 where lines are not to be broken.
+    Attributes: turns, texts that were begun; new, tokens of them in seconds; last, the Writer of
+    the last; recall, what a memory pages in."""
 
-    def __init__(self, model, args, show, usage):
+    def __init__(self, model, args, show, usage, columns=lambda: 0):
         self.model, self.args, self.show, self.usage = model, args, show, usage
-        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.columns = columns
+        self.turns, self.new, self.seconds = 0, 0, 0.0
         self.seed = random.getrandbits(32) if args.seed is None else args.seed
         self.last, self.recall = None, Recall(model, args)
-        self.begin(args.system)
+        self.messages = opened(args.system)
 
     @property
     def system(self):
@@ -17749,14 +18233,43 @@ class Conversation:
         return first["content"] if first.get("role") == "system" else None
 
     def begin(self, system):
-        self.messages = [{"role": "system", "content": system}] if system else []
+        self.take(opened(system))
+
+    def take(self, messages):
+        """Go on with these. Raises ModelError, and goes on as before, if no template could say
+        them, or nothing fits behind their system message."""
+        self.encoded([*messages, asked_of("")])
+        kept, self.messages = self.messages, messages
+        try:
+            self.check_length("")
+        except ModelError:
+            self.messages = kept
+            raise
+
+    def check_length(self, text):
+        """Raises ModelError if a message could never be answered, whatever is forgotten."""
+        self.check_alone([asked_of(text)], told=True)
+
+    def check_alone(self, last, told):
+        """The same, of the messages since the user's last."""
+        system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
+        n = len(self.encoded([*system, *last], told))
+        if n >= limit:
+            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            if fit < 0:
+                found = f"the system message and what stands around it take {n:,} tokens"
+                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
+            n -= limit - 1 - fit
+            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+            raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
         """Messages as ids; told: with the tools that there are."""
         return self.model.encode_chat(messages, tools=self.usage.offered if told else None)
 
     def ids(self, told=True):
-        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        """The conversation as ids, without its oldest turns if it has outgrown the context. Raises
+        ModelError, and forgets nothing, if its last turn does not fit."""
         dropped, limit = 0, self.model.n_ctx
         room = (
             min(limit // 4, 256)
@@ -17767,7 +18280,11 @@ class Conversation:
             ids = self.encoded(self.messages, told)
             oldest = int(self.system is not None)
             asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-            if len(ids) + room + self.recall.room <= limit or len(asked) < 2:
+            if len(ids) + room + self.recall.room <= limit:
+                break
+            if not dropped:
+                self.check_alone(self.messages[asked[-1] :], told)
+            if len(asked) < 2:
                 break
             del self.messages[oldest : asked[1]]
             dropped += 1
@@ -17775,8 +18292,7 @@ class Conversation:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             self.show(f"(the context is full: the oldest {turns} forgotten)\n")
         if len(ids) >= limit:
-            found = f"message: {len(ids)} tokens"
-            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+            raise ModelError(f"the messages have {len(ids):,} tokens, expected less than {limit:,}")
         messages = self.recall(self.messages, room, self.usage.offered if told else None)
         if messages is self.messages:
             return ids
@@ -17790,7 +18306,7 @@ class Conversation:
         args = self.args
         limit = None if args.n_predict < 0 else args.n_predict
         seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-        parts, stopped, w = [], False, None
+        parts, stopped, w, wrapped = [], False, None, Wrapped(self.columns())
         reader = self.model.reader(offered) if offered else None
         more = {"tools": offered} if offered else {}
         try:
@@ -17800,9 +18316,10 @@ class Conversation:
                 end = chunk.finish_reason is not None
                 said = reader.push(chunk.text, end) if reader else [chunk.text]
                 parts += said
-                self.show("".join(part for part in said if isinstance(part, str)))
+                self.show(wrapped("".join(part for part in said if isinstance(part, str))))
+            self.show(wrapped.rest())
         except KeyboardInterrupt:
-            self.show(" (stopped)")
+            self.show(wrapped.rest() + " (stopped)")
             stopped = True
         self.last = w or self.last
         if w and w.count:
@@ -17816,25 +18333,28 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self):
+    def answer(self, before):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, that message and all behind it are forgotten."""
+        of it, the messages are those before."""
         text = ""
         try:
             text = self.with_calls()
+            if text:
+                self.messages.append({"role": "assistant", "content": text})
         except KeyboardInterrupt:
             self.show("(stopped)\n")
         finally:
             if not text:
-                del self.messages[self.asked() :]
+                self.messages = before
         if text and self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
-        if text:
-            self.messages.append({"role": "assistant", "content": text})
 
-    def asked(self):
-        """The place of the last message of the user's."""
-        return max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+    def asked(self, otherwise="there is no message of the user's"):
+        """The place of the last message of the user's. Raises ModelError if there is none."""
+        places = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        if not places:
+            raise ModelError(otherwise)
+        return places[-1]
 
     def with_calls(self):
         """Write, call, and write on, until there is a text without calls -> that text."""
@@ -17860,24 +18380,279 @@ class Conversation:
         texts = [m for m in self.messages[:begun] if not m.get("tool_calls")]
         before = [m for m in texts if m["role"] != "tool"]
         plain = [{key: m[key] for key in ("role", "content")} for m in before]
-        asked = {"role": "user", "content": "\n\n".join(parts)}
-        kept, self.messages = self.messages, [*plain, asked]
+        kept, self.messages = self.messages, [*plain, asked_of("\n\n".join(parts))]
         try:
             return self.written(self.ids(told=False), None)[0]
         finally:
             self.messages = kept
 
     def message(self, text):
-        self.messages.append({"role": "user", "content": text})
-        self.answer()
+        before, self.messages = self.messages, [*self.messages, asked_of(text)]
+        self.answer(before)
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
-        asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-        if not asked:
-            raise ModelError("/regen: there is no answer yet; expected one; say something first")
-        del self.messages[asked[-1] + 1 :]
-        self.answer()
+        before, n = self.messages, self.asked("/regen: there is no answer yet")
+        self.messages = before[: n + 1]
+        self.answer(before)
+
+    def undo(self):
+        """Take the user's last message back, and all behind it -> its text. Raises ModelError if
+        there is none."""
+        n = self.asked("/undo: there is no message to take back")
+        self.messages, gone = self.messages[:n], self.messages[n]
+        return gone["content"] if isinstance(gone["content"], str) else ""
+
+
+def opened(system):
+    """The messages that a conversation begins with."""
+    return [{"role": "system", "content": system}] if system else []
+
+
+def asked_of(text):
+    """A message of the user's."""
+    return {"role": "user", "content": text}
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/history.py
+# What was typed in conversations, kept between them, for the user alone.
+
+HISTORY_PLACE = "TWOFILE_HISTORY"  # of the environment: the file; empty for none
+ENTRIES_MOST = 1000
+ENTRY_MOST = 1 << 14  # bytes; longer ones are not kept
+
+
+def history_path():
+    """Where the history lies; None where there is to be none."""
+    named = os.environ.get(HISTORY_PLACE)
+    if named is not None:
+        return os.path.expanduser(named) or None
+    state = os.environ.get("XDG_STATE_HOME", "")
+    state = state if os.path.isabs(state) else os.path.expanduser("~/.local/state")
+    return os.path.join(state, "twofile", "history") if os.path.isabs(state) else None
+
+
+def as_entry(text):
+    """A text as a line of the file: what is no letter as \\xHH."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return re.sub(rb"[\x00-\x1f\x7f\\]", lambda m: b"\\x%02x" % m[0][0], raw) + b"\n"
+
+
+def of_entry(line):
+    """The text of a line of the file."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes.fromhex(m[1].decode()), line)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def make_private(folder):
+    """A folder, and those above it, that nobody else can read, unless they are there."""
+    if folder and not os.path.isdir(folder):
+        make_private(os.path.dirname(folder))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+
+
+def open_private(path, flags):
+    """A file descriptor of a regular file of this user's own; no link is followed. Raises
+    OSError."""
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags | more, 0o600)
+    info, user = os.fstat(fd), getattr(os, "geteuid", lambda: None)()
+    if not stat.S_ISREG(info.st_mode) or user not in (None, info.st_uid):
+        os.close(fd)
+        raise OSError(f"{path} is no file of this user's")
+    return fd
+
+
+class History:
+    """Texts in a file of that path, None for no file: a line each, the youngest last. Whatever is
+    wrong with the file, it is then as if there were none."""
+
+    def __init__(self, path):
+        self.path, self.shortened = path, False
+
+    def texts(self):
+        """What is kept, the oldest first."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.path:
+                fd = open_private(self.path, os.O_RDONLY)
+                with os.fdopen(fd, "rb") as f:
+                    return [of_entry(line) for line in self.lines(f)]
+        return []
+
+    def lines(self, f):
+        """The last lines of an open file."""
+        size = os.fstat(f.fileno()).st_size
+        begin = max(0, size - ENTRIES_MOST * ENTRY_MOST)
+        f.seek(begin)
+        *whole, _ = f.read().split(b"\n")
+        return whole[begin > 0 :][-ENTRIES_MOST:]
+
+    def add(self, text):
+        """Keep a text, unless it begins with a space, or is very long."""
+        entry = as_entry(text)
+        if self.path and text[:1] != " " and len(entry) <= ENTRY_MOST:
+            with contextlib.suppress(OSError, ValueError):
+                make_private(os.path.dirname(self.path))
+                with self.opened() as f:
+                    self.append(f, entry)
+
+    def append(self, f, entry):
+        """Put an entry behind the others, whole or not at all; once, take off the oldest ones."""
+        info = os.fstat(f.fileno())
+        if info.st_mode & 0o077:
+            os.chmod(self.path, 0o600)
+        f.seek(max(0, info.st_size - 1))
+        entry = entry if f.read(1) in (b"", b"\n") else b"\n" + entry  # somebody has edited it
+        if os.write(f.fileno(), entry) < len(entry):
+            os.ftruncate(f.fileno(), info.st_size)
+        if not self.shortened:
+            self.shortened = True
+            whole = b"".join(line + b"\n" for line in self.lines(f))
+            if len(whole) < os.fstat(f.fileno()).st_size:
+                with replaced(self.path, 0o600) as short:
+                    short.write(whole)
+
+    @contextlib.contextmanager
+    def opened(self):
+        """The file, to read and to append to; other conversations wait for that. Raises OSError."""
+        while True:
+            fd = open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(fd, "rb", buffering=0) as f:
+                with contextlib.suppress(ImportError):
+                    import fcntl
+
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(fd), os.lstat(self.path)):
+                    yield f
+                    return  # the file was not replaced meanwhile
+
+
+# -----------------------------------------------------------------------------
+# twofile/front/keyboard.py
+# The keyboard of a conversation: lines, pastes, messages in quotes.
+
+QUOTES = '"""'  # around a message of several lines
+RECALLED_MOST = 1000  # messages that the arrow keys find
+
+
+def line_editor():
+    """The module readline, or None."""
+    try:
+        import readline
+    except ImportError:
+        return None
+    return readline
+
+
+def as_bytes(text):
+    """A text as readline takes it in any locale, also where the locale has only ASCII."""
+    return os.fsencode(text).decode("ascii", "surrogateescape")
+
+
+def is_waiting():
+    """Whether more has been typed, or pasted, than the line that was read."""
+    try:
+        import termios
+
+        fd = sys.stdin.fileno()
+        state, bare = termios.tcgetattr(fd), termios.tcgetattr(fd)
+        bare[3] &= ~termios.ICANON  # a line that has not ended counts
+        termios.tcsetattr(fd, termios.TCSANOW, bare)
+        try:
+            return bool(select.select([fd], [], [], 0.02)[0])
+        finally:
+            termios.tcsetattr(fd, termios.TCSANOW, state)
+    except (ImportError, OSError, ValueError, termios.error):
+        return False
+
+
+class Keyboard:
+    """What is typed. history: a History. Attribute completions(line): what a line that begins with
+    a slash may become, whole lines."""
+
+    def __init__(self, history):
+        self.history, self.completions, self.found = history, lambda line: [], []
+        self.editor, self.last = line_editor(), ""
+        self.is_gnu = self.editor is not None and "libedit" not in (self.editor.__doc__ or "")
+        if self.editor:
+            self.editor.set_auto_history(False)  # a message of several lines is one entry
+            self.editor.set_completer_delims(" /")
+            self.editor.set_completer(self.complete)
+            dumb = os.environ.get("TERM", "dumb") in ("dumb", "")
+            asked = ["tab: complete", *["set enable-bracketed-paste on"] * (not dumb)]
+            for line in asked if self.is_gnu else ["bind ^I rl_complete"]:
+                self.editor.parse_and_bind(line)
+            for text in history.texts():
+                self.recall(text)
+
+    def line(self, prompt):
+        """A line of the terminal, or the lines of a paste."""
+        line = input(prompt)
+        while not self.is_gnu and is_waiting():
+            line += "\n" + input()  # it knows no pastes: what comes at once is one
+        return line.rstrip("\n")
+
+    def message(self):
+        """What the user says -> (its text, whether it may be a command): what several lines were
+        pasted of, or what stands in quotes, is never one. Raises EOFError at the end of it all."""
+        typed = line = self.line("> ")
+        plain, begun = "\n" not in line, False
+        try:
+            if plain and line.startswith(QUOTES):
+                typed, line, plain = *self.quoted(line), False
+            while plain and line.endswith("\\"):
+                begun = True
+                line = line[:-1] + "\n" + self.line(". ")
+        except EOFError:
+            raise ModelError("\nthe message is given up; Ctrl-D once more leaves") from None
+        if not begun or not line.startswith("/"):
+            self.keep(line if begun else typed)
+        return line, plain
+
+    def quoted(self, line):
+        """A message in quotes, of which there is a line -> (what gives it once more, its text)"""
+        text = line[len(QUOTES) :]
+        while not text.rstrip().endswith(QUOTES):
+            text += "\n" + self.line(". ")
+        text = text.rstrip()[: -len(QUOTES)]
+        text = text.removeprefix("\n").removesuffix("\n")
+        return (text if "\n" in text else f"{QUOTES}{text}{QUOTES}"), text
+
+    def keep(self, text):
+        """Put what was typed where the arrow keys find it, now and in later conversations."""
+        if text.strip() and text != self.last:
+            self.recall(text)
+            self.history.add(text)
+
+    def recall(self, text):
+        """Put a text where the arrow keys find it."""
+        if self.editor and text[:1] != " ":
+            while self.editor.get_current_history_length() >= RECALLED_MOST:
+                self.editor.remove_history_item(0)
+            with contextlib.suppress(ValueError):  # letters that the locale has not
+                self.editor.add_history(as_bytes(text))
+            self.last = text
+
+    def complete(self, text, number):
+        """readline's completer: text is the end of the line, behind a space or a slash."""
+        if not number:
+            line = self.editor.get_line_buffer()[: self.editor.get_endidx()]
+            begin = len(line) - len(text)
+            found = self.completions(line) if line.startswith("/") else [line + "\t"]
+            self.found = [whole[begin:] for whole in found]
+        return self.found[number] if number < len(self.found) else None
+
+    def ask(self, prompt, text=""):
+        """A line that is no message; text stands in it, where there is readline to edit it."""
+        if not self.editor:
+            return input(prompt)
+        self.editor.set_startup_hook(lambda: self.editor.insert_text(as_bytes(text)))
+        try:
+            return input(prompt)
+        finally:
+            self.editor.set_startup_hook()
 
 
 # -----------------------------------------------------------------------------
@@ -18058,135 +18833,53 @@ CHAT_FLAG = Flag(
     help="a conversation in the terminal; in a pipe one turn",
 )
 
-CHAT_HELP = """\
-/help          this
-/system TEXT   begin again with this system message; without TEXT: with none
-/reset         begin again
-/regen         another answer to your last message
-/save FILE     keep the conversation as JSON
-/load FILE     go on with a kept one
-/tools         what the model may call, and what you said of it
-/stats         tokens and speed so far
-/context       what --memory paged in for your last message
-/exit          leave (also Ctrl-D)
-A line that ends with \\ goes on in the next. Ctrl-C stops an answer.
-"""
-
-
 SINGLE_TURN = Flag(
     "-st", "--single-turn", action="store_true", help="in a terminal too one turn, then the end"
 )
 
 
-class Chat:
-    """The commands of CHAT_HELP, to a Conversation."""
-
-    def __init__(self, talk, show):
-        self.talk, self.show = talk, show
-
-    def command(self, line):
-        """A line that begins with a slash; -> False to leave."""
-        name, _, rest = line[1:].partition(" ")
-        rest = rest.strip()
-        if name in ("exit", "quit", "bye"):
-            return False
-        if name == "help":
-            self.show(CHAT_HELP)
-        elif name == "system":
-            self.talk.begin(rest)
-        elif name == "reset":
-            self.talk.begin(self.talk.system)
-        elif name == "regen":
-            self.talk.again()
-        elif name == "tools":
-            self.show(self.talk.usage.listed())
-        elif name == "save" and rest:
-            self.save(rest)
-        elif name == "load" and rest:
-            self.load(rest)
-        elif name == "context":
-            self.show(self.talk.recall.context())
-        elif name == "stats":
-            talk = self.talk
-            written = f"{talk.new} written at {talk.new / max(talk.seconds, 1e-9):.1f} t/s"
-            read = f"{len(talk.model.fed)} of {talk.model.n_ctx} tokens in the context"
-            self.show(f"{read}, {written}, seed {talk.seed}\n")
-        else:
-            raise ModelError(
-                f"/{printable(name)}: not a command, or it lacks something; expected one of /help"
-            )
-        return True
-
-    def save(self, path):
-        import json
-
-        try:
-            with replaced(path) as f:
-                f.write(json.dumps(self.talk.messages, indent=1).encode())
-        except (OSError, ValueError) as e:
-            found = f"{printable(path)}: cannot be written ({printable(str(e))})"
-            raise ModelError(f"{found}; expected a file; choose another") from None
-
-    def load(self, path):
-        import json
-
-        try:
-            messages = json.loads(read_small(path, "a kept conversation", 1 << 26))
-        except (ValueError, RecursionError):
-            raise ModelError(
-                f"{printable(path)}: not JSON, expected what /save wrote; give such a file"
-            ) from None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            found = f"{printable(path)}: is no conversation"
-            raise ModelError(f"{found}, expected what /save wrote; give such a file")
-        # raises if it is none
-        self.talk.encoded([*messages, {"role": "user", "content": ""}])
-        self.talk.messages = messages
-
-
 def converse(model, args, tools):
     """--chat in a terminal; -> exit code."""
-    try:
-        import readline  # input() then has history and editing
-    except ImportError:
-        readline = None
     sys.stdin.reconfigure(errors="surrogateescape")
 
     def show(text):
         print(tame(text), end="", flush=True)
 
-    talk = Conversation(model, args, show, usage_of(model, args, tools, show))
-    talk.encoded([{"role": "user", "content": ""}])  # an error now if it cannot chat
-    chatting = Chat(talk, show)
+    keys = Keyboard(History(history_path()))
+    usage = usage_of(model, args, tools, show, keys.ask)
+    talk = Conversation(model, args, show, usage, columns_of_terminal)
+    commands = Commands(talk, args, show)
+    talk.begin(talk.system)  # an error now if it cannot chat
+    keys.completions = commands.completions
     show(f"{os.path.basename(model.file.path)}; /help tells more, /exit leaves\n")
-    going = True
+    going, stopped = True, False
     while going:
         try:
-            if readline and readline.get_current_history_length() > 1000:
-                readline.remove_history_item(0)
-            line = input("> ")
-            while line.endswith("\\"):
-                line = line[:-1] + "\n" + input(". ")
-            if line.startswith("/"):
-                going = chatting.command(line)
-            elif line.strip():
-                line = args.screen(as_text(os.fsencode(line), "the message"))
-                report(model, args, line)
-                talk.message(line)
+            text, plain = keys.message()
+            stopped = False
+            if plain and text.startswith("/") and not text.startswith("//"):
+                going = commands.command(text)
+            elif text.strip():
+                commands.message(text[1:] if plain and text.startswith("//") else text)
                 going = not args[SINGLE_TURN]
         except KeyboardInterrupt:
-            show("\n")
+            show("\n/exit or Ctrl-D leaves\n" if stopped else "\n")
+            stopped = True
         except EOFError:
             show("\n")
             return 0
         except ModelError as e:
-            say(f"error: {e}")
+            show(f"{e}\n")
+        except MemoryError:
+            show(
+                "there is not enough memory for that; say it shorter, or begin with a smaller -c\n"
+            )
     return 0
 
 
-def usage_of(model, args, tools, show):
-    """The Usage of tools in a conversation with a model."""
-    consent = Consent(show, read_line, args[YES])
+def usage_of(model, args, tools, show, read=input):
+    """The Usage of tools in a conversation with a model. read: as Consent's."""
+    consent = Consent(show, read, args[YES])
     marks = model.tokenizer.markers() if model.tokenizer else ()
     return Usage(tools, consent, show, args.screen, model.notice, model.n_ctx, marks)
 

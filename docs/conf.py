@@ -19,7 +19,8 @@ project, release = "twofile", twofile.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
 PAGES = {
-    "Use": "docs/usage docs/library docs/reference docs/serve docs/structure docs/tools docs/memory examples/README",
+    "Use": "docs/usage docs/chat docs/library docs/reference docs/serve docs/structure docs/tools docs/memory examples/README",
+    "First hours": "docs/transcripts/newcomer docs/transcripts/pipeline docs/transcripts/service",
     "Models": "docs/export docs/families docs/format train/README train/MODEL",
     "Inside": "docs/architecture docs/speed docs/attacks SECURITY CONTRIBUTING",
 }
@@ -35,8 +36,13 @@ pygments_style, pygments_dark_style = "friendly", "monokai"
 highlight_language = "text"  # of a block that says no other
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "inherited-members": True, "special-members": "__call__"}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "dict,tuple,BaseException,OSError",
+    "special-members": "__call__",
+}
 autodoc_preserve_defaults = True
+nitpick_ignore_regex = [("py:class", r"(collections|numpy|os|typing|twofile\.\w+)\..*")]  # what is not on these pages
 
 
 def completed(app, name, source):
@@ -66,6 +72,30 @@ def plain(app, what, name, thing, options, lines):
             lines += [f"- **{said[1]}**: {said[2]}" if said else part, ""]
 
 
+def inner(app, what, name, thing, skip, options):
+    """Methods without types are for the rooms of the program."""
+    return True if inspect.isfunction(thing) and not thing.__annotations__ else None
+
+
+def in_short(app, what, name, thing, options, signature, returns):
+    """A signature that takes all Options says **options."""
+    if signature and "mirostat_eta" in signature and thing is not twofile.Sampling:
+        from sphinx.util.inspect import stringify_signature
+
+        keys, told = twofile.Options.__annotations__, inspect.signature(thing)
+        kept = [p for p in told.parameters.values() if p.name != "self" and (p.kind != p.KEYWORD_ONLY or p.name not in keys)]
+        rest = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD, annotation=twofile.Options)
+        told = told.replace(parameters=[*kept, rest])
+        return stringify_signature(told, show_return_annotation=False, unqualified_typehints=True), returns
+
+
+def exported(app, env, node, content):
+    """A class is called by the room that it stands in, and told of by the name that is imported."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if node.get("refdomain") == "py" and name in twofile.__all__:
+        return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", f"twofile.{name}", node, content)
+
+
 def first_page(app, error):
     """README.html is index.html too."""
     if not error and app.builder.format == "html":
@@ -75,4 +105,7 @@ def first_page(app, error):
 def setup(app):
     app.connect("source-read", completed)
     app.connect("autodoc-process-docstring", plain)
+    app.connect("autodoc-skip-member", inner)
+    app.connect("autodoc-process-signature", in_short)
+    app.connect("missing-reference", exported)
     app.connect("build-finished", first_page)

@@ -25,7 +25,7 @@ def record(command, columns, typed):
     """-> [(seconds, text)] as they appear; what is typed comes at a person's pace."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 60, columns, 0, 0))
-    env = {**os.environ, "TERM": "dumb", "PS1": ""}
+    env = {**os.environ, "TERM": "dumb", "PS1": "", "TWOFILE_HISTORY": ""}
     process = subprocess.Popen(command, shell=True, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
     os.close(theirs)
     began, events, seen, typed = time.monotonic(), [], "", list(typed)

@@ -20,7 +20,8 @@ def conf():
 
 
 def test_every_document_is_a_page(conf):
-    told = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS} | {"train/MODEL.md"}
+    found = [*DOCUMENTS, *(ROOT / "docs").rglob("*.md"), ROOT / "train" / "MODEL.md"]
+    told = {path.relative_to(ROOT).as_posix() for path in found}
     assert set(conf.include_patterns) == told and len(conf.include_patterns) == len(told)
 
 
@@ -61,3 +62,16 @@ def test_links_to_folders_and_the_list_of_pages(conf):
     assert source == ["see [it](../examples/README.md), [a file](../run.py) and [web](https://a.b/c/)"]
     conf.completed(app, "README", source)
     assert source[0].count("{toctree}") == len(conf.PAGES) and "\n/docs/library\n" in source[0]
+
+
+def test_signatures_are_short(conf):
+    """What takes all options takes **options; what has no types is not told of."""
+    pytest.importorskip("sphinx", reason="needs Sphinx: pip install -r requirements-docs.txt")
+    signature, returns = conf.in_short(None, "method", "m", twofile.Model.generate, None, "(…, mirostat_eta=None)", "str")
+    assert signature.endswith(", **options: ~twofile.given.Options)") and returns == "str"
+    assert not re.search("self|temperature", signature)
+    assert conf.in_short(None, "method", "m", twofile.Model.tokenize, None, "(text)", "list") is None
+
+    def typed(x: int): ...
+
+    assert conf.inner(None, "class", "x", typed, False, None) is None and conf.inner(None, "class", "x", shown, False, None)

@@ -34,14 +34,19 @@ def yes_or_no(name, value, usual=False):
     return usual if value is None else bool(value)
 
 
-def did_you_mean(name, names):
-    """What to do about a name that is none of names: take the one that is like it."""
+def nearest(name, names):
+    """The one of names that begins so, or is spelt nearly so, or None."""
     import difflib
 
     name = name[:40]
     near = [known for known in names if known.startswith(name or "?")]
-    near += difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else "leave it out"
+    return next(iter(near + difflib.get_close_matches(name, names, 1)), None)
+
+
+def did_you_mean(name, names):
+    """What to do about a name that is none of names: take the one that is like it."""
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else "leave it out"
 
 
 def whole_number(name, value, least, wants, most=math.inf):

@@ -46,9 +46,9 @@ def test_topics_leave_no_flag_out():
 def test_what_has_a_page_or_an_extra_has_a_topic():
     """Of docs/ all pages but those that tell of no flag by themselves; of the extras those that bring a thing to do."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    pages -= set("usage library speed attacks families format architecture".split())
+    pages -= set("usage library reference speed attacks families format architecture".split())
     listed = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    extras = set(re.findall(r"^(\w+) = ", listed, re.M)) - {"train", "dev"}
+    extras = set(re.findall(r"^(\w+) = ", listed, re.M)) - {"train", "dev", "docs"}
     assert pages >= {"tools", "memory", "structure"} and extras >= {"export", "serve"} and pages | extras <= set(TOPICS)
 
 

@@ -64,6 +64,15 @@ def test_lines_that_failed_are_told_and_the_exit_code_says_so(run, tmp_path):
     assert code == 0 and err == "" and rows[0]["text"]
 
 
+def test_an_answer_knows_nothing_of_the_lines_before(run, tmp_path):
+    """Not even how much of its prompt they have left in the cache."""
+    (tmp_path / "in").write_text('"the fox and the hen"\n' * 3)
+    code, rows, _ = run("-np", "1", "-q")
+    assert code == 0 and len({row.pop("seed") for row in rows}) == 3
+    counts = [(row["usage"].keys(), row["usage"]["prompt_tokens"]) for row in rows]
+    assert counts == [({"prompt_tokens", "completion_tokens", "total_tokens"}, counts[0][1])] * 3
+
+
 def test_lines_of_a_pipe(run, tmp_path):
     """As a shell's <(command); what it says is waited for."""
     want = run("-q")

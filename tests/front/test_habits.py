@@ -41,6 +41,7 @@ def words(*argv):
         ("--dry-multiplier 0.8", "repetition is held down by --repeat-penalty"),
         ("-ctk q8_0", "keys and values are of one type, which is --kv TYPE"),
         ("-tb 4", "-t is for both"),
+        ("--stream", "--stream is no flag; it is always so; leave it out"),
         ("-i story", "llama2.c's; the prompt is -p TEXT"),
         ("-b 1", "llama2.c's"),
         ("-help", "-help is no flag, expected --help"),
@@ -88,7 +89,7 @@ def test_refused_by_the_name_that_was_typed(argv, says):
         ("-f - --batch -", "-f=- --batch=-"),
         ("--choices a -5 b -q", "--choices a -5 b -q"),
         ("-h", "-h"),
-        ("-V", "--version"),
+        ("-V --prompt-file x --system y", "--version --file=x --system-prompt=y"),
         ("-no-cnv -cnv -sysf f", "-no-cnv -cnv -sysf=f"),
     ],
 )

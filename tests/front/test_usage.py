@@ -11,7 +11,7 @@ import pytest
 from twofile.callreader import ToolCall
 from twofile.errors import ModelError
 from twofile.front import conversation, usage
-from twofile.front.chat import Chat
+from twofile.front.commands import Commands
 from twofile.front.consent import Consent, call_shown
 from twofile.front.conversation import Conversation
 from twofile.front.text import Screen
@@ -54,7 +54,7 @@ class Talk:
         monkeypatch.setattr(conversation, "Writer", writer)
         self.seen, self.said, self.asked, self.notices = "", list(said), [], []
         self.model = Script(*answers, n_ctx=n_ctx)
-        args = SimpleNamespace(seed=1, system=None, n_predict=-1, options={}, memory=None)
+        args = self.args = SimpleNamespace(seed=1, system=None, n_predict=-1, options={}, memory=None)
         self.consent = Consent(self.show, self.read, free)
         tools = [calculator(), shell()] if tools is None else tools
         self.usage = Usage(tools, self.consent, self.show, Screen(clean), self.notices.append, n_ctx, ["<|mark|>"])
@@ -262,15 +262,19 @@ def test_what_does_not_fit_is_forgotten_whole(monkeypatch):
         t.talk.message(text)
     assert "turn was forgotten" in t.seen or "turns were forgotten" in t.seen
     assert t.roles()[0] == "user" and "tool" not in t.roles()
-    with pytest.raises(ModelError, match="say it shorter"):
+    kept = list(t.talk.messages)
+    with pytest.raises(ModelError, match="nothing is forgotten for it; say it shorter"):
         t.talk.message("x" * 2000)
-    assert t.talk.messages == []
+    assert t.talk.messages == kept != []
 
 
 def test_another_answer_begins_behind_the_message(monkeypatch):
     t = Talk(monkeypatch, [call()], ["a"], ["b"], free=True)
     t.talk.message("x")
     t.talk.again()
+    assert [m["content"] for m in t.talk.messages] == ["x", "b"]
+    t.model.answers.append([KeyboardInterrupt])
+    t.talk.again()  # stopped before a word of it: the one before is still there
     assert [m["content"] for m in t.talk.messages] == ["x", "b"]
     with pytest.raises(ModelError, match="no answer yet"):
         Talk(monkeypatch).talk.again()
@@ -306,7 +310,7 @@ def test_calls_and_results_are_kept_and_loaded(monkeypatch, tmp_path):
     t = Talk(monkeypatch, [call()], ["It is 4."], free=True)
     t.talk.message("x")
     kept = json.loads(json.dumps(t.talk.messages))
-    chatting = Chat(t.talk, t.show)
+    chatting = Commands(t.talk, t.args, t.show)
     chatting.command(f"/save {tmp_path}/kept.json")
     chatting.command("/reset")
     assert t.talk.messages == []
@@ -328,13 +332,13 @@ def test_tools_that_no_call_can_be_held_to_are_left_out(talker, capsys):
 
 @pytest.mark.parametrize(
     "text, says",
-    [("5", "is no conversation"), ("null", "is no conversation"), ("[5]", "is no conversation"), ("{", "not JSON")],
+    [("5", "no conversation"), ("null", "no conversation"), ("[5]", "no conversation"), ("{", "not JSON")],
 )
 def test_what_is_no_conversation_is_not_loaded(monkeypatch, tmp_path, text, says):
     (tmp_path / "kept.json").write_text(text)
     t = Talk(monkeypatch)
-    with pytest.raises(ModelError, match=f"kept.json: {says}, expected what /save wrote; give such a file"):
-        Chat(t.talk, t.show).command(f"/load {tmp_path}/kept.json")
+    with pytest.raises(ModelError, match=f"kept.json is {says}, expected what /save wrote"):
+        Commands(t.talk, t.args, t.show).command(f"/load {tmp_path}/kept.json")
 
 
 @pytest.mark.parametrize("blank", "\u3164\u115f\u1160\uffa0\u034f\u17b4\u180b\U000e0100")

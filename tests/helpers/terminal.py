@@ -17,14 +17,14 @@ from helpers.places import ROOT
 class Terminal:
     """run.py --chat with a terminal of its own."""
 
-    def __init__(self, *args, program=ROOT / "run.py"):
-        self.begin([sys.executable, program, *map(str, args), "--chat"])
+    def __init__(self, *args, program=ROOT / "run.py", cwd=None, columns=2000, **more):
+        self.begin([sys.executable, program, *map(str, args), "--chat"], cwd, columns=columns, **more)
 
-    def begin(self, command, cwd=None, env=os.environ):
+    def begin(self, command, cwd=None, env=os.environ, columns=2000, **more):  # no line is folded
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 2000, 0, 0))  # no line is folded
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "close_fds": True}
-        env = {**env, "TERM": "dumb", "PS1": "$ "}
+        env = {**env, "TERM": "dumb", "PS1": "$ ", "TWOFILE_HISTORY": "", **more}
         self.process = subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **streams)
         os.close(theirs)
         self.fd, self.seen = ours, ""

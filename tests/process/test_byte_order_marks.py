@@ -99,7 +99,10 @@ def test_a_pipe_with_a_mark_answers_a_line_at_a_time(tiny):
             p.stdin.flush()
             assert json.loads(p.stdout.readline())
         p.stdin.close()
-        assert p.wait(30) == 1 and p.stderr.read() == b""
+        assert (
+            p.wait(30) == 1
+            and p.stderr.read() == b"run.py: error: 1 of 2 lines failed; expected none; read their field error\n"
+        )
 
 
 def test_a_file_that_lies(tiny, tmp_path):

@@ -17,7 +17,7 @@ from helpers.places import ROOT
 from helpers.process import call
 from helpers.server import started
 from twofile.model import Model
-from twofile.serve.main import parsed_args
+from twofile.serve.main import PACKAGES, parsed_args
 
 EXAMPLES = ROOT / "examples"
 KERNELS = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -132,6 +132,8 @@ def test_service_may_write_where_it_does():
 def test_service_starts(folder):
     """What tells that it is ready, says so then and not before; so does what tells that a container is well."""
     needed("curl")
+    for package in PACKAGES:
+        pytest.importorskip(package, reason="needs a server: pip install -r requirements-serve.txt")
     settings, port = dict(unit()), str(free_port())
     (ready,) = re.fullmatch(r"/bin/sh -c '([^']*)'", settings["ExecStartPost"].replace("8080", port)).groups()
     ready = ["/bin/sh", "-c", ready.replace("$$", "$")]

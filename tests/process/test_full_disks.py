@@ -7,7 +7,7 @@ import pytest
 from helpers.process import call, refused
 from twofile.errors import ModelError
 from twofile.export.main import main
-from twofile.front.chat import Chat
+from twofile.front.commands import Commands
 
 
 def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
@@ -32,7 +32,7 @@ def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
         leave(n)
         done = call(tiny, "-p", "the fox and " * 9, "-n", "3", "-s", "1", "-q", "--prompt-cache", folder / "cache")
         assert done.returncode == 1 and b"cannot be written (No space left" in done.stderr and names() == []
-        chat = Chat(SimpleNamespace(messages=[{"role": "user", "content": "x" * 9000}]), lambda text: None)
+        chat = Commands(SimpleNamespace(messages=[{"role": "user", "content": "x" * 9000}]), None, None)
         with pytest.raises(ModelError, match="cannot be written .*No space left"):
-            chat.save(str(folder / "kept"))
+            chat.command(f"/save {folder}/kept")
         assert names() == []

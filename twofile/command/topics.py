@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from ..front.bench import bench_parser
-from ..front.chat import CHAT_HELP
+from ..front.commands import CHAT_HELP
 from ..front.common import ABOUT_TEXT, FIRST, GIVEN, HOW, MACHINE, MANY, OTHER, TALK
 from ..front.forms import FORM_FLAGS
 from ..front.mode import Parser
@@ -91,6 +91,10 @@ that fails has an error in its answer, and the exit code is then 1.
 """
 
 
+CHAT_KEPT = """
+What is typed is kept for the arrow keys, in the file that TWOFILE_HISTORY
+names (none if that is empty), or else in ~/.local/state/twofile/history.
+"""
 PARSERS = ("run", "serve", "export", "bench")  # all others have that of run
 
 
@@ -134,7 +138,7 @@ TOPICS = {
     "models": part(FIRST, OTHER, text=MODELS, flags=("model", "--model", "--tokenizer", "--id")),
     "text": part(ABOUT_TEXT),
     "structure": part(ABOUT_TEXT, text=STRUCTURE, flags=FORM_NAMES),
-    "chat": part(TALK, text=f"In a conversation:\n{CHAT_HELP}"),
+    "chat": part(TALK, text=f"In a conversation:\n{CHAT_HELP}{CHAT_KEPT}"),
     "tools": part(TALK, text=TOOLS, flags=("--tools", "--mcp", "--yes")),
     "memory": part(TALK, text=MEMORY, flags=("--memory",)),
     "sampling": part(HOW),

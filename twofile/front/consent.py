@@ -1,14 +1,10 @@
 """Whether a call may run: it is shown, asked for, and perhaps edited."""
 
-import contextlib
 import json
-import os
-import shlex
-import subprocess
-import tempfile
 
-from ..errors import printable
+from ..errors import ModelError, printable
 from ..tools.tool import ToolFailed, read_arguments
+from .editor import editor_named, in_editor
 from .text import tame
 
 ANSWERS = ("once", "always", "never", "edit")
@@ -57,37 +53,15 @@ class Consent:
 
     def edited(self, tool, arguments):
         """The arguments as the user changes them; as they were if that are none for the tool."""
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        editor = editor_named()
         try:
-            text = in_editor(editor, arguments) if editor else self.read("", arguments)
+            if editor:
+                pretty = json.dumps(json.loads(arguments), ensure_ascii=False, indent=1)
+                saved = in_editor(editor, pretty, "arguments.json")
+                text = arguments if saved is None else saved
+            else:
+                text = self.read("", arguments)
             return json.dumps(read_arguments(tool, text), ensure_ascii=False)
-        except (ToolFailed, OSError, ValueError) as e:
+        except (ToolFailed, ModelError) as e:
             self.show(f"({printable(str(e))}; nothing is changed)\n")
             return arguments
-
-
-def in_editor(editor, arguments):
-    """Arguments as an editor leaves them. Raises OSError, ValueError."""
-    with tempfile.TemporaryDirectory(prefix="twofile-") as folder:
-        path = os.path.join(folder, "arguments.json")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(json.dumps(json.loads(arguments), ensure_ascii=False, indent=1))
-        subprocess.run([*shlex.split(editor), path], check=False)
-        with open(path, encoding="utf-8") as f:
-            return f.read()
-
-
-def read_line(prompt, text=""):
-    """A line of the terminal; text stands in it, where there is readline to edit it."""
-    with contextlib.suppress(ImportError):
-        import readline
-
-        n = readline.get_current_history_length()
-        readline.set_startup_hook(lambda: readline.insert_text(text))
-        try:
-            return input(prompt)
-        finally:
-            readline.set_startup_hook()
-            for _ in range(readline.get_current_history_length() - n):
-                readline.remove_history_item(n)  # it was no message
-    return input(prompt)

@@ -8,19 +8,22 @@ from ..writer import Writer
 from .recall import Recall
 from .text import report
 from .usage import CALLS_MAX
+from .wrap import Wrapped
 
 
 class Conversation:
     """Messages in OpenAI's form. show(text) is given what is written, as it comes. usage: a Usage,
-    the tools that may be called. Attributes: turns, texts that were begun; new, tokens of them in
-    seconds; last, the Writer of the last; recall, what a memory pages in."""
+    the tools that may be called. columns(): of the terminal, 0 where lines are not to be broken.
+    Attributes: turns, texts that were begun; new, tokens of them in seconds; last, the Writer of
+    the last; recall, what a memory pages in."""
 
-    def __init__(self, model, args, show, usage):
+    def __init__(self, model, args, show, usage, columns=lambda: 0):
         self.model, self.args, self.show, self.usage = model, args, show, usage
-        self.messages, self.turns, self.new, self.seconds = [], 0, 0, 0.0
+        self.columns = columns
+        self.turns, self.new, self.seconds = 0, 0, 0.0
         self.seed = random.getrandbits(32) if args.seed is None else args.seed
         self.last, self.recall = None, Recall(model, args)
-        self.begin(args.system)
+        self.messages = opened(args.system)
 
     @property
     def system(self):
@@ -29,14 +32,43 @@ class Conversation:
         return first["content"] if first.get("role") == "system" else None
 
     def begin(self, system):
-        self.messages = [{"role": "system", "content": system}] if system else []
+        self.take(opened(system))
+
+    def take(self, messages):
+        """Go on with these. Raises ModelError, and goes on as before, if no template could say
+        them, or nothing fits behind their system message."""
+        self.encoded([*messages, asked_of("")])
+        kept, self.messages = self.messages, messages
+        try:
+            self.check_length("")
+        except ModelError:
+            self.messages = kept
+            raise
+
+    def check_length(self, text):
+        """Raises ModelError if a message could never be answered, whatever is forgotten."""
+        self.check_alone([asked_of(text)], told=True)
+
+    def check_alone(self, last, told):
+        """The same, of the messages since the user's last."""
+        system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
+        n = len(self.encoded([*system, *last], told))
+        if n >= limit:
+            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            if fit < 0:
+                found = f"the system message and what stands around it take {n:,} tokens"
+                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
+            n -= limit - 1 - fit
+            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+            raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
         """Messages as ids; told: with the tools that there are."""
         return self.model.encode_chat(messages, tools=self.usage.offered if told else None)
 
     def ids(self, told=True):
-        """The conversation as ids, without its oldest turns if it has outgrown the context."""
+        """The conversation as ids, without its oldest turns if it has outgrown the context. Raises
+        ModelError, and forgets nothing, if its last turn does not fit."""
         dropped, limit = 0, self.model.n_ctx
         room = (
             min(limit // 4, 256)
@@ -47,7 +79,11 @@ class Conversation:
             ids = self.encoded(self.messages, told)
             oldest = int(self.system is not None)
             asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-            if len(ids) + room + self.recall.room <= limit or len(asked) < 2:
+            if len(ids) + room + self.recall.room <= limit:
+                break
+            if not dropped:
+                self.check_alone(self.messages[asked[-1] :], told)
+            if len(asked) < 2:
                 break
             del self.messages[oldest : asked[1]]
             dropped += 1
@@ -55,8 +91,7 @@ class Conversation:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             self.show(f"(the context is full: the oldest {turns} forgotten)\n")
         if len(ids) >= limit:
-            found = f"message: {len(ids)} tokens"
-            raise ModelError(f"{found}, expected less than the context of {limit}; say it shorter")
+            raise ModelError(f"the messages have {len(ids):,} tokens, expected less than {limit:,}")
         messages = self.recall(self.messages, room, self.usage.offered if told else None)
         if messages is self.messages:
             return ids
@@ -70,7 +105,7 @@ class Conversation:
         args = self.args
         limit = None if args.n_predict < 0 else args.n_predict
         seed = line_seed(self.seed, self.turns) if self.turns else self.seed
-        parts, stopped, w = [], False, None
+        parts, stopped, w, wrapped = [], False, None, Wrapped(self.columns())
         reader = self.model.reader(offered) if offered else None
         more = {"tools": offered} if offered else {}
         try:
@@ -80,9 +115,10 @@ class Conversation:
                 end = chunk.finish_reason is not None
                 said = reader.push(chunk.text, end) if reader else [chunk.text]
                 parts += said
-                self.show("".join(part for part in said if isinstance(part, str)))
+                self.show(wrapped("".join(part for part in said if isinstance(part, str))))
+            self.show(wrapped.rest())
         except KeyboardInterrupt:
-            self.show(" (stopped)")
+            self.show(wrapped.rest() + " (stopped)")
             stopped = True
         self.last = w or self.last
         if w and w.count:
@@ -96,25 +132,28 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self):
+    def answer(self, before):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, that message and all behind it are forgotten."""
+        of it, the messages are those before."""
         text = ""
         try:
             text = self.with_calls()
+            if text:
+                self.messages.append({"role": "assistant", "content": text})
         except KeyboardInterrupt:
             self.show("(stopped)\n")
         finally:
             if not text:
-                del self.messages[self.asked() :]
+                self.messages = before
         if text and self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
-        if text:
-            self.messages.append({"role": "assistant", "content": text})
 
-    def asked(self):
-        """The place of the last message of the user's."""
-        return max(n for n, m in enumerate(self.messages) if m["role"] == "user")
+    def asked(self, otherwise="there is no message of the user's"):
+        """The place of the last message of the user's. Raises ModelError if there is none."""
+        places = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        if not places:
+            raise ModelError(otherwise)
+        return places[-1]
 
     def with_calls(self):
         """Write, call, and write on, until there is a text without calls -> that text."""
@@ -140,21 +179,35 @@ class Conversation:
         texts = [m for m in self.messages[:begun] if not m.get("tool_calls")]
         before = [m for m in texts if m["role"] != "tool"]
         plain = [{key: m[key] for key in ("role", "content")} for m in before]
-        asked = {"role": "user", "content": "\n\n".join(parts)}
-        kept, self.messages = self.messages, [*plain, asked]
+        kept, self.messages = self.messages, [*plain, asked_of("\n\n".join(parts))]
         try:
             return self.written(self.ids(told=False), None)[0]
         finally:
             self.messages = kept
 
     def message(self, text):
-        self.messages.append({"role": "user", "content": text})
-        self.answer()
+        before, self.messages = self.messages, [*self.messages, asked_of(text)]
+        self.answer(before)
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
-        asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-        if not asked:
-            raise ModelError("/regen: there is no answer yet; expected one; say something first")
-        del self.messages[asked[-1] + 1 :]
-        self.answer()
+        before, n = self.messages, self.asked("/regen: there is no answer yet")
+        self.messages = before[: n + 1]
+        self.answer(before)
+
+    def undo(self):
+        """Take the user's last message back, and all behind it -> its text. Raises ModelError if
+        there is none."""
+        n = self.asked("/undo: there is no message to take back")
+        self.messages, gone = self.messages[:n], self.messages[n]
+        return gone["content"] if isinstance(gone["content"], str) else ""
+
+
+def opened(system):
+    """The messages that a conversation begins with."""
+    return [{"role": "system", "content": system}] if system else []
+
+
+def asked_of(text):
+    """A message of the user's."""
+    return {"role": "user", "content": text}

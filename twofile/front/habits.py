@@ -37,6 +37,7 @@ LLAMA_CPP = told(
         **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
         **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
         **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
+        "--verbose-prompt": "the tokens of a prompt are shown by --tokenize",
         **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
         **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
         **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
@@ -63,7 +64,7 @@ LLAMA_SERVER = LLAMA_CPP | told(
 )
 LLAMA_SERVER["-p"] = "no flag; the port is --port N"
 CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
-HABITS = {"--serve": f"no flag; {SERVER}"} | LLAMA_CPP
+HABITS = {"--serve": f"no flag; {SERVER}", "--stream": f"no flag; {ALWAYS}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
     {
@@ -72,8 +73,10 @@ HABITS |= told(
         "-b": "give the model file as it is; the context is -c N",
     },
 )
-MEANT = {  # names of llama.cpp's, and Python's, for flags that are here, and do the same
+MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and do the same
     "-V": "--version",
+    "--prompt-file": "--file",
+    "--system": "--system-prompt",
     "--temperature": "--temp",
     "--predict": "--n-predict",
     "--reverse-prompt": "--stop",

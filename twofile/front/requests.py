@@ -99,8 +99,7 @@ CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 
 
 class Request:
-    """What a line asks for: its id, whether in OpenAI's form, whether with messages, and its Writer
-    or its ModelError."""
+    """A line's id, whether in OpenAI's form, whether with messages; its Writer or ModelError."""
 
     def __init__(self, name, openai, chat, found):
         self.name, self.openai, self.chat, self.found = name, openai, chat, found
@@ -129,8 +128,8 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
-        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {
