@@ -176,6 +176,8 @@ the program
     front/main           The program: a mode, signals, exit codes.
 """
 
+# mypy: ignore-errors
+
 import argparse
 import atexit
 import bisect
@@ -8521,11 +8523,11 @@ class Tokenizer(Conversations):
     eos: int | None
     unk: int | None
     pad: int | None
-    stops: set[int]  # ids that end a text
-    begins: list[int]  # ids before one
-    pieces: list[bytes]  # by id
+    stops: set[int]  #: ids that end a text
+    begins: list[int]  #: ids before one
+    pieces: list[bytes]  #: by id
     sha256: bytes  # of the whole file
-    longest: int | None  # the most characters of one token; None without a limit
+    longest: int | None  #: the most characters of one token; None without a limit
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin"
@@ -9964,7 +9966,7 @@ class ChatLogprobs(TypedDict):
 
 
 class CachedTokens(TypedDict):
-    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+    """Of a prompt's tokens those that were not read again."""
 
     cached_tokens: int
 
@@ -10514,24 +10516,24 @@ class Writer:
       0.1.
     """
 
-    ids: list[int]  # all so far
-    n_prompt: int  # of these the prompt's
-    count: int  # new ones
-    limit: int  # most new ones
+    ids: list[int]  #: all so far
+    n_prompt: int  #: of these the prompt's
+    count: int  #: new ones
+    limit: int  #: most new ones
     how: Sampling
     seed: int
-    reason: str | None  # why it ended, as in Chunk; None until then
-    error: ModelError | None  # if reason is "error"
-    cached: int | None  # ids of the prompt that were not read again; None before it begins
+    reason: str | None  #: why it ended, as in Chunk; None until then
+    error: ModelError | None  #: if reason is "error"
+    cached: int | None  #: ids of the prompt that were not read again; None before it begins
     chunks: list[Chunk]
-    clock: list[float]  # seconds at the start, the first token, the last
-    stopped: str | None  # the stop string that ended it
-    due: float | None  # when it is to end
-    ends: set[int]  # ids that end it
+    clock: list[float]  #: seconds at the start, the first token, the last
+    stopped: str | None  #: the stop string that ended it
+    due: float | None  #: when it is to end
+    ends: set[int]  #: ids that end it
     structure: Structure | None
     tools: Tools | None
-    calls: CallForm | None  # of the tools
-    worth: float | None  # None until weigh()
+    calls: CallForm | None  #: of the tools
+    worth: float | None  #: None until weigh()
 
     def __init__(
         self,
@@ -12767,7 +12769,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> str:
-        """The text that follows prompt (str or ids), as one str."""
+        """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
         return "".join(chunk.text for chunk in self.write(w, lookup))
 
@@ -12806,7 +12808,7 @@ class Texts:
     ) -> Stream:
         """-> the Stream of the text that follows prompt: its Chunks as they are made. Any number of
         them may be read by any threads: those that are being written share each pass. lookup: see
-        write()."""
+        write(). Options: help(Writer)."""
         return self.write(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def astream(
@@ -12842,7 +12844,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> AsyncStream:
-        """As stream(), for `async for`: an AsyncStream."""
+        """As stream(), for async for: an AsyncStream."""
         return self.awrite(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def batch(
@@ -12879,7 +12881,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[str]:
         """The texts that follow prompts (str or ids each), in their order, written together, so
-        many at once as there are places. The seed of each derives from seed and its number."""
+        many at once as there are places. The seed of each derives from seed and its number.
+        Options: help(Writer)."""
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
@@ -12923,7 +12926,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[Writer]:
         """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        .worth: what judge(text) says, or else the mean log-probability (natural) of its tokens.
+        places: how many are written at once. Options: help(Writer)."""
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0
@@ -13188,9 +13192,11 @@ class Completions:
     ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
-        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        ObjectStream of its chunks instead, as they are made. model: not heeded. Options:
+        help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        if stream:
+        echo = yes_or_no("echo", echo)
+        if yes_or_no("stream", stream):
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
@@ -13198,7 +13204,7 @@ class Completions:
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
+        return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
@@ -13287,10 +13293,13 @@ class Completions:
         __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
         gives the user's last message passages, and the object (the last chunk) their "sources".
-        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
-        how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
+        max_completion_tokens: max_tokens by its newer name. model: not heeded. Options:
+        help(Writer)."""
+        how, stream = options_in(locals()), yes_or_no("stream", stream)
+        how |= {"logprobs": likeliest_asked(logprobs, top_logprobs)}
         limit = one_limit(max_tokens, max_completion_tokens)
-        tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
+        several = yes_or_no("parallel_tool_calls", parallel_tool_calls, True)
+        tools = tools_asked(tools, tool_choice, several)
         messages, beside = paged_in(memory, self, messages, limit, tools)
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:
@@ -13330,9 +13339,9 @@ class Model(Texts, Completions, Scores):
 
     file: ModelFile
     config: Config
-    name: str  # for messages
+    name: str  #: for messages
     tokenizer: Tokenizer | None
-    sampling: dict[str, float]  # what the file says of it
+    sampling: dict[str, float]  #: what the file says of it
     n_threads: int
     kv: str
     notice: Callable[[str], None]
@@ -16605,7 +16614,6 @@ class Request:
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         reason = choice["finish_reason"]
-        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {

@@ -195,7 +195,7 @@ def bound(package=PACKAGE, plan=FLOORS):
     for what, floor in house:
         text += f"\n{what}\n"
         text += "".join(f"    {room.name:{wide}}{room.about.splitlines()[0]}\n" for room in floor)
-    text += '"""\n\n'
+    text += '"""\n\n# mypy: ignore-errors\n\n'  # in here; who imports it is checked by its types
     text += "\n".join(gathered(s for room in rooms[1:] for s in room.outside)) + "\n"
     for what, floor in house:
         for n, room in enumerate(floor):

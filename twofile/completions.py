@@ -99,9 +99,11 @@ class Completions:
     ) -> Completion | ObjectStream[CompletionChunk]:
         """As generate, but -> OpenAI's completion object, a dict; with logprobs=N its legacy lists,
         for the prompt's tokens too if echo, which puts the prompt before the text. stream: an
-        ObjectStream of its chunks instead, as they are made. model: not heeded."""
+        ObjectStream of its chunks instead, as they are made. model: not heeded. Options:
+        help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        if stream:
+        echo = yes_or_no("echo", echo)
+        if yes_or_no("stream", stream):
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
@@ -109,7 +111,7 @@ class Completions:
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
         list(self.write(w))
-        return self._echoed(w, prompt) if yes_or_no("echo", echo) else w.completion()
+        return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
@@ -198,10 +200,13 @@ class Completions:
         __call__. logprobs: true, with how many of the likeliest tokens in top_logprobs; or that.
         tools, tool_choice, parallel_tool_calls: as in OpenAI's requests. memory: a Memory, which
         gives the user's last message passages, and the object (the last chunk) their "sources".
-        max_completion_tokens: max_tokens by its newer name. model: not heeded."""
-        how = options_in(locals()) | {"logprobs": likeliest_asked(logprobs, top_logprobs)}
+        max_completion_tokens: max_tokens by its newer name. model: not heeded. Options:
+        help(Writer)."""
+        how, stream = options_in(locals()), yes_or_no("stream", stream)
+        how |= {"logprobs": likeliest_asked(logprobs, top_logprobs)}
         limit = one_limit(max_tokens, max_completion_tokens)
-        tools = tools_asked(tools, tool_choice, parallel_tool_calls is not False)
+        several = yes_or_no("parallel_tool_calls", parallel_tool_calls, True)
+        tools = tools_asked(tools, tool_choice, several)
         messages, beside = paged_in(memory, self, messages, limit, tools)
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:

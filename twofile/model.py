@@ -47,9 +47,9 @@ class Model(Texts, Completions, Scores):
 
     file: ModelFile
     config: Config
-    name: str  # for messages
+    name: str  #: for messages
     tokenizer: Tokenizer | None
-    sampling: dict[str, float]  # what the file says of it
+    sampling: dict[str, float]  #: what the file says of it
     n_threads: int
     kv: str
     notice: Callable[[str], None]

@@ -61,7 +61,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> str:
-        """The text that follows prompt (str or ids), as one str."""
+        """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
         return "".join(chunk.text for chunk in self.write(w, lookup))
 
@@ -100,7 +100,7 @@ class Texts:
     ) -> Stream:
         """-> the Stream of the text that follows prompt: its Chunks as they are made. Any number of
         them may be read by any threads: those that are being written share each pass. lookup: see
-        write()."""
+        write(). Options: help(Writer)."""
         return self.write(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def astream(
@@ -136,7 +136,7 @@ class Texts:
         mirostat_tau: float | None = None,
         mirostat_eta: float | None = None,
     ) -> AsyncStream:
-        """As stream(), for `async for`: an AsyncStream."""
+        """As stream(), for async for: an AsyncStream."""
         return self.awrite(Writer(self, prompt, max_tokens, **options_in(locals())), lookup)
 
     def batch(
@@ -173,7 +173,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[str]:
         """The texts that follow prompts (str or ids each), in their order, written together, so
-        many at once as there are places. The seed of each derives from seed and its number."""
+        many at once as there are places. The seed of each derives from seed and its number.
+        Options: help(Writer)."""
         how, places, seed = options_in(locals()), places_asked(places), run_seed(seed)
         writers = [
             Writer(self, p, max_tokens, **how | {"seed": line_seed(seed, n)})
@@ -217,7 +218,8 @@ class Texts:
         mirostat_eta: float | None = None,
     ) -> list[Writer]:
         """n texts that follow prompt, written together -> their finished Writers, best first, with
-        .worth: what judge(text) says, or else the mean log-probability of its tokens."""
+        .worth: what judge(text) says, or else the mean log-probability (natural) of its tokens.
+        places: how many are written at once. Options: help(Writer)."""
         how = options_in(locals())
         if logprobs in (None, False):
             how["logprobs"] = 0

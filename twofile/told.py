@@ -71,7 +71,7 @@ class ChatLogprobs(TypedDict):
 
 
 class CachedTokens(TypedDict):
-    """Numbers of a prompt's tokens. cached_tokens: those that were not read again."""
+    """Of a prompt's tokens those that were not read again."""
 
     cached_tokens: int
 

@@ -66,24 +66,24 @@ class Writer:
       0.1.
     """
 
-    ids: list[int]  # all so far
-    n_prompt: int  # of these the prompt's
-    count: int  # new ones
-    limit: int  # most new ones
+    ids: list[int]  #: all so far
+    n_prompt: int  #: of these the prompt's
+    count: int  #: new ones
+    limit: int  #: most new ones
     how: Sampling
     seed: int
-    reason: str | None  # why it ended, as in Chunk; None until then
-    error: ModelError | None  # if reason is "error"
-    cached: int | None  # ids of the prompt that were not read again; None before it begins
+    reason: str | None  #: why it ended, as in Chunk; None until then
+    error: ModelError | None  #: if reason is "error"
+    cached: int | None  #: ids of the prompt that were not read again; None before it begins
     chunks: list[Chunk]
-    clock: list[float]  # seconds at the start, the first token, the last
-    stopped: str | None  # the stop string that ended it
-    due: float | None  # when it is to end
-    ends: set[int]  # ids that end it
+    clock: list[float]  #: seconds at the start, the first token, the last
+    stopped: str | None  #: the stop string that ended it
+    due: float | None  #: when it is to end
+    ends: set[int]  #: ids that end it
     structure: Structure | None
     tools: Tools | None
-    calls: CallForm | None  # of the tools
-    worth: float | None  # None until weigh()
+    calls: CallForm | None  #: of the tools
+    worth: float | None  #: None until weigh()
 
     def __init__(
         self,

@@ -7,7 +7,9 @@ import pytest
 
 from helpers.places import ROOT
 from helpers.process import call
+from twofile.front.batch import check_batch
 from twofile.front.common import PROMPT
+from twofile.front.mode import unprompted
 from twofile.front.modes import MODES, all_flags, parse_args
 from twofile.model import Model
 
@@ -15,6 +17,7 @@ MODEL = ROOT / "model.bin"
 PLAIN = MODES[-1]
 VALUES = {"--shard": "0/2", "--id": "0123456789abcdef"}  # of flags that do not take any word
 SOME = [flag for flag in all_flags() if flag.some]
+UNPROMPTED = {name for mode in MODES if mode.check in (unprompted, check_batch) for name in mode.flags[0].names}
 ASKED = [mode for mode in MODES if mode.flags[:1] and mode is not PLAIN]
 
 
@@ -25,7 +28,9 @@ def words(flag):
 
 
 def parsed(*given):
-    return parse_args(["model.bin", "-p", "the fox", *given])
+    """Settings of a line with a prompt, where the mode that it asks for reads one."""
+    asked = [] if UNPROMPTED.intersection(given) else ["-p", "the fox"]
+    return parse_args(["model.bin", *asked, *given])
 
 
 def refusal(capsys, *given):

@@ -23,7 +23,9 @@ def test_json_is_one_object_in_openais_form(tiny):
     assert choice["text"].encode() + b"\n" == plain.stdout
     assert choice["finish_reason"] == "length" and choice["logprobs"] is None
     n = len(Model(tiny, verbose=False).tokenize("the fox"))
-    assert value["usage"] == {"prompt_tokens": n, "completion_tokens": 9, "total_tokens": n + 9}
+    assert value["usage"] == {"prompt_tokens": n, "completion_tokens": 9, "total_tokens": n + 9} | {
+        "prompt_tokens_details": {"cached_tokens": 0}
+    }
     assert value["timings"]["predicted_n"] == 9 and value["timings"]["prompt_n"] == n and value["stop_reason"] == "length"
 
 

@@ -65,9 +65,9 @@ def test_chat_chunks_are_the_chat_completion(model):
     assert "".join(c["delta"].get("content", "") for c in parts) == choice["message"]["content"]
     assert [row for c in parts if c["logprobs"] for row in c["logprobs"]["content"]] == choice["logprobs"]["content"]
     assert parts[-1]["finish_reason"] == choice["finish_reason"] == "length"
-    assert all(chunk["usage"] is None for chunk in chunks)  # until it is known
-    assert last["choices"] == [] and whole["usage"].keys() == last["usage"].keys() and last["timings"]["predicted_n"] == 40
-    assert last["object"] == "chat.completion.chunk"
+    assert last["choices"] == [] and last["timings"]["predicted_n"] == 40 and last["object"] == "chat.completion.chunk"
+    cached = {"prompt_tokens_details": {"cached_tokens": last["timings"]["cache_n"]}}  # which the second text has of the first
+    assert last["usage"] == whole["usage"] | cached and {chunk["usage"] for chunk in chunks} == {None}
 
 
 def test_calls_in_chunks(model):
@@ -137,6 +137,12 @@ def test_what_cannot_be_asked_together(model):
             model.create_chat_completion(ASK, **how)
     for how in ({"max_completion_tokens": 5}, {"max_tokens": 5}, {"max_tokens": 5, "max_completion_tokens": 5}):
         assert model.create_chat_completion(ASK, seed=1, ignore_eos=True, **how)["usage"]["completion_tokens"] == 5
+    for name in ("stream", "parallel_tool_calls"):
+        with pytest.raises(ModelError, match=f"^{name} is 'no', expected True or False; give one"):
+            model.create_chat_completion(ASK, **{name: "no"})
+    for name in ("stream", "echo"):
+        with pytest.raises(ModelError, match=f"^{name} is 'no', expected True or False; give one"):
+            model("the", **{name: "no"})
     with pytest.raises(ModelError, match="^max_completion_tokens is 'x'"):
         model.create_chat_completion(ASK, max_completion_tokens="x")
 

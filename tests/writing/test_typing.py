@@ -60,6 +60,7 @@ assert_type(answer["choices"][0]["message"], ChatMessage)
 assert_type(answer["choices"][0]["message"]["content"], str | None)
 assert_type(answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], str)
 assert_type(answer["sources"][0]["line"], int)
+said: ChatMessage = {"role": "assistant", "content": "x"}  # as a user writes one
 parts = model.create_chat_completion(asked, stream=True, stream_options={"include_usage": True})
 assert_type(parts, ObjectStream[ChatCompletionChunk])
 for part in parts:
@@ -123,7 +124,7 @@ def test_what_a_type_checker_says(tmp_path, monkeypatch):
     (tmp_path / "types_of.py").write_text(TYPES)
     (tmp_path / "wrong.py").write_text(WRONG)
     monkeypatch.setenv("MYPYPATH", str(ROOT))
-    flags = ["--strict", "--follow-imports=silent", "--no-error-summary", f"--cache-dir={tmp_path}/cache"]
+    flags = ["--strict", f"--config-file={ROOT}/pyproject.toml", "--no-error-summary", f"--cache-dir={tmp_path}/cache"]
     said, err, _ = api.run([*flags, *(str(tmp_path / f"{name}.py") for name in ("document", "types_of", "wrong"))])
     errors = re.findall(r"/(\w+)\.py:(\d+): error: (.*)$", said, re.M)
     assert [error for error in errors if error[0] != "wrong"] == [] and err == ""

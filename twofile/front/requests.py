@@ -129,7 +129,6 @@ class Request:
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
         reason = choice["finish_reason"]
-        del whole["usage"]["prompt_tokens_details"]  # by what is written beside it
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
         return {

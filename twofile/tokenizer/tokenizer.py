@@ -45,11 +45,11 @@ class Tokenizer(Conversations):
     eos: int | None
     unk: int | None
     pad: int | None
-    stops: set[int]  # ids that end a text
-    begins: list[int]  # ids before one
-    pieces: list[bytes]  # by id
+    stops: set[int]  #: ids that end a text
+    begins: list[int]  #: ids before one
+    pieces: list[bytes]  #: by id
     sha256: bytes  # of the whole file
-    longest: int | None  # the most characters of one token; None without a limit
+    longest: int | None  #: the most characters of one token; None without a limit
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
         name = "tokenizer in model.bin"
