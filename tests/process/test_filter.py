@@ -101,7 +101,8 @@ def test_a_template_is_used_unless_raw(talker):
     assert same("-p", "the fox", "--raw") == m.generate("the fox", **how) != want
     told = m.generate(m.encode_chat([{"role": "system", "content": "be kind"}, *ask]), **how)
     assert same("-p", "the fox", "-sys", "be kind") == told != want
-    assert m.create_chat_completion(ask, **how)["choices"][0]["message"] == {"role": "assistant", "content": want}
+    (choice,) = m.create_chat_completion(ask, **how)["choices"]
+    assert choice["message"] == {"role": "assistant", "content": want, "refusal": None}
 
 
 def test_system_prompt_from_a_file(talker, tmp_path):
