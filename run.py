@@ -16613,6 +16613,7 @@ class Request:
             return {"id": self.name, "error": str(self.found)}
         whole, (text, calls) = self.found.completion(), answered(self.found)
         (choice,) = whole["choices"]
+        del whole["usage"]["prompt_tokens_details"]  # which tell of the lines before
         reason = choice["finish_reason"]
         said = {"logprobs": choice["logprobs"]} if choice["logprobs"] else {}
         said |= {"tool_calls": [call_object(call) for call in calls]} if calls else {}
