@@ -364,7 +364,7 @@ def open_regular(path, what, pipes=False):
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        make = ", or make one with export.py" if what in EXPORTED else ""
+        make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
         raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError) as e:
         raise ModelError(
@@ -378,7 +378,7 @@ def open_regular(path, what, pipes=False):
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
-        make = ", or make one of it with export.py" if found != "not" and what in EXPORTED else ""
+        make = f", or make one of it with {EXPORTER}" if found != "not" and what in EXPORTED else ""
         raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
 
@@ -1189,12 +1189,12 @@ PAGE, RECORD = 4096, 192
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's name
-USE_EXPORT = "convert the model with export.py"
+USE_EXPORT = f"convert the model with {EXPORTER}"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "pieces": "give the model.bin; export.py puts the tokenizer into it",
-    "settings": "convert the folder that holds it with export.py",
-    "shard": "convert the folder that holds it with export.py",
+    "pieces": f"give the model.bin; {EXPORTER} puts the tokenizer into it",
+    "settings": f"convert the folder that holds it with {EXPORTER}",
+    "shard": f"convert the folder that holds it with {EXPORTER}",
     "pickle": USE_EXPORT,
     "weights": USE_EXPORT,
 }
@@ -1229,7 +1229,7 @@ def read_meta(f, size):
     _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
     if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
         found = "a big-endian file; expected little-endian"
-        raise ModelError(f"{found}; export it again with this export.py")
+        raise ModelError(f"{found}; export it again with this {EXPORTER}")
     if version != VERSION:
         found = f"format version {version}, this run.py reads {VERSION}"
         raise ModelError(f"{found}; export again or use a newer run.py")
@@ -1254,7 +1254,7 @@ def refuse_magic(head):
     kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
     refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
-    raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
+    raise ModelError(f"{found}, expected {MAGIC!r}; was it written by {EXPORTER}?")
 
 
 def read_table(meta, n, data_off):
@@ -7258,7 +7258,7 @@ LIMITS = {
 }
 
 # what to do with a sound file in the place of a tokenizer.bin
-NO_TOKENIZER = dict.fromkeys(SOUND, "make one with export.py --tokenizer-only")
+NO_TOKENIZER = dict.fromkeys(SOUND, f"make one with {EXPORTER} --tokenizer-only")
 NO_TOKENIZER["model"] = "name none where the model has its own inside, or what was exported with it"
 
 
@@ -7268,7 +7268,7 @@ def check_tokenizer_header(raw):
     if raw[:8] != TOKENIZER_MAGIC:
         refuse_foreign(raw[:64], "a tokenizer.bin", NO_TOKENIZER)
         found = f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by {EXPORTER}?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
     if len(raw) > MOST_BYTES:
@@ -17775,6 +17775,7 @@ class Commands:
         name, rest = OTHER_NAMES.get(name, name), rest.strip()
         if name not in self.names:
             near = name and nearest(name, [*self.names, *OTHER_NAMES])
+            near = f"set {name}" if bare(name) in SET_NAMES else near
             hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 
-from .errors import MissingFile, ModelError, WrongType, printable, shown
+from .errors import EXPORTER, MissingFile, ModelError, WrongType, printable, shown
 
 EXPORTED = ("a model.bin", "a tokenizer.bin")  # what export.py makes
 
@@ -29,7 +29,7 @@ def open_regular(path, what, pipes=False):
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        make = ", or make one with export.py" if what in EXPORTED else ""
+        make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
         raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
     except (OSError, ValueError) as e:
         raise ModelError(
@@ -43,7 +43,7 @@ def open_regular(path, what, pipes=False):
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
-        make = ", or make one of it with export.py" if found != "not" and what in EXPORTED else ""
+        make = f", or make one of it with {EXPORTER}" if found != "not" and what in EXPORTED else ""
         raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
 

@@ -69,7 +69,7 @@ PLACES = {  # place -> (how it is refused, the files that belong there or are ju
     "run.py's model": (
         raised(open_model),
         {"model.bin"},
-        lambda name: "export.py" if name in CONVERTED else "give the model.bin",
+        lambda name: "with twofile export" if name in CONVERTED else "give the model.bin",
     ),
     "run.py's -z": (
         raised(Tokenizer),
@@ -165,7 +165,7 @@ def test_texts_are_texts(tmp_path):
 
 def test_a_folder_is_called_one(tmp_path, capsys):
     for use, says in ((open_model, "expected a model.bin"), (Tokenizer, "expected a tokenizer.bin")):
-        with pytest.raises(ModelError, match=f"a folder, not a regular file; {says}; .* make one of it with export.py"):
+        with pytest.raises(ModelError, match=f"a folder, not a regular file; {says}; .* make one of it with twofile export"):
             use(tmp_path)
     assert main([str(llama2c_file(tmp_path / "a", weights())), "--tokenizer", str(tmp_path), "-o", str(tmp_path / "o")]) == 1
     assert "a folder, not a regular file; expected a tokenizer" in capsys.readouterr().err

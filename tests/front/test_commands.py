@@ -75,6 +75,7 @@ def test_the_document_tells_every_command_and_what_is_answered(said, tmp_path, m
     "line, says",
     [
         ("/hlep", "/hlep is not a command; /help lists them"),
+        ("/temp 1", "/temp is not a command; did you mean /set temp? /help lists them"),
         ("/sav", "/sav is not a command; did you mean /save? /help lists them"),
         ("/xyz\x1b[31m", "/xyz\\x1b[31m is not a command; /help lists them"),
         ("/", "/ is not a command; /help lists them"),

@@ -82,7 +82,7 @@ for name, change, says in [
     ("M2 one byte", lambda r: r[:1], "starts with"),
     ("M2 4095 bytes", lambda r: r[:4095], "shorter than"),
     ("M2 one header page", lambda r: r[:4096], "shorter than"),
-    ("M3 wrong magic", lambda r: b"\x00" * 8 + r[8:], "was it written by export.py"),
+    ("M3 wrong magic", lambda r: b"\x00" * 8 + r[8:], "was it written by "),
     ("M3 GGUF", lambda r: b"GGUF" + r[4:], "GGUF"),
     ("M3 safetensors", lambda r: struct.pack("<Q", 100) + b'{"a":' + r[13:], "safetensors"),
     ("M3 zip", lambda r: b"PK\x03\x04" + r[4:], "torch checkpoint"),

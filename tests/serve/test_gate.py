@@ -88,7 +88,11 @@ REFUSED = [
     (["--max-body", "much"], 2, "--max-body is 'much'"),
     (["--queue", "0"], 2, "--queue is 0, expected 1"),
     (["--timeout", "nan"], 2, "--timeout is nan"),
-    (["--api-key", "no-such-file"], 2, "no-such-file"),
+    (
+        ["--api-key", "a-key-itself"],
+        2,
+        "--api-key: no such file, expected one of keys",
+    ),
     (["-t", "many"], 2, "-t is many"),
     (["--frobnicate"], 2, "--frobnicate"),
     (["-c", "100000000"], 1, "context of 100000000 tokens"),
@@ -103,6 +107,7 @@ def started(*args, **env):
 @pytest.mark.parametrize("args, code, says", REFUSED, ids=[" ".join(row[0]) for row in REFUSED])
 def test_what_cannot_begin(args, code, says):
     done = started("model.bin", *args)
+    assert "a-key-itself" not in done.stderr
     assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
 

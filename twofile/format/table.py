@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError, printable, set_by
+from ..errors import EXPORTER, ModelError, printable, set_by
 from .foreign import refuse_foreign
 from .types import TYPES, Type, padded
 
@@ -16,12 +16,12 @@ PAGE, RECORD = 4096, 192
 HEADER = struct.Struct("<8sIIQIIQQQQ32s")
 RECORD_FIELDS = struct.Struct("<64sII4QQQII32s")
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")  # of a tensor's name
-USE_EXPORT = "convert the model with export.py"
+USE_EXPORT = f"convert the model with {EXPORTER}"
 NO_MODEL = {  # what to do with a sound file in the place of a model.bin
     "tokenizer": "give the model.bin that goes with it",
-    "pieces": "give the model.bin; export.py puts the tokenizer into it",
-    "settings": "convert the folder that holds it with export.py",
-    "shard": "convert the folder that holds it with export.py",
+    "pieces": f"give the model.bin; {EXPORTER} puts the tokenizer into it",
+    "settings": f"convert the folder that holds it with {EXPORTER}",
+    "shard": f"convert the folder that holds it with {EXPORTER}",
     "pickle": USE_EXPORT,
     "weights": USE_EXPORT,
 }
@@ -56,7 +56,7 @@ def read_meta(f, size):
     _, version, endian, file_size, n, record, table_off, data_off, *_ = HEADER.unpack_from(head)
     if endian == int.from_bytes(ENDIAN.to_bytes(4, "little"), "big"):
         found = "a big-endian file; expected little-endian"
-        raise ModelError(f"{found}; export it again with this export.py")
+        raise ModelError(f"{found}; export it again with this {EXPORTER}")
     if version != VERSION:
         found = f"format version {version}, this run.py reads {VERSION}"
         raise ModelError(f"{found}; export again or use a newer run.py")
@@ -81,7 +81,7 @@ def refuse_magic(head):
     kept = {"cache": f"give the model.bin, and this with {set_by('load_cache()')}"}
     refuse_foreign(head, "a model.bin", NO_MODEL | kept)
     found = "empty" if not head else f"starts with {head[:8]!r}"
-    raise ModelError(f"{found}, expected {MAGIC!r}; was it written by export.py?")
+    raise ModelError(f"{found}, expected {MAGIC!r}; was it written by {EXPORTER}?")
 
 
 def read_table(meta, n, data_off):

@@ -8,7 +8,7 @@ from ..errors import ModelError, printable
 from ..files import read_small, replaced
 from ..options import nearest
 from .editor import editor_named, in_editor, usual_editor
-from .setting import SET_NAMES, Setting
+from .setting import SET_NAMES, Setting, bare
 from .text import as_text, read_text, report, tame
 
 CHAT_HELP = """\
@@ -79,6 +79,7 @@ class Commands:
         name, rest = OTHER_NAMES.get(name, name), rest.strip()
         if name not in self.names:
             near = name and nearest(name, [*self.names, *OTHER_NAMES])
+            near = f"set {name}" if bare(name) in SET_NAMES else near
             hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""

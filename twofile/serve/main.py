@@ -8,7 +8,7 @@ import socket
 import sys
 
 from ..command.bundled import bundled
-from ..errors import FLAG_OF, ModelError, printable, say
+from ..errors import FLAG_OF, MissingFile, ModelError, printable, say
 from ..files import read_small
 from ..front.habits import LLAMA_SERVER
 from ..front.mode import SET_BY, Flag, Parser
@@ -142,6 +142,10 @@ def read_keys(path):
         where = f"--api-key {printable(path)}"
         try:
             raw = read_small(path, "a file of keys", 1 << 16)
+        except MissingFile:
+            found = "--api-key: no such file"  # which is not told: it may be the key itself
+            wants = f"expected one of keys, one a line, or the keys in {KEY}; name it"
+            raise ModelError(f"{found}, {wants}") from None
         except OSError as e:
             found = f"{where}: cannot be read ({e.strerror})"
             raise ModelError(f"{found}; expected a file of keys, one a line; name one") from None

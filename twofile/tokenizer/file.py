@@ -4,7 +4,7 @@ import hashlib
 import re
 import struct
 
-from ..errors import ModelError
+from ..errors import EXPORTER, ModelError
 from ..format.fields import NONE
 from ..format.foreign import SOUND, refuse_foreign
 from ..format.table import ENDIAN, VERSION
@@ -54,7 +54,7 @@ LIMITS = {
 }
 
 # what to do with a sound file in the place of a tokenizer.bin
-NO_TOKENIZER = dict.fromkeys(SOUND, "make one with export.py --tokenizer-only")
+NO_TOKENIZER = dict.fromkeys(SOUND, f"make one with {EXPORTER} --tokenizer-only")
 NO_TOKENIZER["model"] = "name none where the model has its own inside, or what was exported with it"
 
 
@@ -64,7 +64,7 @@ def check_tokenizer_header(raw):
     if raw[:8] != TOKENIZER_MAGIC:
         refuse_foreign(raw[:64], "a tokenizer.bin", NO_TOKENIZER)
         found = f"starts with {raw[:8]!r}" if raw else "empty"
-        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by export.py?")
+        raise ModelError(f"{found}, expected {TOKENIZER_MAGIC!r}; was it written by {EXPORTER}?")
     if len(raw) < 256:
         raise ModelError(f"{len(raw)} bytes, shorter than the 256 of a header; copy it again")
     if len(raw) > MOST_BYTES:
