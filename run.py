@@ -10610,7 +10610,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
+            raise WrongValue(f"{found}; {model.engine.shorter}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
 
@@ -11361,6 +11361,12 @@ class Engine:
     def cache_bytes(self, n_ctx):
         """What a cache of so many positions takes."""
         return cache_bytes(self.file.config, self.kv, n_ctx)
+
+    @property
+    def shorter(self):
+        """What to do about a prompt that is too long."""
+        larger = self.n_ctx < self.file.config.max_ctx
+        return "shorten it" + (f", or raise {set_by('n_ctx')}" if larger else "")
 
     def fit(self):
         """Unless a context was asked for: the model's, halved until its cache is within the
@@ -12388,8 +12394,7 @@ class Prompts:
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
-            raise WrongValue(f"{found}, {wants}")
+            raise WrongValue(f"{found}, expected 1 to {n_ctx}; {self.engine.shorter}")
         return text
 
     def tokenize(self, text, add_bos=True):
@@ -12422,7 +12427,7 @@ class Prompts:
         """ids as a list of int, which fit into the context."""
         ids, n_ctx = self.known(ids), self.engine.n_ctx
         if not 0 < len(ids) <= n_ctx:
-            raise self.wrong(f"{len(ids)} tokens")
+            raise self.wrong(f"{len(ids)} tokens", self.engine.shorter if ids else "give some")
         return ids
 
     def known(self, ids):
@@ -12430,12 +12435,12 @@ class Prompts:
         ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
         for i in ids:
             if not 0 <= i < n_rows:
-                raise self.wrong(f"id {i}")
+                raise self.wrong(f"id {i}", "give such ids")
         return ids
 
-    def wrong(self, found):
+    def wrong(self, found, todo):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
+        return WrongValue(f"prompt: {found}, {wants}; {todo}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""

@@ -75,6 +75,12 @@ class Engine:
         """What a cache of so many positions takes."""
         return cache_bytes(self.file.config, self.kv, n_ctx)
 
+    @property
+    def shorter(self):
+        """What to do about a prompt that is too long."""
+        larger = self.n_ctx < self.file.config.max_ctx
+        return "shorten it" + (f", or raise {set_by('n_ctx')}" if larger else "")
+
     def fit(self):
         """Unless a context was asked for: the model's, halved until its cache is within the
         bound."""

@@ -114,8 +114,7 @@ class Prompts:
         least = -(-len(text) // longest) if longest else 1
         if least > n_ctx:
             found = f"prompt: {len(text):,} characters, {least:,} tokens or more"
-            wants = f"expected 1 to {n_ctx}; shorten it, or raise {set_by('n_ctx')}"
-            raise WrongValue(f"{found}, {wants}")
+            raise WrongValue(f"{found}, expected 1 to {n_ctx}; {self.engine.shorter}")
         return text
 
     def tokenize(self, text, add_bos=True):
@@ -148,7 +147,7 @@ class Prompts:
         """ids as a list of int, which fit into the context."""
         ids, n_ctx = self.known(ids), self.engine.n_ctx
         if not 0 < len(ids) <= n_ctx:
-            raise self.wrong(f"{len(ids)} tokens")
+            raise self.wrong(f"{len(ids)} tokens", self.engine.shorter if ids else "give some")
         return ids
 
     def known(self, ids):
@@ -156,12 +155,12 @@ class Prompts:
         ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
         for i in ids:
             if not 0 <= i < n_rows:
-                raise self.wrong(f"id {i}")
+                raise self.wrong(f"id {i}", "give such ids")
         return ids
 
-    def wrong(self, found):
+    def wrong(self, found, todo):
         wants = f"expected 1 to {self.engine.n_ctx} ids below {self.engine.file.config.vocab_size}"
-        return WrongValue(f"prompt: {found}, {wants}; shorten it, or raise {set_by('n_ctx')}")
+        return WrongValue(f"prompt: {found}, {wants}; {todo}")
 
     def begin(self):
         """The token that stands before a text's first: begin, or else end."""

@@ -10,7 +10,7 @@ from typing import Any
 from .callform import CallForm
 from .calls import Tools, tools_given
 from .chunk import Chunk, before_stop
-from .errors import ModelError, WrongValue, set_by
+from .errors import ModelError, WrongValue
 from .given import Bias, Floats, Prompt, Schema
 from .objects import chat_completion, completion
 from .options import (
@@ -160,7 +160,7 @@ class Writer:
         room = model.n_ctx - len(ids)
         if room < 1 and max_tokens != 0:
             found = f"prompt: {len(ids)} tokens leave no room in a context of {model.n_ctx}"
-            raise WrongValue(f"{found}; shorten it, or raise {set_by('n_ctx')}")
+            raise WrongValue(f"{found}; {model.engine.shorter}")
         self.limit = room if max_tokens is None else min(max_tokens, room)
         self.at_limit = "length" if self.limit == max_tokens else "context"
 
