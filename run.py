@@ -161,6 +161,7 @@ the program
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/editor         A text in the user's own editor.
+    front/keep           Conversations in files: kept as JSON, read again.
     front/setting        What /set changes: how answers are written, by the names of the flags.
     front/commands       The commands of a conversation, and what is said in one.
     front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
@@ -432,6 +433,20 @@ class Unmarked:
             raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
 
 
+def mode_there(path):
+    """The permissions of the regular file at path, through links; None if nothing is there. Raises
+    ModelError for anything else, which a file must not take the place of; OSError, ValueError."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        found = "a folder, not" if stat.S_ISDIR(mode) else "not"
+        wants = "expected a file, or a new name; choose another"
+        raise ModelError(f"{printable(path)}: {found} a regular file; {wants}")
+    return stat.S_IMODE(mode)
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
@@ -445,6 +460,17 @@ def replaced(path, mode=0o666):
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replaced_as_named(path, mode=0o666):
+    """The same at a path that the user names: a link stays one, and a file that is there keeps its
+    permissions; mode: of a new one. Raises ModelError too, where no regular file is."""
+    kept = mode_there(path)
+    with replaced(os.path.realpath(path), mode if kept is None else 0o600) as f:
+        if kept is not None:
+            os.chmod(f.name, kept)
+        yield f
 
 
 # -----------------------------------------------------------------------------
@@ -12486,7 +12512,7 @@ def save_cache(scheduler, ids, path, n=None):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(name) as f:
+        with replaced_as_named(name) as f:
             for part in (head, *parts):
                 f.write(part)
     except (OSError, ValueError) as e:
@@ -12497,7 +12523,7 @@ def save_cache(scheduler, ids, path, n=None):
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
     ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
-    if not os.path.exists(path) or not os.path.getsize(path):
+    if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
     n, raw = read_cache_file(engine, path)
@@ -16856,6 +16882,7 @@ def open_output(path, resume):
     if path is None:
         return sys.stdout.buffer, 0, 0
     name, part = printable(path), path + ".part"
+    mode_there(path)  # a pipe is no file that could be gone on with
     if os.path.exists(path) and not resume:
         raise ModelError(f"{name}: exists, expected a new name; remove it first")
     if os.path.exists(path):
@@ -17598,6 +17625,55 @@ def terminal_kept():
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/keep.py
+# Conversations in files: kept as JSON, read again.
+
+TALK_MOST = 1 << 26  # bytes of a kept conversation
+
+
+def kept_talk(path):
+    """The messages in a file, of which nothing is known but that they are objects. Raises
+    ModelError."""
+    name, raw = printable(path), read_small(path, "a kept conversation", TALK_MOST)
+    try:
+        messages = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise ModelError(f"{name} is no conversation, expected what /save wrote")
+    return messages
+
+
+def keep_talk(path, messages):
+    """Write messages to a file, which only this user can read if it is new -> whether there was
+    one, with a conversation, or empty. Raises ModelError, also where something else would be
+    lost."""
+    name = printable(path)
+    try:
+        there = mode_there(path) is not None
+        if there and os.path.getsize(path):
+            refuse_other(path, name)
+        with replaced_as_named(path, 0o600) as f:
+            f.write(json.dumps(messages, indent=1).encode())
+    except ModelError:
+        raise
+    except (OSError, ValueError) as e:
+        found = printable(getattr(e, "strerror", None) or str(e))
+        raise ModelError(f"{name} cannot be written ({found})") from None
+    return there
+
+
+def refuse_other(path, name):
+    """ModelError for a file that is no kept conversation."""
+    try:
+        if all("role" in m for m in kept_talk(path)):
+            return
+    except ModelError:
+        pass
+    raise ModelError(f"{name} is no kept conversation and would be lost; choose another name")
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/setting.py
 # What /set changes: how answers are written, by the names of the flags.
 
@@ -17902,27 +17978,14 @@ class Commands:
         self.show(f"{read}, {written}, seed {talk.seed}\n")
 
     def do_save(self, rest):
-        path, there = path_of(rest), os.path.exists(path_of(rest))
-        try:
-            with replaced(path) as f:
-                f.write(json.dumps(self.talk.messages, indent=1).encode())
-        except (OSError, ValueError) as e:
-            found = printable(getattr(e, "strerror", None) or str(e))
-            raise ModelError(f"{printable(path)} cannot be written ({found})") from None
+        path = path_of(rest)
+        instead = ", instead of what was there" if keep_talk(path, self.talk.messages) else ""
         n = len(self.talk.messages)
-        instead = ", instead of what was there" if there else ""
         self.show(f"saved {n} message{'s' * (n != 1)} to {printable(path)}{instead}\n")
 
     def do_load(self, rest):
         path = path_of(rest)
-        name = printable(path)
-        raw = read_small(path, "a kept conversation", 1 << 26)
-        try:
-            messages = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise ModelError(f"{name} is no conversation, expected what /save wrote")
+        name, messages = printable(path), kept_talk(path)
         try:
             self.talk.take(messages)
         except ModelError as e:

@@ -97,6 +97,20 @@ class Unmarked:
             raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
 
 
+def mode_there(path):
+    """The permissions of the regular file at path, through links; None if nothing is there. Raises
+    ModelError for anything else, which a file must not take the place of; OSError, ValueError."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        found = "a folder, not" if stat.S_ISDIR(mode) else "not"
+        wants = "expected a file, or a new name; choose another"
+        raise ModelError(f"{printable(path)}: {found} a regular file; {wants}")
+    return stat.S_IMODE(mode)
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
@@ -110,3 +124,14 @@ def replaced(path, mode=0o666):
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replaced_as_named(path, mode=0o666):
+    """The same at a path that the user names: a link stays one, and a file that is there keeps its
+    permissions; mode: of a new one. Raises ModelError too, where no regular file is."""
+    kept = mode_there(path)
+    with replaced(os.path.realpath(path), mode if kept is None else 0o600) as f:
+        if kept is not None:
+            os.chmod(f.name, kept)
+        yield f

@@ -1,8 +1,10 @@
 """The commands of a conversation, without its terminal."""
 
+import contextlib
 import json
 import os
 import re
+import stat
 import sys
 from types import SimpleNamespace
 
@@ -255,3 +257,31 @@ def test_tab_completes_commands_settings_and_paths(said, tmp_path, home):
     assert said.completions(f"/file {tmp_path}/") == [f"/file {tmp_path}/{name}" for name in ("a folder/", "a1", "b")]
     assert said.completions("/load ~/.") == ["/load ~/.hidden"]
     assert said.completions("/undo x") == said.completions("/nothing ") == said.completions("/load /no/such/") == []
+
+
+def test_save_takes_the_place_of_conversations_only(said, tmp_path, monkeypatch):
+    """Of no device, pipe, folder or other text; through a link; and who could read a file still can, nobody else."""
+    monkeypatch.chdir(tmp_path)
+    said.message("the hen")
+    os.mkfifo("fifo")
+    os.mkdir("folder")
+    (tmp_path / "notes.txt").write_text("my notes")
+    (tmp_path / "list.json").write_text('[{"a": 1}]')
+    if not os.geteuid():
+        with contextlib.suppress(PermissionError):  # a container may forbid it
+            os.mknod("device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    before = {name: os.lstat(name)[:3] for name in os.listdir()}
+    for name in before:
+        told = said.tells(f"/save {name}")
+        assert ("would be lost" if name in ("notes.txt", "list.json") else "not a regular file") in told and "\n" not in told
+    assert {name: os.lstat(name)[:3] for name in os.listdir()} == before and (tmp_path / "notes.txt").read_text() == "my notes"
+    assert said.tells("/save new.json").startswith("saved 2") and os.stat("new.json").st_mode & 0o777 == 0o600
+    os.chmod("new.json", 0o640)
+    os.symlink("new.json", "link")
+    said.message("and?")
+    assert "instead" in said.tells("/save link") and os.path.islink("link")
+    assert (
+        os.stat("new.json").st_mode & 0o777 == 0o640 and json.loads((tmp_path / "new.json").read_text()) == said.talk.messages
+    )
+    os.symlink("later.json", "dangling")
+    assert said.tells("/save dangling").startswith("saved 4") and os.path.islink("dangling") and os.path.exists("later.json")

@@ -1,13 +1,12 @@
 """The commands of a conversation, and what is said in one."""
 
 import contextlib
-import json
 import os
 
 from ..errors import ModelError, printable
-from ..files import read_small, replaced
 from ..options import nearest
 from .editor import editor_named, in_editor, usual_editor
+from .keep import keep_talk, kept_talk
 from .setting import SET_NAMES, Setting, bare
 from .text import as_text, read_text, report, tame
 
@@ -201,27 +200,14 @@ class Commands:
         self.show(f"{read}, {written}, seed {talk.seed}\n")
 
     def do_save(self, rest):
-        path, there = path_of(rest), os.path.exists(path_of(rest))
-        try:
-            with replaced(path) as f:
-                f.write(json.dumps(self.talk.messages, indent=1).encode())
-        except (OSError, ValueError) as e:
-            found = printable(getattr(e, "strerror", None) or str(e))
-            raise ModelError(f"{printable(path)} cannot be written ({found})") from None
+        path = path_of(rest)
+        instead = ", instead of what was there" if keep_talk(path, self.talk.messages) else ""
         n = len(self.talk.messages)
-        instead = ", instead of what was there" if there else ""
         self.show(f"saved {n} message{'s' * (n != 1)} to {printable(path)}{instead}\n")
 
     def do_load(self, rest):
         path = path_of(rest)
-        name = printable(path)
-        raw = read_small(path, "a kept conversation", 1 << 26)
-        try:
-            messages = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise ModelError(f"{name} is no conversation, expected what /save wrote")
+        name, messages = printable(path), kept_talk(path)
         try:
             self.talk.take(messages)
         except ModelError as e:
