@@ -217,6 +217,7 @@ import threading
 import time
 import unicodedata
 import weakref
+from bisect import bisect_left
 from collections import Counter, defaultdict, namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18307,6 +18308,7 @@ class Conversation:
     def take(self, messages):
         """Go on with these. Raises ModelError, and goes on as before, if no template could say
         them, or nothing fits behind their system message."""
+        messages = [at_rest(m) for m in plain_messages(messages)]
         self.encoded([*messages, asked_of("")])
         kept, self.messages = self.messages, messages
         try:
@@ -18339,24 +18341,19 @@ class Conversation:
     def ids(self, told=True):
         """The conversation as ids, without its oldest turns if it has outgrown the context. Raises
         ModelError, and forgets nothing, if its last turn does not fit."""
-        dropped, limit = 0, self.model.n_ctx
+        limit = self.model.n_ctx
         room = (
             min(limit // 4, 256)
             if self.args.n_predict < 0
             else min(self.args.n_predict, limit // 2)
         )
-        while True:
+        ids, dropped = self.encoded(self.messages, told), 0
+        most = limit - room - self.recall.room
+        if len(ids) > most:
+            self.check_alone(self.messages[self.asked() :], told)
+            dropped = self.too_many(most, told)
+            self.messages = self.without(dropped)
             ids = self.encoded(self.messages, told)
-            oldest = int(self.system is not None)
-            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-            if len(ids) + room + self.recall.room <= limit:
-                break
-            if not dropped:
-                self.check_alone(self.messages[asked[-1] :], told)
-            if len(asked) < 2:
-                break
-            del self.messages[oldest : asked[1]]
-            dropped += 1
         if dropped:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             self.show(f"(the context is full: the oldest {turns} forgotten)\n")
@@ -18368,6 +18365,24 @@ class Conversation:
         if self.messages[-1]["role"] == "user":
             report(self.model, self.args, self.recall.text)
         return self.encoded(messages, told)
+
+    def without(self, n):
+        """The messages without the oldest n turns."""
+        oldest = int(self.system is not None)
+        asked = self.places()
+        return [*self.messages[:oldest], *self.messages[asked[n] :]] if n else self.messages
+
+    def too_many(self, most, told):
+        """How many of the oldest turns have to go so that the others take so many tokens at most;
+        all but the last, if that is too long. Whole thousands of turns are not read: first one is
+        kept, then twice as many each time."""
+        last = len(self.places()) - 1
+        fits = lambda n: len(self.encoded(self.without(n), told)) <= most
+        enough, step = last, 1
+        while enough > 1 and fits(max(1, last - step)):
+            enough, step = max(1, last - step), 2 * step
+        first = max(1, last - step)
+        return min(last, first + bisect_left(range(first, enough), True, key=fits))
 
     def written(self, ids, offered):
         """Write on behind ids: a text, and calls of the Tools offered, which is shown as it comes.
@@ -18420,10 +18435,14 @@ class Conversation:
 
     def asked(self, otherwise="there is no message of the user's"):
         """The place of the last message of the user's. Raises ModelError if there is none."""
-        places = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        places = self.places()
         if not places:
             raise ModelError(otherwise)
         return places[-1]
+
+    def places(self):
+        """The places of the user's messages."""
+        return [n for n, m in enumerate(self.messages) if m["role"] == "user"]
 
     def with_calls(self):
         """Write, call, and write on, until there is a text without calls -> that text."""
@@ -18476,6 +18495,11 @@ class Conversation:
 def opened(system):
     """The messages that a conversation begins with."""
     return [{"role": "system", "content": system}] if system else []
+
+
+def at_rest(message):
+    """A message of plain_messages() as it is kept: without what it has not."""
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def asked_of(text):

@@ -1,8 +1,10 @@
 """A conversation without its terminal: what is computed again, what is forgotten, what is shown."""
 
+import itertools
+import random
 from types import SimpleNamespace
 
-from twofile.front.conversation import Conversation
+from twofile.front.conversation import Conversation, asked_of
 from twofile.front.text import tame
 from twofile.model import Model
 
@@ -45,6 +47,22 @@ def test_the_oldest_turns_are_dropped_whole(talker):
     assert messages[0] == {"role": "system", "content": "be kind"} and messages[-2]["content"] == "the fox 29"
     assert [m["role"] for m in messages[1:]] == ["user", "assistant"] * (len(messages) // 2)
     assert 3 < len(messages) < 30 and len(chat.model.encode_chat(messages[:-1])) + 10 <= chat.model.n_ctx
+
+
+def test_how_many_turns_go_is_found_in_few_steps(talker):
+    """As many as if one went after the other, whatever their lengths; of thousands, few are read more than once."""
+    chat = Silent(talker, n_predict=10)
+    talk, rng = chat.talk, random.Random(5)
+    for n in (*range(1, 12), 40, 1000):
+        turns = [[asked_of("fox " * rng.randint(1, 30)), {"role": "assistant", "content": "y" * rng.randint(1, 40)}] for _ in range(n)]
+        last = asked_of("hen " * rng.randint(1, 30))
+        talk.messages, read, encoded = [*itertools.chain(*turns), last], [], talk.encoded
+        talk.encoded = lambda messages, *how: read.append(len(messages)) or encoded(messages, *how)
+        talk.ids()
+        del talk.encoded
+        assert sum(read) < 4 * n + 200
+        fits = lambda k: len(encoded([*itertools.chain(*turns[k:]), last])) + 10 <= chat.model.n_ctx
+        assert len(talk.messages) == 2 * (n - next((k for k in range(max(0, n - 40), n) if fits(k)), n)) + 1
 
 
 def test_what_a_terminal_would_obey_is_shown(talker):

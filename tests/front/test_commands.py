@@ -285,3 +285,23 @@ def test_save_takes_the_place_of_conversations_only(said, tmp_path, monkeypatch)
     )
     os.symlink("later.json", "dangling")
     assert said.tells("/save dangling").startswith("saved 4") and os.path.islink("dangling") and os.path.exists("later.json")
+
+
+def test_what_other_programs_kept_is_taken_as_it_is_meant(said, tmp_path):
+    """A content of parts is its texts, a developer a system; and every command goes on with that."""
+    parts = lambda *texts: [{"type": "text", "text": text} for text in texts]
+    roles = zip(("developer", "user", "assistant", "user", "assistant"), (parts("be kind"), parts("the", "fox"), "x", parts("hen"), "y"))
+    (tmp_path / "parts.json").write_text(json.dumps([{"role": role, "content": content} for role, content in roles]))
+    assert said.tells(f"/load {tmp_path}/parts.json").startswith("loaded 5")
+    assert said.talk.system == "be kind" and contents(said)[1] == "the\nfox" and "be kind" in said.tells("/show")
+    assert said.tells("/undo") == 'took back "hen" and its answer; messages left: 3\n'
+    said.talk.usage.show = said.seen.append
+    assert isinstance(said.talk.last_word(), str)
+    for n in range(9):
+        said.message(f"the fox {n} " * 3)
+    assert contents(said)[0] == "be kind" and len(contents(said)) < 15  # the oldest turns are forgotten, that is not
+    assert "same system message" in said.tells("/clear") and contents(said) == ["be kind"]
+    for content in ([{"type": "image_url"}], 5, [[]], None):
+        (tmp_path / "parts.json").write_text(json.dumps([{"role": "user", "content": content}]))
+        told = said.tells(f"/load {tmp_path}/parts.json")
+        assert told.startswith(f"{tmp_path}/parts.json: messages: ") and "\n" not in told and contents(said) == ["be kind"]
