@@ -54,7 +54,10 @@ def test_how_many_turns_go_is_found_in_few_steps(talker):
     chat = Silent(talker, n_predict=10)
     talk, rng = chat.talk, random.Random(5)
     for n in (*range(1, 12), 40, 1000):
-        turns = [[asked_of("fox " * rng.randint(1, 30)), {"role": "assistant", "content": "y" * rng.randint(1, 40)}] for _ in range(n)]
+        turns = [
+            [asked_of("fox " * rng.randint(1, 30)), {"role": "assistant", "content": "y" * rng.randint(1, 40)}]
+            for _ in range(n)
+        ]
         last = asked_of("hen " * rng.randint(1, 30))
         talk.messages, read, encoded = [*itertools.chain(*turns), last], [], talk.encoded
         talk.encoded = lambda messages, *how: read.append(len(messages)) or encoded(messages, *how)

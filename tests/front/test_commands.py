@@ -290,7 +290,9 @@ def test_save_takes_the_place_of_conversations_only(said, tmp_path, monkeypatch)
 def test_what_other_programs_kept_is_taken_as_it_is_meant(said, tmp_path):
     """A content of parts is its texts, a developer a system; and every command goes on with that."""
     parts = lambda *texts: [{"type": "text", "text": text} for text in texts]
-    roles = zip(("developer", "user", "assistant", "user", "assistant"), (parts("be kind"), parts("the", "fox"), "x", parts("hen"), "y"))
+    roles = zip(
+        ("developer", "user", "assistant", "user", "assistant"), (parts("be kind"), parts("the", "fox"), "x", parts("hen"), "y")
+    )
     (tmp_path / "parts.json").write_text(json.dumps([{"role": role, "content": content} for role, content in roles]))
     assert said.tells(f"/load {tmp_path}/parts.json").startswith("loaded 5")
     assert said.talk.system == "be kind" and contents(said)[1] == "the\nfox" and "be kind" in said.tells("/show")
