@@ -16243,6 +16243,10 @@ class Recall:
             self.paged = self.memory.page(self.model, messages, answer, tools)
         return self.paged.into(messages)
 
+    def forget(self):
+        """The last question is taken back, with what was paged in for it."""
+        self.paged = Paged()
+
     @property
     def room(self):
         """Tokens that passages may take."""
@@ -17695,6 +17699,16 @@ def bare(name):
 
 SET_NAMES = {bare(n): flag for flag in SETTABLE for n in (*flag.names, flag.field)}
 SET_NAMES |= {bare(n): SET_NAMES[bare(m)] for n, m in MEANT.items() if bare(m) in SET_NAMES}
+SET_NAMES |= {"num-predict": N_PREDICT}
+SET_OTHERWISE = {  # what ollama sets in a conversation
+    "num-ctx": "the context is -c N, where the conversation begins",
+    "num-thread": "the threads are -t N, where the conversation begins",
+    "num-gpu": PROCESSOR,
+    "format": "a form is --json-schema FILE, where the conversation begins",
+    **dict.fromkeys(("verbose", "quiet"), "/stats tells the speed"),
+    **dict.fromkeys(("history", "nohistory"), "what is typed is kept, unless a space is before it"),
+    **dict.fromkeys(("wordwrap", "nowordwrap"), "lines are broken at the width of the terminal"),
+}
 
 
 def words_of(text):
@@ -17716,10 +17730,12 @@ class Setting:
     def __call__(self, text):
         """ "NAME VALUE", or a name alone, or nothing -> what is told. Raises ModelError for what is
         wrong, which changes nothing."""
-        name, _, value = text.replace("=", " ", "=" in text.partition(" ")[0]).partition(" ")
-        flag, value = SET_NAMES.get(bare(name)), value.strip()
+        name, value = re.fullmatch(r"([^\s=]*)\s*=?\s*(.*)", text, re.S).groups()
+        flag = SET_NAMES.get(bare(name))
         if not name:
             return "".join(f"{bare(f.long):18} {self.present(f)}\n" for f in SETTABLE)
+        if bare(name) in SET_OTHERWISE:
+            raise ModelError(f"/set: {name} is ollama's; {SET_OTHERWISE[bare(name)]}")
         if flag is None:
             near = nearest(bare(name), SET_NAMES)
             hint = f"did you mean {near}? " if near else ""
@@ -17755,7 +17771,7 @@ class Setting:
         """Set a number that its flag could have, or None."""
         args = self.args
         if flag is SEED:
-            seed = seed_asked(number)
+            seed = args.seed if number is None else seed_asked(number)
             self.talk.seed = random.getrandbits(32) if seed is None else seed
             self.talk.turns = 0  # the next answer is the first one of this seed
         elif flag is N_PREDICT:
@@ -17818,6 +17834,9 @@ Ctrl-C stops an answer; Tab completes; the arrow keys find what was said.
 OTHER_NAMES = {"?": "help", "reset": "clear", "bye": "exit", "quit": "exit"}
 TAKES = {"save": "a file", "load": "a file", "file": "a file"}  # what a command needs behind it
 TAKES |= {"system": "", "set": "", "help": ""}  # may have
+OF_LINES = ("system ", "file ", "set system ")  # what may have several lines behind it
+ONE_MODEL = "a conversation has one model, which /show tells; begin another with another"
+OTHERWISE = {"models": ONE_MODEL, "model": ONE_MODEL, "read": "a file is read by /file PATH"}
 
 
 def path_of(text):
@@ -17831,10 +17850,11 @@ def path_before(text):
     end = text.find(text[0], 1) + 1 if text[0] in "'\"" else 0
     if end:
         return path_of(text[:end]), text[end:].strip()
-    words = text.split(" ")
+    line, newline, more = text.partition("\n")
+    words = line.split(" ")
     ends = range(min(len(words), 40), 1, -1)
     n = next((n for n in ends if os.path.exists(path_of(" ".join(words[:n])))), 1)
-    return path_of(" ".join(words[:n])), " ".join(words[n:]).strip()
+    return path_of(" ".join(words[:n])), (" ".join(words[n:]) + newline + more).strip()
 
 
 def paths_like(text):
@@ -17859,20 +17879,32 @@ class Commands:
 
     def command(self, line):
         """A line that begins with a slash; -> False to leave."""
-        name, _, rest = line[1:].partition(" ")
-        name, rest = OTHER_NAMES.get(name, name), rest.strip()
+        typed, rest = re.fullmatch(r"/(\S*)\s*(.*)", line.rstrip(), re.S).groups()
+        name = OTHER_NAMES.get(typed.lower(), typed.lower())
+        if name in OTHERWISE:
+            raise ModelError(f"/{name} is no command here; {OTHERWISE[name]}")
         if name not in self.names:
             near = name and nearest(name, [*self.names, *OTHER_NAMES])
             near = f"set {name}" if bare(name) in SET_NAMES else near
             hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""
-            raise ModelError(f"/{printable(name[:80])} is not a command; {hint}")
+            raise ModelError(f"/{printable(typed[:80])} is not a command; {hint}")
         if rest and name not in TAKES:
-            raise ModelError(f"/{name} takes nothing behind it")
+            raise ModelError(f"/{typed} takes nothing behind it")
         if TAKES.get(name) and not rest:
-            raise ModelError(f"/{name} needs {TAKES[name]} behind it")
+            raise ModelError(f"/{typed} needs {TAKES[name]} behind it")
+        if "\n" in rest and not f"{name} {rest}".startswith(OF_LINES):
+            raise ModelError(f"/{typed} takes one line; several may stand behind /system, /file")
         return getattr(self, f"do_{name}")(*[rest] * (name in TAKES)) is not False
+
+    def mistaken(self, text):
+        """What is told where a message of several lines begins like a command."""
+        if "\n" not in text or not re.match(r"/(system|file)\s", text):
+            return ""
+        return (
+            "(several lines at once are a message; those of a command end with \\, but the last)\n"
+        )
 
     def message(self, text):
         """Say a text that was typed; files that wait go before it."""
@@ -18357,6 +18389,7 @@ class Conversation:
         except ModelError:
             self.messages = kept
             raise
+        self.recall.forget()
 
     def check_length(self, text):
         """Raises ModelError if a message could never be answered, whatever is forgotten."""
@@ -18367,12 +18400,16 @@ class Conversation:
         system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
         n = len(self.encoded([*system, *last], told))
         if n >= limit:
-            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            around = len(self.encoded([*system, asked_of("")], told))
+            fit, tools = limit - 1 - around, told and self.usage.offered
+            parts = ["the system message"] * len(system) + ["the tools"] * bool(tools)
             if fit < 0:
-                found = f"the system message and what stands around it take {n:,} tokens"
-                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
-            n -= limit - 1 - fit
-            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+                found = f"{', '.join(parts) or 'a message'} and what stands around it"
+                found = f"{found} take {around:,} tokens of a context of {limit:,}; say it shorter"
+                raise ModelError(f"{found}{', or begin with fewer tools' * bool(tools)}")
+            what = " and ".join(parts)
+            found = f"the message has {n - around:,} tokens, and {fit:,} fit"
+            found += f" beside {what} ({around:,})" if what and around > limit // 2 else ""
             raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
@@ -18458,9 +18495,9 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self, before):
+    def answer(self, before, otherwise):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, the messages are those before."""
+        of it, the messages are those before; otherwise: what is told then."""
         text = ""
         try:
             text = self.with_calls()
@@ -18471,7 +18508,10 @@ class Conversation:
         finally:
             if not text:
                 self.messages = before
-        if text and self.recall.sources():
+                self.recall.forget()
+        if not text:
+            self.show(f"(no answer was written; {otherwise})\n")
+        elif self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
 
     def asked(self, otherwise="there is no message of the user's"):
@@ -18517,20 +18557,21 @@ class Conversation:
 
     def message(self, text):
         before, self.messages = self.messages, [*self.messages, asked_of(text)]
-        self.answer(before)
+        self.answer(before, "your message is not kept")
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
         before, n = self.messages, self.asked("/regen: there is no answer yet")
         self.messages = before[: n + 1]
-        self.answer(before)
+        self.answer(before, "what was there stays")
 
     def undo(self):
         """Take the user's last message back, and all behind it -> its text. Raises ModelError if
         there is none."""
         n = self.asked("/undo: there is no message to take back")
         self.messages, gone = self.messages[:n], self.messages[n]
-        return gone["content"] if isinstance(gone["content"], str) else ""
+        self.recall.forget()
+        return gone["content"]
 
 
 def opened(system):
@@ -18990,12 +19031,13 @@ def converse(model, args, tools):
     while going:
         try:
             text, plain = keys.message()
-            stopped = False
+            stopped, turns = False, talk.turns
             if plain and text.startswith("/") and not text.startswith("//"):
                 going = commands.command(text)
             elif text.strip():
+                show("" if plain else commands.mistaken(text))
                 commands.message(text[1:] if plain and text.startswith("//") else text)
-                going = not args[SINGLE_TURN]
+            going = going and not (args[SINGLE_TURN] and talk.turns > turns)
         except KeyboardInterrupt:
             show("\n/exit or Ctrl-D leaves\n" if stopped else "\n")
             stopped = True

@@ -1,8 +1,9 @@
 """A conversation without its terminal: what is computed again, what is forgotten, what is shown."""
 
-import itertools
 import random
 from types import SimpleNamespace
+
+import pytest
 
 from twofile.front.conversation import Conversation, asked_of
 from twofile.front.text import tame
@@ -49,23 +50,19 @@ def test_the_oldest_turns_are_dropped_whole(talker):
     assert 3 < len(messages) < 30 and len(chat.model.encode_chat(messages[:-1])) + 10 <= chat.model.n_ctx
 
 
-def test_how_many_turns_go_is_found_in_few_steps(talker):
+@pytest.mark.parametrize("n", [*range(1, 9), 40, 1000])
+def test_how_many_turns_go_is_found_in_few_steps(talker, n, monkeypatch):
     """As many as if one went after the other, whatever their lengths; of thousands, few are read more than once."""
-    chat = Silent(talker, n_predict=10)
-    talk, rng = chat.talk, random.Random(5)
-    for n in (*range(1, 12), 40, 1000):
-        turns = [
-            [asked_of("fox " * rng.randint(1, 30)), {"role": "assistant", "content": "y" * rng.randint(1, 40)}]
-            for _ in range(n)
-        ]
-        last = asked_of("hen " * rng.randint(1, 30))
-        talk.messages, read, encoded = [*itertools.chain(*turns), last], [], talk.encoded
-        talk.encoded = lambda messages, *how: read.append(len(messages)) or encoded(messages, *how)
-        talk.ids()
-        del talk.encoded
-        assert sum(read) < 4 * n + 200
-        fits = lambda k: len(encoded([*itertools.chain(*turns[k:]), last])) + 10 <= chat.model.n_ctx
-        assert len(talk.messages) == 2 * (n - next((k for k in range(max(0, n - 40), n) if fits(k)), n)) + 1
+    chat, rng, read = Silent(talker, n_predict=10), random.Random(n), []
+    encoded = chat.talk.encoded
+    user = [asked_of("fox " * rng.randint(1, 30)) for _ in range(n)]
+    turns = [message for asked in user for message in (asked, {"role": "assistant", "content": "y" * rng.randint(1, 40)})]
+    turns.append(asked_of("hen " * rng.randint(1, 30)))
+    chat.talk.messages = turns
+    monkeypatch.setattr(chat.talk, "encoded", lambda messages, *how: read.append(len(messages)) or encoded(messages, *how))
+    chat.talk.ids()
+    fits = [k for k in range(max(0, n - 40), n) if len(encoded(turns[2 * k :])) + 10 <= chat.model.n_ctx]
+    assert chat.talk.messages == turns[2 * min([*fits, n]) :] and sum(read) < 3 * n + 200
 
 
 def test_what_a_terminal_would_obey_is_shown(talker):

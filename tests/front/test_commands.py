@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.places import ROOT
+from twofile.calls import Tools
 from twofile.compiler.kept import _top
 from twofile.errors import ModelError
 from twofile.front.commands import CHAT_HELP, Commands, path_before
@@ -84,6 +85,13 @@ def test_the_document_tells_every_command_and_what_is_answered(said, tmp_path, m
         ("/etc/hosts is", "/etc/hosts is not a command; /help lists them; // begins a message with a slash"),
         ("/save", "/save needs a file behind it"),
         ("/undo that", "/undo takes nothing behind it"),
+        ("/Bye now", "/Bye takes nothing behind it"),
+        ("/models", "/models is no command here; a conversation has one model"),
+        ("/set num_ctx 4096", "/set: num_ctx is ollama's; the context is -c N"),
+        ("/set parameter num_gpu 1", "/set: num_gpu is ollama's; everything runs on the processor"),
+        ("/clear\nthat", "/clear takes nothing behind it"),
+        ("/save a\nb", "/save takes one line; several may stand behind /system, /file"),
+        ("/set stop a\nb", "/set takes one line"),
         ("/undo", "/undo: there is no message to take back"),
         ("/regen", "/regen: there is no answer yet"),
         ("/set tmp 3", "/set: 'tmp' is no setting; did you mean temp? /set lists them"),
@@ -118,9 +126,9 @@ def test_every_flag_of_sampling_can_be_set_by_its_names(said):
 
 def test_what_is_set_is_how_the_next_answer_is_written(said, talker):
     for line in (
-        "temp=0",
+        "temp = 0",
         "parameter top_k 3",
-        "stop 'a b' \"\\n\"",
+        "stop = 'a b' \"\\n\"",
         "max-tokens 5",
         "logit-bias 5-100 6+1",
         "seed 9",
@@ -138,6 +146,49 @@ def test_what_is_set_is_how_the_next_answer_is_written(said, talker):
     for name in ("temp", "top-k", "stop", "n", "logit-bias", "ignore-eos"):
         said.command(f"/set {name} default")
     assert said.args.options == {"stop": [], "ignore_eos": False, "logit_bias": []} and said.args.n_predict == -1
+
+
+def test_the_default_seed_is_that_of_the_command_line(said):
+    assert said.tells("/set seed 9") == "seed is 9\n" and said.tells("/set seed default") == "seed is 7\n"
+    assert said.tells("/set seed -1") != "seed is 7\n" and said.tells("/set num_predict 3") == "n-predict is 3\n"
+
+
+def test_an_empty_answer_is_told_and_takes_nothing_with_it(said):
+    said.message("the hen")
+    before = contents(said)
+    said.command("/set n 0")
+    said.seen.clear()
+    said.message("and?")
+    assert said.seen[-1] == "(no answer was written; your message is not kept)\n" and contents(said) == before
+    assert said.tells("/regen").endswith("(no answer was written; what was there stays)\n") and contents(said) == before
+    assert said.tells("/UNDO").startswith('took back "the hen"')
+
+
+def test_a_command_may_have_several_lines_behind_it(said, tmp_path):
+    """Where they can be told from a message: behind those that take a text."""
+    (tmp_path / "my notes").write_text("the hen")
+    said.tells("/system be\nkind")
+    assert contents(said) == ["be\nkind"] and said.tells("/set system a\nb") and contents(said) == ["a\nb"]
+    said.tells(f"/file {tmp_path}/my notes and?\nnow?")
+    assert contents(said)[1] == "the hen\nand?\nnow?"
+    said.tells(f"/file '{tmp_path}/my notes'\nso?")
+    assert contents(said)[3] == "the hen\nso?"
+    assert said.mistaken("/system a\nb") and said.mistaken("/file a\nb") and not said.mistaken("/systems a\nb")
+    assert not said.mistaken("/system a") and not said.mistaken("/etc\nb")
+
+
+def test_who_takes_the_room_is_named(talker):
+    said = Said(talker, "-sys", "the fox " * 30)
+    with pytest.raises(ModelError) as found:
+        said.message("the hen " * 20)
+    told = "the message has N tokens, and N fit beside the system message (N); nothing is forgotten for it; say it shorter"
+    assert re.sub("[0-9]+", "N", str(found.value)) == told
+    tool = {"name": "f", "description": "the fox " * 90, "parameters": {"type": "object", "properties": {}}, "strict": False}
+    said.talk.usage.offered = Tools([tool])
+    with pytest.raises(ModelError) as found:
+        said.message("hi")
+    told = "the system message, the tools and what stands around it take N tokens of a context of N; "
+    assert re.sub("[0-9]+", "N", str(found.value)) == told + "say it shorter, or begin with fewer tools"
 
 
 def test_show_tells_the_model_the_context_and_what_it_was_told(talker):

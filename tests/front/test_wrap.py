@@ -7,7 +7,6 @@ import pytest
 
 from twofile.front.wrap import Wrapped
 
-
 LONG, BROKEN = "echo " * 5 + ".", "echo echo echo echo\necho ."
 WAVE, HEART = "\U0001f44b\U0001f3fd", "\u2764\ufe0f\u200d\U0001f525"  # a skin tone; what has one emoji of two
 CODER = "\U0001f469\U0001f3fd\u200d\U0001f4bb"

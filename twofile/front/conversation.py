@@ -47,6 +47,7 @@ class Conversation:
         except ModelError:
             self.messages = kept
             raise
+        self.recall.forget()
 
     def check_length(self, text):
         """Raises ModelError if a message could never be answered, whatever is forgotten."""
@@ -57,12 +58,16 @@ class Conversation:
         system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
         n = len(self.encoded([*system, *last], told))
         if n >= limit:
-            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            around = len(self.encoded([*system, asked_of("")], told))
+            fit, tools = limit - 1 - around, told and self.usage.offered
+            parts = ["the system message"] * len(system) + ["the tools"] * bool(tools)
             if fit < 0:
-                found = f"the system message and what stands around it take {n:,} tokens"
-                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
-            n -= limit - 1 - fit
-            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+                found = f"{', '.join(parts) or 'a message'} and what stands around it"
+                found = f"{found} take {around:,} tokens of a context of {limit:,}; say it shorter"
+                raise ModelError(f"{found}{', or begin with fewer tools' * bool(tools)}")
+            what = " and ".join(parts)
+            found = f"the message has {n - around:,} tokens, and {fit:,} fit"
+            found += f" beside {what} ({around:,})" if what and around > limit // 2 else ""
             raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
@@ -148,9 +153,9 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self, before):
+    def answer(self, before, otherwise):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, the messages are those before."""
+        of it, the messages are those before; otherwise: what is told then."""
         text = ""
         try:
             text = self.with_calls()
@@ -161,7 +166,10 @@ class Conversation:
         finally:
             if not text:
                 self.messages = before
-        if text and self.recall.sources():
+                self.recall.forget()
+        if not text:
+            self.show(f"(no answer was written; {otherwise})\n")
+        elif self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
 
     def asked(self, otherwise="there is no message of the user's"):
@@ -207,20 +215,21 @@ class Conversation:
 
     def message(self, text):
         before, self.messages = self.messages, [*self.messages, asked_of(text)]
-        self.answer(before)
+        self.answer(before, "your message is not kept")
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
         before, n = self.messages, self.asked("/regen: there is no answer yet")
         self.messages = before[: n + 1]
-        self.answer(before)
+        self.answer(before, "what was there stays")
 
     def undo(self):
         """Take the user's last message back, and all behind it -> its text. Raises ModelError if
         there is none."""
         n = self.asked("/undo: there is no message to take back")
         self.messages, gone = self.messages[:n], self.messages[n]
-        return gone["content"] if isinstance(gone["content"], str) else ""
+        self.recall.forget()
+        return gone["content"]
 
 
 def opened(system):
