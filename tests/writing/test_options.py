@@ -138,9 +138,15 @@ def test_what_is_no_prompt(wrong, model):
     for way in (model.generate, model, model.logits, model.score, lambda p: model.best_of(p, 2), lambda p: model.batch([p])):
         with pytest.raises(ModelError, match="^prompt is .*, expected text or token ids; give"):
             way(wrong)
-    for way in (model.detokenize, model.loglikelihood_rolling, lambda x: model.loglikelihood(x, [1])):
-        with pytest.raises(ModelError, match="^prompt is "):
-            way(wrong)
+    for name, way in (
+        ("ids", model.detokenize),
+        ("text", model.loglikelihood_rolling),
+        ("context", lambda x: model.loglikelihood(x, [1])),
+        ("continuation", lambda x: model.loglikelihood([1], x)),
+    ):
+        if not isinstance(wrong, str):
+            with pytest.raises(ModelError, match=f"^{name} is "):
+                way(wrong)
     with pytest.raises(ModelError, match="^text is .*, expected a str"):
         model.tokenize(wrong)
 
@@ -150,8 +156,13 @@ def test_ids_that_are_none(model):
         for way in (model.generate, model.logits, lambda ids: model.score([1, *ids])):
             with pytest.raises(ModelError, match=rf"^prompt: id {ids[-1]}, expected"):
                 way(ids)
-    with pytest.raises(ModelError, match="^prompt is 'the', expected"):
-        model.loglikelihood([1, 2], "the")  # both texts, or both ids
+    for wrong in ([-5], [266], [5, 10**30]):
+        with pytest.raises(ModelError, match=f"^ids: {wrong[-1]}, expected ids below 266"):
+            model.detokenize(wrong)
+    with pytest.raises(ModelError, match="^continuation is 'the', expected token ids, or texts both"):
+        model.loglikelihood([1, 2], "the")
+    with pytest.raises(ModelError, match="^continuation is None, expected a text"):
+        model.loglikelihood("a", None)
     assert model.generate(np.array([5, 6]), 3, seed=1) == model.generate((5, 6), 3, seed=1) == model.generate([5, 6], 3, seed=1)
 
 
@@ -210,8 +221,8 @@ def test_contents_in_parts_and_developers(model):
         ("the fox", "messages is 'the fox', expected a list"),
         (["the fox"], "messages: 'the fox', expected an object"),
         ([], "roles none"),
-        ([{"role": "user"}], "roles None"),
-        ([{"role": "user", "content": None}], "roles None"),
+        ([{"role": "user"}], "messages: content is None, expected a text"),
+        ([{"role": "user", "content": None}], "messages: content is None, expected a text"),
         ([{"role": "user", "content": 5}], "messages: content is 5, expected a text"),
         ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
