@@ -13202,10 +13202,10 @@ def usage_asked(options):
     """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
     if options is None:
         return False
-    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    wants = options.get("include_usage") if isinstance(options, Mapping) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        wrong = WrongValue if isinstance(options, dict) else WrongType
+        wrong = WrongValue if isinstance(options, Mapping) else WrongType
         raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 

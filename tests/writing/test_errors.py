@@ -1,8 +1,10 @@
 """What is no argument is a ValueError or a TypeError, when it is called; notices go to a logger."""
 
 import asyncio
+import errno
 import inspect
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -240,14 +242,21 @@ def test_files_are_model_errors(tmp_path, model):
         with pytest.raises(FileNotFoundError, match="no.bin: not found; expected a .*; check the path") as found:
             call(tmp_path / "no.bin")
         assert type(found.value) is MissingFile and isinstance(found.value, ModelError)
+        assert (found.value.errno, found.value.filename) == (errno.ENOENT, str(tmp_path / "no.bin"))
+        assert found.value.strerror == os.strerror(errno.ENOENT)
     (tmp_path / "m.bin").write_bytes(b"x" * 9000)
     for path in (tmp_path, tmp_path / "m.bin", "a\0b"):
         with pytest.raises(ModelError) as found:
             Model(path)
         assert type(found.value) is ModelError
-    for error in (WrongValue("x"), WrongType("x"), MissingFile("x"), Busy("x")):
+    for call in (lambda: Memory(tmp_path / "no"), lambda: model.save_cache(tmp_path / "no" / "x")):
+        with pytest.raises(MissingFile, match="no.*: .*; (name one|choose another)$") as found:
+            call()
+        assert found.value.errno == errno.ENOENT
+    for error in (WrongValue("x"), WrongType("x"), MissingFile("x"), MissingFile("x", "y"), Busy("x")):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error) and str(again) == "x"
+        assert getattr(again, "filename", None) == getattr(error, "filename", None)
 
 
 def test_refused_when_called(model):
