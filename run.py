@@ -13653,7 +13653,7 @@ class Model(Texts, Completions, Scores):
             if w.error:
                 raise w.error
             if w.reason == "closed":
-                raise closed_error(self.engine)
+                self.scheduler.check()
         return writers
 
     # what was read

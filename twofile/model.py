@@ -20,7 +20,7 @@ from .options import whole_number, yes_or_no
 from .promptcache import load_cache, save_cache
 from .prompts import Prompts, whole_ids
 from .sampler import Sampler, Sampling
-from .scheduler import Scheduler, closed_error
+from .scheduler import Scheduler
 from .scores import Scores
 from .streams import Stream, write_together
 from .structure import Forms
@@ -229,7 +229,7 @@ class Model(Texts, Completions, Scores):
             if w.error:
                 raise w.error
             if w.reason == "closed":
-                raise closed_error(self.engine)
+                self.scheduler.check()
         return writers
 
     # what was read
