@@ -30,7 +30,8 @@ def open_regular(path, what, pipes=False):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
-        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+        found = f"{name}: not found; expected {what}; check the path{make}"
+        raise MissingFile(found, os.fspath(path)) from None
     except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
