@@ -83,11 +83,12 @@ def test_refused_by_the_name_that_was_typed(argv, says):
     assert says in str(caught.value) and "\x1b" not in str(caught.value)
 
 
-OFTEN = """--keep --lora --warmup --no-warmup --no-perf --perf --prio --in-prefix --in-suffix --list-devices --draft --offline --numa
---rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --swa-full --no-kv-offload
---context-shift --no-context-shift --override-kv -lv --verbosity --log-file --log-verbose --log-disable --reasoning-budget
---reasoning-format --jinja --no-display-prompt -ptc -fit -sp -md -cram --prompt-cache-all -ub -gan -sm -ts -mg --poll --cpu-mask -dev
---control-vector --split-mode --tensor-split --main-gpu --cpu-moe --verbose-prompt --check-tensors --mmproj --dynatemp-range"""
+OFTEN = """--keep --lora --warmup --no-warmup --no-perf --perf --prio --in-prefix --in-suffix --list-devices --draft
+--offline --numa --rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx
+--yarn-ext-factor --swa-full --no-kv-offload --context-shift --no-context-shift --override-kv -lv --verbosity
+--log-file --log-verbose --log-disable --reasoning-budget --reasoning-format --jinja --no-display-prompt -ptc
+-fit -sp -md -cram --prompt-cache-all -ub -gan -sm -ts -mg --poll --cpu-mask -dev --control-vector
+--split-mode --tensor-split --main-gpu --cpu-moe --verbose-prompt --check-tensors --mmproj --dynatemp-range"""
 
 
 def test_flags_of_llama_cpp_have_a_line_each():
@@ -136,7 +137,7 @@ def test_a_text_behind_the_model_is_the_prompt(capsys):
     for argv, says in (
         (["model.bin", "two", "words"], "'words' is one word too many, expected MODEL and TEXT; put the text in quotes"),
         (["model.bin", "a", "-p", "b"], "'a' beside -p, expected one prompt"),
-        (["-m", "model.bin", __file__], "give one model file"),
+        (["-m", "model.bin", __file__], "give one model file; a prompt that is a file's name is -p TEXT"),
     ):
         with pytest.raises(SystemExit) as caught:
             parse_args(argv)

@@ -24,7 +24,7 @@ SERVER = 'the server is python -m twofile serve MODEL, of the package: pip insta
 PLACED = "where threads run is up to the system; how many is -t N"
 SHIFTS = "where the context is full a text ends, a conversation forgets its oldest turns"
 IN_FILE = "a model is read as its file says; leave it out"
-WHOLE = f"a model is one file; merge what changes it before {EXPORTER}"
+MERGED = f"a model is one file; merge what changes it before {EXPORTER}"
 GUESSED = "tokens are guessed from the text itself, without another model; leave it out"
 NOTICES = "notices go to stderr; -q leaves them out"
 THOUGHTS = "a model thinks as its template has it; leave it out"
@@ -49,7 +49,7 @@ LLAMA_CPP = told(
         IN_FILE: "--override-kv --swa-full --rope-scaling --rope-scale --rope-freq-base "
         "--rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow "
         "--yarn-beta-fast",
-        WHOLE: "--lora --lora-scaled --lora-base --lora-init-without-apply",
+        MERGED: "--lora --lora-scaled --lora-base --lora-init-without-apply",
         GUESSED: "-md --model-draft --spec-draft-model --draft --draft-max --draft-n --draft-min "
         "--draft-n-min --draft-p-min --draft-p-split -ngld -cd --ctx-size-draft -devd -td -hfd "
         "-ctkd -ctvd --spec-type -lcs -lcd --lookup-cache-static --lookup-cache-dynamic",
