@@ -374,8 +374,8 @@ def path_asked(path, what):
 
 def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
-    should be is for messages. Raises ModelError."""
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for; so is
+    the null device, which is empty. what it should be is for messages. Raises ModelError."""
     name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -392,12 +392,20 @@ def open_regular(path, what, pipes=False):
         waiting = os.open(path, os.O_RDONLY)
         os.close(fd)  # not before: its writer would have no reader
         return waiting, 0
+    if pipes and is_null(info):
+        return fd, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
         make = f", or make one of it with {EXPORTER}" if found != "not" and what in EXPORTED else ""
         raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
+
+
+def is_null(info):
+    """Whether what os.fstat() told of is the null device, by whatever name."""
+    device = stat.S_ISCHR(info.st_mode) and os.path.exists(os.devnull)
+    return device and os.stat(os.devnull).st_rdev == info.st_rdev
 
 
 def read_small(path, what, most):
@@ -8790,12 +8798,14 @@ def yes_or_no(name, value, usual=False):
 
 
 def nearest(name, names):
-    """The one of names that begins so, or is spelt nearly so, or None."""
+    """The one of names that begins so, with three letters or more, or is spelt nearly so, or None.
+    A poor guess is none. Dashes before names count for nothing."""
     import difflib
 
-    name = name[:40]
-    near = [known for known in names if known.startswith(name or "?")]
-    return next(iter(near + difflib.get_close_matches(name, names, 1)), None)
+    name, bare = name[:40].lstrip("-"), {known.lstrip("-"): known for known in names}
+    near = [known for known in bare if known.startswith(name) and len(name) > 2]
+    found = near[:1] or difflib.get_close_matches(name, bare, 1, 0.75)
+    return bare[found[0]] if found else None
 
 
 def did_you_mean(name, names):
@@ -16040,11 +16050,28 @@ SET_BY = {  # options of the library, and what messages name on a command line i
 }
 
 
+def unwritten_text(e):
+    """Say that standard output takes no more, unless its reader has gone; -> exit code. e: the
+    OSError."""
+    code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
+    if code == 1:
+        found = f"standard output cannot be written ({e.strerror})"
+        say(f"error: {found}; expected room for the text; free some")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose complaints cannot drive a terminal."""
+    """argparse's, whose complaints cannot drive a terminal, and whose help is not lost unsaid."""
 
     def error(self, message):
         super().error(printable(message))
+
+    def _print_message(self, message, file=None):
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except OSError as e:
+            sys.exit(unwritten_text(e))
 
 
 class Flag:
@@ -16308,14 +16335,14 @@ def report(model, args, text):
     args.screen.report(model.notice, text, marks)
 
 
-def prompt_ids(model, args, prompt, recall=None):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is; behind it what its answer begins with. recall(messages): what they become, if that is
-    given."""
+def prompt_ids(model, args, prompt, recall=None, raw=False):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else,
+    and where it is asked for raw, as it is; behind it what its answer begins with.
+    recall(messages): what they become, if that is given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
+    if raw or args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt + args.begun))
     if not prompt:
         raise Textless("the prompt is empty, expected a message; give text")
@@ -16834,7 +16861,8 @@ def read_request(model, args, line, number, seed):
         if openai:
             check_envelope(value, chat)
         check_fields(body)
-        options = line_options(model, args, body, name, seed)
+        raw = openai and value.get("url") == TEXT_URL  # which continues a prompt, as OpenAI does
+        options = line_options(model, args, body, name, seed, raw)
         return Request(name, openai, chat, Writer(model, **options))
     except ModelError as e:
         error = e
@@ -16852,11 +16880,13 @@ def json_of(line):
         return json.loads(line)
     except (ValueError, RecursionError):
         found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
-        raise ModelError(f"{found}, expected a string or an object") from None
+        wants = "expected a string or an object; write a text in quotes, as JSON has it"
+        raise ModelError(f"{found}, {wants}") from None
 
 
-def line_options(model, args, body, name, seed):
-    """The options of Writer that a request asks for; else they are as on the command line."""
+def line_options(model, args, body, name, seed, raw):
+    """The options of Writer that a request asks for; else they are as on the command line. raw:
+    whether its prompt is continued without a template."""
     asked = {key: token_limit(body[key], key) for key in LIMIT_FIELDS if key in body}
     limits = set(asked.values()) or {args.n_predict}
     if len(limits) > 1:
@@ -16872,7 +16902,7 @@ def line_options(model, args, body, name, seed):
         **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
-        "prompt": asked_ids(model, args, body, tools),
+        "prompt": asked_ids(model, args, body, tools, raw),
         "tools": tools,
     }
 
@@ -16882,12 +16912,9 @@ def check_envelope(value, chat):
     url, method = value.get("url"), value.get("method")
     usual = CHAT_URL if chat else TEXT_URL
     if url not in (None, usual):
-        asked = "messages" if chat else "prompt"
-        wants = (
-            f"expected {usual} with a field {asked}"
-            if url in (CHAT_URL, TEXT_URL)
-            else (f"expected {CHAT_URL} or {TEXT_URL}")
-        )
+        wants = f"expected {usual} with a field {'messages' if chat else 'prompt'}"
+        if url not in (CHAT_URL, TEXT_URL):
+            wants = f"expected {CHAT_URL} or {TEXT_URL}"
         raise ModelError(f"url is {shown(url)}, {wants}; change one of them")
     if method not in (None, "POST"):
         raise ModelError(f"method is {shown(method)}, expected POST; change it")
@@ -16917,11 +16944,12 @@ def check_fields(body):
         raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, body, tools):
-    """The ids of a request's prompt or messages, which are told of Tools."""
+def asked_ids(model, args, body, tools, raw):
+    """The ids of a request's prompt, perhaps raw, or messages, which are told of Tools."""
     if "prompt" in body:
         asked = body["prompt"]
-        return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
+        asked = args.screen(asked) if isinstance(asked, str) else asked
+        return prompt_ids(model, args, asked, raw=raw)
     messages = plain_messages(body["messages"])
     return model.encode_chat(
         [
@@ -17175,12 +17203,13 @@ BATCH_MODE = Mode(
 # Habits of other programs' users: flags and commands of theirs.
 
 def told(whose, flags):
-    """{flag: whose it is, and what to do here}"""
-    return {flag: f"{whose}'s; {here}" for flag, here in flags.items()}
+    """{what to do here: flags of theirs} -> {flag: whose it is, and what to do here}"""
+    return {flag: f"{whose}'s; {here}" for here, names in flags.items() for flag in names.split()}
 
 
 PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
+NEVER = "there is no such thing here; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
 NO_DRY = "repetition is held down by --repeat-penalty and --frequency-penalty"
@@ -17189,57 +17218,101 @@ COMPILED_CHAT = (
     f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
 )
 SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
+PLACED = "where threads run is up to the system; how many is -t N"
+SHIFTS = "where the context is full a text ends, a conversation forgets its oldest turns"
+IN_FILE = "a model is read as its file says; leave it out"
+MERGED = f"a model is one file; merge what changes it before {EXPORTER}"
+GUESSED = "tokens are guessed from the text itself, without another model; leave it out"
+NOTICES = "notices go to stderr; -q leaves them out"
+THOUGHTS = "a model thinks as its template has it; leave it out"
+WRAPS = "a text is as the prompt and its template have it; --raw leaves the template out"
+POOL = "all texts share one cache, of --cache-size SIZE"
 LLAMA_CPP = told(
     "llama.cpp",
     {
-        **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers", "-sm", "-mg", "-ts"), PROCESSOR),
-        **dict.fromkeys(("-dev", "--device", "-ot", "-nkvo", "-cmoe", "-ncmoe"), PROCESSOR),
-        **dict.fromkeys(("-fa", "--flash-attn", "-cb", "--mmap", "-mmp", "--no-escape"), ALWAYS),
-        **dict.fromkeys(("--no-display-prompt", "--simple-io", "--log-disable"), ALWAYS),
-        **dict.fromkeys(("-b", "--batch-size", "-ub", "--ubatch-size"), FIXED),
-        **dict.fromkeys(("-tb", "--threads-batch"), "-t is for both; leave it out"),
-        **dict.fromkeys(("--no-mmap", "--mlock"), "the file is mapped, always; leave it out"),
-        **dict.fromkeys(
-            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"),
-            "keys and values are of one type, which is --kv TYPE",
-        ),
-        **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
-        **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
-        **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
-        "--verbose-prompt": "the tokens of a prompt are shown by --tokenize",
-        **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
-        **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
-        **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
-        **dict.fromkeys(("--samplers", "--sampling-seq", "--sampler-seq"), "their order is fixed"),
-        **dict.fromkeys(
-            ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
-        ),
-        **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
-        **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
+        PROCESSOR: "-ngl --gpu-layers --n-gpu-layers -sm --split-mode -mg --main-gpu -ts "
+        "--tensor-split -dev --device --list-devices -ot --override-tensor -nkvo --no-kv-offload "
+        "-kvo --kv-offload -cmoe --cpu-moe -ncmoe --n-cpu-moe -fit --fit -fitt --fit-target -fitc "
+        "--fit-ctx --op-offload --no-op-offload -nopo --rpc --no-host -nr --no-repack --repack",
+        ALWAYS: "-fa --flash-attn -cb --cont-batching --mmap -mmp --no-escape --no-display-prompt "
+        "--simple-io --offline",
+        NEVER: "-sp --special -gan --grp-attn-n -gaw --grp-attn-w "
+        "--control-vector --control-vector-scaled --dynatemp-range --dynatemp-exp",
+        "a warm-up is of --bench, always; leave it out": "--warmup --no-warmup",
+        FIXED: "-b --batch-size -ub --ubatch-size",
+        PLACED: "--prio --prio-batch --poll --poll-batch --numa -C --cpu-mask -Cr --cpu-range "
+        "--cpu-strict -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch",
+        SHIFTS: "--keep --context-shift --no-context-shift",
+        IN_FILE: "--override-kv --swa-full --rope-scaling --rope-scale --rope-freq-base "
+        "--rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow "
+        "--yarn-beta-fast",
+        MERGED: "--lora --lora-scaled --lora-base --lora-init-without-apply",
+        GUESSED: "-md --model-draft --spec-draft-model --draft --draft-max --draft-n --draft-min "
+        "--draft-n-min --draft-p-min --draft-p-split -ngld -cd --ctx-size-draft -devd -td -hfd "
+        "-ctkd -ctvd --spec-type -lcs -lcd --lookup-cache-static --lookup-cache-dynamic",
+        NOTICES: "-lv --verbosity --log-verbosity --log-verbose --log-file --log-disable "
+        "--log-colors --log-prefix --log-timestamps --perf --no-perf --no-show-timings "
+        "--show-timings",
+        THOUGHTS: "--reasoning-budget --reasoning-format --reasoning-budget-message --reasoning "
+        "-rea --chat-template-kwargs",
+        WRAPS: "--in-prefix --in-suffix --in-prefix-bos",
+        POOL: "-cram --cache-ram --cache-reuse -kvu --kv-unified -dt --defrag-thold "
+        "-ctxcp --ctx-checkpoints --swa-checkpoints",
+        "tokens are counted at the end, or by --json; leave it out": "-ptc --print-token-count",
+        "it keeps what was read of the prompt: --prompt-cache FILE": "--prompt-cache-all "
+        "--prompt-cache-ro",
+        "the prompt is shown by --echo": "--display-prompt",
+        "a file's sums are checked by --verify": "--check-tensors",
+        "a model reads text alone; leave it out": "--mmproj -mm --image --audio",
+        "-t is for both; leave it out": "-tb --threads-batch",
+        "the file is mapped, always; leave it out": "--no-mmap --mlock -dio --direct-io",
+        "keys and values are of one type, which is --kv TYPE": "-ctk -ctv --cache-type-k "
+        "--cache-type-v",
+        NO_HUB: "-hf -hfr --hf-repo -hff --hf-file -hft --hf-token -mu --model-url -dr "
+        "--docker-repo",
+        CHAT_IS: "-if --interactive --interactive-first --conversation",
+        "the tokens of a prompt are shown by --tokenize": "--verbose-prompt",
+        "there are no colours; leave it out": "-co --color",
+        NO_DRY: "--dry-multiplier --dry-base --dry-allowed-length --dry-penalty-last-n "
+        "--dry-sequence-breaker",
+        "their order is fixed": "--samplers --sampling-seq --sampler-seq",
+        "a line that ends with \\ goes on in the next": "-mli --multiline-input",
+        COMPILED_CHAT: "--chat-template --chat-template-file --jinja --no-jinja",
+        SERVER: "--host --port --api-key --api-key-file",
     },
 )
 LLAMA_SERVER = LLAMA_CPP | told(
     "llama-server",
     {
-        **dict.fromkeys(("-m", "--model"), "a model stands by itself: serve model.bin"),
-        **dict.fromkeys(("-a", "--alias"), "a model is named so: serve NAME=FILE"),
-        **dict.fromkeys(("-np", "--parallel"), "16 texts are written at once; leave it out"),
-        **dict.fromkeys(("-n", "--predict", "--n-predict"), "the most is --max-tokens N"),
-        **dict.fromkeys(("--metrics", "--slots", "--props"), "/metrics is there; leave it out"),
-        **dict.fromkeys(("--embedding", "--embeddings"), "/v1/embeddings is there; leave it out"),
-        "--api-key-file": "it is --api-key FILE",
-        "-to": "it is --timeout S",
+        "a model stands by itself: serve model.bin": "-m --model",
+        "a model is named so: serve NAME=FILE": "-a --alias",
+        "16 texts are written at once; leave it out": "-np --parallel",
+        "the most is --max-tokens N": "-n --predict --n-predict",
+        "/metrics is there; leave it out": "--metrics --slots --props",
+        "/v1/embeddings is there; leave it out": "--embedding --embeddings",
+        "it is --api-key FILE": "--api-key-file",
+        "it is --timeout S": "-to",
     },
 )
 LLAMA_SERVER["-p"] = "no flag; the port is --port N"
-CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
+CONVERTER = told("llama.cpp", {"it is -o FILE": "--outfile", "it is --type TYPE": "--outtype"})
 HABITS = {"--serve": f"no flag; {SERVER}", "--stream": f"no flag; {ALWAYS}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
     {
-        "-i": "the prompt is -p TEXT",
-        "-y": "the system prompt is -sys TEXT",
-        "-b": "give the model file as it is; the context is -c N",
+        "the prompt is -p TEXT": "-i",
+        "the system prompt is -sys TEXT": "-y",
+        "give the model file as it is; the context is -c N": "-b",
+    },
+)
+HABITS |= told(
+    "ollama",
+    {
+        "the form is --json-schema FILE; '{}' is any object": "--format",
+        "a model is open while the program runs": "--keepalive",
+        THOUGHTS: "--think --hidethinking",
+        NO_HUB: "--insecure",
+        "lines are broken in a terminal alone; leave it out": "--nowordwrap",
     },
 )
 MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and do the same
@@ -17251,6 +17324,7 @@ MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and d
     "--reverse-prompt": "--stop",
     "--typical-p": "--typical",
     "--top-nsigma": "--top-n-sigma",
+    "-l": "--logit-bias",
     "-j": "--json-schema",
     "-jf": "--json-schema",
     "--json-schema-file": "--json-schema",
@@ -17415,10 +17489,10 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
+            hint = likely(said, names)
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
-            rest = unglued(word, names, error) + rest
+            rest = unglued(word, names, error, others) + rest
         else:
             plain.append(word)
     return words, plain
@@ -17447,9 +17521,19 @@ def said_value(flag, said, value, error):
     return value
 
 
-def unglued(word, names, error):
+def likely(said, names):
+    """What to do about a long name that is none of names, nor of MEANT."""
+    means = {name: name for name in names} | MEANT
+    near = nearest(said, [name for name in means if name[:2] == "--" and means[name] in names])
+    return f"did you mean {means[near]}?" if near else "leave it out"
+
+
+def unglued(word, names, error, others):
     """The words that a short flag with something glued to it stands for: flag and number."""
+    theirs = next((n for n in others if PLAIN_NUMBER.fullmatch(word.removeprefix(n))), None)
     flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
+    if theirs and len(theirs) > len(flag or ""):
+        error(f"{theirs} is {others[theirs]}")
     value = word[len(flag or "") :]
     if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
         return [flag, value]
@@ -19518,7 +19602,10 @@ def parse_args(argv, usual=None):
         )
     if given.model is None and given.model_flag is None:
         given.model = usual
-    if (given.model is None) == (given.model_flag is None):
+    if given.model is not None and given.model_flag is not None:
+        found = f"{printable(given.model[:80])!r} beside -m is a file too"
+        ap.error(f"{found}; give one model file; a prompt that is a file's name is -p TEXT")
+    if given.model is given.model_flag is None:
         ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
     check_habits(given, ap.error)
     check_numbers(given, flags, ap.error)
@@ -19669,33 +19756,35 @@ def come_again(swallowed):
         come_again(swallowed)
 
 
-def launch(work=main):
-    """The program: streams, signals, then work(), which gives an exit code; never returns."""
-    FLAG_OF.update(SET_BY)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.unraisablehook = come_again
+def safe_streams():
+    """A stream that was closed, or cannot be written, does no harm to others."""
     with contextlib.suppress(OSError):
         # a closed stream's number would go to the next file, and be read as one
         while os.open(os.devnull, os.O_RDWR) < 3:
             pass
     # closed by 2>&-; print would take stdout instead
     sys.stderr = Unheard(sys.stderr or open(os.devnull, "w"))
+
+
+def launch(work=main):
+    """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.unraisablehook = come_again
+    safe_streams()
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         code = work()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130
         if sys.stdout.isatty():
             print()
     except OSError as e:
-        code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
-        if code == 1:
-            found = f"standard output cannot be written ({e.strerror})"
-            say(f"error: {found}; expected room for the text; free some")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = unwritten_text(e)
     # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -39,12 +39,14 @@ def yes_or_no(name, value, usual=False):
 
 
 def nearest(name, names):
-    """The one of names that begins so, or is spelt nearly so, or None."""
+    """The one of names that begins so, with three letters or more, or is spelt nearly so, or None.
+    A poor guess is none. Dashes before names count for nothing."""
     import difflib
 
-    name = name[:40]
-    near = [known for known in names if known.startswith(name or "?")]
-    return next(iter(near + difflib.get_close_matches(name, names, 1)), None)
+    name, bare = name[:40].lstrip("-"), {known.lstrip("-"): known for known in names}
+    near = [known for known in bare if known.startswith(name) and len(name) > 2]
+    found = near[:1] or difflib.get_close_matches(name, bare, 1, 0.75)
+    return bare[found[0]] if found else None
 
 
 def did_you_mean(name, names):
