@@ -8,6 +8,7 @@ the ground
     forks                A process that forks: its child has one thread, and locks nobody frees.
     machine              What this machine has: memory, cores, a name.
     pace                 How many threads play a pass: fewer while they are held up.
+    plain                Mappings as dicts, sequences as lists, as JSON has them.
     unseen               Characters that nobody sees, though a model reads them.
 
 what stands in a file
@@ -99,6 +100,7 @@ writing
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
     callreader           Calls of tools, read in what is written.
+    typeddicts           TypedDict, of the package that pydantic takes it from before Python 3.12.
     told                 The types of what a program gets back: OpenAI's objects.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
@@ -234,6 +236,7 @@ from typing import Any, Generic, Literal, NamedTuple, TYPE_CHECKING, TypeVar, Ty
 # twofile/errors.py
 # What must be there first, and what goes wrong: four parts on one line.
 
+import errno
 import os
 import sys
 
@@ -283,7 +286,18 @@ class WrongType(ModelError, TypeError):
 
 
 class MissingFile(ModelError, FileNotFoundError):
-    """There is no such file."""
+    """There is no such file: filename, if it is known; its errno is ENOENT."""
+
+    def __init__(self, message, filename=None):
+        super().__init__(message)
+        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
+        self.filename = filename
+
+    def __str__(self):
+        return self.args[0]
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.filename)
 
 
 class Busy(ModelError):
@@ -360,14 +374,15 @@ def path_asked(path, what):
 
 def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
-    should be is for messages. Raises ModelError."""
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for; so is
+    the null device, which is empty. what it should be is for messages. Raises ModelError."""
     name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
-        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+        found = f"{name}: not found; expected {what}; check the path{make}"
+        raise MissingFile(found, os.fspath(path)) from None
     except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
@@ -377,12 +392,20 @@ def open_regular(path, what, pipes=False):
         waiting = os.open(path, os.O_RDONLY)
         os.close(fd)  # not before: its writer would have no reader
         return waiting, 0
+    if pipes and is_null(info):
+        return fd, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
         make = f", or make one of it with {EXPORTER}" if found != "not" and what in EXPORTED else ""
         raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
+
+
+def is_null(info):
+    """Whether what os.fstat() told of is the null device, by whatever name."""
+    device = stat.S_ISCHR(info.st_mode) and os.path.exists(os.devnull)
+    return device and os.stat(os.devnull).st_rdev == info.st_rdev
 
 
 def read_small(path, what, most):
@@ -756,6 +779,35 @@ class Pace:
         """The next trial."""
         self.pause = min(LATEST, 2 * self.pause)
         self.next = at + self.pause
+
+
+# -----------------------------------------------------------------------------
+# twofile/plain.py
+# Mappings as dicts, sequences as lists, as JSON has them.
+
+def is_list(value):
+    """Whether a value is what is a list in JSON: no text."""
+    texts = str, bytes, bytearray, memoryview
+    return isinstance(value, Sequence) and not isinstance(value, texts)
+
+
+def json_part(value):
+    """What json.dumps does not know, as what it knows."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if is_list(value):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def plain_json(value):
+    """value, whose mappings are dicts and whose sequences are lists to the last, or itself if it is
+    JSON already. Raises what json.dumps raises."""
+    try:
+        json.dumps(value, allow_nan=False)
+        return value
+    except TypeError:
+        return json.loads(json.dumps(value, default=json_part, allow_nan=False))
 
 
 # -----------------------------------------------------------------------------
@@ -8691,6 +8743,7 @@ def find_tokenizer(file, path=None):
     None if the model was exported without one. Raises ModelError if it is another model's."""
     c, inside = file.config, file.tensors.get("tokenizer")
     beside = Path(file.path).parent / "tokenizer.bin"
+    path = None if path is None else path_asked(path, "a tokenizer.bin")
     if path is None and inside is not None:
         tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
     elif path is None and not any(c.tokenizer_sha256):
@@ -8726,10 +8779,12 @@ def is_number(value):
 
 
 def number_between(name, value, least, most, wants):
-    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    """value as a Python number in that range. Raises ModelError; wants says what is expected."""
     found = f"{name} is {shown(value)}, expected {wants}"
     if not is_number(value):
         raise WrongType(found)
+    if type(value) not in (int, float):  # numpy's would wrap around
+        value = int(value) if isinstance(value, (int, np.integer)) else float(value)
     if not least <= value <= most:
         raise WrongValue(found)
     return value
@@ -8743,12 +8798,14 @@ def yes_or_no(name, value, usual=False):
 
 
 def nearest(name, names):
-    """The one of names that begins so, or is spelt nearly so, or None."""
+    """The one of names that begins so, with three letters or more, or is spelt nearly so, or None.
+    A poor guess is none. Dashes before names count for nothing."""
     import difflib
 
-    name = name[:40]
-    near = [known for known in names if known.startswith(name or "?")]
-    return next(iter(near + difflib.get_close_matches(name, names, 1)), None)
+    name, bare = name[:40].lstrip("-"), {known.lstrip("-"): known for known in names}
+    near = [known for known in bare if known.startswith(name) and len(name) > 2]
+    found = near[:1] or difflib.get_close_matches(name, bare, 1, 0.75)
+    return bare[found[0]] if found else None
 
 
 def did_you_mean(name, names):
@@ -8781,8 +8838,11 @@ def token_limit(value, name="max_tokens"):
 def stop_strings(value):
     """What ends a text: a str, or several, or None -> list of str."""
     several = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
-        isinstance(text, str) for text in several
+    no_list = bytes, bytearray, memoryview, Mapping
+    if (
+        not isinstance(several, Collection)
+        or isinstance(several, no_list)
+        or not all(isinstance(text, str) for text in several)
     ):
         raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
@@ -8841,8 +8901,23 @@ def function_asked(name, value):
 
 
 def places_asked(value):
-    """How many texts are written at once."""
-    return whole_number("places", value, 1, "how many texts at once, 1 or more")
+    """How many texts are written at once; no more than share a pass, or they would stand in the
+    way of others' who wait."""
+    return min(WANTED_MAX, whole_number("places", value, 1, "how many texts at once, 1 or more"))
+
+
+def worth_asked(value):
+    """What a judge says of a text: a number that has a place among others. Raises ModelError."""
+    found = f"judge gave {shown(value)}, expected a number; let it give one"
+    try:
+        number = value if type(value) in (int, float) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, (str, bytes, bytearray)):
+        raise WrongType(found)
+    if number != number:
+        raise WrongValue(found)
+    return number
 
 
 def bias_asked(value, n):
@@ -8851,7 +8926,7 @@ def bias_asked(value, n):
     if value is None:
         return {}
     try:
-        rows = value.items() if isinstance(value, dict) else value
+        rows = value.items() if isinstance(value, Mapping) else value
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
@@ -9138,11 +9213,11 @@ RULES = (
          "temperature, 0 = most likely (default the model's, or 0.8)"),
     Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
          "of the N likeliest, 0 = all (default the model's, or 40)"),
-    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+    Rule("top_p", "--top-p", float, 0.95, 0, 1, "X",
          "of the likeliest with this share (the model's, or 0.95)"),
     Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
          "at least X times the best chance (default 0.05)"),
-    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 0.001, 1000, "X",
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
@@ -9152,7 +9227,7 @@ RULES = (
          "the same, for each time that it was there"),
     Rule("top_n_sigma", "--top-n-sigma", float, -1.0, -1, 100, "X",
          "at most X standard deviations below the best, -1 = off (default)"),
-    Rule("typical_p", "--typical", float, 1.0, 1e-9, 1, "X",
+    Rule("typical_p", "--typical", float, 1.0, 0, 1, "X",
          "of the most typical with this share, 1 = off (default)"),
     Rule("xtc_probability", "--xtc-probability", float, 0.0, 0, 1, "X",
          "how often all likely ones but the last are left out (default 0)"),
@@ -9176,10 +9251,11 @@ class InRange:
     def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
-            number_between(rule.name, value, rule.least, rule.most, wants)
-            if rule.kind is int and not isinstance(value, (int, np.integer)):
+            wants = f"{rule.least} to {rule.most}, {rule.kind.__name__}; change it"
+            number = number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(number, int):
                 raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
+            object.__setattr__(self, rule.name, number)
 
 
 @dataclass(frozen=True)
@@ -9204,10 +9280,13 @@ class Sampling(InRange):
     mirostat_eta: float = 0.1
 
 
-def sampling_asked(usual, asked):
-    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+def sampling_asked(model, asked):
+    """Sampling as asked, {field: value}; what is None is as a Model's file has it. Raises
+    ModelError."""
+    if not hasattr(model, "sampling"):
+        raise WrongType(f"model is {shown(model)}, expected a Model; give Model(PATH)")
     given = {name: value for name, value in asked.items() if value is not None}
-    return Sampling(**{**usual, **given})
+    return Sampling(**{**model.sampling, **given})
 
 
 class Sampler:
@@ -9427,16 +9506,16 @@ def response_schema(value):
     """The schema that OpenAI's response_format asks for, or None."""
     if value is None:
         return None
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value.get("type") if isinstance(value, Mapping) else None
     if kind == "json_object":
         return value.get("schema") or ANY_OBJECT  # llama.cpp's servers have one there
     inside = value.get("json_schema") if kind == "json_schema" else None
-    if isinstance(inside, dict) and inside.get("schema") is not None:
+    if isinstance(inside, Mapping) and inside.get("schema") is not None:
         return inside["schema"]
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise (WrongValue if isinstance(value, dict) else WrongType)(
+    raise (WrongValue if isinstance(value, Mapping) else WrongType)(
         f"response_format is {shown(value)}, expected {wants}; give such"
     )
 
@@ -9447,13 +9526,15 @@ def schema_text(name, value):
     import json
 
     wants = "a JSON schema: an object, its JSON, or true for any object"
+    if isinstance(value, (bytes, bytearray)):
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; decode it")
     try:
         found = json.loads(value) if isinstance(value, str) else value
         found = ANY_OBJECT if found is True or found == {} else found
-        text = json.dumps(found)
+        text = json.dumps(found, default=json_part)
     except (TypeError, ValueError, RecursionError) as e:
         raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, Mapping):
         raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
@@ -9784,6 +9865,10 @@ class Reader:
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
     def __init__(self, form: CallForm, names: list[str]) -> None:
+        if not isinstance(form, CallForm):
+            raise WrongType(f"form is {shown(form)}, expected a CallForm; give a Model's calls")
+        if not is_list(names) or not all(isinstance(name, str) for name in names):
+            raise WrongType(f"names is {shown(names)}, expected a list of tools' names; give one")
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
@@ -9918,6 +10003,15 @@ def finite(text):
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is too large")
     return value
+
+
+# -----------------------------------------------------------------------------
+# twofile/typeddicts.py
+# TypedDict, of the package that pydantic takes it from before Python 3.12.
+
+if not TYPE_CHECKING and sys.version_info < (3, 12) and not STARTED:  # 6 ms
+    with contextlib.suppress(ImportError):
+        from typing_extensions import TypedDict  # noqa: F401
 
 
 # -----------------------------------------------------------------------------
@@ -10100,10 +10194,11 @@ class ChunkHead(TypedDict):
 
 
 class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
-    None in the others, and timings where they were asked for."""
+    """What the last chunks have: why it ended, its seed, where there was a memory its sources, and
+    usage, None in the others, and timings where they were asked for."""
 
     stop_reason: str
+    seed: int
     sources: list[Source]
     usage: CompletionUsage | None
     timings: Timings
@@ -10158,6 +10253,19 @@ class Tools:
     only: str | None = None
     several: bool = True
 
+    def __post_init__(self) -> None:
+        if not is_list(self.tools):
+            raise WrongType(f"tools is {shown(self.tools)}, expected a list of functions; give one")
+        self.tools = [checked_tool(tool, i) for i, tool in enumerate(self.tools)]
+        names = [tool["name"] for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise WrongValue("tools: two of one name, expected one each; rename one")
+        self.must, self.several = yes_or_no("must", self.must), yes_or_no("several", self.several)
+        if self.only is not None and self.only not in names:
+            raise WrongValue(f"only is {shown(self.only)}, expected one of the tools; name one")
+        if self.must and not names:
+            raise WrongValue("must is True, expected tools; give some")
+
     def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
@@ -10183,18 +10291,13 @@ def tools_asked(given, choice=None, several=True):
     auto, none, required, or the function's object. Raises ModelError."""
     if isinstance(given, Tools):
         if choice is None:
-            return given
+            return tools_given(given)
         given = given.tools
-    if given is not None and not isinstance(given, (list, tuple)):
-        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
-    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise WrongValue("tools: two of one name, expected one each; rename one")
-    if isinstance(choice, dict):
+    tools = Tools([] if given is None else given).tools
+    if isinstance(choice, Mapping):
         inside = choice.get("function", choice)
-        only = inside.get("name") if isinstance(inside, dict) else None
-        if only not in names:
+        only = inside.get("name") if isinstance(inside, Mapping) else None
+        if only not in [tool["name"] for tool in tools]:
             found = f"tool_choice is {shown(choice)}"
             raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
@@ -10208,24 +10311,27 @@ def tools_asked(given, choice=None, several=True):
 
 def tools_given(tools):
     """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
-    return tools if isinstance(tools, Tools) else tools_asked(tools)
+    if isinstance(tools, Tools):
+        return tools if tools.tools else None
+    return tools_asked(tools)
 
 
 def checked_tool(tool, number):
     """A tool's name, description and parameters."""
     where = f"tools[{number}]"
-    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    kind = tool.get("type", "function") if isinstance(tool, Mapping) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
         raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
-    name = inside.get("name") if isinstance(inside, dict) else None
+    name = inside.get("name") if isinstance(inside, Mapping) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
         raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
-        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+        parameters = plain_json(parameters)
+        good = isinstance(parameters, dict)
     except (TypeError, ValueError, RecursionError):
         good = False
     kind = parameters.get("type", "object") if good else None
@@ -10597,7 +10703,7 @@ class Writer:
         mirostat_eta: float | None = None,
     ) -> None:
         given = locals()
-        self.how = sampling_asked(model.sampling, {rule.name: given[rule.name] for rule in RULES})
+        self.how = sampling_asked(model, {rule.name: given[rule.name] for rule in RULES})
         self.stops, self.logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
@@ -10609,16 +10715,15 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer = model.tokenizer
+        self.tokenizer, self.model_name = model.tokenizer, os.path.basename(model.file.path)
         self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
-        self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
-        self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
+        self.begun, self.chunks, self.said = False, [], ()  # said: logprob, top of the last token
 
     def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
@@ -10725,7 +10830,7 @@ class Writer:
         needs logprobs."""
         said = [c.logprob for c in self.chunks if c.token is not None]
         mean = sum(said) / len(said) if said else -math.inf
-        self.worth = judge(self.written) if judge else mean
+        self.worth = worth_asked(judge(self.written)) if judge else mean
 
     def completion(self, echo: str = "") -> Completion:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
@@ -10831,6 +10936,10 @@ class Writing(Job):
         if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
+        if writer.begun or writer.reason:
+            found = f"a Writer that {'has ended' if writer.reason else 'is being written'}"
+            raise WrongValue(f"{found}, expected a new one: each is written once; make another")
+        writer.begun = True
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None
@@ -11340,6 +11449,9 @@ def folder_asked(value):
     if not isinstance(name, str) or not name or "\0" in name:
         wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
         raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
+    if os.path.exists(name) and not os.path.isdir(name):
+        found = f"{set_by('cache_dir')} {printable(name)}: cannot be used (it is no folder)"
+        raise WrongValue(f"{found}, expected a folder to write to; choose another")
     return name
 
 
@@ -11986,6 +12098,7 @@ class Stream(Consumer):
     by any thread. What has states is not guessed for: it could not forget."""
 
     def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
+        scheduler.check()
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
@@ -12115,6 +12228,7 @@ class Several(Consumer):
 
 def write_together(scheduler, writers, places):
     """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    scheduler.check()
     return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
 
 
@@ -12317,16 +12431,16 @@ class AsyncStream:
 # twofile/prompts.py
 # Texts, ids and conversations that a model is given.
 
-def whole_ids(ids):
-    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
+def whole_ids(ids, name="prompt", wants="text or token ids; give a str, or a list"):
+    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError, by name."""
     try:
-        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, Mapping, set, frozenset)):
             ids = list(ids)
             if bool not in set(map(type, ids)):
                 return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"{name} is {shown(ids)}, expected {wants}")
 
 
 def plain_messages(messages):
@@ -12334,11 +12448,11 @@ def plain_messages(messages):
     or "tool_call_id" where there are any: a content that is a list of parts becomes its texts, a
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
-    if not isinstance(messages, (list, tuple)):
+    if not is_list(messages):
         raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
-        if not isinstance(m, dict):
+        if not isinstance(m, Mapping):
             raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
@@ -12346,22 +12460,30 @@ def plain_messages(messages):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
                 raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
-        if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
+        if calls and (role != "assistant" or not is_list(calls)):
             found = f"messages: tool_calls is {shown(calls)}"
             raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
-        if isinstance(content, (list, tuple)):
+        if content is None and role == "assistant":  # it called tools, or has refused
+            content = m.get("refusal") or ""
+        if is_list(content):
             content = "\n".join(map(part_text, content))
-        elif content is None and calls:
-            content = ""
-        elif content is not None and not isinstance(content, str):
+        elif not isinstance(content, str):
             found = f"messages: content is {shown(content)}"
             raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
-        row |= {"tool_calls": [*calls]} if calls else {}
+        row |= {"tool_calls": calls_said(calls)} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
         plain.append(row | about)
     return plain
+
+
+def calls_said(calls):
+    """An assistant's calls as dicts; what is none, call_of() tells."""
+    try:
+        return plain_json([*calls])
+    except (TypeError, ValueError, RecursionError):
+        return [*calls]
 
 
 OLD_ROLES = {"developer": "system", "function": "tool"}  # roles by other names
@@ -12371,7 +12493,7 @@ def part_text(part):
     """The text of a part of a message's content."""
     if isinstance(part, str):
         return part
-    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
         raise WrongValue(f"{found}, expected text alone; leave it out")
@@ -12457,6 +12579,10 @@ class Prompts:
             raise self.wrong(f"{len(ids)} tokens", self.engine.shorter if ids else "give some")
         return ids
 
+    def ids(self, given):
+        """str or ids -> ids, of any length."""
+        return self.tokenize(given) if isinstance(given, str) else self.known(given)
+
     def known(self, ids):
         """ids as a list of int, of any length, which the model has rows for."""
         ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
@@ -12518,12 +12644,15 @@ def save_cache(scheduler, ids, path, n=None):
                 f.write(part)
     except (OSError, ValueError) as e:
         found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        if isinstance(e, FileNotFoundError):
+            found = f"{found}; expected a folder that there is; choose another"
+            raise MissingFile(found, name) from None
         raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
-    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
+    ids, path = whole_ids(ids, "ids", "token ids; give a list"), path_asked(path, "a prompt cache")
     if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
@@ -12643,19 +12772,19 @@ class Scores:
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
     def logits(self, ids: Prompt) -> Floats:
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        ids, out = self.prompts.check(ids), []
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]
+        (str or ids)."""
+        ids, out = self.prompts.prompt(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
     def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
-        the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
-        are no numbers."""
-        ids, chances, greedy = self.prompts.known(ids), [], []
-        first = whole_number("first", first, 0, "how many ids are not scored")
+        """Log-probabilities (natural) of ids[first:] (str or ids), each after all those before it,
+        so from the second on -> float64 array, bool array: was it the likeliest of all. As those
+        that Writers tell: normalised over the tokens that can be written. Raises ModelError for ids
+        that do not fit, and logits that are no numbers."""
+        ids, chances, greedy = self.prompts.ids(ids), [], []
+        first = whole_number("first", first, 1, "how many ids are not scored, 1 or more")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -12679,13 +12808,18 @@ class Scores:
         if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
             whole = tokenize(self.prompts.short(context + continuation))
-            first = len(tokenize(text))
-            if not text and not first:
+            first = min(len(tokenize(text)), len(whole) - 1)
+            first = first if continuation or text != context else len(whole)
+            if not first:  # nothing is before it, or it is one token with that
                 whole, first = [begin(), *whole], 1
-            first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = whole_ids(context) or [begin()]
-            whole, first = context + whole_ids(continuation), len(context)
+            wants = "token ids, or texts both; give lists, or two str"
+            if isinstance(context, str):
+                found = f"continuation is {shown(continuation)}"
+                raise WrongType(f"{found}, expected a text, as context is; give two str")
+            context = whole_ids(context, "context", wants) or [begin()]
+            whole = context + whole_ids(continuation, "continuation", wants)
+            first = len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
@@ -12694,7 +12828,7 @@ class Scores:
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
         read = lambda text: self.prompts.tokenize(text, add_bos=False)
-        ids += read(text) if isinstance(text, str) else whole_ids(text)
+        ids += read(text) if isinstance(text, str) else whole_ids(text, "text")
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
             start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
             total += float(self.score(ids[start:end], first - start)[0].sum())
@@ -12803,7 +12937,7 @@ class Texts:
     ) -> str:
         """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        return "".join(chunk.text for chunk in self.write(w, lookup))
+        return self.written(w, lookup).written
 
     def stream(
         self,
@@ -12966,6 +13100,7 @@ class Texts:
         n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
         places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
+        prompt = self.prompt(prompt)
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)
 
@@ -13008,6 +13143,10 @@ class Chunks:
             more["timings"] = self.writers[0].completion()["timings"]
         return self.head | {"choices": [], "usage": usage(self.writers, self.n)} | more
 
+    def end(self, w, value):
+        """The last chunk of a Writer, a value, with why it ended, and by which seed it was."""
+        return value | {"stop_reason": w.reason, "seed": w.seed}
+
 
 class CompletionChunks(Chunks):
     """Chunks as OpenAI's completion chunks. echo: the texts, by number, that are told first."""
@@ -13043,9 +13182,7 @@ class CompletionChunks(Chunks):
         if chunk.text or lists:
             yield self.value(number, chunk.text, lists)
         if chunk.finish_reason:
-            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
-                "stop_reason": chunk.finish_reason
-            }
+            yield self.end(w, self.value(number, "", None, finish(chunk.finish_reason)))
 
 
 class ChatChunks(Chunks):
@@ -13080,7 +13217,7 @@ class ChatChunks(Chunks):
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why) | self.beside
+            yield self.end(w, self.value(number, {}, None, why)) | self.beside
 
 
 def made(stream, chunks, wants_usage):
@@ -13102,10 +13239,10 @@ def usage_asked(options):
     """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
     if options is None:
         return False
-    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    wants = options.get("include_usage") if isinstance(options, Mapping) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        wrong = WrongValue if isinstance(options, dict) else WrongType
+        wrong = WrongValue if isinstance(options, Mapping) else WrongType
         raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 
@@ -13232,21 +13369,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
-            texts = [self._text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt, w)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def _text_of(self, prompt):
-        """The text of a prompt, str or ids."""
-        return prompt if isinstance(prompt, str) else self.detokenize(prompt)
+    def _text_of(self, prompt, w):
+        """The text of a Writer's prompt, str or ids."""
+        return prompt if isinstance(prompt, str) else self.detokenize(w.ids[: w.n_prompt])
 
     def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self._text_of(prompt))
+        value = w.completion(self._text_of(prompt, w))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -13336,7 +13473,7 @@ class Completions:
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:
             return ObjectStream(self.write(w), ChatChunks([w], beside), usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return w.chat_completion() | beside
 
 
@@ -13509,7 +13646,12 @@ class Model(Texts, Completions, Scores):
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
-        return self.need_tokenizer().decode(whole_ids(ids))
+        tokenizer, wants = self.need_tokenizer(), "token ids; give a list"
+        ids, n_rows = whole_ids(ids, "ids", wants), self.config.vocab_size
+        for i in ids:
+            if not 0 <= i < n_rows:
+                raise WrongValue(f"ids: {shown(i)}, expected ids below {n_rows}; give such")
+        return tokenizer.decode(ids)
 
     # Writers
 
@@ -13532,12 +13674,23 @@ class Model(Texts, Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
+    def written(self, w: Writer, lookup: bool = True) -> Writer:
+        """The Writer, written to its end. Raises what it met."""
+        list(self.write(w, lookup))
+        return self.ended([w])[0]
+
     def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
+        return self.ended(writers)
+
+    def ended(self, writers: list[Writer]) -> list[Writer]:
+        """The Writers, if each came to an end of its own, not to the model's. Raises ModelError."""
         for w in writers:
             if w.error:
                 raise w.error
+            if w.reason == "closed":
+                self.scheduler.check()
         return writers
 
     # what was read
@@ -13582,6 +13735,7 @@ class Folder:
 
     def __init__(self, path):
         self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
+        missing = False
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -13590,9 +13744,11 @@ class Folder:
                 os.scandir(self.path).close()
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
+            missing = isinstance(e, FileNotFoundError)
         if found:
             name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
-            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
+            found = f"{name}: {found}, expected a folder of texts; name one"
+            raise MissingFile(found, self.given) if missing else WrongValue(found)
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
@@ -15894,11 +16050,28 @@ SET_BY = {  # options of the library, and what messages name on a command line i
 }
 
 
+def unwritten_text(e):
+    """Say that standard output takes no more, unless its reader has gone; -> exit code. e: the
+    OSError."""
+    code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
+    if code == 1:
+        found = f"standard output cannot be written ({e.strerror})"
+        say(f"error: {found}; expected room for the text; free some")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose complaints cannot drive a terminal."""
+    """argparse's, whose complaints cannot drive a terminal, and whose help is not lost unsaid."""
 
     def error(self, message):
         super().error(printable(message))
+
+    def _print_message(self, message, file=None):
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except OSError as e:
+            sys.exit(unwritten_text(e))
 
 
 class Flag:
@@ -16162,14 +16335,14 @@ def report(model, args, text):
     args.screen.report(model.notice, text, marks)
 
 
-def prompt_ids(model, args, prompt, recall=None):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is; behind it what its answer begins with. recall(messages): what they become, if that is
-    given."""
+def prompt_ids(model, args, prompt, recall=None, raw=False):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else,
+    and where it is asked for raw, as it is; behind it what its answer begins with.
+    recall(messages): what they become, if that is given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
+    if raw or args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt + args.begun))
     if not prompt:
         raise Textless("the prompt is empty, expected a message; give text")
@@ -16688,7 +16861,8 @@ def read_request(model, args, line, number, seed):
         if openai:
             check_envelope(value, chat)
         check_fields(body)
-        options = line_options(model, args, body, name, seed)
+        raw = openai and value.get("url") == TEXT_URL  # which continues a prompt, as OpenAI does
+        options = line_options(model, args, body, name, seed, raw)
         return Request(name, openai, chat, Writer(model, **options))
     except ModelError as e:
         error = e
@@ -16706,11 +16880,13 @@ def json_of(line):
         return json.loads(line)
     except (ValueError, RecursionError):
         found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
-        raise ModelError(f"{found}, expected a string or an object") from None
+        wants = "expected a string or an object; write a text in quotes, as JSON has it"
+        raise ModelError(f"{found}, {wants}") from None
 
 
-def line_options(model, args, body, name, seed):
-    """The options of Writer that a request asks for; else they are as on the command line."""
+def line_options(model, args, body, name, seed, raw):
+    """The options of Writer that a request asks for; else they are as on the command line. raw:
+    whether its prompt is continued without a template."""
     asked = {key: token_limit(body[key], key) for key in LIMIT_FIELDS if key in body}
     limits = set(asked.values()) or {args.n_predict}
     if len(limits) > 1:
@@ -16726,7 +16902,7 @@ def line_options(model, args, body, name, seed):
         **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
-        "prompt": asked_ids(model, args, body, tools),
+        "prompt": asked_ids(model, args, body, tools, raw),
         "tools": tools,
     }
 
@@ -16736,12 +16912,9 @@ def check_envelope(value, chat):
     url, method = value.get("url"), value.get("method")
     usual = CHAT_URL if chat else TEXT_URL
     if url not in (None, usual):
-        asked = "messages" if chat else "prompt"
-        wants = (
-            f"expected {usual} with a field {asked}"
-            if url in (CHAT_URL, TEXT_URL)
-            else (f"expected {CHAT_URL} or {TEXT_URL}")
-        )
+        wants = f"expected {usual} with a field {'messages' if chat else 'prompt'}"
+        if url not in (CHAT_URL, TEXT_URL):
+            wants = f"expected {CHAT_URL} or {TEXT_URL}"
         raise ModelError(f"url is {shown(url)}, {wants}; change one of them")
     if method not in (None, "POST"):
         raise ModelError(f"method is {shown(method)}, expected POST; change it")
@@ -16771,11 +16944,12 @@ def check_fields(body):
         raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, body, tools):
-    """The ids of a request's prompt or messages, which are told of Tools."""
+def asked_ids(model, args, body, tools, raw):
+    """The ids of a request's prompt, perhaps raw, or messages, which are told of Tools."""
     if "prompt" in body:
         asked = body["prompt"]
-        return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
+        asked = args.screen(asked) if isinstance(asked, str) else asked
+        return prompt_ids(model, args, asked, raw=raw)
     messages = plain_messages(body["messages"])
     return model.encode_chat(
         [
@@ -17029,12 +17203,13 @@ BATCH_MODE = Mode(
 # Habits of other programs' users: flags and commands of theirs.
 
 def told(whose, flags):
-    """{flag: whose it is, and what to do here}"""
-    return {flag: f"{whose}'s; {here}" for flag, here in flags.items()}
+    """{what to do here: flags of theirs} -> {flag: whose it is, and what to do here}"""
+    return {flag: f"{whose}'s; {here}" for here, names in flags.items() for flag in names.split()}
 
 
 PROCESSOR = "everything runs on the processor; leave it out"
 ALWAYS = "it is always so; leave it out"
+NEVER = "there is no such thing here; leave it out"
 FIXED = "how many tokens are read at once is fixed; leave it out"
 NO_HUB = f"no model is fetched; make one of a file or folder with {EXPORTER} SOURCE"
 NO_DRY = "repetition is held down by --repeat-penalty and --frequency-penalty"
@@ -17043,57 +17218,101 @@ COMPILED_CHAT = (
     f"a template is compiled when a model is made: {EXPORTER} SOURCE --chat-template FILE"
 )
 SERVER = 'the server is python -m twofile serve MODEL, of the package: pip install "twofile[serve]"'
+PLACED = "where threads run is up to the system; how many is -t N"
+SHIFTS = "where the context is full a text ends, a conversation forgets its oldest turns"
+IN_FILE = "a model is read as its file says; leave it out"
+MERGED = f"a model is one file; merge what changes it before {EXPORTER}"
+GUESSED = "tokens are guessed from the text itself, without another model; leave it out"
+NOTICES = "notices go to stderr; -q leaves them out"
+THOUGHTS = "a model thinks as its template has it; leave it out"
+WRAPS = "a text is as the prompt and its template have it; --raw leaves the template out"
+POOL = "all texts share one cache, of --cache-size SIZE"
 LLAMA_CPP = told(
     "llama.cpp",
     {
-        **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers", "-sm", "-mg", "-ts"), PROCESSOR),
-        **dict.fromkeys(("-dev", "--device", "-ot", "-nkvo", "-cmoe", "-ncmoe"), PROCESSOR),
-        **dict.fromkeys(("-fa", "--flash-attn", "-cb", "--mmap", "-mmp", "--no-escape"), ALWAYS),
-        **dict.fromkeys(("--no-display-prompt", "--simple-io", "--log-disable"), ALWAYS),
-        **dict.fromkeys(("-b", "--batch-size", "-ub", "--ubatch-size"), FIXED),
-        **dict.fromkeys(("-tb", "--threads-batch"), "-t is for both; leave it out"),
-        **dict.fromkeys(("--no-mmap", "--mlock"), "the file is mapped, always; leave it out"),
-        **dict.fromkeys(
-            ("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"),
-            "keys and values are of one type, which is --kv TYPE",
-        ),
-        **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft"), NO_HUB),
-        **dict.fromkeys(("-mu", "--model-url"), NO_HUB),
-        **dict.fromkeys(("-if", "--interactive", "--interactive-first", "--conversation"), CHAT_IS),
-        "--verbose-prompt": "the tokens of a prompt are shown by --tokenize",
-        **dict.fromkeys(("-co", "--color"), "there are no colours; leave it out"),
-        **dict.fromkeys(("--dry-multiplier", "--dry-base", "--dry-allowed-length"), NO_DRY),
-        **dict.fromkeys(("--dry-penalty-last-n", "--dry-sequence-breaker"), NO_DRY),
-        **dict.fromkeys(("--samplers", "--sampling-seq", "--sampler-seq"), "their order is fixed"),
-        **dict.fromkeys(
-            ("-mli", "--multiline-input"), "a line that ends with \\ goes on in the next"
-        ),
-        **dict.fromkeys(("--chat-template", "--chat-template-file", "--jinja"), COMPILED_CHAT),
-        **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file"), SERVER),
+        PROCESSOR: "-ngl --gpu-layers --n-gpu-layers -sm --split-mode -mg --main-gpu -ts "
+        "--tensor-split -dev --device --list-devices -ot --override-tensor -nkvo --no-kv-offload "
+        "-kvo --kv-offload -cmoe --cpu-moe -ncmoe --n-cpu-moe -fit --fit -fitt --fit-target -fitc "
+        "--fit-ctx --op-offload --no-op-offload -nopo --rpc --no-host -nr --no-repack --repack",
+        ALWAYS: "-fa --flash-attn -cb --cont-batching --mmap -mmp --no-escape --no-display-prompt "
+        "--simple-io --offline",
+        NEVER: "-sp --special -gan --grp-attn-n -gaw --grp-attn-w "
+        "--control-vector --control-vector-scaled --dynatemp-range --dynatemp-exp",
+        "a warm-up is of --bench, always; leave it out": "--warmup --no-warmup",
+        FIXED: "-b --batch-size -ub --ubatch-size",
+        PLACED: "--prio --prio-batch --poll --poll-batch --numa -C --cpu-mask -Cr --cpu-range "
+        "--cpu-strict -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch",
+        SHIFTS: "--keep --context-shift --no-context-shift",
+        IN_FILE: "--override-kv --swa-full --rope-scaling --rope-scale --rope-freq-base "
+        "--rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow "
+        "--yarn-beta-fast",
+        MERGED: "--lora --lora-scaled --lora-base --lora-init-without-apply",
+        GUESSED: "-md --model-draft --spec-draft-model --draft --draft-max --draft-n --draft-min "
+        "--draft-n-min --draft-p-min --draft-p-split -ngld -cd --ctx-size-draft -devd -td -hfd "
+        "-ctkd -ctvd --spec-type -lcs -lcd --lookup-cache-static --lookup-cache-dynamic",
+        NOTICES: "-lv --verbosity --log-verbosity --log-verbose --log-file --log-disable "
+        "--log-colors --log-prefix --log-timestamps --perf --no-perf --no-show-timings "
+        "--show-timings",
+        THOUGHTS: "--reasoning-budget --reasoning-format --reasoning-budget-message --reasoning "
+        "-rea --chat-template-kwargs",
+        WRAPS: "--in-prefix --in-suffix --in-prefix-bos",
+        POOL: "-cram --cache-ram --cache-reuse -kvu --kv-unified -dt --defrag-thold "
+        "-ctxcp --ctx-checkpoints --swa-checkpoints",
+        "tokens are counted at the end, or by --json; leave it out": "-ptc --print-token-count",
+        "it keeps what was read of the prompt: --prompt-cache FILE": "--prompt-cache-all "
+        "--prompt-cache-ro",
+        "the prompt is shown by --echo": "--display-prompt",
+        "a file's sums are checked by --verify": "--check-tensors",
+        "a model reads text alone; leave it out": "--mmproj -mm --image --audio",
+        "-t is for both; leave it out": "-tb --threads-batch",
+        "the file is mapped, always; leave it out": "--no-mmap --mlock -dio --direct-io",
+        "keys and values are of one type, which is --kv TYPE": "-ctk -ctv --cache-type-k "
+        "--cache-type-v",
+        NO_HUB: "-hf -hfr --hf-repo -hff --hf-file -hft --hf-token -mu --model-url -dr "
+        "--docker-repo",
+        CHAT_IS: "-if --interactive --interactive-first --conversation",
+        "the tokens of a prompt are shown by --tokenize": "--verbose-prompt",
+        "there are no colours; leave it out": "-co --color",
+        NO_DRY: "--dry-multiplier --dry-base --dry-allowed-length --dry-penalty-last-n "
+        "--dry-sequence-breaker",
+        "their order is fixed": "--samplers --sampling-seq --sampler-seq",
+        "a line that ends with \\ goes on in the next": "-mli --multiline-input",
+        COMPILED_CHAT: "--chat-template --chat-template-file --jinja --no-jinja",
+        SERVER: "--host --port --api-key --api-key-file",
     },
 )
 LLAMA_SERVER = LLAMA_CPP | told(
     "llama-server",
     {
-        **dict.fromkeys(("-m", "--model"), "a model stands by itself: serve model.bin"),
-        **dict.fromkeys(("-a", "--alias"), "a model is named so: serve NAME=FILE"),
-        **dict.fromkeys(("-np", "--parallel"), "16 texts are written at once; leave it out"),
-        **dict.fromkeys(("-n", "--predict", "--n-predict"), "the most is --max-tokens N"),
-        **dict.fromkeys(("--metrics", "--slots", "--props"), "/metrics is there; leave it out"),
-        **dict.fromkeys(("--embedding", "--embeddings"), "/v1/embeddings is there; leave it out"),
-        "--api-key-file": "it is --api-key FILE",
-        "-to": "it is --timeout S",
+        "a model stands by itself: serve model.bin": "-m --model",
+        "a model is named so: serve NAME=FILE": "-a --alias",
+        "16 texts are written at once; leave it out": "-np --parallel",
+        "the most is --max-tokens N": "-n --predict --n-predict",
+        "/metrics is there; leave it out": "--metrics --slots --props",
+        "/v1/embeddings is there; leave it out": "--embedding --embeddings",
+        "it is --api-key FILE": "--api-key-file",
+        "it is --timeout S": "-to",
     },
 )
 LLAMA_SERVER["-p"] = "no flag; the port is --port N"
-CONVERTER = told("llama.cpp", {"--outfile": "it is -o FILE", "--outtype": "it is --type TYPE"})
+CONVERTER = told("llama.cpp", {"it is -o FILE": "--outfile", "it is --type TYPE": "--outtype"})
 HABITS = {"--serve": f"no flag; {SERVER}", "--stream": f"no flag; {ALWAYS}"} | LLAMA_CPP
 HABITS |= told(
     "llama2.c",
     {
-        "-i": "the prompt is -p TEXT",
-        "-y": "the system prompt is -sys TEXT",
-        "-b": "give the model file as it is; the context is -c N",
+        "the prompt is -p TEXT": "-i",
+        "the system prompt is -sys TEXT": "-y",
+        "give the model file as it is; the context is -c N": "-b",
+    },
+)
+HABITS |= told(
+    "ollama",
+    {
+        "the form is --json-schema FILE; '{}' is any object": "--format",
+        "a model is open while the program runs": "--keepalive",
+        THOUGHTS: "--think --hidethinking",
+        NO_HUB: "--insecure",
+        "lines are broken in a terminal alone; leave it out": "--nowordwrap",
     },
 )
 MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and do the same
@@ -17105,6 +17324,7 @@ MEANT = {  # names of llama.cpp's, and of others, for flags that are here, and d
     "--reverse-prompt": "--stop",
     "--typical-p": "--typical",
     "--top-nsigma": "--top-n-sigma",
+    "-l": "--logit-bias",
     "-j": "--json-schema",
     "-jf": "--json-schema",
     "--json-schema-file": "--json-schema",
@@ -17269,10 +17489,10 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
+            hint = likely(said, names)
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
-            rest = unglued(word, names, error) + rest
+            rest = unglued(word, names, error, others) + rest
         else:
             plain.append(word)
     return words, plain
@@ -17301,9 +17521,19 @@ def said_value(flag, said, value, error):
     return value
 
 
-def unglued(word, names, error):
+def likely(said, names):
+    """What to do about a long name that is none of names, nor of MEANT."""
+    means = {name: name for name in names} | MEANT
+    near = nearest(said, [name for name in means if name[:2] == "--" and means[name] in names])
+    return f"did you mean {means[near]}?" if near else "leave it out"
+
+
+def unglued(word, names, error, others):
     """The words that a short flag with something glued to it stands for: flag and number."""
+    theirs = next((n for n in others if PLAIN_NUMBER.fullmatch(word.removeprefix(n))), None)
     flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
+    if theirs and len(theirs) > len(flag or ""):
+        error(f"{theirs} is {others[theirs]}")
     value = word[len(flag or "") :]
     if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
         return [flag, value]
@@ -17763,7 +17993,7 @@ class Setting:
                 number = None if wants else flag.how["type"](value)
                 rule = next((rule for rule in RULES if rule.name == flag.field), flag)
                 if wants or not rule.least <= number <= rule.most:
-                    wants = wants or flag.means or f"{rule.least:g} to {rule.most:g}"
+                    wants = wants or flag.means or f"{rule.least} to {rule.most}"
                     raise ModelError(f"/set: {name} is {shown(value)}, expected {wants}")
             self.number(flag, number)
 
@@ -19372,7 +19602,10 @@ def parse_args(argv, usual=None):
         )
     if given.model is None and given.model_flag is None:
         given.model = usual
-    if (given.model is None) == (given.model_flag is None):
+    if given.model is not None and given.model_flag is not None:
+        found = f"{printable(given.model[:80])!r} beside -m is a file too"
+        ap.error(f"{found}; give one model file; a prompt that is a file's name is -p TEXT")
+    if given.model is given.model_flag is None:
         ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
     check_habits(given, ap.error)
     check_numbers(given, flags, ap.error)
@@ -19523,33 +19756,35 @@ def come_again(swallowed):
         come_again(swallowed)
 
 
-def launch(work=main):
-    """The program: streams, signals, then work(), which gives an exit code; never returns."""
-    FLAG_OF.update(SET_BY)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.unraisablehook = come_again
+def safe_streams():
+    """A stream that was closed, or cannot be written, does no harm to others."""
     with contextlib.suppress(OSError):
         # a closed stream's number would go to the next file, and be read as one
         while os.open(os.devnull, os.O_RDWR) < 3:
             pass
     # closed by 2>&-; print would take stdout instead
     sys.stderr = Unheard(sys.stderr or open(os.devnull, "w"))
+
+
+def launch(work=main):
+    """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.unraisablehook = come_again
+    safe_streams()
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         code = work()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130
         if sys.stdout.isatty():
             print()
     except OSError as e:
-        code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
-        if code == 1:
-            found = f"standard output cannot be written ({e.strerror})"
-            say(f"error: {found}; expected room for the text; free some")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = unwritten_text(e)
     # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -23,14 +23,15 @@ def path_asked(path, what):
 
 def open_regular(path, what, pipes=False):
     """A read-only file descriptor of a regular file, and its size in bytes; never blocks on a FIFO.
-    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for. what it
-    should be is for messages. Raises ModelError."""
+    pipes: one is taken too, as a shell's <(command), of size 0; its writer is waited for; so is
+    the null device, which is empty. what it should be is for messages. Raises ModelError."""
     name = printable(path_asked(path, what))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
-        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+        found = f"{name}: not found; expected {what}; check the path{make}"
+        raise MissingFile(found, os.fspath(path)) from None
     except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
@@ -40,12 +41,20 @@ def open_regular(path, what, pipes=False):
         waiting = os.open(path, os.O_RDONLY)
         os.close(fd)  # not before: its writer would have no reader
         return waiting, 0
+    if pipes and is_null(info):
+        return fd, 0
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         found = "a folder, not" if stat.S_ISDIR(info.st_mode) else "not"
         make = f", or make one of it with {EXPORTER}" if found != "not" and what in EXPORTED else ""
         raise ModelError(f"{name}: {found} a regular file; expected {what}; give the file{make}")
     return fd, info.st_size
+
+
+def is_null(info):
+    """Whether what os.fstat() told of is the null device, by whatever name."""
+    device = stat.S_ISCHR(info.st_mode) and os.path.exists(os.devnull)
+    return device and os.stat(os.devnull).st_rdev == info.st_rdev
 
 
 def read_small(path, what, most):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from helpers.places import ROOT
-from twofile.command.main import act, apart_from_flags, is_bare
+from twofile.command.main import act, batched, chatting, is_bare
 from twofile.command.table import COMMANDS, flags_of, kind, told
 from twofile.command.topics import PARSERS, SCREEN_TOPICS, TOPICS, shown
 from twofile.front.modes import all_flags
@@ -92,18 +92,37 @@ def test_a_reader_that_leaves_early():
 
 
 @pytest.mark.parametrize(
-    "words, files, others",
+    "words, want",
     [
-        ("a b -q", "a b", "-q"),
-        ("-o x a -np 3 b", "a b", "-o x -np 3"),
-        ("-p -p a", "a", "-p -p"),
-        ("-n20 --seed=1 - a", "- a", "-n20 --seed=1"),
-        ("-r x --resume a --stop", "a", "-r x --resume --stop"),
-        ("", "", ""),
+        ("a b -q", "-q --batch=b -- a"),
+        ("-o x a -np 3 b", "-o=x -np=3 --batch=b -- a"),
+        ("-p -p a", "-p=-p --batch=a --"),
+        ("-n20 --seed=1 - a", "-n=20 --seed=1 --batch=a -- -"),
+        ("--temperature 0 -n 4 b", "--temp=0 -n=4 --batch=b --"),
+        ("--predict 4 a b", "--n-predict=4 --batch=b -- a"),
+        ("a b --choices yes no -q", "--choices yes no -q --batch=b -- a"),
+        ("-q -- -a", "-q --batch=-a --"),
+        ("-m a b", "-m=a --batch=b --"),
+        ("a --help", "--help"),
+        ("", None),
+        ("-m a b c", None),
+        ("a b c", None),
     ],
 )
-def test_files_among_flags(words, files, others):
-    assert apart_from_flags(words.split()) == (files.split(), others.split())
+def test_files_among_flags_of_batch(words, want):
+    """By whatever name of a flag, as the program itself takes them."""
+    assert batched(words.split()) == (want and want.split())
+
+
+def test_flags_of_chat_are_no_model(capsys):
+    for words in ("", "--temperature 0", "-n 3 --predict 4", "--choices a b"):
+        assert chatting(words.split()) == ["--chat", *words.split()]
+        assert "for a larger one" in capsys.readouterr().err
+    for words in ("a --temperature 0", "--temperature 0 -m a", "-q"):
+        assert chatting(words.split()) and capsys.readouterr().err == ""
+    with pytest.raises(SystemExit):
+        chatting(["--temperature"])
+    assert "--temperature has no value, expected X behind it" in capsys.readouterr().err
 
 
 def test_what_looks_like_a_command(tmp_path, monkeypatch):

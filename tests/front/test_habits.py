@@ -44,6 +44,11 @@ def words(*argv):
         ("--stream", "--stream is no flag; it is always so; leave it out"),
         ("-i story", "llama2.c's; the prompt is -p TEXT"),
         ("-b 1", "llama2.c's"),
+        ("-ngl99", "-ngl is llama.cpp's; everything runs on the processor"),
+        ("-ub512", "-ub is llama.cpp's; how many tokens are read at once is fixed"),
+        ("--keep 4", "a text ends, a conversation forgets its oldest turns"),
+        ("--format json", "--format is ollama's; the form is --json-schema FILE; '{}' is any object"),
+        ("-mli", "a line that ends with \\ goes on in the next"),
         ("-help", "-help is no flag, expected --help"),
         ("-version", "-version is no flag, expected --version"),
         ("-temp 1", "-temp is no flag, expected --temp"),
@@ -58,6 +63,10 @@ def words(*argv):
         ("-xyz", "-xyz is no flag, expected one of --help"),
         ("--tmp 1", "--tmp is no flag, expected one of --help; did you mean --temp?"),
         ("--repeat 1", "did you mean --repeat-penalty?"),
+        ("--temprature 1", "did you mean --temp?"),
+        ("--seeed 1", "did you mean --seed?"),
+        ("--formt x", "--formt is no flag, expected one of --help; leave it out"),
+        ("--lo x", "--lo is no flag, expected one of --help; leave it out"),
         ("--wholly-other", "--wholly-other is no flag, expected one of --help; leave it out"),
         ("-n gl", "-n is 'gl', expected a whole number; change it"),
         ("--temp=warm", "--temp is 'warm', expected a number; change it"),
@@ -72,6 +81,21 @@ def test_refused_by_the_name_that_was_typed(argv, says):
     with pytest.raises(Refused) as caught:
         words("model.bin", "-p", "hi", *argv.split(" "))
     assert says in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+OFTEN = """--keep --lora --warmup --no-warmup --no-perf --perf --prio --in-prefix --in-suffix --list-devices --draft
+--offline --numa --rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx
+--yarn-ext-factor --swa-full --no-kv-offload --context-shift --no-context-shift --override-kv -lv --verbosity
+--log-file --log-verbose --log-disable --reasoning-budget --reasoning-format --jinja --no-display-prompt -ptc
+-fit -sp -md -cram --prompt-cache-all -ub -gan -sm -ts -mg --poll --cpu-mask -dev --control-vector
+--split-mode --tensor-split --main-gpu --cpu-moe --verbose-prompt --check-tensors --mmproj --dynatemp-range"""
+
+
+def test_flags_of_llama_cpp_have_a_line_each():
+    """By its name, that says what to do; never that another flag was meant."""
+    for flag in OFTEN.split():
+        with pytest.raises(Refused, match=f"^{flag} is llama.cpp's; .{{9,}}"):
+            words(flag, "1")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +137,7 @@ def test_a_text_behind_the_model_is_the_prompt(capsys):
     for argv, says in (
         (["model.bin", "two", "words"], "'words' is one word too many, expected MODEL and TEXT; put the text in quotes"),
         (["model.bin", "a", "-p", "b"], "'a' beside -p, expected one prompt"),
-        (["-m", "model.bin", __file__], "give one model file"),
+        (["-m", "model.bin", __file__], "give one model file; a prompt that is a file's name is -p TEXT"),
     ):
         with pytest.raises(SystemExit) as caught:
             parse_args(argv)

@@ -44,6 +44,19 @@ def test_a_prompt_in_a_pipe(run, tmp_path):
     assert code == 1 and "a folder, not a regular file; expected a text file" in err
 
 
+def test_the_null_device_is_empty(run):
+    """As a file without bytes is; other devices are no files."""
+    import os
+
+    code, out, err = run("-f", os.devnull)
+    assert (code, out) == (2, "") and f"{os.devnull} is empty, expected a prompt" in err
+    assert run("-q", "-n", "2", "-p", "the fox", "-sysf", os.devnull) == run("-q", "-n", "2", "-p", "the fox")
+    assert run("-q", "--batch", os.devnull) == (0, "", "")
+    for flag in ("-f", "--batch"):
+        code, out, err = run(flag, "/dev/zero")
+        assert (code, out) == (1, "") and "/dev/zero: not a regular file" in err
+
+
 def test_an_empty_message_is_none(run):
     """A variable that is not set, in a script: nothing is invented. Without a template it is the beginning of a text."""
     code, out, err = run("-p", "", "-n", "5")

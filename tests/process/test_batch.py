@@ -53,7 +53,12 @@ def test_every_line_has_its_answer_in_order(tiny):
     assert ids == [1, "second", 4, 5, 5, *range(7, 15), "r1", "r2", "\ud800"]
     failed = [i for i, g in enumerate(got) if g.get("error")]
     assert failed == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]
-    for i, says in ((2, "line 4: 'this is no JSON \\x1b[31m'"), (4, "300 tokens"), (5, "frobnicate"), (9, "temperature is -1")):
+    for i, says in (
+        (2, "line 4: 'this is no JSON \\x1b[31m' is no JSON, expected a string or an object; write a text in quotes"),
+        (4, "300 tokens"),
+        (5, "frobnicate"),
+        (9, "temperature is -1"),
+    ):
         assert says in got[i]["error"]
     assert b"\x1b" not in done.stdout and got[14]["response"] is None and got[14]["id"] == "batch_req_r2"
     assert "object" in got[14]["error"]["message"]
@@ -111,19 +116,22 @@ SAID = {"prompt": "the fox", "max_tokens": 9, "seed": 2, "ignore_eos": True}
 
 
 def test_objects_are_those_of_the_url(talker):
-    """chat.completion with a message, or text_completion with a text; without a url by what is asked."""
+    """chat.completion with a message, or text_completion with a text; without a url by what is asked. A prompt
+    for the url of texts is continued as it is, as the server does; without a url it is a message, as on the command line."""
     m = Model(talker, verbose=False)
     how = dict(max_tokens=9, seed=2, ignore_eos=True)
-    ids = m.encode_chat([{"role": "user", "content": SAID["prompt"]}])  # as the command line takes a prompt
-    want = m.create_chat_completion(ASK["messages"], **how), m(ids, **how)
+    ids = m.encode_chat([{"role": "user", "content": SAID["prompt"]}])
+    message, raw = m(ids, **how), m(SAID["prompt"], **how)
+    assert message["choices"] != raw["choices"]
     for urls in (("/v1/chat/completions", "/v1/completions"), (None, None), ()):
+        want = m.create_chat_completion(ASK["messages"], **how), raw if all(urls or [None]) else message
         for body, whole, url in zip((ASK, SAID), want, urls or ("", "")):
             (row,) = answers(talker, body, **({"url": url, "method": "POST"} if urls else {}))
             got = row["response"]["body"]
             assert row["error"] is None and row["response"]["status_code"] == 200
             assert got.keys() == whole.keys() and got["object"] == whole["object"]
-            if got["object"] == "chat.completion":
-                assert got["choices"] == whole["choices"] and got["id"].startswith("chatcmpl-")
+            assert got["choices"] == whole["choices"]
+            assert got["id"].startswith("chatcmpl-") == (got["object"] == "chat.completion")
             said, there = ({**value["usage"], "prompt_tokens_details": None} for value in (got, whole))
             assert said == there and ("message" in got["choices"][0]) == (body is ASK)
     for around, says in (

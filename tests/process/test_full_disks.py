@@ -1,11 +1,21 @@
 """A full disk under all that writes. Row X10 of the list of harms."""
 
+import gc
+import io
+import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+import twofile.export.main as export_main
+import twofile.serve.main as serve_main
+from helpers.places import ROOT
 from helpers.process import call, refused
-from twofile.errors import ModelError
+from twofile.command.topics import PARSERS, parser_of
+from twofile.errors import ModelError, say
 from twofile.export.main import main
 from twofile.front.commands import Commands
 
@@ -36,3 +46,46 @@ def test_a_full_disk_everywhere(small_disk, tiny, talker, tmp_path, capfd):
         with pytest.raises(ModelError, match="cannot be written .*No space left"):
             chat.command(f"/save {folder}/kept")
         assert names() == []
+
+
+@pytest.fixture
+def full():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with io.TextIOWrapper(open("/dev/full", "wb", buffering=0), write_through=True) as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_help_that_cannot_be_written(name, full, monkeypatch, capsys):
+    """Is an error, though argparse itself says nothing of it."""
+    moved = []
+    monkeypatch.setattr(os, "dup2", lambda *ends: moved.append(ends[1]))
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(SystemExit) as caught:
+        parser_of(name).parse_args(["--help"])
+    assert caught.value.code == 1 and moved == [1]
+    assert "error: standard output cannot be written (No space left" in capsys.readouterr().err
+
+
+def test_a_short_text_that_cannot_be_written(full):
+    """As long as a buffer is not full, that is seen at the end."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "twofile", "--version"]
+    done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, env=environment)
+    assert done.returncode == 1 and done.stderr.startswith(b"twofile: error: standard output cannot be written")
+
+
+def test_notices_of_the_server_and_the_exporter_that_cannot_be_written(full, monkeypatch):
+    """Stop neither."""
+    for owner, name in ((signal, "signal"), (gc, "set_threshold")):
+        monkeypatch.setattr(owner, name, lambda *_: None)
+    for owner, name in ((export_main, "main"), (serve_main, "serve")):
+        monkeypatch.setattr(owner, name, lambda _: say("a notice") or 0)
+    monkeypatch.setattr(serve_main, "FLAG_OF", {})
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    for begin in (serve_main.launch_server, export_main.launch_exporter):
+        monkeypatch.setattr(sys, "stderr", full)
+        with pytest.raises(SystemExit) as caught:
+            begin([])
+        assert caught.value.code == 0

@@ -5,9 +5,10 @@ import sys
 
 from ..errors import CALLED, RELEASE, printable, say
 from ..format.table import VERSION
-from ..front.habits import OLLAMA
+from ..front.habits import HABITS, OLLAMA
 from ..front.main import launch, main
-from ..front.modes import all_flags
+from ..front.modes import all_flags, make_parser
+from ..front.spelling import apart
 from .bundled import bundled
 from .table import COMMANDS, SHELLS
 
@@ -73,9 +74,9 @@ def wrong(text):
 
 def chatting(argv):
     """[MODEL] and flags, as the program knows them; how to get a larger model if there is none."""
-    files, others = apart_from_flags(argv)
-    quiet = {"-q", "--quiet"} & set(others)
-    if bundled() and not (files or is_named(others) or quiet):
+    flags, files = apart_from_files(argv)
+    quiet = {"-q", "--quiet"} & set(flags)
+    if bundled() and not (files or is_named(flags) or quiet):
         say(LARGER)
     return ["--chat", *argv]
 
@@ -88,30 +89,21 @@ def is_named(flags):
 def batched(argv):
     """[MODEL] FILE and flags, in any order, as the program knows them; None if there is no such
     FILE."""
-    files, others = apart_from_flags(argv)
-    named = is_named(others)
+    flags, files = apart_from_files(argv)
+    if {"-h", "--help"} & set(flags):
+        return ["--help"]
+    named = is_named(flags)
     if not 1 <= len(files) <= 2 - named:
         found = f"batch: {len(files)} files" + " beside -m" * named
         wrong(f"{found}, expected MODEL FILE, or FILE for the bundled model; give these")
         return None
-    return [*files[:-1], "--batch", files[-1], *others]
+    return [*flags, f"--batch={files[-1]}", "--", *files[:-1]]
 
 
-def apart_from_flags(argv):
-    """(words that are files, flags with their values)"""
-    flags = [flag for flag in all_flags() if flag.how.get("action") in (None, "append")]
-    takes = {name for flag in flags for name in flag.names if name.startswith("-")}
-    files, others, left = [], [], list(argv)
-    while left:
-        word = left.pop(0)
-        if word == "-" or not word.startswith("-"):
-            files.append(word)
-            continue
-        others.append(word)
-        if word in takes:
-            others += left[:1]
-            del left[:1]
-    return files, others
+def apart_from_files(argv):
+    """(flags with their values, words that are files), as the program takes them; what it would
+    refuse is refused."""
+    return apart(argv, all_flags(), make_parser().error, HABITS)
 
 
 def show_help(words):

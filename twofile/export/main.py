@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ModelError, printable
 from ..format.types import MATRIX_TYPES
 from ..front.habits import CONVERTER
-from ..front.main import come_again
+from ..front.main import come_again, safe_streams
 from ..front.mode import Flag, Parser
 from ..front.spelling import apart
 from .calibration.asked import wrong_together
@@ -200,4 +200,5 @@ def launch_exporter(argv=None):
     gc.set_threshold(100_000, 50, 100)  # of vocabularies there is much, and nothing to collect
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.unraisablehook = come_again
+    safe_streams()
     sys.exit(main(argv))

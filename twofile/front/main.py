@@ -9,7 +9,7 @@ import threading
 from ..errors import FLAG_OF, ModelError, say
 from ..model import Model
 from .forms import read_form
-from .mode import SET_BY
+from .mode import SET_BY, unwritten_text
 from .modes import MODES, parse_args
 from .text import Textless, read_system
 
@@ -84,33 +84,35 @@ def come_again(swallowed):
         come_again(swallowed)
 
 
-def launch(work=main):
-    """The program: streams, signals, then work(), which gives an exit code; never returns."""
-    FLAG_OF.update(SET_BY)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.unraisablehook = come_again
+def safe_streams():
+    """A stream that was closed, or cannot be written, does no harm to others."""
     with contextlib.suppress(OSError):
         # a closed stream's number would go to the next file, and be read as one
         while os.open(os.devnull, os.O_RDWR) < 3:
             pass
     # closed by 2>&-; print would take stdout instead
     sys.stderr = Unheard(sys.stderr or open(os.devnull, "w"))
+
+
+def launch(work=main):
+    """The program: streams, signals, then work(), which gives an exit code; never returns."""
+    FLAG_OF.update(SET_BY)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.unraisablehook = come_again
+    safe_streams()
     try:
         if sys.stdout is None:
             raise OSError(9, "it is closed")
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         code = work()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near
         code = 130
         if sys.stdout.isatty():
             print()
     except OSError as e:
-        code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
-        if code == 1:
-            found = f"standard output cannot be written ({e.strerror})"
-            say(f"error: {found}; expected room for the text; free some")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = unwritten_text(e)
     # all is said; the end of Python takes some milliseconds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import os
+import sys
 
-from ..errors import ModelError, printable
+from ..errors import ModelError, printable, say
 
 SET_BY = {  # options of the library, and what messages name on a command line in their place
     **{"tokenizer": "-z", "n_ctx": "-c", "n_threads": "-t", "id": "--id"},
@@ -13,11 +15,28 @@ SET_BY = {  # options of the library, and what messages name on a command line i
 }
 
 
+def unwritten_text(e):
+    """Say that standard output takes no more, unless its reader has gone; -> exit code. e: the
+    OSError."""
+    code = 141 if isinstance(e, BrokenPipeError) else 1  # run.py … | head is no error
+    if code == 1:
+        found = f"standard output cannot be written ({e.strerror})"
+        say(f"error: {found}; expected room for the text; free some")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose complaints cannot drive a terminal."""
+    """argparse's, whose complaints cannot drive a terminal, and whose help is not lost unsaid."""
 
     def error(self, message):
         super().error(printable(message))
+
+    def _print_message(self, message, file=None):
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except OSError as e:
+            sys.exit(unwritten_text(e))
 
 
 class Flag:

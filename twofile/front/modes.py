@@ -104,7 +104,10 @@ def parse_args(argv, usual=None):
         )
     if given.model is None and given.model_flag is None:
         given.model = usual
-    if (given.model is None) == (given.model_flag is None):
+    if given.model is not None and given.model_flag is not None:
+        found = f"{printable(given.model[:80])!r} beside -m is a file too"
+        ap.error(f"{found}; give one model file; a prompt that is a file's name is -p TEXT")
+    if given.model is given.model_flag is None:
         ap.error(f"give one model file: {CALLED} model.bin -p TEXT")
     check_habits(given, ap.error)
     check_numbers(given, flags, ap.error)

@@ -161,7 +161,8 @@ def read_request(model, args, line, number, seed):
         if openai:
             check_envelope(value, chat)
         check_fields(body)
-        options = line_options(model, args, body, name, seed)
+        raw = openai and value.get("url") == TEXT_URL  # which continues a prompt, as OpenAI does
+        options = line_options(model, args, body, name, seed, raw)
         return Request(name, openai, chat, Writer(model, **options))
     except ModelError as e:
         error = e
@@ -179,11 +180,13 @@ def json_of(line):
         return json.loads(line)
     except (ValueError, RecursionError):
         found = f"{line[:40].decode('utf-8', 'replace')!r} is no JSON"
-        raise ModelError(f"{found}, expected a string or an object") from None
+        wants = "expected a string or an object; write a text in quotes, as JSON has it"
+        raise ModelError(f"{found}, {wants}") from None
 
 
-def line_options(model, args, body, name, seed):
-    """The options of Writer that a request asks for; else they are as on the command line."""
+def line_options(model, args, body, name, seed, raw):
+    """The options of Writer that a request asks for; else they are as on the command line. raw:
+    whether its prompt is continued without a template."""
     asked = {key: token_limit(body[key], key) for key in LIMIT_FIELDS if key in body}
     limits = set(asked.values()) or {args.n_predict}
     if len(limits) > 1:
@@ -199,7 +202,7 @@ def line_options(model, args, body, name, seed):
         **{key: body[key] for key in own & body.keys()},
         "logprobs": likeliest_asked(body.get("logprobs"), body.get("top_logprobs")),
         "max_tokens": limits.pop(),
-        "prompt": asked_ids(model, args, body, tools),
+        "prompt": asked_ids(model, args, body, tools, raw),
         "tools": tools,
     }
 
@@ -209,12 +212,9 @@ def check_envelope(value, chat):
     url, method = value.get("url"), value.get("method")
     usual = CHAT_URL if chat else TEXT_URL
     if url not in (None, usual):
-        asked = "messages" if chat else "prompt"
-        wants = (
-            f"expected {usual} with a field {asked}"
-            if url in (CHAT_URL, TEXT_URL)
-            else (f"expected {CHAT_URL} or {TEXT_URL}")
-        )
+        wants = f"expected {usual} with a field {'messages' if chat else 'prompt'}"
+        if url not in (CHAT_URL, TEXT_URL):
+            wants = f"expected {CHAT_URL} or {TEXT_URL}"
         raise ModelError(f"url is {shown(url)}, {wants}; change one of them")
     if method not in (None, "POST"):
         raise ModelError(f"method is {shown(method)}, expected POST; change it")
@@ -244,11 +244,12 @@ def check_fields(body):
         raise ModelError("field logprobs: true, expected a number with a prompt; give it")
 
 
-def asked_ids(model, args, body, tools):
-    """The ids of a request's prompt or messages, which are told of Tools."""
+def asked_ids(model, args, body, tools, raw):
+    """The ids of a request's prompt, perhaps raw, or messages, which are told of Tools."""
     if "prompt" in body:
         asked = body["prompt"]
-        return prompt_ids(model, args, args.screen(asked) if isinstance(asked, str) else asked)
+        asked = args.screen(asked) if isinstance(asked, str) else asked
+        return prompt_ids(model, args, asked, raw=raw)
     messages = plain_messages(body["messages"])
     return model.encode_chat(
         [

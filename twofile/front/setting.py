@@ -86,7 +86,7 @@ class Setting:
                 number = None if wants else flag.how["type"](value)
                 rule = next((rule for rule in RULES if rule.name == flag.field), flag)
                 if wants or not rule.least <= number <= rule.most:
-                    wants = wants or flag.means or f"{rule.least:g} to {rule.most:g}"
+                    wants = wants or flag.means or f"{rule.least} to {rule.most}"
                     raise ModelError(f"/set: {name} is {shown(value)}, expected {wants}")
             self.number(flag, number)
 

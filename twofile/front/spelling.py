@@ -3,7 +3,7 @@
 import re
 
 from ..errors import printable, shown
-from ..options import did_you_mean
+from ..options import nearest
 from .habits import MEANT
 
 PLAIN_NUMBER = re.compile(r"-?\.?\d[\d.,]*")
@@ -35,10 +35,10 @@ def apart(argv, flags, error, others):
         elif said in others:
             error(f"{said} is {others[said]}")
         elif word.startswith("--"):
-            hint = did_you_mean(said, [name for name in names if name[:2] == "--"])
+            hint = likely(said, names)
             error(f"{printable(said[:80])} is no flag, expected one of --help; {hint}")
         elif LIKE_A_FLAG.match(word):
-            rest = unglued(word, names, error) + rest
+            rest = unglued(word, names, error, others) + rest
         else:
             plain.append(word)
     return words, plain
@@ -67,9 +67,19 @@ def said_value(flag, said, value, error):
     return value
 
 
-def unglued(word, names, error):
+def likely(said, names):
+    """What to do about a long name that is none of names, nor of MEANT."""
+    means = {name: name for name in names} | MEANT
+    near = nearest(said, [name for name in means if name[:2] == "--" and means[name] in names])
+    return f"did you mean {means[near]}?" if near else "leave it out"
+
+
+def unglued(word, names, error, others):
     """The words that a short flag with something glued to it stands for: flag and number."""
+    theirs = next((n for n in others if PLAIN_NUMBER.fullmatch(word.removeprefix(n))), None)
     flag = max((n for n in names if n[1] != "-" and word.startswith(n)), key=len, default=None)
+    if theirs and len(theirs) > len(flag or ""):
+        error(f"{theirs} is {others[theirs]}")
     value = word[len(flag or "") :]
     if flag and names[flag].numeric and PLAIN_NUMBER.fullmatch(value):
         return [flag, value]

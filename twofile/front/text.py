@@ -158,14 +158,14 @@ def report(model, args, text):
     args.screen.report(model.notice, text, marks)
 
 
-def prompt_ids(model, args, prompt, recall=None):
-    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else
-    as it is; behind it what its answer begins with. recall(messages): what they become, if that is
-    given."""
+def prompt_ids(model, args, prompt, recall=None, raw=False):
+    """A prompt (str, or ids) -> ids: as a user's message if the model has a chat template, or else,
+    and where it is asked for raw, as it is; behind it what its answer begins with.
+    recall(messages): what they become, if that is given."""
     if isinstance(prompt, list):
         return prompt
     tokenizer = model.need_tokenizer()
-    if args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
+    if raw or args.raw or not (tokenizer.chat or args.mode.template or args.system or recall):
         return tokenizer.encode(model.short(prompt + args.begun))
     if not prompt:
         raise Textless("the prompt is empty, expected a message; give text")

@@ -11,6 +11,7 @@ from ..command.bundled import bundled
 from ..errors import FLAG_OF, MissingFile, ModelError, printable, say
 from ..files import read_small
 from ..front.habits import LLAMA_SERVER
+from ..front.main import safe_streams
 from ..front.mode import SET_BY, Flag, Parser
 from ..front.spelling import apart
 from ..front.usage import held
@@ -225,7 +226,7 @@ def serve(argv):
 
 def launch_server(argv=None):
     """The program; never returns."""
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    safe_streams()
     FLAG_OF.update(SET_BY)
     try:
         code = serve(sys.argv[1:] if argv is None else argv)
