@@ -120,4 +120,4 @@ def test_a_kept_conversation(tmp_path):
     talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")):
         (tmp_path / "talk.json").write_bytes(mark + json.dumps(talk).encode(encoding))
-        assert kept_talk(tmp_path / "talk.json") == talk
+        assert kept_talk(str(tmp_path / "talk.json")) == talk
