@@ -8,6 +8,7 @@ the ground
     forks                A process that forks: its child has one thread, and locks nobody frees.
     machine              What this machine has: memory, cores, a name.
     pace                 How many threads play a pass: fewer while they are held up.
+    plain                Mappings as dicts, sequences as lists, as JSON has them.
     unseen               Characters that nobody sees, though a model reads them.
 
 what stands in a file
@@ -99,6 +100,7 @@ writing
     structure            Texts of a form: which tokens may come next, by a schema or a grammar.
     callform             How calls of tools are written: in a template's form, or as text.
     callreader           Calls of tools, read in what is written.
+    typeddicts           TypedDict, of the package that pydantic takes it from before Python 3.12.
     told                 The types of what a program gets back: OpenAI's objects.
     calls                Tools that a model may call: told, held to their schemas, read back.
     calltext             Tools, calls, results as texts of messages, where a template has no form.
@@ -161,6 +163,7 @@ the program
     front/ceilings       What this machine could do: bytes read and operations, a second.
     front/bench          Tokens per second, as llama-bench measures and prints them.
     front/editor         A text in the user's own editor.
+    front/keep           Conversations in files: kept as JSON, read again.
     front/setting        What /set changes: how answers are written, by the names of the flags.
     front/commands       The commands of a conversation, and what is said in one.
     front/consent        Whether a call may run: it is shown, asked for, and perhaps edited.
@@ -216,6 +219,7 @@ import threading
 import time
 import unicodedata
 import weakref
+from bisect import bisect_left
 from collections import Counter, defaultdict, namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -233,6 +237,7 @@ from typing import Any, Generic, Literal, NamedTuple, TYPE_CHECKING, TypeVar, Ty
 # What must be there first, and what goes wrong: four parts on one line.
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -282,7 +287,18 @@ class WrongType(ModelError, TypeError):
 
 
 class MissingFile(ModelError, FileNotFoundError):
-    """There is no such file."""
+    """There is no such file: filename, if it is known; its errno is ENOENT."""
+
+    def __init__(self, message, filename=None):
+        super().__init__(message)
+        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
+        self.filename = filename
+
+    def __str__(self):
+        return self.args[0]
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.filename)
 
 
 class Busy(ModelError):
@@ -383,7 +399,8 @@ def open_regular(path, what, pipes=False):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
-        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+        found = f"{name}: not found; expected {what}; check the path{make}"
+        raise MissingFile(found, os.fspath(path)) from None
     except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
@@ -458,6 +475,20 @@ class Unmarked:
             raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
 
 
+def mode_there(path):
+    """The permissions of the regular file at path, through links; None if nothing is there. Raises
+    ModelError for anything else, which a file must not take the place of; OSError, ValueError."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        found = "a folder, not" if stat.S_ISDIR(mode) else "not"
+        wants = "expected a file, or a new name; choose another"
+        raise ModelError(f"{printable(path)}: {found} a regular file; {wants}")
+    return stat.S_IMODE(mode)
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
@@ -471,6 +502,17 @@ def replaced(path, mode=0o666):
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replaced_as_named(path, mode=0o666):
+    """The same at a path that the user names: a link stays one, and a file that is there keeps its
+    permissions; mode: of a new one. Raises ModelError too, where no regular file is."""
+    kept = mode_there(path)
+    with replaced(os.path.realpath(path), mode if kept is None else 0o600) as f:
+        if kept is not None:
+            os.chmod(f.name, kept)
+        yield f
 
 
 # -----------------------------------------------------------------------------
@@ -755,6 +797,35 @@ class Pace:
         """The next trial."""
         self.pause = min(LATEST, 2 * self.pause)
         self.next = at + self.pause
+
+
+# -----------------------------------------------------------------------------
+# twofile/plain.py
+# Mappings as dicts, sequences as lists, as JSON has them.
+
+def is_list(value):
+    """Whether a value is what is a list in JSON: no text."""
+    texts = str, bytes, bytearray, memoryview
+    return isinstance(value, Sequence) and not isinstance(value, texts)
+
+
+def json_part(value):
+    """What json.dumps does not know, as what it knows."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if is_list(value):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def plain_json(value):
+    """value, whose mappings are dicts and whose sequences are lists to the last, or itself if it is
+    JSON already. Raises what json.dumps raises."""
+    try:
+        json.dumps(value, allow_nan=False)
+        return value
+    except TypeError:
+        return json.loads(json.dumps(value, default=json_part, allow_nan=False))
 
 
 # -----------------------------------------------------------------------------
@@ -8690,6 +8761,7 @@ def find_tokenizer(file, path=None):
     None if the model was exported without one. Raises ModelError if it is another model's."""
     c, inside = file.config, file.tensors.get("tokenizer")
     beside = Path(file.path).parent / "tokenizer.bin"
+    path = None if path is None else path_asked(path, "a tokenizer.bin")
     if path is None and inside is not None:
         tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
     elif path is None and not any(c.tokenizer_sha256):
@@ -8725,10 +8797,12 @@ def is_number(value):
 
 
 def number_between(name, value, least, most, wants):
-    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    """value as a Python number in that range. Raises ModelError; wants says what is expected."""
     found = f"{name} is {shown(value)}, expected {wants}"
     if not is_number(value):
         raise WrongType(found)
+    if type(value) not in (int, float):  # numpy's would wrap around
+        value = int(value) if isinstance(value, (int, np.integer)) else float(value)
     if not least <= value <= most:
         raise WrongValue(found)
     return value
@@ -8782,8 +8856,11 @@ def token_limit(value, name="max_tokens"):
 def stop_strings(value):
     """What ends a text: a str, or several, or None -> list of str."""
     several = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
-        isinstance(text, str) for text in several
+    no_list = bytes, bytearray, memoryview, Mapping
+    if (
+        not isinstance(several, Collection)
+        or isinstance(several, no_list)
+        or not all(isinstance(text, str) for text in several)
     ):
         raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
@@ -8842,8 +8919,23 @@ def function_asked(name, value):
 
 
 def places_asked(value):
-    """How many texts are written at once."""
-    return whole_number("places", value, 1, "how many texts at once, 1 or more")
+    """How many texts are written at once; no more than share a pass, or they would stand in the
+    way of others' who wait."""
+    return min(WANTED_MAX, whole_number("places", value, 1, "how many texts at once, 1 or more"))
+
+
+def worth_asked(value):
+    """What a judge says of a text: a number that has a place among others. Raises ModelError."""
+    found = f"judge gave {shown(value)}, expected a number; let it give one"
+    try:
+        number = value if type(value) in (int, float) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, (str, bytes, bytearray)):
+        raise WrongType(found)
+    if number != number:
+        raise WrongValue(found)
+    return number
 
 
 def bias_asked(value, n):
@@ -8852,7 +8944,7 @@ def bias_asked(value, n):
     if value is None:
         return {}
     try:
-        rows = value.items() if isinstance(value, dict) else value
+        rows = value.items() if isinstance(value, Mapping) else value
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"
@@ -9139,11 +9231,11 @@ RULES = (
          "temperature, 0 = most likely (default the model's, or 0.8)"),
     Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
          "of the N likeliest, 0 = all (default the model's, or 40)"),
-    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+    Rule("top_p", "--top-p", float, 0.95, 0, 1, "X",
          "of the likeliest with this share (the model's, or 0.95)"),
     Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
          "at least X times the best chance (default 0.05)"),
-    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 0.001, 1000, "X",
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
@@ -9153,7 +9245,7 @@ RULES = (
          "the same, for each time that it was there"),
     Rule("top_n_sigma", "--top-n-sigma", float, -1.0, -1, 100, "X",
          "at most X standard deviations below the best, -1 = off (default)"),
-    Rule("typical_p", "--typical", float, 1.0, 1e-9, 1, "X",
+    Rule("typical_p", "--typical", float, 1.0, 0, 1, "X",
          "of the most typical with this share, 1 = off (default)"),
     Rule("xtc_probability", "--xtc-probability", float, 0.0, 0, 1, "X",
          "how often all likely ones but the last are left out (default 0)"),
@@ -9177,10 +9269,11 @@ class InRange:
     def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
-            number_between(rule.name, value, rule.least, rule.most, wants)
-            if rule.kind is int and not isinstance(value, (int, np.integer)):
+            wants = f"{rule.least} to {rule.most}, {rule.kind.__name__}; change it"
+            number = number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(number, int):
                 raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
+            object.__setattr__(self, rule.name, number)
 
 
 @dataclass(frozen=True)
@@ -9205,10 +9298,13 @@ class Sampling(InRange):
     mirostat_eta: float = 0.1
 
 
-def sampling_asked(usual, asked):
-    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+def sampling_asked(model, asked):
+    """Sampling as asked, {field: value}; what is None is as a Model's file has it. Raises
+    ModelError."""
+    if not hasattr(model, "sampling"):
+        raise WrongType(f"model is {shown(model)}, expected a Model; give Model(PATH)")
     given = {name: value for name, value in asked.items() if value is not None}
-    return Sampling(**{**usual, **given})
+    return Sampling(**{**model.sampling, **given})
 
 
 class Sampler:
@@ -9428,16 +9524,16 @@ def response_schema(value):
     """The schema that OpenAI's response_format asks for, or None."""
     if value is None:
         return None
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value.get("type") if isinstance(value, Mapping) else None
     if kind == "json_object":
         return value.get("schema") or ANY_OBJECT  # llama.cpp's servers have one there
     inside = value.get("json_schema") if kind == "json_schema" else None
-    if isinstance(inside, dict) and inside.get("schema") is not None:
+    if isinstance(inside, Mapping) and inside.get("schema") is not None:
         return inside["schema"]
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise (WrongValue if isinstance(value, dict) else WrongType)(
+    raise (WrongValue if isinstance(value, Mapping) else WrongType)(
         f"response_format is {shown(value)}, expected {wants}; give such"
     )
 
@@ -9448,13 +9544,15 @@ def schema_text(name, value):
     import json
 
     wants = "a JSON schema: an object, its JSON, or true for any object"
+    if isinstance(value, (bytes, bytearray)):
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; decode it")
     try:
         found = json.loads(value) if isinstance(value, str) else value
         found = ANY_OBJECT if found is True or found == {} else found
-        text = json.dumps(found)
+        text = json.dumps(found, default=json_part)
     except (TypeError, ValueError, RecursionError) as e:
         raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, Mapping):
         raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 
@@ -9785,6 +9883,10 @@ class Reader:
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
     def __init__(self, form: CallForm, names: list[str]) -> None:
+        if not isinstance(form, CallForm):
+            raise WrongType(f"form is {shown(form)}, expected a CallForm; give a Model's calls")
+        if not is_list(names) or not all(isinstance(name, str) for name in names):
+            raise WrongType(f"names is {shown(names)}, expected a list of tools' names; give one")
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so
@@ -9919,6 +10021,15 @@ def finite(text):
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is too large")
     return value
+
+
+# -----------------------------------------------------------------------------
+# twofile/typeddicts.py
+# TypedDict, of the package that pydantic takes it from before Python 3.12.
+
+if not TYPE_CHECKING and sys.version_info < (3, 12) and not STARTED:  # 6 ms
+    with contextlib.suppress(ImportError):
+        from typing_extensions import TypedDict  # noqa: F401
 
 
 # -----------------------------------------------------------------------------
@@ -10101,10 +10212,11 @@ class ChunkHead(TypedDict):
 
 
 class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
-    None in the others, and timings where they were asked for."""
+    """What the last chunks have: why it ended, its seed, where there was a memory its sources, and
+    usage, None in the others, and timings where they were asked for."""
 
     stop_reason: str
+    seed: int
     sources: list[Source]
     usage: CompletionUsage | None
     timings: Timings
@@ -10159,6 +10271,19 @@ class Tools:
     only: str | None = None
     several: bool = True
 
+    def __post_init__(self) -> None:
+        if not is_list(self.tools):
+            raise WrongType(f"tools is {shown(self.tools)}, expected a list of functions; give one")
+        self.tools = [checked_tool(tool, i) for i, tool in enumerate(self.tools)]
+        names = [tool["name"] for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise WrongValue("tools: two of one name, expected one each; rename one")
+        self.must, self.several = yes_or_no("must", self.must), yes_or_no("several", self.several)
+        if self.only is not None and self.only not in names:
+            raise WrongValue(f"only is {shown(self.only)}, expected one of the tools; name one")
+        if self.must and not names:
+            raise WrongValue("must is True, expected tools; give some")
+
     def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
         some = [tool for tool in self.tools if self.only in (None, tool["name"])]
@@ -10184,18 +10309,13 @@ def tools_asked(given, choice=None, several=True):
     auto, none, required, or the function's object. Raises ModelError."""
     if isinstance(given, Tools):
         if choice is None:
-            return given
+            return tools_given(given)
         given = given.tools
-    if given is not None and not isinstance(given, (list, tuple)):
-        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
-    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise WrongValue("tools: two of one name, expected one each; rename one")
-    if isinstance(choice, dict):
+    tools = Tools([] if given is None else given).tools
+    if isinstance(choice, Mapping):
         inside = choice.get("function", choice)
-        only = inside.get("name") if isinstance(inside, dict) else None
-        if only not in names:
+        only = inside.get("name") if isinstance(inside, Mapping) else None
+        if only not in [tool["name"] for tool in tools]:
             found = f"tool_choice is {shown(choice)}"
             raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
@@ -10209,24 +10329,27 @@ def tools_asked(given, choice=None, several=True):
 
 def tools_given(tools):
     """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
-    return tools if isinstance(tools, Tools) else tools_asked(tools)
+    if isinstance(tools, Tools):
+        return tools if tools.tools else None
+    return tools_asked(tools)
 
 
 def checked_tool(tool, number):
     """A tool's name, description and parameters."""
     where = f"tools[{number}]"
-    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    kind = tool.get("type", "function") if isinstance(tool, Mapping) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
         raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
-    name = inside.get("name") if isinstance(inside, dict) else None
+    name = inside.get("name") if isinstance(inside, Mapping) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
         raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
-        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+        parameters = plain_json(parameters)
+        good = isinstance(parameters, dict)
     except (TypeError, ValueError, RecursionError):
         good = False
     kind = parameters.get("type", "object") if good else None
@@ -10598,7 +10721,7 @@ class Writer:
         mirostat_eta: float | None = None,
     ) -> None:
         given = locals()
-        self.how = sampling_asked(model.sampling, {rule.name: given[rule.name] for rule in RULES})
+        self.how = sampling_asked(model, {rule.name: given[rule.name] for rule in RULES})
         self.stops, self.logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
@@ -10610,16 +10733,15 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer = model.tokenizer
+        self.tokenizer, self.model_name = model.tokenizer, os.path.basename(model.file.path)
         self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
-        self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
-        self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
+        self.begun, self.chunks, self.said = False, [], ()  # said: logprob, top of the last token
 
     def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
@@ -10726,7 +10848,7 @@ class Writer:
         needs logprobs."""
         said = [c.logprob for c in self.chunks if c.token is not None]
         mean = sum(said) / len(said) if said else -math.inf
-        self.worth = judge(self.written) if judge else mean
+        self.worth = worth_asked(judge(self.written)) if judge else mean
 
     def completion(self, echo: str = "") -> Completion:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text
@@ -10832,6 +10954,10 @@ class Writing(Job):
         if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
+        if writer.begun or writer.reason:
+            found = f"a Writer that {'has ended' if writer.reason else 'is being written'}"
+            raise WrongValue(f"{found}, expected a new one: each is written once; make another")
+        writer.begun = True
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None
@@ -11341,6 +11467,9 @@ def folder_asked(value):
     if not isinstance(name, str) or not name or "\0" in name:
         wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
         raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
+    if os.path.exists(name) and not os.path.isdir(name):
+        found = f"{set_by('cache_dir')} {printable(name)}: cannot be used (it is no folder)"
+        raise WrongValue(f"{found}, expected a folder to write to; choose another")
     return name
 
 
@@ -11987,6 +12116,7 @@ class Stream(Consumer):
     by any thread. What has states is not guessed for: it could not forget."""
 
     def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
+        scheduler.check()
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
@@ -12116,6 +12246,7 @@ class Several(Consumer):
 
 def write_together(scheduler, writers, places):
     """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    scheduler.check()
     return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
 
 
@@ -12318,16 +12449,16 @@ class AsyncStream:
 # twofile/prompts.py
 # Texts, ids and conversations that a model is given.
 
-def whole_ids(ids):
-    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
+def whole_ids(ids, name="prompt", wants="text or token ids; give a str, or a list"):
+    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError, by name."""
     try:
-        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, Mapping, set, frozenset)):
             ids = list(ids)
             if bool not in set(map(type, ids)):
                 return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"{name} is {shown(ids)}, expected {wants}")
 
 
 def plain_messages(messages):
@@ -12335,11 +12466,11 @@ def plain_messages(messages):
     or "tool_call_id" where there are any: a content that is a list of parts becomes its texts, a
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
-    if not isinstance(messages, (list, tuple)):
+    if not is_list(messages):
         raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
-        if not isinstance(m, dict):
+        if not isinstance(m, Mapping):
             raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
@@ -12347,22 +12478,30 @@ def plain_messages(messages):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
                 raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
-        if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
+        if calls and (role != "assistant" or not is_list(calls)):
             found = f"messages: tool_calls is {shown(calls)}"
             raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
-        if isinstance(content, (list, tuple)):
+        if content is None and role == "assistant":  # it called tools, or has refused
+            content = m.get("refusal") or ""
+        if is_list(content):
             content = "\n".join(map(part_text, content))
-        elif content is None and calls:
-            content = ""
-        elif content is not None and not isinstance(content, str):
+        elif not isinstance(content, str):
             found = f"messages: content is {shown(content)}"
             raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
-        row |= {"tool_calls": [*calls]} if calls else {}
+        row |= {"tool_calls": calls_said(calls)} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
         plain.append(row | about)
     return plain
+
+
+def calls_said(calls):
+    """An assistant's calls as dicts; what is none, call_of() tells."""
+    try:
+        return plain_json([*calls])
+    except (TypeError, ValueError, RecursionError):
+        return [*calls]
 
 
 OLD_ROLES = {"developer": "system", "function": "tool"}  # roles by other names
@@ -12372,7 +12511,7 @@ def part_text(part):
     """The text of a part of a message's content."""
     if isinstance(part, str):
         return part
-    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
         raise WrongValue(f"{found}, expected text alone; leave it out")
@@ -12458,6 +12597,10 @@ class Prompts:
             raise self.wrong(f"{len(ids)} tokens", self.engine.shorter if ids else "give some")
         return ids
 
+    def ids(self, given):
+        """str or ids -> ids, of any length."""
+        return self.tokenize(given) if isinstance(given, str) else self.known(given)
+
     def known(self, ids):
         """ids as a list of int, of any length, which the model has rows for."""
         ids, n_rows = whole_ids(ids), self.engine.file.config.vocab_size
@@ -12514,18 +12657,21 @@ def save_cache(scheduler, ids, path, n=None):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(name) as f:
+        with replaced_as_named(name) as f:
             for part in (head, *parts):
                 f.write(part)
     except (OSError, ValueError) as e:
         found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        if isinstance(e, FileNotFoundError):
+            found = f"{found}; expected a folder that there is; choose another"
+            raise MissingFile(found, name) from None
         raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
-    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
-    if not os.path.exists(path) or not os.path.getsize(path):
+    ids, path = whole_ids(ids, "ids", "token ids; give a list"), path_asked(path, "a prompt cache")
+    if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
     n, raw = read_cache_file(engine, path)
@@ -12644,19 +12790,19 @@ class Scores:
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
     def logits(self, ids: Prompt) -> Floats:
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        ids, out = self.prompts.check(ids), []
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]
+        (str or ids)."""
+        ids, out = self.prompts.prompt(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
     def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
-        the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
-        are no numbers."""
-        ids, chances, greedy = self.prompts.known(ids), [], []
-        first = whole_number("first", first, 0, "how many ids are not scored")
+        """Log-probabilities (natural) of ids[first:] (str or ids), each after all those before it,
+        so from the second on -> float64 array, bool array: was it the likeliest of all. As those
+        that Writers tell: normalised over the tokens that can be written. Raises ModelError for ids
+        that do not fit, and logits that are no numbers."""
+        ids, chances, greedy = self.prompts.ids(ids), [], []
+        first = whole_number("first", first, 1, "how many ids are not scored, 1 or more")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -12680,13 +12826,18 @@ class Scores:
         if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
             whole = tokenize(self.prompts.short(context + continuation))
-            first = len(tokenize(text))
-            if not text and not first:
+            first = min(len(tokenize(text)), len(whole) - 1)
+            first = first if continuation or text != context else len(whole)
+            if not first:  # nothing is before it, or it is one token with that
                 whole, first = [begin(), *whole], 1
-            first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = whole_ids(context) or [begin()]
-            whole, first = context + whole_ids(continuation), len(context)
+            wants = "token ids, or texts both; give lists, or two str"
+            if isinstance(context, str):
+                found = f"continuation is {shown(continuation)}"
+                raise WrongType(f"{found}, expected a text, as context is; give two str")
+            context = whole_ids(context, "context", wants) or [begin()]
+            whole = context + whole_ids(continuation, "continuation", wants)
+            first = len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
@@ -12695,7 +12846,7 @@ class Scores:
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
         read = lambda text: self.prompts.tokenize(text, add_bos=False)
-        ids += read(text) if isinstance(text, str) else whole_ids(text)
+        ids += read(text) if isinstance(text, str) else whole_ids(text, "text")
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
             start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
             total += float(self.score(ids[start:end], first - start)[0].sum())
@@ -12804,7 +12955,7 @@ class Texts:
     ) -> str:
         """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        return "".join(chunk.text for chunk in self.write(w, lookup))
+        return self.written(w, lookup).written
 
     def stream(
         self,
@@ -12967,6 +13118,7 @@ class Texts:
         n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
         places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
+        prompt = self.prompt(prompt)
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)
 
@@ -13009,6 +13161,10 @@ class Chunks:
             more["timings"] = self.writers[0].completion()["timings"]
         return self.head | {"choices": [], "usage": usage(self.writers, self.n)} | more
 
+    def end(self, w, value):
+        """The last chunk of a Writer, a value, with why it ended, and by which seed it was."""
+        return value | {"stop_reason": w.reason, "seed": w.seed}
+
 
 class CompletionChunks(Chunks):
     """Chunks as OpenAI's completion chunks. echo: the texts, by number, that are told first."""
@@ -13044,9 +13200,7 @@ class CompletionChunks(Chunks):
         if chunk.text or lists:
             yield self.value(number, chunk.text, lists)
         if chunk.finish_reason:
-            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
-                "stop_reason": chunk.finish_reason
-            }
+            yield self.end(w, self.value(number, "", None, finish(chunk.finish_reason)))
 
 
 class ChatChunks(Chunks):
@@ -13081,7 +13235,7 @@ class ChatChunks(Chunks):
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why) | self.beside
+            yield self.end(w, self.value(number, {}, None, why)) | self.beside
 
 
 def made(stream, chunks, wants_usage):
@@ -13103,10 +13257,10 @@ def usage_asked(options):
     """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
     if options is None:
         return False
-    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    wants = options.get("include_usage") if isinstance(options, Mapping) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        wrong = WrongValue if isinstance(options, dict) else WrongType
+        wrong = WrongValue if isinstance(options, Mapping) else WrongType
         raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 
@@ -13233,21 +13387,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
-            texts = [self._text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt, w)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def _text_of(self, prompt):
-        """The text of a prompt, str or ids."""
-        return prompt if isinstance(prompt, str) else self.detokenize(prompt)
+    def _text_of(self, prompt, w):
+        """The text of a Writer's prompt, str or ids."""
+        return prompt if isinstance(prompt, str) else self.detokenize(w.ids[: w.n_prompt])
 
     def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self._text_of(prompt))
+        value = w.completion(self._text_of(prompt, w))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -13337,7 +13491,7 @@ class Completions:
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:
             return ObjectStream(self.write(w), ChatChunks([w], beside), usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return w.chat_completion() | beside
 
 
@@ -13510,7 +13664,12 @@ class Model(Texts, Completions, Scores):
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
-        return self.need_tokenizer().decode(whole_ids(ids))
+        tokenizer, wants = self.need_tokenizer(), "token ids; give a list"
+        ids, n_rows = whole_ids(ids, "ids", wants), self.config.vocab_size
+        for i in ids:
+            if not 0 <= i < n_rows:
+                raise WrongValue(f"ids: {shown(i)}, expected ids below {n_rows}; give such")
+        return tokenizer.decode(ids)
 
     # Writers
 
@@ -13533,12 +13692,23 @@ class Model(Texts, Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
+    def written(self, w: Writer, lookup: bool = True) -> Writer:
+        """The Writer, written to its end. Raises what it met."""
+        list(self.write(w, lookup))
+        return self.ended([w])[0]
+
     def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
+        return self.ended(writers)
+
+    def ended(self, writers: list[Writer]) -> list[Writer]:
+        """The Writers, if each came to an end of its own, not to the model's. Raises ModelError."""
         for w in writers:
             if w.error:
                 raise w.error
+            if w.reason == "closed":
+                self.scheduler.check()
         return writers
 
     # what was read
@@ -13583,6 +13753,7 @@ class Folder:
 
     def __init__(self, path):
         self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
+        missing = False
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -13591,9 +13762,11 @@ class Folder:
                 os.scandir(self.path).close()
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
+            missing = isinstance(e, FileNotFoundError)
         if found:
             name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
-            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
+            found = f"{name}: {found}, expected a folder of texts; name one"
+            raise MissingFile(found, self.given) if missing else WrongValue(found)
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""
@@ -16137,9 +16310,15 @@ SHOWN = (  # spaces of all widths
 )
 
 
+# Letters that emoji are made of, and what joins two to one; elsewhere nobody would see it.
+EMOJI, JOINER = "[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]", "\u200d"
+JOINED = re.compile(f"(?:(?<={EMOJI})|(?<={EMOJI}\ufe0f)){JOINER}(?={EMOJI})")
+
+
 def tame(text):
     """Text for a terminal, which what a model writes must not drive."""
-    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
+    plain = lambda part: "".join(ch if ch in SHOWN else printable(ch) for ch in part)
+    return JOINER.join(map(plain, JOINED.split(text)))
 
 
 def read_prompt(model, args):
@@ -16254,6 +16433,10 @@ class Recall:
         if self.memory:
             self.paged = self.memory.page(self.model, messages, answer, tools)
         return self.paged.into(messages)
+
+    def forget(self):
+        """The last question is taken back, with what was paged in for it."""
+        self.paged = Paged()
 
     @property
     def room(self):
@@ -16902,6 +17085,7 @@ def open_output(path, resume):
     if path is None:
         return sys.stdout.buffer, 0, 0
     name, part = printable(path), path + ".part"
+    mode_there(path)  # a pipe is no file that could be gone on with
     if os.path.exists(path) and not resume:
         raise ModelError(f"{name}: exists, expected a new name; remove it first")
     if os.path.exists(path):
@@ -17317,7 +17501,7 @@ def apart(argv, flags, error, others):
         if word in ("-h", "--help"):
             words.append(word)
         elif flag and equals:
-            words.append(f"{name}={checked(flag, said, value, error)}")
+            words.append(f"{name}={said_value(flag, said, value, error)}")
         elif flag:
             words += [name] if not flag.takes else with_value(flag, said, name, rest, error)
         elif said in others:
@@ -17336,7 +17520,7 @@ def with_value(flag, said, name, rest, error):
     """A flag and its values, off the rest of a command line -> words for argparse."""
     found = []
     while rest and (flag.dashed or not LIKE_A_FLAG.match(rest[0])):
-        found.append(checked(flag, said, rest.pop(0), error))
+        found.append(said_value(flag, said, rest.pop(0), error))
         if not flag.several:
             break
     if not found:
@@ -17345,7 +17529,7 @@ def with_value(flag, said, name, rest, error):
     return [name, *found] if flag.several else [f"{name}={found[0]}"]
 
 
-def checked(flag, said, value, error):
+def said_value(flag, said, value, error):
     """A value of a flag, if it is one."""
     if not flag.takes:
         error(f"{said} is {shown(value)}, expected no value; write {said} alone")
@@ -17700,6 +17884,55 @@ def terminal_kept():
 
 
 # -----------------------------------------------------------------------------
+# twofile/front/keep.py
+# Conversations in files: kept as JSON, read again.
+
+TALK_MOST = 1 << 26  # bytes of a kept conversation
+
+
+def kept_talk(path):
+    """The messages in a file, of which nothing is known but that they are objects. Raises
+    ModelError."""
+    name, raw = printable(path), read_small(path, "a kept conversation", TALK_MOST)
+    try:
+        messages = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise ModelError(f"{name} is no conversation, expected what /save wrote")
+    return messages
+
+
+def keep_talk(path, messages):
+    """Write messages to a file, which only this user can read if it is new -> whether there was
+    one, with a conversation, or empty. Raises ModelError, also where something else would be
+    lost."""
+    name = printable(path)
+    try:
+        there = mode_there(path) is not None
+        if there and os.path.getsize(path):
+            refuse_other(path, name)
+        with replaced_as_named(path, 0o600) as f:
+            f.write(json.dumps(messages, indent=1).encode())
+    except ModelError:
+        raise
+    except (OSError, ValueError) as e:
+        found = printable(getattr(e, "strerror", None) or str(e))
+        raise ModelError(f"{name} cannot be written ({found})") from None
+    return there
+
+
+def refuse_other(path, name):
+    """ModelError for a file that is no kept conversation."""
+    try:
+        if all("role" in m for m in kept_talk(path)):
+            return
+    except ModelError:
+        pass
+    raise ModelError(f"{name} is no kept conversation and would be lost; choose another name")
+
+
+# -----------------------------------------------------------------------------
 # twofile/front/setting.py
 # What /set changes: how answers are written, by the names of the flags.
 
@@ -17714,6 +17947,16 @@ def bare(name):
 
 SET_NAMES = {bare(n): flag for flag in SETTABLE for n in (*flag.names, flag.field)}
 SET_NAMES |= {bare(n): SET_NAMES[bare(m)] for n, m in MEANT.items() if bare(m) in SET_NAMES}
+SET_NAMES |= {"num-predict": N_PREDICT}
+SET_OTHERWISE = {  # what ollama sets in a conversation
+    "num-ctx": "the context is -c N, where the conversation begins",
+    "num-thread": "the threads are -t N, where the conversation begins",
+    "num-gpu": PROCESSOR,
+    "format": "a form is --json-schema FILE, where the conversation begins",
+    **dict.fromkeys(("verbose", "quiet"), "/stats tells the speed"),
+    **dict.fromkeys(("history", "nohistory"), "what is typed is kept, unless a space is before it"),
+    **dict.fromkeys(("wordwrap", "nowordwrap"), "lines are broken at the width of the terminal"),
+}
 
 
 def words_of(text):
@@ -17735,10 +17978,12 @@ class Setting:
     def __call__(self, text):
         """ "NAME VALUE", or a name alone, or nothing -> what is told. Raises ModelError for what is
         wrong, which changes nothing."""
-        name, _, value = text.replace("=", " ", "=" in text.partition(" ")[0]).partition(" ")
-        flag, value = SET_NAMES.get(bare(name)), value.strip()
+        name, value = re.fullmatch(r"([^\s=]*)\s*=?\s*(.*)", text, re.S).groups()
+        flag = SET_NAMES.get(bare(name))
         if not name:
             return "".join(f"{bare(f.long):18} {self.present(f)}\n" for f in SETTABLE)
+        if bare(name) in SET_OTHERWISE:
+            raise ModelError(f"/set: {name} is ollama's; {SET_OTHERWISE[bare(name)]}")
         if flag is None:
             near = nearest(bare(name), SET_NAMES)
             hint = f"did you mean {near}? " if near else ""
@@ -17766,7 +18011,7 @@ class Setting:
                 number = None if wants else flag.how["type"](value)
                 rule = next((rule for rule in RULES if rule.name == flag.field), flag)
                 if wants or not rule.least <= number <= rule.most:
-                    wants = wants or flag.means or f"{rule.least:g} to {rule.most:g}"
+                    wants = wants or flag.means or f"{rule.least} to {rule.most}"
                     raise ModelError(f"/set: {name} is {shown(value)}, expected {wants}")
             self.number(flag, number)
 
@@ -17774,7 +18019,7 @@ class Setting:
         """Set a number that its flag could have, or None."""
         args = self.args
         if flag is SEED:
-            seed = seed_asked(number)
+            seed = args.seed if number is None else seed_asked(number)
             self.talk.seed = random.getrandbits(32) if seed is None else seed
             self.talk.turns = 0  # the next answer is the first one of this seed
         elif flag is N_PREDICT:
@@ -17837,6 +18082,9 @@ Ctrl-C stops an answer; Tab completes; the arrow keys find what was said.
 OTHER_NAMES = {"?": "help", "reset": "clear", "bye": "exit", "quit": "exit"}
 TAKES = {"save": "a file", "load": "a file", "file": "a file"}  # what a command needs behind it
 TAKES |= {"system": "", "set": "", "help": ""}  # may have
+OF_LINES = ("system ", "file ", "set system ")  # what may have several lines behind it
+ONE_MODEL = "a conversation has one model, which /show tells; begin another with another"
+OTHERWISE = {"models": ONE_MODEL, "model": ONE_MODEL, "read": "a file is read by /file PATH"}
 
 
 def path_of(text):
@@ -17850,10 +18098,11 @@ def path_before(text):
     end = text.find(text[0], 1) + 1 if text[0] in "'\"" else 0
     if end:
         return path_of(text[:end]), text[end:].strip()
-    words = text.split(" ")
+    line, newline, more = text.partition("\n")
+    words = line.split(" ")
     ends = range(min(len(words), 40), 1, -1)
     n = next((n for n in ends if os.path.exists(path_of(" ".join(words[:n])))), 1)
-    return path_of(" ".join(words[:n])), " ".join(words[n:]).strip()
+    return path_of(" ".join(words[:n])), (" ".join(words[n:]) + newline + more).strip()
 
 
 def paths_like(text):
@@ -17878,20 +18127,32 @@ class Commands:
 
     def command(self, line):
         """A line that begins with a slash; -> False to leave."""
-        name, _, rest = line[1:].partition(" ")
-        name, rest = OTHER_NAMES.get(name, name), rest.strip()
+        typed, rest = re.fullmatch(r"/(\S*)\s*(.*)", line.rstrip(), re.S).groups()
+        name = OTHER_NAMES.get(typed.lower(), typed.lower())
+        if name in OTHERWISE:
+            raise ModelError(f"/{name} is no command here; {OTHERWISE[name]}")
         if name not in self.names:
             near = name and nearest(name, [*self.names, *OTHER_NAMES])
             near = f"set {name}" if bare(name) in SET_NAMES else near
             hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""
-            raise ModelError(f"/{printable(name[:80])} is not a command; {hint}")
+            raise ModelError(f"/{printable(typed[:80])} is not a command; {hint}")
         if rest and name not in TAKES:
-            raise ModelError(f"/{name} takes nothing behind it")
+            raise ModelError(f"/{typed} takes nothing behind it")
         if TAKES.get(name) and not rest:
-            raise ModelError(f"/{name} needs {TAKES[name]} behind it")
+            raise ModelError(f"/{typed} needs {TAKES[name]} behind it")
+        if "\n" in rest and not f"{name} {rest}".startswith(OF_LINES):
+            raise ModelError(f"/{typed} takes one line; several may stand behind /system, /file")
         return getattr(self, f"do_{name}")(*[rest] * (name in TAKES)) is not False
+
+    def mistaken(self, text):
+        """What is told where a message of several lines begins like a command."""
+        if "\n" not in text or not re.match(r"/(system|file)\s", text):
+            return ""
+        return (
+            "(several lines at once are a message; those of a command end with \\, but the last)\n"
+        )
 
     def message(self, text):
         """Say a text that was typed; files that wait go before it."""
@@ -18004,27 +18265,14 @@ class Commands:
         self.show(f"{read}, {written}, seed {talk.seed}\n")
 
     def do_save(self, rest):
-        path, there = path_of(rest), os.path.exists(path_of(rest))
-        try:
-            with replaced(path) as f:
-                f.write(json.dumps(self.talk.messages, indent=1).encode())
-        except (OSError, ValueError) as e:
-            found = printable(getattr(e, "strerror", None) or str(e))
-            raise ModelError(f"{printable(path)} cannot be written ({found})") from None
+        path = path_of(rest)
+        instead = ", instead of what was there" if keep_talk(path, self.talk.messages) else ""
         n = len(self.talk.messages)
-        instead = ", instead of what was there" if there else ""
         self.show(f"saved {n} message{'s' * (n != 1)} to {printable(path)}{instead}\n")
 
     def do_load(self, rest):
         path = path_of(rest)
-        name = printable(path)
-        raw = read_small(path, "a kept conversation", 1 << 26)
-        try:
-            messages = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise ModelError(f"{name} is no conversation, expected what /save wrote")
+        name, messages = printable(path), kept_talk(path)
         try:
             self.talk.take(messages)
         except ModelError as e:
@@ -18237,8 +18485,11 @@ def result_shown(text):
 # twofile/front/wrap.py
 # Answers in a terminal, broken between words.
 
-CODE_FENCE = re.compile(r"\s*(```[^`]*|~~~.*)")
+CODE_FENCE = re.compile(r"\s*(`{3,}|~{3,})([^`~]*)")  # its mark, what is said of the code
 NARROWEST = 20  # columns; fewer are left to the terminal
+SKIN_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"  # of the emoji before
+# The end of a text that may become one emoji with what comes next.
+JOINING = re.compile(f"{EMOJI}\ufe0f?(?:{JOINER}{EMOJI}\ufe0f?)*{JOINER}?\\Z")
 NEVER_FIRST = "、。，．！？：；）」』】》〉〕"  # of a line, where words have no spaces between them
 
 
@@ -18252,7 +18503,7 @@ def columns_of_terminal():
 
 def columns_of(ch):
     """How many columns a character takes."""
-    if unicodedata.category(ch) in ("Mn", "Me", "Cf"):
+    if unicodedata.category(ch) in ("Mn", "Me", "Cf") or ch in SKIN_TONES:
         return 0
     return 2 if unicodedata.east_asian_width(ch) in "WF" else 1
 
@@ -18266,54 +18517,86 @@ class Wrapped:
         self.most = (
             columns - 1 if columns >= NARROWEST else 0
         )  # a full line folds in some terminals
-        self.at, self.line, self.fenced = 0, "", False
-        self.space, self.word, self.wide = "", "", 0
+        self.at, self.line, self.fence = 0, "", ""
+        self.space, self.word, self.wide, self.held = "", "", 0, ""
         self.passing = False  # a word that is wider than a line is being shown
         self.after_wide = False
 
     def __call__(self, text):
+        text = self.held + text
+        end = JOINING.search(text)
+        cut = end.start() if end else len(text)
+        self.held = text[cut:]
+        return self.broken(text[:cut])
+
+    def rest(self):
+        """What is still to be shown."""
+        held, self.held = self.held, ""
+        return self.broken(held) + self.flushed() + self.spaces()
+
+    def broken(self, text):
         text = tame(text)
         return "".join(map(self.shown, text)) if self.most else text
 
     def shown(self, ch):
         """What can be shown now that this character has come."""
         if ch == "\n":
-            out = self.rest() + ch
-            self.fenced ^= bool(CODE_FENCE.fullmatch(self.line))
+            out = self.flushed() + self.spaces() + ch
+            self.fence = fence_after(self.fence, self.line)
             self.at, self.line, self.passing = 0, "", False
             return out
         self.line += ch if len(self.line) < 99 else ""
-        if self.fenced:
+        if self.fence:
             return ch
         if ch in " \t":
-            out, self.passing = self.rest(), False
+            out, self.passing = self.flushed(), False
             self.space += ch
             return out
         wide = columns_of(ch)
         if self.passing:
             self.at = (self.at + wide) % (self.most + 1)
             return ch
-        between = wide == 2 or wide and self.after_wide
-        out = self.rest() if between and ch not in NEVER_FIRST else ""
+        between = (wide == 2 or wide and self.after_wide) and self.word[-1:] != JOINER
+        out = self.flushed() if between and ch not in NEVER_FIRST else ""
         self.word, self.wide = self.word + ch, self.wide + wide
         self.after_wide = wide == 2 or not wide and self.after_wide
         if self.wide > self.most:
-            out, self.passing = out + self.rest(), True
+            out, self.passing = out + self.flushed(), True
         return out
 
-    def rest(self):
+    def flushed(self):
         """The word that is being written, and what stands before it: a space, or a new line."""
         space, word, wide = self.space, self.word, self.wide
         if not word:
             return ""
         self.space, self.word, self.wide, self.after_wide = "", "", 0, False
-        start = self.at
-        for ch in space:
-            start += 8 - start % 8 if ch == "\t" else 1
+        start = self.behind(space)
         if self.at and start + wide > self.most:
             space, start = "\n", 0
         self.at = start + wide
         return space + word
+
+    def spaces(self):
+        """The spaces at the end of a line, if the line has room for them."""
+        space, self.space = self.space, ""
+        return space if self.behind(space) <= self.most else ""
+
+    def behind(self, space):
+        """The column behind spaces and tabs."""
+        at = self.at
+        for ch in space:
+            at += 8 - at % 8 if ch == "\t" else 1
+        return at
+
+
+def fence_after(fence, line):
+    """The mark of the fence that is open behind a line, "" for none. fence: the one before it,
+    which is closed by a mark of its kind, as long or longer, with nothing behind it."""
+    found = CODE_FENCE.fullmatch(line)
+    if not fence:
+        return found[1] if found else ""
+    closes = found and found[1].startswith(fence) and not found[2].strip()
+    return "" if closes else fence
 
 
 # -----------------------------------------------------------------------------
@@ -18346,6 +18629,7 @@ class Conversation:
     def take(self, messages):
         """Go on with these. Raises ModelError, and goes on as before, if no template could say
         them, or nothing fits behind their system message."""
+        messages = [at_rest(m) for m in plain_messages(messages)]
         self.encoded([*messages, asked_of("")])
         kept, self.messages = self.messages, messages
         try:
@@ -18353,6 +18637,7 @@ class Conversation:
         except ModelError:
             self.messages = kept
             raise
+        self.recall.forget()
 
     def check_length(self, text):
         """Raises ModelError if a message could never be answered, whatever is forgotten."""
@@ -18363,12 +18648,16 @@ class Conversation:
         system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
         n = len(self.encoded([*system, *last], told))
         if n >= limit:
-            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            around = len(self.encoded([*system, asked_of("")], told))
+            fit, tools = limit - 1 - around, told and self.usage.offered
+            parts = ["the system message"] * len(system) + ["the tools"] * bool(tools)
             if fit < 0:
-                found = f"the system message and what stands around it take {n:,} tokens"
-                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
-            n -= limit - 1 - fit
-            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+                found = f"{', '.join(parts) or 'a message'} and what stands around it"
+                found = f"{found} take {around:,} tokens of a context of {limit:,}; say it shorter"
+                raise ModelError(f"{found}{', or begin with fewer tools' * bool(tools)}")
+            what = " and ".join(parts)
+            found = f"the message has {n - around:,} tokens, and {fit:,} fit"
+            found += f" beside {what} ({around:,})" if what and around > limit // 2 else ""
             raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
@@ -18378,24 +18667,19 @@ class Conversation:
     def ids(self, told=True):
         """The conversation as ids, without its oldest turns if it has outgrown the context. Raises
         ModelError, and forgets nothing, if its last turn does not fit."""
-        dropped, limit = 0, self.model.n_ctx
+        limit = self.model.n_ctx
         room = (
             min(limit // 4, 256)
             if self.args.n_predict < 0
             else min(self.args.n_predict, limit // 2)
         )
-        while True:
+        ids, dropped = self.encoded(self.messages, told), 0
+        most = limit - room - self.recall.room
+        if len(ids) > most:
+            self.check_alone(self.messages[self.asked() :], told)
+            dropped = self.too_many(most, told)
+            self.messages = self.without(dropped)
             ids = self.encoded(self.messages, told)
-            oldest = int(self.system is not None)
-            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-            if len(ids) + room + self.recall.room <= limit:
-                break
-            if not dropped:
-                self.check_alone(self.messages[asked[-1] :], told)
-            if len(asked) < 2:
-                break
-            del self.messages[oldest : asked[1]]
-            dropped += 1
         if dropped:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             self.show(f"(the context is full: the oldest {turns} forgotten)\n")
@@ -18407,6 +18691,24 @@ class Conversation:
         if self.messages[-1]["role"] == "user":
             report(self.model, self.args, self.recall.text)
         return self.encoded(messages, told)
+
+    def without(self, n):
+        """The messages without the oldest n turns."""
+        oldest = int(self.system is not None)
+        asked = self.places()
+        return [*self.messages[:oldest], *self.messages[asked[n] :]] if n else self.messages
+
+    def too_many(self, most, told):
+        """How many of the oldest turns have to go so that the others take so many tokens at most;
+        all but the last, if that is too long. Whole thousands of turns are not read: first one is
+        kept, then twice as many each time."""
+        last = len(self.places()) - 1
+        fits = lambda n: len(self.encoded(self.without(n), told)) <= most
+        enough, step = last, 1
+        while enough > 1 and fits(max(1, last - step)):
+            enough, step = max(1, last - step), 2 * step
+        first = max(1, last - step)
+        return min(last, first + bisect_left(range(first, enough), True, key=fits))
 
     def written(self, ids, offered):
         """Write on behind ids: a text, and calls of the Tools offered, which is shown as it comes.
@@ -18441,9 +18743,9 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self, before):
+    def answer(self, before, otherwise):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, the messages are those before."""
+        of it, the messages are those before; otherwise: what is told then."""
         text = ""
         try:
             text = self.with_calls()
@@ -18454,15 +18756,22 @@ class Conversation:
         finally:
             if not text:
                 self.messages = before
-        if text and self.recall.sources():
+                self.recall.forget()
+        if not text:
+            self.show(f"(no answer was written; {otherwise})\n")
+        elif self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
 
     def asked(self, otherwise="there is no message of the user's"):
         """The place of the last message of the user's. Raises ModelError if there is none."""
-        places = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        places = self.places()
         if not places:
             raise ModelError(otherwise)
         return places[-1]
+
+    def places(self):
+        """The places of the user's messages."""
+        return [n for n, m in enumerate(self.messages) if m["role"] == "user"]
 
     def with_calls(self):
         """Write, call, and write on, until there is a text without calls -> that text."""
@@ -18496,25 +18805,31 @@ class Conversation:
 
     def message(self, text):
         before, self.messages = self.messages, [*self.messages, asked_of(text)]
-        self.answer(before)
+        self.answer(before, "your message is not kept")
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
         before, n = self.messages, self.asked("/regen: there is no answer yet")
         self.messages = before[: n + 1]
-        self.answer(before)
+        self.answer(before, "what was there stays")
 
     def undo(self):
         """Take the user's last message back, and all behind it -> its text. Raises ModelError if
         there is none."""
         n = self.asked("/undo: there is no message to take back")
         self.messages, gone = self.messages[:n], self.messages[n]
-        return gone["content"] if isinstance(gone["content"], str) else ""
+        self.recall.forget()
+        return gone["content"]
 
 
 def opened(system):
     """The messages that a conversation begins with."""
     return [{"role": "system", "content": system}] if system else []
+
+
+def at_rest(message):
+    """A message of plain_messages() as it is kept: without what it has not."""
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def asked_of(text):
@@ -18964,12 +19279,13 @@ def converse(model, args, tools):
     while going:
         try:
             text, plain = keys.message()
-            stopped = False
+            stopped, turns = False, talk.turns
             if plain and text.startswith("/") and not text.startswith("//"):
                 going = commands.command(text)
             elif text.strip():
+                show("" if plain else commands.mistaken(text))
                 commands.message(text[1:] if plain and text.startswith("//") else text)
-                going = not args[SINGLE_TURN]
+            going = going and not (args[SINGLE_TURN] and talk.turns > turns)
         except KeyboardInterrupt:
             show("\n/exit or Ctrl-D leaves\n" if stopped else "\n")
             stopped = True

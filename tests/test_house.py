@@ -134,6 +134,7 @@ def test_numba_is_known_to_the_compiler_only():
 def test_the_house_needs_numpy_and_numba_and_nothing_else():
     """Nor what a user may ask for, which the binder lets into functions only; but the server, which is an extra."""
     asked = {"structure": {"llguidance"}, "tools/mcp": {"mcp"}, "completions": {"typing_extensions"}}
+    asked["typeddicts"] = {"typing_extensions"}
     assert bind.ASKED_FOR == asked
     extra = {"serve": {"starlette", "uvicorn", "jsonschema", "prometheus_client"}, "export": {"numpy"}}
     for name, tree in TREES.items():

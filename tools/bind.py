@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twofile"
 FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is all of its rooms
-    ("the ground", "errors files forks machine pace unseen"),
+    ("the ground", "errors files forks machine pace plain unseen"),
     ("what stands in a file", "format/"),
     ("what kernels are written in", "words/ machines/"),
     ("from words to machine code", "compiler/"),
@@ -24,8 +24,9 @@ FLOORS = (  # from the ground up: what a floor is, and its rooms; a folder is al
     (
         "writing",
         "options noops narrowing sampler logprobs structure callform callreader calls calltext "
-        "told given objects chunk writer guess jobs pages spill engine passes waiting scheduler "
-        "streams astreams prompts promptcache vectors scores texts chunks completions model",
+        "typeddicts told given objects chunk writer guess jobs pages spill engine passes waiting "
+        "scheduler streams astreams prompts promptcache vectors scores texts chunks completions "
+        "model",
     ),
     ("what stands beside a model", "memory/ tools/"),
     ("the program", "front/"),
@@ -35,6 +36,7 @@ ASKED_FOR = {  # what a room's functions import where a user asks for it
     "structure": {"llguidance"},
     "tools/mcp": {"mcp"},
     "completions": {"typing_extensions"},  # where a type checker reads it
+    "typeddicts": {"typing_extensions"},  # where it is installed
 }
 RULE = "# " + "-" * 77
 

@@ -7,6 +7,8 @@ import re
 from typing import NamedTuple
 
 from .callform import CallForm
+from .errors import WrongType, shown
+from .plain import is_list
 from .tokenizer.toolform import Seat
 
 OUTSIDE_STRINGS = re.compile(r'[^"{}\[\]]*')
@@ -30,6 +32,10 @@ class Reader:
     text; nor is a call that was cut. form: a CallForm. names: of tools that there are."""
 
     def __init__(self, form: CallForm, names: list[str]) -> None:
+        if not isinstance(form, CallForm):
+            raise WrongType(f"form is {shown(form)}, expected a CallForm; give a Model's calls")
+        if not is_list(names) or not all(isinstance(name, str) for name in names):
+            raise WrongType(f"names is {shown(names)}, expected a list of tools' names; give one")
         self.names, self.held, self.behind = names, "", False
         self.begun, self.scanned = False, NOT_YET  # whether a call is read; how far its JSON was
         self.bare = form.bare  # until it is known whether the text begins so

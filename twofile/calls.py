@@ -9,6 +9,8 @@ from typing import Any
 from .callform import CallForm, grammar
 from .callreader import Reader, ToolCall
 from .errors import WrongType, WrongValue, shown
+from .options import yes_or_no
+from .plain import is_list, plain_json
 from .structure import STYLE
 from .told import CallObject
 
@@ -25,6 +27,19 @@ class Tools:
     must: bool = False
     only: str | None = None
     several: bool = True
+
+    def __post_init__(self) -> None:
+        if not is_list(self.tools):
+            raise WrongType(f"tools is {shown(self.tools)}, expected a list of functions; give one")
+        self.tools = [checked_tool(tool, i) for i, tool in enumerate(self.tools)]
+        names = [tool["name"] for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise WrongValue("tools: two of one name, expected one each; rename one")
+        self.must, self.several = yes_or_no("must", self.must), yes_or_no("several", self.several)
+        if self.only is not None and self.only not in names:
+            raise WrongValue(f"only is {shown(self.only)}, expected one of the tools; name one")
+        if self.must and not names:
+            raise WrongValue("must is True, expected tools; give some")
 
     def grammar(self, form: CallForm, schema: Mapping[str, Any] | None = None) -> str:
         """What may be written, in a CallForm: text (or JSON, as schema says), text and calls."""
@@ -51,18 +66,13 @@ def tools_asked(given, choice=None, several=True):
     auto, none, required, or the function's object. Raises ModelError."""
     if isinstance(given, Tools):
         if choice is None:
-            return given
+            return tools_given(given)
         given = given.tools
-    if given is not None and not isinstance(given, (list, tuple)):
-        raise WrongType(f"tools is {shown(given)}, expected a list of functions; give one")
-    tools = [checked_tool(tool, i) for i, tool in enumerate(given or ())]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise WrongValue("tools: two of one name, expected one each; rename one")
-    if isinstance(choice, dict):
+    tools = Tools([] if given is None else given).tools
+    if isinstance(choice, Mapping):
         inside = choice.get("function", choice)
-        only = inside.get("name") if isinstance(inside, dict) else None
-        if only not in names:
+        only = inside.get("name") if isinstance(inside, Mapping) else None
+        if only not in [tool["name"] for tool in tools]:
             found = f"tool_choice is {shown(choice)}"
             raise WrongValue(f"{found}, expected one of the tools; name one")
         return Tools(tools, True, only, False)
@@ -76,24 +86,27 @@ def tools_asked(given, choice=None, several=True):
 
 def tools_given(tools):
     """Tools as they are, of a list as OpenAI has it Tools, None of none. Raises ModelError."""
-    return tools if isinstance(tools, Tools) else tools_asked(tools)
+    if isinstance(tools, Tools):
+        return tools if tools.tools else None
+    return tools_asked(tools)
 
 
 def checked_tool(tool, number):
     """A tool's name, description and parameters."""
     where = f"tools[{number}]"
-    kind = tool.get("type", "function") if isinstance(tool, dict) else None
+    kind = tool.get("type", "function") if isinstance(tool, Mapping) else None
     if kind not in ("function", "custom") or kind == "custom" and "input_schema" not in tool:
         raise WrongValue(f"{where}: {shown(tool)}, expected type function; leave it out")
     inside = tool.get("function", tool)
-    name = inside.get("name") if isinstance(inside, dict) else None
+    name = inside.get("name") if isinstance(inside, Mapping) else None
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         found = f"{where}: its name is {shown(name)}"
         raise WrongValue(f"{found}, expected 1 to 128 letters, digits and _-./:; rename it")
     parameters = inside.get("parameters", inside.get("input_schema"))
     parameters = {"type": "object"} if parameters is None else parameters
     try:
-        good = isinstance(parameters, dict) and bool(json.dumps(parameters, allow_nan=False))
+        parameters = plain_json(parameters)
+        good = isinstance(parameters, dict)
     except (TypeError, ValueError, RecursionError):
         good = False
     kind = parameters.get("type", "object") if good else None

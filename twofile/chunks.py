@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from .calls import call_object, reader
@@ -46,6 +46,10 @@ class Chunks:
             more["timings"] = self.writers[0].completion()["timings"]
         return self.head | {"choices": [], "usage": usage(self.writers, self.n)} | more
 
+    def end(self, w, value):
+        """The last chunk of a Writer, a value, with why it ended, and by which seed it was."""
+        return value | {"stop_reason": w.reason, "seed": w.seed}
+
 
 class CompletionChunks(Chunks):
     """Chunks as OpenAI's completion chunks. echo: the texts, by number, that are told first."""
@@ -81,9 +85,7 @@ class CompletionChunks(Chunks):
         if chunk.text or lists:
             yield self.value(number, chunk.text, lists)
         if chunk.finish_reason:
-            yield self.value(number, "", None, finish(chunk.finish_reason)) | {
-                "stop_reason": chunk.finish_reason
-            }
+            yield self.end(w, self.value(number, "", None, finish(chunk.finish_reason)))
 
 
 class ChatChunks(Chunks):
@@ -118,7 +120,7 @@ class ChatChunks(Chunks):
             yield self.value(number, {"tool_calls": [delta]})
         if chunk.finish_reason:
             why = finish(chunk.finish_reason, self.calls[number])
-            yield self.value(number, {}, None, why) | self.beside
+            yield self.end(w, self.value(number, {}, None, why)) | self.beside
 
 
 def made(stream, chunks, wants_usage):
@@ -140,10 +142,10 @@ def usage_asked(options):
     """Whether OpenAI's stream_options, or None, want a last chunk with usage. Raises ModelError."""
     if options is None:
         return False
-    wants = options.get("include_usage") if isinstance(options, dict) else 0
+    wants = options.get("include_usage") if isinstance(options, Mapping) else 0
     if wants not in (None, True, False) or isinstance(wants, int) and type(wants) is not bool:
         found = f"stream_options is {shown(options)}"
-        wrong = WrongValue if isinstance(options, dict) else WrongType
+        wrong = WrongValue if isinstance(options, Mapping) else WrongType
         raise wrong(f"{found}, expected an object with include_usage, a bool; give such")
     return bool(wants)
 

@@ -107,21 +107,21 @@ class Completions:
             if echo and w.logprobs is not None:
                 found = "echo with logprobs in a stream, expected two of the three"
                 raise WrongValue(f"{found}; leave one out")
-            texts = [self._text_of(prompt)] if echo else []
+            texts = [self._text_of(prompt, w)] if echo else []
             chunks = CompletionChunks([w], texts)
             return ObjectStream(self.write(w), chunks, usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return self._echoed(w, prompt) if echo else w.completion()
 
     create_completion = __call__  # as llama-cpp-python has it
 
-    def _text_of(self, prompt):
-        """The text of a prompt, str or ids."""
-        return prompt if isinstance(prompt, str) else self.detokenize(prompt)
+    def _text_of(self, prompt, w):
+        """The text of a Writer's prompt, str or ids."""
+        return prompt if isinstance(prompt, str) else self.detokenize(w.ids[: w.n_prompt])
 
     def _echoed(self, w, prompt):
         """What a Writer wrote as OpenAI's completion object, behind its prompt (str or ids)."""
-        value = w.completion(self._text_of(prompt))
+        value = w.completion(self._text_of(prompt, w))
         if w.logprobs is not None:
             said = Likelihoods(w.ids[: w.n_prompt], w.logprobs, self.tokenizer.n_vocab)
             if len(said.ids) > 1:
@@ -211,7 +211,7 @@ class Completions:
         w = Writer(self, self.encode_chat(messages, tools), limit, **how | {"tools": tools})
         if stream:
             return ObjectStream(self.write(w), ChatChunks([w], beside), usage_asked(stream_options))
-        list(self.write(w))
+        self.written(w)
         return w.chat_completion() | beside
 
 

@@ -26,6 +26,9 @@ def folder_asked(value):
     if not isinstance(name, str) or not name or "\0" in name:
         wrong = WrongValue if isinstance(value, (str, os.PathLike)) else WrongType
         raise wrong(f"{set_by('cache_dir')} is {shown(value)}, expected a folder; name one")
+    if os.path.exists(name) and not os.path.isdir(name):
+        found = f"{set_by('cache_dir')} {printable(name)}: cannot be used (it is no folder)"
+        raise WrongValue(f"{found}, expected a folder to write to; choose another")
     return name
 
 

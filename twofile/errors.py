@@ -1,6 +1,7 @@
 """What must be there first, and what goes wrong: four parts on one line."""
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -50,7 +51,18 @@ class WrongType(ModelError, TypeError):
 
 
 class MissingFile(ModelError, FileNotFoundError):
-    """There is no such file."""
+    """There is no such file: filename, if it is known; its errno is ENOENT."""
+
+    def __init__(self, message, filename=None):
+        super().__init__(message)
+        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
+        self.filename = filename
+
+    def __str__(self):
+        return self.args[0]
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.filename)
 
 
 class Busy(ModelError):

@@ -30,7 +30,8 @@ def open_regular(path, what, pipes=False):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         make = f", or make one with {EXPORTER}" if what in EXPORTED else ""
-        raise MissingFile(f"{name}: not found; expected {what}; check the path{make}") from None
+        found = f"{name}: not found; expected {what}; check the path{make}"
+        raise MissingFile(found, os.fspath(path)) from None
     except (OSError, ValueError) as e:
         raise ModelError(
             f"{name}: cannot be opened ({e}); expected {what}; check the path and permissions"
@@ -105,6 +106,20 @@ class Unmarked:
             raise ModelError(f"{found}; expected text in one encoding; save it as UTF-8") from None
 
 
+def mode_there(path):
+    """The permissions of the regular file at path, through links; None if nothing is there. Raises
+    ModelError for anything else, which a file must not take the place of; OSError, ValueError."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        found = "a folder, not" if stat.S_ISDIR(mode) else "not"
+        wants = "expected a file, or a new name; choose another"
+        raise ModelError(f"{printable(path)}: {found} a regular file; {wants}")
+    return stat.S_IMODE(mode)
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o666):
     """A binary file to write, which becomes path when it is whole: when the block ends. If it ends
@@ -118,3 +133,14 @@ def replaced(path, mode=0o666):
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replaced_as_named(path, mode=0o666):
+    """The same at a path that the user names: a link stays one, and a file that is there keeps its
+    permissions; mode: of a new one. Raises ModelError too, where no regular file is."""
+    kept = mode_there(path)
+    with replaced(os.path.realpath(path), mode if kept is None else 0o600) as f:
+        if kept is not None:
+            os.chmod(f.name, kept)
+        yield f

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 
 from .calls import Tools
 from .told import ChatMessage
+from .typeddicts import TypedDict
 
 Prompt = str | Sequence[int] | np.ndarray[Any, np.dtype[Any]]  # a text, or ids
 FilePath = str | PathLike[str]

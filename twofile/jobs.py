@@ -2,7 +2,7 @@
 
 import time
 
-from .errors import ModelError, WrongType, shown
+from .errors import ModelError, WrongType, WrongValue, shown
 from .guess import Lookup
 from .program.operands import WANTED_MAX
 
@@ -64,6 +64,10 @@ class Writing(Job):
         if not hasattr(writer, "n_prompt"):
             found = f"a text to write is {shown(writer)}"
             raise WrongType(f"{found}, expected a Writer of this model; give Writer(model, prompt)")
+        if writer.begun or writer.reason:
+            found = f"a Writer that {'has ended' if writer.reason else 'is being written'}"
+            raise WrongValue(f"{found}, expected a new one: each is written once; make another")
+        writer.begun = True
         super().__init__(writer.ids)
         self.w, self.told, self.mark, self.due = writer, 0, writer.n_prompt - 1, writer.due
         self.guess = Lookup() if lookup else None

@@ -10,7 +10,7 @@ from .calls import Tools, reader
 from .chunk import Chunk
 from .completions import Completions
 from .engine import QUEUE, Engine
-from .errors import ModelError, log, printable, say
+from .errors import ModelError, WrongValue, log, printable, say, shown
 from .format.config import Config
 from .forward import Forward
 from .given import FilePath, Messages, Prompt
@@ -185,7 +185,12 @@ class Model(Texts, Completions, Scores):
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """-> str"""
-        return self.need_tokenizer().decode(whole_ids(ids))
+        tokenizer, wants = self.need_tokenizer(), "token ids; give a list"
+        ids, n_rows = whole_ids(ids, "ids", wants), self.config.vocab_size
+        for i in ids:
+            if not 0 <= i < n_rows:
+                raise WrongValue(f"ids: {shown(i)}, expected ids below {n_rows}; give such")
+        return tokenizer.decode(ids)
 
     # Writers
 
@@ -208,12 +213,23 @@ class Model(Texts, Completions, Scores):
         read."""
         return write_together(self.scheduler, writers, places)
 
+    def written(self, w: Writer, lookup: bool = True) -> Writer:
+        """The Writer, written to its end. Raises what it met."""
+        list(self.write(w, lookup))
+        return self.ended([w])[0]
+
     def finished(self, writers: list[Writer], places: int) -> list[Writer]:
         """The Writers, written together to their ends. Raises what one of them met."""
         list(self.together(writers, places))
+        return self.ended(writers)
+
+    def ended(self, writers: list[Writer]) -> list[Writer]:
+        """The Writers, if each came to an end of its own, not to the model's. Raises ModelError."""
         for w in writers:
             if w.error:
                 raise w.error
+            if w.reason == "closed":
+                self.scheduler.check()
         return writers
 
     # what was read

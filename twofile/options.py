@@ -5,10 +5,12 @@ import math
 import operator
 import random
 import re
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from .errors import WrongType, WrongValue, shown
+from .program.operands import WANTED_MAX
 
 
 def is_number(value):
@@ -18,10 +20,12 @@ def is_number(value):
 
 
 def number_between(name, value, least, most, wants):
-    """value, a number in that range. Raises ModelError; wants says what is expected."""
+    """value as a Python number in that range. Raises ModelError; wants says what is expected."""
     found = f"{name} is {shown(value)}, expected {wants}"
     if not is_number(value):
         raise WrongType(found)
+    if type(value) not in (int, float):  # numpy's would wrap around
+        value = int(value) if isinstance(value, (int, np.integer)) else float(value)
     if not least <= value <= most:
         raise WrongValue(found)
     return value
@@ -75,8 +79,11 @@ def token_limit(value, name="max_tokens"):
 def stop_strings(value):
     """What ends a text: a str, or several, or None -> list of str."""
     several = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
-        isinstance(text, str) for text in several
+    no_list = bytes, bytearray, memoryview, Mapping
+    if (
+        not isinstance(several, Collection)
+        or isinstance(several, no_list)
+        or not all(isinstance(text, str) for text in several)
     ):
         raise WrongType(f"stop is {shown(value)}, expected a text, or a list of texts; give such")
     several = [text for text in several if text]
@@ -135,8 +142,23 @@ def function_asked(name, value):
 
 
 def places_asked(value):
-    """How many texts are written at once."""
-    return whole_number("places", value, 1, "how many texts at once, 1 or more")
+    """How many texts are written at once; no more than share a pass, or they would stand in the
+    way of others' who wait."""
+    return min(WANTED_MAX, whole_number("places", value, 1, "how many texts at once, 1 or more"))
+
+
+def worth_asked(value):
+    """What a judge says of a text: a number that has a place among others. Raises ModelError."""
+    found = f"judge gave {shown(value)}, expected a number; let it give one"
+    try:
+        number = value if type(value) in (int, float) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, (str, bytes, bytearray)):
+        raise WrongType(found)
+    if number != number:
+        raise WrongValue(found)
+    return number
 
 
 def bias_asked(value, n):
@@ -145,7 +167,7 @@ def bias_asked(value, n):
     if value is None:
         return {}
     try:
-        rows = value.items() if isinstance(value, dict) else value
+        rows = value.items() if isinstance(value, Mapping) else value
         pairs = [(i, by) for i, by in rows or ()]
     except (TypeError, ValueError):
         wants = "{id: number}, or a list of [id, number]"

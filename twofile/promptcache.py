@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from .errors import ModelError, printable
-from .files import path_asked, read_small, replaced
+from .errors import MissingFile, ModelError, printable
+from .files import path_asked, read_small, replaced_as_named
 from .format.table import VERSION
 from .format.types import padded
 from .forward import cache_bytes
@@ -47,18 +47,21 @@ def save_cache(scheduler, ids, path, n=None):
         digest.update(part)
     head = cache_head(engine, found.n, digest.digest())
     try:
-        with replaced(name) as f:
+        with replaced_as_named(name) as f:
             for part in (head, *parts):
                 f.write(part)
     except (OSError, ValueError) as e:
         found = f"{printable(name)}: cannot be written ({getattr(e, 'strerror', None) or e})"
+        if isinstance(e, FileNotFoundError):
+            found = f"{found}; expected a folder that there is; choose another"
+            raise MissingFile(found, name) from None
         raise ModelError(f"{found}; expected room for it; choose another") from None
 
 
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
-    ids, path = whole_ids(ids), path_asked(path, "a prompt cache")
-    if not os.path.exists(path) or not os.path.getsize(path):
+    ids, path = whole_ids(ids, "ids", "token ids; give a list"), path_asked(path, "a prompt cache")
+    if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
     n, raw = read_cache_file(engine, path)

@@ -1,25 +1,27 @@
 """Texts, ids and conversations that a model is given."""
 
 import operator
+from collections.abc import Mapping
 
 from .callform import call_form
 from .calls import tools_given
 from .calltext import as_texts
 from .errors import ModelError, WrongType, WrongValue, set_by, shown
 from .options import text_asked, yes_or_no
+from .plain import is_list, plain_json
 from .tokenizer.toolform import has_calls
 
 
-def whole_ids(ids):
-    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError."""
+def whole_ids(ids, name="prompt", wants="text or token ids; give a str, or a list"):
+    """Token ids from any iterable of whole numbers -> list of int. Raises ModelError, by name."""
     try:
-        if not isinstance(ids, (str, bytes, bytearray, memoryview, dict, set, frozenset)):
+        if not isinstance(ids, (str, bytes, bytearray, memoryview, Mapping, set, frozenset)):
             ids = list(ids)
             if bool not in set(map(type, ids)):
                 return [operator.index(i) for i in ids]
     except TypeError:
         pass
-    raise WrongType(f"prompt is {shown(ids)}, expected text or token ids; give a str, or a list")
+    raise WrongType(f"{name} is {shown(ids)}, expected {wants}")
 
 
 def plain_messages(messages):
@@ -27,11 +29,11 @@ def plain_messages(messages):
     or "tool_call_id" where there are any: a content that is a list of parts becomes its texts, a
     line each; a developer is who a system was, a function a tool. Raises ModelError for what no
     template could say."""
-    if not isinstance(messages, (list, tuple)):
+    if not is_list(messages):
         raise WrongType(f"messages is {shown(messages)}, expected a list of objects; give such")
     plain = []
     for m in messages:
-        if not isinstance(m, dict):
+        if not isinstance(m, Mapping):
             raise WrongType(f"messages: {shown(m)}, expected an object with role and content")
         role, calls = m.get("role"), m.get("tool_calls")
         role = OLD_ROLES.get(role, role) if isinstance(role, str) else role
@@ -39,22 +41,30 @@ def plain_messages(messages):
             if m.get(name):
                 found = f"messages: {name} is {shown(m[name])}"
                 raise WrongValue(f"{found}, which cannot be said here; expected text; leave it out")
-        if calls and (role != "assistant" or not isinstance(calls, (list, tuple))):
+        if calls and (role != "assistant" or not is_list(calls)):
             found = f"messages: tool_calls is {shown(calls)}"
             raise WrongValue(f"{found}, expected a list of an assistant's calls; leave it out")
         content = m.get("content")
-        if isinstance(content, (list, tuple)):
+        if content is None and role == "assistant":  # it called tools, or has refused
+            content = m.get("refusal") or ""
+        if is_list(content):
             content = "\n".join(map(part_text, content))
-        elif content is None and calls:
-            content = ""
-        elif content is not None and not isinstance(content, str):
+        elif not isinstance(content, str):
             found = f"messages: content is {shown(content)}"
             raise WrongType(f"{found}, expected a text, or a list of such; give one")
         row = {"role": role, "content": content}
-        row |= {"tool_calls": [*calls]} if calls else {}
+        row |= {"tool_calls": calls_said(calls)} if calls else {}
         about = {key: m.get(key) for key in ("tool_call_id", "name")} if role == "tool" else {}
         plain.append(row | about)
     return plain
+
+
+def calls_said(calls):
+    """An assistant's calls as dicts; what is none, call_of() tells."""
+    try:
+        return plain_json([*calls])
+    except (TypeError, ValueError, RecursionError):
+        return [*calls]
 
 
 OLD_ROLES = {"developer": "system", "function": "tool"}  # roles by other names
@@ -64,7 +74,7 @@ def part_text(part):
     """The text of a part of a message's content."""
     if isinstance(part, str):
         return part
-    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
     if kind != "text" or not isinstance(part.get("text"), str):
         found = f"messages: content has a part of type {shown(kind)}"
         raise WrongValue(f"{found}, expected text alone; leave it out")
@@ -149,6 +159,10 @@ class Prompts:
         if not 0 < len(ids) <= n_ctx:
             raise self.wrong(f"{len(ids)} tokens", self.engine.shorter if ids else "give some")
         return ids
+
+    def ids(self, given):
+        """str or ids -> ids, of any length."""
+        return self.tokenize(given) if isinstance(given, str) else self.known(given)
 
     def known(self, ids):
         """ids as a list of int, of any length, which the model has rows for."""

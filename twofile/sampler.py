@@ -55,11 +55,11 @@ RULES = (
          "temperature, 0 = most likely (default the model's, or 0.8)"),
     Rule("top_k", "--top-k", int, 40, 0, 1 << 31, "N",
          "of the N likeliest, 0 = all (default the model's, or 40)"),
-    Rule("top_p", "--top-p", float, 0.95, 1e-9, 1, "X",
+    Rule("top_p", "--top-p", float, 0.95, 0, 1, "X",
          "of the likeliest with this share (the model's, or 0.95)"),
     Rule("min_p", "--min-p", float, 0.05, 0, 1, "X",
          "at least X times the best chance (default 0.05)"),
-    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 1e-3, 1e3, "X",
+    Rule("repeat_penalty", "--repeat-penalty", float, 1.0, 0.001, 1000, "X",
          "against recent tokens, 1 = off (default)"),
     Rule("repeat_last_n", "--repeat-last-n", int, 64, -1, 1 << 31, "N",
          "how many are recent, -1 = all (default 64)"),
@@ -69,7 +69,7 @@ RULES = (
          "the same, for each time that it was there"),
     Rule("top_n_sigma", "--top-n-sigma", float, -1.0, -1, 100, "X",
          "at most X standard deviations below the best, -1 = off (default)"),
-    Rule("typical_p", "--typical", float, 1.0, 1e-9, 1, "X",
+    Rule("typical_p", "--typical", float, 1.0, 0, 1, "X",
          "of the most typical with this share, 1 = off (default)"),
     Rule("xtc_probability", "--xtc-probability", float, 0.0, 0, 1, "X",
          "how often all likely ones but the last are left out (default 0)"),
@@ -93,10 +93,11 @@ class InRange:
     def __post_init__(self) -> None:
         for rule in RULES:
             value = getattr(self, rule.name)
-            wants = f"{rule.least:g} to {rule.most:g}, {rule.kind.__name__}; change it"
-            number_between(rule.name, value, rule.least, rule.most, wants)
-            if rule.kind is int and not isinstance(value, (int, np.integer)):
+            wants = f"{rule.least} to {rule.most}, {rule.kind.__name__}; change it"
+            number = number_between(rule.name, value, rule.least, rule.most, wants)
+            if rule.kind is int and not isinstance(number, int):
                 raise WrongType(f"{rule.name} is {shown(value)}, expected {wants}")
+            object.__setattr__(self, rule.name, number)
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,13 @@ class Sampling(InRange):
     mirostat_eta: float = 0.1
 
 
-def sampling_asked(usual, asked):
-    """Sampling as asked, {field: value}; what is None is as usual. Raises ModelError."""
+def sampling_asked(model, asked):
+    """Sampling as asked, {field: value}; what is None is as a Model's file has it. Raises
+    ModelError."""
+    if not hasattr(model, "sampling"):
+        raise WrongType(f"model is {shown(model)}, expected a Model; give Model(PATH)")
     given = {name: value for name, value in asked.items() if value is not None}
-    return Sampling(**{**usual, **given})
+    return Sampling(**{**model.sampling, **given})
 
 
 class Sampler:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .astreams import aread
-from .errors import WrongValue, set_by
+from .errors import WrongType, WrongValue, set_by, shown
 from .given import Floats, Prompt
 from .options import whole_number
 from .prompts import whole_ids
@@ -30,19 +30,19 @@ class Scores:
         self.engine, self.scheduler, self.prompts = engine, scheduler, prompts
 
     def logits(self, ids: Prompt) -> Floats:
-        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows
-        ids[: i + 1]."""
-        ids, out = self.prompts.check(ids), []
+        """float32 [len(ids), vocab_size]: row i is the model's opinion of what follows ids[: i + 1]
+        (str or ids)."""
+        ids, out = self.prompts.prompt(ids), []
         read(self.scheduler, ids, 0, lambda at, rows: out.append(rows.copy()))
         return np.concatenate(out)
 
     def score(self, ids: Prompt, first: int = 1) -> tuple[Doubles, Bools]:
-        """Log-probabilities (natural) of ids[first:], each after all those before it -> float64
-        array, bool array: was it the likeliest of all. As those that Writers tell: normalised over
-        the tokens that can be written. Raises ModelError for ids that do not fit, and logits that
-        are no numbers."""
-        ids, chances, greedy = self.prompts.known(ids), [], []
-        first = whole_number("first", first, 0, "how many ids are not scored")
+        """Log-probabilities (natural) of ids[first:] (str or ids), each after all those before it,
+        so from the second on -> float64 array, bool array: was it the likeliest of all. As those
+        that Writers tell: normalised over the tokens that can be written. Raises ModelError for ids
+        that do not fit, and logits that are no numbers."""
+        ids, chances, greedy = self.prompts.ids(ids), [], []
+        first = whole_number("first", first, 1, "how many ids are not scored, 1 or more")
         engine, n = self.engine, self.prompts.n_vocab
         self.prompts.check(ids[:-1] or ids)  # the last is never read
 
@@ -66,13 +66,18 @@ class Scores:
         if isinstance(context, str) and isinstance(continuation, str):
             text = context.rstrip()
             whole = tokenize(self.prompts.short(context + continuation))
-            first = len(tokenize(text))
-            if not text and not first:
+            first = min(len(tokenize(text)), len(whole) - 1)
+            first = first if continuation or text != context else len(whole)
+            if not first:  # nothing is before it, or it is one token with that
                 whole, first = [begin(), *whole], 1
-            first = min(first, len(whole) - 1) if continuation or text != context else len(whole)
         else:
-            context = whole_ids(context) or [begin()]
-            whole, first = context + whole_ids(continuation), len(context)
+            wants = "token ids, or texts both; give lists, or two str"
+            if isinstance(context, str):
+                found = f"continuation is {shown(continuation)}"
+                raise WrongType(f"{found}, expected a text, as context is; give two str")
+            context = whole_ids(context, "context", wants) or [begin()]
+            whole = context + whole_ids(continuation, "continuation", wants)
+            first = len(context)
         chances, greedy = self.score(whole, first)
         return float(chances.sum()), bool(greedy.all())
 
@@ -81,7 +86,7 @@ class Scores:
         of the context, the last one full too, as in lm-evaluation-harness."""
         ids, total, n_ctx = [self.prompts.begin()], 0, self.engine.n_ctx
         read = lambda text: self.prompts.tokenize(text, add_bos=False)
-        ids += read(text) if isinstance(text, str) else whole_ids(text)
+        ids += read(text) if isinstance(text, str) else whole_ids(text, "text")
         for end in range(n_ctx + 1, len(ids) + n_ctx, n_ctx):
             start, first = max(0, min(end, len(ids)) - n_ctx - 1), end - n_ctx
             total += float(self.score(ids[start:end], first - start)[0].sum())

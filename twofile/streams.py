@@ -22,6 +22,7 @@ class Stream(Consumer):
     by any thread. What has states is not guessed for: it could not forget."""
 
     def __init__(self, scheduler: Any, writer: Writer, lookup: bool = True) -> None:
+        scheduler.check()
         self.scheduler, self.w, self.joined = scheduler, writer, False
         self.job = Writing(writer, yes_or_no("lookup", lookup, True) and not scheduler.recurrent)
         self.jobs = (self.job,)
@@ -151,6 +152,7 @@ class Several(Consumer):
 
 def write_together(scheduler, writers, places):
     """-> an iterator of (Writer, Chunk) as they come; see Model.together."""
+    scheduler.check()
     return written_together(scheduler, iterable_asked("writers", writers), places_asked(places))
 
 

@@ -1,12 +1,13 @@
 """Texts of a form: which tokens may come next, by a schema or a grammar."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
+from .plain import json_part
 from .tokenizer.file import SPM
 
 KEPT = 16  # forms that stay compiled
@@ -44,16 +45,16 @@ def response_schema(value):
     """The schema that OpenAI's response_format asks for, or None."""
     if value is None:
         return None
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value.get("type") if isinstance(value, Mapping) else None
     if kind == "json_object":
         return value.get("schema") or ANY_OBJECT  # llama.cpp's servers have one there
     inside = value.get("json_schema") if kind == "json_schema" else None
-    if isinstance(inside, dict) and inside.get("schema") is not None:
+    if isinstance(inside, Mapping) and inside.get("schema") is not None:
         return inside["schema"]
     if kind == "text":
         return None
     wants = "type text, json_object, or json_schema with a schema in json_schema"
-    raise (WrongValue if isinstance(value, dict) else WrongType)(
+    raise (WrongValue if isinstance(value, Mapping) else WrongType)(
         f"response_format is {shown(value)}, expected {wants}; give such"
     )
 
@@ -64,13 +65,15 @@ def schema_text(name, value):
     import json
 
     wants = "a JSON schema: an object, its JSON, or true for any object"
+    if isinstance(value, (bytes, bytearray)):
+        raise WrongType(f"{name} is {shown(value)}, expected {wants}; decode it")
     try:
         found = json.loads(value) if isinstance(value, str) else value
         found = ANY_OBJECT if found is True or found == {} else found
-        text = json.dumps(found)
+        text = json.dumps(found, default=json_part)
     except (TypeError, ValueError, RecursionError) as e:
         raise WrongValue(f"{name}: {printable(str(e)[:120])}, expected {wants}; mend it") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, Mapping):
         raise WrongType(f"{name} is {shown(value)}, expected {wants}; give such")
     return text
 

@@ -63,7 +63,7 @@ class Texts:
     ) -> str:
         """The text that follows prompt (str or ids), as one str. Options: help(Writer)."""
         w = Writer(self, prompt, max_tokens, **options_in(locals()))
-        return "".join(chunk.text for chunk in self.write(w, lookup))
+        return self.written(w, lookup).written
 
     def stream(
         self,
@@ -226,5 +226,6 @@ class Texts:
         n = whole_number("n", n, 1, "how many texts, 1 to 4096", 4096)
         places, seed, judge = places_asked(places), run_seed(seed), function_asked("judge", judge)
         seeds = [seed, *(line_seed(seed, i) for i in range(1, n))]
+        prompt = self.prompt(prompt)
         writers = [Writer(self, prompt, max_tokens, **how | {"seed": own}) for own in seeds]
         return best_first(self.finished(writers, places), judge)

@@ -1,6 +1,8 @@
 """The types of what a program gets back: OpenAI's objects."""
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from .typeddicts import TypedDict
 
 Finish = Literal["stop", "length", "tool_calls"]
 
@@ -178,10 +180,11 @@ class ChunkHead(TypedDict):
 
 
 class ChunkEnd(TypedDict, total=False):
-    """What the last chunks have: why it ended, where there was a memory its sources, and usage,
-    None in the others, and timings where they were asked for."""
+    """What the last chunks have: why it ended, its seed, where there was a memory its sources, and
+    usage, None in the others, and timings where they were asked for."""
 
     stop_reason: str
+    seed: int
     sources: list[Source]
     usage: CompletionUsage | None
     timings: Timings

@@ -20,6 +20,7 @@ from .options import (
     seed_asked,
     stop_strings,
     token_limit,
+    worth_asked,
     yes_or_no,
 )
 from .sampler import RULES, Sampling, likeliest, log_softmax, sampling_asked
@@ -120,7 +121,7 @@ class Writer:
         mirostat_eta: float | None = None,
     ) -> None:
         given = locals()
-        self.how = sampling_asked(model.sampling, {rule.name: given[rule.name] for rule in RULES})
+        self.how = sampling_asked(model, {rule.name: given[rule.name] for rule in RULES})
         self.stops, self.logprobs = stop_strings(stop), likeliest_asked(logprobs)
         max_tokens, seed = token_limit(max_tokens), seed_asked(seed)
         self.bias = bias_asked(logit_bias, model.prompts.n_vocab)
@@ -132,16 +133,15 @@ class Writer:
         self.seed = random.getrandbits(32) if seed is None else seed
         self.coin, self.clock = random.Random(self.seed % 2**64).random, [time.perf_counter()] * 3
         self.due = deadline_asked(deadline, self.clock[0])
-        self.tokenizer = model.tokenizer
+        self.tokenizer, self.model_name = model.tokenizer, os.path.basename(model.file.path)
         self.ends = set() if yes_or_no("ignore_eos", ignore_eos) else model.ends
         self.may_end = [i for i in self.ends if i not in never]
         # what a model can only give or tell when it has run
         self.make_sampler, self.sampler, self.not_finite = model.sampler, None, model.not_finite
-        self.model_name = os.path.basename(model.file.path)
         blank = self.tokenizer and not any(map(self.tokenizer.piece, self.ids))
         start = blank and not self.structure  # of a form no space is dropped
         self.text, self.held = TextStream(self.tokenizer, start, names), ""
-        self.said, self.chunks = (), []  # said: logprob and top of the token chosen last
+        self.begun, self.chunks, self.said = False, [], ()  # said: logprob, top of the last token
 
     def _hold(self, model, form, tools, never):
         """Hold it to a form of form_asked(), to Tools; ids of never are in none -> what ids print
@@ -248,7 +248,7 @@ class Writer:
         needs logprobs."""
         said = [c.logprob for c in self.chunks if c.token is not None]
         mean = sum(said) / len(said) if said else -math.inf
-        self.worth = judge(self.written) if judge else mean
+        self.worth = worth_asked(judge(self.written)) if judge else mean
 
     def completion(self, echo: str = "") -> Completion:
         """What was written as OpenAI's completion object, with llama-server's timings. echo: text

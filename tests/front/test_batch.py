@@ -81,3 +81,10 @@ def test_lines_of_a_pipe(run, tmp_path):
     writer.start()
     assert run("-q", source=tmp_path / "pipe") == want
     writer.join()
+
+
+def test_a_pipe_is_no_output_to_go_on_with(run, tmp_path):
+    os.mkfifo(tmp_path / "out")
+    for words in ((), ("--resume",)):
+        code, _, err = run("-q", "-o", tmp_path / "out", *words)
+        assert code == 1 and ("exists" in err or "not a regular file; expected a file, or a new name" in err)

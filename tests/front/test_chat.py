@@ -1,8 +1,11 @@
 """A conversation without its terminal: what is computed again, what is forgotten, what is shown."""
 
+import random
 from types import SimpleNamespace
 
-from twofile.front.conversation import Conversation
+import pytest
+
+from twofile.front.conversation import Conversation, asked_of
 from twofile.front.text import tame
 from twofile.model import Model
 
@@ -45,6 +48,21 @@ def test_the_oldest_turns_are_dropped_whole(talker):
     assert messages[0] == {"role": "system", "content": "be kind"} and messages[-2]["content"] == "the fox 29"
     assert [m["role"] for m in messages[1:]] == ["user", "assistant"] * (len(messages) // 2)
     assert 3 < len(messages) < 30 and len(chat.model.encode_chat(messages[:-1])) + 10 <= chat.model.n_ctx
+
+
+@pytest.mark.parametrize("n", [*range(1, 9), 40, 1000])
+def test_how_many_turns_go_is_found_in_few_steps(talker, n, monkeypatch):
+    """As many as if one went after the other, whatever their lengths; of thousands, few are read more than once."""
+    chat, rng, read = Silent(talker, n_predict=10), random.Random(n), []
+    encoded = chat.talk.encoded
+    user = [asked_of("fox " * rng.randint(1, 30)) for _ in range(n)]
+    turns = [message for asked in user for message in (asked, {"role": "assistant", "content": "y" * rng.randint(1, 40)})]
+    turns.append(asked_of("hen " * rng.randint(1, 30)))
+    chat.talk.messages = turns
+    monkeypatch.setattr(chat.talk, "encoded", lambda messages, *how: read.append(len(messages)) or encoded(messages, *how))
+    chat.talk.ids()
+    fits = [k for k in range(max(0, n - 40), n) if len(encoded(turns[2 * k :])) + 10 <= chat.model.n_ctx]
+    assert chat.talk.messages == turns[2 * min([*fits, n]) :] and sum(read) < 3 * n + 200
 
 
 def test_what_a_terminal_would_obey_is_shown(talker):

@@ -1,14 +1,17 @@
 """The commands of a conversation, without its terminal."""
 
+import contextlib
 import json
 import os
 import re
+import stat
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from helpers.places import ROOT
+from twofile.calls import Tools
 from twofile.compiler.kept import _top
 from twofile.errors import ModelError
 from twofile.front.commands import CHAT_HELP, Commands, path_before
@@ -82,6 +85,13 @@ def test_the_document_tells_every_command_and_what_is_answered(said, tmp_path, m
         ("/etc/hosts is", "/etc/hosts is not a command; /help lists them; // begins a message with a slash"),
         ("/save", "/save needs a file behind it"),
         ("/undo that", "/undo takes nothing behind it"),
+        ("/Bye now", "/Bye takes nothing behind it"),
+        ("/models", "/models is no command here; a conversation has one model"),
+        ("/set num_ctx 4096", "/set: num_ctx is ollama's; the context is -c N"),
+        ("/set parameter num_gpu 1", "/set: num_gpu is ollama's; everything runs on the processor"),
+        ("/clear\nthat", "/clear takes nothing behind it"),
+        ("/save a\nb", "/save takes one line; several may stand behind /system, /file"),
+        ("/set stop a\nb", "/set takes one line"),
         ("/undo", "/undo: there is no message to take back"),
         ("/regen", "/regen: there is no answer yet"),
         ("/set tmp 3", "/set: 'tmp' is no setting; did you mean temp? /set lists them"),
@@ -116,9 +126,9 @@ def test_every_flag_of_sampling_can_be_set_by_its_names(said):
 
 def test_what_is_set_is_how_the_next_answer_is_written(said, talker):
     for line in (
-        "temp=0",
+        "temp = 0",
         "parameter top_k 3",
-        "stop 'a b' \"\\n\"",
+        "stop = 'a b' \"\\n\"",
         "max-tokens 5",
         "logit-bias 5-100 6+1",
         "seed 9",
@@ -136,6 +146,49 @@ def test_what_is_set_is_how_the_next_answer_is_written(said, talker):
     for name in ("temp", "top-k", "stop", "n", "logit-bias", "ignore-eos"):
         said.command(f"/set {name} default")
     assert said.args.options == {"stop": [], "ignore_eos": False, "logit_bias": []} and said.args.n_predict == -1
+
+
+def test_the_default_seed_is_that_of_the_command_line(said):
+    assert said.tells("/set seed 9") == "seed is 9\n" and said.tells("/set seed default") == "seed is 7\n"
+    assert said.tells("/set seed -1") != "seed is 7\n" and said.tells("/set num_predict 3") == "n-predict is 3\n"
+
+
+def test_an_empty_answer_is_told_and_takes_nothing_with_it(said):
+    said.message("the hen")
+    before = contents(said)
+    said.command("/set n 0")
+    said.seen.clear()
+    said.message("and?")
+    assert said.seen[-1] == "(no answer was written; your message is not kept)\n" and contents(said) == before
+    assert said.tells("/regen").endswith("(no answer was written; what was there stays)\n") and contents(said) == before
+    assert said.tells("/UNDO").startswith('took back "the hen"')
+
+
+def test_a_command_may_have_several_lines_behind_it(said, tmp_path):
+    """Where they can be told from a message: behind those that take a text."""
+    (tmp_path / "my notes").write_text("the hen")
+    said.tells("/system be\nkind")
+    assert contents(said) == ["be\nkind"] and said.tells("/set system a\nb") and contents(said) == ["a\nb"]
+    said.tells(f"/file {tmp_path}/my notes and?\nnow?")
+    assert contents(said)[1] == "the hen\nand?\nnow?"
+    said.tells(f"/file '{tmp_path}/my notes'\nso?")
+    assert contents(said)[3] == "the hen\nso?"
+    assert said.mistaken("/system a\nb") and said.mistaken("/file a\nb") and not said.mistaken("/systems a\nb")
+    assert not said.mistaken("/system a") and not said.mistaken("/etc\nb")
+
+
+def test_who_takes_the_room_is_named(talker):
+    said = Said(talker, "-sys", "the fox " * 30)
+    with pytest.raises(ModelError) as found:
+        said.message("the hen " * 20)
+    told = "the message has N tokens, and N fit beside the system message (N); nothing is forgotten for it; say it shorter"
+    assert re.sub("[0-9]+", "N", str(found.value)) == told
+    tool = {"name": "f", "description": "the fox " * 90, "parameters": {"type": "object", "properties": {}}, "strict": False}
+    said.talk.usage.offered = Tools([tool])
+    with pytest.raises(ModelError) as found:
+        said.message("hi")
+    told = "the system message, the tools and what stands around it take N tokens of a context of N; "
+    assert re.sub("[0-9]+", "N", str(found.value)) == told + "say it shorter, or begin with fewer tools"
 
 
 def test_show_tells_the_model_the_context_and_what_it_was_told(talker):
@@ -255,3 +308,53 @@ def test_tab_completes_commands_settings_and_paths(said, tmp_path, home):
     assert said.completions(f"/file {tmp_path}/") == [f"/file {tmp_path}/{name}" for name in ("a folder/", "a1", "b")]
     assert said.completions("/load ~/.") == ["/load ~/.hidden"]
     assert said.completions("/undo x") == said.completions("/nothing ") == said.completions("/load /no/such/") == []
+
+
+def test_save_takes_the_place_of_conversations_only(said, tmp_path, monkeypatch):
+    """Of no device, pipe, folder or other text; through a link; and who could read a file still can, nobody else."""
+    monkeypatch.chdir(tmp_path)
+    said.message("the hen")
+    os.mkfifo("fifo")
+    os.mkdir("folder")
+    (tmp_path / "notes.txt").write_text("my notes")
+    (tmp_path / "list.json").write_text('[{"a": 1}]')
+    if not os.geteuid():
+        with contextlib.suppress(PermissionError):  # a container may forbid it
+            os.mknod("device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    before = {name: os.lstat(name)[:3] for name in os.listdir()}
+    for name in before:
+        told = said.tells(f"/save {name}")
+        assert ("would be lost" if name in ("notes.txt", "list.json") else "not a regular file") in told and "\n" not in told
+    assert {name: os.lstat(name)[:3] for name in os.listdir()} == before and (tmp_path / "notes.txt").read_text() == "my notes"
+    assert said.tells("/save new.json").startswith("saved 2") and os.stat("new.json").st_mode & 0o777 == 0o600
+    os.chmod("new.json", 0o640)
+    os.symlink("new.json", "link")
+    said.message("and?")
+    assert "instead" in said.tells("/save link") and os.path.islink("link")
+    assert (
+        os.stat("new.json").st_mode & 0o777 == 0o640 and json.loads((tmp_path / "new.json").read_text()) == said.talk.messages
+    )
+    os.symlink("later.json", "dangling")
+    assert said.tells("/save dangling").startswith("saved 4") and os.path.islink("dangling") and os.path.exists("later.json")
+
+
+def test_what_other_programs_kept_is_taken_as_it_is_meant(said, tmp_path):
+    """A content of parts is its texts, a developer a system; and every command goes on with that."""
+    parts = lambda *texts: [{"type": "text", "text": text} for text in texts]
+    roles = zip(
+        ("developer", "user", "assistant", "user", "assistant"), (parts("be kind"), parts("the", "fox"), "x", parts("hen"), "y")
+    )
+    (tmp_path / "parts.json").write_text(json.dumps([{"role": role, "content": content} for role, content in roles]))
+    assert said.tells(f"/load {tmp_path}/parts.json").startswith("loaded 5")
+    assert said.talk.system == "be kind" and contents(said)[1] == "the\nfox" and "be kind" in said.tells("/show")
+    assert said.tells("/undo") == 'took back "hen" and its answer; messages left: 3\n'
+    said.talk.usage.show = said.seen.append
+    assert isinstance(said.talk.last_word(), str)
+    for n in range(9):
+        said.message(f"the fox {n} " * 3)
+    assert contents(said)[0] == "be kind" and len(contents(said)) < 15  # the oldest turns are forgotten, that is not
+    assert "same system message" in said.tells("/clear") and contents(said) == ["be kind"]
+    for content in ([{"type": "image_url"}], 5, [[]], None):
+        (tmp_path / "parts.json").write_text(json.dumps([{"role": "user", "content": content}]))
+        told = said.tells(f"/load {tmp_path}/parts.json")
+        assert told.startswith(f"{tmp_path}/parts.json: messages: ") and "\n" not in told and contents(said) == ["be kind"]

@@ -1,5 +1,6 @@
 """run.py in a terminal, and shells."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -27,9 +28,9 @@ class Terminal:
         env = {**env, "TERM": "dumb", "PS1": "$ ", "TWOFILE_HISTORY": "", **more}
         self.process = subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **streams)
         os.close(theirs)
-        self.fd, self.seen = ours, ""
+        self.fd, self.seen, self.decoder = ours, "", codecs.getincrementaldecoder("utf-8")("replace")
 
-    def until(self, pattern, seconds=60):
+    def until(self, pattern, seconds=120):
         """What came up to and with the first match of pattern."""
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.seen, re.S)):
@@ -39,7 +40,7 @@ class Terminal:
             except OSError:  # the other side has closed
                 block = b""
             assert block, f"waited for {pattern!r}, saw {self.seen!r}"
-            self.seen += block.decode("utf-8", "replace").replace("\r\n", "\n")
+            self.seen = (self.seen + self.decoder.decode(block)).replace("\r\n", "\n")  # a block may end within either
         text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return text
 
@@ -50,7 +51,7 @@ class Terminal:
         return self.until(r"(?:^|(?<=\n))> $")[:-2]
 
     def leave(self):
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         os.close(self.fd)
         return code
 

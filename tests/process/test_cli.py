@@ -139,7 +139,7 @@ def test_stop_text_is_not_printed(tiny, stop):
         (["--temp", "abc"], "--temp is 'abc', expected a number; change it"),
         (["--temp", "nan"], "temperature is nan"),
         (["--temp", "-1"], "temperature is -1"),
-        (["--top-p", "0"], "top_p is 0"),
+        (["--top-p", "-0.1"], "top_p is -0.1"),
         (["--top-p", "1.1"], "top_p is 1.1"),
         (["--top-k", "-5"], "top_k is -5"),
         (["--min-p", "2"], "min_p is 2"),

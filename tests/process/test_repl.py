@@ -198,8 +198,13 @@ def test_answers_are_broken_between_words(tmp_path):
     t.leave()
 
 
-def test_a_single_turn(terminal, talker):
-    """-st: the answer, then the end; elsewhere one turn is all there is."""
+def test_a_single_turn(terminal, talker, tmp_path):
+    """-st: the answer, then the end, whatever sent the message; elsewhere one turn is all there is."""
+    (tmp_path / "notes").write_text("the hen")
+    t = terminal("-st")
+    t.say(f"/file {tmp_path}/notes")
+    os.write(t.fd, f"/file {tmp_path}/notes and?\n".encode())
+    assert t.leave() == 0
     t = terminal("-st")
     os.write(t.fd, b"the fox\n")
     t.until(re.escape(tame(answers(talker, talk("the fox")).splitlines()[0])))

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.places import ROOT
 from helpers.process import call
-from helpers.transcripts import alike, anew, replayed, steps
+from helpers.transcripts import Typed, alike, anew, replayed, steps
 from twofile.compiler import kept
 
 FOLDER = ROOT / "docs" / "transcripts"
@@ -98,6 +98,13 @@ def test_a_transcript_that_is_wrong(tmp_path, place):
     assert now == WRONG.replace("\nc\n", "\na\n") and replayed(path, *place) == ("", now)
     path.write_text(WRONG.replace("(exit code 3)\n", "").replace("\nc\n", "\na\n"))
     assert "+(exit code 3)" in replayed(path, *place)[0]
+
+
+def test_what_a_terminal_shows_may_come_in_any_pieces(tmp_path):
+    """Also where a block ends within a letter, or within the end of a line."""
+    pieces = "stty -opost; printf 'a\\r'; sleep 0.2; printf '\\n\\303'; sleep 0.2; printf '\\244> '"
+    t = Typed(["sh", "-c", pieces], tmp_path, os.environ)
+    assert t.until("> $", 20) == "a\n\xe4> " and t.leave() == 0
 
 
 def test_what_is_alike():

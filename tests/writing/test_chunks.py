@@ -49,7 +49,11 @@ def test_completion_chunks_are_the_completion(prompt, model):
     for name, values in choice["logprobs"].items():
         assert [v for c in parts if c["logprobs"] for v in c["logprobs"][name]] == values
     assert chunks[0]["object"] == whole["object"] == "text_completion" and chunks[0]["model"] == whole["model"]
-    assert chunks[-1]["stop_reason"] == whole["stop_reason"] and not any("usage" in chunk for chunk in chunks)
+    assert (
+        chunks[-1]["stop_reason"] == whole["stop_reason"]
+        and chunks[-1]["seed"] == 3
+        and not any("usage" in chunk for chunk in chunks)
+    )
     echo = choices(model(prompt, echo=True, stream=True, **HOW))
     assert echo[0]["text"] == (prompt if isinstance(prompt, str) else model.detokenize(prompt))
     assert "".join(c["text"] for c in echo) == model(prompt, echo=True, **HOW)["choices"][0]["text"]
@@ -65,6 +69,7 @@ def test_chat_chunks_are_the_chat_completion(model):
     assert "".join(c["delta"].get("content", "") for c in parts) == choice["message"]["content"]
     assert [row for c in parts if c["logprobs"] for row in c["logprobs"]["content"]] == choice["logprobs"]["content"]
     assert parts[-1]["finish_reason"] == choice["finish_reason"] == "length"
+    assert chunks[-1]["stop_reason"] == whole["stop_reason"] == "length" and chunks[-1]["seed"] == 3
     assert last["choices"] == [] and last["timings"]["predicted_n"] == 40 and last["object"] == "chat.completion.chunk"
     cached = {"prompt_tokens_details": {"cached_tokens": last["timings"]["cache_n"]}}  # which the second text has of the first
     assert last["usage"] == whole["usage"] | cached and {chunk["usage"] for chunk in chunks} == {None}

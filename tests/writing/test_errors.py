@@ -1,8 +1,10 @@
 """What is no argument is a ValueError or a TypeError, when it is called; notices go to a logger."""
 
 import asyncio
+import errno
 import inspect
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 from helpers.places import ROOT
+from twofile.callreader import Reader
+from twofile.calls import Tools
 from twofile.errors import Busy, MissingFile, ModelError, WrongType, WrongValue
 from twofile.memory.memory import Memory
 from twofile.model import Model
@@ -54,7 +58,7 @@ VALUES = {  # of the right kind
     "NaN": lambda m: m.generate("the", temperature=float("nan")),
     "inf": lambda m: m.generate("the", min_p=np.float32("inf")),
     "top_k": lambda m: m.generate("the", top_k=-1),
-    "top_p": lambda m: m.generate("the", top_p=0),
+    "top_p": lambda m: m.generate("the", top_p=-0.1),
     "Sampling": lambda m: Sampling(mirostat=3),
     "seed": lambda m: m.batch(["the"], seed=10**5000),
     "stop": lambda m: m.generate("the", stop=["a"] * 65),
@@ -94,8 +98,25 @@ VALUES = {  # of the right kind
     "cache_size": lambda m: Model(m.file.path, cache_size=5),
     "cache_dir": lambda m: Model(m.file.path, cache_dir=""),
     "queue": lambda m: Model(m.file.path, queue=0),
-    "a memory's folder": lambda m: Memory("no/such/folder"),
+    "a memory's folder": lambda m: Memory(""),
+    "a cache_dir that is a file": lambda m: Model(m.file.path, cache_dir=m.file.path),
+    "no ids before": lambda m: m.score([1, 2], 0),
+    "an id of no token": lambda m: m.detokenize([10**6]),
+    "a Writer that was written": lambda m: m.write(written(m)),
+    "a Writer with two streams": lambda m: list(m.together([w := Writer(m, "the", 2), w])),
+    "an ended Writer among many": lambda m: list(m.together([written(m)])),
+    "two Tools": lambda m: Tools([F, F]),
+    "Tools of no such name": lambda m: Tools([F], only="g"),
+    "Tools that must, of none": lambda m: Tools([], True),
+    "a name of Tools": lambda m: Tools([{"name": "a b"}]),
+    "a worth that is no number": lambda m: m.best_of("the", 2, lambda text: float("nan"), max_tokens=1),
 }
+
+
+def written(model):
+    return model.written(Writer(model, "the", 2))
+
+
 KINDS = {  # of no kind that could be one
     "prompt": lambda m: m.generate(b"the"),
     "a path as a prompt": lambda m: m.generate(Path("the")),
@@ -172,6 +193,17 @@ KINDS = {  # of no kind that could be one
     "source": lambda m: Tokenizer(5),
     "a memory's folder": lambda m: Memory(5),
     "notice": lambda m: Memory(".", notice="x"),
+    "a schema of bytes": lambda m: m.generate("the", schema=b"{}"),
+    "tools of Tools": lambda m: Tools(5),
+    "must": lambda m: Tools([F], "yes"),
+    "model": lambda m: Writer("model.bin", "the"),
+    "form": lambda m: Reader(None, ["f"]),
+    "names": lambda m: Reader(m.calls, "f"),
+    "a worth": lambda m: m.best_of("the", 1, lambda text: None, max_tokens=1),
+    "a worth as a text": lambda m: m.best_of("the", 1, str, max_tokens=1),
+    "a text for ids": lambda m: m.detokenize("ab"),
+    "a continuation": lambda m: m.loglikelihood("a", None),
+    "bytes of a tokenizer": lambda m: Model(m.file.path, tokenizer=b"x"),
 }
 
 
@@ -210,14 +242,21 @@ def test_files_are_model_errors(tmp_path, model):
         with pytest.raises(FileNotFoundError, match="no.bin: not found; expected a .*; check the path") as found:
             call(tmp_path / "no.bin")
         assert type(found.value) is MissingFile and isinstance(found.value, ModelError)
+        assert (found.value.errno, found.value.filename) == (errno.ENOENT, str(tmp_path / "no.bin"))
+        assert found.value.strerror == os.strerror(errno.ENOENT)
     (tmp_path / "m.bin").write_bytes(b"x" * 9000)
     for path in (tmp_path, tmp_path / "m.bin", "a\0b"):
         with pytest.raises(ModelError) as found:
             Model(path)
         assert type(found.value) is ModelError
-    for error in (WrongValue("x"), WrongType("x"), MissingFile("x"), Busy("x")):
+    for call in (lambda: Memory(tmp_path / "no"), lambda: model.save_cache(tmp_path / "no" / "x")):
+        with pytest.raises(MissingFile, match="no.*: .*; (name one|choose another)$") as found:
+            call()
+        assert found.value.errno == errno.ENOENT
+    for error in (WrongValue("x"), WrongType("x"), MissingFile("x"), MissingFile("x", "y"), Busy("x")):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error) and str(again) == "x"
+        assert getattr(again, "filename", None) == getattr(error, "filename", None)
 
 
 def test_refused_when_called(model):

@@ -13,6 +13,7 @@ from helpers.places import ROOT
 from helpers.switches import SWITCHES
 from twins.forward import slow_logits
 from twins.weights import read_tensors
+from twofile.errors import ModelError
 from twofile.forward import Forward
 from twofile.model import Model
 from twofile.modelfile import open_model
@@ -109,6 +110,19 @@ def test_a_whole_context_of_another_type_is_no_file_too_large(tmp_path):
     m.logits(some_ids(200))
     m.save_cache(tmp_path / "kept")
     assert opened(path).load_cache(tmp_path / "kept", some_ids(200)) == 0
+
+
+def test_a_prompt_cache_is_a_file(tiny, tmp_path):
+    """No pipe, also not at the end; through a link, it is the file behind it."""
+    m, (fifo, link) = Model(tiny, verbose=False), (tmp_path / "fifo", tmp_path / "link")
+    m.logits(some_ids(70))
+    os.mkfifo(fifo)
+    link.symlink_to(tmp_path / "kept")
+    for call in (lambda: m.load_cache(fifo, some_ids(70)), lambda: m.save_cache(fifo)):
+        with pytest.raises(ModelError, match="not a regular file"):
+            call()
+    m.save_cache(link)
+    assert link.is_symlink() and fifo.is_fifo() and m.load_cache(tmp_path / "kept", some_ids(70)) == 70
 
 
 def test_the_committed_model_hardly_notices():

@@ -1,15 +1,18 @@
 """What other libraries' arguments may be: a text, or a ModelError in words; never another error, nothing without a word."""
 
 import re
+from collections import UserList, deque
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
+from twofile.calls import tools_asked
 from twofile.errors import ModelError
 from twofile.front.requests import check_fields
 from twofile.model import Model
 from twofile.noops import SAME_AS_NONE, WITHOUT_EFFECT
-from twofile.sampler import RULES
+from twofile.sampler import RULES, Sampling
 from twofile.writer import Writer
 
 
@@ -138,9 +141,15 @@ def test_what_is_no_prompt(wrong, model):
     for way in (model.generate, model, model.logits, model.score, lambda p: model.best_of(p, 2), lambda p: model.batch([p])):
         with pytest.raises(ModelError, match="^prompt is .*, expected text or token ids; give"):
             way(wrong)
-    for way in (model.detokenize, model.loglikelihood_rolling, lambda x: model.loglikelihood(x, [1])):
-        with pytest.raises(ModelError, match="^prompt is "):
-            way(wrong)
+    for name, way in (
+        ("ids", model.detokenize),
+        ("text", model.loglikelihood_rolling),
+        ("context", lambda x: model.loglikelihood(x, [1])),
+        ("continuation", lambda x: model.loglikelihood([1], x)),
+    ):
+        if not isinstance(wrong, str):
+            with pytest.raises(ModelError, match=f"^{name} is "):
+                way(wrong)
     with pytest.raises(ModelError, match="^text is .*, expected a str"):
         model.tokenize(wrong)
 
@@ -150,8 +159,13 @@ def test_ids_that_are_none(model):
         for way in (model.generate, model.logits, lambda ids: model.score([1, *ids])):
             with pytest.raises(ModelError, match=rf"^prompt: id {ids[-1]}, expected"):
                 way(ids)
-    with pytest.raises(ModelError, match="^prompt is 'the', expected"):
-        model.loglikelihood([1, 2], "the")  # both texts, or both ids
+    for wrong in ([-5], [266], [5, 10**30]):
+        with pytest.raises(ModelError, match=f"^ids: {wrong[-1]}, expected ids below 266"):
+            model.detokenize(wrong)
+    with pytest.raises(ModelError, match="^continuation is 'the', expected token ids, or texts both"):
+        model.loglikelihood([1, 2], "the")
+    with pytest.raises(ModelError, match="^continuation is None, expected a text"):
+        model.loglikelihood("a", None)
     assert model.generate(np.array([5, 6]), 3, seed=1) == model.generate((5, 6), 3, seed=1) == model.generate([5, 6], 3, seed=1)
 
 
@@ -210,8 +224,8 @@ def test_contents_in_parts_and_developers(model):
         ("the fox", "messages is 'the fox', expected a list"),
         (["the fox"], "messages: 'the fox', expected an object"),
         ([], "roles none"),
-        ([{"role": "user"}], "roles None"),
-        ([{"role": "user", "content": None}], "roles None"),
+        ([{"role": "user"}], "messages: content is None, expected a text"),
+        ([{"role": "user", "content": None}], "messages: content is None, expected a text"),
         ([{"role": "user", "content": 5}], "messages: content is 5, expected a text"),
         ([{"role": "tool", "content": "x"}], "role tool"),
         (texts({"type": "image_url", "image_url": {"url": "x"}}), "a part of type 'image_url', expected text"),
@@ -224,3 +238,84 @@ def test_contents_in_parts_and_developers(model):
 def test_conversations_that_cannot_be_said(messages, says, model):
     with pytest.raises(ModelError, match=f"^messages.*{says}|^{says}"):
         model.create_chat_completion(messages, 2)
+
+
+def test_numpys_numbers_are_pythons(model):
+    """Of any width, unsigned too: the text is that of the plain number."""
+    how = dict(max_tokens=20, seed=3, ignore_eos=True)
+    wide = how | {"repeat_penalty": 1.5, "temperature": 3.0}
+    assert model.generate("the", repeat_last_n=np.uint32(10), **wide) == model.generate("the", repeat_last_n=10, **wide)
+    for value in (np.int8(5), np.uint8(5), np.uint64(5)):
+        assert model.generate("the", top_k=value, **how) == model.generate("the", top_k=5, **how)
+    same = dict(max_tokens=np.uint8(20), seed=np.uint32(3), logprobs=np.int8(2), logit_bias={np.uint16(5): np.float16(1)})
+    plain = dict(max_tokens=20, seed=3, logprobs=2, logit_bias={5: 1.0})
+    assert model("the", **same)["choices"] == model("the", **plain)["choices"]
+    sampling = Sampling(**{rule.name: np.dtype(f"{'f' if rule.kind is float else 'i'}4").type(1) for rule in RULES})
+    assert {type(getattr(sampling, rule.name)) for rule in RULES} == {int, float} and Sampling(temperature=1).temperature == 1
+    assert "np." not in repr(sampling)
+
+
+def test_a_generator_of_ids_is_used_once(model):
+    ids, how = [5, 6, 7], dict(max_tokens=4, seed=1)
+    for options in (dict(echo=True), dict(echo=True, logprobs=1)):
+        assert model(iter(ids), **how, **options)["choices"] == model(ids, **how, **options)["choices"]
+    texts = [
+        "".join(chunk["choices"][0]["text"] for chunk in model(given, echo=True, stream=True, **how))
+        for given in (iter(ids), ids)
+    ]
+    assert texts[0] == texts[1] != ""
+    assert [w.written for w in model.best_of(iter(ids), 3, **how)] == [w.written for w in model.best_of(ids, 3, **how)]
+    assert model.loglikelihood(iter(ids), iter(ids)) == model.loglikelihood(ids, ids)
+    assert np.array_equal(model.score(iter(ids))[0], model.score(ids)[0])
+
+
+def test_mappings_and_sequences(model):
+    """What the types allow."""
+    pytest.importorskip("llguidance")
+    how, view = dict(max_tokens=9, seed=2), MappingProxyType
+    assert model.generate("the", stop=deque(["e"]), **how) == model.generate("the", stop=["e"], **how)
+    assert model.generate("the", logit_bias=view({5: 3}), **how) == model.generate("the", logit_bias={5: 3}, **how)
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    seen = view({**schema, "properties": view({"a": view({"enum": (1, 2)})}), "required": UserList(["a"])})
+    whole = dict(max_tokens=60, seed=2)
+    assert model.generate("the", schema=seen, **whole) == model.generate("the", schema=schema, **whole)
+    form = view({"type": "json_schema", "json_schema": view({"schema": seen})})
+    assert model.generate("the", response_format=form, **whole) == model.generate("the", schema=schema, **whole)
+    tool, seen_tool = {"name": "f", "parameters": schema}, view({"function": view({"name": "f", "parameters": seen})})
+    said = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]}
+    result = {"role": "tool", "content": "x"}
+    call = view({"id": "1", "function": view({"name": "f", "arguments": view({"a": 1})})})
+    ids = model.encode_chat([*ASK, said, result], [tool])
+    assert ids == model.encode_chat(
+        UserList([view(ASK[0]), view(said | {"tool_calls": (call,)}), result]), UserList([seen_tool])
+    )
+    parts = view({"role": "user", "content": UserList([view({"type": "text", "text": "the fox"})])})
+    assert model.encode_chat((parts,)) == model.encode_chat(ASK)
+    options, chosen = view({"include_usage": True}), view({"function": view({"name": "f"})})
+    *_, last = model("the", 2, stream=True, stream_options=options)
+    assert last["usage"]["completion_tokens"] <= 2
+    assert tools_asked([tool], chosen) == tools_asked([tool], {"function": {"name": "f"}})
+
+
+def test_texts_are_scored_as_their_ids(model):
+    ids = model.tokenize("the fox")
+    assert np.array_equal(model.logits("the fox"), model.logits(ids))
+    assert np.array_equal(model.score("the fox")[0], model.score(ids)[0])
+
+
+def test_what_an_assistant_did_not_say(model):
+    """None is no text; of a refusal, what it says."""
+    talk = lambda **said: model.encode_chat([*ASK, {"role": "assistant", **said}, *ASK])
+    assert talk(content=None) == talk(content="") and talk(content=None, refusal="no") == talk(content="no")
+
+
+def test_a_share_of_nothing_is_the_likeliest(model):
+    """As llama.cpp and OpenAI have it; of every rule, both ends of its range are taken."""
+    likeliest = model.generate("the", 9, temperature=0)
+    for more in ({}, {"xtc_probability": 1e-9}, {"temperature": 3.0}):
+        assert model.generate("the", 9, seed=1, top_p=0, **more) == likeliest
+    for rule in RULES:
+        for end in (rule.least, rule.most):
+            assert isinstance(model.generate("the", 2, seed=1, **{rule.name: end}), str)
+    with pytest.raises(ModelError, match="^top_k is -1, expected 0 to 2147483648, int; change it"):
+        Sampling(top_k=-1)

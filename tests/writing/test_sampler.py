@@ -146,6 +146,6 @@ def test_what_is_not_finite_is_seen(bad, at):
 
 
 def test_settings_out_of_range():
-    for field, value in (("temperature", -1), ("top_p", 0), ("min_p", 2), ("top_k", -1), ("repeat_penalty", 0)):
+    for field, value in (("temperature", -1), ("top_p", -0.1), ("min_p", 2), ("top_k", -1), ("repeat_penalty", 0)):
         with pytest.raises(ModelError, match=field):
             Sampling(**{field: value})

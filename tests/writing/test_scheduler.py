@@ -216,7 +216,8 @@ def test_a_closed_model(tiny):
         next(stream)
         before = threading.active_count()
     assert threading.active_count() < before and [c.finish_reason for c in stream][-1] == "closed"
-    for use in (lambda: m.generate("x"), lambda: m.score([1, 2]), lambda: m.batch(["x"]), m.ready):
+    begins = (lambda: m.stream("x"), lambda: m.astream("x"), lambda: m.together([]), lambda: m("x", stream=True))
+    for use in (lambda: m.generate("x"), lambda: m.score([1, 2]), lambda: m.batch(["x"]), m.ready, *begins):
         with pytest.raises(ModelError, match="the model was closed, expected an open one"):
             use()
     m.close()
@@ -228,6 +229,40 @@ def test_a_closed_model(tiny):
     threading.Timer(0.02, m.close).start()  # while they are written
     ends = at_once(*(lambda s=s: list(s)[-1].finish_reason for s in going))
     assert set(ends) <= {"closed", "context"}
+
+
+def test_a_text_that_was_cut_short_is_no_whole_text(talker, monkeypatch):
+    """Closed by another thread in the middle, what gives whole texts raises."""
+    ask, how = [{"role": "user", "content": "a fox"}], dict(max_tokens=90, ignore_eos=True)
+    push = Writer.push
+    for way in (
+        lambda m: m.generate("a fox", **how),
+        lambda m: m("a fox", **how),
+        lambda m: m.batch(["a fox"], **how),
+        lambda m: m.best_of("a fox", 2, **how),
+        lambda m: m.create_chat_completion(ask, **how),
+    ):
+        m = Model(talker, n_threads=1, verbose=False)
+
+        def pushed(w, token, m=m):
+            if w.count == 5 and not m.scheduler.closed:
+                m.scheduler.closed = True
+                m.scheduler.end_all("closed")
+            return push(w, token)
+
+        monkeypatch.setattr(Writer, "push", pushed)
+        with pytest.raises(ModelError, match="the model was closed, expected an open one"):
+            way(m)
+        monkeypatch.undo()
+        m.close()
+
+
+def test_more_places_than_there_are(tiny):
+    """No more share a pass: the others' places in the queue stay free."""
+    with Model(tiny, n_threads=1, verbose=False, queue=1) as m:
+        texts = m.batch(["a fox"] * 20, 3, places=1000, seed=1, ignore_eos=True)
+        assert texts == m.batch(["a fox"] * 20, 3, places=2, seed=1, ignore_eos=True)
+        assert len(list(m.together((Writer(m, "a fox", 0) for _ in range(20)), 20))) == 20
 
 
 def test_asyncio(tiny):

@@ -4,24 +4,36 @@ import re
 
 import pytest
 
-from helpers.models import make_talker
 from helpers.places import ROOT
+from twofile import ChatCompletion, ChatCompletionChunk, ChatMessage, Completion, CompletionChunk, Message
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
 
 
 def test_the_document_runs(tmp_path, monkeypatch, capsys):
-    """Its snippets one after the other, as one program, in a folder with a model."""
+    """Its snippets one after the other, as one program, in a folder with the bundled model."""
     pytest.importorskip("llguidance")
-    make_talker(tmp_path / "model.bin", max_ctx=1024)
+    for name in ("model.bin", "tokenizer.bin"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "library"}
     for block in BLOCKS:
         exec(compile(block, "docs/library.md", "exec"), names)
     told = capsys.readouterr()
     assert len(BLOCKS) > 10 and told.err == "" and "forecast {'days'" in told.out and told.out.count("\n") > 20
-    assert names["talk"][-1]["role"] == "assistant" and (tmp_path / "cache").exists()
+    assert (
+        re.search(r"^(Ann|Bob)$", told.out, re.M) and names["talk"][-1]["role"] == "assistant" and (tmp_path / "cache").exists()
+    )
     names["model"].close()
+
+
+def test_frameworks_take_the_types():
+    """pydantic, so FastAPI, before Python 3.12 takes no TypedDict of typing."""
+    pydantic = pytest.importorskip("pydantic")
+    for kind in (ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk, ChatMessage, Message):
+        assert "properties" in str(pydantic.TypeAdapter(kind).json_schema())
+    message = {"role": "user", "content": "x"}
+    assert pydantic.TypeAdapter(list[Message]).validate_python([message]) == [message]
 
 
 TYPES = """

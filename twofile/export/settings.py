@@ -20,12 +20,13 @@ def loads(raw, share=8, **how):
 
 def read_json(path):
     """A dict."""
+    raw = read_small(path, "a Hugging Face folder with it", MOST_JSON)
     try:
-        value = loads(read_small(path, "a Hugging Face folder with it", MOST_JSON))
+        value = loads(raw)
         if not isinstance(value, dict):
             raise ValueError("no object")
         return value
-    except (ValueError, OSError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:
         found = f"{printable(str(path))}: not readable JSON ({printable(str(e))[:80]})"
         raise ModelError(f"{found}; expected a table of names; is it whole?") from None
 

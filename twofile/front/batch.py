@@ -8,7 +8,7 @@ import threading
 import time
 
 from ..errors import ModelError, printable, say
-from ..files import open_regular
+from ..files import mode_there, open_regular
 from ..program.operands import WANTED_MAX
 from .common import MANY
 from .forms import FORM_FLAGS
@@ -119,6 +119,7 @@ def open_output(path, resume):
     if path is None:
         return sys.stdout.buffer, 0, 0
     name, part = printable(path), path + ".part"
+    mode_there(path)  # a pipe is no file that could be gone on with
     if os.path.exists(path) and not resume:
         raise ModelError(f"{name}: exists, expected a new name; remove it first")
     if os.path.exists(path):

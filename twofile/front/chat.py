@@ -49,12 +49,13 @@ def converse(model, args, tools):
     while going:
         try:
             text, plain = keys.message()
-            stopped = False
+            stopped, turns = False, talk.turns
             if plain and text.startswith("/") and not text.startswith("//"):
                 going = commands.command(text)
             elif text.strip():
+                show("" if plain else commands.mistaken(text))
                 commands.message(text[1:] if plain and text.startswith("//") else text)
-                going = not args[SINGLE_TURN]
+            going = going and not (args[SINGLE_TURN] and talk.turns > turns)
         except KeyboardInterrupt:
             show("\n/exit or Ctrl-D leaves\n" if stopped else "\n")
             stopped = True

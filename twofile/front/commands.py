@@ -1,13 +1,13 @@
 """The commands of a conversation, and what is said in one."""
 
 import contextlib
-import json
 import os
+import re
 
 from ..errors import ModelError, printable
-from ..files import read_small, replaced
 from ..options import nearest
 from .editor import editor_named, in_editor, usual_editor
+from .keep import keep_talk, kept_talk
 from .setting import SET_NAMES, Setting, bare
 from .text import as_text, read_text, report, tame
 
@@ -34,6 +34,9 @@ Ctrl-C stops an answer; Tab completes; the arrow keys find what was said.
 OTHER_NAMES = {"?": "help", "reset": "clear", "bye": "exit", "quit": "exit"}
 TAKES = {"save": "a file", "load": "a file", "file": "a file"}  # what a command needs behind it
 TAKES |= {"system": "", "set": "", "help": ""}  # may have
+OF_LINES = ("system ", "file ", "set system ")  # what may have several lines behind it
+ONE_MODEL = "a conversation has one model, which /show tells; begin another with another"
+OTHERWISE = {"models": ONE_MODEL, "model": ONE_MODEL, "read": "a file is read by /file PATH"}
 
 
 def path_of(text):
@@ -47,10 +50,11 @@ def path_before(text):
     end = text.find(text[0], 1) + 1 if text[0] in "'\"" else 0
     if end:
         return path_of(text[:end]), text[end:].strip()
-    words = text.split(" ")
+    line, newline, more = text.partition("\n")
+    words = line.split(" ")
     ends = range(min(len(words), 40), 1, -1)
     n = next((n for n in ends if os.path.exists(path_of(" ".join(words[:n])))), 1)
-    return path_of(" ".join(words[:n])), " ".join(words[n:]).strip()
+    return path_of(" ".join(words[:n])), (" ".join(words[n:]) + newline + more).strip()
 
 
 def paths_like(text):
@@ -75,20 +79,32 @@ class Commands:
 
     def command(self, line):
         """A line that begins with a slash; -> False to leave."""
-        name, _, rest = line[1:].partition(" ")
-        name, rest = OTHER_NAMES.get(name, name), rest.strip()
+        typed, rest = re.fullmatch(r"/(\S*)\s*(.*)", line.rstrip(), re.S).groups()
+        name = OTHER_NAMES.get(typed.lower(), typed.lower())
+        if name in OTHERWISE:
+            raise ModelError(f"/{name} is no command here; {OTHERWISE[name]}")
         if name not in self.names:
             near = name and nearest(name, [*self.names, *OTHER_NAMES])
             near = f"set {name}" if bare(name) in SET_NAMES else near
             hint = f"did you mean /{near}? " if near and near != "help" else ""
             hint += "/help lists them"
             hint += "; // begins a message with a slash" if "/" in name else ""
-            raise ModelError(f"/{printable(name[:80])} is not a command; {hint}")
+            raise ModelError(f"/{printable(typed[:80])} is not a command; {hint}")
         if rest and name not in TAKES:
-            raise ModelError(f"/{name} takes nothing behind it")
+            raise ModelError(f"/{typed} takes nothing behind it")
         if TAKES.get(name) and not rest:
-            raise ModelError(f"/{name} needs {TAKES[name]} behind it")
+            raise ModelError(f"/{typed} needs {TAKES[name]} behind it")
+        if "\n" in rest and not f"{name} {rest}".startswith(OF_LINES):
+            raise ModelError(f"/{typed} takes one line; several may stand behind /system, /file")
         return getattr(self, f"do_{name}")(*[rest] * (name in TAKES)) is not False
+
+    def mistaken(self, text):
+        """What is told where a message of several lines begins like a command."""
+        if "\n" not in text or not re.match(r"/(system|file)\s", text):
+            return ""
+        return (
+            "(several lines at once are a message; those of a command end with \\, but the last)\n"
+        )
 
     def message(self, text):
         """Say a text that was typed; files that wait go before it."""
@@ -201,27 +217,14 @@ class Commands:
         self.show(f"{read}, {written}, seed {talk.seed}\n")
 
     def do_save(self, rest):
-        path, there = path_of(rest), os.path.exists(path_of(rest))
-        try:
-            with replaced(path) as f:
-                f.write(json.dumps(self.talk.messages, indent=1).encode())
-        except (OSError, ValueError) as e:
-            found = printable(getattr(e, "strerror", None) or str(e))
-            raise ModelError(f"{printable(path)} cannot be written ({found})") from None
+        path = path_of(rest)
+        instead = ", instead of what was there" if keep_talk(path, self.talk.messages) else ""
         n = len(self.talk.messages)
-        instead = ", instead of what was there" if there else ""
         self.show(f"saved {n} message{'s' * (n != 1)} to {printable(path)}{instead}\n")
 
     def do_load(self, rest):
         path = path_of(rest)
-        name = printable(path)
-        raw = read_small(path, "a kept conversation", 1 << 26)
-        try:
-            messages = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ModelError(f"{name} is not JSON, expected what /save wrote") from None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise ModelError(f"{name} is no conversation, expected what /save wrote")
+        name, messages = printable(path), kept_talk(path)
         try:
             self.talk.take(messages)
         except ModelError as e:

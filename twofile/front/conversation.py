@@ -1,9 +1,11 @@
 """A conversation: its messages, what fits of them, answers with calls."""
 
 import random
+from bisect import bisect_left
 
 from ..errors import ModelError
 from ..options import line_seed
+from ..prompts import plain_messages
 from ..writer import Writer
 from .recall import Recall
 from .text import report
@@ -37,6 +39,7 @@ class Conversation:
     def take(self, messages):
         """Go on with these. Raises ModelError, and goes on as before, if no template could say
         them, or nothing fits behind their system message."""
+        messages = [at_rest(m) for m in plain_messages(messages)]
         self.encoded([*messages, asked_of("")])
         kept, self.messages = self.messages, messages
         try:
@@ -44,6 +47,7 @@ class Conversation:
         except ModelError:
             self.messages = kept
             raise
+        self.recall.forget()
 
     def check_length(self, text):
         """Raises ModelError if a message could never be answered, whatever is forgotten."""
@@ -54,12 +58,16 @@ class Conversation:
         system, limit = self.messages[: int(self.system is not None)], self.model.n_ctx
         n = len(self.encoded([*system, *last], told))
         if n >= limit:
-            fit = limit - 1 - len(self.encoded([*system, asked_of("")], told))
+            around = len(self.encoded([*system, asked_of("")], told))
+            fit, tools = limit - 1 - around, told and self.usage.offered
+            parts = ["the system message"] * len(system) + ["the tools"] * bool(tools)
             if fit < 0:
-                found = f"the system message and what stands around it take {n:,} tokens"
-                raise ModelError(f"{found} of a context of {limit:,}; say it shorter")
-            n -= limit - 1 - fit
-            found = f"the message has {n:,} tokens, and {max(fit, 0):,} fit"
+                found = f"{', '.join(parts) or 'a message'} and what stands around it"
+                found = f"{found} take {around:,} tokens of a context of {limit:,}; say it shorter"
+                raise ModelError(f"{found}{', or begin with fewer tools' * bool(tools)}")
+            what = " and ".join(parts)
+            found = f"the message has {n - around:,} tokens, and {fit:,} fit"
+            found += f" beside {what} ({around:,})" if what and around > limit // 2 else ""
             raise ModelError(f"{found}; nothing is forgotten for it; say it shorter")
 
     def encoded(self, messages, told=True):
@@ -69,24 +77,19 @@ class Conversation:
     def ids(self, told=True):
         """The conversation as ids, without its oldest turns if it has outgrown the context. Raises
         ModelError, and forgets nothing, if its last turn does not fit."""
-        dropped, limit = 0, self.model.n_ctx
+        limit = self.model.n_ctx
         room = (
             min(limit // 4, 256)
             if self.args.n_predict < 0
             else min(self.args.n_predict, limit // 2)
         )
-        while True:
+        ids, dropped = self.encoded(self.messages, told), 0
+        most = limit - room - self.recall.room
+        if len(ids) > most:
+            self.check_alone(self.messages[self.asked() :], told)
+            dropped = self.too_many(most, told)
+            self.messages = self.without(dropped)
             ids = self.encoded(self.messages, told)
-            oldest = int(self.system is not None)
-            asked = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
-            if len(ids) + room + self.recall.room <= limit:
-                break
-            if not dropped:
-                self.check_alone(self.messages[asked[-1] :], told)
-            if len(asked) < 2:
-                break
-            del self.messages[oldest : asked[1]]
-            dropped += 1
         if dropped:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             self.show(f"(the context is full: the oldest {turns} forgotten)\n")
@@ -98,6 +101,24 @@ class Conversation:
         if self.messages[-1]["role"] == "user":
             report(self.model, self.args, self.recall.text)
         return self.encoded(messages, told)
+
+    def without(self, n):
+        """The messages without the oldest n turns."""
+        oldest = int(self.system is not None)
+        asked = self.places()
+        return [*self.messages[:oldest], *self.messages[asked[n] :]] if n else self.messages
+
+    def too_many(self, most, told):
+        """How many of the oldest turns have to go so that the others take so many tokens at most;
+        all but the last, if that is too long. Whole thousands of turns are not read: first one is
+        kept, then twice as many each time."""
+        last = len(self.places()) - 1
+        fits = lambda n: len(self.encoded(self.without(n), told)) <= most
+        enough, step = last, 1
+        while enough > 1 and fits(max(1, last - step)):
+            enough, step = max(1, last - step), 2 * step
+        first = max(1, last - step)
+        return min(last, first + bisect_left(range(first, enough), True, key=fits))
 
     def written(self, ids, offered):
         """Write on behind ids: a text, and calls of the Tools offered, which is shown as it comes.
@@ -132,9 +153,9 @@ class Conversation:
         calls = self.usage.calls_in(text) if offered else []
         return "" if calls else text, calls
 
-    def answer(self, before):
+    def answer(self, before, otherwise):
         """Write the answer to the last message, with what tools return for it. If nothing comes
-        of it, the messages are those before."""
+        of it, the messages are those before; otherwise: what is told then."""
         text = ""
         try:
             text = self.with_calls()
@@ -145,15 +166,22 @@ class Conversation:
         finally:
             if not text:
                 self.messages = before
-        if text and self.recall.sources():
+                self.recall.forget()
+        if not text:
+            self.show(f"(no answer was written; {otherwise})\n")
+        elif self.recall.sources():
             self.show(f"({self.recall.sources()})\n")
 
     def asked(self, otherwise="there is no message of the user's"):
         """The place of the last message of the user's. Raises ModelError if there is none."""
-        places = [n for n, m in enumerate(self.messages) if m["role"] == "user"]
+        places = self.places()
         if not places:
             raise ModelError(otherwise)
         return places[-1]
+
+    def places(self):
+        """The places of the user's messages."""
+        return [n for n, m in enumerate(self.messages) if m["role"] == "user"]
 
     def with_calls(self):
         """Write, call, and write on, until there is a text without calls -> that text."""
@@ -187,25 +215,31 @@ class Conversation:
 
     def message(self, text):
         before, self.messages = self.messages, [*self.messages, asked_of(text)]
-        self.answer(before)
+        self.answer(before, "your message is not kept")
 
     def again(self):
         """Another answer to the last message. Raises ModelError if there is none yet."""
         before, n = self.messages, self.asked("/regen: there is no answer yet")
         self.messages = before[: n + 1]
-        self.answer(before)
+        self.answer(before, "what was there stays")
 
     def undo(self):
         """Take the user's last message back, and all behind it -> its text. Raises ModelError if
         there is none."""
         n = self.asked("/undo: there is no message to take back")
         self.messages, gone = self.messages[:n], self.messages[n]
-        return gone["content"] if isinstance(gone["content"], str) else ""
+        self.recall.forget()
+        return gone["content"]
 
 
 def opened(system):
     """The messages that a conversation begins with."""
     return [{"role": "system", "content": system}] if system else []
+
+
+def at_rest(message):
+    """A message of plain_messages() as it is kept: without what it has not."""
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def asked_of(text):

@@ -30,6 +30,10 @@ class Recall:
             self.paged = self.memory.page(self.model, messages, answer, tools)
         return self.paged.into(messages)
 
+    def forget(self):
+        """The last question is taken back, with what was paged in for it."""
+        self.paged = Paged()
+
     @property
     def room(self):
         """Tokens that passages may take."""

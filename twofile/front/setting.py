@@ -1,13 +1,14 @@
 """What /set changes: how answers are written, by the names of the flags."""
 
 import random
+import re
 import shlex
 
 from ..errors import ModelError, shown
 from ..options import bias_asked, bias_pair, nearest, seed_asked, stop_strings
 from ..sampler import RULES
 from .common import HOW, IGNORE_EOS, LOGIT_BIAS, N_PREDICT, SEED, STOP
-from .habits import MEANT
+from .habits import MEANT, PROCESSOR
 from .text import tame, unescaped
 
 SETTABLE = [*(flag for flag in HOW.flags if flag is not ...), N_PREDICT, STOP, IGNORE_EOS]
@@ -21,6 +22,16 @@ def bare(name):
 
 SET_NAMES = {bare(n): flag for flag in SETTABLE for n in (*flag.names, flag.field)}
 SET_NAMES |= {bare(n): SET_NAMES[bare(m)] for n, m in MEANT.items() if bare(m) in SET_NAMES}
+SET_NAMES |= {"num-predict": N_PREDICT}
+SET_OTHERWISE = {  # what ollama sets in a conversation
+    "num-ctx": "the context is -c N, where the conversation begins",
+    "num-thread": "the threads are -t N, where the conversation begins",
+    "num-gpu": PROCESSOR,
+    "format": "a form is --json-schema FILE, where the conversation begins",
+    **dict.fromkeys(("verbose", "quiet"), "/stats tells the speed"),
+    **dict.fromkeys(("history", "nohistory"), "what is typed is kept, unless a space is before it"),
+    **dict.fromkeys(("wordwrap", "nowordwrap"), "lines are broken at the width of the terminal"),
+}
 
 
 def words_of(text):
@@ -42,10 +53,12 @@ class Setting:
     def __call__(self, text):
         """ "NAME VALUE", or a name alone, or nothing -> what is told. Raises ModelError for what is
         wrong, which changes nothing."""
-        name, _, value = text.replace("=", " ", "=" in text.partition(" ")[0]).partition(" ")
-        flag, value = SET_NAMES.get(bare(name)), value.strip()
+        name, value = re.fullmatch(r"([^\s=]*)\s*=?\s*(.*)", text, re.S).groups()
+        flag = SET_NAMES.get(bare(name))
         if not name:
             return "".join(f"{bare(f.long):18} {self.present(f)}\n" for f in SETTABLE)
+        if bare(name) in SET_OTHERWISE:
+            raise ModelError(f"/set: {name} is ollama's; {SET_OTHERWISE[bare(name)]}")
         if flag is None:
             near = nearest(bare(name), SET_NAMES)
             hint = f"did you mean {near}? " if near else ""
@@ -73,7 +86,7 @@ class Setting:
                 number = None if wants else flag.how["type"](value)
                 rule = next((rule for rule in RULES if rule.name == flag.field), flag)
                 if wants or not rule.least <= number <= rule.most:
-                    wants = wants or flag.means or f"{rule.least:g} to {rule.most:g}"
+                    wants = wants or flag.means or f"{rule.least} to {rule.most}"
                     raise ModelError(f"/set: {name} is {shown(value)}, expected {wants}")
             self.number(flag, number)
 
@@ -81,7 +94,7 @@ class Setting:
         """Set a number that its flag could have, or None."""
         args = self.args
         if flag is SEED:
-            seed = seed_asked(number)
+            seed = args.seed if number is None else seed_asked(number)
             self.talk.seed = random.getrandbits(32) if seed is None else seed
             self.talk.turns = 0  # the next answer is the first one of this seed
         elif flag is N_PREDICT:

@@ -29,7 +29,7 @@ def apart(argv, flags, error, others):
         if word in ("-h", "--help"):
             words.append(word)
         elif flag and equals:
-            words.append(f"{name}={checked(flag, said, value, error)}")
+            words.append(f"{name}={said_value(flag, said, value, error)}")
         elif flag:
             words += [name] if not flag.takes else with_value(flag, said, name, rest, error)
         elif said in others:
@@ -48,7 +48,7 @@ def with_value(flag, said, name, rest, error):
     """A flag and its values, off the rest of a command line -> words for argparse."""
     found = []
     while rest and (flag.dashed or not LIKE_A_FLAG.match(rest[0])):
-        found.append(checked(flag, said, rest.pop(0), error))
+        found.append(said_value(flag, said, rest.pop(0), error))
         if not flag.several:
             break
     if not found:
@@ -57,7 +57,7 @@ def with_value(flag, said, name, rest, error):
     return [name, *found] if flag.several else [f"{name}={found[0]}"]
 
 
-def checked(flag, said, value, error):
+def said_value(flag, said, value, error):
     """A value of a flag, if it is one."""
     if not flag.takes:
         error(f"{said} is {shown(value)}, expected no value; write {said} alone")

@@ -115,9 +115,15 @@ SHOWN = (  # spaces of all widths
 )
 
 
+# Letters that emoji are made of, and what joins two to one; elsewhere nobody would see it.
+EMOJI, JOINER = "[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]", "\u200d"
+JOINED = re.compile(f"(?:(?<={EMOJI})|(?<={EMOJI}\ufe0f)){JOINER}(?={EMOJI})")
+
+
 def tame(text):
     """Text for a terminal, which what a model writes must not drive."""
-    return "".join(ch if ch in SHOWN else printable(ch) for ch in text)
+    plain = lambda part: "".join(ch if ch in SHOWN else printable(ch) for ch in part)
+    return JOINER.join(map(plain, JOINED.split(text)))
 
 
 def read_prompt(model, args):

@@ -5,7 +5,7 @@ import stat
 from collections import defaultdict
 from typing import NamedTuple
 
-from ..errors import ModelError, WrongValue, printable, set_by
+from ..errors import MissingFile, ModelError, WrongValue, printable, set_by
 from ..files import Unmarked, path_asked
 
 LARGEST = 1 << 26  # of a file
@@ -30,6 +30,7 @@ class Folder:
 
     def __init__(self, path):
         self.given, self.left_out = path_asked(path, "a folder of texts"), defaultdict(list)
+        missing = False
         try:
             self.path = os.path.realpath(self.given)
             found = None if stat.S_ISDIR(os.stat(self.path).st_mode) else "is no folder"
@@ -38,9 +39,11 @@ class Folder:
                 os.scandir(self.path).close()
         except (OSError, ValueError) as e:
             found = f"cannot be read ({getattr(e, 'strerror', None) or e})"
+            missing = isinstance(e, FileNotFoundError)
         if found:
             name = f"{set_by('memory')} {printable(str(self.given)) or repr('')}"
-            raise WrongValue(f"{name}: {found}, expected a folder of texts; name one")
+            found = f"{name}: {found}, expected a folder of texts; name one"
+            raise MissingFile(found, self.given) if missing else WrongValue(found)
 
     def look(self):
         """{name: Stamp} of the files there now; a name has slashes, from the folder on."""

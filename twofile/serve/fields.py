@@ -41,7 +41,7 @@ def thing(wants="an object", properties=None, needs=()):
 
 def rule_field(rule):
     """The schema of a rule of sampling."""
-    wants = f"a {'whole ' * (rule.kind is int)}number from {rule.least:g} to {rule.most:g}"
+    wants = f"a {'whole ' * (rule.kind is int)}number from {rule.least} to {rule.most}"
     make = whole if rule.kind is int else number
     return make(wants, rule.least, rule.most)
 

@@ -186,6 +186,7 @@ def find_tokenizer(file, path=None):
     None if the model was exported without one. Raises ModelError if it is another model's."""
     c, inside = file.config, file.tensors.get("tokenizer")
     beside = Path(file.path).parent / "tokenizer.bin"
+    path = None if path is None else path_asked(path, "a tokenizer.bin")
     if path is None and inside is not None:
         tokenizer = Tokenizer(inside.data[: MOST_BYTES + 1].tobytes())
     elif path is None and not any(c.tokenizer_sha256):
