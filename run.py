@@ -236,6 +236,7 @@ from typing import Any, Generic, Literal, NamedTuple, TYPE_CHECKING, TypeVar, Ty
 # twofile/errors.py
 # What must be there first, and what goes wrong: four parts on one line.
 
+import contextlib
 import errno
 import os
 import sys
@@ -336,6 +337,23 @@ def log(text, level="INFO"):
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     logger.log(getattr(logging, level), text)
+
+
+@contextlib.contextmanager
+def hushed_numba():
+    """While it compiles: numba's loggers, where nobody has set their level, tell no more than
+    warnings; a root logger of DEBUG would get 100,000 lines."""
+    logging = sys.modules.get("logging")
+    if not logging:  # nobody listens
+        yield
+        return
+    logger = logging.getLogger("numba")
+    usual = logger.level
+    logger.setLevel(usual or logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(usual)
 
 
 FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it
@@ -11538,7 +11556,7 @@ class Engine:
             try:
                 if need > have:
                     raise MemoryError
-                with BUILDING:
+                with BUILDING, hushed_numba():
                     make = (self.file, self.n_ctx, slots, self.kv, self.threads, self.notice)
                     self.forward = Forward(*make, self.adapts, count)
                 return self.forward

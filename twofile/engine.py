@@ -3,7 +3,7 @@
 import math
 import os
 
-from .errors import ModelError, WrongType, WrongValue, printable, set_by, shown
+from .errors import ModelError, WrongType, WrongValue, hushed_numba, printable, set_by, shown
 from .forks import BUILDING
 from .format.types import F32, padded
 from .forward import Forward, cache_bytes, has_states
@@ -115,7 +115,7 @@ class Engine:
             try:
                 if need > have:
                     raise MemoryError
-                with BUILDING:
+                with BUILDING, hushed_numba():
                     make = (self.file, self.n_ctx, slots, self.kv, self.threads, self.notice)
                     self.forward = Forward(*make, self.adapts, count)
                 return self.forward

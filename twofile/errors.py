@@ -1,5 +1,6 @@
 """What must be there first, and what goes wrong: four parts on one line."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -100,6 +101,23 @@ def log(text, level="INFO"):
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     logger.log(getattr(logging, level), text)
+
+
+@contextlib.contextmanager
+def hushed_numba():
+    """While it compiles: numba's loggers, where nobody has set their level, tell no more than
+    warnings; a root logger of DEBUG would get 100,000 lines."""
+    logging = sys.modules.get("logging")
+    if not logging:  # nobody listens
+        yield
+        return
+    logger = logging.getLogger("numba")
+    usual = logger.level
+    logger.setLevel(usual or logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(usual)
 
 
 FLAG_OF = {}  # {option: its flag}, where a command line sets them; main() fills it

@@ -128,7 +128,21 @@ def test_flags_of_chat_are_no_model(capsys):
 def test_what_looks_like_a_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").write_text("")
-    assert [word for word in ("serv", "model", "a.bin", "./x", "-p", "", "Once upon") if is_bare(word)] == ["serv", "Once upon"]
+    bare = ("serv", "Once upon", "Once upon a time.", "He ran. Then he", "Why?")
+    assert [word for word in (*bare, "model", "a.bin", "./x", "my models/x", "-p", "") if is_bare(word)] == list(bare)
+
+
+@pytest.mark.parametrize(
+    "word, hint",
+    [
+        ("hlep", "did you mean help? a prompt is given by -p TEXT"),
+        ("chta", "did you mean chat? a prompt"),
+        ("xyz", "completion; a prompt is given by -p TEXT"),
+        ("Once upon a time.", "completion; a prompt is given by -p TEXT"),
+    ],
+)
+def test_what_a_first_word_may_have_meant(word, hint, capsys):
+    assert act([word]) == 2 and hint in capsys.readouterr().err
 
 
 def test_what_a_shell_may_complete():

@@ -104,6 +104,10 @@ def test_e4_nowhere_to_keep_kernels(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/proc/nowhere")
     assert cache_folder(("isa", "cpu", ""), said.append) is None and "set NUMBA_CACHE_DIR" in said[0]
     assert read_cached(None, "sweep", said.append) is None and write_cached(None, "sweep", None, said.append) is None
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    said.clear()
+    assert Code([sweep], said.append).address["sweep"] and sum("cannot be kept" in text for text in said) == 1
 
 
 def test_e13_two_first_runs_share_a_cache(tmp_path):

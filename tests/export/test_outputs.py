@@ -48,6 +48,20 @@ def test_x10_a_full_disk_leaves_the_old_file(tmp_path, capsys, monkeypatch):
     assert "No space left" in capsys.readouterr().err and out.read_bytes() == before and not list(tmp_path.glob("*.tmp*"))
 
 
+@pytest.mark.parametrize("how", ["open", "aside"])
+def test_a_signal_while_a_file_is_opened_leaves_none(how, tmp_path, monkeypatch):
+    """E8: it may come when the file is there, and nobody has it yet."""
+
+    def signalled(path):
+        outputs_room.temporary_of(path).write_bytes(b"")
+        raise SystemExit(143)
+
+    monkeypatch.setattr(outputs_room, "opened", signalled)
+    with pytest.raises(SystemExit), outputs_room.Outputs(False) as outputs:
+        getattr(outputs, how)(tmp_path / "m.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_same_source_same_bytes(tmp_path):
     source = llama2c_file(tmp_path / "a.bin", weights())
     for name in ("one", "two"):

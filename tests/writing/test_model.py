@@ -1,5 +1,6 @@
 """What a program imports: texts, contexts, memory, interruptions, copies."""
 
+import logging
 import pickle
 import threading
 
@@ -46,6 +47,24 @@ def test_first_token_of_a_text_loses_its_space(tmp_path):
         stream = TextStream(m.tokenizer, start=first)
         want = "".join(map(stream.push, tokens)) + stream.flush()
         assert m.generate(prompt, max_tokens=40, seed=2, temperature=3.0, top_k=0, ignore_eos=True) == want
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG])
+def test_numba_is_hushed_while_kernels_are_compiled(level, models, monkeypatch, caplog):
+    """It tells 100,000 lines to a root logger of DEBUG; unless somebody has set a level of its own."""
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(level, "numba")
+    numbas = logging.getLogger("numba.core.byteflow")
+
+    def make(*_):
+        numbas.debug("a line of many")
+        numbas.warning("a warning")
+
+    patch(monkeypatch, "Forward", make)
+    Model(models["f32"], verbose=False).engine.build()
+    told = [record[2] for record in caplog.record_tuples if record[0] == numbas.name]
+    assert told == ["a line of many"] * (level == logging.DEBUG) + ["a warning"]
+    assert logging.getLogger("numba").level == level
 
 
 def test_m24_larger_than_memory_is_said(models, monkeypatch, caplog):

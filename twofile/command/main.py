@@ -9,6 +9,7 @@ from ..front.habits import HABITS, OLLAMA
 from ..front.main import launch, main
 from ..front.modes import all_flags, make_parser
 from ..front.spelling import apart
+from ..options import nearest
 from .bundled import bundled
 from .table import COMMANDS, SHELLS
 
@@ -56,13 +57,16 @@ def act(argv):
     if is_bare(first) and first not in OLLAMA:
         found = f"{printable(first[:80])}: no command, nor a file that is here"
         wants = f"expected a model.bin or one of {', '.join(NAMES)}"
-        return wrong(f"{found}; {wants}; a prompt is given by -p TEXT")
+        near = nearest(first, NAMES)
+        hint = f"did you mean {near}? " if near else ""
+        return wrong(f"{found}; {wants}; {hint}a prompt is given by -p TEXT")
     return main(argv, bundled())
 
 
 def is_bare(word):
     """Whether a first word looks like a command that does not exist, or like a prompt."""
-    path = word.startswith("-") or any(mark in word for mark in ("/", os.sep, "."))
+    ending = os.path.splitext(word)[1]
+    path = word.startswith("-") or "/" in word or os.sep in word or ending[1:].isalnum()
     return bool(word) and not path and not os.path.exists(word)
 
 

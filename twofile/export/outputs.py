@@ -24,7 +24,7 @@ class Outputs:
     """
 
     def __init__(self, overwrite):
-        self.overwrite, self.places, self.asides = overwrite, [], []
+        self.overwrite, self.places, self.asides, self.begun = overwrite, [], [], []
 
     def open(self, path, flag="-o", named=True):
         """A binary file to write, which becomes path when all are whole. flag: what names it;
@@ -35,7 +35,7 @@ class Outputs:
             if os.path.lexists(path) and not replaces:
                 raise there_already(path, flag, named)
             path = Path(os.path.realpath(path)) if replaces else path  # a link stays one
-            f = opened(path)
+            f = self.begin(path)
             if path.exists():
                 os.chmod(f.name, stat.S_IMODE(path.stat().st_mode))
         except OSError as e:
@@ -46,8 +46,17 @@ class Outputs:
     def aside(self, path):
         """A binary file to write that is only needed meanwhile, called like path; drop() ends it,
         or the end of all. OSError where it cannot be."""
-        self.asides.append(opened(path))
+        self.asides.append(self.begin(path))
         return self.asides[-1]
+
+    def begin(self, path):
+        """A file of opened(). Its name is noted before: a signal may come when it is there."""
+        self.begun.append(temporary_of(path))
+        try:
+            return opened(path)
+        except OSError:
+            self.begun.pop()  # it may be another's
+            raise
 
     def drop(self, f):
         """Remove a file of aside()."""
@@ -71,15 +80,12 @@ class Outputs:
                 raise unwritten(path, e, flag) from None
             raise
         finally:
-            for temporary, _, f, *_ in self.places:
-                try:
+            for f in [*(f for _, _, f, *_ in self.places), *self.asides]:
+                with contextlib.suppress(OSError):  # a full disk again; the error is on its way
                     f.close()
-                except OSError:
-                    pass  # a full disk again; the error that counts is already on its way
-                temporary.unlink(missing_ok=True)
-            for f in self.asides:
+            for temporary in self.begun:
                 with contextlib.suppress(OSError):
-                    self.drop(f)
+                    temporary.unlink()
 
     def put(self, done):
         """All under their names. done: gets the names that were free."""
@@ -110,9 +116,13 @@ def opened(path):
         # in a container the next export may have the number of the dead one
         if found and (not alive(pid) or pid == os.getpid() and not found[1]):
             stale.unlink(missing_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     how = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return open(temporary, "wb", opener=lambda name, _: os.open(name, how, 0o644))
+    return open(temporary_of(path), "wb", opener=lambda name, _: os.open(name, how, 0o644))
+
+
+def temporary_of(path):
+    """What path is called until it is whole."""
+    return path.with_name(f"{path.name}.tmp{os.getpid()}")
 
 
 def put_where_nothing_is(temporary, path, flag):
