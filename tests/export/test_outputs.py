@@ -138,6 +138,17 @@ def test_the_bundled_pair_is_made_with_tokenizer_out(place):
         assert Model("model.bin", verbose=False).tokenizer.n_vocab == 93
 
 
+def test_a_link_stays_one_and_who_could_read_a_file_still_can(place):
+    (place / "far").mkdir()
+    (place / "link.bin").symlink_to(place / "far" / "m.bin")
+    for _ in range(2):
+        assert main(["a.bin", "-o", "link.bin", "--tokenizer", "none", "--overwrite"]) == 0
+        assert (place / "link.bin").is_symlink() and os.listdir(place / "far") == ["m.bin"]
+        (place / "far" / "m.bin").chmod(0o600)
+    assert main(["a.bin", "-o", "link.bin", "--tokenizer", "none", "--overwrite"]) == 0
+    assert (place / "far" / "m.bin").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_finished_tokenizer_beside_a_source_is_somebody_elses(place, capsys):
     """In the project's own folder lies the bundled pair's, which would fit any larger model."""
     (place / "tok93.bin").rename(place / "tokenizer.bin")

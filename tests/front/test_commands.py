@@ -18,6 +18,7 @@ from twofile.front.commands import CHAT_HELP, Commands, path_before
 from twofile.front.conversation import Conversation
 from twofile.front.modes import parse_args
 from twofile.front.setting import SETTABLE
+from twofile.memory.paging import Paged
 from twofile.model import Model
 from twofile.sampler import RULES
 
@@ -206,6 +207,14 @@ def test_undo_takes_the_last_turn_back(said):
     assert said.tells("/undo") == f'took back "{"the fox " * 5}…" and its answer; messages left: 2\n'
     assert contents(said) == before
     assert said.tells("/reset") == "begun again\n" and said.talk.messages == []
+
+
+@pytest.mark.parametrize("line", ["/undo", "/clear", "/set system be kind"])
+def test_what_was_paged_in_goes_with_its_question(said, line):
+    said.message("the hen")
+    said.talk.recall.paged = Paged(("a passage",))
+    said.tells(line)
+    assert said.talk.recall.paged == Paged()
 
 
 def test_system_and_clear_tell_what_they_did_and_set_knows_system(said):

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.places import ROOT
 from helpers.process import call, refused, start
 from twofile.errors import ModelError
 from twofile.files import Unmarked
+from twofile.front.keep import kept_talk
 from twofile.front.requests import read_lines
 from twofile.front.text import read_text
 
@@ -115,15 +115,9 @@ def test_a_file_that_lies(tiny, tmp_path):
     refused(call(tiny, "-f", tmp_path / "p"), "p is empty, expected a prompt", code=2)
 
 
-def test_a_kept_conversation(talker, tmp_path):
+def test_a_kept_conversation(tmp_path):
     """As an editor may have saved it again."""
-    talk = json.dumps([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}])
-    code = (
-        "import sys; from types import SimpleNamespace; from run import Chat, Model\n"
-        "talk = SimpleNamespace(encoded=Model(sys.argv[1], verbose=False).encode_chat)\n"
-        "Chat(talk, print).load(sys.argv[2]); print(len(talk.messages))"
-    )
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")):
-        (tmp_path / "talk.json").write_bytes(mark + talk.encode(encoding))
-        done = subprocess.run([sys.executable, "-c", code, talker, tmp_path / "talk.json"], cwd=ROOT, capture_output=True)
-        assert done.stdout == b"2\n", done.stderr
+        (tmp_path / "talk.json").write_bytes(mark + json.dumps(talk).encode(encoding))
+        assert kept_talk(str(tmp_path / "talk.json")) == talk

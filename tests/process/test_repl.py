@@ -133,6 +133,7 @@ def test_what_is_typed_and_pasted(terminal, tmp_path):
     typed(t, '/four"""\r')
     typed(t, '"""/five"""\r')
     typed(t, "//six\r")
+    assert "several lines at once are a message" in typed(t, "/system \x1b[200~a\rb\x1b[201~\r")
     typed(t, '"""given\r', r"\. $")
     assert "given up" in typed(t, "\x04")
     typed(t, '"""given\r', r"\. $")
@@ -149,7 +150,17 @@ def test_what_is_typed_and_pasted(terminal, tmp_path):
     typed(t, "/exit\r", re.escape("\x1b[?2004l"))  # the terminal is as it was
     assert t.leave() == 0
     pasted = r"one\x0a/exit\x0a\x09two \x1b[31m"
-    lines = [pasted, r"three\x0a\x0a/four", '"""/five"""', "//six", "/clear", r"a\x09b", f"/save {kept}", "/exit"]
+    lines = [
+        pasted,
+        r"three\x0a\x0a/four",
+        '"""/five"""',
+        "//six",
+        r"/system a\x0ab",
+        "/clear",
+        r"a\x09b",
+        f"/save {kept}",
+        "/exit",
+    ]
     assert history.read_text().splitlines() == lines and history.stat().st_mode & 0o777 == 0o600
     t = terminal(**how)
     typed(t, "\x1b[A" * len(lines) + "\r")

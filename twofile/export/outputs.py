@@ -5,6 +5,7 @@ import errno
 import glob
 import os
 import re
+import stat
 from pathlib import Path
 
 from ..errors import ModelError, printable
@@ -33,7 +34,10 @@ class Outputs:
             refuse_place(path, flag)
             if os.path.lexists(path) and not replaces:
                 raise there_already(path, flag, named)
+            path = Path(os.path.realpath(path)) if replaces else path  # a link stays one
             f = self.begin(path)
+            if path.exists():
+                os.chmod(f.name, stat.S_IMODE(path.stat().st_mode))
         except OSError as e:
             raise unwritten(path, e, flag) from None
         self.places.append((Path(f.name), path, f, replaces, flag))
