@@ -166,6 +166,7 @@ def test_only_the_front_names_flags():
     is said as a whole."""
     for name in [name for name in BOUND if not name.startswith("front/")]:
         about = {node.value for node in ast.walk(TREES[name]) if isinstance(node, ast.Expr)}
+        exporters = set(exporters_flags(TREES[name]))
         for node in set(ast.walk(TREES[name])) - about:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                 text = re.sub(r"export\.py --[a-z-]+", "", node.value)
