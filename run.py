@@ -12671,7 +12671,7 @@ def save_cache(scheduler, ids, path, n=None):
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
     ids, path = whole_ids(ids, "ids", "token ids; give a list"), path_asked(path, "a prompt cache")
-    if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
+    if not os.path.exists(path) or mode_there(path) is None or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
     n, raw = read_cache_file(engine, path)

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from .errors import MissingFile, ModelError, printable
-from .files import path_asked, read_small, replaced_as_named
+from .files import mode_there, path_asked, read_small, replaced_as_named
 from .format.table import VERSION
 from .format.types import padded
 from .forward import cache_bytes
@@ -61,7 +61,7 @@ def save_cache(scheduler, ids, path, n=None):
 def load_cache(scheduler, path, ids):
     """Put what a file has of the beginning of ids among the pages -> how many positions."""
     ids, path = whole_ids(ids, "ids", "token ids; give a list"), path_asked(path, "a prompt cache")
-    if not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path):
+    if not os.path.exists(path) or mode_there(path) is None or not os.path.getsize(path):
         return 0
     engine, at = scheduler.engine, CACHE_HEADER.size
     n, raw = read_cache_file(engine, path)
