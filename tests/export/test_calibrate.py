@@ -380,7 +380,7 @@ GOOD = json.dumps(LONG)
             "messages: roles assistant; expected an optional system, then user and assistant in turn; mend",
         ),
         ('{"messages": [{"role": "system", "content": "hi"}, {"role": "user", "content": "x"}]}', "no system message"),
-        ('{"messages": [{"role": "user"}]}', "messages: roles None; expected"),
+        ('{"messages": [{"role": "user"}]}', "messages: content is None, expected a text"),
         ('{"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]}', "tool_calls"),
         (b"\xff\xfe\xfd", "is no JSON"),
     ],

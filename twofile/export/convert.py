@@ -64,6 +64,8 @@ def export(args):
         try:
             source = weighed(args, outputs, output, source, tokenizer)
             errors = write_file(args, f, source, b"" if apart else tokenizer, note)
+        except ModelError:  # also of a file that is not there
+            raise
         except OSError as e:
             raise unwritten(output, e) from None
         if beside:
