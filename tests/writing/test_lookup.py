@@ -36,7 +36,7 @@ class FakeWriter:
     """What a Writing asks of a Writer; it takes the likeliest."""
 
     due = reason = None
-    forced = ()
+    forced, begun = (), False
 
     def __init__(self, prompt, limit, stop):
         self.ids, self.n_prompt, self.count, self.limit, self.stop = list(prompt), len(prompt), 0, limit, stop

@@ -57,7 +57,7 @@ def test_the_range(rule):
     for value in (rule.least, rule.most, rule.default, within(rule)):
         assert getattr(Sampling(**{rule.name: value}), rule.name) == value
     for value in (*beyond(rule), float("nan")):
-        says = f"{rule.name} is {value}, expected {rule.least:g} to {rule.most:g}"
+        says = f"{rule.name} is {value}, expected {rule.least:.10g} to {rule.most:.10g}"
         with pytest.raises(ModelError, match="^" + re.escape(says)):
             Sampling(**{rule.name: value})
 
