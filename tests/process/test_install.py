@@ -238,7 +238,7 @@ def test_errors(program, words, rc, says):
 
 def test_run_py_has_no_commands(tmp_path):
     """Its first word is the model: a hint what each command is there, unless a file is called so."""
-    assert KNOWN.keys() == {command.name for command in COMMANDS}
+    assert KNOWN.keys() == {"version", *(command.name for command in COMMANDS)}
     for word in KNOWN:
         found = call(word, ROOT / "model.bin")
         said = f"error: {word} is a command of twofile; here a model.bin comes first; {KNOWN[word]}"
