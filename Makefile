@@ -26,7 +26,7 @@ story: run.py
 assistant:
 	python tools/assistant.py
 
-PART = tests/machines tests/writing tests/serve tests/tokenizer tests/kernels tests/memory tests/tools tests/front
+PART = tests/machines tests/export tests/writing tests/serve tests/tokenizer tests/kernels tests/memory tests/tools tests/front
 
 # all tests, in two parts at once; a quarter of an hour the first time: every kernel is compiled, for every instruction set
 test:
