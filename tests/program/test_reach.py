@@ -142,4 +142,5 @@ def test_a_kernel_that_reaches_too_little_is_found(every, monkeypatch):
                     missed.add((record.kernel.name, name))
                 monkeypatch.setitem(operands.declared, name, operand)
                 forward(*PASSES[0])
-    assert len(caught) > 12 and missed - caught <= {("rope_f16", "factors")}, (missed - caught, caught)
+    unread = {("rope_f16", "factors"), ("matmul_q8_0", "qc")}  # the second where weights of many tokens are unpacked with a sign
+    assert len(caught) > 12 and missed - caught <= unread, (missed - caught, caught)
