@@ -142,5 +142,5 @@ def test_a_kernel_that_reaches_too_little_is_found(every, monkeypatch):
                     missed.add((record.kernel.name, name))
                 monkeypatch.setitem(operands.declared, name, operand)
                 forward(*PASSES[0])
-    unread = {("rope_f16", "factors"), ("matmul_q8_0", "qc")}  # the second where weights of many tokens are unpacked with a sign
+    unread = {("rope_f16", "factors"), ("matmul_q8_0", "qc")}  # qc: where many tokens' weights are unpacked with a sign
     assert len(caught) > 12 and missed - caught <= unread, (missed - caught, caught)
