@@ -10541,6 +10541,23 @@ def finish(reason, calls=False):
     return "tool_calls" if calls else "stop"
 
 
+def head_of(number, kind, model):
+    """What every such object begins with."""
+    return {"id": number, "object": kind, "created": int(time.time()), "model": model}
+
+
+def usage(writers, n):
+    """Tokens of a request; those of a prompt count once, for its n texts."""
+    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
+    cached = sum(w.cached or 0 for w in writers[::n])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
     text to put before it. lists(w) tells its log-probabilities."""
@@ -10550,17 +10567,9 @@ def completion(w, echo="", lists=logprob_lists):
     if w.logprobs is not None:
         choice["logprobs"] = lists(w)
     return {
-        "id": f"cmpl-{random.getrandbits(64):016x}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": w.model_name,
+        **head_of(f"cmpl-{random.getrandbits(64):016x}", "text_completion", w.model_name),
         "choices": [{**choice, "finish_reason": finish(w.reason)}],
-        "usage": {
-            "prompt_tokens": w.n_prompt,
-            "completion_tokens": w.count,
-            "total_tokens": w.n_prompt + w.count,
-            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
-        },
+        "usage": usage([w], 1),
         "timings": {
             "cache_n": w.cached or 0,
             "prompt_n": w.n_prompt,
@@ -13127,18 +13136,6 @@ class Texts:
 # twofile/chunks.py
 # OpenAI's chunks of what is being written.
 
-def usage(writers, n):
-    """Tokens of a request; those of a prompt count once, for its n texts."""
-    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
-    cached = sum(w.cached or 0 for w in writers[::n])
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": new,
-        "total_tokens": prompt + new,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
-
-
 class Chunks:
     """Makes chunk objects: first(), of() each Chunk, last() where usage is asked for. writers: by
     number, n for each prompt. number: of the answer, hex digits. model: its name."""
@@ -13147,12 +13144,8 @@ class Chunks:
 
     def __init__(self, writers, n=1, number=None, model=None):
         self.writers, self.n = writers, n
-        self.head = {
-            "id": f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}",
-            "object": self.kind,
-            "created": int(time.time()),
-            "model": model or writers[0].model_name,
-        }
+        number = f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}"
+        self.head = head_of(number, self.kind, model or writers[0].model_name)
 
     def last(self):
         """The chunk that tells of usage, and of one text its timings."""

@@ -1,27 +1,14 @@
 """OpenAI's chunks of what is being written."""
 
 import random
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from .calls import call_object, reader
 from .errors import WrongType, WrongValue, shown
 from .logprobs import by_name, chat_logprob, label
-from .objects import finish
+from .objects import finish, head_of, usage
 from .streams import Stream
-
-
-def usage(writers, n):
-    """Tokens of a request; those of a prompt count once, for its n texts."""
-    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
-    cached = sum(w.cached or 0 for w in writers[::n])
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": new,
-        "total_tokens": prompt + new,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
 
 
 class Chunks:
@@ -32,12 +19,8 @@ class Chunks:
 
     def __init__(self, writers, n=1, number=None, model=None):
         self.writers, self.n = writers, n
-        self.head = {
-            "id": f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}",
-            "object": self.kind,
-            "created": int(time.time()),
-            "model": model or writers[0].model_name,
-        }
+        number = f"{self.prefix}-{number or f'{random.getrandbits(96):024x}'}"
+        self.head = head_of(number, self.kind, model or writers[0].model_name)
 
     def last(self):
         """The chunk that tells of usage, and of one text its timings."""

@@ -14,6 +14,23 @@ def finish(reason, calls=False):
     return "tool_calls" if calls else "stop"
 
 
+def head_of(number, kind, model):
+    """What every such object begins with."""
+    return {"id": number, "object": kind, "created": int(time.time()), "model": model}
+
+
+def usage(writers, n):
+    """Tokens of a request; those of a prompt count once, for its n texts."""
+    prompt, new = sum(w.n_prompt for w in writers[::n]), sum(w.count for w in writers)
+    cached = sum(w.cached or 0 for w in writers[::n])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": new,
+        "total_tokens": prompt + new,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
 def completion(w, echo="", lists=logprob_lists):
     """What a Writer wrote as OpenAI's completion object, a dict, with llama-server's timings. echo:
     text to put before it. lists(w) tells its log-probabilities."""
@@ -23,17 +40,9 @@ def completion(w, echo="", lists=logprob_lists):
     if w.logprobs is not None:
         choice["logprobs"] = lists(w)
     return {
-        "id": f"cmpl-{random.getrandbits(64):016x}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": w.model_name,
+        **head_of(f"cmpl-{random.getrandbits(64):016x}", "text_completion", w.model_name),
         "choices": [{**choice, "finish_reason": finish(w.reason)}],
-        "usage": {
-            "prompt_tokens": w.n_prompt,
-            "completion_tokens": w.count,
-            "total_tokens": w.n_prompt + w.count,
-            "prompt_tokens_details": {"cached_tokens": w.cached or 0},
-        },
+        "usage": usage([w], 1),
         "timings": {
             "cache_n": w.cached or 0,
             "prompt_n": w.n_prompt,

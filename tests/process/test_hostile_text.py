@@ -316,7 +316,7 @@ def test_any_locale(tiny):
 def test_no_clock_that_can_jump():
     """E12: times are differences of perf_counter; time.time() dates an answer, and nothing else."""
     lines = [line for line in (ROOT / "run.py").read_text().splitlines() if "time.time()" in line]
-    assert lines and all(line.strip() == '"created": int(time.time()),' for line in lines)
+    assert len(lines) == 1 and '"created"' in lines[0]
 
 
 def test_many_processes_on_one_file(tiny):

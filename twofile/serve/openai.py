@@ -1,6 +1,7 @@
 """OpenAI's completions and chat completions."""
 
-from ..chunks import ChatChunks, CompletionChunks, usage
+from ..chunks import ChatChunks, CompletionChunks
+from ..objects import usage
 from ..options import likeliest_asked
 from ..streams import best_first
 from .answers import EVENTS, event

@@ -3,8 +3,8 @@
 import time
 
 from ..calls import answered
-from ..chunks import usage
 from ..logprobs import chat_logprob
+from ..objects import usage
 from .answers import EVENTS, event
 from .asked import asked, check
 from .exchange import Exchange, reply
